@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package diff compares two tables, key by key, and says what turns one into
+// the other. It is generic and pure: it knows no kernel, no Service and no
+// order between tables. Whoever holds two maps of comparable rows uses it.
+package diff
+
+import "slices"
+
+// Row is one row of a table.
+type Row[K, V comparable] struct {
+	Key   K
+	Value V
+}
+
+// Change is a row whose value differs while its key stays.
+type Change[K, V comparable] struct {
+	Key      K
+	Old, New V
+}
+
+// Delta turns one table into another: the rows to add, those to change in
+// place, and those to remove. The zero Delta changes nothing.
+type Delta[K, V comparable] struct {
+	Add    []Row[K, V]
+	Update []Change[K, V]
+	Remove []Row[K, V]
+}
+
+// Len is the number of rows that d touches.
+func (d Delta[K, V]) Len() int {
+	return len(d.Add) + len(d.Update) + len(d.Remove)
+}
+
+// Of returns the delta that turns have into want, each part sorted by compare.
+func Of[K, V comparable](have, want map[K]V, compare func(a, b K) int) Delta[K, V] {
+	var d Delta[K, V]
+	for k, w := range want {
+		h, ok := have[k]
+		d.Note(k, h, ok, w, true)
+	}
+	for k, h := range have {
+		if _, ok := want[k]; !ok {
+			d.Note(k, h, true, h, false)
+		}
+	}
+	d.Sort(compare)
+	return d
+}
+
+// Note adds to d what has to happen to the row k that is h (if hasH) and
+// should be w (if hasW).
+func (d *Delta[K, V]) Note(k K, h V, hasH bool, w V, hasW bool) {
+	switch {
+	case hasW && !hasH:
+		d.Add = append(d.Add, Row[K, V]{k, w})
+	case hasW && h != w:
+		d.Update = append(d.Update, Change[K, V]{k, h, w})
+	case hasH && !hasW:
+		d.Remove = append(d.Remove, Row[K, V]{k, h})
+	}
+}
+
+// Sort puts each part of d into the order of compare, so that equal changes
+// are made, printed and tested in the same order everywhere.
+func (d *Delta[K, V]) Sort(compare func(a, b K) int) {
+	row := func(a, b Row[K, V]) int { return compare(a.Key, b.Key) }
+	slices.SortFunc(d.Add, row)
+	slices.SortFunc(d.Update, func(a, b Change[K, V]) int { return compare(a.Key, b.Key) })
+	slices.SortFunc(d.Remove, row)
+}
+
+// Apply makes the changes of d in table.
+func (d Delta[K, V]) Apply(table map[K]V) {
+	for _, r := range d.Remove {
+		delete(table, r.Key)
+	}
+	for _, r := range d.Add {
+		table[r.Key] = r.Value
+	}
+	for _, c := range d.Update {
+		table[c.Key] = c.New
+	}
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kernel says what a kernel table is to the rest of the house: a Store
+// that can be listed and changed. It holds the one order in which tables may
+// be changed, and the decorators that any Store can wear.
+//
+// It talks to no kernel itself: each subsystem has an adapter in a package
+// below, and package mem has one for memory.
+package kernel
+
+import (
+	"context"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Store is one kernel table. It is used by one goroutine at a time.
+type Store[K, V comparable] interface {
+	// List returns every row in the kernel, ours or not. A dump that the
+	// kernel reports as interrupted is repeated and in the end an error, never
+	// a partial map.
+	List(ctx context.Context) (map[K]V, error)
+
+	// Apply makes the changes of d: first Remove, then Update, then Add. Each
+	// is a wish for a row, not for a transition: a row to add or update that
+	// is there is brought to its value, one that is not there is made, and
+	// one to remove may be gone already. A row that fails does not keep the
+	// others from being tried.
+	Apply(ctx context.Context, d diff.Delta[K, V]) Result[K]
+}
+
+// Result is what became of a delta.
+type Result[K comparable] struct {
+	// Failed holds the rows that are not as wished, and why. An error wraps
+	// fs.ErrNotExist where the kernel lacks what the row refers to.
+	Failed map[K]error
+
+	// Drift counts the answers that did not fit what the delta took for
+	// granted: an added row was there already, an updated or removed one was
+	// not. Somebody else has been at the table.
+	Drift int
+}
+
+// Fail records that the row k failed with err.
+func (r *Result[K]) Fail(k K, err error) {
+	if r.Failed == nil {
+		r.Failed = map[K]error{}
+	}
+	r.Failed[k] = err
+}
+
+func (r *Result[K]) merge(o Result[K]) {
+	for k, err := range o.Failed {
+		r.Fail(k, err)
+	}
+	r.Drift += o.Drift
+}
+
+// Tables are the stores of one kernel.
+type Tables struct {
+	Sysctls        Store[state.SysctlName, string]
+	Sets           Store[state.SetName, state.Set]
+	Entries        Store[state.SetEntry, state.Entry]
+	Chains         Store[state.ChainKey, state.Chain]
+	Jumps          Store[state.JumpKey, state.Jump]
+	Links          Store[state.LinkName, state.Link]
+	VirtualServers Store[state.VirtualServerKey, state.VirtualServer]
+	RealServers    Store[state.RealServerKey, state.RealServer]
+	Addresses      Store[state.Address, state.Binding]
+}
+
+// Results are the results of one Delta, table by table.
+type Results struct {
+	Sysctls        Result[state.SysctlName]
+	Sets           Result[state.SetName]
+	Entries        Result[state.SetEntry]
+	Chains         Result[state.ChainKey]
+	Jumps          Result[state.JumpKey]
+	Links          Result[state.LinkName]
+	VirtualServers Result[state.VirtualServerKey]
+	RealServers    Result[state.RealServerKey]
+	Addresses      Result[state.Address]
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// List reads all tables. A table that can't be read is left nil in the State
+// and named in the error; the others are still returned.
+func (t Tables) List(ctx context.Context) (state.State, error) {
+	var s state.State
+	err := errors.Join(
+		list(ctx, "sysctls", t.Sysctls, &s.Sysctls),
+		list(ctx, "sets", t.Sets, &s.Sets),
+		list(ctx, "set entries", t.Entries, &s.Entries),
+		list(ctx, "chains", t.Chains, &s.Chains),
+		list(ctx, "jumps", t.Jumps, &s.Jumps),
+		list(ctx, "links", t.Links, &s.Links),
+		list(ctx, "virtual servers", t.VirtualServers, &s.VirtualServers),
+		list(ctx, "real servers", t.RealServers, &s.RealServers),
+		list(ctx, "addresses", t.Addresses, &s.Addresses),
+	)
+	return s, err
+}
+
+func list[K, V comparable](ctx context.Context, name string, s Store[K, V], into *map[K]V) error {
+	rows, err := s.List(ctx)
+	if err != nil {
+		return fmt.Errorf("listing %s: %w", name, err)
+	}
+	*into = rows
+	return nil
+}
+
+// Apply makes the changes of d in the order that keeps packets safe.
+//
+// Rows are added and updated forward: a packet finds its masquerade and filter
+// rules before the virtual server that makes it one of ours, and the address
+// that attracts it last. They are removed backward: the address first, and the
+// set entries, by which ownership of a virtual server is known after a crash,
+// when the virtual server is gone.
+func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
+	var r Results
+	set(ctx, t.Sysctls, d.Sysctls, &r.Sysctls)
+	set(ctx, t.Sets, d.Sets, &r.Sets)
+	set(ctx, t.Entries, d.Entries, &r.Entries)
+	set(ctx, t.Chains, d.Chains, &r.Chains)
+	set(ctx, t.Jumps, d.Jumps, &r.Jumps)
+	set(ctx, t.Links, d.Links, &r.Links)
+	set(ctx, t.VirtualServers, d.VirtualServers, &r.VirtualServers)
+	set(ctx, t.RealServers, d.RealServers, &r.RealServers)
+	set(ctx, t.Addresses, d.Addresses, &r.Addresses)
+
+	remove(ctx, t.Addresses, d.Addresses, &r.Addresses)
+	remove(ctx, t.RealServers, d.RealServers, &r.RealServers)
+	remove(ctx, t.VirtualServers, d.VirtualServers, &r.VirtualServers)
+	remove(ctx, t.Links, d.Links, &r.Links)
+	remove(ctx, t.Jumps, d.Jumps, &r.Jumps)
+	remove(ctx, t.Chains, d.Chains, &r.Chains)
+	remove(ctx, t.Entries, d.Entries, &r.Entries)
+	remove(ctx, t.Sets, d.Sets, &r.Sets)
+	remove(ctx, t.Sysctls, d.Sysctls, &r.Sysctls)
+	return r
+}
+
+func set[K, V comparable](ctx context.Context, s Store[K, V], d diff.Delta[K, V], r *Result[K]) {
+	if len(d.Add)+len(d.Update) > 0 {
+		r.merge(s.Apply(ctx, diff.Delta[K, V]{Add: d.Add, Update: d.Update}))
+	}
+}
+
+func remove[K, V comparable](ctx context.Context, s Store[K, V], d diff.Delta[K, V], r *Result[K]) {
+	if len(d.Remove) > 0 {
+		r.merge(s.Apply(ctx, diff.Delta[K, V]{Remove: d.Remove}))
+	}
+}

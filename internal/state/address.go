@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Family is an IP family.
+type Family uint8
+
+// The two families. The values are the IP version numbers.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// FamilyOf is the family of a. An IPv4 address in IPv6 form counts as IPv6, as
+// the kernel sees it; addresses are unmapped where they are parsed.
+func FamilyOf(a netip.Addr) Family {
+	if a.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// String is Kubernetes' word: "IPv4" or "IPv6".
+func (f Family) String() string { return fmt.Sprintf("IPv%d", uint8(f)) }
+
+// Bits is the length of a host prefix: 32 or 128.
+func (f Family) Bits() int {
+	if f == IPv4 {
+		return 32
+	}
+	return 128
+}
+
+// Unspecified is 0.0.0.0 or ::.
+func (f Family) Unspecified() netip.Addr {
+	if f == IPv4 {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// Protocol is an IP protocol number.
+type Protocol uint8
+
+// The protocols that a Service port can have.
+const (
+	TCP  Protocol = 6
+	UDP  Protocol = 17
+	SCTP Protocol = 132
+)
+
+// String is "TCP", "UDP" or "SCTP", as Kubernetes and ipvsadm write it, and
+// the bare number for a protocol that is none of these.
+func (p Protocol) String() string {
+	switch p {
+	case TCP:
+		return "TCP"
+	case UDP:
+		return "UDP"
+	case SCTP:
+		return "SCTP"
+	}
+	return fmt.Sprint(uint8(p))
+}
+
+// Lower is "tcp", "udp" or "sctp", as ipset writes it.
+func (p Protocol) Lower() string { return strings.ToLower(p.String()) }
+
+// ParseProtocol reads what String or Lower wrote, in any case.
+func ParseProtocol(s string) (Protocol, error) {
+	switch strings.ToUpper(s) {
+	case "TCP":
+		return TCP, nil
+	case "UDP":
+		return UDP, nil
+	case "SCTP":
+		return SCTP, nil
+	}
+	return 0, fmt.Errorf("protocol %q is none of TCP, UDP, SCTP", s)
+}
+
+// LinkName is the name of a network device. We manage one, DummyLink.
+type LinkName string
+
+// DummyLink is the device that carries the Service addresses. CNIs and
+// operators' scripts know it by this name from kube-proxy.
+const DummyLink LinkName = "kube-ipvs0"
+
+// Compare orders names.
+func (n LinkName) Compare(o LinkName) int { return cmp.Compare(n, o) }
+
+// Link is what a device is.
+type Link struct {
+	Kind string // the rtnetlink kind: "dummy"
+}
+
+// Address is an IP address on DummyLink, always as a host prefix.
+type Address struct{ netip.Addr }
+
+// Compare orders IPv4 before IPv6, then by number.
+func (a Address) Compare(b Address) int { return a.Addr.Compare(b.Addr) }
+
+// Binding is the value of an Address: that it is there is all there is to say.
+type Binding struct{}
+
+// SysctlName is a path below /proc/sys, such as "net/ipv4/vs/conntrack".
+type SysctlName string
+
+// Compare orders names.
+func (n SysctlName) Compare(o SysctlName) int { return cmp.Compare(n, o) }

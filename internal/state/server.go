@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// VirtualServerKey identifies a virtual server: by address, port and protocol,
+// or by a firewall mark. With a mark, Address is the unspecified address and
+// port 0 of the family, and Protocol is 0.
+type VirtualServerKey struct {
+	Address  netip.AddrPort
+	Protocol Protocol
+	Mark     uint32
+}
+
+// MarkKey is the key of the virtual server for packets with a firewall mark.
+func MarkKey(f Family, mark uint32) VirtualServerKey {
+	return VirtualServerKey{Address: netip.AddrPortFrom(f.Unspecified(), 0), Mark: mark}
+}
+
+// Family is the IP family of the virtual server and of all its real servers
+// (kube-ipvs makes no mixed ones).
+func (k VirtualServerKey) Family() Family { return FamilyOf(k.Address.Addr()) }
+
+// Compare orders by address, port, protocol, mark.
+func (k VirtualServerKey) Compare(o VirtualServerKey) int {
+	return cmp.Or(k.Address.Compare(o.Address), cmp.Compare(k.Protocol, o.Protocol), cmp.Compare(k.Mark, o.Mark))
+}
+
+// String is as ipvsadm lists it: "TCP 10.96.0.1:443", "FWM 256", and for IPv6
+// marks "FWM 256 IPv6".
+func (k VirtualServerKey) String() string {
+	if k.Mark == 0 {
+		return k.Protocol.String() + " " + k.Address.String()
+	}
+	if k.Family() == IPv6 {
+		return fmt.Sprintf("FWM %d IPv6", k.Mark)
+	}
+	return fmt.Sprintf("FWM %d", k.Mark)
+}
+
+// ParseVirtualServerKey reads what String wrote.
+func ParseVirtualServerKey(s string) (VirtualServerKey, error) {
+	kind, rest, _ := strings.Cut(s, " ")
+	if kind == "FWM" {
+		return parseMarkKey(rest)
+	}
+	p, err := ParseProtocol(kind)
+	if err != nil {
+		return VirtualServerKey{}, fmt.Errorf("virtual server %q: %w", s, err)
+	}
+	a, err := netip.ParseAddrPort(rest)
+	if err != nil {
+		return VirtualServerKey{}, fmt.Errorf("virtual server %q: %w", s, err)
+	}
+	return VirtualServerKey{Address: a, Protocol: p}, nil
+}
+
+func parseMarkKey(s string) (VirtualServerKey, error) {
+	number, family, _ := strings.Cut(s, " ")
+	mark, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || mark == 0 {
+		return VirtualServerKey{}, fmt.Errorf("virtual server: mark %q is not a number from 1 to 2^32-1", number)
+	}
+	switch family {
+	case "":
+		return MarkKey(IPv4, uint32(mark)), nil
+	case "IPv6":
+		return MarkKey(IPv6, uint32(mark)), nil
+	}
+	return VirtualServerKey{}, fmt.Errorf("virtual server: family %q of mark %d is not IPv6 or empty", family, mark)
+}
+
+// ServerFlags are the kernel's IP_VS_SVC_F_* bits.
+type ServerFlags uint32
+
+// The bits of ServerFlags that a virtual server can be wished with. The
+// kernel's own bit 0x2 (hashed) is masked off wherever flags are read.
+const (
+	Persistent ServerFlags = 0x01 // session affinity by client address
+	OnePacket  ServerFlags = 0x04 // each UDP packet is scheduled by itself
+	Sched1     ServerFlags = 0x08 // sh-fallback, mh-fallback
+	Sched2     ServerFlags = 0x10 // sh-port, mh-port
+	Sched3     ServerFlags = 0x20
+)
+
+// VirtualServer is what a virtual server is wished to be.
+type VirtualServer struct {
+	Scheduler string      // the kernel's name: "rr", "lc", "mh", ...
+	Flags     ServerFlags // without the kernel's hashed bit
+	Timeout   uint32      // persistence, in seconds; 0 unless Persistent
+	Prefix    uint8       // persistence granularity: bits of the client address; 32 or 128 for ours
+	Engine    string      // persistence engine ("sip"); empty for all of ours
+}
+
+// RealServerKey identifies a real server within its virtual server.
+type RealServerKey struct {
+	Server  VirtualServerKey
+	Address netip.AddrPort
+}
+
+// Compare orders by virtual server, then address.
+func (k RealServerKey) Compare(o RealServerKey) int {
+	return cmp.Or(k.Server.Compare(o.Server), k.Address.Compare(o.Address))
+}
+
+// String is "TCP 10.96.0.1:443 -> 192.0.2.1:6443".
+func (k RealServerKey) String() string { return k.Server.String() + " -> " + k.Address.String() }
+
+// ParseRealServerKey reads what String wrote.
+func ParseRealServerKey(s string) (RealServerKey, error) {
+	server, address, ok := strings.Cut(s, " -> ")
+	if !ok {
+		return RealServerKey{}, fmt.Errorf("real server %q has no \" -> \"", s)
+	}
+	k, err := ParseVirtualServerKey(server)
+	if err != nil {
+		return RealServerKey{}, err
+	}
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return RealServerKey{}, fmt.Errorf("real server %q: %w", s, err)
+	}
+	return RealServerKey{Server: k, Address: a}, nil
+}
+
+// ForwardMethod says how packets reach a real server.
+type ForwardMethod uint8
+
+// The kernel's IP_VS_CONN_F_* forwarding methods. All of ours are Masquerade.
+const (
+	Masquerade ForwardMethod = 0
+	LocalNode  ForwardMethod = 1
+	Tunnel     ForwardMethod = 2
+	Route      ForwardMethod = 3
+	Bypass     ForwardMethod = 4
+)
+
+// String is ipvsadm's word in listings.
+func (m ForwardMethod) String() string {
+	switch m {
+	case Masquerade:
+		return "Masq"
+	case LocalNode:
+		return "Local"
+	case Tunnel:
+		return "Tunnel"
+	case Route:
+		return "Route"
+	case Bypass:
+		return "Bypass"
+	}
+	return fmt.Sprintf("Method%d", uint8(m))
+}
+
+// ParseForwardMethod reads what String wrote.
+func ParseForwardMethod(s string) (ForwardMethod, error) {
+	for m := Masquerade; m <= Bypass; m++ {
+		if m.String() == s {
+			return m, nil
+		}
+	}
+	return 0, fmt.Errorf("forwarding method %q is none of Masq, Local, Tunnel, Route, Bypass", s)
+}
+
+// RealServer is what a real server is wished to be.
+type RealServer struct {
+	Weight uint32 // 0: no new connections, which is how a draining server looks
+	Method ForwardMethod
+	Upper  uint32 // connections above which the server takes no new ones; 0: no limit
+	Lower  uint32 // connections below which it takes new ones again; 0: no limit
+}
+
+// Counters are what the kernel counted for a virtual or real server since it
+// was made, and its estimate of the rates per second.
+type Counters struct {
+	Connections, PacketsIn, PacketsOut, BytesIn, BytesOut                uint64
+	ConnectionRate, PacketRateIn, PacketRateOut, ByteRateIn, ByteRateOut uint64
+}
+
+// Connections are the connections that a real server has now. Inactive ones
+// are those not in the established state (TCP), and all of UDP.
+type Connections struct {
+	Active, Inactive, Persistent uint32
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// SetName is the name of an ipset, at most 31 bytes.
+type SetName string
+
+// Compare orders names.
+func (n SetName) Compare(o SetName) int { return cmp.Compare(n, o) }
+
+// SetType is ipset's name of what the entries of a set are made of.
+type SetType string
+
+// The set types that Services need.
+const (
+	HashIP        SetType = "hash:ip"
+	HashIPPort    SetType = "hash:ip,port"
+	HashIPPortIP  SetType = "hash:ip,port,ip"
+	HashIPPortNet SetType = "hash:ip,port,net"
+	BitmapPort    SetType = "bitmap:port"
+)
+
+// Set is the header of a set. The kernel grows the hash size by itself, so it
+// is no part of what is wished.
+type Set struct {
+	Type    SetType
+	Family  Family // of hash types; 0 for bitmap:port, which has none
+	MaxElem uint32 // of hash types: the kernel refuses more entries; 0 for bitmap:port
+	Comment bool   // entries can carry a comment
+}
+
+// SetEntry is one entry of one set. Which fields count depends on the type of
+// the set; the others are zero.
+type SetEntry struct {
+	Set      SetName
+	Address  netip.Addr   // hash types
+	Protocol Protocol     // types with a port, but bitmap:port
+	Port     uint16       // types with a port
+	Source   netip.Prefix // hash:ip,port,ip (as a host prefix) and hash:ip,port,net
+}
+
+// Entry is what an entry carries along.
+type Entry struct {
+	// Comment names the Service port that the entry is for,
+	// "namespace/name:port", so that the kernel itself can say whose row it is.
+	Comment string
+}
+
+// Compare orders by set, address, port, protocol, source.
+func (e SetEntry) Compare(o SetEntry) int {
+	return cmp.Or(
+		cmp.Compare(e.Set, o.Set),
+		e.Address.Compare(o.Address),
+		cmp.Compare(e.Port, o.Port),
+		cmp.Compare(e.Protocol, o.Protocol),
+		e.Source.Addr().Compare(o.Source.Addr()),
+		cmp.Compare(e.Source.Bits(), o.Source.Bits()),
+	)
+}
+
+// String is the entry as ipset prints it, with its set in front:
+// "KUBE-CLUSTER-IP 10.96.0.1,tcp:443".
+func (e SetEntry) String() string { return string(e.Set) + " " + e.Member() }
+
+// Member is the entry as ipset prints it below "Members:". Host prefixes are
+// printed without their length, as ipset does.
+func (e SetEntry) Member() string {
+	if !e.Address.IsValid() {
+		return strconv.Itoa(int(e.Port))
+	}
+	s := e.Address.String()
+	if e.Protocol != 0 {
+		s += "," + e.Protocol.Lower() + ":" + strconv.Itoa(int(e.Port))
+	}
+	switch {
+	case !e.Source.IsValid():
+		return s
+	case e.Source.IsSingleIP():
+		return s + "," + e.Source.Addr().String()
+	}
+	return s + "," + e.Source.String()
+}
+
+// ParseSetEntry reads what String wrote.
+func ParseSetEntry(s string) (SetEntry, error) {
+	set, member, ok := strings.Cut(s, " ")
+	if !ok || set == "" {
+		return SetEntry{}, fmt.Errorf("set entry %q has no set name and member", s)
+	}
+	e := SetEntry{Set: SetName(set)}
+	if err := e.parseMember(member); err != nil {
+		return SetEntry{}, fmt.Errorf("set entry %q: %w", s, err)
+	}
+	return e, nil
+}
+
+func (e *SetEntry) parseMember(member string) error {
+	parts := strings.Split(member, ",")
+	if len(parts) == 1 && !strings.ContainsAny(member, ".:") {
+		return parsePort(member, &e.Port)
+	}
+	if len(parts) > 3 {
+		return fmt.Errorf("%d parts, at most 3 known", len(parts))
+	}
+	address, err := netip.ParseAddr(parts[0])
+	if err != nil {
+		return err
+	}
+	e.Address = address
+	if len(parts) > 1 {
+		if err := e.parseProtocolPort(parts[1]); err != nil {
+			return err
+		}
+	}
+	if len(parts) > 2 {
+		e.Source, err = parseSource(parts[2])
+	}
+	return err
+}
+
+func (e *SetEntry) parseProtocolPort(s string) error {
+	protocol, port, ok := strings.Cut(s, ":")
+	if !ok {
+		return fmt.Errorf("%q is not protocol:port", s)
+	}
+	p, err := ParseProtocol(protocol)
+	if err != nil {
+		return err
+	}
+	e.Protocol = p
+	return parsePort(port, &e.Port)
+}
+
+func parsePort(s string, port *uint16) error {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		return fmt.Errorf("port %q is not a number from 0 to 65535", s)
+	}
+	*port = uint16(n)
+	return nil
+}
+
+func parseSource(s string) (netip.Prefix, error) {
+	if strings.Contains(s, "/") {
+		return netip.ParsePrefix(s)
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(a, a.BitLen()), nil
+}
