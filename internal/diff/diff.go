@@ -82,3 +82,25 @@ func (d Delta[K, V]) Apply(table map[K]V) {
 		table[c.Key] = c.New
 	}
 }
+
+// OfRows is Of for two lists that are sorted by compare and have no key twice.
+// It costs memory only for what differs.
+func OfRows[K, V comparable](have, want []Row[K, V], compare func(a, b K) int) Delta[K, V] {
+	var d Delta[K, V]
+	for len(have) > 0 && len(want) > 0 {
+		switch order := compare(have[0].Key, want[0].Key); {
+		case order < 0:
+			d.Remove = append(d.Remove, have[0])
+			have = have[1:]
+		case order > 0:
+			d.Add = append(d.Add, want[0])
+			want = want[1:]
+		default:
+			d.Note(want[0].Key, have[0].Value, true, want[0].Value, true)
+			have, want = have[1:], want[1:]
+		}
+	}
+	d.Remove = append(d.Remove, have...)
+	d.Add = append(d.Add, want...)
+	return d
+}

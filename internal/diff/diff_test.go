@@ -5,6 +5,7 @@ package diff
 import (
 	"cmp"
 	"maps"
+	"reflect"
 	"testing"
 	"testing/quick"
 )
@@ -58,4 +59,17 @@ func TestEqualTablesDoNotDiffer(t *testing.T) {
 	if err := quick.Check(check, nil); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestSortedListsDifferAsTheirTablesDo(t *testing.T) {
+	check := func(have, want map[uint8]uint8) bool {
+		return reflect.DeepEqual(OfRows(rows(have), rows(want), cmp.Compare), Of(have, want, cmp.Compare))
+	}
+	if err := quick.Check(check, &quick.Config{MaxCount: 5000}); err != nil {
+		t.Error(err)
+	}
+}
+
+func rows(table map[uint8]uint8) []Row[uint8, uint8] {
+	return Of(nil, table, cmp.Compare).Add
 }

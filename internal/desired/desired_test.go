@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package desired
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+func serverKey(n byte) state.VirtualServerKey {
+	return state.VirtualServerKey{
+		Address:  netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, n}), 80),
+		Protocol: state.TCP,
+	}
+}
+
+func endpointKey(n, endpoint byte) state.RealServerKey {
+	return state.RealServerKey{
+		Server:  serverKey(n),
+		Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, endpoint}), 8080),
+	}
+}
+
+// service is a fragment with one virtual server and some real servers.
+func service(scheduler string, server byte, endpoints ...byte) state.Fragment {
+	var f state.Fragment
+	f.VirtualServers = []diff.Row[state.VirtualServerKey, state.VirtualServer]{
+		{Key: serverKey(server), Value: state.VirtualServer{Scheduler: scheduler}},
+	}
+	f.Addresses = []diff.Row[state.Address, state.Binding]{{Key: state.Address{Addr: serverKey(server).Address.Addr()}}}
+	slices.Sort(endpoints)
+	for _, e := range slices.Compact(endpoints) {
+		f.RealServers = append(f.RealServers, diff.Row[state.RealServerKey, state.RealServer]{
+			Key: endpointKey(server, e), Value: state.RealServer{Weight: 1},
+		})
+	}
+	return f
+}
+
+var (
+	early = time.Unix(1000, 0)
+	late  = time.Unix(2000, 0)
+	old   = Owner{"shop", "zebra"}
+	young = Owner{"shop", "ant"}
+)
+
+func TestTheOlderOfTwoServicesWinsAnAddressWhicheverComesFirst(t *testing.T) {
+	for _, order := range [][]Owner{{old, young}, {young, old}} {
+		d := New()
+		var conflicts []Conflict
+		for _, o := range order {
+			created, f := early, service("rr", 1, 1, 2)
+			if o == young {
+				created, f = late, service("lc", 1, 2, 3)
+			}
+			conflicts = append(conflicts, d.Upsert(o, created, f).Conflicts...)
+		}
+		want := service("rr", 1, 1, 2).State()
+		if diff := cmp.Diff(want, d.State(), cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("order %v (-want +got):\n%s", order, diff)
+		}
+		if diff := cmp.Diff([]Conflict{{serverKey(1), old, young}}, conflicts, cmpopts.EquateComparable(state.VirtualServerKey{})); diff != "" {
+			t.Errorf("order %v: conflicts (-want +got):\n%s", order, diff)
+		}
+	}
+}
+
+func TestTheLoserGetsTheAddressWhenTheWinnerLeaves(t *testing.T) {
+	d := New()
+	d.Upsert(old, early, service("rr", 1, 1, 2))
+	d.Upsert(young, late, service("lc", 1, 2, 3))
+	touched := d.Delete(old)
+	want := []state.RealServerKey{endpointKey(1, 1), endpointKey(1, 2), endpointKey(1, 3)}
+	got := slices.SortedFunc(slices.Values(touched.RealServers), state.RealServerKey.Compare)
+	if !slices.Equal(slices.Compact(got), want) {
+		t.Errorf("touched real servers %v, want %v", got, want)
+	}
+	if _, ok := d.RealServers.Get(endpointKey(1, 1)); ok {
+		t.Error("the winner's endpoint is still wished after it left")
+	}
+	if v, _ := d.VirtualServers.Get(serverKey(1)); v.Scheduler != "lc" {
+		t.Errorf("scheduler %q, want that of the remaining Service, lc", v.Scheduler)
+	}
+}
+
+func TestAServiceMadeAnewLosesItsSeniority(t *testing.T) {
+	d := New()
+	d.Upsert(old, early, service("rr", 1, 1))
+	d.Upsert(young, late, service("lc", 1, 2))
+	d.Upsert(old, late.Add(time.Hour), service("rr", 1, 1))
+	if v, _ := d.VirtualServers.Get(serverKey(1)); v.Scheduler != "lc" {
+		t.Errorf("scheduler %q, want lc of the Service that is now the older", v.Scheduler)
+	}
+}
+
+func TestAnEqualFragmentTouchesNothing(t *testing.T) {
+	d := New()
+	d.Upsert(old, early, service("rr", 1, 1, 2))
+	if touched := d.Upsert(old, early, service("rr", 1, 1, 2)); len(touched.VirtualServers)+len(touched.RealServers)+len(touched.Addresses) != 0 {
+		t.Errorf("touched %v", touched)
+	}
+}
+
+// TestRandomChangesEqualAMergeFromScratch walks through random upserts and
+// deletes of Services that fight over few addresses. The wish must always be
+// what a new Desired makes of the same fragments, and the touched rows alone
+// must bring a copy up to date.
+func TestRandomChangesEqualAMergeFromScratch(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	d, copied := New(), state.New()
+	type wish struct {
+		created  time.Time
+		fragment state.Fragment
+	}
+	wishes := map[Owner]wish{}
+	for step := range 5000 {
+		o := Owner{"ns", fmt.Sprint(random.IntN(6))}
+		var touched Touched
+		if random.IntN(4) == 0 {
+			delete(wishes, o)
+			touched = d.Delete(o)
+		} else {
+			endpoints := make([]byte, random.IntN(4))
+			for i := range endpoints {
+				endpoints[i] = byte(random.IntN(5))
+			}
+			w := wish{time.Unix(int64(random.IntN(3)), 0), service([]string{"rr", "lc"}[random.IntN(2)], byte(random.IntN(3)), endpoints...)}
+			wishes[o] = w
+			touched = d.Upsert(o, w.created, w.fragment)
+		}
+		update(copied.VirtualServers, touched.VirtualServers, d.VirtualServers.Get)
+		update(copied.RealServers, touched.RealServers, d.RealServers.Get)
+		update(copied.Addresses, touched.Addresses, d.Addresses.Get)
+
+		scratch := New()
+		for o, w := range wishes {
+			scratch.Upsert(o, w.created, w.fragment)
+		}
+		if delta := state.Diff(d.State(), scratch.State()); delta.Len() != 0 {
+			t.Fatalf("step %d: merged wish differs from a merge from scratch: %+v", step, delta)
+		}
+		if delta := state.Diff(copied, d.State()); delta.Len() != 0 {
+			t.Fatalf("step %d: touched rows missed %+v", step, delta)
+		}
+	}
+}
+
+func update[K, V comparable](table map[K]V, keys []K, get func(K) (V, bool)) {
+	for _, k := range keys {
+		if v, ok := get(k); ok {
+			table[k] = v
+		} else {
+			delete(table, k)
+		}
+	}
+}
