@@ -82,3 +82,21 @@ type Results struct {
 	RealServers    Result[state.RealServerKey]
 	Addresses      Result[state.Address]
 }
+
+// Failures returns the first errors of r, at most limit, and how many there are
+// in all.
+func (r Results) Failures(limit int) (first []error, all int) {
+	all = failures(r.Sysctls, limit, &first) + failures(r.Sets, limit, &first) + failures(r.Entries, limit, &first) +
+		failures(r.Chains, limit, &first) + failures(r.Jumps, limit, &first) + failures(r.Links, limit, &first) +
+		failures(r.VirtualServers, limit, &first) + failures(r.RealServers, limit, &first) + failures(r.Addresses, limit, &first)
+	return first, all
+}
+
+func failures[K comparable](r Result[K], limit int, first *[]error) int {
+	for _, err := range r.Failed {
+		if len(*first) < limit {
+			*first = append(*first, err)
+		}
+	}
+	return len(r.Failed)
+}

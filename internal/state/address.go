@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -29,6 +30,17 @@ func FamilyOf(a netip.Addr) Family {
 
 // String is Kubernetes' word: "IPv4" or "IPv6".
 func (f Family) String() string { return fmt.Sprintf("IPv%d", uint8(f)) }
+
+// ParseFamily reads what String wrote.
+func ParseFamily(s string) (Family, error) {
+	switch s {
+	case "IPv4":
+		return IPv4, nil
+	case "IPv6":
+		return IPv6, nil
+	}
+	return 0, fmt.Errorf("family %q is neither IPv4 nor IPv6", s)
+}
 
 // Bits is the length of a host prefix: 32 or 128.
 func (f Family) Bits() int {
@@ -73,7 +85,7 @@ func (p Protocol) String() string {
 // Lower is "tcp", "udp" or "sctp", as ipset writes it.
 func (p Protocol) Lower() string { return strings.ToLower(p.String()) }
 
-// ParseProtocol reads what String or Lower wrote, in any case.
+// ParseProtocol reads what String or Lower wrote, names in any case.
 func ParseProtocol(s string) (Protocol, error) {
 	switch strings.ToUpper(s) {
 	case "TCP":
@@ -83,7 +95,42 @@ func ParseProtocol(s string) (Protocol, error) {
 	case "SCTP":
 		return SCTP, nil
 	}
-	return 0, fmt.Errorf("protocol %q is none of TCP, UDP, SCTP", s)
+	n, err := strconv.ParseUint(s, 10, 8)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("protocol %q is none of TCP, UDP, SCTP, and no number from 1 to 255", s)
+	}
+	return Protocol(n), nil
+}
+
+// parseAddr reads an address as the kernel's tables have them: without a zone.
+func parseAddr(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	if a.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("address %q has a zone", s)
+	}
+	return a, nil
+}
+
+// parseAddrPort reads an address and port as the kernel's tables have them:
+// without a zone.
+func parseAddrPort(s string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	if a.Addr().Zone() != "" {
+		return netip.AddrPort{}, fmt.Errorf("address %q has a zone", s)
+	}
+	return a, nil
+}
+
+// ParseAddress reads what an Address's String wrote.
+func ParseAddress(s string) (Address, error) {
+	a, err := parseAddr(s)
+	return Address{a}, err
 }
 
 // LinkName is the name of a network device. We manage one, DummyLink.

@@ -4,6 +4,7 @@ package state
 
 import (
 	"cmp"
+	"fmt"
 	"strings"
 )
 
@@ -32,6 +33,31 @@ func (k ChainKey) Compare(o ChainKey) int {
 // String is "IPv4 nat KUBE-SERVICES".
 func (k ChainKey) String() string {
 	return k.Family.String() + " " + string(k.Table) + " " + k.Name
+}
+
+// ParseChainKey reads what String wrote.
+func ParseChainKey(s string) (ChainKey, error) {
+	parts := strings.Split(s, " ")
+	if len(parts) != 3 || parts[2] == "" {
+		return ChainKey{}, fmt.Errorf("chain %q is not family, table and name", s)
+	}
+	f, t, err := parseFamilyTable(parts[0], parts[1])
+	if err != nil {
+		return ChainKey{}, fmt.Errorf("chain %q: %w", s, err)
+	}
+	return ChainKey{Family: f, Table: t, Name: parts[2]}, nil
+}
+
+func parseFamilyTable(family, table string) (Family, RuleTable, error) {
+	f, err := ParseFamily(family)
+	if err != nil {
+		return 0, "", err
+	}
+	switch t := RuleTable(table); t {
+	case NAT, Filter, Mangle:
+		return f, t, nil
+	}
+	return 0, "", fmt.Errorf("table %q is none of nat, filter, mangle", table)
 }
 
 // Chain is the whole content of a chain of ours. Order matters inside a chain,
@@ -71,6 +97,19 @@ func (k JumpKey) Compare(o JumpKey) int {
 // String is "IPv4 nat PREROUTING -> KUBE-SERVICES".
 func (k JumpKey) String() string {
 	return k.Family.String() + " " + string(k.Table) + " " + k.From + " -> " + k.To
+}
+
+// ParseJumpKey reads what String wrote.
+func ParseJumpKey(s string) (JumpKey, error) {
+	parts := strings.Split(s, " ")
+	if len(parts) != 5 || parts[3] != "->" || parts[2] == "" || parts[4] == "" {
+		return JumpKey{}, fmt.Errorf("jump %q is not family, table, chain -> chain", s)
+	}
+	f, t, err := parseFamilyTable(parts[0], parts[1])
+	if err != nil {
+		return JumpKey{}, fmt.Errorf("jump %q: %w", s, err)
+	}
+	return JumpKey{Family: f, Table: t, From: parts[2], To: parts[4]}, nil
 }
 
 // Jump is the rule that jumps.

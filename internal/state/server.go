@@ -55,7 +55,7 @@ func ParseVirtualServerKey(s string) (VirtualServerKey, error) {
 	if err != nil {
 		return VirtualServerKey{}, fmt.Errorf("virtual server %q: %w", s, err)
 	}
-	a, err := netip.ParseAddrPort(rest)
+	a, err := parseAddrPort(rest)
 	if err != nil {
 		return VirtualServerKey{}, fmt.Errorf("virtual server %q: %w", s, err)
 	}
@@ -63,18 +63,18 @@ func ParseVirtualServerKey(s string) (VirtualServerKey, error) {
 }
 
 func parseMarkKey(s string) (VirtualServerKey, error) {
-	number, family, _ := strings.Cut(s, " ")
+	number, family, hasFamily := strings.Cut(s, " ")
 	mark, err := strconv.ParseUint(number, 10, 32)
 	if err != nil || mark == 0 {
 		return VirtualServerKey{}, fmt.Errorf("virtual server: mark %q is not a number from 1 to 2^32-1", number)
 	}
-	switch family {
-	case "":
+	switch {
+	case !hasFamily:
 		return MarkKey(IPv4, uint32(mark)), nil
-	case "IPv6":
+	case family == IPv6.String():
 		return MarkKey(IPv6, uint32(mark)), nil
 	}
-	return VirtualServerKey{}, fmt.Errorf("virtual server: family %q of mark %d is not IPv6 or empty", family, mark)
+	return VirtualServerKey{}, fmt.Errorf("virtual server: family %q of mark %d is not IPv6", family, mark)
 }
 
 // ServerFlags are the kernel's IP_VS_SVC_F_* bits.
@@ -123,7 +123,7 @@ func ParseRealServerKey(s string) (RealServerKey, error) {
 	if err != nil {
 		return RealServerKey{}, err
 	}
-	a, err := netip.ParseAddrPort(address)
+	a, err := parseAddrPort(address)
 	if err != nil {
 		return RealServerKey{}, fmt.Errorf("real server %q: %w", s, err)
 	}

@@ -110,7 +110,7 @@ func (e *SetEntry) parseMember(member string) error {
 	if len(parts) > 3 {
 		return fmt.Errorf("%d parts, at most 3 known", len(parts))
 	}
-	address, err := netip.ParseAddr(parts[0])
+	address, err := parseAddr(parts[0])
 	if err != nil {
 		return err
 	}
@@ -149,12 +149,13 @@ func parsePort(s string, port *uint16) error {
 }
 
 func parseSource(s string) (netip.Prefix, error) {
-	if strings.Contains(s, "/") {
-		return netip.ParsePrefix(s)
+	if !strings.Contains(s, "/") {
+		a, err := parseAddr(s)
+		return netip.PrefixFrom(a, a.BitLen()), err
 	}
-	a, err := netip.ParseAddr(s)
-	if err != nil {
-		return netip.Prefix{}, err
+	p, err := netip.ParsePrefix(s)
+	if err == nil && p != p.Masked() { // the kernel keeps the masked one, which is another key
+		return netip.Prefix{}, fmt.Errorf("source %q has bits behind its length", s)
 	}
-	return netip.PrefixFrom(a, a.BitLen()), nil
+	return p, err
 }

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config holds the configuration as one value: typed, with defaults,
+// checked once. Everything that decides takes it by value.
+//
+// It reads no file and no flag, and knows nothing of a node but the version of
+// its kernel.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is everything that an operator can choose.
+type Config struct {
+	// Scheduler is the kernel's name of the scheduler of every virtual server.
+	Scheduler string
+
+	// MasqueradeAll masquerades all traffic to cluster IPs, also from pods.
+	MasqueradeAll bool
+
+	// MasqueradeBit is the bit of the firewall mark that asks for masquerade.
+	// CNIs know kube-proxy's.
+	MasqueradeBit uint8
+
+	// LocalDetector tells pods of this node from the rest, whose traffic to
+	// cluster IPs has to be masqueraded.
+	LocalDetector LocalDetector
+
+	// StrictARP keeps the node from answering ARP for Service addresses, which
+	// those who announce them (MetalLB, keepalived) need.
+	StrictARP bool
+
+	// SyncPeriod is the time between two full comparisons with the kernel.
+	SyncPeriod time.Duration
+
+	// MinSyncPeriod is the time for which changes are collected at least.
+	MinSyncPeriod time.Duration
+
+	// NodePortAddresses are the networks on whose node addresses NodePorts are
+	// served. None of a family: on all addresses of that family.
+	NodePortAddresses []netip.Prefix
+
+	// DrainTimeout is the time after which a real server that is no longer
+	// wanted leaves even if it still has connections. 0: at once.
+	DrainTimeout time.Duration
+
+	// Kernel is the version of the node's kernel, for what older ones need.
+	// Zero: unknown, taken for a new one.
+	Kernel Kernel
+}
+
+// Default is the configuration of somebody who chose nothing: kube-proxy's
+// values where it has them.
+func Default() Config {
+	return Config{
+		Scheduler:     "rr",
+		MasqueradeBit: 14,
+		SyncPeriod:    30 * time.Second,
+		MinSyncPeriod: 0, // a change costs its own size, so waiting saves little
+
+		// IPVS forgets a TCP connection that is silent for 15 minutes. What
+		// still keeps a real server after that time is in steady use, by a
+		// client that will not leave by itself.
+		DrainTimeout: 15 * time.Minute,
+	}
+}
+
+// Mark is the firewall mark that asks for masquerade.
+func (c Config) Mark() uint32 { return 1 << c.MasqueradeBit }
+
+// LocalDetector is a way to tell pods of this node from the rest.
+type LocalDetector struct {
+	Kind      DetectorKind
+	CIDRs     []netip.Prefix // of DetectCIDR: at most one of a family
+	Interface string         // of DetectBridge: its name; of DetectPrefix: what the names begin with
+}
+
+// DetectorKind says what a LocalDetector looks at.
+type DetectorKind uint8
+
+// The kinds of detectors.
+const (
+	DetectNone   DetectorKind = iota // nothing: nobody is known to be a pod of this node
+	DetectCIDR                       // the source address: in the cluster's or the node's pod CIDR
+	DetectBridge                     // the interface that the packet came in by: one bridge
+	DetectPrefix                     // the interface: a prefix of its name
+)

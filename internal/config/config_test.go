@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDefaultIsValid(t *testing.T) {
+	if err := Default().Validate(); err != nil {
+		t.Error(err)
+	}
+	if mark := Default().Mark(); mark != 0x4000 {
+		t.Errorf("mark %#x, want kube-proxy's 0x4000", mark)
+	}
+}
+
+func TestValidateNamesTheField(t *testing.T) {
+	v4, v6 := netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00::/56")
+	mapped := netip.MustParsePrefix("::ffff:10.0.0.0/104")
+	cidrs := func(c *Config, p ...netip.Prefix) {
+		c.LocalDetector = LocalDetector{Kind: DetectCIDR, CIDRs: p}
+	}
+	iface := func(c *Config, k DetectorKind, name string) {
+		c.LocalDetector = LocalDetector{Kind: k, Interface: name}
+	}
+	for name, c := range map[string]struct {
+		change func(*Config)
+		want   string // how the error begins; empty: valid
+	}{
+		"no scheduler":           {func(c *Config) { c.Scheduler = "" }, "Scheduler: empty"},
+		"long scheduler":         {func(c *Config) { c.Scheduler = strings.Repeat("r", 16) }, "Scheduler: "},
+		"scheduler of two words": {func(c *Config) { c.Scheduler = "r r" }, "Scheduler: "},
+		"longest scheduler":      {func(c *Config) { c.Scheduler = strings.Repeat("r", 15) }, ""},
+		"bit 31":                 {func(c *Config) { c.MasqueradeBit = 31 }, ""},
+		"bit 32":                 {func(c *Config) { c.MasqueradeBit = 32 }, "MasqueradeBit: 32 is not in 0..31"},
+		"no sync period":         {func(c *Config) { c.SyncPeriod = 0 }, "SyncPeriod: 0s"},
+		"equal periods":          {func(c *Config) { c.MinSyncPeriod = c.SyncPeriod }, ""},
+		"least above most":       {func(c *Config) { c.MinSyncPeriod = time.Hour }, "MinSyncPeriod: 1h0m0s is above"},
+		"negative least":         {func(c *Config) { c.MinSyncPeriod = -1 }, "MinSyncPeriod: -1ns is below 0"},
+		"negative drain":         {func(c *Config) { c.DrainTimeout = -1 }, "DrainTimeout: -1ns"},
+		"no drain":               {func(c *Config) { c.DrainTimeout = 0 }, ""},
+		"a CIDR of each family":  {func(c *Config) { cidrs(c, v6, v4) }, ""},
+		"no CIDR":                {func(c *Config) { cidrs(c) }, ""},
+		"two of a family":        {func(c *Config) { cidrs(c, v4, v6, v4) }, "LocalDetector.CIDRs[2]: 10.244.0.0/16 is the second"},
+		"no CIDR at all":         {func(c *Config) { cidrs(c, netip.Prefix{}) }, "LocalDetector.CIDRs[0]: not a CIDR"},
+		"IPv4 in IPv6":           {func(c *Config) { cidrs(c, mapped) }, "LocalDetector.CIDRs[0]: ::ffff:"},
+		"bad NodePort network":   {func(c *Config) { c.NodePortAddresses = []netip.Prefix{v4, {}} }, "NodePortAddresses[1]: "},
+		"two NodePort networks":  {func(c *Config) { c.NodePortAddresses = []netip.Prefix{v4, v4} }, ""},
+		"bridge":                 {func(c *Config) { iface(c, DetectBridge, "cni0.100") }, ""},
+		"no bridge":              {func(c *Config) { iface(c, DetectBridge, "") }, "LocalDetector.Interface: empty"},
+		"bridge that is a flag":  {func(c *Config) { iface(c, DetectBridge, "-j") }, "LocalDetector.Interface: "},
+		"two lines of a rule":    {func(c *Config) { iface(c, DetectBridge, "a\nb") }, "LocalDetector.Interface: "},
+		"longest bridge":         {func(c *Config) { iface(c, DetectBridge, strings.Repeat("b", 15)) }, ""},
+		"long prefix":            {func(c *Config) { iface(c, DetectPrefix, strings.Repeat("b", 15)) }, "LocalDetector.Interface: "},
+		"prefix with plus":       {func(c *Config) { iface(c, DetectPrefix, "veth+") }, "LocalDetector.Interface: "},
+		"unknown detector":       {func(c *Config) { iface(c, 9, "") }, "LocalDetector.Kind: 9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Default()
+			c.change(&cfg)
+			err := cfg.Validate()
+			if (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestValidateNamesAllFields(t *testing.T) {
+	err := Config{MasqueradeBit: 40}.Validate()
+	if err == nil {
+		t.Fatal("valid")
+	}
+	for _, field := range []string{"Scheduler", "MasqueradeBit", "SyncPeriod"} {
+		if !strings.Contains(err.Error(), field+": ") {
+			t.Errorf("%s is not in: %v", field, err)
+		}
+	}
+}
+
+func TestKernel(t *testing.T) {
+	for _, c := range []struct {
+		release string
+		want    Kernel
+		delays  bool
+	}{
+		{"6.1.0-13-amd64", Kernel{6, 1}, false},
+		{"5.9.0", Kernel{5, 9}, false},
+		{"5.8.18-300.fc33.x86_64", Kernel{5, 8}, true},
+		{"4.18.0-553.el8_10.x86_64", Kernel{4, 18}, true},
+		{"4.1", Kernel{4, 1}, true},
+		{"4.0.9", Kernel{4, 0}, false},
+		{"3.10.0-1160.el7.x86_64", Kernel{3, 10}, false},
+	} {
+		k, err := ParseKernel(c.release)
+		if err != nil || k != c.want || k.DelaysReuse() != c.delays {
+			t.Errorf("%s: %v, %v, delays %v; want %v, %v", c.release, k, err, k.DelaysReuse(), c.want, c.delays)
+		}
+	}
+	for _, bad := range []string{"", "six", "6", "6.x"} {
+		if k, err := ParseKernel(bad); err == nil {
+			t.Errorf("%q is read as %v", bad, k)
+		}
+	}
+	if (Kernel{}).Before(99, 0) || (Kernel{}).DelaysReuse() {
+		t.Error("an unknown kernel is an old one")
+	}
+}

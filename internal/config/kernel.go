@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import "fmt"
+
+// Kernel is the version of a Linux kernel.
+type Kernel struct{ Major, Minor int }
+
+// ParseKernel reads a release as uname prints it: "6.1.0-13-amd64".
+func ParseKernel(release string) (Kernel, error) {
+	var k Kernel
+	if n, err := fmt.Sscanf(release, "%d.%d", &k.Major, &k.Minor); n != 2 {
+		return Kernel{}, fmt.Errorf("parsing kernel release %q: %w", release, err)
+	}
+	return k, nil
+}
+
+// Before tells whether k is known and older than major.minor.
+func (k Kernel) Before(major, minor int) bool {
+	return k != Kernel{} && (k.Major < major || k.Major == major && k.Minor < minor)
+}
+
+// DelaysReuse tells whether the kernel has net.ipv4.vs.conn_reuse_mode (4.1)
+// and lets a client that reuses its source port wait a second with it, which
+// was mended in 5.9 (kubernetes#81775).
+func (k Kernel) DelaysReuse() bool { return k.Before(5, 9) && !k.Before(4, 1) }

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Base returns the rows that are there without any Service: as many with ten
+// thousand of them as with none.
+func Base(c config.Config) Fragment {
+	rows := state.New()
+	rows.Sysctls = sysctls(c)
+	rows.Links[state.DummyLink] = state.Link{Kind: "dummy"}
+	for _, f := range []state.Family{state.IPv4, state.IPv6} {
+		for _, s := range sets() {
+			rows.Sets[named(f, s.name)] = s.header(f)
+		}
+		for _, ch := range chains(f, c) {
+			rows.Chains[state.ChainKey{Family: f, Table: ch.table, Name: ch.name}] = state.ChainOf(ch.rules...)
+		}
+		for _, j := range jumps() {
+			k := state.JumpKey{Family: f, Table: j.table, From: j.from, To: j.to}
+			rows.Jumps[k] = state.Jump{Rule: about(j.about) + "-j " + j.to}
+		}
+	}
+	return state.FragmentOf(rows, nil)
+}
+
+func sysctls(c config.Config) map[state.SysctlName]string {
+	s := map[state.SysctlName]string{
+		// Without it IPVS drops the conntrack entry of its packets, and with
+		// that the mark and the source address that POSTROUTING masquerades.
+		"net/ipv4/vs/conntrack": "1",
+		// A packet of a connection whose real server is gone ends the
+		// connection, so that the client's next try goes elsewhere. With 0 it
+		// is dropped until the client gives up.
+		"net/ipv4/vs/expire_nodest_conn": "1",
+		// Session affinity ends with its endpoint: a client does not stick to
+		// a real server of weight 0, one that drains.
+		"net/ipv4/vs/expire_quiescent_template": "1",
+		// The node routes between its pods and the rest.
+		"net/ipv4/ip_forward":          "1",
+		"net/ipv6/conf/all/forwarding": "1",
+	}
+	if c.Kernel.DelaysReuse() {
+		s["net/ipv4/vs/conn_reuse_mode"] = "0"
+	}
+	if c.StrictARP {
+		// ARP is answered only for addresses of the device that was asked, and
+		// asks with such an address: never with one of DummyLink.
+		s["net/ipv4/conf/all/arp_ignore"] = "1"
+		s["net/ipv4/conf/all/arp_announce"] = "2"
+	}
+	return s
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Our chains, by kube-proxy's names.
+const (
+	chainServices     = "KUBE-SERVICES"
+	chainPostrouting  = "KUBE-POSTROUTING"
+	chainNodePort     = "KUBE-NODE-PORT" // in nat and in filter
+	chainLoadBalancer = "KUBE-LOAD-BALANCER"
+	chainMarkMasq     = "KUBE-MARK-MASQ"
+	chainForward      = "KUBE-FORWARD"
+	chainFirewall     = "KUBE-PROXY-FIREWALL"
+	chainSourceRanges = "KUBE-SOURCE-RANGES-FIREWALL"
+	chainIPVSFilter   = "KUBE-IPVS-FILTER"
+	chainIPVSOut      = "KUBE-IPVS-OUT-FILTER"
+)
+
+// OurChain tells whether a chain of this name is ours, in nat or filter.
+// kubelet's chains (KUBE-FIREWALL, KUBE-KUBELET-CANARY) are not.
+func OurChain(name string) bool {
+	return slices.Contains([]string{
+		chainServices, chainPostrouting, chainNodePort, chainLoadBalancer, chainMarkMasq,
+		chainForward, chainFirewall, chainSourceRanges, chainIPVSFilter, chainIPVSOut,
+	}, name)
+}
+
+// jump leads from a built-in chain to one of ours. The one in OUTPUT to
+// KUBE-IPVS-OUT-FILTER finds no rules there yet.
+type jump struct {
+	table           state.RuleTable
+	from, to, about string
+}
+
+func jumps() []jump {
+	return []jump{
+		// Marking comes before IPVS, which takes packets in INPUT, and in
+		// OUTPUT those of the node itself.
+		{state.NAT, "PREROUTING", chainServices, "kubernetes service portals"},
+		{state.NAT, "OUTPUT", chainServices, "kubernetes service portals"},
+		// Masquerade comes after IPVS has put the endpoint's address in.
+		{state.NAT, "POSTROUTING", chainPostrouting, "kubernetes postrouting rules"},
+		// Answers to masqueraded packets are forwarded, and must be on nodes
+		// whose FORWARD policy is DROP, as Docker makes it.
+		{state.Filter, "FORWARD", chainForward, "kubernetes forwarding rules"},
+		// Packets to a VIP come through INPUT, as the VIP is local.
+		{state.Filter, "INPUT", chainNodePort, "kubernetes health check rules"},
+		{state.Filter, "INPUT", chainFirewall, "kube-proxy firewall rules"},
+		{state.Filter, "FORWARD", chainFirewall, "kube-proxy firewall rules"},
+		{state.Filter, "INPUT", chainIPVSFilter, "kubernetes ipvs access filter"},
+		{state.Filter, "OUTPUT", chainIPVSOut, "kubernetes ipvs access filter"},
+	}
+}
+
+// about is the match that does nothing but carry kube-proxy's comment.
+func about(text string) string { return `-m comment --comment "` + text + `" ` }
+
+// chains are our chains for family f, with the family's words in place of
+// those in braces and brackets.
+func chains(f state.Family, c config.Config) []chain {
+	words := vocabulary(f, c)
+	list := slices.Concat(natChains(clusterIPMasquerade(f, c)), filterChains())
+	for _, ch := range list {
+		for i := range ch.rules {
+			ch.rules[i] = words.Replace(ch.rules[i])
+		}
+	}
+	return list
+}
+
+// vocabulary knows, for each set, {NAME}, a look into it, and [NAME], the same
+// with kube-proxy's comment in front.
+func vocabulary(f state.Family, c config.Config) *strings.Replacer {
+	words := []string{
+		"{loopback}", "127.0.0.0/8",
+		"{unreachable}", "icmp-port-unreachable",
+	}
+	if f == state.IPv6 {
+		words = []string{
+			"{loopback}", "::1/128",
+			"{unreachable}", "icmp6-port-unreachable",
+		}
+	}
+	words = append(words, "{mark}", fmt.Sprintf("%#x", c.Mark()))
+	for _, s := range sets() {
+		look := "-m set --match-set " + string(named(f, s.name))
+		words = append(words,
+			"{"+string(s.name)+"}", look,
+			"["+string(s.name)+"]", about(s.about)+look)
+	}
+	return strings.NewReplacer(words...)
+}
+
+// clusterIPMasquerade is the rule for traffic to cluster IPs from elsewhere
+// than this node's pods. Its answer would go straight to where it came from,
+// with an address that nobody there asked; so it has to come back here first.
+func clusterIPMasquerade(f state.Family, c config.Config) string {
+	const toClusterIP, mark = "[KUBE-CLUSTER-IP] dst,dst", " -j KUBE-MARK-MASQ"
+	if c.MasqueradeAll {
+		return toClusterIP + mark
+	}
+	if elsewhere := notLocal(f, c.LocalDetector); elsewhere != "" {
+		return elsewhere + " " + toClusterIP + mark
+	}
+	// Nobody can tell who is a pod. What is sure is that a source which is
+	// itself a Service address is the node, which got it from DummyLink.
+	return "[KUBE-CLUSTER-IP] src,dst" + mark
+}
+
+// notLocal matches packets that are not from this node's pods. It is empty if
+// there is no way to tell for family f.
+func notLocal(f state.Family, d config.LocalDetector) string {
+	switch d.Kind {
+	case config.DetectCIDR:
+		i := slices.IndexFunc(d.CIDRs, func(p netip.Prefix) bool { return state.FamilyOf(p.Addr()) == f })
+		if i >= 0 {
+			return "! -s " + d.CIDRs[i].Masked().String()
+		}
+	case config.DetectBridge:
+		return "! -i " + d.Interface
+	case config.DetectPrefix:
+		return "! -i " + d.Interface + "+"
+	}
+	return ""
+}

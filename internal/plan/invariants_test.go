@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan_test
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// checkInvariants checks what is true of every fragment, whatever the objects.
+func checkInvariants(t testing.TB, f plan.Fragment) {
+	t.Helper()
+	// The way through maps and back sorts, and drops keys that are there twice.
+	if again := state.FragmentOf(f.State(), f.Notes); !reflect.DeepEqual(again, f) {
+		t.Errorf("fragment is not sorted or has a key twice (-want +got):\n%s", cmp.Diff(text(again), text(f)))
+	}
+	s := f.State()
+	for k, v := range s.Entries {
+		checkEntry(t, k, v)
+	}
+	for k, v := range s.VirtualServers {
+		checkServer(t, s, k, v)
+	}
+	for k, v := range s.RealServers {
+		checkRealServer(t, s, k, v)
+	}
+	for a := range s.Addresses {
+		if !entered(s, plan.SetNames(state.FamilyOf(a.Addr)), state.SetEntry{Address: a.Addr}) {
+			t.Errorf("address %v is in no set of addresses", a)
+		}
+	}
+	for _, n := range f.Notes {
+		if n.Reason == 0 || n.Message == "" || n.Field == "" && n.Reason != state.TooLong {
+			t.Errorf("note says little: %+v", n)
+		}
+	}
+}
+
+// entered tells whether the entry is in one of the sets.
+func entered(s state.State, sets []state.SetName, e state.SetEntry) bool {
+	return slices.ContainsFunc(sets, func(n state.SetName) bool {
+		e.Set = n
+		_, ok := s.Entries[e]
+		return ok
+	})
+}
+
+func checkEntry(t testing.TB, k state.SetEntry, v state.Entry) {
+	t.Helper()
+	if !plan.OurSet(k.Set) {
+		t.Errorf("entry %v is in a set that is not ours", k)
+	}
+	if k.Address.IsValid() && !slices.Contains(plan.SetNames(state.FamilyOf(k.Address)), k.Set) {
+		t.Errorf("entry %v is in a set of the other family", k)
+	}
+	if back, err := state.ParseSetEntry(k.String()); err != nil || back != k {
+		t.Errorf("entry %v is read as %v, %v", k, back, err)
+	}
+	if v.Comment == "" || len(v.Comment) > 255 {
+		t.Errorf("entry %v has a comment of %d bytes", k, len(v.Comment))
+	}
+}
+
+func checkServer(t testing.TB, s state.State, k state.VirtualServerKey, v state.VirtualServer) {
+	t.Helper()
+	owned := slices.ContainsFunc(plan.ServerEntries(k), func(e state.SetEntry) bool {
+		_, ok := s.Entries[e]
+		return ok
+	})
+	if !owned {
+		t.Errorf("virtual server %v has no entry that says it is ours", k)
+	}
+	if k.Address.Port() == 0 || int(v.Prefix) != k.Family().Bits() || v.Scheduler == "" {
+		t.Errorf("virtual server %v is incomplete: %+v", k, v)
+	}
+	if (v.Flags&state.Persistent != 0) != (v.Timeout > 0) {
+		t.Errorf("virtual server %v: persistence and its time don't agree: %+v", k, v)
+	}
+	if back, err := state.ParseVirtualServerKey(k.String()); err != nil || back != k {
+		t.Errorf("virtual server %v is read as %v, %v", k, back, err)
+	}
+}
+
+func checkRealServer(t testing.TB, s state.State, k state.RealServerKey, v state.RealServer) {
+	t.Helper()
+	if _, ok := s.VirtualServers[k.Server]; !ok {
+		t.Errorf("real server %v is of no virtual server", k)
+	}
+	if state.FamilyOf(k.Address.Addr()) != k.Server.Family() {
+		t.Errorf("real server %v is of the other family", k)
+	}
+	if k.Address.Port() == 0 || v != (state.RealServer{Weight: 1, Method: state.Masquerade}) {
+		t.Errorf("real server %v is not as all are: %+v", k, v)
+	}
+}

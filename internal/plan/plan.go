@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package plan says what a Service means: which rows its objects put into the
+// kernel's tables of one node, and which rows are there without any Service.
+//
+// It is the one place that reads Kubernetes objects. It is pure, and total:
+// what is wrong in an object costs the piece that is wrong, never the rest,
+// and is said in a note. How rows of different Services get along is package
+// desired's business, how they reach the kernel package reconcile's.
+package plan
+
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Objects are a Service and its EndpointSlices. They are only read.
+type Objects struct {
+	Service *corev1.Service
+	Slices  []*discoveryv1.EndpointSlice
+}
+
+// Node is what counts of the node that is planned for.
+type Node struct {
+	Name string
+	Zone string // of its label; empty: unknown
+
+	// Addresses are those of its interfaces, but for state.DummyLink.
+	Addresses []netip.Addr
+}
+
+// Fragment and Note live in package state, so that who merges and shows them
+// needs to know no Kubernetes.
+type (
+	Fragment = state.Fragment
+	Note     = state.Note
+)
+
+// Service returns the rows of one Service on node n.
+func Service(o Objects, n Node, c config.Config) Fragment {
+	var ns notes
+	if o.Service == nil || ns.skip(o.Service) {
+		return Fragment{Notes: ns.all()}
+	}
+	s := parseService(o.Service, &ns)
+	e := parseSlices(o, s, n.Name, &ns)
+	b := newBuilder(s, c, &ns)
+	for _, p := range s.ports {
+		for _, ip := range s.clusterIPs {
+			f := state.FamilyOf(ip)
+			all := e.of(f, p.portName)
+			b.hairpin(p, all)
+			for _, front := range frontends(p, ip, nodePortAddresses(n, c, f)) {
+				b.serve(front, reachable(all))
+			}
+		}
+	}
+	return state.FragmentOf(b.rows, ns.all())
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import "github.com/kube-ipvs/kube-ipvs/internal/state"
+
+// chain is one of our chains and its rules, in iptables-save's spelling but
+// for the words of vocabulary.
+type chain struct {
+	table state.RuleTable
+	name  string
+	rules []string
+}
+
+// Every rule is always there, also if its set is empty: it matches nothing
+// then, and the chains change with the configuration alone, never with a
+// Service. (kube-proxy writes most rules only once their set has an entry.)
+
+// natChains decide what is masqueraded. Marking is for PREROUTING and OUTPUT,
+// which know the address that the client asked for.
+func natChains(clusterIPMasquerade string) []chain {
+	return []chain{
+		{state.NAT, chainServices, []string{
+			// The node's talk with itself is no Service traffic: IPVS can't
+			// send from 127.0.0.0/8 to another host.
+			`-s {loopback} -j RETURN`,
+			// Load balancer addresses: marked unless the client address is to
+			// be kept, which the chain looks up.
+			`[KUBE-LOAD-BALANCER] dst,dst -j KUBE-LOAD-BALANCER`,
+			// Cluster IPs: marked if the client is elsewhere.
+			clusterIPMasquerade,
+			// External IPs: the client is elsewhere, and the endpoint may be.
+			`[KUBE-EXTERNAL-IP] dst,dst -j KUBE-MARK-MASQ`,
+			// What is decided leaves the table, lest rules after ours, such as
+			// a CNI's port mapping, send it elsewhere. An external IP is only
+			// a Service's while this node has it. (kube-proxy has a second,
+			// -m physdev, rule for each of the two, for packets that don't
+			// come over a bridge; it accepts what these accept as well.)
+			`[KUBE-EXTERNAL-IP] dst,dst -m addrtype --dst-type LOCAL -j ACCEPT`,
+			`[KUBE-EXTERNAL-IP-LOCAL] dst,dst -m addrtype --dst-type LOCAL -j ACCEPT`,
+			`{KUBE-CLUSTER-IP} dst,dst -j ACCEPT`,
+			`{KUBE-LOAD-BALANCER} dst,dst -j ACCEPT`,
+			// NodePorts come last, other than kube-proxy's: their sets know
+			// only the port, and a Service address, local too, may have a
+			// port of the same number whose client address must be kept.
+			`-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT`,
+		}},
+		{state.NAT, chainLoadBalancer, []string{
+			// externalTrafficPolicy Local keeps the client address.
+			`[KUBE-LOAD-BALANCER-LOCAL] dst,dst -j RETURN`,
+			// The endpoint may be on another node, whose answer has to come
+			// back through this one.
+			`-j KUBE-MARK-MASQ`,
+		}},
+		{state.NAT, chainNodePort, []string{
+			// The same two steps as for load balancers, by protocol, because
+			// the sets of TCP and UDP hold bare port numbers.
+			`-p tcp [KUBE-NODE-PORT-LOCAL-TCP] dst -j RETURN`,
+			`-p tcp [KUBE-NODE-PORT-TCP] dst -j KUBE-MARK-MASQ`,
+			`-p udp [KUBE-NODE-PORT-LOCAL-UDP] dst -j RETURN`,
+			`-p udp [KUBE-NODE-PORT-UDP] dst -j KUBE-MARK-MASQ`,
+			`-p sctp [KUBE-NODE-PORT-LOCAL-SCTP-HASH] dst,dst -j RETURN`,
+			`-p sctp [KUBE-NODE-PORT-SCTP-HASH] dst,dst -j KUBE-MARK-MASQ`,
+		}},
+		{state.NAT, chainMarkMasq, []string{
+			// One bit, so that other users of the mark keep theirs.
+			`-j MARK --set-xmark {mark}/{mark}`,
+		}},
+		{state.NAT, chainPostrouting, []string{
+			// Hairpin: an endpoint that reached itself would see its own
+			// address as the client's and answer itself, not the VIP.
+			`[KUBE-LOOP-BACK] dst,dst,src -j MASQUERADE`,
+			// Not marked: not for us.
+			`-m mark ! --mark {mark}/{mark} -j RETURN`,
+			// The mark is taken off, or the packet would be masqueraded once
+			// more when it comes out of an overlay's encapsulation.
+			`-j MARK --set-xmark {mark}/0x0`,
+			// At random over all ports: the kernel's first choice, the same
+			// port, is a race that loses packets of UDP, thus of DNS.
+			`-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully`,
+		}},
+	}
+}
+
+// filterChains decide what is let in and forwarded.
+func filterChains() []chain {
+	return []chain{
+		{state.Filter, chainForward, []string{
+			// What is marked is Service traffic, which Services let through.
+			`-m comment --comment "kubernetes forwarding rules" -m mark --mark {mark}/{mark} -j ACCEPT`,
+			// Its answers carry no mark.
+			`-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
+		}},
+		{state.Filter, chainNodePort, []string{
+			// Health checks of load balancers get through the node's own
+			// firewall. They speak HTTP. (kube-proxy lets UDP in as well.)
+			`-p tcp [KUBE-HEALTH-CHECK-NODE-PORT] dst -j ACCEPT`,
+		}},
+		{state.Filter, chainFirewall, []string{
+			// Load balancer addresses with spec.loadBalancerSourceRanges.
+			`[KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
+		}},
+		{state.Filter, chainSourceRanges, []string{
+			// A client in the ranges.
+			`[KUBE-LOAD-BALANCER-SOURCE-CIDR] dst,dst,src -j RETURN`,
+			// The node itself, if it is in the ranges: its packets to a VIP
+			// have the VIP as their source.
+			`[KUBE-LOAD-BALANCER-SOURCE-IP] dst,dst,src -j RETURN`,
+			// Everybody else. No answer, as with a cloud's load balancer.
+			`-j DROP`,
+		}},
+		{state.Filter, chainIPVSFilter, []string{
+			// The ports of Services, at their addresses.
+			`{KUBE-LOAD-BALANCER} dst,dst -j RETURN`,
+			`{KUBE-CLUSTER-IP} dst,dst -j RETURN`,
+			`{KUBE-EXTERNAL-IP} dst,dst -j RETURN`,
+			`{KUBE-EXTERNAL-IP-LOCAL} dst,dst -j RETURN`,
+			// Load balancers may check health at the VIP.
+			`{KUBE-HEALTH-CHECK-NODE-PORT} dst -j RETURN`,
+			// Service addresses are local: whatever the node itself listens
+			// on at any address would be at every one of them
+			// (kubernetes#72236). This includes echo requests: the VIP is no
+			// host. Only what is new: connections outlive their Service.
+			`-m conntrack --ctstate NEW {KUBE-IPVS-IPS} dst -j REJECT --reject-with {unreachable}`,
+		}},
+		{state.Filter, chainIPVSOut, nil},
+	}
+}

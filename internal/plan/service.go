@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// service is a Service past the border: parsed and in range.
+type service struct {
+	namespace, name string
+	clusterIPs      []netip.Addr // at most one of a family; others are invisible to that family
+	ports           []port
+	affinity        uint32 // seconds for which a client stays with an endpoint; 0: it does not
+}
+
+// portName is what a port of a Service and one of an EndpointSlice meet by.
+type portName struct {
+	name     string // empty: the only port, without a name
+	protocol state.Protocol
+}
+
+type port struct {
+	portName
+	field    string // "spec.ports[0]"
+	comment  string // of its set entries
+	number   uint16
+	nodePort uint16 // 0: none
+}
+
+func parseService(o *corev1.Service, ns *notes) service {
+	s := service{namespace: o.Namespace, name: o.Name}
+	s.clusterIPs = clusterIPs(&o.Spec, ns)
+	s.ports = servicePorts(o, ns)
+	s.affinity = affinity(&o.Spec, ns)
+	return s
+}
+
+func (s service) has(f state.Family) bool {
+	for _, ip := range s.clusterIPs {
+		if state.FamilyOf(ip) == f {
+			return true
+		}
+	}
+	return false
+}
+
+// clusterIPs pairs spec.clusterIPs with spec.ipFamilies. Objects of servers
+// older than dual stack have neither and only spec.clusterIP.
+func clusterIPs(spec *corev1.ServiceSpec, ns *notes) []netip.Addr {
+	if len(spec.IPFamilies) == 0 {
+		ip, ok := clusterIP(spec.ClusterIP, "spec.clusterIP", ns)
+		if !ok {
+			return nil
+		}
+		return []netip.Addr{ip}
+	}
+	var ips []netip.Addr
+	seen := map[state.Family]bool{}
+	for i, text := range spec.ClusterIPs {
+		field := fmt.Sprintf("spec.clusterIPs[%d]", i)
+		ip, ok := clusterIP(text, field, ns)
+		switch f := state.FamilyOf(ip); {
+		case !ok:
+		case i >= len(spec.IPFamilies) || string(spec.IPFamilies[i]) != f.String():
+			ns.add(state.InvalidAddress, field, "%v is not of the family that spec.ipFamilies[%d] says", ip, i)
+		case seen[f]:
+			ns.add(state.InvalidAddress, field, "%v is the second one of its family", ip)
+		default:
+			seen[f] = true
+			ips = append(ips, ip)
+		}
+	}
+	if len(spec.ClusterIPs) < len(spec.IPFamilies) {
+		field := fmt.Sprintf("spec.ipFamilies[%d]", len(spec.ClusterIPs))
+		ns.add(state.InvalidAddress, field, "no cluster IP of this family")
+	}
+	return ips
+}
+
+func clusterIP(text, field string, ns *notes) (netip.Addr, bool) {
+	ip, err := parseAddr(text)
+	if err == nil {
+		err = servable(ip)
+	}
+	if err != nil {
+		ns.add(state.InvalidAddress, field, "%v", err)
+	}
+	return ip, err == nil
+}
+
+func servicePorts(o *corev1.Service, ns *notes) []port {
+	var ports []port
+	type slot struct {
+		protocol state.Protocol
+		number   uint16
+	}
+	numbers, nodePorts, names := map[slot]bool{}, map[slot]bool{}, map[portName]bool{}
+	for i := range o.Spec.Ports {
+		p, ok := servicePort(o, i, ns)
+		if !ok {
+			continue
+		}
+		if numbers[slot{p.protocol, p.number}] || names[p.portName] {
+			ns.add(state.InvalidPort, p.field, "another port has this name or number")
+			continue
+		}
+		if p.nodePort != 0 && nodePorts[slot{p.protocol, p.nodePort}] {
+			ns.add(state.InvalidPort, p.field+".nodePort", "%d is another port's", p.nodePort)
+			p.nodePort = 0
+		}
+		numbers[slot{p.protocol, p.number}] = true
+		nodePorts[slot{p.protocol, p.nodePort}] = true
+		names[p.portName] = true
+		ports = append(ports, p)
+	}
+	return ports
+}
+
+func servicePort(o *corev1.Service, i int, ns *notes) (port, bool) {
+	in := &o.Spec.Ports[i]
+	field := fmt.Sprintf("spec.ports[%d]", i)
+	protocol, err := parseProtocol(in.Protocol)
+	if err != nil {
+		ns.add(state.InvalidProtocol, field+".protocol", "%v", err)
+		return port{}, false
+	}
+	number, ok := parsePort(in.Port)
+	if !ok {
+		ns.add(state.InvalidPort, field+".port", "%d is not in 1..65535", in.Port)
+		return port{}, false
+	}
+	nodePort, ok := parsePort(in.NodePort)
+	if !ok && in.NodePort != 0 {
+		ns.add(state.InvalidPort, field+".nodePort", "%d is not in 1..65535", in.NodePort)
+	}
+	return port{
+		portName: portName{name: in.Name, protocol: protocol},
+		field:    field,
+		comment:  comment(o.Namespace, o.Name, in.Name),
+		number:   number,
+		nodePort: nodePort,
+	}, true
+}
+
+// The bounds and the default that the API server has for the affinity time.
+const (
+	maxAffinity     = 86400
+	defaultAffinity = corev1.DefaultClientIPServiceAffinitySeconds
+)
+
+func affinity(spec *corev1.ServiceSpec, ns *notes) uint32 {
+	switch spec.SessionAffinity {
+	case corev1.ServiceAffinityClientIP:
+	case corev1.ServiceAffinityNone, "":
+		return 0
+	default:
+		ns.add(state.InvalidAffinity, "spec.sessionAffinity", "%.64q is not known", spec.SessionAffinity)
+		return 0
+	}
+	c := spec.SessionAffinityConfig
+	if c == nil || c.ClientIP == nil || c.ClientIP.TimeoutSeconds == nil {
+		return uint32(defaultAffinity)
+	}
+	seconds := *c.ClientIP.TimeoutSeconds
+	if seconds < 1 || seconds > maxAffinity {
+		ns.add(state.InvalidAffinity, "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+			"%d is not in 1..%d; using %d", seconds, maxAffinity, defaultAffinity)
+		return uint32(defaultAffinity)
+	}
+	return uint32(seconds)
+}

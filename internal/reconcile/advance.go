@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"maps"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Advance takes in what came of w.
+func (c *Core) Advance(w Work, o Outcome, now time.Time) {
+	if w.Audit {
+		c.observe(o, now)
+		return
+	}
+	c.apply(w.Delta, o.Results, now)
+	c.flushed(w, o, now)
+	c.looked(w, o, now)
+}
+
+func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
+	c.sysctls.advance(d.Sysctls, r.Sysctls, now)
+	c.sets.advance(d.Sets, r.Sets, now)
+	c.entries.advance(d.Entries, r.Entries, now)
+	c.chains.advance(d.Chains, r.Chains, now)
+	c.jumps.advance(d.Jumps, r.Jumps, now)
+	c.links.advance(d.Links, r.Links, now)
+	c.virtualServers.advance(d.VirtualServers, r.VirtualServers, now)
+	c.realServers.advance(d.RealServers, r.RealServers, now)
+	c.addresses.advance(d.Addresses, r.Addresses, now)
+	c.staleFlows(d, r)
+	if drift(r.Sets) || drift(r.Entries) || drift(r.Chains) || drift(r.Jumps) ||
+		drift(r.Links) || drift(r.VirtualServers) || drift(r.RealServers) || drift(r.Addresses) {
+		c.drifted(now)
+	}
+}
+
+// staleFlows notes the UDP flows that the delta left behind in conntrack: those
+// to a removed real server, and those to a new virtual server from the time
+// when its address was nobody's, which would go on untranslated.
+func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
+	for _, row := range d.RealServers.Remove {
+		k := row.Key
+		if _, failed := r.RealServers.Failed[k]; !failed && k.Server.Protocol == state.UDP {
+			c.flows = append(c.flows, state.Flow{Protocol: state.UDP, Service: k.Server.Address, Endpoint: k.Address})
+		}
+	}
+	for _, row := range d.VirtualServers.Add {
+		k := row.Key
+		if _, failed := r.VirtualServers.Failed[k]; !failed && k.Protocol == state.UDP {
+			c.flows = append(c.flows, state.Flow{Protocol: state.UDP, Service: k.Address, Endpoint: k.Address})
+		}
+	}
+}
+
+func (c *Core) flushed(w Work, o Outcome, now time.Time) {
+	if len(w.Flows) == 0 {
+		return
+	}
+	if o.FlushErr != nil {
+		c.flowsDue = now.Add(retryLast)
+		return
+	}
+	c.flows = c.flows[len(w.Flows):]
+}
+
+func (c *Core) looked(w Work, o Outcome, now time.Time) {
+	if len(w.Servers) == 0 {
+		return
+	}
+	c.drainDue = now.Add(c.options.DrainCheck)
+	if o.LookErr == nil {
+		c.realServers.touch(c.book.Finish(o.Connections, now)...)
+	}
+}
+
+// observe takes in an audit. What could not be listed is left as believed, and
+// looked at again soon.
+func (c *Core) observe(o Outcome, now time.Time) {
+	c.lastAudit = now
+	c.auditDue = now.Add(c.options.SyncPeriod)
+	if o.ObserveErr != nil {
+		c.auditDue = now.Add(min(c.options.SyncPeriod, max(retryFirst, c.options.AuditPause)))
+	}
+	s := o.Observed
+	provenServer, provenAddress := c.provenBy(s.Entries)
+	none := func(state.SysctlName) bool { return false } // a sysctl that nobody wishes is not ours
+	observe(&c.sysctls, s.Sysctls, none)
+	observe(&c.sets, s.Sets, c.options.Ownership.Set)
+	observe(&c.entries, s.Entries, c.inWishedSet)
+	observe(&c.chains, s.Chains, listed) // the adapters list ours only
+	observe(&c.jumps, s.Jumps, listed)
+	observe(&c.links, s.Links, listed)
+	observe(&c.addresses, s.Addresses, provenAddress)
+	observe(&c.virtualServers, s.VirtualServers, provenServer)
+	c.observeRealServers(s.RealServers, now)
+}
+
+func listed[K comparable](K) bool { return true }
+
+func observe[K, V comparable](l *lane[K, V], rows map[K]V, ours func(K) bool) {
+	if rows != nil {
+		l.observe(l.keep(rows, ours))
+	}
+}
+
+// inWishedSet leaves the entries of sets that are to be destroyed alone: they
+// go with their set.
+func (c *Core) inWishedSet(e state.SetEntry) bool {
+	_, wished := c.desired.Sets.Get(e.Set)
+	return wished
+}
+
+// observeRealServers takes in the real servers of our virtual servers. One that
+// nobody wishes begins to drain, whoever left it behind; one that already has
+// weight 0 goes on draining.
+func (c *Core) observeRealServers(rows map[state.RealServerKey]state.RealServer, now time.Time) {
+	if rows == nil {
+		return
+	}
+	ours := maps.Clone(rows)
+	maps.DeleteFunc(ours, func(k state.RealServerKey, _ state.RealServer) bool {
+		_, there := c.virtualServers.have[k.Server]
+		return !there
+	})
+	c.realServers.have = ours
+	for k := range ours {
+		if _, wished := c.desired.RealServers.Get(k); !wished {
+			c.touchRealServer(k, now)
+		}
+	}
+	for _, server := range c.book.Servers() {
+		if _, there := c.virtualServers.have[server]; !there {
+			c.realServers.touch(c.book.EndServer(server)...)
+		}
+	}
+	c.realServers.observe(ours)
+}

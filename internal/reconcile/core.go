@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package reconcile brings the kernel to the wish and keeps it there.
+//
+// Core decides and is pure: events and outcomes go in (Step, Advance), work
+// comes out (Ready), time is an argument. Loop acts: it does what Core says and
+// tells it what came of it. Core remembers what the kernel holds of ours from
+// the kernel's own answers, so that one change costs its own rows; a full
+// comparison (an audit) is made at the start, every sync period, and when an
+// answer shows that somebody else was at the tables.
+package reconcile
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/drain"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Ownership says what is ours, by what the kernel itself can tell.
+type Ownership interface {
+	// Set says whether a set of that name is ours.
+	Set(state.SetName) bool
+	// Proofs are the set entries any of which shows that the virtual server k
+	// is ours. local says that its address is one of the node's own.
+	Proofs(k state.VirtualServerKey, local bool) []state.SetEntry
+	// AddressProof is the set entry that shows that the address a is ours.
+	AddressProof(a state.Address) state.SetEntry
+}
+
+// Options are what a Core goes by.
+type Options struct {
+	Ownership    Ownership
+	SyncPeriod   time.Duration // between audits
+	DrainTimeout time.Duration // after which a draining real server is removed with its connections
+	DrainCheck   time.Duration // between looks at the connections of draining real servers
+	AuditPause   time.Duration // at least this long between audits that drift calls for
+}
+
+// Core is the deciding half. It is not safe for concurrent use.
+type Core struct {
+	options Options
+	desired *desired.Desired
+	book    drain.Book
+	synced  bool
+	local   map[netip.Addr]struct{} // every address that has been the node's own
+
+	auditDue, lastAudit time.Time
+	drainDue            time.Time
+	flows               []state.Flow // stale, to be flushed
+	flowsDue            time.Time
+
+	sysctls        lane[state.SysctlName, string]
+	sets           lane[state.SetName, state.Set]
+	entries        lane[state.SetEntry, state.Entry]
+	chains         lane[state.ChainKey, state.Chain]
+	jumps          lane[state.JumpKey, state.Jump]
+	links          lane[state.LinkName, state.Link]
+	virtualServers lane[state.VirtualServerKey, state.VirtualServer]
+	realServers    lane[state.RealServerKey, state.RealServer]
+	addresses      lane[state.Address, state.Binding]
+}
+
+// NewCore returns a Core that wishes nothing and knows nothing of the kernel.
+func NewCore(o Options) *Core {
+	d := desired.New()
+	c := &Core{
+		options:        o,
+		desired:        d,
+		local:          map[netip.Addr]struct{}{},
+		sysctls:        newLane(d.Sysctls.Get, d.Sysctls.All, state.SysctlName.Compare),
+		sets:           newLane(d.Sets.Get, d.Sets.All, state.SetName.Compare),
+		entries:        newLane(d.Entries.Get, d.Entries.All, state.SetEntry.Compare),
+		chains:         newLane(d.Chains.Get, d.Chains.All, state.ChainKey.Compare),
+		jumps:          newLane(d.Jumps.Get, d.Jumps.All, state.JumpKey.Compare),
+		links:          newLane(d.Links.Get, d.Links.All, state.LinkName.Compare),
+		virtualServers: newLane(d.VirtualServers.Get, d.VirtualServers.All, state.VirtualServerKey.Compare),
+		addresses:      newLane(d.Addresses.Get, d.Addresses.All, state.Address.Compare),
+	}
+	c.realServers = newLane(c.wantRealServer, d.RealServers.All, state.RealServerKey.Compare)
+	c.entries.mayRemove = c.entryProvesNothing
+	c.virtualServers.mayAdd = c.virtualServerIsProven
+	c.realServers.mayAdd = c.realServerHasServer
+	c.addresses.mayAdd = c.addressIsProven
+	return c
+}
+
+// wantRealServer is the wish with draining in it: a draining real server is
+// wished at weight 0.
+func (c *Core) wantRealServer(k state.RealServerKey) (state.RealServer, bool) {
+	if v, ok := c.desired.RealServers.Get(k); ok {
+		return v, true
+	}
+	if h, there := c.realServers.have[k]; there && c.book.Has(k) {
+		return drain.Weightless(h), true
+	}
+	return state.RealServer{}, false
+}
+
+// Event is something that happened outside the kernel.
+type Event interface {
+	step(*Core, time.Time) desired.Touched
+}
+
+// Upsert says what an owner wishes now.
+type Upsert struct {
+	Owner    desired.Owner
+	Created  time.Time // of the Service: the older wins a conflict
+	Fragment state.Fragment
+}
+
+// Delete says that an owner wishes nothing any more.
+type Delete struct{ Owner desired.Owner }
+
+// Synced says that every owner that was there at the start has been told of.
+// Nothing is written before.
+type Synced struct{}
+
+// Local says which addresses are the node's own, besides those that were.
+type Local struct{ Addresses []netip.Addr }
+
+// Drifted says that somebody else was seen to change a table.
+type Drifted struct{}
+
+func (e Upsert) step(c *Core, _ time.Time) desired.Touched {
+	return c.desired.Upsert(e.Owner, e.Created, e.Fragment)
+}
+
+func (e Delete) step(c *Core, _ time.Time) desired.Touched { return c.desired.Delete(e.Owner) }
+
+func (Synced) step(c *Core, now time.Time) desired.Touched {
+	c.synced = true
+	c.auditDue = now
+	return desired.Touched{}
+}
+
+func (e Local) step(c *Core, _ time.Time) desired.Touched {
+	for _, a := range e.Addresses {
+		c.local[a] = struct{}{}
+	}
+	return desired.Touched{}
+}
+
+func (Drifted) step(c *Core, now time.Time) desired.Touched {
+	c.drifted(now)
+	return desired.Touched{}
+}
+
+// Step takes an event in and returns the conflicts that it brought up.
+func (c *Core) Step(e Event, now time.Time) []desired.Conflict {
+	t := e.step(c, now)
+	c.sysctls.touch(t.Sysctls...)
+	c.sets.touch(t.Sets...)
+	c.entries.touch(t.Entries...)
+	c.chains.touch(t.Chains...)
+	c.jumps.touch(t.Jumps...)
+	c.links.touch(t.Links...)
+	c.addresses.touch(t.Addresses...)
+	c.virtualServers.touch(t.VirtualServers...)
+	for _, k := range t.VirtualServers {
+		if _, wished := c.desired.VirtualServers.Get(k); !wished {
+			c.realServers.touch(c.book.EndServer(k)...)
+		}
+	}
+	for _, k := range t.RealServers {
+		c.touchRealServer(k, now)
+	}
+	return t.Conflicts
+}
+
+// touchRealServer begins or ends draining as the wish for k asks.
+func (c *Core) touchRealServer(k state.RealServerKey, now time.Time) {
+	c.realServers.touch(k)
+	if _, wished := c.desired.RealServers.Get(k); wished {
+		c.book.End(k)
+		return
+	}
+	_, served := c.desired.VirtualServers.Get(k.Server)
+	if _, there := c.realServers.have[k]; there && served && drain.Drains(k.Server) {
+		if c.book.Len() == 0 {
+			c.drainDue = now.Add(c.options.DrainCheck)
+		}
+		c.book.Begin(k, now.Add(c.options.DrainTimeout))
+	}
+}
+
+// Work is what has to be done next. Its parts are independent of each other,
+// except that an audit comes alone.
+type Work struct {
+	Audit   bool                     // list the kernel's tables
+	Delta   state.Delta              // apply
+	Flows   []state.Flow             // flush from conntrack
+	Servers []state.VirtualServerKey // look up the connections of their real servers
+}
+
+// Empty says that there is nothing to do.
+func (w Work) Empty() bool {
+	return !w.Audit && w.Delta.Len() == 0 && len(w.Flows) == 0 && len(w.Servers) == 0
+}
+
+// Outcome is what came of a Work, part by part.
+type Outcome struct {
+	Observed    state.State // a table that could not be listed is nil
+	ObserveErr  error
+	Results     kernel.Results
+	FlushErr    error
+	Connections map[state.RealServerKey]state.Connections
+	LookErr     error
+}
+
+// Ready returns what is to be done now. The caller does it and reports with
+// Advance before it asks again.
+func (c *Core) Ready(now time.Time) Work {
+	switch {
+	case !c.synced:
+		return Work{}
+	case !now.Before(c.auditDue):
+		return Work{Audit: true}
+	}
+	w := Work{Delta: c.delta(now)}
+	if !now.Before(c.flowsDue) {
+		w.Flows = c.flows
+	}
+	if c.book.Len() > 0 && !now.Before(c.drainDue) {
+		w.Servers = c.book.Servers()
+	}
+	return w
+}
+
+func (c *Core) delta(now time.Time) state.Delta {
+	return state.Delta{
+		Sysctls:        c.sysctls.next(now),
+		Sets:           c.sets.next(now),
+		Entries:        c.entries.next(now),
+		Chains:         c.chains.next(now),
+		Jumps:          c.jumps.next(now),
+		Links:          c.links.next(now),
+		VirtualServers: c.virtualServers.next(now),
+		RealServers:    c.realServers.next(now),
+		Addresses:      c.addresses.next(now),
+	}
+}
+
+// Wake is when Ready has something to say without any further event.
+func (c *Core) Wake() time.Time {
+	wake := c.auditDue
+	if len(c.flows) > 0 && c.flowsDue.Before(wake) {
+		wake = c.flowsDue
+	}
+	if c.book.Len() > 0 && c.drainDue.Before(wake) {
+		wake = c.drainDue
+	}
+	wake = c.sysctls.wake(c.sets.wake(c.entries.wake(wake)))
+	wake = c.chains.wake(c.jumps.wake(c.links.wake(wake)))
+	return c.virtualServers.wake(c.realServers.wake(c.addresses.wake(wake)))
+}
+
+// Synced says whether the first full wish is known.
+func (c *Core) Synced() bool { return c.synced }
+
+// Wish is all that is wished, for display and comparison.
+func (c *Core) Wish() state.State { return c.desired.State() }
+
+func (c *Core) drifted(now time.Time) {
+	due := now
+	if pause := c.lastAudit.Add(c.options.AuditPause); pause.After(now) {
+		due = pause
+	}
+	if due.Before(c.auditDue) {
+		c.auditDue = due
+	}
+}
+
+// drift says whether an answer of the kernel betrays that it is not as
+// believed: a row was there or not there against expectation, or what a row
+// refers to is gone.
+func drift[K comparable](r kernel.Result[K]) bool {
+	if r.Drift > 0 {
+		return true
+	}
+	for _, err := range r.Failed {
+		if errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+type kernelTables = kernel.Tables
+
+// faultyNow is kerneltest.Faulty with a share that the test can change.
+func faultyNow(t kernelTables, random *rand.Rand, share *float64) kernelTables {
+	return kerneltest.FaultyWhile(t, random, func() float64 { return *share })
+}
+
+func synced(t *testing.T, services int) *bench {
+	t.Helper()
+	b := newBench(nil)
+	for n := range services {
+		b.step(Upsert{Owner: owner(n), Fragment: service(server(n, state.TCP), 0, 3)})
+	}
+	b.step(Synced{})
+	b.settle(t)
+	b.mustEqualWish(t, "after the start")
+	return b
+}
+
+func TestNothingIsWrittenBeforeAllIsKnown(t *testing.T) {
+	b := newBench(nil)
+	b.kernel.State.VirtualServers[server(9, state.TCP)] = state.VirtualServer{Scheduler: "rr"}
+	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 1)})
+	b.settle(t)
+	if b.ops != (kerneltest.Operations{}) {
+		t.Errorf("operations %+v before Synced, want none", b.ops)
+	}
+}
+
+func TestOneEndpointsChangeCostsTheSameWith10AndWith10000Services(t *testing.T) {
+	var costs []kerneltest.Operations
+	for _, services := range []int{10, 10_000} {
+		b := synced(t, services)
+		b.ops = kerneltest.Operations{}
+		b.step(Upsert{Owner: owner(5), Fragment: service(server(5, state.TCP), 1, 3)}) // one gone, one new
+		b.settle(t)
+		b.now = b.now.Add(2 * time.Second)
+		b.settle(t) // the drained one leaves
+		b.mustEqualWish(t, "after the change")
+		costs = append(costs, b.ops)
+	}
+	if want := (kerneltest.Operations{Rows: 3}); costs[0] != want || costs[1] != want {
+		t.Errorf("cost with 10 Services %+v, with 10,000 %+v, want %+v: add, weight 0, remove", costs[0], costs[1], want)
+	}
+}
+
+func TestOnlyTheRowsThatFailedAreTriedAgainAndLessAndLessOften(t *testing.T) {
+	b := synced(t, 1)
+	// A set that vanished makes entries fail, and nothing else.
+	delete(b.kernel.State.Sets, ourSet)
+	clear(b.kernel.State.Entries)
+	b.core.auditDue = b.now.Add(time.Hour) // the audit would mend it at once
+	b.core.lastAudit = b.now.Add(time.Hour)
+	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 2)})
+	b.settle(t)
+	b.ops = kerneltest.Operations{}
+	var tries []time.Duration
+	start := b.now
+	for len(tries) < 5 {
+		b.now = b.core.Wake()
+		before := b.ops.Rows
+		b.settle(t)
+		if got := b.ops.Rows - before; got != 1 {
+			t.Fatalf("a retry touched %d rows, want the 1 that failed", got)
+		}
+		tries = append(tries, b.now.Sub(start))
+	}
+	ms := time.Millisecond
+	if want := []time.Duration{100 * ms, 300 * ms, 700 * ms, 1500 * ms, 3100 * ms}; !slices.Equal(tries, want) {
+		t.Errorf("tried after %v, want %v", tries, want)
+	}
+}
+
+func TestARealServerDrains(t *testing.T) {
+	b := synced(t, 1)
+	gone := endpoint(server(0, state.TCP), 0)
+	b.kernel.Connections[gone] = state.Connections{Active: 1}
+	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
+	b.settle(t)
+	if got := b.kernel.State.RealServers[gone]; got != (state.RealServer{Weight: 0}) {
+		t.Fatalf("real server with a connection is %+v, want weight 0", got)
+	}
+	b.pass(t, 20*time.Second)
+	if _, there := b.kernel.State.RealServers[gone]; !there {
+		t.Fatal("real server with a connection was removed before its deadline")
+	}
+	b.kernel.Connections[gone] = state.Connections{}
+	b.pass(t, 2*time.Second)
+	b.mustEqualWish(t, "after its last connection")
+}
+
+func TestADrainingRealServerLeavesAtItsDeadline(t *testing.T) {
+	b := synced(t, 1)
+	gone := endpoint(server(0, state.TCP), 0)
+	b.kernel.Connections[gone] = state.Connections{Active: 1}
+	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
+	b.pass(t, 61*time.Second)
+	b.mustEqualWish(t, "after the deadline")
+}
+
+func TestARealServerThatIsWantedAgainGetsItsWeightBackInPlace(t *testing.T) {
+	b := synced(t, 1)
+	k := endpoint(server(0, state.TCP), 0)
+	b.kernel.Connections[k] = state.Connections{Active: 1}
+	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
+	b.pass(t, 5*time.Second)
+	b.ops = kerneltest.Operations{}
+	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 0, 3)})
+	b.settle(t)
+	b.mustEqualWish(t, "after it is wanted again")
+	if b.ops.Rows != 1 {
+		t.Errorf("%d rows touched, want 1 update", b.ops.Rows)
+	}
+}
+
+func TestDrainingSurvivesACrash(t *testing.T) {
+	b := synced(t, 1)
+	k := endpoint(server(0, state.TCP), 0)
+	b.kernel.Connections[k] = state.Connections{Active: 1}
+	wish := map[int]state.Fragment{0: service(server(0, state.TCP), 1, 2)}
+	b.step(Upsert{Owner: owner(0), Fragment: wish[0]})
+	b.settle(t)
+	b.restart(wish)
+	b.ops = kerneltest.Operations{}
+	b.pass(t, 20*time.Second)
+	if _, there := b.kernel.State.RealServers[k]; !there || b.ops.Rows != 0 {
+		t.Fatalf("after the restart: there %v, %d rows touched; want it to go on draining untouched", there, b.ops.Rows)
+	}
+	b.kernel.Connections[k] = state.Connections{}
+	b.pass(t, 2*time.Second)
+	b.mustEqualWish(t, "after its last connection")
+}
+
+func TestAServiceThatGoesTakesItsDrainingRealServersAlong(t *testing.T) {
+	b := synced(t, 2)
+	k := endpoint(server(0, state.TCP), 0)
+	b.kernel.Connections[k] = state.Connections{Active: 1}
+	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
+	b.settle(t)
+	b.step(Delete{owner(0)})
+	b.settle(t)
+	b.mustEqualWish(t, "after the Service is deleted")
+}
+
+func TestUDPFlowsToARemovedEndpointAreFlushed(t *testing.T) {
+	b := synced(t, 0)
+	k := server(1, state.UDP)
+	b.step(Upsert{Owner: owner(1), Fragment: service(k, 0, 2)})
+	b.settle(t)
+	b.flows = nil
+	b.step(Upsert{Owner: owner(1), Fragment: service(k, 1, 1)})
+	b.settle(t)
+	want := []state.Flow{{Protocol: state.UDP, Service: k.Address, Endpoint: endpoint(k, 0).Address}}
+	if !slices.Equal(b.flows, want) {
+		t.Errorf("flushed %v, want %v", b.flows, want)
+	}
+	b.mustEqualWish(t, "a UDP endpoint does not drain")
+}
+
+func TestRowsOfOthersSurviveTheStartAndEveryAudit(t *testing.T) {
+	b := newBench(nil)
+	foreign := server(999, state.TCP)
+	b.kernel.State.VirtualServers[foreign] = state.VirtualServer{Scheduler: "wlc"}
+	b.kernel.State.RealServers[endpoint(foreign, 1)] = state.RealServer{Weight: 5}
+	b.kernel.State.Sets["SOMEONE"] = state.Set{Type: state.HashIP, Family: state.IPv4}
+	b.kernel.State.Links[state.DummyLink] = state.Link{Kind: "dummy"}
+	b.kernel.State.Addresses[state.Address{Addr: foreign.Address.Addr()}] = state.Binding{}
+	b.step(Synced{})
+	b.pass(t, 5*time.Minute)
+	_, vs := b.kernel.State.VirtualServers[foreign]
+	rs := b.kernel.State.RealServers[endpoint(foreign, 1)].Weight
+	_, set := b.kernel.State.Sets["SOMEONE"]
+	_, address := b.kernel.State.Addresses[state.Address{Addr: foreign.Address.Addr()}]
+	if !vs || rs != 5 || !set || !address {
+		t.Errorf("virtual server %v, real server's weight %d, set %v, address %v: want all untouched", vs, rs, set, address)
+	}
+}
+
+func TestRowsLeftBehindByADeadDaemonAreRemovedAtTheStart(t *testing.T) {
+	b := synced(t, 3)
+	b.restart(map[int]state.Fragment{1: service(server(1, state.TCP), 0, 3)})
+	b.settle(t)
+	b.mustEqualWish(t, "after a start with fewer Services")
+}
+
+func TestAStartOverAKernelThatIsRightWritesNothing(t *testing.T) {
+	b := synced(t, 3)
+	wishes := map[int]state.Fragment{}
+	for n := range 3 {
+		wishes[n] = service(server(n, state.TCP), 0, 3)
+	}
+	b.restart(wishes)
+	b.ops = kerneltest.Operations{}
+	b.settle(t)
+	if b.ops.Rows != 0 {
+		t.Errorf("%d rows touched, want none", b.ops.Rows)
+	}
+}
+
+func TestDriftSeenInAnAnswerIsRepairedWithoutWaitingForTheSyncPeriod(t *testing.T) {
+	b := synced(t, 3)
+	b.pass(t, 5*time.Second)
+	clear(b.kernel.State.VirtualServers) // ipvsadm -C
+	clear(b.kernel.State.RealServers)
+	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 4)})
+	b.pass(t, time.Second)
+	b.mustEqualWish(t, "one second after a change met the drift")
+}
+
+func TestATableThatCannotBeListedIsLookedAtAgainSoon(t *testing.T) {
+	share := 0.0
+	b := newBench(func(k kernelTables) kernelTables {
+		return faultyNow(k, rand.New(rand.NewPCG(1, 1)), &share)
+	})
+	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 3)})
+	share = 1
+	b.step(Synced{})
+	b.settle(t)
+	share = 0
+	b.pass(t, time.Second)
+	b.mustEqualWish(t, "one second after a failed audit")
+}

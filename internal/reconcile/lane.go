@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"iter"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+)
+
+// A row that failed is tried again after retryFirst, then after twice as long
+// each time, up to retryLast.
+const (
+	retryFirst = 100 * time.Millisecond
+	retryLast  = 30 * time.Second
+)
+
+// lane is one table on its way from wish to kernel: what is believed to be
+// there, and which rows have to be looked at.
+type lane[K, V comparable] struct {
+	want    func(K) (V, bool)
+	all     func() iter.Seq2[K, V] // every wished row
+	compare func(a, b K) int
+
+	// A row that may not be added or removed yet stays marked. nil: always.
+	mayAdd, mayRemove func(K) bool
+
+	have    map[K]V // our rows in the kernel, by its own answers
+	dirty   map[K]struct{}
+	retries map[K]retry
+}
+
+type retry struct {
+	after time.Duration
+	due   time.Time
+}
+
+func newLane[K, V comparable](want func(K) (V, bool), all func() iter.Seq2[K, V], compare func(a, b K) int) lane[K, V] {
+	return lane[K, V]{
+		want: want, all: all, compare: compare,
+		have: map[K]V{}, dirty: map[K]struct{}{}, retries: map[K]retry{},
+	}
+}
+
+// touch marks rows whose wish may have changed. A row that waits for its retry
+// is tried at once, since what failed may have been the old wish.
+func (l *lane[K, V]) touch(keys ...K) {
+	for _, k := range keys {
+		l.dirty[k] = struct{}{}
+	}
+}
+
+// next returns what has to happen to the marked rows and those whose retry is
+// due, and takes the marks off all that are not held back.
+func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
+	for k, r := range l.retries {
+		if !now.Before(r.due) {
+			l.touch(k)
+		}
+	}
+	var d diff.Delta[K, V]
+	for k := range l.dirty {
+		h, hasH := l.have[k]
+		w, hasW := l.want(k)
+		if held(l.mayAdd, k, hasW && !hasH) || held(l.mayRemove, k, hasH && !hasW) {
+			delete(l.retries, k) // it waits for another row, not for a time
+			continue
+		}
+		delete(l.dirty, k)
+		d.Note(k, h, hasH, w, hasW)
+		if hasH == hasW && h == w {
+			delete(l.retries, k)
+		}
+	}
+	d.Sort(l.compare)
+	return d
+}
+
+func held[K comparable](may func(K) bool, k K, concerned bool) bool {
+	return concerned && may != nil && !may(k)
+}
+
+// advance takes the outcome of a delta for the truth about its rows.
+func (l *lane[K, V]) advance(d diff.Delta[K, V], r kernel.Result[K], now time.Time) {
+	for _, row := range d.Remove {
+		if !l.failed(row.Key, r, now) {
+			delete(l.have, row.Key)
+		}
+	}
+	for _, row := range d.Add {
+		if !l.failed(row.Key, r, now) {
+			l.have[row.Key] = row.Value
+		}
+	}
+	for _, c := range d.Update {
+		if !l.failed(c.Key, r, now) {
+			l.have[c.Key] = c.New
+		}
+	}
+}
+
+func (l *lane[K, V]) failed(k K, r kernel.Result[K], now time.Time) bool {
+	if _, failed := r.Failed[k]; !failed {
+		delete(l.retries, k)
+		return false
+	}
+	after := min(max(2*l.retries[k].after, retryFirst), retryLast)
+	l.retries[k] = retry{after: after, due: now.Add(after)}
+	return true
+}
+
+// observe takes rows for what the kernel holds of ours, and marks every row
+// that is not as wished. Rows that wait for their retry go on waiting.
+func (l *lane[K, V]) observe(rows map[K]V) {
+	l.have = rows
+	for k, w := range l.all() {
+		if h, ok := rows[k]; !ok || h != w {
+			l.mark(k)
+		}
+	}
+	for k, h := range rows {
+		if w, ok := l.want(k); !ok || h != w {
+			l.mark(k)
+		}
+	}
+}
+
+func (l *lane[K, V]) mark(k K) {
+	if _, waiting := l.retries[k]; !waiting {
+		l.touch(k)
+	}
+}
+
+// wake is the time of the first retry, and late if there is none.
+func (l *lane[K, V]) wake(late time.Time) time.Time {
+	for _, r := range l.retries {
+		if r.due.Before(late) {
+			late = r.due
+		}
+	}
+	return late
+}
+
+// keep returns the rows that are wished, believed to be ours, or ours by the
+// evidence of the kernel itself.
+func (l *lane[K, V]) keep(observed map[K]V, ours func(K) bool) map[K]V {
+	kept := make(map[K]V, len(observed))
+	for k, v := range observed {
+		_, wished := l.want(k)
+		_, believed := l.have[k]
+		if wished || believed || ours(k) {
+			kept[k] = v
+		}
+	}
+	return kept
+}

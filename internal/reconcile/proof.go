@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// After a crash the set entries are all that tells which virtual servers and
+// addresses are ours. So a virtual server or address is made only once its
+// entry is known to be in the kernel, and an entry leaves only once what it
+// proves is known to be gone. The order of tables sees to that where all goes
+// well; the functions here where single rows fail.
+
+func (c *Core) virtualServerIsProven(k state.VirtualServerKey) bool {
+	wished := false
+	for _, e := range c.proofs(k) {
+		if _, there := c.entries.have[e]; there {
+			return true
+		}
+		_, w := c.desired.Entries.Get(e)
+		wished = wished || w
+	}
+	return !wished
+}
+
+func (c *Core) addressIsProven(a state.Address) bool {
+	e := c.options.Ownership.AddressProof(a)
+	_, there := c.entries.have[e]
+	_, wished := c.desired.Entries.Get(e)
+	return there || !wished
+}
+
+// realServerHasServer spares the kernel requests that it can only refuse.
+func (c *Core) realServerHasServer(k state.RealServerKey) bool {
+	_, there := c.virtualServers.have[k.Server]
+	return there
+}
+
+func (c *Core) entryProvesNothing(e state.SetEntry) bool {
+	for _, k := range c.provable(e) {
+		if _, there := c.virtualServers.have[k]; there && slices.Contains(c.proofs(k), e) {
+			return false
+		}
+	}
+	a := state.Address{Addr: e.Address}
+	_, there := c.addresses.have[a]
+	return !there || c.options.Ownership.AddressProof(a) != e
+}
+
+func (c *Core) proofs(k state.VirtualServerKey) []state.SetEntry {
+	_, local := c.local[k.Address.Addr()]
+	return c.options.Ownership.Proofs(k, local)
+}
+
+// provable are the virtual servers that an entry of e's form can prove: the one
+// with its address and port, or for a port alone those on the node's addresses.
+func (c *Core) provable(e state.SetEntry) []state.VirtualServerKey {
+	if e.Port == 0 {
+		return nil
+	}
+	if e.Address.IsValid() {
+		return []state.VirtualServerKey{{Address: netip.AddrPortFrom(e.Address, e.Port), Protocol: e.Protocol}}
+	}
+	var keys []state.VirtualServerKey
+	for a := range c.local {
+		for _, p := range []state.Protocol{state.TCP, state.UDP, state.SCTP} {
+			keys = append(keys, state.VirtualServerKey{Address: netip.AddrPortFrom(a, e.Port), Protocol: p})
+		}
+	}
+	return keys
+}
+
+// provenBy says which observed virtual servers and addresses are ours by the
+// observed entries.
+func (c *Core) provenBy(entries map[state.SetEntry]state.Entry) (func(state.VirtualServerKey) bool, func(state.Address) bool) {
+	in := func(e state.SetEntry) bool {
+		_, there := entries[e]
+		return there
+	}
+	servers := func(k state.VirtualServerKey) bool { return slices.ContainsFunc(c.proofs(k), in) }
+	addresses := func(a state.Address) bool { return in(c.options.Ownership.AddressProof(a)) }
+	return servers, addresses
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/mem"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// bench drives a Core by hand over a kernel in memory: no goroutine, and time
+// is a number.
+type bench struct {
+	core   *Core
+	kernel *mem.Kernel
+	tables kernelTables
+	now    time.Time
+	ops    kerneltest.Operations
+	flows  []state.Flow
+}
+
+func newBench(wrap func(kernelTables) kernelTables) *bench {
+	b := &bench{kernel: mem.New(), now: time.Unix(1_000_000, 0)}
+	b.tables = kerneltest.Metered(b.kernel.Tables(), &b.ops)
+	if wrap != nil {
+		b.tables = wrap(b.tables)
+	}
+	b.core = NewCore(testOptions())
+	b.step(Upsert{Fragment: base()})
+	return b
+}
+
+func testOptions() Options {
+	return Options{
+		Ownership:    oneSet{},
+		SyncPeriod:   30 * time.Second,
+		DrainTimeout: time.Minute,
+		DrainCheck:   time.Second,
+		AuditPause:   time.Second,
+	}
+}
+
+// oneSet is a small Ownership: our one set holds our servers' addresses, and
+// another our addresses.
+type oneSet struct{}
+
+func (oneSet) Set(n state.SetName) bool { return n == ourSet || n == addressSet }
+func (oneSet) Proofs(k state.VirtualServerKey, _ bool) []state.SetEntry {
+	return []state.SetEntry{entryOf(k)}
+}
+func (oneSet) AddressProof(a state.Address) state.SetEntry {
+	return state.SetEntry{Set: addressSet, Address: a.Addr}
+}
+
+const (
+	ourSet     state.SetName = "KUBE-CLUSTER-IP"
+	addressSet state.SetName = "KUBE-IPVS-IPS"
+)
+
+func entryOf(k state.VirtualServerKey) state.SetEntry {
+	return state.SetEntry{Set: ourSet, Address: k.Address.Addr(), Protocol: k.Protocol, Port: k.Address.Port()}
+}
+
+func base() state.Fragment {
+	return state.Fragment{
+		Sets: []diff.Row[state.SetName, state.Set]{
+			{Key: ourSet, Value: state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 9, Comment: true}},
+			{Key: addressSet, Value: state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 9, Comment: true}},
+		},
+		Links:  []diff.Row[state.LinkName, state.Link]{{Key: state.DummyLink, Value: state.Link{Kind: "dummy"}}},
+		Chains: []diff.Row[state.ChainKey, state.Chain]{{Key: natServices, Value: state.ChainOf("-m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT")}},
+		Jumps: []diff.Row[state.JumpKey, state.Jump]{{
+			Key:   state.JumpKey{Family: state.IPv4, Table: state.NAT, From: "PREROUTING", To: natServices.Name},
+			Value: state.Jump{Rule: "-j KUBE-SERVICES"},
+		}},
+		Sysctls: []diff.Row[state.SysctlName, string]{{Key: "net/ipv4/vs/conntrack", Value: "1"}},
+	}
+}
+
+var natServices = state.ChainKey{Family: state.IPv4, Table: state.NAT, Name: "KUBE-SERVICES"}
+
+func server(n int, p state.Protocol) state.VirtualServerKey {
+	return state.VirtualServerKey{
+		Address:  netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(n >> 8), byte(n)}), 80),
+		Protocol: p,
+	}
+}
+
+func endpoint(k state.VirtualServerKey, n int) state.RealServerKey {
+	return state.RealServerKey{Server: k, Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(n >> 8), byte(n)}), 8080)}
+}
+
+// service is the fragment of a Service with one port and n endpoints from a
+// first one on.
+func service(k state.VirtualServerKey, first, n int) state.Fragment {
+	f := state.Fragment{
+		Entries: []diff.Row[state.SetEntry, state.Entry]{
+			{Key: entryOf(k), Value: state.Entry{Comment: "ns/name"}},
+			{Key: state.SetEntry{Set: addressSet, Address: k.Address.Addr()}, Value: state.Entry{Comment: "ns/name"}},
+		},
+		VirtualServers: []diff.Row[state.VirtualServerKey, state.VirtualServer]{{Key: k, Value: state.VirtualServer{Scheduler: "rr", Prefix: 32}}},
+		Addresses:      []diff.Row[state.Address, state.Binding]{{Key: state.Address{Addr: k.Address.Addr()}}},
+	}
+	for i := range n {
+		f.RealServers = append(f.RealServers, diff.Row[state.RealServerKey, state.RealServer]{
+			Key: endpoint(k, first+i), Value: state.RealServer{Weight: 1},
+		})
+	}
+	return f
+}
+
+func owner(n int) desired.Owner { return desired.Owner{Namespace: "ns", Name: fmt.Sprintf("s%05d", n)} }
+
+func (b *bench) step(e Event) { b.core.Step(e, b.now) }
+
+// settle works until nothing is due at the present time.
+func (b *bench) settle(t *testing.T) {
+	t.Helper()
+	for range 100 {
+		w := b.core.Ready(b.now)
+		if w.Empty() {
+			return
+		}
+		var o Outcome
+		if w.Audit {
+			o.Observed, o.ObserveErr = b.tables.List(context.Background())
+		}
+		o.Results = b.tables.Apply(context.Background(), w.Delta)
+		b.flows = append(b.flows, w.Flows...)
+		o.Connections, _ = mem.Observer{Kernel: b.kernel}.Connections(context.Background(), w.Servers)
+		b.core.Advance(w, o, b.now)
+	}
+	t.Fatal("core does not settle: more than 100 works are due at one moment")
+}
+
+// pass lets time go by from one wake-up to the next.
+func (b *bench) pass(t *testing.T, d time.Duration) {
+	t.Helper()
+	for end := b.now.Add(d); ; {
+		b.settle(t)
+		wake := b.core.Wake()
+		if wake.After(end) {
+			b.now = end
+			return
+		}
+		if !wake.After(b.now) {
+			t.Fatalf("core wants to be woken at %v although nothing is due at %v", wake, b.now)
+		}
+		b.now = wake
+	}
+}
+
+func (b *bench) mustEqualWish(t *testing.T, when string) {
+	t.Helper()
+	if d := state.Diff(b.kernel.State, b.core.Wish()); d.Len() != 0 {
+		t.Fatalf("%s: the kernel is %d rows away from the wish: %+v", when, d.Len(), d)
+	}
+}
+
+// TestARandomWalkWithFaultsEndsAtTheWish changes Services at random while a
+// tenth of all row changes and lists fail, somebody else deletes rows, and the
+// daemon is killed and started now and then.
+func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 7))
+			share := 0.1
+			b := newBench(func(k kernelTables) kernelTables { return faultyNow(k, random, &share) })
+			b.step(Synced{})
+			wishes := map[int]state.Fragment{}
+			for range 300 {
+				n := random.IntN(20)
+				switch random.IntN(10) {
+				case 0, 1:
+					delete(wishes, n)
+					b.step(Delete{owner(n)})
+				case 2:
+					vandalise(b.kernel, random)
+				case 3:
+					b.restart(wishes)
+				default:
+					protocol := []state.Protocol{state.TCP, state.UDP}[random.IntN(2)]
+					wishes[n] = service(server(n%15, protocol), random.IntN(5), random.IntN(4))
+					b.step(Upsert{Owner: owner(n), Fragment: wishes[n]})
+				}
+				b.pass(t, time.Duration(random.IntN(3000))*time.Millisecond)
+			}
+			share = 0
+			b.pass(t, 3*time.Minute)
+			b.mustEqualWish(t, "after the walk")
+			if b.core.book.Len() != 0 {
+				t.Errorf("%d real servers still listed as draining", b.core.book.Len())
+			}
+		})
+	}
+}
+
+// restart is kill -9 and a new start: the new core knows only the kernel and
+// the objects.
+func (b *bench) restart(wishes map[int]state.Fragment) {
+	b.core = NewCore(testOptions())
+	b.step(Upsert{Fragment: base()})
+	for n, f := range wishes {
+		b.step(Upsert{Owner: owner(n), Fragment: f})
+	}
+	b.step(Synced{})
+}
+
+// vandalise deletes or changes rows behind the back of the daemon. Entries,
+// which are the evidence of ownership, are spared: flushing them while the
+// daemon is also killed leaves rows that nobody can know as ours.
+func vandalise(k *mem.Kernel, random *rand.Rand) {
+	if random.IntN(4) == 0 {
+		delete(k.State.Links, state.DummyLink)
+		clear(k.State.Addresses)
+	}
+	for r := range k.State.RealServers {
+		k.State.RealServers[r] = state.RealServer{Weight: 7}
+		break
+	}
+	for v := range k.State.VirtualServers {
+		delete(k.State.VirtualServers, v)
+		for r := range k.State.RealServers {
+			if r.Server == v {
+				delete(k.State.RealServers, r)
+			}
+		}
+		break
+	}
+	delete(k.State.Jumps, state.JumpKey{Family: state.IPv4, Table: state.NAT, From: "PREROUTING", To: natServices.Name})
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"cmp"
+	"net/netip"
+)
+
+// Flow is the connections that the kernel tracks from any client to a Service's
+// address and port, and on to one endpoint. With the zero Endpoint it is those
+// to any endpoint, and those that never got one.
+type Flow struct {
+	Protocol Protocol
+	Service  netip.AddrPort // where clients send to
+	Endpoint netip.AddrPort // who answers
+}
+
+// Compare orders by Service, protocol, endpoint.
+func (f Flow) Compare(o Flow) int {
+	return cmp.Or(f.Service.Compare(o.Service), cmp.Compare(f.Protocol, o.Protocol), f.Endpoint.Compare(o.Endpoint))
+}
+
+// String is "UDP 10.96.0.10:53 -> 10.244.1.7:53", or "UDP 10.96.0.10:53 -> any".
+func (f Flow) String() string {
+	endpoint := "any"
+	if f.Endpoint.IsValid() {
+		endpoint = f.Endpoint.String()
+	}
+	return f.Protocol.String() + " " + f.Service.String() + " -> " + endpoint
+}
