@@ -10,10 +10,16 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Config is everything that an operator can choose.
 type Config struct {
+	// Families are the IP families that the node has, IPv4, IPv6 or both. What
+	// a Service has of another family is not planned for.
+	Families []state.Family
+
 	// Scheduler is the kernel's name of the scheduler of every virtual server.
 	Scheduler string
 
@@ -35,9 +41,6 @@ type Config struct {
 	// SyncPeriod is the time between two full comparisons with the kernel.
 	SyncPeriod time.Duration
 
-	// MinSyncPeriod is the time for which changes are collected at least.
-	MinSyncPeriod time.Duration
-
 	// NodePortAddresses are the networks on whose node addresses NodePorts are
 	// served. None of a family: on all addresses of that family.
 	NodePortAddresses []netip.Prefix
@@ -55,10 +58,10 @@ type Config struct {
 // values where it has them.
 func Default() Config {
 	return Config{
+		Families:      []state.Family{state.IPv4, state.IPv6},
 		Scheduler:     "rr",
 		MasqueradeBit: 14,
 		SyncPeriod:    30 * time.Second,
-		MinSyncPeriod: 0, // a change costs its own size, so waiting saves little
 
 		// IPVS forgets a TCP connection that is silent for 15 minutes. What
 		// still keeps a real server after that time is in steady use, by a

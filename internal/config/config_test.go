@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestDefaultIsValid(t *testing.T) {
@@ -38,9 +37,6 @@ func TestValidateNamesTheField(t *testing.T) {
 		"bit 31":                 {func(c *Config) { c.MasqueradeBit = 31 }, ""},
 		"bit 32":                 {func(c *Config) { c.MasqueradeBit = 32 }, "MasqueradeBit: 32 is not in 0..31"},
 		"no sync period":         {func(c *Config) { c.SyncPeriod = 0 }, "SyncPeriod: 0s"},
-		"equal periods":          {func(c *Config) { c.MinSyncPeriod = c.SyncPeriod }, ""},
-		"least above most":       {func(c *Config) { c.MinSyncPeriod = time.Hour }, "MinSyncPeriod: 1h0m0s is above"},
-		"negative least":         {func(c *Config) { c.MinSyncPeriod = -1 }, "MinSyncPeriod: -1ns is below 0"},
 		"negative drain":         {func(c *Config) { c.DrainTimeout = -1 }, "DrainTimeout: -1ns"},
 		"no drain":               {func(c *Config) { c.DrainTimeout = 0 }, ""},
 		"a CIDR of each family":  {func(c *Config) { cidrs(c, v6, v4) }, ""},

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 )
 
 const (
@@ -38,19 +37,10 @@ func (c Config) validatePeriods() error {
 	if c.SyncPeriod <= 0 {
 		errs = append(errs, fmt.Errorf("SyncPeriod: %v is not above 0", c.SyncPeriod))
 	}
-	if c.MinSyncPeriod > max(c.SyncPeriod, 0) {
-		errs = append(errs, fmt.Errorf("MinSyncPeriod: %v is above SyncPeriod, %v", c.MinSyncPeriod, c.SyncPeriod))
+	if c.DrainTimeout < 0 {
+		errs = append(errs, fmt.Errorf("DrainTimeout: %v is below 0", c.DrainTimeout))
 	}
-	return errors.Join(append(errs,
-		notNegative("MinSyncPeriod", c.MinSyncPeriod),
-		notNegative("DrainTimeout", c.DrainTimeout))...)
-}
-
-func notNegative(field string, d time.Duration) error {
-	if d < 0 {
-		return fmt.Errorf("%s: %v is below 0", field, d)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (d LocalDetector) validate() error {

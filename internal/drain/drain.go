@@ -93,14 +93,14 @@ func (b *Book) Servers() []state.VirtualServerKey {
 }
 
 // Finish takes off the list, and returns, the real servers that have no
-// connections left or whose deadline has passed. A server that connections does
-// not mention has none.
+// connections left or whose deadline has passed. One that connections does not
+// mention stays: the kernel's list can miss a row while others change.
 func (b *Book) Finish(connections map[state.RealServerKey]state.Connections, now time.Time) []state.RealServerKey {
 	var finished []state.RealServerKey
 	for _, servers := range b.deadlines {
 		for k, deadline := range servers {
-			c := connections[k]
-			if c.Active+c.Inactive == 0 || !now.Before(deadline) {
+			c, seen := connections[k]
+			if seen && c.Active+c.Inactive == 0 || !now.Before(deadline) {
 				finished = append(finished, k)
 			}
 		}
@@ -109,4 +109,15 @@ func (b *Book) Finish(connections map[state.RealServerKey]state.Connections, now
 		b.End(k)
 	}
 	return finished
+}
+
+// Keys are all listed real servers.
+func (b *Book) Keys() []state.RealServerKey {
+	keys := make([]state.RealServerKey, 0, b.size)
+	for _, servers := range b.deadlines {
+		for k := range servers {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }

@@ -25,7 +25,8 @@ func TestARealServerLeavesWhenItsConnectionsAreGoneOrItsDeadlineHasPassed(t *tes
 		after       time.Duration
 		want        []state.RealServerKey
 	}{
-		{"nothing known of it", nil, time.Second, []state.RealServerKey{first, second}},
+		{"not seen", nil, time.Second, nil},
+		{"no connections", map[state.RealServerKey]state.Connections{first: {}, second: {}}, time.Second, []state.RealServerKey{first, second}},
 		{"active", map[state.RealServerKey]state.Connections{first: {Active: 1}, second: {}}, time.Second, []state.RealServerKey{second}},
 		{"closing", map[state.RealServerKey]state.Connections{first: {Inactive: 1}, second: {}}, time.Second, []state.RealServerKey{second}},
 		{"just before the deadline", map[state.RealServerKey]state.Connections{first: {Active: 1}, second: {Active: 1}}, time.Minute - 1, nil},

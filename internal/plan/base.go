@@ -13,7 +13,7 @@ func Base(c config.Config) Fragment {
 	rows := state.New()
 	rows.Sysctls = sysctls(c)
 	rows.Links[state.DummyLink] = state.Link{Kind: "dummy"}
-	for _, f := range []state.Family{state.IPv4, state.IPv6} {
+	for _, f := range c.Families {
 		for _, s := range sets() {
 			rows.Sets[named(f, s.name)] = s.header(f)
 		}
@@ -40,9 +40,10 @@ func sysctls(c config.Config) map[state.SysctlName]string {
 		// Session affinity ends with its endpoint: a client does not stick to
 		// a real server of weight 0, one that drains.
 		"net/ipv4/vs/expire_quiescent_template": "1",
+	}
+	for _, f := range c.Families {
 		// The node routes between its pods and the rest.
-		"net/ipv4/ip_forward":          "1",
-		"net/ipv6/conf/all/forwarding": "1",
+		s[forwarding(f)] = "1"
 	}
 	if c.Kernel.DelaysReuse() {
 		s["net/ipv4/vs/conn_reuse_mode"] = "0"
@@ -54,4 +55,11 @@ func sysctls(c config.Config) map[state.SysctlName]string {
 		s["net/ipv4/conf/all/arp_announce"] = "2"
 	}
 	return s
+}
+
+func forwarding(f state.Family) state.SysctlName {
+	if f == state.IPv4 {
+		return "net/ipv4/ip_forward"
+	}
+	return "net/ipv6/conf/all/forwarding"
 }

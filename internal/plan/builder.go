@@ -72,8 +72,13 @@ func (b *builder) serve(f frontend, to []endpoint) {
 
 func (b *builder) bind(a netip.Addr) {
 	b.rows.Addresses[state.Address{Addr: a}] = state.Binding{}
-	e := state.SetEntry{Set: named(state.FamilyOf(a), setIPVSIPs), Address: a}
-	b.rows.Entries[e] = state.Entry{Comment: b.name}
+	b.rows.Entries[addressEntry(a)] = state.Entry{Comment: b.name}
+}
+
+// addressEntry says that a is ours, and keeps the host's own ports from being
+// reached through it.
+func addressEntry(a netip.Addr) state.SetEntry {
+	return state.SetEntry{Set: named(state.FamilyOf(a), setIPVSIPs), Address: a}
 }
 
 // hairpin lets each local endpoint reach itself through the Service: such a

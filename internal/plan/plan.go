@@ -11,6 +11,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -53,6 +54,9 @@ func Service(o Objects, n Node, c config.Config) Fragment {
 	for _, p := range s.ports {
 		for _, ip := range s.clusterIPs {
 			f := state.FamilyOf(ip)
+			if !slices.Contains(c.Families, f) {
+				continue
+			}
 			all := e.of(f, p.portName)
 			b.hairpin(p, all)
 			for _, front := range frontends(p, ip, nodePortAddresses(n, c, f)) {
@@ -61,4 +65,10 @@ func Service(o Objects, n Node, c config.Config) Fragment {
 		}
 	}
 	return state.FragmentOf(b.rows, ns.all())
+}
+
+// UsesNodeAddresses says whether the rows of a Service depend on the addresses
+// of the node.
+func UsesNodeAddresses(o Objects) bool {
+	return slices.ContainsFunc(o.Service.Spec.Ports, func(p corev1.ServicePort) bool { return p.NodePort != 0 })
 }

@@ -132,9 +132,9 @@ func (c *Core) observeRealServers(rows map[state.RealServerKey]state.RealServer,
 			c.touchRealServer(k, now)
 		}
 	}
-	for _, server := range c.book.Servers() {
-		if _, there := c.virtualServers.have[server]; !there {
-			c.realServers.touch(c.book.EndServer(server)...)
+	for _, k := range c.book.Keys() {
+		if _, there := ours[k]; !there {
+			c.book.End(k)
 		}
 	}
 	c.realServers.observe(ours)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/drain"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -54,6 +55,9 @@ type Core struct {
 	drainDue            time.Time
 	flows               []state.Flow // stale, to be flushed
 	flowsDue            time.Time
+
+	// coming are the virtual servers that the present delta adds, sorted.
+	coming []diff.Row[state.VirtualServerKey, state.VirtualServer]
 
 	sysctls        lane[state.SysctlName, string]
 	sets           lane[state.SetName, state.Set]
@@ -233,14 +237,16 @@ func (c *Core) Ready(now time.Time) Work {
 }
 
 func (c *Core) delta(now time.Time) state.Delta {
+	servers := c.virtualServers.next(now)
+	c.coming = servers.Add
 	return state.Delta{
+		VirtualServers: servers,
 		Sysctls:        c.sysctls.next(now),
 		Sets:           c.sets.next(now),
 		Entries:        c.entries.next(now),
 		Chains:         c.chains.next(now),
 		Jumps:          c.jumps.next(now),
 		Links:          c.links.next(now),
-		VirtualServers: c.virtualServers.next(now),
 		RealServers:    c.realServers.next(now),
 		Addresses:      c.addresses.next(now),
 	}

@@ -3,6 +3,7 @@
 package reconcile
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -234,4 +235,23 @@ func TestATableThatCannotBeListedIsLookedAtAgainSoon(t *testing.T) {
 	share = 0
 	b.pass(t, time.Second)
 	b.mustEqualWish(t, "one second after a failed audit")
+}
+
+func TestAnAddressComesNoSoonerThanAllThatServesIt(t *testing.T) {
+	b := newBench(nil)
+	k := server(1, state.TCP)
+	b.step(Upsert{Owner: owner(1), Fragment: service(k, 0, 3)})
+	b.step(Synced{})
+	for range 10 {
+		w := b.core.Ready(b.now)
+		if len(w.Delta.Addresses.Add) > 0 {
+			w.Delta.Apply(b.kernel.State)
+			b.kernel.State.Addresses = b.core.Wish().Addresses
+			b.mustEqualWish(t, "when the address comes")
+			return
+		}
+		b.tables.Apply(context.Background(), w.Delta)
+		b.core.Advance(w, Outcome{Observed: b.kernel.State}, b.now)
+	}
+	t.Fatal("the address never came")
 }

@@ -22,7 +22,7 @@ type Flusher interface {
 // Observer looks at the connections of real servers.
 type Observer interface {
 	// Connections returns those of the real servers of the given virtual
-	// servers. A real server that is not in the answer is not in the kernel.
+	// servers. The answer may miss some.
 	Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error)
 }
 

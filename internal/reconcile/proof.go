@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -34,10 +35,18 @@ func (c *Core) addressIsProven(a state.Address) bool {
 	return there || !wished
 }
 
-// realServerHasServer spares the kernel requests that it can only refuse.
+// realServerHasServer spares the kernel requests that it can only refuse. A
+// virtual server that is added by the same delta counts: it must not be reached
+// without its real servers.
 func (c *Core) realServerHasServer(k state.RealServerKey) bool {
-	_, there := c.virtualServers.have[k.Server]
-	return there
+	if _, there := c.virtualServers.have[k.Server]; there {
+		return true
+	}
+	_, coming := slices.BinarySearchFunc(c.coming, k.Server,
+		func(r diff.Row[state.VirtualServerKey, state.VirtualServer], k state.VirtualServerKey) int {
+			return r.Key.Compare(k)
+		})
+	return coming
 }
 
 func (c *Core) entryProvesNothing(e state.SetEntry) bool {

@@ -12,7 +12,6 @@ package batch
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -58,6 +57,8 @@ type Socket struct {
 	sequence uint32
 	buffer   []byte
 	traffic  Traffic
+
+	unfinished bool // the last conversation broke off: answers may still be queued
 }
 
 // Traffic counts what a Socket did, for tests and metrics of cost.
@@ -157,79 +158,79 @@ func (s *Socket) oneByOne(b *Requests, from, to int) ([]error, error) {
 // exchange sends the requests from..to-1 in one sendmsg and reads answers until
 // that of the last one.
 func (s *Socket) exchange(b *Requests, from, to int) ([]error, error) {
-	first := s.sequence + 1
-	s.sequence += uint32(to - from)
-	last := s.sequence
-	if err := s.send(b.stamp(from, to, first, unix.NLM_F_ACK), to-from); err != nil {
-		return nil, err
+	a := acknowledgements{first: s.next(to - from), refused: make([]error, to-from)}
+	err := s.converse(b.stamp(from, to, a.first, unix.NLM_F_ACK), to-from, a.take)
+	return a.refused, err
+}
+
+// Ask sends the single request in b, which is no dump, and passes the body of
+// each answer to each.
+func (s *Socket) Ask(ctx context.Context, b *Requests, each func(body []byte) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	answers := make([]error, to-from)
-	for {
-		done := false
-		err := s.receive(func(m message) error {
-			if m.sequence-first >= uint32(to-from) || m.kind != unix.NLMSG_ERROR {
-				return nil // a late answer to an earlier exchange that timed out
-			}
-			refusal, err := m.refusal()
-			if err != nil {
-				return err
-			}
-			answers[m.sequence-first] = refusal
-			done = done || m.sequence == last
-			return nil
-		})
-		if err != nil || done {
-			return answers, err
-		}
-	}
+	return s.bodies(b, unix.NLM_F_ACK, each)
 }
 
 // Dump sends the single dump request in b and passes the body of each answer to
 // a function that collect returns. collect is called anew for every attempt: a
-// dump that the kernel marks as interrupted is repeated, and ErrInterrupted
-// only after several attempts.
+// dump that the kernel marks as interrupted is repeated, and so is one whose
+// function returns ErrInterrupted, having found that the answers contradict each
+// other. ErrInterrupted is returned only after several attempts.
 func (s *Socket) Dump(ctx context.Context, b *Requests, collect func() func(body []byte) error) error {
+	return repeat(ctx, func() error { return s.bodies(b, unix.NLM_F_DUMP, collect()) })
+}
+
+func repeat(ctx context.Context, attempt func() error) error {
+	var err error
 	for range dumpAttempts {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		interrupted, err := s.dumpOnce(b, collect())
-		if err != nil || !interrupted {
+		if err = attempt(); !errors.Is(err, ErrInterrupted) {
 			return err
 		}
 	}
-	return ErrInterrupted
+	return err
 }
 
-func (s *Socket) dumpOnce(b *Requests, each func(body []byte) error) (interrupted bool, err error) {
-	s.sequence++
-	sequence := s.sequence
-	if err := s.send(b.stamp(0, 1, sequence, unix.NLM_F_DUMP), 1); err != nil {
-		return false, err
+func (s *Socket) bodies(b *Requests, flags uint16, each func(body []byte) error) error {
+	a := answers{sequence: s.next(1), each: each}
+	if err := s.converse(b.stamp(0, 1, a.sequence, flags), 1, a.take); err != nil {
+		return err
 	}
-	var failed error
-	for {
-		done := false
+	return a.outcome()
+}
+
+// next reserves n consecutive sequence numbers and returns the first.
+func (s *Socket) next(n int) uint32 {
+	first := s.sequence + 1
+	s.sequence += uint32(n)
+	return first
+}
+
+// converse sends data and passes messages on until take says that it was the
+// last one.
+func (s *Socket) converse(data []byte, requests int, take func(message) (done bool, err error)) error {
+	if err := s.drain(); err != nil {
+		return err
+	}
+	s.unfinished = true
+	if err := s.send(data, requests); err != nil {
+		return err
+	}
+	for done := false; !done; {
 		err := s.receive(func(m message) error {
-			if m.sequence != sequence {
-				return nil
-			}
-			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
-			switch m.kind {
-			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
-				done = true
-				refusal, err := m.refusal()
-				return errors.Join(refusal, err)
-			}
-			if failed == nil { // read on to the end, so that the next exchange starts clean
-				failed = each(m.body)
-			}
-			return nil
+			last, err := take(m)
+			done = done || last
+			return err
 		})
-		if err != nil || done {
-			return interrupted, errors.Join(err, failed)
+		if err != nil {
+			return err
 		}
 	}
+	s.unfinished = false
+	return nil
 }
 
 func (s *Socket) send(data []byte, requests int) error {
@@ -248,7 +249,7 @@ func (s *Socket) send(data []byte, requests int) error {
 
 // receive reads one datagram and passes each message in it on.
 func (s *Socket) receive(each func(message) error) error {
-	n, _, err := unix.Recvfrom(s.fd, s.buffer, unix.MSG_TRUNC)
+	n, from, err := unix.Recvfrom(s.fd, s.buffer, unix.MSG_TRUNC)
 	switch {
 	case errors.Is(err, unix.EINTR):
 		return nil
@@ -259,69 +260,24 @@ func (s *Socket) receive(each func(message) error) error {
 	case n > len(s.buffer):
 		return fmt.Errorf("netlink answer of %d bytes is larger than the buffer of %d", n, len(s.buffer))
 	}
+	if a, ok := from.(*unix.SockaddrNetlink); !ok || a.Pid != 0 {
+		return nil // another process can write to our port, only the kernel answers
+	}
 	return eachMessage(s.buffer[:n], each)
 }
 
-// message is one netlink message as it came.
-type message struct {
-	kind, flags uint16
-	sequence    uint32
-	body        []byte
-}
-
-func eachMessage(data []byte, each func(message) error) error {
-	for len(data) >= unix.NLMSG_HDRLEN {
-		length := int(binary.NativeEndian.Uint32(data))
-		if length < unix.NLMSG_HDRLEN || length > len(data) {
-			return fmt.Errorf("netlink message claims %d bytes of %d", length, len(data))
+// drain throws away what is left of a conversation that failed. Without it the
+// next one fails too: a socket that once overflowed drops every new answer until
+// its queue has been read empty, and an unfinished dump forbids the next.
+func (s *Socket) drain() error {
+	for s.unfinished {
+		_, _, err := unix.Recvfrom(s.fd, s.buffer, unix.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			s.unfinished = false
+		case err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS):
+			return fmt.Errorf("draining netlink socket: %w", err)
 		}
-		m := message{
-			kind:     binary.NativeEndian.Uint16(data[4:]),
-			flags:    binary.NativeEndian.Uint16(data[6:]),
-			sequence: binary.NativeEndian.Uint32(data[8:]),
-			body:     data[unix.NLMSG_HDRLEN:length],
-		}
-		if err := each(m); err != nil {
-			return err
-		}
-		data = data[min(align(length), len(data)):]
 	}
 	return nil
 }
-
-// refusal reads the outcome in a NLMSG_ERROR or NLMSG_DONE message: nil for
-// success. The second result is a message that makes no sense.
-func (m message) refusal() (refusal, malformed error) {
-	if len(m.body) < 4 {
-		if m.kind == unix.NLMSG_DONE {
-			return nil, nil // some dumps end without an error number
-		}
-		return nil, fmt.Errorf("netlink error message of %d bytes", len(m.body))
-	}
-	code := int32(binary.NativeEndian.Uint32(m.body))
-	if code == 0 {
-		return nil, nil
-	}
-	return &Error{Errno: unix.Errno(-code), Message: m.explanation()}, nil
-}
-
-// explanation is the text of the extended acknowledgement, which follows the
-// error number and the header of the refused request.
-func (m message) explanation() string {
-	const header = 4 + unix.NLMSG_HDRLEN
-	if m.kind != unix.NLMSG_ERROR || m.flags&unix.NLM_F_ACK_TLVS == 0 || len(m.body) < header {
-		return ""
-	}
-	attributes, err := ParseAttributes(m.body[header:])
-	if err != nil {
-		return ""
-	}
-	for _, a := range attributes {
-		if a.Type == unix.NLMSGERR_ATTR_MSG {
-			return a.String()
-		}
-	}
-	return ""
-}
-
-func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }

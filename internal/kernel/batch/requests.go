@@ -18,6 +18,10 @@ type Requests struct {
 // Len is the number of requests.
 func (b *Requests) Len() int { return len(b.starts) }
 
+// Body is what follows the netlink header in the request i, for tests of
+// encoders.
+func (b *Requests) Body(i int) []byte { return b.data[b.starts[i]+unix.NLMSG_HDRLEN : b.end(i)] }
+
 // Reset empties b.
 func (b *Requests) Reset() { b.data, b.starts = b.data[:0], b.starts[:0] }
 
@@ -86,6 +90,8 @@ func (b *Requests) BigUint32(kind uint16, value uint32) {
 }
 
 // Nest appends an attribute whose value is the attributes that inside appends.
+// No attribute can be longer than 65,535 bytes: who nests many entries splits
+// them over several requests.
 func (b *Requests) Nest(kind uint16, inside func()) {
 	start := len(b.data)
 	b.attribute(kind|unix.NLA_F_NESTED, 0)

@@ -193,9 +193,9 @@ type Observer struct{ Kernel *Kernel }
 // Connections returns those of the real servers of the given virtual servers.
 func (o Observer) Connections(_ context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
 	asked := map[state.RealServerKey]state.Connections{}
-	for r, c := range o.Kernel.Connections {
+	for r := range o.Kernel.State.RealServers {
 		if slices.Contains(servers, r.Server) {
-			asked[r] = c
+			asked[r] = o.Kernel.Connections[r]
 		}
 	}
 	return asked, nil

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command kube-ipvs brings Kubernetes Services to a node with the kernel's
+// IPVS. This is only the wiring; package cli has the commands.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cli"
+	"github.com/kube-ipvs/kube-ipvs/internal/cli/live"
+	"github.com/kube-ipvs/kube-ipvs/internal/presence"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	// A reader such as head may leave early. Then writing to it fails, which
+	// cli takes for the end; the signal would be a failure.
+	signal.Ignore(syscall.SIGPIPE)
+	build, _ := debug.ReadBuildInfo()
+	return cli.Execute(ctx, cli.Env{
+		Stdout:     os.Stdout,
+		Stderr:     os.Stderr,
+		OpenKernel: openKernel,
+		Run:        live.Run,
+		Running:    presence.Held,
+		Build:      build,
+	}, os.Args[1:])
+}
+
+func openKernel() (cli.Kernel, error) {
+	k, err := live.Open()
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}

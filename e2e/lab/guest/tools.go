@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package guest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/lab/job"
+)
+
+// The lab's own folder inside the guest, in a tmpfs, and the part of it that comes first in PATH.
+const (
+	ownFolder  = "/run/lab"
+	binFolder  = ownFolder + "/bin"
+	modprobe   = binFolder + "/modprobe"
+	moduleRoot = ownFolder + "/lib/modules"
+)
+
+// wrapper makes modprobe look for the guest kernel's modules, which are not where modprobe expects them: -d wants a
+// folder that has lib/modules/VERSION in it.
+func wrapper(realModprobe string) string {
+	return "#!/bin/sh\nexec " + realModprobe + " -d " + ownFolder + " \"$@\"\n"
+}
+
+// iptablesNames are the commands that the two kinds of iptables share.
+func iptablesNames() []string {
+	return []string{
+		"iptables", "iptables-save", "iptables-restore",
+		"ip6tables", "ip6tables-save", "ip6tables-restore",
+	}
+}
+
+// iptablesProgram is the kind of iptables to use. The packaged kernel has no nf_tables for ip and ip6, and iptables-nft
+// fails there.
+func iptablesProgram(nft bool) string {
+	if nft {
+		return "xtables-nft-multi"
+	}
+	return "xtables-legacy-multi"
+}
+
+// installTools fills the folder that comes first in PATH.
+func installTools(c job.Command, version string) error {
+	for _, folder := range []string{binFolder, moduleRoot} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return fmt.Errorf("make the lab's folder: %w", err)
+		}
+	}
+	multi, err := exec.LookPath(iptablesProgram(c.NFT))
+	if err != nil {
+		return fmt.Errorf("choose the kind of iptables: %w", err)
+	}
+	for _, name := range iptablesNames() {
+		if err := os.Symlink(multi, filepath.Join(binFolder, name)); err != nil {
+			return fmt.Errorf("choose the kind of iptables: %w", err)
+		}
+	}
+	return installModprobe(c.Modules, version)
+}
+
+// installModprobe makes modprobe work for commands, and for the kernel when it loads what a command needs.
+func installModprobe(modules, version string) error {
+	realModprobe, err := exec.LookPath("modprobe")
+	if err != nil || modules == "" {
+		return nil
+	}
+	if err := os.Symlink(modules, filepath.Join(moduleRoot, version)); err != nil {
+		return fmt.Errorf("link the module folder: %w", err)
+	}
+	if err := os.WriteFile(modprobe, []byte(wrapper(realModprobe)), 0o755); err != nil {
+		return fmt.Errorf("wrap modprobe: %w", err)
+	}
+	if err := os.WriteFile("/proc/sys/kernel/modprobe", []byte(modprobe), 0); err != nil {
+		return fmt.Errorf("tell the kernel of modprobe: %w", err)
+	}
+	return nil
+}

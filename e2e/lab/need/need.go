@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package need knows which programs of the host the lab and its users cannot do without, says which are missing, and
+// installs them on Debian and its like.
+package need
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Tool is a program and the Debian package it comes in.
+type Tool struct{ Program, Package string }
+
+// ForCommands are the tools that every command in the lab may count on.
+func ForCommands() []Tool {
+	return []Tool{
+		{"ip", "iproute2"},
+		{"iptables", "iptables"},
+		{"ipset", "ipset"},
+		{"modprobe", "kmod"},
+	}
+}
+
+// ForGuest are the tools that a user-mode kernel needs besides.
+func ForGuest() []Tool {
+	return []Tool{{"linux.uml", "user-mode-linux"}, {"xtables-legacy-multi", "iptables"}}
+}
+
+// ForDevelopers are the tools that tests and people use.
+func ForDevelopers() []Tool {
+	return slices.Concat(ForGuest(), ForCommands(), []Tool{
+		{"ipvsadm", "ipvsadm"},
+		{"conntrack", "conntrack"},
+		{"sysctl", "procps"},
+		{"curl", "curl"},
+	})
+}
+
+// Missing are the packages of the tools that are not found in a search path, each once.
+func Missing(tools []Tool, path string) []string {
+	var packages []string
+	for _, t := range tools {
+		if !found(t.Program, path) && !slices.Contains(packages, t.Package) {
+			packages = append(packages, t.Package)
+		}
+	}
+	return packages
+}
+
+func found(program, path string) bool {
+	return slices.ContainsFunc(filepath.SplitList(path), func(folder string) bool {
+		info, err := os.Stat(filepath.Join(folder, program))
+		return err == nil && !info.IsDir() && info.Mode()&0o111 != 0
+	})
+}
+
+// Path is a search path with the folders of system tools, which an ordinary user's often lacks, at its end.
+func Path(path string) string {
+	folders := filepath.SplitList(path)
+	for _, f := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if !slices.Contains(folders, f) {
+			folders = append(folders, f)
+		}
+	}
+	return strings.Join(folders, string(filepath.ListSeparator))
+}

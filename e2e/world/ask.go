@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// patience is how long a question waits for its answer if its context does not say.
+const patience = 5 * time.Second
+
+// Conn is a client's connection to one server, or what a client takes for one.
+type Conn struct {
+	conn net.Conn
+	// stream is nil for datagrams.
+	stream *bufio.Reader
+}
+
+// Dial opens a connection from this host.
+func (h *Host) Dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var conn net.Conn
+	// A literal address is dialled by the goroutine that calls, which is what Do needs.
+	err := h.Do(func() (err error) {
+		conn, err = dial(ctx, p, to)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dial %v/%v from %s: %w", to, p, h.Name, err)
+	}
+	c := &Conn{conn: conn}
+	if p != state.UDP {
+		c.stream = bufio.NewReader(conn)
+	}
+	return c, nil
+}
+
+func dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: -1}
+	switch p {
+	case state.TCP:
+		return d.DialContext(ctx, "tcp", to.String())
+	case state.UDP:
+		return d.DialContext(ctx, "udp", to.String())
+	case state.SCTP:
+		return dialSCTP(ctx, to)
+	}
+	return nil, fmt.Errorf("no client speaks %v", p)
+}
+
+// Ask asks the server at the other end who it is. It can be asked again and again.
+func (c *Conn) Ask(ctx context.Context) (Reply, error) {
+	reply, err := c.ask(ctx)
+	if err != nil {
+		return Reply{}, fmt.Errorf("ask %v: %w", c.conn.RemoteAddr(), err)
+	}
+	return reply, nil
+}
+
+func (c *Conn) ask(ctx context.Context) (Reply, error) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(patience)
+	}
+	if err := c.conn.SetDeadline(deadline); err != nil {
+		return Reply{}, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if c.stream == nil {
+		return c.askDatagram()
+	}
+	return c.askStream()
+}
+
+func (c *Conn) askStream() (Reply, error) {
+	if _, err := io.WriteString(c.conn, "GET / HTTP/1.1\r\nHost: world\r\n\r\n"); err != nil {
+		return Reply{}, err
+	}
+	answer, err := http.ReadResponse(c.stream, nil)
+	if err != nil {
+		return Reply{}, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return Reply{}, err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return Reply{}, fmt.Errorf("answer %s: %s", answer.Status, text)
+	}
+	return ParseReply(string(text))
+}
+
+func (c *Conn) askDatagram() (Reply, error) {
+	if _, err := io.WriteString(c.conn, "who?"); err != nil {
+		return Reply{}, err
+	}
+	text := make([]byte, 512)
+	n, err := c.conn.Read(text)
+	if err != nil {
+		return Reply{}, err
+	}
+	return ParseReply(string(text[:n]))
+}
+
+// Close closes the connection.
+func (c *Conn) Close() error { return c.conn.Close() }
+
+// Ask asks over a new connection.
+func (h *Host) Ask(ctx context.Context, p state.Protocol, to netip.AddrPort) (Reply, error) {
+	c, err := h.Dial(ctx, p, to)
+	if err != nil {
+		return Reply{}, err
+	}
+	reply, err := c.Ask(ctx)
+	if err != nil {
+		return Reply{}, errors.Join(fmt.Errorf("from %s: %w", h.Name, err), c.Close())
+	}
+	return reply, c.Close()
+}

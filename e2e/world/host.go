@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Host is one place of a world: a node, a pod or a host outside.
+type Host struct {
+	Name string
+	// Addresses are the host's own, as the topology gave them; a node's gateway addresses are not among them.
+	Addresses []netip.Addr
+
+	world *World
+	space namespace
+	links *netlink.Handle
+}
+
+// sysctl is a path below /proc/sys and its value.
+type sysctl struct{ path, value string }
+
+// defaults are what every host starts with, whatever the machine's own settings are, which new namespaces may inherit.
+func defaults() []sysctl {
+	return []sysctl{
+		{"net/ipv4/ip_forward", "0"},
+		{"net/ipv6/conf/all/forwarding", "0"},
+		// Looking for duplicates would make each address wait for a second. The kernel does so if either says so.
+		{"net/ipv6/conf/all/accept_dad", "0"},
+		{"net/ipv6/conf/default/accept_dad", "0"},
+	}
+}
+
+func newHost(name string) (*Host, error) {
+	space, err := newNamespace()
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{Name: name, space: space}
+	if h.links, err = netlink.NewHandleAt(netns.NsHandle(space.file.Fd()), unix.NETLINK_ROUTE); err != nil {
+		h.close()
+		return nil, fmt.Errorf("open netlink of %s: %w", name, err)
+	}
+	if err := h.setSysctls(defaults()); err != nil {
+		h.close()
+		return nil, err
+	}
+	if err := h.setUp("lo"); err != nil {
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *Host) close() {
+	if h.links != nil {
+		h.links.Close()
+	}
+	h.space.file.Close()
+}
+
+func (h *Host) setSysctls(list []sysctl) error {
+	return h.Do(func() error {
+		for _, s := range list {
+			// /proc/sys/net shows the namespace of the thread that opens it.
+			if err := os.WriteFile(filepath.Join("/proc/sys", s.path), []byte(s.value), 0); err != nil {
+				return fmt.Errorf("set sysctl of %s: %w", h.Name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// Addr is the host's own address of a family, and the zero Addr if it has none.
+func (h *Host) Addr(f state.Family) netip.Addr {
+	for _, a := range h.Addresses {
+		if state.FamilyOf(a) == f {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// Do calls f on a thread that is on this host: sockets that f makes and commands that it starts are the host's. That does
+// not hold for goroutines that f starts.
+func (h *Host) Do(f func() error) error {
+	return h.space.do(f)
+}
+
+// Start starts a command on this host.
+func (h *Host) Start(c *exec.Cmd) error {
+	return h.Do(c.Start)
+}
+
+// Run runs a command on this host and returns all that it wrote.
+func (h *Host) Run(ctx context.Context, argv ...string) (string, error) {
+	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	var output []byte
+	err := h.Do(func() (err error) {
+		output, err = c.CombinedOutput()
+		return err
+	})
+	if err != nil {
+		return string(output), fmt.Errorf("run %v on %s: %w: %s", argv, h.Name, err, output)
+	}
+	return string(output), nil
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Topology is what a world is made of. Names are at most ten characters long, as the kernel wants them in link names.
+type Topology struct {
+	Nodes []Node
+	// Outside are hosts next to the nodes that are no part of the cluster.
+	Outside []Outside
+}
+
+// Node is a host with pods behind it. It routes to the pods of all other nodes.
+type Node struct {
+	Name string
+	// Addresses are on the segment that joins the nodes and the outside.
+	Addresses []netip.Prefix
+	// PodCIDRs are where the addresses of its pods are from. The first address of each is the pods' gateway.
+	PodCIDRs []netip.Prefix
+	Pods     []Pod
+	// Forward makes the world turn on forwarding. A node whose service proxy must do so itself leaves it out.
+	Forward bool
+}
+
+// Pod is a host behind a node.
+type Pod struct {
+	Name      string
+	Addresses []netip.Addr
+}
+
+// Outside is a host on the nodes' segment. It has no routes to pods: a packet with a pod's address that gets there will
+// not be answered, as in most clusters.
+type Outside struct {
+	Name      string
+	Addresses []netip.Prefix
+	// Routes are what an operator has told this network about the cluster's addresses.
+	Routes []Route
+}
+
+// Route is a way to a network.
+type Route struct {
+	To  netip.Prefix
+	Via netip.Addr
+}
+
+// Small is two nodes, five pods and a client outside. node-1 is where the service proxy goes; node-2 is a plain router.
+func Small() Topology {
+	one := Node{
+		Name:      "node-1",
+		Addresses: prefixes("192.0.2.1/24", "2001:db8:1::1/64"),
+		PodCIDRs:  prefixes("10.244.1.0/24", "fd00:10:244:1::/64"),
+		Pods: []Pod{
+			{Name: "pod-a", Addresses: addrs("10.244.1.10", "fd00:10:244:1::10")},
+			{Name: "pod-b", Addresses: addrs("10.244.1.11", "fd00:10:244:1::11")},
+			{Name: "pod-client", Addresses: addrs("10.244.1.12", "fd00:10:244:1::12")},
+			{Name: "pod-c", Addresses: addrs("10.244.1.13", "fd00:10:244:1::13")},
+		},
+	}
+	two := Node{
+		Name:      "node-2",
+		Addresses: prefixes("192.0.2.2/24", "2001:db8:1::2/64"),
+		PodCIDRs:  prefixes("10.244.2.0/24", "fd00:10:244:2::/64"),
+		Pods:      []Pod{{Name: "pod-d", Addresses: addrs("10.244.2.10", "fd00:10:244:2::10")}},
+		Forward:   true,
+	}
+	client := Outside{
+		Name:      "client",
+		Addresses: prefixes("192.0.2.100/24", "2001:db8:1::100/64"),
+		Routes: []Route{
+			{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParseAddr("192.0.2.1")},
+			{netip.MustParsePrefix("fd00:10:96::/112"), netip.MustParseAddr("2001:db8:1::1")},
+		},
+	}
+	return Topology{Nodes: []Node{one, two}, Outside: []Outside{client}}
+}
+
+func prefixes(texts ...string) []netip.Prefix {
+	var list []netip.Prefix
+	for _, s := range texts {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}
+
+func addrs(texts ...string) []netip.Addr {
+	var list []netip.Addr
+	for _, s := range texts {
+		list = append(list, netip.MustParseAddr(s))
+	}
+	return list
+}
+
+// addresses are the prefixes without their lengths.
+func addresses(list []netip.Prefix) []netip.Addr {
+	var bare []netip.Addr
+	for _, p := range list {
+		bare = append(bare, p.Addr())
+	}
+	return bare
+}
+
+// hostPrefixes are the prefixes that cover one address each.
+func hostPrefixes(list []netip.Addr) []netip.Prefix {
+	var full []netip.Prefix
+	for _, a := range list {
+		full = append(full, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return full
+}
+
+// gateways are the addresses that the node has in its pod networks.
+func (n Node) gateways() []netip.Addr {
+	var list []netip.Addr
+	for _, p := range n.PodCIDRs {
+		list = append(list, p.Masked().Addr().Next())
+	}
+	return list
+}
+
+// routes are the ways from any other node to the pods of n.
+func (n Node) routes() ([]Route, error) {
+	var list []Route
+	for _, cidr := range n.PodCIDRs {
+		via := slices.IndexFunc(n.Addresses, func(p netip.Prefix) bool { return p.Addr().Is4() == cidr.Addr().Is4() })
+		if via < 0 {
+			return nil, fmt.Errorf("route to %v: %s has no address of its family", cidr, n.Name)
+		}
+		list = append(list, Route{To: cidr, Via: n.Addresses[via].Addr()})
+	}
+	return list, nil
+}

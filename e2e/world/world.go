@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package world builds a small cluster's network inside one kernel: nodes, pods behind them and hosts outside, each in a
+// network namespace of its own, with servers that tell who answered and whom they saw. The namespaces have no names and
+// the namespace it is built from gets no link, so nothing is left behind even if the program dies.
+//
+// It knows nothing of Services: what makes a virtual address answer is for its user to start on a node.
+package world
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+)
+
+// World is a network that has been built.
+type World struct {
+	segment *Host
+	hosts   []*Host
+
+	mu      sync.Mutex
+	servers []io.Closer
+	serving sync.WaitGroup
+}
+
+// New builds a network. It needs root.
+func New(t Topology) (*World, error) {
+	w := &World{}
+	if err := w.build(t); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("build a world: %w", err)
+	}
+	return w, nil
+}
+
+// Host finds a host by its name; nil if there is none.
+func (w *World) Host(name string) *Host {
+	i := slices.IndexFunc(w.hosts, func(h *Host) bool { return h.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return w.hosts[i]
+}
+
+// Hosts are all hosts: each node before its pods, and the outside last.
+func (w *World) Hosts() []*Host { return slices.Clone(w.hosts) }
+
+// Close ends all servers and lets go of the namespaces. The kernel takes one away when the last process in it has ended;
+// processes are for those to end who started them.
+func (w *World) Close() {
+	w.mu.Lock()
+	for _, s := range w.servers {
+		_ = s.Close()
+	}
+	w.servers = nil
+	w.mu.Unlock()
+	w.serving.Wait()
+	for _, h := range w.hosts {
+		h.close()
+	}
+	if w.segment != nil {
+		w.segment.close()
+	}
+}
+
+// serve runs a server until the world is closed.
+func (w *World) serve(s io.Closer, run func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.servers = append(w.servers, s)
+	w.serving.Go(run)
+}

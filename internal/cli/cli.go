@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli is the commands of kube-ipvs. Each reads its flags, gets what it
+// needs from Env, lets other packages compute, and writes. What a command says
+// about the kernel comes from the code that the daemon runs.
+//
+// No command touches anything but Env, so all of them run in tests; package
+// live below has the real kernel.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Env is all that the commands may touch.
+type Env struct {
+	Stdout, Stderr io.Writer
+
+	// OpenKernel opens the kernel for reading. Its error wraps
+	// errors.ErrUnsupported if the kernel has no IPVS, and fs.ErrPermission if
+	// we may not use it.
+	OpenKernel func() (Kernel, error)
+
+	// Run is the daemon. It returns when ctx ends.
+	Run func(ctx context.Context, d Daemon) error
+
+	// Running tells whether the daemon runs in this network namespace.
+	Running func() bool
+
+	// Build is how this program was built; nil if it does not know.
+	Build *debug.BuildInfo
+}
+
+// The exit statuses of Execute.
+const (
+	ExitOK     = 0
+	ExitFailed = 1
+	ExitUsage  = 2
+)
+
+// Execute runs the command that args name and returns the exit status. It has
+// written all there is to say.
+func Execute(ctx context.Context, env Env, args []string) int {
+	root := newRoot(env)
+	root.SetArgs(args)
+	command, err := root.ExecuteContextC(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.Is(err, syscall.EPIPE): // whoever reads our output has seen enough
+		return ExitOK
+	case errors.As(err, &usage):
+		say(env, "kube-ipvs: %v", err)
+		say(env, "See '%s --help'.", command.CommandPath())
+		return ExitUsage
+	}
+	say(env, "kube-ipvs: %v", err)
+	return ExitFailed
+}
+
+// commands are the commands, in the order of the help text. Nouns and dump
+// only read; what changes something is a verb.
+func commands(env Env) []*cobra.Command {
+	return []*cobra.Command{
+		newRun(env),
+		newDump(env),
+		newVersion(env),
+	}
+}
+
+func newRoot(env Env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kube-ipvs",
+		Short: "Kubernetes Services over IPVS",
+		Long: `kube-ipvs brings Kubernetes Services to a node with the kernel's IPVS, in the
+place of kube-proxy.
+
+Exit status: 0 if all went well, 1 if something failed, 2 if the command line
+makes no sense.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", args[0])
+			}
+			return nil
+		},
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(commands(env)...)
+	return root
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// noArgs is for commands that have flags only.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+// say writes a line for the person at the terminal. That nobody can read it is
+// no reason to fail.
+func say(env Env, format string, args ...any) {
+	_, _ = fmt.Fprintf(env.Stderr, format+"\n", args...)
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/render"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Kernel is what dump reads.
+type Kernel interface {
+	// State reads the rows: virtual and real servers, the entries of our sets
+	// and the addresses on the dummy device. A table that can't be read is nil
+	// and named in the error; the others are still returned.
+	State(ctx context.Context) (state.State, error)
+
+	// Observe reads what the kernel says beside its rows. The connections are
+	// cheap. The rest takes a request for each virtual server, and is read
+	// only if everything is true.
+	Observe(ctx context.Context, everything bool) (render.Observed, error)
+
+	Close() error
+}
+
+const dumpLong = `Show the virtual servers in the kernel as ipvsadm -Ln does, and which Service
+each of them is for.
+
+The kernel alone is asked: neither the daemon nor the API server needs to run.
+In the Service column, "-" is a virtual server that is not ours, and "?" one
+whose Service the kernel does not tell: the sets that kube-proxy made have no
+names in them, and one with a firewall mark is in no set.
+
+  -o text   the columns of ipvsadm -Ln, and the Service behind them
+  -o wide   more columns, what looks wrong in words, and what is left over:
+            set entries and addresses without a virtual server
+  -o json   a VirtualServerList
+  -o yaml   the same
+  -o save   what ipvsadm --restore reads
+
+Without a match nothing is listed, which is no failure.`
+
+const dumpExample = `  kube-ipvs dump
+  kube-ipvs dump --service kube-system/kube-dns -o wide
+  kube-ipvs dump --address 10.96.0.1:443 --stats
+  kube-ipvs dump -n default --protocol udp -o json
+  kube-ipvs dump -o save > rows && ipvsadm --restore < rows`
+
+// dumpFlags are the flags as they are written.
+type dumpFlags struct {
+	service, namespace, address, protocol, output string
+	stats, rate                                   bool
+}
+
+func newDump(env Env) *cobra.Command {
+	var flags dumpFlags
+	c := &cobra.Command{
+		Use:     "dump",
+		Short:   "Show the virtual servers in the kernel and their Services",
+		Long:    dumpLong,
+		Example: dumpExample,
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := flags.parse()
+			if err != nil {
+				return usageError{err}
+			}
+			return dump(c.Context(), env, r)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&flags.service, "service", "", "only this Service: NAME or NAMESPACE/NAME, and :PORT for one port")
+	f.StringVarP(&flags.namespace, "namespace", "n", "", "only Services of this namespace")
+	f.StringVar(&flags.address, "address", "", "only virtual servers with this IP or IP:PORT, or with a real server that has it")
+	f.StringVar(&flags.protocol, "protocol", "", "only this protocol: tcp, udp or sctp")
+	f.BoolVar(&flags.stats, "stats", false, "show counters instead of connections")
+	f.BoolVar(&flags.rate, "rate", false, "show rates per second instead of connections")
+	f.StringVarP(&flags.output, "output", "o", "text", "form of the output: "+strings.Join(outputNames(), ", "))
+	return c
+}
+
+// request is what somebody wants to see.
+type request struct {
+	filter  render.Filter
+	columns render.Columns
+	output  output
+}
+
+// output is a form of the output.
+type output struct {
+	name     string
+	counters bool // it can show counters and rates
+	complete bool // it shows what is costly to read
+	write    func(io.Writer, render.View, render.Columns) error
+}
+
+func outputs() []output {
+	plain := func(write func(io.Writer, render.View) error) func(io.Writer, render.View, render.Columns) error {
+		return func(w io.Writer, v render.View, _ render.Columns) error { return write(w, v) }
+	}
+	return []output{
+		{name: "text", counters: true, write: render.Text},
+		{name: "wide", complete: true, write: plain(render.Wide)},
+		{name: "json", counters: true, complete: true, write: render.JSON},
+		{name: "yaml", counters: true, complete: true, write: render.YAML},
+		{name: "save", complete: true, write: plain(render.Save)},
+	}
+}
+
+func outputNames() []string {
+	var names []string
+	for _, o := range outputs() {
+		names = append(names, o.name)
+	}
+	return names
+}
+
+func (f dumpFlags) parse() (request, error) {
+	var r request
+	i := slices.Index(outputNames(), f.output)
+	if i < 0 {
+		return r, fmt.Errorf("output %q is none of %s", f.output, strings.Join(outputNames(), ", "))
+	}
+	r.output = outputs()[i]
+	switch {
+	case f.stats && f.rate:
+		return r, fmt.Errorf("--stats and --rate exclude each other")
+	case (f.stats || f.rate) && !r.output.counters:
+		return r, fmt.Errorf("-o %s has no columns for --stats or --rate", f.output)
+	case f.stats:
+		r.columns = render.Traffic
+	case f.rate:
+		r.columns = render.Rates
+	}
+	var err error
+	r.filter, err = f.filter()
+	return r, err
+}
+
+func (f dumpFlags) filter() (render.Filter, error) {
+	filter := render.Filter{Namespace: f.namespace}
+	if err := parseService(f.service, &filter); err != nil {
+		return filter, err
+	}
+	if err := parseAddress(f.address, &filter); err != nil {
+		return filter, err
+	}
+	if f.protocol != "" {
+		p, err := state.ParseProtocol(f.protocol)
+		if err != nil {
+			return filter, err
+		}
+		filter.Protocol = p
+	}
+	return filter, nil
+}
+
+// parseService reads NAME, NAMESPACE/NAME, and either with :PORT behind it.
+func parseService(s string, f *render.Filter) error {
+	if s == "" {
+		return nil
+	}
+	rest := s
+	if namespace, name, ok := strings.Cut(s, "/"); ok {
+		if namespace == "" || f.Namespace != "" && f.Namespace != namespace {
+			return fmt.Errorf("Service %q is not in namespace %q", s, f.Namespace)
+		}
+		f.Namespace, rest = namespace, name
+	}
+	f.Name, f.PortName, _ = strings.Cut(rest, ":")
+	if f.Name == "" || strings.Contains(rest, "/") {
+		return fmt.Errorf("Service %q is not NAME or NAMESPACE/NAME", s)
+	}
+	return nil
+}
+
+func parseAddress(s string, f *render.Filter) error {
+	if s == "" {
+		return nil
+	}
+	if a, err := netip.ParseAddrPort(s); err == nil {
+		f.Address, f.Port = a.Addr().Unmap(), a.Port()
+		return nil
+	}
+	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	if err != nil {
+		return fmt.Errorf("address %q is not IP or IP:PORT", s)
+	}
+	f.Address = a.Unmap()
+	return nil
+}
+
+// dump reads everything first, then computes, then writes once.
+func dump(ctx context.Context, env Env, r request) error {
+	s, seen, err := read(ctx, env, r.output.complete || r.columns != render.Connections)
+	if err != nil {
+		return err
+	}
+	v := render.Join(s, seen, plan.ServerEntries).Only(r.filter)
+	var b bytes.Buffer
+	if err := r.output.write(&b, v, r.columns); err != nil {
+		return err
+	}
+	if !env.Running() {
+		say(env, "kube-ipvs is not running in this network namespace: what follows is what it, or another proxy, left in the kernel.")
+	}
+	if len(v.VirtualServers) == 0 && r.filter != (render.Filter{}) {
+		say(env, "No virtual server in the kernel matches.%s", hint(v))
+	}
+	_, err = env.Stdout.Write(b.Bytes())
+	return err
+}
+
+func hint(v render.View) string {
+	if v.Empty() {
+		return ""
+	}
+	return " There are set entries or addresses that do: see -o wide."
+}
+
+// read reads the kernel. What is not needed to list virtual servers may fail.
+func read(ctx context.Context, env Env, everything bool) (s state.State, seen render.Observed, err error) {
+	k, err := env.OpenKernel()
+	if err != nil {
+		return s, seen, explain(err)
+	}
+	defer func() { err = errors.Join(err, k.Close()) }()
+	s, err = k.State(ctx)
+	if s.VirtualServers == nil || s.RealServers == nil {
+		return s, seen, explain(err)
+	}
+	if err != nil {
+		say(env, "Not all could be read, and what depends on it shows as \"?\": %s", oneLine(err))
+	}
+	seen, err = k.Observe(ctx, everything)
+	return s, seen, err
+}
+
+// explain says in one sentence what can be done about it.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return errors.New("this kernel has no IPVS: its module ip_vs is not there or can't be loaded")
+	case errors.Is(err, fs.ErrPermission):
+		return errors.New("reading IPVS takes root, or CAP_NET_ADMIN in the first user namespace")
+	}
+	return err
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

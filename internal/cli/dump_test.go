@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestDumpWritesEachForm(t *testing.T) {
+	for name, line := range map[string]string{
+		"text":       "dump",
+		"stats":      "dump --stats",
+		"rate":       "dump --rate",
+		"wide":       "dump -o wide",
+		"json":       "dump -o json",
+		"json-stats": "dump -o json --stats --service kubernetes",
+		"yaml":       "dump -o yaml",
+		"yaml-rate":  "dump -o yaml --rate --service kubernetes",
+		"save":       "dump -o save",
+		"service":    "dump --service kube-system/kube-dns -o wide",
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, stdout, stderr := newWorld().run(t, line)
+			if status != ExitOK || stderr != "" {
+				t.Fatalf("status %d, stderr %q", status, stderr)
+			}
+			golden(t, filepath.Join("testdata", name+".golden"), stdout)
+		})
+	}
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s differs (-want +got):\n%s", file, d)
+	}
+}
+
+func TestWhatIsCostlyIsReadOnlyIfItIsShown(t *testing.T) {
+	for line, want := range map[string]bool{
+		"dump": false, "dump --stats": true, "dump --rate": true, "dump -o wide": true, "dump -o json": true, "dump -o yaml": true,
+		"dump -o save": true,
+	} {
+		w := newWorld()
+		w.run(t, line)
+		if got := w.kernel.everything; len(got) != 1 || got[0] != want {
+			t.Errorf("%s reads everything: %v, want once %v", line, got, want)
+		}
+		if w.kernel.closed != 1 {
+			t.Errorf("%s closes the kernel %d times, want once", line, w.kernel.closed)
+		}
+	}
+}
+
+func TestDumpSaysThatTheDaemonIsNotRunning(t *testing.T) {
+	w := newWorld()
+	_, want, _ := w.run(t, "dump")
+	w.env.Running = func() bool { return false }
+	status, stdout, stderr := w.run(t, "dump")
+	const sentence = "kube-ipvs is not running in this network namespace: " +
+		"what follows is what it, or another proxy, left in the kernel.\n"
+	if status != ExitOK || stdout != want || stderr != sentence {
+		t.Errorf("status %d, stderr %q, stdout\n%s", status, stderr, stdout)
+	}
+}
+
+func TestDumpShowsWhatItCanRead(t *testing.T) {
+	w := newWorld()
+	w.kernel.state.Entries, w.kernel.state.Addresses = nil, nil
+	w.kernel.stateErr = errors.Join(errors.New("no ip_set"), errors.New("no devices"))
+	status, stdout, stderr := w.run(t, "dump -o wide")
+	const sentence = "Not all could be read, and what depends on it shows as \"?\": no ip_set; no devices\n"
+	if status != ExitOK || stderr != sentence {
+		t.Errorf("status %d, stderr %q, want 0 and %q", status, stderr, sentence)
+	}
+	golden(t, "testdata/unread.golden", stdout)
+}
+
+func TestFiltersWithoutAMatchAreNoFailure(t *testing.T) {
+	for line, want := range map[string]string{
+		"dump --service nothing":                   "No virtual server in the kernel matches.\n",
+		"dump --address 10.96.0.1:80":              "No virtual server in the kernel matches.\n",
+		"dump -n shop":                             "No virtual server in the kernel matches. There are set entries or addresses that do: see -o wide.\n",
+		"dump --service shop/gone -o json":         "No virtual server in the kernel matches. There are set entries or addresses that do: see -o wide.\n",
+		"dump --service kubernetes --protocol tcp": "",
+	} {
+		status, stdout, stderr := newWorld().run(t, line)
+		if status != ExitOK || stderr != want || stdout == "" {
+			t.Errorf("%s: status %d, stdout %q, stderr %q, want %q", line, status, stdout, stderr, want)
+		}
+	}
+}
+
+func TestFiltersSelectVirtualServers(t *testing.T) {
+	const api, nodePort, dns, dns6, other = "TCP  10.96.0.1:443", "TCP  172.16.0.5:30443", "UDP  10.96.0.10:53", "UDP  [fd00::10]:53", "TCP  10.200.0.1:80"
+	for line, want := range map[string][]string{
+		"":                             {api, other, nodePort, dns, dns6},
+		"--service kubernetes":         {api, nodePort},
+		"--service default/kubernetes": {api, nodePort},
+		"--service default/kubernetes -n default": {api, nodePort},
+		"--service kubernetes -n default":         {api, nodePort},
+		"--service kubernetes -n kube-system":     nil,
+		"--service default/kubernetes:https":      {api, nodePort},
+		"--service default/kubernetes:http":       nil,
+		"-n kube-system":                          {dns, dns6},
+		"--address 10.96.0.1":                     {api},
+		"--address 10.96.0.1:443":                 {api},
+		"--address ::ffff:10.96.0.1":              {api},
+		"--address fd00::10":                      {dns6},
+		"--address [fd00::10]":                    {dns6},
+		"--address [fd00::10]:53":                 {dns6},
+		"--address 172.16.0.2":                    {api, nodePort},
+		"--address 10.200.1.1:80":                 {other},
+		"--protocol udp":                          {dns, dns6},
+		"--protocol TCP -n default":               {api, nodePort},
+		"--protocol sctp":                         nil,
+	} {
+		_, stdout, _ := newWorld().run(t, "dump "+line)
+		var got []string
+		for text := range strings.SplitSeq(stdout, "\n") {
+			if columns := strings.Fields(text); len(columns) > 2 && (columns[0] == "TCP" || columns[0] == "UDP") {
+				got = append(got, columns[0]+"  "+columns[1])
+			}
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", line, d)
+		}
+	}
+}

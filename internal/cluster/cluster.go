@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cluster is the seam to where Kubernetes objects come from: a Source
+// tells a Sink which objects a Service consists of now, whenever they change.
+// Index is the part that every source needs: it keeps objects of both kinds
+// together and says whose Service a change really concerns.
+//
+// The package knows no API server and no file (its sub-packages do), and
+// nothing of what an object means: that is the plan package's business.
+package cluster
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Source is a place that objects come from.
+type Source interface {
+	// Run tells sink all there is, then each change, until ctx ends; that is
+	// no error. All calls to sink come from one goroutine. An error means that
+	// the source cannot go on; what it told before stays true as far as known.
+	Run(ctx context.Context, sink Sink) error
+}
+
+// Sink is told of objects. It must not change them; the source does not
+// change them either after it told of them.
+type Sink interface {
+	// Service tells all objects of one Service. Its EndpointSlices are sorted
+	// by name. A nil service means that there is no such Service (any more);
+	// its EndpointSlices are then not told, even if there are some.
+	Service(key types.NamespacedName, service *corev1.Service, slices []*discoveryv1.EndpointSlice)
+
+	// Node tells this Node's object; nil means that there is none (any more).
+	Node(node *corev1.Node)
+
+	// Synced is called once, when all that was there at the start was told.
+	// Nothing may be concluded from what was not told before that.
+	Synced()
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package file
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// folder is a directory as it was when it was read last.
+type folder struct {
+	dir    string
+	files  map[string]*manifest // by name
+	claims claims
+	index  *cluster.Index
+	away   string // why the directory could not be read; empty: it could
+}
+
+// manifest is one file as it was when it was read last.
+type manifest struct {
+	stat     fs.FileInfo       // nil: look again
+	sum      [sha256.Size]byte // of the content that was parsed last
+	target   string            // where a symbolic link leads to; empty: no link
+	objects  []object          // the last good ones
+	problems []Problem         // of the latest content
+	broken   bool
+	ignored  map[string]int
+	told     []string // the problems that were reported last
+}
+
+// change is what one reading changed.
+type change struct {
+	services map[types.NamespacedName]bool
+	nodes    map[string]bool
+	reports  []Report
+}
+
+func newFolder(dir string) *folder {
+	return &folder{dir: dir, files: map[string]*manifest{}, claims: claims{}, index: cluster.NewIndex()}
+}
+
+// read looks at all files, and into those that look different or are dirty. A
+// directory that is not there proves nothing: all stays as it was.
+func (f *folder) read(dirty func(name string) bool) change {
+	c := change{services: map[types.NamespacedName]bool{}, nodes: map[string]bool{}}
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		c.reports = f.absent(err)
+		return c
+	}
+	if f.away != "" {
+		f.away = ""
+		c.reports = append(c.reports, Report{File: f.dir, Good: true})
+	}
+	fresh, affected := map[string]bool{}, map[identity]bool{}
+	doubtful := map[string]bool{}
+	missing := maps.Clone(f.files)
+	for _, entry := range entries {
+		name := entry.Name()
+		if !isManifest(name) {
+			continue
+		}
+		is, before := f.readFile(entry, dirty(name))
+		if is != absent {
+			delete(missing, name)
+		}
+		switch is {
+		case unreadable:
+			doubtful[name] = true
+		case parsed:
+			fresh[name] = true
+			maps.Copy(affected, f.claims.replace(name, before, f.files[name].objects))
+		}
+	}
+	for name, m := range missing {
+		maps.Copy(affected, f.claims.replace(name, m.objects, nil))
+		delete(f.files, name)
+		c.reports = append(c.reports, Report{File: name, Gone: true})
+	}
+	f.settle(&c, affected)
+	maps.Copy(doubtful, f.claims.files(affected))
+	f.report(&c, fresh, doubtful)
+	return c
+}
+
+// absent reports that the directory cannot be read, once for each reason.
+func (f *folder) absent(err error) []Report {
+	err = fmt.Errorf("read directory: %w", err)
+	if f.away == err.Error() {
+		return nil
+	}
+	f.away = err.Error()
+	return []Report{{File: f.dir, Problems: []error{err}, Broken: true}}
+}
+
+// isManifest says whether a file of this name is read. Hidden files are not:
+// editors and the kubelet (..data) have their own business there.
+func isManifest(name string) bool {
+	switch filepath.Ext(name) {
+	case ".yaml", ".yml", ".json":
+		return !strings.HasPrefix(name, ".")
+	}
+	return false
+}
+
+// fate is what became of a file since it was read last.
+type fate int
+
+const (
+	unchanged fate = iota
+	parsed
+	unreadable // keeps its objects
+	absent     // or nothing that is read, such as a directory
+)
+
+// readFile reads a file if it is dirty or looks different, and returns the
+// objects that it had before.
+func (f *folder) readFile(entry fs.DirEntry, dirty bool) (fate, []object) {
+	path := filepath.Join(f.dir, entry.Name())
+	link := entry.Type()&fs.ModeSymlink != 0
+	stat, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !link, err == nil && stat.IsDir():
+		return absent, nil
+	case err == nil && !dirty && f.looksSame(entry.Name(), stat):
+		return unchanged, nil
+	}
+	m := f.files[entry.Name()]
+	if m == nil {
+		m = &manifest{}
+		f.files[entry.Name()] = m
+	}
+	if m.target = ""; link {
+		m.target = targetOf(path)
+	}
+	var content []byte
+	if err == nil {
+		content, err = readRegular(path, stat)
+	}
+	if err != nil {
+		m.fail(err)
+		return unreadable, nil
+	}
+	m.stat = stat
+	sum := sha256.Sum256(content)
+	if sum == m.sum {
+		return unchanged, nil
+	}
+	m.sum = sum
+	before := m.objects
+	m.take(parse(entry.Name(), content))
+	return parsed, before
+}
+
+func (f *folder) looksSame(name string, stat fs.FileInfo) bool {
+	m := f.files[name]
+	return m != nil && m.stat != nil && os.SameFile(m.stat, stat) &&
+		m.stat.Size() == stat.Size() && m.stat.ModTime().Equal(stat.ModTime())
+}
+
+func readRegular(path string, stat fs.FileInfo) ([]byte, error) {
+	const largest = 256 << 20
+	switch {
+	case !stat.Mode().IsRegular():
+		return nil, fmt.Errorf("is no regular file but %v", stat.Mode().Type())
+	case stat.Size() > largest:
+		return nil, fmt.Errorf("has %d bytes, more than %d", stat.Size(), largest)
+	}
+	return os.ReadFile(path)
+}
+
+// targetOf is where a link leads to in the end or, if it leads nowhere, next.
+func targetOf(path string) string {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	target, err := os.Readlink(path)
+	if err == nil && !filepath.IsAbs(target) {
+		target = filepath.Join(filepath.Dir(path), target)
+	}
+	return filepath.Clean(target)
+}
+
+// fail keeps the objects, and sees to it that the file is tried again and then
+// taken, even if it is what it was before.
+func (m *manifest) fail(err error) {
+	m.stat, m.sum, m.broken = nil, [sha256.Size]byte{}, true
+	m.problems = []Problem{{Text: fmt.Sprintf("cannot be read: %v", err)}}
+}
+
+// take makes the contents those of m, unless they are broken.
+func (m *manifest) take(c contents) {
+	m.broken = len(c.errors) > 0
+	m.ignored = c.ignored
+	m.problems = append(c.errors, c.notes...)
+	if !m.broken {
+		m.objects = c.objects
+	}
+}

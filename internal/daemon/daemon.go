@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemon is the flow through the house, in one place:
+//
+//	source, node -> view -> plan -> events -> reconcile -> kernel
+//
+// It starts the goroutines and joins them; what is decided is decided in plan
+// and reconcile. Where objects come from, which kernel is written and where the
+// log goes is the caller's choice.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/node"
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Addresses tells of the node's own addresses.
+type Addresses interface {
+	Addresses(ctx context.Context) ([]netip.Addr, error)
+	// Watch tells of the addresses now and at each change, until ctx ends.
+	Watch(ctx context.Context, each func(node.Event)) error
+}
+
+// Daemon is what Run needs.
+type Daemon struct {
+	Config    config.Config
+	NodeName  string
+	Source    cluster.Source
+	Addresses Addresses
+	Kernel    reconcile.Kernel
+	Log       *zap.Logger
+}
+
+const (
+	// queued is how many planned changes may wait while the kernel is written.
+	queued = 1024
+	// drainCheck is how soon a real server without connections leaves.
+	drainCheck = time.Second
+	// auditPause keeps somebody who fights over a table from making us list
+	// all tables all the time.
+	auditPause = time.Second
+	// watchAgain is the pause after the watch on the node's addresses broke.
+	watchAgain = time.Second
+)
+
+// Run keeps the kernel at the wish of the source's Services until ctx ends or
+// the source fails. It leaves the kernel as it is: forwarding goes on.
+func (d Daemon) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	events := make(chan reconcile.Event, queued)
+	v := newView(ctx, d, events)
+	if err := d.begin(ctx, v); err != nil {
+		return err
+	}
+
+	var failed error
+	var others sync.WaitGroup
+	others.Go(func() {
+		defer stop()
+		if err := d.Source.Run(ctx, v); err != nil {
+			failed = fmt.Errorf("reading Services: %w", err)
+		}
+	})
+	others.Go(func() { d.watchAddresses(ctx, v) })
+	reconcile.NewLoop(d.options(), d.Kernel, d.Log).Run(ctx, events)
+	others.Wait()
+	return failed
+}
+
+// begin tells what is wished without any Service and what is known of the node.
+// The addresses must be known before any Service is planned: NodePorts that are
+// missing at the start would be removed from the kernel.
+func (d Daemon) begin(ctx context.Context, v *view) error {
+	addresses, err := d.Addresses.Addresses(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the node's addresses: %w", err)
+	}
+	v.send(reconcile.Upsert{Fragment: plan.Base(d.Config)})
+	v.Addresses(addresses)
+	return nil
+}
+
+func (d Daemon) options() reconcile.Options {
+	return reconcile.Options{
+		Ownership:    plan.Ownership{},
+		SyncPeriod:   d.Config.SyncPeriod,
+		DrainTimeout: d.Config.DrainTimeout,
+		DrainCheck:   drainCheck,
+		AuditPause:   auditPause,
+	}
+}
+
+// watchAddresses follows the node's addresses. While the watch is broken the
+// last known ones stay.
+func (d Daemon) watchAddresses(ctx context.Context, v *view) {
+	for ctx.Err() == nil {
+		err := d.Addresses.Watch(ctx, func(e node.Event) {
+			v.Addresses(e.Addresses)
+			if e.LinkLost {
+				d.Log.Warn("device of the Service addresses was deleted; making it anew", zap.String("device", string(state.DummyLink)))
+				v.send(reconcile.Drifted{})
+			}
+		})
+		if errors.Is(err, context.Canceled) {
+			return
+		}
+		d.Log.Warn("watch on the node's addresses broke; watching again", zap.Error(err))
+		v.send(reconcile.Drifted{}) // the device may have been lost unseen
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchAgain):
+		}
+	}
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// view is what is known of the cluster and the node. It plans each Service anew
+// when something changed that its rows depend on, and sends the result on.
+type view struct {
+	ctx    context.Context
+	config config.Config
+	log    *zap.Logger
+	events chan<- reconcile.Event
+
+	mutex    sync.Mutex // the source and the watch on addresses both tell
+	node     plan.Node
+	services map[types.NamespacedName]plan.Objects
+	notes    map[types.NamespacedName][]state.Note
+}
+
+var _ cluster.Sink = (*view)(nil)
+
+func newView(ctx context.Context, d Daemon, events chan<- reconcile.Event) *view {
+	return &view{
+		ctx:      ctx,
+		config:   d.Config,
+		log:      d.Log,
+		events:   events,
+		node:     plan.Node{Name: d.NodeName},
+		services: map[types.NamespacedName]plan.Objects{},
+		notes:    map[types.NamespacedName][]state.Note{},
+	}
+}
+
+// send hands an event to the loop, which may be busy with the kernel.
+func (v *view) send(e reconcile.Event) {
+	select {
+	case v.events <- e:
+	case <-v.ctx.Done():
+	}
+}
+
+// Service takes in the objects of one Service.
+func (v *view) Service(key types.NamespacedName, service *corev1.Service, slices []*discoveryv1.EndpointSlice) {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	if service == nil {
+		delete(v.services, key)
+		delete(v.notes, key)
+		v.send(reconcile.Delete{Owner: owner(key)})
+		return
+	}
+	v.services[key] = plan.Objects{Service: service, Slices: slices}
+	v.plan(key)
+}
+
+// Node takes in this Node's object. Without one the zone is unknown.
+func (v *view) Node(n *corev1.Node) {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	zone := ""
+	if n != nil {
+		zone = n.Labels[corev1.LabelTopologyZone]
+	}
+	if zone != v.node.Zone {
+		v.node.Zone = zone
+		v.planAll(func(plan.Objects) bool { return true })
+	}
+}
+
+// Synced says that all that was there at the start is known.
+func (v *view) Synced() { v.send(reconcile.Synced{}) }
+
+// Addresses takes in the node's own addresses. Only Services with NodePorts
+// depend on them.
+func (v *view) Addresses(addresses []netip.Addr) {
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	if slices.Equal(addresses, v.node.Addresses) {
+		return
+	}
+	v.node.Addresses = addresses
+	v.log.Info("addresses of the node", zap.Stringers("addresses", addresses))
+	v.send(reconcile.Local{Addresses: addresses})
+	v.planAll(plan.UsesNodeAddresses)
+}
+
+// planAll plans the Services again that depends says depend on what changed, in
+// a fixed order, so that logs of two runs can be compared.
+func (v *view) planAll(depends func(plan.Objects) bool) {
+	for _, key := range slices.SortedFunc(maps.Keys(v.services), cluster.CompareKeys) {
+		if depends(v.services[key]) {
+			v.plan(key)
+		}
+	}
+}
+
+func (v *view) plan(key types.NamespacedName) {
+	o := v.services[key]
+	f := plan.Service(o, v.node, v.config)
+	v.report(key, f.Notes)
+	v.send(reconcile.Upsert{Owner: owner(key), Created: o.Service.CreationTimestamp.Time, Fragment: f})
+}
+
+// report logs the notes of a Service when they change. That a Service is not
+// for us is nothing to warn of.
+func (v *view) report(key types.NamespacedName, notes []state.Note) {
+	if slices.Equal(v.notes[key], notes) {
+		return
+	}
+	known := v.notes[key]
+	v.notes[key] = notes
+	for _, n := range notes {
+		if slices.Contains(known, n) {
+			continue
+		}
+		log := v.log.Warn
+		if n.Reason == state.SkippedService {
+			log = v.log.Debug
+		}
+		log("part of a Service is left out", zap.Stringer("service", key),
+			zap.Stringer("reason", n.Reason), zap.String("field", n.Field), zap.String("why", n.Message))
+	}
+}
+
+func owner(key types.NamespacedName) desired.Owner {
+	return desired.Owner{Namespace: key.Namespace, Name: key.Name}
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+type entries struct{ c *Conn }
+
+type entryRow = diff.Row[state.SetEntry, state.Entry]
+
+// List returns the entries of our sets.
+func (s entries) List(ctx context.Context) (map[state.SetEntry]state.Entry, error) {
+	headers, err := s.c.headers(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("listing sets: %w", err)
+	}
+	rows := map[state.SetEntry]state.Entry{}
+	for name, header := range headers {
+		if !s.c.ours(name) || !known(plain(header.Type)) {
+			continue
+		}
+		members, err := s.c.members(ctx, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // destroyed since, and its entries with it
+		}
+		if err != nil {
+			return nil, fmt.Errorf("listing entries of set %s: %w", name, err)
+		}
+		maps.Copy(rows, members)
+	}
+	return rows, nil
+}
+
+// Apply makes the changes of d, hundreds in one system call.
+func (s entries) Apply(ctx context.Context, d diff.Delta[state.SetEntry, state.Entry]) kernel.Result[state.SetEntry] {
+	var r kernel.Result[state.SetEntry]
+	s.remove(ctx, d.Remove, &r)
+	updates := make([]entryRow, len(d.Update))
+	for i, c := range d.Update {
+		updates[i] = entryRow{Key: c.Key, Value: c.New}
+	}
+	s.set(ctx, updates, true, &r)
+	s.set(ctx, d.Add, false, &r)
+	return r
+}
+
+// remove takes entries out. One whose set is gone is gone as well.
+func (s entries) remove(ctx context.Context, rows []entryRow, r *kernel.Result[state.SetEntry]) {
+	absent := func(err error) bool { return errors.Is(err, errExist) || errors.Is(err, fs.ErrNotExist) }
+	gone := s.send(ctx, rows, request{
+		verb:   "removing",
+		encode: func(row entryRow) { s.c.requests.remove(row.Key) },
+		settle: absent,
+	}, r)
+	r.Drift += len(gone)
+}
+
+// set adds entries, and gives those that are there their comment. expected says
+// whether the caller thought them to be there.
+//
+// The kernel tells only a request with NLM_F_EXCL that the entry is there, and
+// leaves its comment alone then; one without sets the comment. So an entry that
+// is there costs two requests, which is the rare case.
+func (s entries) set(ctx context.Context, rows []entryRow, expected bool, r *kernel.Result[state.SetEntry]) {
+	failed := len(r.Failed)
+	there := s.send(ctx, rows, request{
+		verb:   "adding",
+		encode: func(row entryRow) { s.c.requests.add(unix.NLM_F_EXCL, row.Key, row.Value) },
+		settle: func(err error) bool { return errors.Is(err, errExist) },
+	}, r)
+	if expected {
+		r.Drift += len(rows) - len(there) - (len(r.Failed) - failed)
+	} else {
+		r.Drift += len(there)
+	}
+	s.send(ctx, there, request{
+		verb:   "changing",
+		encode: func(row entryRow) { s.c.requests.add(0, row.Key, row.Value) },
+		settle: func(error) bool { return false },
+	}, r)
+}
+
+// request is one kind of request for many entries.
+type request struct {
+	verb   string
+	encode func(entryRow)
+	settle func(refusal error) bool // is no failure
+}
+
+// send makes the requests for rows and returns those whose refusal is settled
+// by other means. The other refused ones fail.
+func (s entries) send(ctx context.Context, rows []entryRow, q request, r *kernel.Result[state.SetEntry]) (settled []entryRow) {
+	var sent []entryRow
+	s.c.requests.Reset()
+	for _, row := range rows {
+		if err := checkEntry(row.Key, row.Value); err != nil {
+			r.Fail(row.Key, fmt.Errorf("%s set entry %v: %w", q.verb, row.Key, err))
+			continue
+		}
+		q.encode(row)
+		sent = append(sent, row)
+	}
+	refused, failure := s.c.socket.Do(ctx, &s.c.requests.Requests)
+	limits := map[state.SetName]uint32{}
+	for i, row := range sent {
+		err := outcome(refused, failure, i)
+		switch {
+		case err == nil:
+		case q.settle(err):
+			settled = append(settled, row)
+		default:
+			r.Fail(row.Key, fmt.Errorf("%s set entry %v: %w", q.verb, row.Key, s.reason(ctx, row.Key, err, limits)))
+		}
+	}
+	return settled
+}
+
+// reason is why an entry was refused. How many entries a full set takes is
+// asked once for each.
+func (s entries) reason(ctx context.Context, k state.SetEntry, refusal error, limits map[state.SetName]uint32) error {
+	bitmap := !k.Address.IsValid()
+	if bitmap || !errors.Is(refusal, errHashFull) {
+		return explain(refusal, bitmap)
+	}
+	if _, ok := limits[k.Set]; !ok {
+		headers, err := s.c.headers(ctx, k.Set)
+		if err != nil {
+			return errors.Join(explain(refusal, bitmap), err)
+		}
+		limits[k.Set] = headers[k.Set].MaxElem
+	}
+	return full(k.Set, limits[k.Set], refusal)
+}

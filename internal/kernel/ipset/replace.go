@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// TemporaryPrefix begins the name of a set that exists only while another one
+// is being replaced. One that a crash left behind can be removed at any time.
+const TemporaryPrefix = "KUBE-IPVS-TMP-"
+
+// temporary is the temporary name for a set. It is the same each time, so that
+// a left-over is found and reused instead of piling up, and a hash because
+// names are too short to hold another one.
+func temporary(name state.SetName) state.SetName {
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return state.SetName(fmt.Sprintf("%s%08x", TemporaryPrefix, h.Sum32()))
+}
+
+// replace exchanges the set name for one with the header want and the same
+// entries. If that fails, the old set stays as it was.
+func (s sets) replace(ctx context.Context, name state.SetName, have, want state.Set) error {
+	if plain(have.Type) != want.Type || have.Family != want.Family {
+		return fmt.Errorf("there is a set of this name with type %s and family %v, which can't be replaced "+
+			"by one of type %s and family %v while rules may refer to it: destroy it", have.Type, have.Family, want.Type, want.Family)
+	}
+	temp := temporary(name)
+	if err := s.prepare(ctx, temp, want); err != nil {
+		return fmt.Errorf("making its replacement %s: %w", temp, err)
+	}
+	err := s.fill(ctx, name, temp, want)
+	if err == nil {
+		s.c.requests.Reset()
+		s.c.requests.swap(name, temp)
+		err = explain(s.c.one(ctx), false)
+	}
+	return errors.Join(err, s.discard(ctx, temp))
+}
+
+// prepare makes the empty set temp.
+func (s sets) prepare(ctx context.Context, temp state.SetName, want state.Set) error {
+	if err := s.discard(ctx, temp); err != nil {
+		return err
+	}
+	revision, err := s.c.revision(ctx, want)
+	if err != nil {
+		return err
+	}
+	s.c.requests.Reset()
+	s.c.requests.create(temp, want, revision)
+	return explain(s.c.one(ctx), false)
+}
+
+func (s sets) discard(ctx context.Context, temp state.SetName) error {
+	s.c.requests.Reset()
+	s.c.requests.destroy(temp)
+	if err := s.c.one(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("destroying temporary set %s: %w", temp, explain(err, false))
+	}
+	return nil
+}
+
+// fill copies the entries of the set from to the set to. One that does not go
+// in fails the whole: an entry that steers packets must not get lost.
+func (s sets) fill(ctx context.Context, from, to state.SetName, want state.Set) error {
+	rows, err := s.c.members(ctx, from)
+	if err != nil {
+		return fmt.Errorf("reading its entries: %w", err)
+	}
+	var sent []state.SetEntry
+	s.c.requests.Reset()
+	for k, v := range rows {
+		k.Set = to
+		if !want.Comment {
+			v.Comment = ""
+		}
+		s.c.requests.add(unix.NLM_F_EXCL, k, v)
+		sent = append(sent, k)
+	}
+	refused, failure := s.c.socket.Do(ctx, &s.c.requests.Requests)
+	for i, k := range sent {
+		if err := outcome(refused, failure, i); errors.Is(err, errHashFull) && want.MaxElem > 0 {
+			return fmt.Errorf("its %d entries are more than the wished maxelem %d (%w)", len(rows), want.MaxElem, err)
+		} else if err != nil {
+			return fmt.Errorf("copying entry %s: %w", k.Member(), explain(err, want.Type == state.BitmapPort))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+type jumps struct{ c *Conn }
+
+type jumpResult = kernel.Result[state.JumpKey]
+
+// List returns the jumps from built-in chains to ours.
+func (s jumps) List(ctx context.Context) (map[state.JumpKey]state.Jump, error) {
+	rows := map[state.JumpKey]state.Jump{}
+	for _, f := range s.c.families {
+		tables, err := s.c.save(ctx, f)
+		if err != nil {
+			return nil, fmt.Errorf("listing %v jumps: %w", f, err)
+		}
+		for _, table := range ruleTables() {
+			s.collect(place{f, table}, tables[table], rows)
+		}
+	}
+	return rows, nil
+}
+
+func (s jumps) collect(p place, table saved, rows map[state.JumpKey]state.Jump) {
+	for from, builtIn := range table.builtIn {
+		if !builtIn {
+			continue
+		}
+		for _, rule := range table.rules[from] {
+			to := target(rule)
+			if to != "" && s.c.ours(to) {
+				key := state.JumpKey{Family: p.family, Table: p.table, From: from, To: to}
+				rows[key] = jumpOf(table.jumps(from, to))
+			}
+		}
+	}
+}
+
+// jumpOf is the value of a row with these rules: the rule, if all are the same.
+func jumpOf(rules []string) state.Jump {
+	slices.Sort(rules)
+	return state.Jump{Rule: strings.Join(slices.Compact(rules), "\n")}
+}
+
+// jumpWork is what has to happen to one row.
+type jumpWork struct {
+	key      state.JumpKey
+	rule     string // empty: no jump
+	expected bool   // to be there already
+}
+
+// Apply makes the changes of d, with one iptables-save a family and one
+// iptables-restore a table.
+func (s jumps) Apply(ctx context.Context, d diff.Delta[state.JumpKey, state.Jump]) jumpResult {
+	var r jumpResult
+	work := map[place][]jumpWork{}
+	add := func(w jumpWork) {
+		p := place{w.key.Family, w.key.Table}
+		work[p] = append(work[p], w)
+	}
+	for _, row := range d.Remove {
+		add(jumpWork{key: row.Key, expected: true})
+	}
+	for _, c := range d.Update {
+		add(jumpWork{c.Key, c.New.Rule, true})
+	}
+	for _, row := range d.Add {
+		add(jumpWork{row.Key, row.Value.Rule, false})
+	}
+	before := seen{}
+	for _, p := range slices.SortedFunc(maps.Keys(work), place.compare) {
+		s.applyAt(ctx, p, work[p], before, &r)
+	}
+	return r
+}
+
+func (s jumps) applyAt(ctx context.Context, p place, work []jumpWork, before seen, r *jumpResult) {
+	table, exists, err := before.at(ctx, s.c, p)
+	var ready []jumpWork
+	var blocks []block
+	for _, w := range work {
+		have := table.jumps(w.key.From, w.key.To)
+		bad := err
+		if bad == nil {
+			bad = s.check(w, table, exists)
+		}
+		lines, unfit := w.lines(have)
+		if bad = cmp.Or(bad, unfit); bad != nil {
+			r.Fail(w.key, fmt.Errorf("%s jump %v: %w", w.verb(), w.key, bad))
+			continue
+		}
+		if (len(have) > 0) != w.expected {
+			r.Drift++
+		}
+		if len(lines) > 0 {
+			ready, blocks = append(ready, w), append(blocks, block{then: lines})
+		}
+	}
+	for i, err := range s.c.commit(ctx, p, blocks) {
+		if w := ready[i]; err != nil {
+			r.Fail(w.key, fmt.Errorf("%s jump %v: %w", w.verb(), w.key, err))
+		}
+	}
+}
+
+func (w jumpWork) verb() string {
+	if w.rule == "" {
+		return "removing"
+	}
+	return "writing"
+}
+
+// check refuses what is not a jump from a built-in chain to one of ours: it
+// would not be listed, or belong to somebody else.
+func (s jumps) check(w jumpWork, table saved, exists bool) error {
+	switch {
+	case !s.c.ours(w.key.To):
+		return errors.New("it goes to a chain that is none of ours")
+	case exists && !table.builtIn[w.key.From]:
+		return errors.New("it begins in a chain that is not built in")
+	case w.rule != "" && (target(w.rule) != w.key.To || strings.Contains(w.rule, "\n")):
+		return fmt.Errorf("its rule %q does not go there", w.rule)
+	}
+	return nil
+}
+
+// lines turn the rules that are there into the wished one: it is inserted
+// before others are deleted.
+func (w jumpWork) lines(have []string) ([]string, error) {
+	var lines []string
+	there := w.rule == ""
+	for _, rule := range have {
+		if rule == w.rule && !there {
+			there = true
+			continue
+		}
+		if strings.Contains(rule, "\n") { // in a comment: iptables-restore can't read what iptables-save wrote
+			return nil, fmt.Errorf("the rule %q that is there can't be deleted because of its line break", rule)
+		}
+		lines = append(lines, "-D "+w.key.From+" "+rule)
+	}
+	if !there {
+		lines = slices.Insert(lines, 0, "-I "+w.key.From+" 1 "+w.rule)
+	}
+	return lines, nil
+}

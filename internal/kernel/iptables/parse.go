@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// saved is one table as iptables-save prints it.
+type saved struct {
+	builtIn map[string]bool     // every chain; true if it is built in
+	rules   map[string][]string // of a chain: what follows "-A NAME "
+}
+
+// snapshot is the output of one run of iptables-save.
+type snapshot map[state.RuleTable]saved
+
+// parse reads the whole output of iptables-save. A line that it does not know
+// is an error: a rule that is skipped would look like one that is not there.
+func parse(text string) (snapshot, error) {
+	p := parser{tables: snapshot{}}
+	for number := 1; text != ""; {
+		line, rest := cutLine(text)
+		if err := p.line(line); err != nil {
+			return nil, fmt.Errorf("line %d %q: %w", number, line, err)
+		}
+		number += strings.Count(line, "\n") + 1
+		text = rest
+	}
+	if p.open {
+		return nil, errors.New("the output ends before COMMIT")
+	}
+	return p.tables, nil
+}
+
+// cutLine cuts off the first line. A line ends at a newline that is not quoted:
+// the comment of somebody's rule can hold one, and what follows it can look
+// like a rule of its own.
+func cutLine(text string) (line, rest string) {
+	quoted := false
+	if strings.HasPrefix(text, "#") {
+		line, rest, _ = strings.Cut(text, "\n")
+		return line, rest
+	}
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			quoted = !quoted
+		case '\n':
+			if !quoted {
+				return text[:i], text[i+1:]
+			}
+		}
+	}
+	return text, ""
+}
+
+type parser struct {
+	tables snapshot
+	table  saved
+	open   bool // between *table and COMMIT
+}
+
+func (p *parser) line(line string) error {
+	switch {
+	case line == "" || line[0] == '#':
+		return nil
+	case line[0] == '*':
+		return p.begin(state.RuleTable(line[1:]))
+	case !p.open:
+		return errors.New("outside of a table")
+	case line == "COMMIT":
+		p.open = false
+		return nil
+	case line[0] == ':':
+		return p.chain(line[1:])
+	case strings.HasPrefix(line, "-A "):
+		return p.rule(line[len("-A "):])
+	}
+	return errors.New("unknown kind of line")
+}
+
+func (p *parser) begin(name state.RuleTable) error {
+	if _, twice := p.tables[name]; twice || p.open {
+		return errors.New("table begins twice or inside another one")
+	}
+	p.table = saved{builtIn: map[string]bool{}, rules: map[string][]string{}}
+	p.tables[name], p.open = p.table, true
+	return nil
+}
+
+// chain reads "NAME POLICY [packets:bytes]". A chain without a policy is one
+// that somebody made.
+func (p *parser) chain(line string) error {
+	words := strings.Split(line, " ")
+	if len(words) != 3 || slices.Contains(words, "") {
+		return errors.New("not a chain, its policy and its counters")
+	}
+	if _, twice := p.table.builtIn[words[0]]; twice {
+		return errors.New("chain is declared twice")
+	}
+	p.table.builtIn[words[0]] = words[1] != "-"
+	return nil
+}
+
+func (p *parser) rule(line string) error {
+	chain, rule, _ := strings.Cut(line, " ")
+	if _, known := p.table.builtIn[chain]; !known {
+		return errors.New("rule of a chain that is not declared")
+	}
+	p.table.rules[chain] = append(p.table.rules[chain], rule)
+	return nil
+}
+
+// target is the chain that a rule in iptables-save's spelling jumps or goes to:
+// its last word. It is empty if the rule ends in something else, which a rule
+// that goes to a chain never does.
+func target(rule string) string {
+	before, name, ok := cutLast(rule)
+	_, option, _ := cutLast(before)
+	if !ok || option != "-j" && option != "-g" || strings.ContainsAny(name, `"`) {
+		return ""
+	}
+	return name
+}
+
+func cutLast(s string) (before, word string, ok bool) {
+	i := strings.LastIndexByte(s, ' ')
+	if i < 0 {
+		return "", s, false
+	}
+	return s[:i], s[i+1:], true
+}
+
+// jumps are the rules of a built-in chain that go to a chain.
+func (t saved) jumps(from, to string) []string {
+	var rules []string
+	for _, rule := range t.rules[from] {
+		if target(rule) == to {
+			rules = append(rules, rule)
+		}
+	}
+	return rules
+}
+
+// holder is a chain that goes to the chain name and is none of leaving; empty
+// if there is none.
+func (t saved) holder(name string, leaving []string) string {
+	for chain, rules := range t.rules {
+		goes := func(rule string) bool { return target(rule) == name }
+		if !slices.Contains(leaving, chain) && slices.ContainsFunc(rules, goes) {
+			return chain
+		}
+	}
+	return ""
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+const (
+	// lockSeconds is how long a tool waits for the lock that all tools share.
+	lockSeconds = "5"
+
+	// runTimeout ends a tool that hangs. A table of tens of thousands of
+	// rules, of others, takes iptables-nft many seconds.
+	runTimeout = 60 * time.Second
+
+	exitBusy = 4 // somebody else holds the lock
+)
+
+// toolError is a run that failed.
+type toolError struct {
+	tool string
+	text string // what it wrote to stderr, in one line
+	line int    // of its input; 0 if it did not say
+	exit int
+}
+
+func (e *toolError) Error() string { return e.tool + ": " + e.text }
+
+// Is tells that what a rule refers to, a chain or a set, is missing: the tools
+// have one exit status for everything.
+func (e *toolError) Is(other error) bool {
+	return other == fs.ErrNotExist && slices.ContainsFunc([]string{
+		"Couldn't load target", "is not a chain", "doesn't exist.", "does not exist",
+		"No chain/target/match by that name", "failed (No such file or directory)",
+	}, func(words string) bool { return strings.Contains(e.text, words) })
+}
+
+// save reads all tables of a family that exist, without making one: that is
+// why no table is named, as iptables-save -t makes the table it is asked for.
+func (c *Conn) save(ctx context.Context, f state.Family) (snapshot, error) {
+	t, ok := c.tools[f]
+	if !ok {
+		return nil, fmt.Errorf("%v is not among the opened families", f)
+	}
+	out, err := c.run(ctx, t.save, "")
+	if err != nil {
+		return nil, err
+	}
+	tables, err := parse(out)
+	if err != nil {
+		return nil, fmt.Errorf("output of %s: %w", filepath.Base(t.save), err)
+	}
+	return tables, nil
+}
+
+// restore commits one script. Nothing has changed if it fails.
+func (c *Conn) restore(ctx context.Context, f state.Family, s script) error {
+	_, err := c.run(ctx, c.tools[f].restore, s.text, "--noflush", "-w", lockSeconds)
+	return err
+}
+
+// run runs a tool once.
+func (c *Conn) run(ctx context.Context, path, input string, args ...string) (string, error) {
+	c.forks++
+	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	if err == nil {
+		return stdout.String(), nil
+	}
+	tool := filepath.Base(path)
+	if ctx.Err() != nil {
+		return "", fmt.Errorf("running %s: %w", tool, ctx.Err())
+	}
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return "", fmt.Errorf("running %s: %w", tool, err)
+	}
+	return "", explain(tool, stderr.String(), exit.ExitCode())
+}
+
+var (
+	versionBefore = regexp.MustCompile(`^ip6?tables(-\w+)* v[^:]*: `)
+	lineNumber    = regexp.MustCompile(`\bline:? (\d+)`)
+	onlyFailed    = regexp.MustCompile(`^ip6?tables(-\w+)*: line \d+ failed$`)
+)
+
+// explain makes one line of what a tool wrote, without what only repeats who
+// wrote it and how to call it.
+func explain(tool, stderr string, exit int) *toolError {
+	e := &toolError{tool: tool, exit: exit}
+	var kept []string
+	for line := range strings.Lines(stderr) {
+		line = strings.TrimSpace(versionBefore.ReplaceAllString(line, ""))
+		if m := lineNumber.FindStringSubmatch(line); m != nil && e.line == 0 {
+			e.line, _ = strconv.Atoi(m[1]) // a number too large is none of ours
+		}
+		switch {
+		case line == "", strings.HasPrefix(line, "Try `"), strings.HasPrefix(line, "Error occurred at line"):
+		case onlyFailed.MatchString(line): // a legacy tool knows no more
+			kept = append(kept, "the kernel refused the change (its log may say why)")
+		default:
+			kept = append(kept, line)
+		}
+	}
+	e.text = strings.Join(kept, "; ")
+	if e.text == "" {
+		e.text = fmt.Sprintf("exit status %d", exit)
+	}
+	return e
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ipvs holds the kernel's virtual and real servers as two Stores, and
+// what can be asked about them beside: their connections, counters and the
+// connection timeouts.
+//
+// talk.go speaks to the kernel, convert.go and parse.go are pure: rows to and
+// from netlink attributes, and the text of /proc/net/ip_vs to rows. Rows are
+// written in batches, which moby/ipvs has no call for; what is one call a
+// lifetime (the timeouts) is left to moby/ipvs.
+//
+// The package decides nothing: not which rows are ours, not when a draining real
+// server may go.
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Conn is a connection to the IPVS of the network namespace of the thread that
+// opened it. It is used by one goroutine at a time.
+type Conn struct {
+	socket    *batch.Socket
+	family    uint16   // the netlink type of IPVS messages
+	listing   *os.File // /proc/net/ip_vs, which belongs to the namespace it was opened in
+	namespace string   // of the thread that opened it
+	requests  batch.Requests
+	text      []byte
+}
+
+// Traffic is what has been sent to the kernel so far. Reads of /proc and the
+// calls for timeouts are not part of it.
+func (c *Conn) Traffic() batch.Traffic { return c.socket.Traffic() }
+
+// Close closes c.
+func (c *Conn) Close() error {
+	return errors.Join(c.socket.Close(), c.listing.Close())
+}
+
+// VirtualServers is the table of virtual servers.
+func (c *Conn) VirtualServers() kernel.Store[state.VirtualServerKey, state.VirtualServer] {
+	return table[state.VirtualServerKey, state.VirtualServer]{
+		conn:    c,
+		noun:    "virtual server",
+		encode:  encodeVirtualServer,
+		absent:  virtualServerAbsent,
+		explain: explainVirtualServer,
+		list:    c.listVirtualServers,
+	}
+}
+
+// RealServers is the table of real servers. Its List reads /proc, which does
+// not show the thresholds: they are 0 in every row, as they are in all of ours.
+func (c *Conn) RealServers() kernel.Store[state.RealServerKey, state.RealServer] {
+	return table[state.RealServerKey, state.RealServer]{
+		conn:    c,
+		noun:    "real server",
+		encode:  encodeRealServer,
+		absent:  realServerAbsent,
+		explain: explainRealServer,
+		list:    c.listRealServers,
+	}
+}
+
+func (c *Conn) listVirtualServers(ctx context.Context) (map[state.VirtualServerKey]state.VirtualServer, error) {
+	seen, err := c.dumpVirtualServers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[state.VirtualServerKey]state.VirtualServer, len(seen))
+	for k, v := range seen {
+		rows[k] = v.server
+	}
+	return rows, nil
+}
+
+func (c *Conn) listRealServers(ctx context.Context) (map[state.RealServerKey]state.RealServer, error) {
+	seen, err := c.readListing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[state.RealServerKey]state.RealServer, len(seen))
+	for k, v := range seen {
+		rows[k] = v.server
+	}
+	return rows, nil
+}
+
+// Connections counts the connections of every real server, except the persistent
+// ones (those are templates, not connections), from one read of /proc.
+//
+// A real server that is missing is not one without connections: the kernel does
+// not lock its table for a reader, so a row can be missed while somebody else
+// removes virtual servers.
+func (c *Conn) Connections(ctx context.Context) (map[state.RealServerKey]state.Connections, error) {
+	seen, err := c.readListing(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("counting connections: %w", err)
+	}
+	connections := make(map[state.RealServerKey]state.Connections, len(seen))
+	for k, v := range seen {
+		connections[k] = v.connections
+	}
+	return connections, nil
+}
+
+// RealServerUsage is what the kernel tells of a real server beside what it was
+// wished to be. It includes the thresholds, which RealServers does not list.
+type RealServerUsage struct {
+	Counters     state.Counters
+	Connections  state.Connections
+	Upper, Lower uint32
+}
+
+// Usage is what virtual and real servers have been used for.
+type Usage struct {
+	VirtualServers map[state.VirtualServerKey]state.Counters
+	RealServers    map[state.RealServerKey]RealServerUsage
+}
+
+// Counters reads all counters. It is the one call that costs a dump for every
+// virtual server: it is for showing, not for watching.
+func (c *Conn) Counters(ctx context.Context) (Usage, error) {
+	servers, err := c.dumpVirtualServers(ctx)
+	if err != nil {
+		return Usage{}, fmt.Errorf("reading counters: %w", err)
+	}
+	u := Usage{
+		VirtualServers: make(map[state.VirtualServerKey]state.Counters, len(servers)),
+		RealServers:    map[state.RealServerKey]RealServerUsage{},
+	}
+	for k, v := range servers {
+		u.VirtualServers[k] = v.counters
+		rows, err := c.dumpRealServers(ctx, k)
+		if err != nil {
+			return Usage{}, fmt.Errorf("reading counters: %w", err)
+		}
+		for key, row := range rows {
+			u.RealServers[key] = RealServerUsage{
+				Counters:    row.counters,
+				Connections: row.connections,
+				Upper:       row.server.Upper,
+				Lower:       row.server.Lower,
+			}
+		}
+	}
+	return u, nil
+}
+
+// severalServers is the number of virtual servers from which on one read of all
+// real servers is cheaper than a dump for each.
+const severalServers = 64
+
+// ConnectionsOf counts the connections of the real servers of some virtual
+// servers. One that is gone has no part in the answer.
+func (c *Conn) ConnectionsOf(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
+	if len(servers) >= severalServers {
+		return c.Connections(ctx)
+	}
+	connections := map[state.RealServerKey]state.Connections{}
+	for _, k := range servers {
+		rows, err := c.dumpRealServers(ctx, k)
+		switch {
+		case errors.Is(err, unix.ESRCH):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("counting connections: %w", err)
+		}
+		for key, row := range rows {
+			connections[key] = row.connections
+		}
+	}
+	return connections, nil
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipvs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// The text of /proc/net/ip_vs, as ip_vs_info_seq_show writes it:
+//
+//	IP Virtual Server version 1.2.1 (size=4096)
+//	Prot LocalAddress:Port Scheduler Flags
+//	  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+//	TCP  0A600001:01BB rr  persistent 1080000 FFFFFFFF
+//	  -> C0000201:192B      Masq    1      0          0
+//	TCP  [fd00:0000:0000:0000:0000:0000:0000:0001]:0050 rr
+//	FWM  0000000A mh ops
+//
+// Of a virtual server only the key is read: the timeout is in the kernel's own
+// ticks, and most flags are missing.
+const (
+	listingTitle   = "IP Virtual Server version "
+	listingColumns = "Prot LocalAddress:Port Scheduler Flags\n" +
+		"  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n"
+	realServerMark = "  -> "
+)
+
+// listing is a /proc/net/ip_vs that is being read.
+type listing struct {
+	rows    map[state.RealServerKey]seenRealServer
+	server  state.VirtualServerKey // of the current section; a mark has no address here yet
+	inside  bool                   // a section has begun
+	section []listedRealServer
+}
+
+type listedRealServer struct {
+	address netip.AddrPort
+	seen    seenRealServer
+}
+
+// parseListing reads the text of /proc/net/ip_vs. It accepts nothing that the
+// kernel would not write: a row that is read wrong is worse than none.
+func parseListing(text string) (map[state.RealServerKey]seenRealServer, error) {
+	title, rest, ok := strings.Cut(text, "\n")
+	if !ok || !strings.HasPrefix(title, listingTitle) {
+		return nil, fmt.Errorf("listing of IPVS starts with %.60q", title)
+	}
+	rest, ok = strings.CutPrefix(rest, listingColumns)
+	if !ok {
+		return nil, fmt.Errorf("listing of IPVS has other columns than %q", listingColumns)
+	}
+	l := listing{rows: map[state.RealServerKey]seenRealServer{}}
+	for number := 4; rest != ""; number++ {
+		var line string
+		if line, rest, ok = strings.Cut(rest, "\n"); !ok {
+			return nil, fmt.Errorf("listing of IPVS: line %d %.80q has no end", number, line)
+		}
+		if err := l.line(line); err != nil {
+			return nil, fmt.Errorf("listing of IPVS: line %d %.80q: %w", number, line, err)
+		}
+	}
+	return l.rows, l.endSection()
+}
+
+func (l *listing) line(line string) error {
+	if columns, ok := strings.CutPrefix(line, realServerMark); ok {
+		if !l.inside {
+			return errors.New("real server before any virtual server")
+		}
+		r, err := parseRealServer(columns)
+		l.section = append(l.section, r)
+		return err
+	}
+	if err := l.endSection(); err != nil {
+		return err
+	}
+	var err error
+	l.server, err = parseVirtualServer(line)
+	l.inside = true
+	return err
+}
+
+// endSection books the real servers of a virtual server, when all are known.
+func (l *listing) endSection() error {
+	k := l.server
+	if k.Mark != 0 {
+		k = state.MarkKey(sectionFamily(l.section), k.Mark)
+	}
+	for _, r := range l.section {
+		if err := insert(l.rows, state.RealServerKey{Server: k, Address: r.address}, r.seen); err != nil {
+			return err
+		}
+	}
+	l.section = l.section[:0]
+	return nil
+}
+
+// sectionFamily finds the family of a mark, which the kernel does not write: it
+// is that of its real servers, because only through tunnels can they have
+// another.
+func sectionFamily(section []listedRealServer) state.Family {
+	family := state.IPv4
+	for i, r := range section {
+		f := state.FamilyOf(r.address.Addr())
+		if r.seen.server.Method != state.Tunnel {
+			return f
+		}
+		if i == 0 {
+			family = f
+		}
+	}
+	return family
+}
+
+func parseVirtualServer(line string) (state.VirtualServerKey, error) {
+	columns := strings.Fields(line)
+	if len(columns) < 3 {
+		return state.VirtualServerKey{}, fmt.Errorf("virtual server with %d columns", len(columns))
+	}
+	if err := checkOptions(columns[3:]); err != nil {
+		return state.VirtualServerKey{}, err
+	}
+	if columns[0] == "FWM" {
+		mark, err := strconv.ParseUint(columns[1], 16, 32)
+		if err != nil || mark == 0 || len(columns[1]) != 8 {
+			return state.VirtualServerKey{}, fmt.Errorf("mark %q is not eight hexadecimal digits above 0", columns[1])
+		}
+		return state.VirtualServerKey{Mark: uint32(mark)}, nil
+	}
+	p, err := parseProtocol(columns[0])
+	if err != nil {
+		return state.VirtualServerKey{}, err
+	}
+	a, err := parseAddressPort(columns[1])
+	return state.VirtualServerKey{Address: a, Protocol: p}, err
+}
+
+// checkOptions checks what follows the scheduler: [ops] [persistent TICKS MASK].
+func checkOptions(columns []string) error {
+	if len(columns) > 0 && columns[0] == "ops" {
+		columns = columns[1:]
+	}
+	if len(columns) == 0 {
+		return nil
+	}
+	if len(columns) != 3 || columns[0] != "persistent" {
+		return fmt.Errorf("unknown flags %q", columns)
+	}
+	// The kernel writes the unsigned number of ticks as a signed one.
+	if _, err := strconv.ParseInt(columns[1], 10, 32); err != nil {
+		return fmt.Errorf("persistence timeout: %w", err)
+	}
+	if _, err := parseHex(columns[2], 8); err != nil {
+		return fmt.Errorf("persistence mask: %w", err)
+	}
+	return nil
+}
+
+// parseProtocol reads the kernel's name of a protocol: it keeps virtual servers
+// of any, though it schedules packets of three only.
+func parseProtocol(s string) (state.Protocol, error) {
+	switch s {
+	case "TCP":
+		return state.TCP, nil
+	case "UDP":
+		return state.UDP, nil
+	case "SCTP":
+		return state.SCTP, nil
+	case "IP":
+		return 0, nil
+	case "ICMP":
+		return unix.IPPROTO_ICMP, nil
+	case "ICMPv6":
+		return unix.IPPROTO_ICMPV6, nil
+	}
+	number, ok := strings.CutPrefix(s, "IP_")
+	n, err := strconv.ParseUint(number, 10, 8)
+	if !ok || err != nil || n == 0 {
+		return 0, fmt.Errorf("unknown protocol %q", s)
+	}
+	return state.Protocol(n), nil
+}
+
+func parseRealServer(line string) (listedRealServer, error) {
+	columns := strings.Fields(line)
+	if len(columns) != 5 {
+		return listedRealServer{}, fmt.Errorf("real server with %d columns", len(columns))
+	}
+	a, err := parseAddressPort(columns[0])
+	if err != nil {
+		return listedRealServer{}, err
+	}
+	method, err := state.ParseForwardMethod(columns[1])
+	if err != nil {
+		return listedRealServer{}, err
+	}
+	weight, err := strconv.ParseUint(columns[2], 10, 31)
+	if err != nil {
+		return listedRealServer{}, fmt.Errorf("weight: %w", err)
+	}
+	active, inactive, err := parseConnections(columns[3], columns[4])
+	return listedRealServer{address: a, seen: seenRealServer{
+		server:      state.RealServer{Weight: uint32(weight), Method: method},
+		connections: state.Connections{Active: active, Inactive: inactive},
+	}}, err
+}
+
+func parseConnections(active, inactive string) (a, i uint32, err error) {
+	first, err := strconv.ParseInt(active, 10, 32)
+	if err != nil {
+		return 0, 0, fmt.Errorf("active connections: %w", err)
+	}
+	second, err := strconv.ParseInt(inactive, 10, 32)
+	if err != nil {
+		return 0, 0, fmt.Errorf("inactive connections: %w", err)
+	}
+	return connections(int32(first)), connections(int32(second)), nil
+}
+
+// connections reads the kernel's count of connections, which is signed and in
+// some kernels was seen to run below zero. That is no connection.
+func connections(n int32) uint32 { return uint32(max(n, 0)) }
+
+// parseAddressPort reads "0A600001:01BB" and
+// "[fd00:0000:0000:0000:0000:0000:0000:0001]:01BB".
+func parseAddressPort(s string) (netip.AddrPort, error) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return netip.AddrPort{}, fmt.Errorf("address %q has no port", s)
+	}
+	port, err := parseHex(s[i+1:], 4)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("port: %w", err)
+	}
+	a, err := parseAddress(s[:i])
+	return netip.AddrPortFrom(a, uint16(port)), err
+}
+
+func parseAddress(s string) (netip.Addr, error) {
+	if !strings.HasPrefix(s, "[") {
+		n, err := parseHex(s, 8)
+		if err != nil {
+			return netip.Addr{}, fmt.Errorf("address: %w", err)
+		}
+		var v4 [4]byte
+		binary.BigEndian.PutUint32(v4[:], n)
+		return netip.AddrFrom4(v4), nil
+	}
+	inner, ok := strings.CutSuffix(s[1:], "]")
+	a, err := netip.ParseAddr(inner)
+	if !ok || err != nil || !a.Is6() || a.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("address %q is not IPv6 in brackets", s)
+	}
+	return a, nil
+}
+
+// parseHex reads a number of exactly so many hexadecimal digits.
+func parseHex(s string, digits int) (uint32, error) {
+	n, err := strconv.ParseUint(s, 16, 32)
+	if err != nil || len(s) != digits {
+		return 0, fmt.Errorf("%q is not %d hexadecimal digits", s, digits)
+	}
+	return uint32(n), nil
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// table is a kernel.Store: what virtual and real servers have in common.
+type table[K, V comparable] struct {
+	conn    *Conn
+	noun    string
+	encode  func(b *batch.Requests, family uint16, r row[K, V])
+	absent  func(verb, unix.Errno) bool // the kernel says that the row itself is not there
+	explain func(V, error) error
+	list    func(context.Context) (map[K]V, error)
+}
+
+// row is one row and what is to happen to it.
+type row[K, V comparable] struct {
+	verb  verb
+	key   K
+	value V
+}
+
+// verb is what happens to a row. The values are the distances of the kernel's
+// commands from IPVS_CMD_NEW_SERVICE and IPVS_CMD_NEW_DEST.
+type verb uint8
+
+const (
+	add verb = iota
+	update
+	remove
+)
+
+func (v verb) String() string { return [...]string{"adding", "updating", "removing"}[v] }
+
+// List returns every row in the kernel.
+func (t table[K, V]) List(ctx context.Context) (map[K]V, error) { return t.list(ctx) }
+
+// Apply makes the changes of d in as few messages as they fit in. Where the
+// kernel's answer shows that the delta took something wrong for granted, a second
+// batch of just these rows puts it right.
+func (t table[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Result[K] {
+	var (
+		result kernel.Result[K]
+		again  []row[K, V]
+	)
+	t.send(ctx, d.Len(), func(i int) row[K, V] { return rowAt(d, i) }, func(r row[K, V], err error) {
+		second, drift := t.remedy(r.verb, err)
+		switch {
+		case !drift:
+			t.fail(&result, r, err)
+			return
+		case r.verb != remove:
+			again = append(again, row[K, V]{second, r.key, r.value})
+		}
+		result.Drift++
+	})
+	t.send(ctx, len(again), func(i int) row[K, V] { return again[i] }, func(r row[K, V], err error) {
+		t.fail(&result, r, err)
+	})
+	return result
+}
+
+// rowAt is the i-th row of d, in the order in which a Store makes changes.
+func rowAt[K, V comparable](d diff.Delta[K, V], i int) row[K, V] {
+	if i < len(d.Remove) {
+		return row[K, V]{remove, d.Remove[i].Key, d.Remove[i].Value}
+	}
+	i -= len(d.Remove)
+	if i < len(d.Update) {
+		return row[K, V]{update, d.Update[i].Key, d.Update[i].New}
+	}
+	i -= len(d.Update)
+	return row[K, V]{add, d.Add[i].Key, d.Add[i].Value}
+}
+
+// send sends n rows and calls refused for each that the kernel did not accept.
+func (t table[K, V]) send(ctx context.Context, n int, at func(int) row[K, V], refused func(row[K, V], error)) {
+	b := &t.conn.requests
+	b.Reset()
+	for i := range n {
+		t.encode(b, t.conn.family, at(i))
+	}
+	answers, err := t.conn.socket.Do(ctx, b)
+	for i, answer := range answers {
+		if answer != nil {
+			refused(at(i), answer)
+		}
+	}
+	for i := len(answers); i < n; i++ {
+		refused(at(i), err) // nothing is known of these
+	}
+}
+
+// remedy says whether err only shows that the row was not in the state that the
+// delta took for granted, and what to do then; a row to remove needs nothing.
+func (t table[K, V]) remedy(v verb, err error) (second verb, drift bool) {
+	var refusal *batch.Error
+	if !errors.As(err, &refusal) {
+		return 0, false
+	}
+	switch {
+	case v == add && refusal.Errno == unix.EEXIST:
+		return update, true
+	case v == update && t.absent(v, refusal.Errno):
+		return add, true
+	}
+	return 0, v == remove && t.absent(v, refusal.Errno)
+}
+
+func (t table[K, V]) fail(result *kernel.Result[K], r row[K, V], err error) {
+	result.Fail(r.key, fmt.Errorf("%v %s %v: %w", r.verb, t.noun, r.key, t.explain(r.value, err)))
+}
+
+// virtualServerAbsent: ENOENT is what the kernel says of the scheduler instead.
+func virtualServerAbsent(_ verb, e unix.Errno) bool { return e == unix.ESRCH }
+
+// realServerAbsent: ESRCH is what the kernel says of the virtual server, without
+// which a real server can be removed but not updated.
+func realServerAbsent(v verb, e unix.Errno) bool {
+	return e == unix.ENOENT || v == remove && e == unix.ESRCH
+}
+
+func explainVirtualServer(v state.VirtualServer, err error) error {
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	if v.Engine != "" {
+		return fmt.Errorf("scheduler %q or persistence engine %q: not in this kernel: %w", v.Scheduler, v.Engine, err)
+	}
+	return fmt.Errorf("scheduler %q: not in this kernel: %w", v.Scheduler, err)
+}
+
+func explainRealServer(_ state.RealServer, err error) error {
+	if errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("its virtual server is absent: %w (%w)", fs.ErrNotExist, err)
+	}
+	return err
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// echo answers UDP packets at a loopback address, and returns where.
+func echo(t *testing.T) netip.AddrPort {
+	t.Helper()
+	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	go func() {
+		packet := make([]byte, 2000)
+		for {
+			n, from, err := server.ReadFromUDPAddrPort(packet)
+			if err != nil {
+				return
+			}
+			if _, err := server.WriteToUDPAddrPort(packet[:n], from); err != nil {
+				return
+			}
+		}
+	}()
+	return server.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+func TestConnectionsAndCountersOfRealTraffic(t *testing.T) {
+	c := connect(t)
+	k := state.RealServerKey{Server: virtualKey("UDP 127.0.0.10:53"), Address: echo(t)}
+	idle := state.RealServerKey{Server: virtualKey("UDP 127.0.0.11:53"), Address: k.Address}
+	apply(t, c.VirtualServers(), virtualDelta{Add: []virtualRow{{Key: k.Server, Value: plain}, {Key: idle.Server, Value: plain}}}, 0)
+	apply(t, c.RealServers(), realDelta{Add: []realRow{{Key: k, Value: state.RealServer{Weight: 1}}, {Key: idle, Value: state.RealServer{Weight: 1}}}}, 0)
+
+	client, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(k.Server.Address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := client.Write(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := client.Read(make([]byte, 200)); err != nil || n != 100 {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+	}
+
+	connections, err := c.Connections(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[state.RealServerKey]state.Connections{k: {Inactive: 1}, idle: {}}, connections, exact); d != "" {
+		t.Error(d)
+	}
+	want := state.Counters{Connections: 1, PacketsIn: 3, PacketsOut: 3, BytesIn: 384, BytesOut: 384}
+	another, err := Open() // which leaves the counters alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer another.Close()
+	for deadline := time.Now().Add(30 * time.Second); ; { // the kernel sums up every two seconds
+		u, err := c.Counters(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if totals(u.VirtualServers[k.Server]) == want && totals(u.RealServers[k].Counters) == want {
+			if u.RealServers[k].Connections.Inactive != 1 || totals(u.RealServers[idle].Counters) != (state.Counters{}) {
+				t.Errorf("%+v", u)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v, want %+v", u, want)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func totals(c state.Counters) state.Counters {
+	return state.Counters{Connections: c.Connections, PacketsIn: c.PacketsIn, PacketsOut: c.PacketsOut, BytesIn: c.BytesIn, BytesOut: c.BytesOut}
+}
+
+func TestTimeoutsAreReadAndSet(t *testing.T) {
+	c := connect(t)
+	ctx := context.Background()
+	if err := c.SetTimeouts(ctx, Timeouts{TCP: 2 * time.Hour, TCPFin: 30 * time.Second, UDP: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetTimeouts(ctx, Timeouts{UDP: 90 * time.Second}); err != nil { // the others stay
+		t.Fatal(err)
+	}
+	got, err := c.Timeouts(ctx)
+	if want := (Timeouts{2 * time.Hour, 30 * time.Second, 90 * time.Second}); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := c.Timeouts(cancelled); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	kerneltest.Namespace(t) // another one
+	if _, err := c.Timeouts(ctx); err == nil || !strings.Contains(err.Error(), "another network namespace") {
+		t.Errorf("timeouts of another namespace: %v", err)
+	}
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+)
+
+// Assigned is one address of one device, as rtnetlink tells it.
+type Assigned struct {
+	Index  int          // of the device
+	Prefix netip.Prefix // the address, not masked, and the length of its network
+}
+
+// ParseAssigned reads the body of an RTM_NEWADDR or RTM_DELADDR message.
+//
+// IFA_ADDRESS is the peer's address on a point-to-point device, where IFA_LOCAL
+// is ours; IPv6 without a peer has no IFA_LOCAL.
+func ParseAssigned(body []byte) (Assigned, error) {
+	if len(body) < unix.SizeofIfAddrmsg {
+		return Assigned{}, fmt.Errorf("address message of %d bytes", len(body))
+	}
+	attributes, err := batch.ParseAttributes(body[unix.SizeofIfAddrmsg:])
+	if err != nil {
+		return Assigned{}, fmt.Errorf("address message: %w", err)
+	}
+	var raw []byte
+	for _, a := range attributes {
+		if a.Type == unix.IFA_LOCAL || a.Type == unix.IFA_ADDRESS && raw == nil {
+			raw = a.Value
+		}
+	}
+	return newAssigned(body, raw)
+}
+
+func newAssigned(header, raw []byte) (Assigned, error) {
+	address, ok := netip.AddrFromSlice(raw)
+	if !ok {
+		return Assigned{}, fmt.Errorf("address message with an address of %d bytes", len(raw))
+	}
+	prefix := netip.PrefixFrom(address, int(header[1]))
+	if !prefix.IsValid() {
+		return Assigned{}, fmt.Errorf("address message with %v/%d", address, header[1])
+	}
+	return Assigned{Index: int(binary.NativeEndian.Uint32(header[4:])), Prefix: prefix}, nil
+}
+
+// addDump appends the request for all addresses of both families.
+func addDump(b *batch.Requests) {
+	b.Begin(unix.RTM_GETADDR, 0)
+	b.Raw(header(unix.AF_UNSPEC, 0, 0, 0)...)
+}
+
+// addBind appends the request to give a to the device.
+//
+// Duplicate address detection must not hold up a Service address, nor find that
+// every other node has it, should the device ever do ARP and be set up. A dummy
+// is NOARP, so that the kernel skips it anyway.
+func addBind(b *batch.Requests, device int, a netip.Addr) {
+	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	flags := 0
+	if !a.Is4() {
+		flags = unix.IFA_F_NODAD
+	}
+	addAddress(b, device, a, flags)
+}
+
+// addUnbind appends the request to take a from the device.
+func addUnbind(b *batch.Requests, device int, a netip.Addr) {
+	b.Begin(unix.RTM_DELADDR, 0)
+	addAddress(b, device, a, 0)
+}
+
+func addAddress(b *batch.Requests, device int, a netip.Addr, flags int) {
+	family := unix.AF_INET
+	if !a.Is4() {
+		family = unix.AF_INET6
+	}
+	b.Raw(header(family, a.BitLen(), flags, device)...)
+	b.Bytes(unix.IFA_LOCAL, a.AsSlice())
+	b.Bytes(unix.IFA_ADDRESS, a.AsSlice())
+}
+
+// header is a struct ifaddrmsg; the scope stays global.
+func header(family, bits, flags, device int) []byte {
+	h := []byte{byte(family), byte(bits), byte(flags), unix.RT_SCOPE_UNIVERSE}
+	return binary.NativeEndian.AppendUint32(h, uint32(device))
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+const dummyKind = "dummy"
+
+// links is the store of the one device. The device stays down, as kube-proxy
+// leaves it: the kernel makes local routes for the addresses of a dummy that is
+// down, of either family, and a device that is down announces nothing, gets no
+// link-local address and can't lose its IPv6 addresses by being set down.
+type links struct{ c *Conn }
+
+// List returns the device, with whatever kind it has.
+func (s links) List(ctx context.Context) (map[state.LinkName]state.Link, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l, err := s.c.lookup(state.DummyLink)
+	if err != nil {
+		return nil, err
+	}
+	rows := map[state.LinkName]state.Link{}
+	if l != nil {
+		rows[state.DummyLink] = state.Link{Kind: l.Type()}
+	}
+	return rows, nil
+}
+
+// Apply makes or deletes the device. A device of another kind that has its name
+// is somebody else's: it is never deleted, and the row fails.
+func (s links) Apply(ctx context.Context, d diff.Delta[state.LinkName, state.Link]) kernel.Result[state.LinkName] {
+	var r kernel.Result[state.LinkName]
+	settle := func(k state.LinkName, drift bool, err error) {
+		if err != nil {
+			r.Fail(k, err)
+		} else if drift {
+			r.Drift++
+		}
+	}
+	for _, row := range d.Remove {
+		met, err := s.remove(ctx, row.Key)
+		settle(row.Key, !met, err)
+	}
+	for _, change := range d.Update {
+		met, err := s.ensure(ctx, change.Key, change.New)
+		settle(change.Key, !met, err)
+	}
+	for _, row := range d.Add {
+		met, err := s.ensure(ctx, row.Key, row.Value)
+		settle(row.Key, met, err)
+	}
+	return r
+}
+
+// ensure makes the device, and says whether it was there already.
+func (s links) ensure(ctx context.Context, name state.LinkName, want state.Link) (met bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if name != state.DummyLink || want.Kind != dummyKind {
+		return false, fmt.Errorf("making device %s of kind %q: only %s of kind %s is ours", name, want.Kind, state.DummyLink, dummyKind)
+	}
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = string(name)
+	err = s.c.handle.LinkAdd(&netlink.Dummy{LinkAttrs: attributes})
+	if errors.Is(err, fs.ErrExist) {
+		return true, s.check(name)
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return false, fmt.Errorf("making device %s: the kernel has no module %q: %w", name, dummyKind, err)
+	}
+	if err != nil {
+		return false, fmt.Errorf("making device %s: %w", name, err)
+	}
+	return false, nil
+}
+
+// check fails for a device that is there and no dummy.
+func (s links) check(name state.LinkName) error {
+	l, err := s.c.lookup(name)
+	if err != nil {
+		return err
+	}
+	if l == nil {
+		return fmt.Errorf("device %s vanished while it was looked at: %w", name, fs.ErrNotExist)
+	}
+	return foreign(l)
+}
+
+func foreign(l netlink.Link) error {
+	if kind := l.Type(); kind != dummyKind {
+		return fmt.Errorf("device %s is a %s and not a %s: it is somebody else's and must be renamed or deleted by them",
+			l.Attrs().Name, kind, dummyKind)
+	}
+	return nil
+}
+
+// remove deletes the device with its addresses, and says whether it was there.
+func (s links) remove(ctx context.Context, name state.LinkName) (met bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if name != state.DummyLink {
+		return false, fmt.Errorf("deleting device %s: only %s is ours", name, state.DummyLink)
+	}
+	l, err := s.c.lookup(name)
+	if err != nil || l == nil {
+		return false, err
+	}
+	if err := foreign(l); err != nil {
+		return true, err
+	}
+	err = s.c.handle.LinkDel(l)
+	if errors.Is(err, unix.ENODEV) {
+		return false, nil
+	}
+	if err != nil {
+		return true, fmt.Errorf("deleting device %s: %w", name, err)
+	}
+	return true, nil
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package linux is the kernel that this process runs on: all adapters together,
+// for the network namespace of the thread that opens it. It adds nothing to
+// them but the order in which they are opened and closed.
+package linux
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/conntrack"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipset"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/iptables"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/link"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/sysctl"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Ours says what belongs to us by name, and what we want to know of.
+type Ours struct {
+	Set      func(state.SetName) bool
+	Chain    func(name string) bool
+	Sysctls  []state.SysctlName
+	Families []state.Family // whose chains we keep
+}
+
+// Kernel is the kernel of one network namespace. It is used by one goroutine at
+// a time, locked to a thread of that namespace unless the process has only one.
+type Kernel struct {
+	IPVS      *ipvs.Conn
+	Sets      *ipset.Conn
+	Rules     *iptables.Conn
+	Link      *link.Conn
+	Conntrack *conntrack.Conn
+	sysctls   *sysctl.Store
+	closers   []io.Closer
+}
+
+// Open opens all adapters. An error says which one could not be, and why.
+func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
+	k = &Kernel{sysctls: sysctl.Open("/proc/sys", ours.Sysctls...)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, k.Close())
+		}
+	}()
+	if k.IPVS, err = keep(k, ipvs.Open); err != nil {
+		return k, err
+	}
+	set := func(n state.SetName) bool { return ours.Set(n) || Temporary(n) }
+	if k.Sets, err = keep(k, func() (*ipset.Conn, error) { return ipset.Open(set) }); err != nil {
+		return k, err
+	}
+	if k.Link, err = keep(k, link.Open); err != nil {
+		return k, err
+	}
+	if k.Conntrack, err = keep(k, conntrack.Open); err != nil {
+		return k, err
+	}
+	k.Rules, err = iptables.Open(ctx, ours.Chain, ours.Families...)
+	return k, err
+}
+
+func keep[C io.Closer](k *Kernel, open func() (C, error)) (C, error) {
+	c, err := open()
+	if err == nil {
+		k.closers = append(k.closers, c)
+	}
+	return c, err
+}
+
+// Close closes all adapters. What is in the kernel stays.
+func (k *Kernel) Close() error {
+	var err error
+	for _, c := range k.closers {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// Tables are the stores of the kernel.
+func (k *Kernel) Tables() kernel.Tables {
+	return kernel.Tables{
+		Sysctls:        k.sysctls,
+		Sets:           k.Sets.Sets(),
+		Entries:        k.Sets.Entries(),
+		Chains:         k.Rules.Chains(),
+		Jumps:          k.Rules.Jumps(),
+		Links:          k.Link.Links(),
+		VirtualServers: k.IPVS.VirtualServers(),
+		RealServers:    k.IPVS.RealServers(),
+		Addresses:      k.Link.Addresses(),
+	}
+}
+
+// Flush removes the conntrack entries of all flows.
+func (k *Kernel) Flush(ctx context.Context, flows []state.Flow) (int, error) {
+	return k.Conntrack.Flush(ctx, flows)
+}
+
+// Connections returns those of the real servers of some virtual servers.
+func (k *Kernel) Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
+	return k.IPVS.ConnectionsOf(ctx, servers)
+}
+
+// Temporary says whether a set is one that only exists while another is being
+// replaced. One that is seen was left behind by a crash.
+func Temporary(n state.SetName) bool { return strings.HasPrefix(string(n), ipset.TemporaryPrefix) }
+
+// Families are the IP families that the kernel has in this thread's network
+// namespace. IPv6 counts unless it is off for every device.
+func Families() []state.Family {
+	off, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	if err != nil || strings.TrimSpace(string(off)) == "1" {
+		return []state.Family{state.IPv4}
+	}
+	return []state.Family{state.IPv4, state.IPv6}
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sysctl is the table of the kernel's settings below /proc/sys. Which
+// of them matter, and what they should be, is somebody else's knowledge.
+//
+// The settings below net belong to the network namespace of the thread that
+// reads or writes them, not to that of the thread that opened the table.
+package sysctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Store is the table of some named settings. A value is the file's text without
+// the white space around it.
+type Store struct {
+	root  string
+	names []state.SysctlName
+}
+
+// Open returns the table of the settings names below root, which is /proc/sys
+// but in tests.
+func Open(root string, names ...state.SysctlName) *Store {
+	return &Store{root: root, names: names}
+}
+
+// List returns the settings that the kernel has. One that it does not have (its
+// module is not loaded, or it is too old or too new) has no row.
+func (s *Store) List(ctx context.Context) (map[state.SysctlName]string, error) {
+	rows := map[state.SysctlName]string{}
+	for _, name := range s.names {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		value, err := os.ReadFile(s.file(name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, fmt.Errorf("reading sysctl %s: %w", name, err)
+		default:
+			rows[name] = strings.TrimSpace(string(value))
+		}
+	}
+	return rows, nil
+}
+
+// Apply writes what is added or updated. It does nothing for what is removed: a
+// setting can't be deleted, and what it was before, or who else has come to rely
+// on it, nobody knows. A row that was to be added is one that List did not find,
+// so if it is there now, that is drift.
+func (s *Store) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
+	var r kernel.Result[state.SysctlName]
+	for _, change := range d.Update {
+		if err := s.write(ctx, change.Key, change.New); err != nil {
+			r.Fail(change.Key, err)
+		}
+	}
+	for _, row := range d.Add {
+		if err := s.write(ctx, row.Key, row.Value); err != nil {
+			r.Fail(row.Key, err)
+			continue
+		}
+		r.Drift++
+	}
+	return r
+}
+
+func (s *Store) write(ctx context.Context, name state.SysctlName, value string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(s.file(name), os.O_WRONLY|os.O_TRUNC, 0) // never O_CREATE
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("writing sysctl %s: %w", name, absent(name))
+	}
+	if err != nil {
+		return fmt.Errorf("writing sysctl %s: %w", name, err)
+	}
+	_, err = f.WriteString(value + "\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("writing %q to sysctl %s: %w", value, name, err)
+	}
+	return nil
+}
+
+func (s *Store) file(name state.SysctlName) string {
+	return filepath.Join(s.root, filepath.FromSlash(string(name)))
+}
+
+// absent says why the kernel may lack a setting.
+func absent(name state.SysctlName) error {
+	module := module(name)
+	if module == "" {
+		return fmt.Errorf("this kernel does not have it: %w", fs.ErrNotExist)
+	}
+	return fmt.Errorf("module %s is not loaded, or this kernel does not have it: %w", module, fs.ErrNotExist)
+}
+
+// module is the kernel module that brings a setting, empty if that is not known.
+func module(name state.SysctlName) string {
+	for _, known := range []struct{ prefix, module string }{
+		{"net/ipv4/vs/", "ip_vs"},
+		{"net/netfilter/nf_conntrack", "nf_conntrack"},
+		{"net/bridge/", "br_netfilter"},
+		{"net/ipv6/", "ipv6"},
+	} {
+		if strings.HasPrefix(string(name), known.prefix) {
+			return known.module
+		}
+	}
+	return ""
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/link"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// watched is what a stream of rtnetlink events has said so far.
+type watched struct {
+	device    int          // the index of state.DummyLink; 0 if there is none
+	stale     bool         // addresses may not be right any more
+	lost      bool         // the device went away; then stale too
+	addresses []netip.Addr // as last passed on; nil before the first time
+}
+
+// news takes in the addresses as they were read, and says whether that is worth
+// an event.
+func (w *watched) news(now []netip.Addr) (Event, bool) {
+	first := w.addresses == nil
+	e := Event{Addresses: slices.Clone(now), LinkLost: w.lost}
+	worth := first || w.lost || !slices.Equal(now, w.addresses)
+	w.addresses, w.stale, w.lost = now, false, false
+	return e, worth
+}
+
+// take reads one datagram of events.
+func (w *watched) take(datagram []byte) error {
+	messages, err := syscall.ParseNetlinkMessage(datagram)
+	if err != nil {
+		return fmt.Errorf("parsing %d bytes of events: %w", len(datagram), err)
+	}
+	for _, m := range messages {
+		switch m.Header.Type {
+		case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+			err = w.address(m.Data)
+		case unix.RTM_NEWLINK:
+			err = w.link(m.Data, true)
+		case unix.RTM_DELLINK:
+			err = w.link(m.Data, false)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// address takes in that a device got or lost an address, or that something else
+// about the address changed.
+func (w *watched) address(body []byte) error {
+	a, err := link.ParseAssigned(body)
+	if err != nil {
+		return err
+	}
+	w.stale = w.stale || a.Index != w.device && counts(a.Prefix.Addr())
+	return nil
+}
+
+// link takes in that a device came, changed or went. A device that changed its
+// name or came from another namespace may have brought or taken addresses.
+func (w *watched) link(body []byte, exists bool) error {
+	if len(body) < unix.SizeofIfInfomsg {
+		return fmt.Errorf("link message of %d bytes", len(body))
+	}
+	if body[0] != unix.AF_UNSPEC {
+		return nil // a bridge's port, which also goes as RTM_DELLINK when it leaves
+	}
+	name, err := linkName(body)
+	if err != nil {
+		return err
+	}
+	index := int(int32(binary.NativeEndian.Uint32(body[4:])))
+	switch ours := exists && name == state.DummyLink; {
+	case ours && index != w.device:
+		w.follow(index)
+	case !ours && index == w.device:
+		w.follow(0)
+	}
+	return nil
+}
+
+// follow notes that another device, or none, has the name now.
+func (w *watched) follow(device int) {
+	w.lost = w.lost || w.device != 0
+	w.stale = true
+	w.device = device
+}
+
+// overflow notes that events were lost.
+func (w *watched) overflow(device int) {
+	if device != w.device {
+		w.follow(device)
+	}
+	w.stale = true
+}
+
+func linkName(body []byte) (state.LinkName, error) {
+	attributes, err := batch.ParseAttributes(body[unix.SizeofIfInfomsg:])
+	if err != nil {
+		return "", fmt.Errorf("link message: %w", err)
+	}
+	for _, a := range attributes {
+		if a.Type == unix.IFLA_IFNAME {
+			return state.LinkName(a.String()), nil
+		}
+	}
+	return "", nil
+}

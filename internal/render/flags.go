@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// flagName is one of the three bits that belong to the scheduler. Two
+// schedulers have names of their own for the first two.
+type flagName struct {
+	bit       state.ServerFlags
+	scheduler string // empty: any
+	name      string
+}
+
+func flagNames() []flagName {
+	return []flagName{
+		{state.Sched1, "sh", "sh-fallback"},
+		{state.Sched2, "sh", "sh-port"},
+		{state.Sched1, "mh", "mh-fallback"},
+		{state.Sched2, "mh", "mh-port"},
+		{state.Sched1, "", "flag-1"},
+		{state.Sched2, "", "flag-2"},
+		{state.Sched3, "", "flag-3"},
+	}
+}
+
+// schedulerFlags are ipvsadm's names of the scheduler's flags of v.
+func schedulerFlags(v state.VirtualServer) []string {
+	var names []string
+	var named state.ServerFlags
+	for _, f := range flagNames() {
+		if v.Flags&f.bit != 0 && named&f.bit == 0 && (f.scheduler == v.Scheduler || f.scheduler == "") {
+			named |= f.bit
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
+// parseSchedulerFlags reads names joined by commas.
+func parseSchedulerFlags(scheduler, s string) (state.ServerFlags, error) {
+	var flags state.ServerFlags
+	for name := range strings.SplitSeq(s, ",") {
+		names := flagNames()
+		i := slices.IndexFunc(names, func(f flagName) bool {
+			return f.name == name && (f.scheduler == scheduler || f.scheduler == "")
+		})
+		if i < 0 {
+			return 0, fmt.Errorf("flag %q is none of scheduler %q", name, scheduler)
+		}
+		flags |= names[i].bit
+	}
+	return flags, nil
+}
+
+// mask is the persistence granularity as ipvsadm writes it: a netmask for
+// IPv4, a length for IPv6; empty if each client address is for itself.
+func mask(f state.Family, v state.VirtualServer) string {
+	switch {
+	case int(v.Prefix) == f.Bits():
+		return ""
+	case f == state.IPv6:
+		return strconv.Itoa(int(v.Prefix))
+	}
+	bits := ^uint32(0) << (32 - min(v.Prefix, 32))
+	return netip.AddrFrom4([4]byte{byte(bits >> 24), byte(bits >> 16), byte(bits >> 8), byte(bits)}).String()
+}
+
+// parseMask reads what mask wrote.
+func parseMask(f state.Family, s string) (uint8, error) {
+	for bits := range f.Bits() {
+		if mask(f, state.VirtualServer{Prefix: uint8(bits)}) == s {
+			return uint8(bits), nil
+		}
+	}
+	return 0, fmt.Errorf("mask %q is none of an %v client", s, f)
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Save writes v as ipvsadm --restore reads it: as ipvsadm -Sn does, but with
+// the connection limits of real servers, which -Sn forgets, and with marks of
+// 2^31 and above, which it writes as negative numbers.
+//
+// Neither has words for a persistence granularity without persistence or for
+// the forwarding methods Local and Bypass, which it writes as Route; and a
+// tunnel is written as the kind that State knows, IP in IP.
+func Save(w io.Writer, v View) error {
+	var lines []line
+	for _, s := range v.VirtualServers {
+		lines = append(lines, line{text: saveVirtualServer(s.Key, s.Row)})
+		for _, r := range s.RealServers {
+			k := state.RealServerKey{Server: s.Key, Address: r.Address}
+			lines = append(lines, line{text: saveRealServer(k, r.Row)})
+		}
+	}
+	return write(w, lines)
+}
+
+// saveKey is the option by which ipvsadm calls a virtual server.
+func saveKey(k state.VirtualServerKey) string {
+	switch {
+	case k.Mark != 0 && k.Family() == state.IPv6:
+		return fmt.Sprintf("-f %d -6", k.Mark)
+	case k.Mark != 0:
+		return fmt.Sprintf("-f %d", k.Mark)
+	}
+	return protocolOption(k.Protocol) + " " + k.Address.String()
+}
+
+func protocolOption(p state.Protocol) string {
+	switch p {
+	case state.UDP:
+		return "-u"
+	case state.SCTP:
+		return "--sctp-service"
+	}
+	return "-t"
+}
+
+func saveVirtualServer(k state.VirtualServerKey, v state.VirtualServer) string {
+	var b strings.Builder
+	b.WriteString("-A " + saveKey(k) + " -s " + v.Scheduler)
+	if v.Flags&state.Persistent != 0 {
+		fmt.Fprintf(&b, " -p %d", v.Timeout)
+		if m := mask(k.Family(), v); m != "" {
+			b.WriteString(" -M " + m)
+		}
+	}
+	if v.Engine != "" {
+		b.WriteString(" --pe " + v.Engine)
+	}
+	if v.Flags&state.OnePacket != 0 {
+		b.WriteString(" -o")
+	}
+	if names := schedulerFlags(v); len(names) > 0 {
+		b.WriteString(" -b " + strings.Join(names, ","))
+	}
+	return b.String()
+}
+
+func saveRealServer(k state.RealServerKey, r state.RealServer) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "-a %s -r %s %s -w %d", saveKey(k.Server), k.Address, methodOption(r.Method), r.Weight)
+	if r.Upper != 0 {
+		fmt.Fprintf(&b, " -x %d", r.Upper)
+	}
+	if r.Lower != 0 {
+		fmt.Fprintf(&b, " -y %d", r.Lower)
+	}
+	if r.Method == state.Tunnel {
+		b.WriteString(" --tun-type ipip")
+	}
+	return b.String()
+}
+
+func methodOption(m state.ForwardMethod) string {
+	switch m {
+	case state.Masquerade:
+		return "-m"
+	case state.Tunnel:
+		return "-i"
+	}
+	return "-g"
+}
+
+// ParseSave reads what Save wrote: the tables of virtual and real servers. It
+// is strict: a line that Save would not write so is an error, and so is a row
+// that is there twice or a real server before its virtual server.
+func ParseSave(r io.Reader) (state.State, error) {
+	lines, err := readLines(r)
+	if err != nil {
+		return state.State{}, fmt.Errorf("reading saved virtual servers: %w", err)
+	}
+	s := state.New()
+	for i, text := range lines {
+		if err := parseSaveLine(s, text); err != nil {
+			return state.State{}, fmt.Errorf("line %d: %w", i+1, err)
+		}
+	}
+	return s, nil
+}
+
+func parseSaveLine(s state.State, text string) error {
+	p := saved{words: strings.Split(text, " ")}
+	switch command := p.next(); command {
+	case "-A":
+		k := p.key()
+		v := p.virtualServer(k.Family())
+		if err := p.finish(text, saveVirtualServer(k, v)); err != nil {
+			return err
+		}
+		return add(s.VirtualServers, k, v)
+	case "-a":
+		k := state.RealServerKey{Server: p.key()}
+		v := p.realServer(&k.Address)
+		if err := p.finish(text, saveRealServer(k, v)); err != nil {
+			return err
+		}
+		if _, ok := s.VirtualServers[k.Server]; !ok {
+			return fmt.Errorf("real server %v has no virtual server before it", k)
+		}
+		return add(s.RealServers, k, v)
+	default:
+		p.fail(fmt.Errorf("%q is neither -A nor -a", command))
+		return p.finish(text, text)
+	}
+}
+
+// saved reads the words of a line. It keeps the first error; the order and
+// spelling of options is checked at the end, against what Save would write.
+type saved struct {
+	words []string
+	err   error
+}
+
+func (p *saved) next() string {
+	if len(p.words) == 0 {
+		p.fail(io.ErrUnexpectedEOF)
+		return ""
+	}
+	word := p.words[0]
+	p.words = p.words[1:]
+	if !plain(word) {
+		p.fail(fmt.Errorf("%q is no word", word))
+	}
+	return word
+}
+
+// skip reads word if it comes next.
+func (p *saved) skip(word string) bool {
+	if len(p.words) == 0 || p.words[0] != word {
+		return false
+	}
+	p.words = p.words[1:]
+	return true
+}
+
+func (p *saved) fail(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+}
+
+func (p *saved) finish(text, want string) error {
+	switch {
+	case p.err != nil:
+		return fmt.Errorf("reading %q: %w", text, p.err)
+	case text != want:
+		return fmt.Errorf("%q is not written as it should be: %q", text, want)
+	}
+	return nil
+}
+
+func (p *saved) number() uint32 {
+	n, err := strconv.ParseUint(p.next(), 10, 32)
+	if err != nil {
+		p.fail(err)
+	}
+	return uint32(n)
+}
+
+func (p *saved) address() netip.AddrPort {
+	a, err := netip.ParseAddrPort(p.next())
+	if err != nil {
+		p.fail(err)
+	}
+	return a
+}
+
+func (p *saved) key() state.VirtualServerKey {
+	kind := p.next()
+	if kind == "-f" {
+		mark := p.number()
+		if mark == 0 {
+			p.fail(fmt.Errorf("mark 0"))
+		}
+		if p.skip("-6") {
+			return state.MarkKey(state.IPv6, mark)
+		}
+		return state.MarkKey(state.IPv4, mark)
+	}
+	for _, protocol := range []state.Protocol{state.TCP, state.UDP, state.SCTP} {
+		if protocolOption(protocol) == kind {
+			return state.VirtualServerKey{Address: p.address(), Protocol: protocol}
+		}
+	}
+	p.fail(fmt.Errorf("%q is none of -t, -u, --sctp-service, -f", kind))
+	return state.VirtualServerKey{}
+}
+
+func (p *saved) virtualServer(f state.Family) state.VirtualServer {
+	v := state.VirtualServer{Prefix: uint8(f.Bits())}
+	if p.skip("-s") {
+		v.Scheduler = p.next()
+	}
+	if p.skip("-p") {
+		v.Flags, v.Timeout = state.Persistent, p.number()
+		if p.skip("-M") {
+			prefix, err := parseMask(f, p.next())
+			if err != nil {
+				p.fail(err)
+			}
+			v.Prefix = prefix
+		}
+	}
+	if p.skip("--pe") {
+		v.Engine = p.next()
+	}
+	if p.skip("-o") {
+		v.Flags |= state.OnePacket
+	}
+	if p.skip("-b") {
+		flags, err := parseSchedulerFlags(v.Scheduler, p.next())
+		if err != nil {
+			p.fail(err)
+		}
+		v.Flags |= flags
+	}
+	return v
+}
+
+func (p *saved) realServer(address *netip.AddrPort) state.RealServer {
+	var r state.RealServer
+	if p.skip("-r") {
+		*address = p.address()
+	}
+	switch {
+	case p.skip("-i"):
+		r.Method = state.Tunnel
+	case p.skip("-g"):
+		r.Method = state.Route
+	}
+	p.skip("-m") // Masquerade is the zero value
+	if p.skip("-w") {
+		r.Weight = p.number()
+	}
+	if p.skip("-x") {
+		r.Upper = p.number()
+	}
+	if p.skip("-y") {
+		r.Lower = p.number()
+	}
+	return r
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// State writes all tables of s, a row a line, in the order of the keys: equal
+// states are equal texts. Tables without rows are left out, so a table that
+// was not read (nil) looks like an empty one.
+//
+//	sysctls
+//	  net/ipv4/vs/conntrack = 1
+//	sets
+//	  KUBE-CLUSTER-IP = hash:ip,port IPv4 maxelem 1048576 comment
+//	entries
+//	  KUBE-CLUSTER-IP 10.96.0.1,tcp:443 = "default/kubernetes:https"
+//	chains
+//	  IPv4 nat KUBE-MARK-MASQ
+//	    -j MARK --or-mark 0x4000
+//	jumps
+//	  IPv4 nat PREROUTING -> KUBE-SERVICES = -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+//	links
+//	  kube-ipvs0 = dummy
+//	virtual servers
+//	  TCP 10.96.0.1:443 = rr flags persistent timeout 10800
+//	real servers
+//	  TCP 10.96.0.1:443 -> 192.0.2.1:6443 = Masq weight 1
+//	addresses
+//	  10.96.0.1
+func State(w io.Writer, s state.State) error {
+	var b strings.Builder
+	section(&b, sysctls, s.Sysctls, state.SysctlName.Compare, sysctlLine)
+	section(&b, sets, s.Sets, state.SetName.Compare, setLine)
+	section(&b, entries, s.Entries, state.SetEntry.Compare, entryLine)
+	section(&b, chains, s.Chains, state.ChainKey.Compare, chainLines)
+	section(&b, jumps, s.Jumps, state.JumpKey.Compare, jumpLine)
+	section(&b, links, s.Links, state.LinkName.Compare, linkLine)
+	section(&b, virtualServers, s.VirtualServers, state.VirtualServerKey.Compare, virtualServerLine)
+	section(&b, realServers, s.RealServers, state.RealServerKey.Compare, realServerLine)
+	section(&b, addresses, s.Addresses, state.Address.Compare, addressLine)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// The titles of the sections.
+const (
+	sysctls        = "sysctls"
+	sets           = "sets"
+	entries        = "entries"
+	chains         = "chains"
+	jumps          = "jumps"
+	links          = "links"
+	virtualServers = "virtual servers"
+	realServers    = "real servers"
+	addresses      = "addresses"
+)
+
+const (
+	equals    = " = "
+	inSection = "  "   // what a row starts with
+	inRow     = "    " // what a rule in a chain starts with
+)
+
+func section[K comparable, V any](b *strings.Builder, title string, table map[K]V, compare func(a, b K) int, row func(K, V) string) {
+	if len(table) == 0 {
+		return
+	}
+	b.WriteString(title + "\n")
+	for _, k := range slices.SortedFunc(maps.Keys(table), compare) {
+		b.WriteString(inSection + row(k, table[k]) + "\n")
+	}
+}
+
+// word is a name as it is, or quoted, without a blank, if it would not read so
+// again.
+func word(s string) string {
+	if plain(s) {
+		return s
+	}
+	return strings.ReplaceAll(strconv.QuoteToASCII(s), " ", `\x20`)
+}
+
+// plain tells whether s is a word that needs no quotes.
+func plain(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '`' }) < 0
+}
+
+func sysctlLine(k state.SysctlName, v string) string {
+	if !plain(v) {
+		v = strconv.QuoteToASCII(v)
+	}
+	return word(string(k)) + equals + v
+}
+
+func setLine(k state.SetName, v state.Set) string {
+	text := word(string(k)) + equals + word(string(v.Type))
+	if v.Family != 0 {
+		text += " " + v.Family.String()
+	}
+	if v.MaxElem != 0 {
+		text += fmt.Sprintf(" maxelem %d", v.MaxElem)
+	}
+	if v.Comment {
+		text += " comment"
+	}
+	return text
+}
+
+func entryLine(k state.SetEntry, v state.Entry) string {
+	return k.String() + equals + strconv.QuoteToASCII(v.Comment)
+}
+
+func chainLines(k state.ChainKey, v state.Chain) string {
+	text := k.String()
+	for _, rule := range v.Lines() {
+		text += "\n" + inRow + rule
+	}
+	return text
+}
+
+func jumpLine(k state.JumpKey, v state.Jump) string { return k.String() + equals + v.Rule }
+
+func linkLine(k state.LinkName, v state.Link) string { return word(string(k)) + equals + word(v.Kind) }
+
+func virtualServerLine(k state.VirtualServerKey, v state.VirtualServer) string {
+	text := k.String() + equals + word(v.Scheduler)
+	if v.Flags != 0 {
+		text += " flags " + flagList(v.Flags)
+	}
+	if v.Timeout != 0 {
+		text += fmt.Sprintf(" timeout %d", v.Timeout)
+	}
+	if int(v.Prefix) != k.Family().Bits() {
+		text += fmt.Sprintf(" prefix %d", v.Prefix)
+	}
+	if v.Engine != "" {
+		text += " engine " + word(v.Engine)
+	}
+	return text
+}
+
+// flagList is the names of flags, without the scheduler's own ones, so that
+// the text does not depend on another field.
+func flagList(flags state.ServerFlags) string {
+	var names []string
+	for _, f := range stateFlags() {
+		if flags&f.bit != 0 {
+			names = append(names, f.name)
+			flags &^= f.bit
+		}
+	}
+	if flags != 0 {
+		names = append(names, fmt.Sprintf("%#x", uint32(flags)))
+	}
+	return strings.Join(names, ",")
+}
+
+func stateFlags() []flagName {
+	own := []flagName{{bit: state.Persistent, name: "persistent"}, {bit: state.OnePacket, name: "ops"}}
+	for _, f := range flagNames() {
+		if f.scheduler == "" {
+			own = append(own, f)
+		}
+	}
+	return own
+}
+
+func realServerLine(k state.RealServerKey, v state.RealServer) string {
+	text := fmt.Sprintf("%v%s%v weight %d", k, equals, v.Method, v.Weight)
+	if v.Upper != 0 {
+		text += fmt.Sprintf(" upper %d", v.Upper)
+	}
+	if v.Lower != 0 {
+		text += fmt.Sprintf(" lower %d", v.Lower)
+	}
+	return text
+}
+
+func addressLine(k state.Address, _ state.Binding) string { return k.String() }
