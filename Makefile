@@ -39,7 +39,7 @@ bin/lab bin/demo: bin/%: FORCE
 
 demo: build ## show kube-ipvs at work on a small cluster (as root; about half a minute)
 	@bin/lab --install
-	@bin/lab bin/demo $$(test -t 1 && echo --color)
+	@if test -t 1; then color=--color; fi; bin/lab bin/demo $$color
 
 test: test-outside test-lab ## test all packages, on this machine and in the lab (as root)
 

@@ -39,10 +39,12 @@ func run(args []string) int {
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the demo took longer than %v", limit))
 	defer cancel()
+	started := time.Now()
 	page := page{w: os.Stdout, color: o.color && os.Getenv("NO_COLOR") == ""}
 	if err := show(ctx, o, page); err != nil {
 		page.failure(err)
 		return 1
 	}
+	page.success(time.Since(started))
 	return 0
 }

@@ -124,4 +124,8 @@ func (p page) cell(t *tally) string {
 	return p.verdict(true) + "    "
 }
 
+func (p page) success(took time.Duration) {
+	fmt.Fprintf(p.w, "\n%s\n", p.in(green, fmt.Sprintf("All of it held. That took %d seconds.", int(took.Seconds()))))
+}
+
 func (p page) failure(err error) { fmt.Fprintf(p.w, "\n%s %v\n", p.in(red, "failed:"), err) }

@@ -97,7 +97,7 @@ func (s *stage) outsideAsksOverUDP(ctx context.Context, f state.Family) tally {
 // clientsStay shows that each client of a Service with affinity is always answered by one endpoint.
 func (s *stage) clientsStay(ctx context.Context, f state.Family) (t tally) {
 	api := s.shop["shop/api"]
-	for _, name := range []string{"pod-client", "pod-c", "client"} {
+	for _, name := range []string{"pod-client", "pod-c", "node-1"} {
 		var own tally
 		for own.asked < requests/4 && own.failed < tooMany {
 			own.count(ask(ctx, s.world.Host(name), api.protocol, api.vip(f)))

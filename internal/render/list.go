@@ -37,7 +37,7 @@ type ListServer struct {
 	Address        string     `json:"address,omitempty"`
 	Port           uint16     `json:"port,omitempty"`
 	Mark           uint32     `json:"mark,omitempty"`
-	Bound          *bool      `json:"bound,omitempty"` // address is on kube-ipvs0; absent if unknown
+	Bound          *bool      `json:"bound,omitempty"` // address is on kube-ipvs0; absent if unknown, and of node ports
 	Scheduler      string     `json:"scheduler"`
 	Flags          []string   `json:"flags"` // persistent, ops, and the scheduler's, as ipvsadm calls them
 	TimeoutSeconds uint32     `json:"timeoutSeconds,omitempty"`

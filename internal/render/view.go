@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -89,7 +90,7 @@ const (
 	Unknown Answer = iota // the table was not read
 	No
 	Yes
-	Pointless // a virtual server with a mark has no address
+	Pointless // a mark has no address, and a node port that of the node
 )
 
 // String is one word, or a sign.
@@ -123,17 +124,24 @@ type Entry struct {
 // speaks for addresses of the node, not for those on the dummy device.
 type Claims func(state.VirtualServerKey) []state.SetEntry
 
+// nodePort is in the names of the sets that claim addresses of the node.
+const nodePort = "-NODE-PORT-"
+
 // Join joins the rows of s. A table of s that is nil was not read: what would
 // follow from it is Unknown.
 func Join(s state.State, seen Observed, claims Claims) View {
 	v := View{Title: seen.Title, VirtualServers: make([]VirtualServer, 0, len(s.VirtualServers))}
 	realServers := joinRealServers(s, seen)
 	for k, row := range s.VirtualServers {
+		o, b := owner(s, k, claims(k)), bound(s, k)
+		if b == No && strings.Contains(string(o.Set), nodePort) {
+			b = Pointless
+		}
 		v.VirtualServers = append(v.VirtualServers, VirtualServer{
 			Key:         k,
 			Row:         row,
-			Owner:       owner(s, k, claims(k)),
-			Bound:       bound(s, k),
+			Owner:       o,
+			Bound:       b,
 			Counters:    seen.VirtualServers[k],
 			RealServers: realServers[k],
 		})

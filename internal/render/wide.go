@@ -16,7 +16,8 @@ import (
 // each virtual and real server, what looks wrong in words at its end, and
 // below them what steers or attracts packets that no virtual server takes.
 func Wide(w io.Writer, v View) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	var table strings.Builder
+	t := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)
 	row(t, "SERVICE", "PROT", "FAMILY", "ADDRESS", "SCHEDULER", "WEIGHT", "ACTIVE", "INACTIVE", "AFFINITY", "FLAGS", "SET", "BOUND", "NOTES")
 	for _, s := range v.VirtualServers {
 		wideVirtualServer(t, s)
@@ -27,7 +28,13 @@ func Wide(w io.Writer, v View) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	return wideUnserved(w, v.Unserved)
+	var b strings.Builder
+	for text := range strings.Lines(table.String()) {
+		b.WriteString(strings.TrimRight(text, " \n") + "\n")
+	}
+	wideUnserved(&b, v.Unserved)
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 // row writes cells, "-" for an empty one but the last.
@@ -117,29 +124,26 @@ func Notes(s VirtualServer) []string {
 	case draining > 0:
 		notes = append(notes, fmt.Sprintf("%d of %d draining", draining, n))
 	}
-	switch nodePort := s.Key.Mark == 0 && s.Owner.Ours == Yes && strings.Contains(string(s.Owner.Set), "NODE-PORT"); {
+	switch {
 	case s.Owner.Ours == No && s.Bound == Yes:
 		notes = append(notes, fmt.Sprintf("address on %s but in no set of ours", state.DummyLink))
-	case s.Owner.Ours == Yes && s.Bound == No && !nodePort:
+	case s.Owner.Ours == Yes && s.Bound == No:
 		notes = append(notes, fmt.Sprintf("address not on %s", state.DummyLink))
 	}
 	return notes
 }
 
-func wideUnserved(w io.Writer, u Unserved) error {
-	var b strings.Builder
+func wideUnserved(b *strings.Builder, u Unserved) {
 	if len(u.Entries) > 0 {
 		b.WriteString("\nSet entries without a virtual server:\n")
 	}
 	for _, e := range u.Entries {
-		fmt.Fprintf(&b, "  %v  %s\n", e.Key, e.Comment)
+		fmt.Fprintf(b, "  %v  %s\n", e.Key, e.Comment)
 	}
 	if len(u.Addresses) > 0 {
-		fmt.Fprintf(&b, "\nAddresses on %s without a virtual server:\n", state.DummyLink)
+		fmt.Fprintf(b, "\nAddresses on %s without a virtual server:\n", state.DummyLink)
 	}
 	for _, a := range u.Addresses {
-		fmt.Fprintf(&b, "  %v\n", a)
+		fmt.Fprintf(b, "  %v\n", a)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }

@@ -106,7 +106,7 @@ func (r *run) loop(ctx context.Context) error {
 		case <-r.inbox.wake:
 			more = r.watches.happened(r.inbox, r.folder.files)
 		case <-rescan.C:
-			more = true
+			more = r.burst.over() // or else a reading is coming anyway
 		case <-due.C:
 			r.burst = burst{}
 			again, err := r.read()
@@ -156,10 +156,13 @@ func (r *run) tell(c change) {
 // burst is a number of events shortly after each other.
 type burst struct{ first time.Time }
 
+// over says whether there is no burst now.
+func (b *burst) over() bool { return b.first.IsZero() }
+
 // due says how long to wait after an event now: until it is quiet, but not
 // much longer after the first one.
 func (b *burst) due(now time.Time, quiet, limit time.Duration) time.Duration {
-	if b.first.IsZero() {
+	if b.over() {
 		b.first = now
 	}
 	return max(0, min(quiet, limit-now.Sub(b.first)))

@@ -105,10 +105,11 @@ func start(t *testing.T, s Source) *world {
 	return w
 }
 
-// started runs a Source of dir and waits until it is synced.
+// started runs a Source of dir, which relies on events alone, and waits until
+// it is synced.
 func started(t *testing.T, dir string) *world {
 	t.Helper()
-	w := start(t, Source{Dir: dir, Node: "node-1", Quiet: 20 * time.Millisecond})
+	w := start(t, Source{Dir: dir, Node: "node-1", Quiet: 20 * time.Millisecond, Rescan: time.Hour})
 	w.until(t, "synced", func() bool { return slices.Contains(w.calls, "synced") })
 	return w
 }
@@ -116,7 +117,7 @@ func started(t *testing.T, dir string) *world {
 // until waits for what must come true.
 func (w *world) until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		w.mu.Lock()
 		ok, late := is(), time.Now().After(deadline)
 		services, node, calls, reports := "", w.node, w.calls, w.reports
