@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/mem"
+	"github.com/kube-ipvs/kube-ipvs/internal/node"
+	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// script is a source whose calls a test makes.
+type script struct {
+	calls chan func(cluster.Sink)
+	fail  chan error
+}
+
+func (s script) Run(ctx context.Context, sink cluster.Sink) error {
+	for {
+		select {
+		case call := <-s.calls:
+			call(sink)
+		case err := <-s.fail:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// fixed is a node whose addresses a test changes.
+type fixed struct {
+	now     []netip.Addr
+	changes chan node.Event
+}
+
+func (f fixed) Addresses(context.Context) ([]netip.Addr, error) { return f.now, nil }
+
+func (f fixed) Watch(ctx context.Context, each func(node.Event)) error {
+	for {
+		select {
+		case e := <-f.changes:
+			each(e)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// house is a daemon at work over a kernel in memory.
+type house struct {
+	kernel    *mem.Kernel
+	source    script
+	addresses fixed
+	flushed   []state.Flow
+	stop      context.CancelFunc
+	ended     chan error
+}
+
+func (h *house) Flush(_ context.Context, flows []state.Flow) (int, error) {
+	h.flushed = append(h.flushed, flows...)
+	return len(flows), nil
+}
+
+func start(t *testing.T, k *mem.Kernel) *house {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	h := &house{
+		kernel:    k,
+		source:    script{make(chan func(cluster.Sink)), make(chan error)},
+		addresses: fixed{[]netip.Addr{netip.MustParseAddr("192.0.2.1")}, make(chan node.Event)},
+		stop:      stop,
+		ended:     make(chan error, 1),
+	}
+	d := Daemon{
+		Config:    config.Default(),
+		NodeName:  "node-1",
+		Source:    h.source,
+		Addresses: h.addresses,
+		Kernel:    reconcile.Kernel{Tables: k.Tables(), Flusher: h, Observer: mem.Observer{Kernel: k}},
+		Log:       zap.NewNop(),
+	}
+	go func() { h.ended <- d.Run(ctx) }()
+	t.Cleanup(stop)
+	return h
+}
+
+// tell makes calls to the daemon and waits until it has nothing left to do.
+func (h *house) tell(calls ...func(cluster.Sink)) {
+	for _, call := range calls {
+		h.source.calls <- call
+	}
+	synctest.Wait()
+}
+
+func (h *house) servers() []string {
+	var names []string
+	for k := range h.kernel.State.RealServers {
+		names = append(names, k.String())
+	}
+	slices.Sort(names)
+	return names
+}
+
+var key = types.NamespacedName{Namespace: "shop", Name: "web"}
+
+// web tells of a NodePort Service with one endpoint.
+func web(endpoint string) func(cluster.Sink) {
+	name, port, tcp := "http", int32(8080), corev1.ProtocolTCP
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
+		Spec: corev1.ServiceSpec{
+			ClusterIP: "10.96.0.80", ClusterIPs: []string{"10.96.0.80"}, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
+			Ports: []corev1.ServicePort{{Name: name, Port: 80, NodePort: 30080, Protocol: tcp}},
+		},
+	}
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: key.Namespace, Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: key.Name},
+		},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{endpoint}}},
+		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &tcp}},
+	}
+	return func(sink cluster.Sink) { sink.Service(key, s, []*discoveryv1.EndpointSlice{slice}) }
+}
+
+func synced(sink cluster.Sink) { sink.Synced() }
+
+func TestServicesReachTheKernelOnceAllAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, mem.New())
+		h.tell(web("10.244.1.10"))
+		if n := len(h.kernel.State.Sets); n != 0 {
+			t.Errorf("%d sets before all Services are known, want none", n)
+		}
+		h.tell(synced)
+		want := []string{"TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.1:30080 -> 10.244.1.10:8080"}
+		if got := h.servers(); !slices.Equal(got, want) {
+			t.Errorf("real servers %q, want %q", got, want)
+		}
+	})
+}
+
+func TestANewAddressOfTheNodeGetsTheNodePortsAndALostOneLosesThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, mem.New())
+		h.tell(web("10.244.1.10"), synced)
+		h.addresses.changes <- node.Event{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}
+		synctest.Wait()
+		want := []string{"TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.7:30080 -> 10.244.1.10:8080"}
+		if got := h.servers(); !slices.Equal(got, want) {
+			t.Errorf("real servers %q, want %q", got, want)
+		}
+	})
+}
+
+func TestWhatSomebodyChangesIsRepairedWithinTheSyncPeriod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, mem.New())
+		h.tell(web("10.244.1.10"), synced)
+		want := maps.Clone(h.kernel.State.RealServers)
+		clear(h.kernel.State.RealServers)
+		clear(h.kernel.State.VirtualServers)
+		clear(h.kernel.State.Jumps)
+		time.Sleep(config.Default().SyncPeriod) // of the bubble's clock
+		synctest.Wait()
+		if !maps.Equal(h.kernel.State.RealServers, want) || len(h.kernel.State.Jumps) == 0 {
+			t.Errorf("after a sync period: real servers %v, %d jumps", h.servers(), len(h.kernel.State.Jumps))
+		}
+	})
+}
+
+func TestALostDeviceIsMadeAnewAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, mem.New())
+		h.tell(web("10.244.1.10"), synced)
+		time.Sleep(5 * time.Second) // past the pause between audits
+		clear(h.kernel.State.Links)
+		clear(h.kernel.State.Addresses)
+		h.addresses.changes <- node.Event{Addresses: h.addresses.now, LinkLost: true}
+		synctest.Wait()
+		if len(h.kernel.State.Addresses) != 1 {
+			t.Errorf("addresses %v after the device was lost, want the Service's", h.kernel.State.Addresses)
+		}
+	})
+}
+
+func TestTheKernelStaysAsItIsWhenTheDaemonEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, mem.New())
+		h.tell(web("10.244.1.10"), synced)
+		before := h.servers()
+		h.stop()
+		if err := <-h.ended; err != nil {
+			t.Errorf("ended with %v", err)
+		}
+		if got := h.servers(); len(got) == 0 || !slices.Equal(got, before) {
+			t.Errorf("real servers %q after the end, want %q", got, before)
+		}
+	})
+}
+
+func TestASourceThatFailsEndsTheDaemonAndNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, mem.New())
+		h.tell(web("10.244.1.10"), synced)
+		broken := errors.New("no more watches")
+		h.source.fail <- broken
+		if err := <-h.ended; !errors.Is(err, broken) {
+			t.Errorf("ended with %v, want %v", err, broken)
+		}
+		if len(h.servers()) != 2 {
+			t.Errorf("real servers %q", h.servers())
+		}
+	})
+}
+
+func TestADeletedServiceLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, mem.New())
+		h.tell(synced)
+		empty := len(h.kernel.State.Entries)
+		h.tell(web("10.244.1.10"), func(sink cluster.Sink) { sink.Service(key, nil, nil) })
+		s := h.kernel.State
+		if len(s.VirtualServers)+len(s.RealServers)+len(s.Addresses) != 0 || len(s.Entries) != empty {
+			t.Errorf("left: %v %v %v %v", s.VirtualServers, s.RealServers, s.Addresses, s.Entries)
+		}
+	})
+}
