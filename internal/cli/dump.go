@@ -175,13 +175,13 @@ func parseService(s string, f *render.Filter) error {
 	rest := s
 	if namespace, name, ok := strings.Cut(s, "/"); ok {
 		if namespace == "" || f.Namespace != "" && f.Namespace != namespace {
-			return fmt.Errorf("Service %q is not in namespace %q", s, f.Namespace)
+			return fmt.Errorf("--service: %q is not in namespace %q", s, f.Namespace)
 		}
 		f.Namespace, rest = namespace, name
 	}
 	f.Name, f.PortName, _ = strings.Cut(rest, ":")
 	if f.Name == "" || strings.Contains(rest, "/") {
-		return fmt.Errorf("Service %q is not NAME or NAMESPACE/NAME", s)
+		return fmt.Errorf("--service: %q is not NAME or NAMESPACE/NAME", s)
 	}
 	return nil
 }
