@@ -175,11 +175,11 @@ func TestACommandLineThatMakesNoSenseHasStatusTwo(t *testing.T) {
 		"dump --address example.org":     `address "example.org" is not IP or IP:PORT`,
 		"dump --address 10.0.0.1:65536":  `address "10.0.0.1:65536" is not IP or IP:PORT`,
 		"dump --protocol icmp":           `protocol "icmp" is none of TCP, UDP, SCTP`,
-		"dump --service a/b/c":           `Service "a/b/c" is not NAME or NAMESPACE/NAME`,
-		"dump --service /b":              `Service "/b" is not`,
-		"dump --service a/":              `Service "a/" is not NAME or NAMESPACE/NAME`,
+		"dump --service a/b/c":           `--service: "a/b/c" is not NAME or NAMESPACE/NAME`,
+		"dump --service /b":              `--service: "/b" is not`,
+		"dump --service a/":              `--service: "a/" is not NAME or NAMESPACE/NAME`,
 		"dump --service a/b --namespace": "flag needs an argument: --namespace",
-		"dump --service a/b -n c":        `Service "a/b" is not in namespace "c"`,
+		"dump --service a/b -n c":        `--service: "a/b" is not in namespace "c"`,
 	} {
 		w := newWorld()
 		status, stdout, stderr := w.run(t, line)

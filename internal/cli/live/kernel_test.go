@@ -147,25 +147,32 @@ func TestNumbersAreIpvsadmsToo(t *testing.T) {
 	// One UDP connection; three TCP connections, which stay open.
 	text := equalListings(t, render.Connections)
 	for _, want := range []string{
-		"UDP  10.96.0.10:53 rr\n  -> 10.244.1.1:5353             Masq    1      0          1         \n",
-		"TCP  10.96.0.10:80 rr persistent 300\n  -> 10.244.1.1:8080             Masq    1      3          0         \n",
+		"UDP  10.96.0.10:53 rr\n  -> 10.244.1.1:5353              Masq    1      0          1         \n",
+		"TCP  10.96.0.10:80 rr persistent 300\n  -> 10.244.1.1:8080              Masq    1      3          0         \n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
-	text = equalListings(t, render.Traffic, "--stats")
-	if want := "UDP  10.96.0.10:53                       1      100        0   102800        0\n"; !strings.Contains(text, want) {
-		t.Errorf("%q is not in\n%s", want, text)
-	}
-	// The kernel estimates rates every other second.
+	// The kernel sums up its counters and estimates its rates every other second.
+	until(t, render.Traffic, "--stats", func(text string) bool {
+		return strings.Contains(text, "UDP  10.96.0.10:53                       1      100        0   102800        0\n")
+	})
+	until(t, render.Rates, "--rate", func(text string) bool {
+		return strings.Contains(text, "UDP  10.96.0.10:53") && !strings.Contains(text, "UDP  10.96.0.10:53                       0        0")
+	})
+}
+
+// until compares listings until one is as it should be.
+func until(t *testing.T, c render.Columns, option string, right func(string) bool) {
+	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
-		text = equalListings(t, render.Rates, "--rate")
-		if rate := "UDP  10.96.0.10:53                       0        0"; !strings.Contains(text, rate) {
-			break
+		text := equalListings(t, c, option)
+		if right(text) || t.Failed() {
+			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no packet rate in\n%s", text)
+			t.Fatalf("%s never is as it should be:\n%s", option, text)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 
@@ -63,8 +64,8 @@ func (k *Kernel) Close() error {
 func (k *Kernel) State(ctx context.Context) (state.State, error) {
 	var s state.State
 	err := errors.Join(
-		list(ctx, "virtual servers", k.servers.VirtualServers(), &s.VirtualServers),
-		list(ctx, "real servers", k.servers.RealServers(), &s.RealServers),
+		settled(ctx, "virtual servers", k.servers.VirtualServers(), &s.VirtualServers),
+		settled(ctx, "real servers", k.servers.RealServers(), &s.RealServers),
 		k.readSets(ctx, &s),
 		k.readAddresses(ctx, &s),
 	)
@@ -83,6 +84,26 @@ func (k *Kernel) readAddresses(ctx context.Context, s *state.State) error {
 		return k.linkErr
 	}
 	return list(ctx, "addresses", k.link.Addresses(), &s.Addresses)
+}
+
+// attempts is how often a table that goes on changing is listed.
+const attempts = 5
+
+// settled lists a table until two lists are the same. The kernel hands out its
+// virtual servers a few kilobytes at a time and finds its place again by
+// counting: while others are added or removed, even in another network
+// namespace, rows that nobody touched can be missing, and nothing tells so.
+func settled[K, V comparable](ctx context.Context, name string, s kernel.Store[K, V], into *map[K]V) error {
+	if err := list(ctx, name, s, into); err != nil {
+		return err
+	}
+	for range attempts - 1 {
+		before := *into
+		if err := list(ctx, name, s, into); err != nil || maps.Equal(before, *into) {
+			return err
+		}
+	}
+	return nil // busy, but as good as any other list
 }
 
 func list[K, V comparable](ctx context.Context, name string, s kernel.Store[K, V], into *map[K]V) error {
