@@ -64,6 +64,7 @@ func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 			l.step(e)
 			l.stepWaiting(events)
 		case <-timer.C:
+			l.cause = "time"
 		}
 		l.settle(ctx)
 		if l.core.Synced() {
@@ -149,12 +150,15 @@ func (l *Loop) applied(d state.Delta, r kernel.Results, took time.Duration) {
 	failures, failed := r.Failures(maxLogged)
 	fields := []zap.Field{zap.String("cause", l.cause), zap.Int("rows", d.Len()), zap.Duration("took", took)}
 	fields = append(fields, counts(d)...)
-	if failed == 0 {
+	switch {
+	case failed > 0:
+		l.log.Warn("kernel refused some rows; trying them again",
+			append(fields, zap.Int("refused", failed), zap.Error(errors.Join(failures...)))...)
+	case l.cause == "audit":
+		l.log.Warn("kernel was not as wished; repaired", fields...)
+	default:
 		l.log.Info("kernel brought to the wish", fields...)
-		return
 	}
-	l.log.Warn("kernel refused some rows; trying them again",
-		append(fields, zap.Int("refused", failed), zap.Error(errors.Join(failures...)))...)
 }
 
 // maxLogged is how many refusals one log line names; the rest are counted.
