@@ -172,17 +172,18 @@ func parseService(s string, f *render.Filter) error {
 	if s == "" {
 		return nil
 	}
-	rest := s
-	if namespace, name, ok := strings.Cut(s, "/"); ok {
-		if namespace == "" || f.Namespace != "" && f.Namespace != namespace {
-			return fmt.Errorf("--service: %q is not in namespace %q", s, f.Namespace)
-		}
-		f.Namespace, rest = namespace, name
+	namespace, rest, qualified := strings.Cut(s, "/")
+	if !qualified {
+		namespace, rest = f.Namespace, s
 	}
 	f.Name, f.PortName, _ = strings.Cut(rest, ":")
-	if f.Name == "" || strings.Contains(rest, "/") {
+	switch {
+	case f.Name == "" || qualified && namespace == "" || strings.Contains(rest, "/"):
 		return fmt.Errorf("--service: %q is not NAME or NAMESPACE/NAME", s)
+	case f.Namespace != "" && f.Namespace != namespace:
+		return fmt.Errorf("--service: %q is not in namespace %q", s, f.Namespace)
 	}
+	f.Namespace = namespace
 	return nil
 }
 

@@ -47,7 +47,14 @@ func TestTheListSaysWhatAppliesAndNothingElse(t *testing.T) {
 	v := view()
 	v.VirtualServers = []render.VirtualServer{v.VirtualServers[0], v.VirtualServers[3], v.VirtualServers[4], v.VirtualServers[6]}
 	got := written(t, func(w io.Writer) error { return render.YAML(w, v, render.Connections) })
-	equal(t, got, `apiVersion: kube-ipvs/v1
+	equal(t, got, wantYAML)
+	got = written(t, func(w io.Writer) error {
+		return render.JSON(w, v.Only(render.Filter{Name: "kubernetes"}), render.Traffic)
+	})
+	equal(t, got, wantJSON)
+}
+
+const wantYAML = `apiVersion: kube-ipvs/v1
 items:
 - address: 10.96.0.1
   bound: true
@@ -121,11 +128,9 @@ items:
   scheduler: rr
   timeoutSeconds: 1
 kind: VirtualServerList
-`)
-	got = written(t, func(w io.Writer) error {
-		return render.JSON(w, v.Only(render.Filter{Name: "kubernetes"}), render.Traffic)
-	})
-	equal(t, got, `{
+`
+
+const wantJSON = `{
   "apiVersion": "kube-ipvs/v1",
   "kind": "VirtualServerList",
   "items": [
@@ -184,5 +189,4 @@ kind: VirtualServerList
     }
   ]
 }
-`)
-}
+`
