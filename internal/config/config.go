@@ -20,8 +20,13 @@ type Config struct {
 	// a Service has of another family is not planned for.
 	Families []state.Family
 
-	// Scheduler is the kernel's name of the scheduler of every virtual server.
+	// Scheduler is the kernel's name of the scheduler of every virtual server
+	// whose Service does not choose one.
 	Scheduler string
+
+	// Schedulers are those that the kernel has and a Service may choose. None:
+	// all that are known.
+	Schedulers []string
 
 	// MasqueradeAll masquerades all traffic to cluster IPs, also from pods.
 	MasqueradeAll bool
@@ -45,6 +50,36 @@ type Config struct {
 	// served. None of a family: on all addresses of that family.
 	NodePortAddresses []netip.Prefix
 
+	// NodePortPrimary serves NodePorts on the addresses of the Node object in
+	// place of NodePortAddresses.
+	NodePortPrimary bool
+
+	// NodePortRange is where the API server takes NodePorts from. Masquerade
+	// takes its source ports from above or below, lest an answer to one is
+	// taken for a request to the other.
+	NodePortRange PortRange
+
+	// NodePortSourceRanges lets spec.loadBalancerSourceRanges guard the
+	// Service's NodePorts too.
+	NodePortSourceRanges bool
+
+	// AnswerPing lets the node answer ICMP echo requests to Service addresses.
+	// They are rejected if not.
+	AnswerPing bool
+
+	// ServiceCIDRs are the networks of cluster IPs. What is sent to those of
+	// their addresses that are no Service's is dropped.
+	ServiceCIDRs []netip.Prefix
+
+	// ExcludeCIDRs are networks whose addresses are somebody else's to serve:
+	// neither virtual servers nor addresses in them are made, changed or
+	// removed.
+	ExcludeCIDRs []netip.Prefix
+
+	// TCPTimeout, TCPFinTimeout and UDPTimeout are how long IPVS keeps a silent
+	// connection. 0: as the kernel has it.
+	TCPTimeout, TCPFinTimeout, UDPTimeout time.Duration
+
 	// DrainTimeout is the time after which a real server that is no longer
 	// wanted leaves even if it still has connections. 0: at once.
 	DrainTimeout time.Duration
@@ -63,15 +98,24 @@ func Default() Config {
 		MasqueradeBit: 14,
 		SyncPeriod:    30 * time.Second,
 
-		// IPVS forgets a TCP connection that is silent for 15 minutes. What
-		// still keeps a real server after that time is in steady use, by a
-		// client that will not leave by itself.
+		NodePortRange: PortRange{First: 30000, Last: 32767},
+
+		// Longer than the kernel's TCP keepalive needs to show that a
+		// connection is alive (two hours and nine probes). IPVS' own default
+		// cuts idle connections after 15 minutes (kubernetes#32457).
+		TCPTimeout: 2*time.Hour + 15*time.Minute,
+
+		// What still keeps a real server after that time is in steady use, by
+		// a client that will not leave by itself.
 		DrainTimeout: 15 * time.Minute,
 	}
 }
 
 // Mark is the firewall mark that asks for masquerade.
 func (c Config) Mark() uint32 { return 1 << c.MasqueradeBit }
+
+// PortRange is a range of ports, both ends in it. The zero value is empty.
+type PortRange struct{ First, Last uint16 }
 
 // LocalDetector is a way to tell pods of this node from the rest.
 type LocalDetector struct {

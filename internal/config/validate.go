@@ -7,11 +7,16 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 const (
 	maxScheduler = 15 // IP_VS_SCHEDNAME_MAXLEN, without the final NUL
 	maxInterface = 15 // IFNAMSIZ, without the final NUL
+
+	// maxTimeout keeps IPVS' timeouts, in ticks of at most 1/1000 s, far from
+	// the end of a 32-bit number.
+	maxTimeout = 10 * 24 * time.Hour
 )
 
 // Validate returns what is wrong with c, all of it, by name of the field.
@@ -22,6 +27,9 @@ func (c Config) Validate() error {
 		c.LocalDetector.validate(),
 		c.validatePeriods(),
 		validateCIDRs("NodePortAddresses", c.NodePortAddresses),
+		validateCIDRs("ServiceCIDRs", c.ServiceCIDRs),
+		validateCIDRs("ExcludeCIDRs", c.ExcludeCIDRs),
+		c.NodePortRange.validate(),
 	)
 }
 
@@ -40,7 +48,27 @@ func (c Config) validatePeriods() error {
 	if c.DrainTimeout < 0 {
 		errs = append(errs, fmt.Errorf("DrainTimeout: %v is below 0", c.DrainTimeout))
 	}
+	for _, t := range []struct {
+		field   string
+		timeout time.Duration
+	}{{"TCPTimeout", c.TCPTimeout}, {"TCPFinTimeout", c.TCPFinTimeout}, {"UDPTimeout", c.UDPTimeout}} {
+		if t.timeout < 0 || t.timeout > maxTimeout || t.timeout%time.Second != 0 {
+			errs = append(errs, fmt.Errorf("%s: %v is not a number of seconds from 0 to %v", t.field, t.timeout, maxTimeout))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// validate leaves room for masquerade: 1,024 ports at least.
+func (r PortRange) validate() error {
+	const room = 1024
+	switch {
+	case r.First > r.Last || (r.First == 0) != (r.Last == 0):
+		return fmt.Errorf("NodePortRange: %d-%d is no range", r.First, r.Last)
+	case r.First != 0 && r.First < 2*room && r.Last > 65535-room:
+		return fmt.Errorf("NodePortRange: %d-%d leaves no %d other ports", r.First, r.Last, room)
+	}
+	return nil
 }
 
 func (d LocalDetector) validate() error {

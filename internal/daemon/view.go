@@ -82,15 +82,15 @@ func (v *view) Node(n *corev1.Node) {
 	}
 	if zone != v.node.Zone {
 		v.node.Zone = zone
-		v.planAll(func(plan.Objects) bool { return true })
+		v.planAll()
 	}
 }
 
 // Synced says that all that was there at the start is known.
 func (v *view) Synced() { v.send(reconcile.Synced{}) }
 
-// Addresses takes in the node's own addresses. Only Services with NodePorts
-// depend on them.
+// Addresses takes in the node's own addresses: where NodePorts are served, and
+// where no Service may be.
 func (v *view) Addresses(addresses []netip.Addr) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
@@ -100,16 +100,14 @@ func (v *view) Addresses(addresses []netip.Addr) {
 	v.node.Addresses = addresses
 	v.log.Info("addresses of the node", zap.Stringers("addresses", addresses))
 	v.send(reconcile.Local{Addresses: addresses})
-	v.planAll(plan.UsesNodeAddresses)
+	v.planAll()
 }
 
-// planAll plans the Services again that depends says depend on what changed, in
-// a fixed order, so that logs of two runs can be compared.
-func (v *view) planAll(depends func(plan.Objects) bool) {
+// planAll plans all Services again, in a fixed order, so that logs of two runs
+// can be compared. Those whose rows stay the same cost the kernel nothing.
+func (v *view) planAll() {
 	for _, key := range slices.SortedFunc(maps.Keys(v.services), cluster.CompareKeys) {
-		if depends(v.services[key]) {
-			v.plan(key)
-		}
+		v.plan(key)
 	}
 }
 

@@ -3,6 +3,9 @@
 package plan
 
 import (
+	"strconv"
+	"time"
+
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -47,6 +50,13 @@ func sysctls(c config.Config) map[state.SysctlName]string {
 	}
 	if c.Kernel.DelaysReuse() {
 		s["net/ipv4/vs/conn_reuse_mode"] = "0"
+	}
+	for name, timeout := range map[state.SysctlName]time.Duration{
+		state.TCPTimeout: c.TCPTimeout, state.TCPFinTimeout: c.TCPFinTimeout, state.UDPTimeout: c.UDPTimeout,
+	} {
+		if timeout > 0 {
+			s[name] = strconv.Itoa(int(timeout / time.Second))
+		}
 	}
 	if c.StrictARP {
 		// ARP is answered only for addresses of the device that was asked, and

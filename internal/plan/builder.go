@@ -3,9 +3,10 @@
 package plan
 
 import (
+	"hash/fnv"
 	"net/netip"
+	"slices"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -17,57 +18,147 @@ const maxRealServers = 1 << 20
 type builder struct {
 	rows     state.State
 	notes    *notes
-	server   state.VirtualServer // of all its virtual servers, but for the prefix
-	name     string              // "namespace/name"
-	capacity int                 // of real servers
+	service  service
+	vicinity vicinity
+	name     string // "namespace/name"
+	capacity int    // of real servers
+	placed   map[netip.Addr]bool
 }
 
-func newBuilder(s service, c config.Config, ns *notes) *builder {
+func newBuilder(s service, v vicinity, ns *notes) *builder {
 	return &builder{
 		rows:     state.New(),
 		notes:    ns,
-		server:   virtualServer(s, c),
+		service:  s,
+		vicinity: v,
 		name:     comment(s.namespace, s.name, ""),
 		capacity: maxRealServers,
+		placed:   map[netip.Addr]bool{},
 	}
 }
 
-func virtualServer(s service, c config.Config) state.VirtualServer {
-	v := state.VirtualServer{Scheduler: c.Scheduler, Timeout: s.affinity}
-	if s.affinity > 0 {
-		v.Flags |= state.Persistent
+// port adds all frontends of one port in the family of the cluster IP.
+func (b *builder) port(p port, clusterIP netip.Addr, all []endpoint) {
+	to := choose(all)
+	b.hairpin(p, filter(all, func(e endpoint) bool { return e.local }))
+	for _, f := range b.service.frontends(p, clusterIP, b.vicinity) {
+		if !b.place(&f) || !b.serve(f, to) {
+			continue
+		}
+		if f.local && f.outside {
+			b.serveInside(f, p, to.cluster)
+		}
 	}
-	if c.Scheduler == "mh" {
-		// mh-port: without it all connections of a client go to one endpoint.
-		v.Flags |= state.Sched2
-	}
-	return v
 }
 
-// serve adds a frontend with the endpoints that serve it. Without endpoints it
-// is there as well: the kernel then refuses connections at once.
-func (b *builder) serve(f frontend, to []endpoint) {
+// place decides whether the address of f is bound, and says whether f may be
+// served at all.
+func (b *builder) place(f *frontend) bool {
+	if !f.bound { // a NodePort's address is the node's
+		return true
+	}
+	a := f.server.Address.Addr()
+	bind, refused := b.vicinity.place(a)
+	if noted := b.placed[a]; !noted {
+		b.placed[a] = true
+		switch {
+		case refused != "":
+			b.notes.add(state.ProtectedAddress, f.field, "%v %s; not served there", a, refused)
+		case !bind:
+			b.notes.add(state.ProtectedAddress, f.field, "%v is this node's own address; served there, but not bound to %s", a, state.DummyLink)
+		}
+	}
+	f.bound = bind
+	return refused == ""
+}
+
+// serve adds a frontend with the endpoints that serve it, and says whether it
+// could. Without endpoints it is there as well: the kernel then refuses
+// connections at once. But if the traffic policy alone keeps them away, nobody
+// may answer: another node has endpoints, and a refusal would be final.
+func (b *builder) serve(f frontend, to chosen) bool {
+	targets := to.cluster
+	if f.local {
+		targets = to.local
+	}
 	if _, taken := b.rows.VirtualServers[f.server]; taken {
 		b.notes.add(state.InvalidPort, f.field, "%v is served by the same Service already", f.server)
-		return
+		return false
 	}
-	if len(b.rows.RealServers)+len(to) > b.capacity {
-		b.notes.add(state.TooLong, f.field, "%v would make the Service have more than %d real servers", f.server, b.capacity)
-		return
-	}
-	server := b.server
-	server.Prefix = uint8(f.server.Family().Bits())
-	b.rows.VirtualServers[f.server] = server
-	for _, e := range to {
-		k := state.RealServerKey{Server: f.server, Address: e.address}
-		b.rows.RealServers[k] = state.RealServer{Weight: 1, Method: state.Masquerade}
+	if !b.servers(f.server, f.field, b.virtualServer(f.server.Family()), targets) {
+		return false
 	}
 	for _, e := range f.entries {
 		b.rows.Entries[e] = state.Entry{Comment: f.comment}
 	}
+	if f.local && len(targets) == 0 && to.any {
+		b.rows.Entries[serverEntry(setNoLocal, f.server)] = state.Entry{Comment: f.comment}
+	}
 	if f.bound {
 		b.bind(f.server.Address.Addr())
 	}
+	return true
+}
+
+// serveInside gives this node and its pods all endpoints of a frontend that
+// has only the local ones for others. IPVS knows one virtual server by an
+// address and port; so theirs is known by a firewall mark, one for all such
+// frontends of a port.
+func (b *builder) serveInside(f frontend, p port, to []endpoint) {
+	family := f.server.Family()
+	mark := state.MarkOf(p.protocol, p.nodePort, hash(p.comment))
+	k := state.MarkKey(family, mark)
+	if _, made := b.rows.VirtualServers[k]; !made {
+		if !b.servers(k, f.field, b.markedServer(family), to) {
+			return
+		}
+		b.hairpin(p, to) // here also one on another node may meet itself
+	}
+	b.rows.Entries[serverEntry(setClusterMark, f.server)] = state.Entry{Comment: f.comment, Mark: mark}
+}
+
+func hash(s string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(s)) // never fails
+	return h.Sum32()
+}
+
+// servers adds a virtual server and its real servers.
+func (b *builder) servers(k state.VirtualServerKey, field string, v state.VirtualServer, to []endpoint) bool {
+	if len(b.rows.RealServers)+len(to) > b.capacity {
+		b.notes.add(state.TooLong, field, "%v would make the Service have more than %d real servers", k, b.capacity)
+		return false
+	}
+	b.rows.VirtualServers[k] = v
+	for _, e := range to {
+		weight := b.service.scheduling.weights.of(e, b.vicinity.node.Zone)
+		b.rows.RealServers[state.RealServerKey{Server: k, Address: e.address}] = state.RealServer{Weight: weight, Method: state.Masquerade}
+	}
+	return true
+}
+
+func (b *builder) virtualServer(f state.Family) state.VirtualServer {
+	s := b.service.scheduling
+	v := state.VirtualServer{Scheduler: s.name, Flags: s.flags, Timeout: b.service.affinity, Prefix: uint8(f.Bits())}
+	if v.Timeout > 0 {
+		v.Flags |= state.Persistent
+	}
+	return v
+}
+
+// markedServer is the virtual server behind a mark. IPVS' persistence leaves
+// the port as it is there (ip_vs_sched_persist), so clients are kept with their
+// endpoint by a hash of their address.
+func (b *builder) markedServer(f state.Family) state.VirtualServer {
+	v := b.virtualServer(f)
+	if v.Timeout == 0 {
+		return v
+	}
+	name := "mh"
+	if available(name, b.vicinity.config) != nil {
+		name = "sh"
+	}
+	return state.VirtualServer{Scheduler: name, Flags: schedulers()[name].always, Prefix: v.Prefix}
 }
 
 func (b *builder) bind(a netip.Addr) {
@@ -81,15 +172,12 @@ func addressEntry(a netip.Addr) state.SetEntry {
 	return state.SetEntry{Set: named(state.FamilyOf(a), setIPVSIPs), Address: a}
 }
 
-// hairpin lets each local endpoint reach itself through the Service: such a
-// packet must not come back with the endpoint's own address as its source.
-// Unready endpoints too: a connection may outlive the readiness. Ports that
-// share an endpoint share the entry, the first one's name is on it.
-func (b *builder) hairpin(p port, all []endpoint) {
-	for _, e := range all {
-		if !e.local {
-			continue
-		}
+// hairpin lets each endpoint reach itself through the Service: such a packet
+// must not come back with the endpoint's own address as its source. Unready
+// endpoints too: a connection may outlive the readiness. Ports that share an
+// endpoint share the entry, the first one's name is on it.
+func (b *builder) hairpin(p port, endpoints []endpoint) {
+	for _, e := range endpoints {
 		a := e.address.Addr()
 		k := serverEntry(setLoopBack, state.VirtualServerKey{Address: e.address, Protocol: p.protocol})
 		k.Source = netip.PrefixFrom(a, a.BitLen())
@@ -97,4 +185,26 @@ func (b *builder) hairpin(p port, all []endpoint) {
 			b.rows.Entries[k] = state.Entry{Comment: p.comment}
 		}
 	}
+}
+
+// healthCheck is what load balancers are told, and lets them in to ask.
+func (b *builder) healthCheck(e endpoints) state.HealthCheck {
+	h := state.HealthCheck{Port: b.service.healthPort}
+	if h.Port == 0 {
+		return h
+	}
+	for _, ip := range b.service.clusterIPs {
+		f := state.FamilyOf(ip)
+		if !slices.Contains(b.vicinity.config.Families, f) {
+			continue
+		}
+		answer := state.Health{Served: true, Endpoints: e.localReady(f)}
+		if f == state.IPv4 {
+			h.IPv4 = answer
+		} else {
+			h.IPv6 = answer
+		}
+		b.rows.Entries[state.SetEntry{Set: named(f, setHealthCheckNodePort), Port: h.Port}] = state.Entry{Comment: b.name}
+	}
+	return h
 }

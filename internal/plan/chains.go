@@ -24,19 +24,24 @@ const (
 	chainSourceRanges = "KUBE-SOURCE-RANGES-FIREWALL"
 	chainIPVSFilter   = "KUBE-IPVS-FILTER"
 	chainIPVSOut      = "KUBE-IPVS-OUT-FILTER"
+
+	// In mangle, which kube-proxy does not use, together with KUBE-SERVICES,
+	// KUBE-POSTROUTING and KUBE-SOURCE-RANGES-FIREWALL.
+	chainOutput  = "KUBE-NODE-OUTPUT"
+	chainNoLocal = "KUBE-NO-LOCAL"
 )
 
-// OurChain tells whether a chain of this name is ours, in nat or filter.
+// OurChain tells whether a chain of this name is ours, in any table.
 // kubelet's chains (KUBE-FIREWALL, KUBE-KUBELET-CANARY) are not.
 func OurChain(name string) bool {
 	return slices.Contains([]string{
 		chainServices, chainPostrouting, chainNodePort, chainLoadBalancer, chainMarkMasq,
 		chainForward, chainFirewall, chainSourceRanges, chainIPVSFilter, chainIPVSOut,
+		chainOutput, chainNoLocal,
 	}, name)
 }
 
-// jump leads from a built-in chain to one of ours. The one in OUTPUT to
-// KUBE-IPVS-OUT-FILTER finds no rules there yet.
+// jump leads from a built-in chain to one of ours.
 type jump struct {
 	table           state.RuleTable
 	from, to, about string
@@ -48,6 +53,10 @@ func jumps() []jump {
 		// OUTPUT those of the node itself.
 		{state.NAT, "PREROUTING", chainServices, "kubernetes service portals"},
 		{state.NAT, "OUTPUT", chainServices, "kubernetes service portals"},
+		// Before that, it is decided which endpoints a client gets.
+		{state.Mangle, "PREROUTING", chainServices, "kubernetes service portals"},
+		{state.Mangle, "OUTPUT", chainOutput, "kubernetes service portals"},
+		{state.Mangle, "POSTROUTING", chainPostrouting, "kubernetes postrouting rules"},
 		// Masquerade comes after IPVS has put the endpoint's address in.
 		{state.NAT, "POSTROUTING", chainPostrouting, "kubernetes postrouting rules"},
 		// Answers to masqueraded packets are forwarded, and must be on nodes
@@ -69,7 +78,11 @@ func about(text string) string { return `-m comment --comment "` + text + `" ` }
 // those in braces and brackets.
 func chains(f state.Family, c config.Config) []chain {
 	words := vocabulary(f, c)
-	list := slices.Concat(natChains(clusterIPMasquerade(f, c)), filterChains())
+	list := slices.Concat(
+		mangleChains(local(f, c.LocalDetector)),
+		natChains(clusterIPMasquerade(f, c), c.NodePortRange),
+		filterChains(ping(c), unallocated(f, c)),
+	)
 	for _, ch := range list {
 		for i := range ch.rules {
 			ch.rules[i] = words.Replace(ch.rules[i])
@@ -78,23 +91,31 @@ func chains(f state.Family, c config.Config) []chain {
 	return list
 }
 
-// vocabulary knows, for each set, {NAME}, a look into it, and [NAME], the same
-// with kube-proxy's comment in front.
+// vocabulary knows, for each set, {NAME}, a look into it, {!NAME}, one that is
+// in vain, [NAME], the first with kube-proxy's comment in front, and
+// {set:NAME}, its name.
 func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 	words := []string{
 		"{loopback}", "127.0.0.0/8",
 		"{unreachable}", "icmp-port-unreachable",
+		"{echo-request}", "-p icmp -m icmp --icmp-type 8",
 	}
 	if f == state.IPv6 {
 		words = []string{
 			"{loopback}", "::1/128",
 			"{unreachable}", "icmp6-port-unreachable",
+			"{echo-request}", "-p ipv6-icmp -m icmp6 --icmpv6-type 128",
 		}
 	}
-	words = append(words, "{mark}", fmt.Sprintf("%#x", c.Mark()))
+	words = append(words,
+		"{mark}", fmt.Sprintf("%#x", c.Mark()),
+		"{ours}", fmt.Sprintf("%#x/%#x", state.MarkValue, state.MarkMask))
 	for _, s := range sets() {
-		look := "-m set --match-set " + string(named(f, s.name))
+		name := string(named(f, s.name))
+		look := "-m set --match-set " + name
 		words = append(words,
+			"{set:"+string(s.name)+"}", name,
+			"{!"+string(s.name)+"}", "-m set ! --match-set "+name,
 			"{"+string(s.name)+"}", look,
 			"["+string(s.name)+"]", about(s.about)+look)
 	}
@@ -120,16 +141,25 @@ func clusterIPMasquerade(f state.Family, c config.Config) string {
 // notLocal matches packets that are not from this node's pods. It is empty if
 // there is no way to tell for family f.
 func notLocal(f state.Family, d config.LocalDetector) string {
+	if l := local(f, d); l != "" {
+		return "! " + l
+	}
+	return ""
+}
+
+// local matches packets that are from this node's pods, as far as the detector
+// can tell. It is empty if there is no way to tell for family f.
+func local(f state.Family, d config.LocalDetector) string {
 	switch d.Kind {
 	case config.DetectCIDR:
 		i := slices.IndexFunc(d.CIDRs, func(p netip.Prefix) bool { return state.FamilyOf(p.Addr()) == f })
 		if i >= 0 {
-			return "! -s " + d.CIDRs[i].Masked().String()
+			return "-s " + d.CIDRs[i].Masked().String()
 		}
 	case config.DetectBridge:
-		return "! -i " + d.Interface
+		return "-i " + d.Interface
 	case config.DetectPrefix:
-		return "! -i " + d.Interface + "+"
+		return "-i " + d.Interface + "+"
 	}
 	return ""
 }

@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -16,21 +17,44 @@ type endpoint struct {
 	serving     bool // could take traffic; says nothing of terminating
 	terminating bool
 	local       bool // on the node that is planned for
+	zone        string
+	byNode      hint
+	byZone      hint
 }
 
-// rank decides which of two slices to believe that tell of one endpoint, as
-// they do while it moves from one to the other. It must not depend on the
-// order of the slices. That a pod is not terminating beats all: the slice that
-// says so tells of a newer pod with the same address.
-func (e endpoint) rank() int {
-	rank := 0
-	for _, good := range []bool{!e.terminating, e.ready, e.serving, e.local} {
-		rank *= 2
-		if good {
-			rank++
-		}
+// hint is what an endpoint's hints of one kind say to this node.
+type hint uint8
+
+const (
+	unhinted hint = iota // there are none
+	hinted               // only for others
+	hintedUs             // for this node, or its zone
+)
+
+// compare orders two tellings of one endpoint by which one to believe less, as
+// two slices have it while it moves from one to the other. It must not depend
+// on the order of the slices. That a pod is not terminating beats all: the
+// slice that says so tells of a newer pod with the same address.
+func (e endpoint) compare(o endpoint) int {
+	return cmp.Or(
+		compareBool(!e.terminating, !o.terminating),
+		compareBool(e.ready, o.ready),
+		compareBool(e.serving, o.serving),
+		compareBool(e.local, o.local),
+		cmp.Compare(e.byNode, o.byNode),
+		cmp.Compare(e.byZone, o.byZone),
+		cmp.Compare(e.zone, o.zone),
+	)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
 	}
-	return rank
+	return -1
 }
 
 // endpoints are those of a Service, by port.
@@ -46,7 +70,7 @@ func (e endpoints) merge(f state.Family, p portName, seen endpoint) {
 	if e[k] == nil {
 		e[k] = map[netip.AddrPort]endpoint{}
 	}
-	if known, ok := e[k][seen.address]; !ok || seen.rank() > known.rank() {
+	if known, ok := e[k][seen.address]; !ok || seen.compare(known) > 0 {
 		e[k][seen.address] = seen
 	}
 }
@@ -61,14 +85,62 @@ func (e endpoints) of(f state.Family, p portName) []endpoint {
 	return list
 }
 
-// reachable are the endpoints that get traffic: the ready ones. If there are
-// none, those that still serve while they terminate are better than nobody.
-func reachable(all []endpoint) []endpoint {
-	ready := filter(all, func(e endpoint) bool { return e.ready })
-	if len(ready) > 0 {
-		return ready
+// localReady counts the addresses of the family that have a ready endpoint on
+// this node: what a load balancer's health check is told.
+func (e endpoints) localReady(f state.Family) int {
+	addresses := map[netip.Addr]struct{}{}
+	for k, list := range e {
+		for at, seen := range list {
+			if k.family == f && seen.local && seen.ready {
+				addresses[at.Addr()] = struct{}{}
+			}
+		}
 	}
-	return filter(all, func(e endpoint) bool { return e.serving && e.terminating })
+	return len(addresses)
+}
+
+// chosen are the endpoints that get traffic.
+type chosen struct {
+	cluster []endpoint // by policy Cluster
+	local   []endpoint // by policy Local
+	any     bool       // there is somebody who could take traffic, somewhere
+}
+
+// choose is the reference's selection (kube-proxy's CategorizeEndpoints).
+func choose(all []endpoint) chosen {
+	c := chosen{
+		cluster: filter(all, near(all)),
+		local:   filter(all, func(e endpoint) bool { return e.local && e.ready }),
+	}
+	if len(c.cluster) == 0 {
+		c.cluster = filter(all, leaving)
+	}
+	if len(c.local) == 0 {
+		c.local = filter(all, func(e endpoint) bool { return e.local && leaving(e) })
+	}
+	c.any = slices.ContainsFunc(all, func(e endpoint) bool { return e.ready || leaving(e) })
+	return c
+}
+
+// leaving are those that still serve while they terminate: better than nobody.
+func leaving(e endpoint) bool { return e.serving && e.terminating }
+
+// near says which ready endpoints get this node's traffic by their hints. Hints
+// of a kind count only if every ready endpoint has some and one is for us: who
+// made them knew them all, and nobody is left without.
+func near(all []endpoint) func(endpoint) bool {
+	ready := filter(all, func(e endpoint) bool { return e.ready })
+	for _, kind := range []func(endpoint) hint{
+		func(e endpoint) hint { return e.byNode },
+		func(e endpoint) hint { return e.byZone },
+	} {
+		someForUs := slices.ContainsFunc(ready, func(e endpoint) bool { return kind(e) == hintedUs })
+		someWithout := slices.ContainsFunc(ready, func(e endpoint) bool { return kind(e) == unhinted })
+		if someForUs && !someWithout {
+			return func(e endpoint) bool { return e.ready && kind(e) == hintedUs }
+		}
+	}
+	return func(e endpoint) bool { return e.ready }
 }
 
 func filter(all []endpoint, keep func(endpoint) bool) []endpoint {

@@ -15,23 +15,42 @@ type frontend struct {
 	field   string // the path in the Service, for notes
 	comment string
 	server  state.VirtualServerKey
-	entries []state.SetEntry // say whose it is, and steer its packets
+	entries []state.SetEntry // say whose it is, and which rules its packets meet
 	bound   bool             // the address is ours to have on the node
+
+	// local lets only endpoints of this node serve, by its traffic policy.
+	local bool
+	// outside is for clients from outside the cluster. Others, this node and its
+	// pods, get all endpoints also where local is set, since they need no load
+	// balancer to come to the right node.
+	outside bool
 }
 
-// frontends are all frontends of port p in the family of the cluster IP.
-func frontends(p port, clusterIP netip.Addr, nodePortAddresses []netip.Addr) []frontend {
-	list := []frontend{clusterFrontend(clusterIP, p)}
-	if p.nodePort == 0 {
-		return list
+// frontends are all frontends of port p in the family of the cluster IP. Load
+// balancer addresses come before external IPs: an address that is both is
+// guarded by the source ranges.
+func (s service) frontends(p port, clusterIP netip.Addr, v vicinity) []frontend {
+	f := state.FamilyOf(clusterIP)
+	list := []frontend{s.clusterFrontend(p, clusterIP)}
+	for _, at := range s.loadBalancers {
+		if state.FamilyOf(at.Addr) == f {
+			list = append(list, s.loadBalancerFrontend(p, at, v))
+		}
 	}
-	for _, a := range nodePortAddresses {
-		list = append(list, nodeFrontend(a, p))
+	for _, at := range s.externals {
+		if state.FamilyOf(at.Addr) == f {
+			list = append(list, s.externalFrontend(p, at))
+		}
+	}
+	if p.nodePort != 0 {
+		for _, a := range v.nodePortAddresses(f) {
+			list = append(list, s.nodeFrontend(p, a, v))
+		}
 	}
 	return list
 }
 
-func clusterFrontend(ip netip.Addr, p port) frontend {
+func (s service) clusterFrontend(p port, ip netip.Addr) frontend {
 	k := serverKey(ip, p.number, p.protocol)
 	return frontend{
 		field:   p.field + ".port",
@@ -39,42 +58,142 @@ func clusterFrontend(ip netip.Addr, p port) frontend {
 		server:  k,
 		entries: []state.SetEntry{serverEntry(setClusterIP, k)},
 		bound:   true,
+		local:   s.internalLocal,
 	}
 }
 
-func nodeFrontend(address netip.Addr, p port) frontend {
+func (s service) externalFrontend(p port, at located) frontend {
+	k := serverKey(at.Addr, p.number, p.protocol)
+	set := setExternalIP
+	if s.externalLocal {
+		set = setExternalIPLocal
+	}
+	return frontend{
+		field:   at.field,
+		comment: p.comment,
+		server:  k,
+		entries: []state.SetEntry{serverEntry(set, k)},
+		bound:   true,
+		local:   s.externalLocal,
+		outside: true,
+	}
+}
+
+func (s service) loadBalancerFrontend(p port, at located, v vicinity) frontend {
+	k := serverKey(at.Addr, p.number, p.protocol)
+	entries := []state.SetEntry{serverEntry(setLoadBalancer, k)}
+	if s.externalLocal {
+		entries = append(entries, serverEntry(setLoadBalancerLocal, k))
+	}
+	return frontend{
+		field:   at.field,
+		comment: p.comment,
+		server:  k,
+		entries: append(entries, s.guards(k, v)...),
+		bound:   true,
+		local:   s.externalLocal,
+		outside: true,
+	}
+}
+
+func (s service) nodeFrontend(p port, address netip.Addr, v vicinity) frontend {
 	k := serverKey(address, p.nodePort, p.protocol)
+	entries := []state.SetEntry{nodePortEntry(k)}
+	if s.externalLocal {
+		entries = append(entries, nodePortLocalEntry(k))
+	}
+	if v.config.NodePortSourceRanges {
+		entries = append(entries, s.guards(k, v)...)
+	}
 	return frontend{
 		field:   p.field + ".nodePort",
 		comment: p.comment,
 		server:  k,
-		entries: []state.SetEntry{nodePortEntry(k)},
+		entries: entries,
+		local:   s.externalLocal,
+		outside: true,
 	}
+}
+
+// guards are the entries that let only the Service's source ranges in. A client
+// on the node itself has the node's address or, to an address that is bound,
+// that very address as its source.
+func (s service) guards(k state.VirtualServerKey, v vicinity) []state.SetEntry {
+	ranges := s.ranges[k.Family()]
+	if len(ranges) == 0 {
+		return nil
+	}
+	entries := []state.SetEntry{serverEntry(setLoadBalancerFW, k)}
+	for _, r := range ranges {
+		e := serverEntry(setLoadBalancerSourceCIDR, k)
+		e.Source = r
+		entries = append(entries, e)
+	}
+	if v.inside(ranges) {
+		e := serverEntry(setLoadBalancerSourceIP, k)
+		e.Source = netip.PrefixFrom(e.Address, e.Address.BitLen())
+		entries = append(entries, e)
+	}
+	return entries
 }
 
 func serverKey(a netip.Addr, port uint16, p state.Protocol) state.VirtualServerKey {
 	return state.VirtualServerKey{Address: netip.AddrPortFrom(a, port), Protocol: p}
 }
 
+// vicinity is the node as frontends see it.
+type vicinity struct {
+	node   Node
+	config config.Config
+}
+
+// inside says whether one of the node's addresses is in one of the ranges.
+func (v vicinity) inside(ranges []netip.Prefix) bool {
+	addresses := v.node.IPs
+	if len(addresses) == 0 { // there is no Node object, or it knows none
+		addresses = v.node.Addresses
+	}
+	return slices.ContainsFunc(ranges, func(r netip.Prefix) bool {
+		return slices.ContainsFunc(addresses, r.Contains)
+	})
+}
+
 // nodePortAddresses are the node's addresses of family f at which NodePorts
 // are served, sorted. Those on the loopback device are none: IPVS can't send
 // what comes from 127.0.0.0/8 to another host.
-func nodePortAddresses(n Node, c config.Config, f state.Family) []netip.Addr {
-	var networks []netip.Prefix
-	for _, p := range c.NodePortAddresses {
-		if state.FamilyOf(p.Addr()) == f {
-			networks = append(networks, p)
-		}
-	}
+func (v vicinity) nodePortAddresses(f state.Family) []netip.Addr {
 	var list []netip.Addr
-	for _, a := range n.Addresses {
+	for _, a := range v.node.Addresses {
 		a = a.Unmap()
-		inside := len(networks) == 0 ||
-			slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
-		if inside && a.IsValid() && a.Zone() == "" && state.FamilyOf(a) == f && servable(a) == nil {
+		if a.IsValid() && a.Zone() == "" && state.FamilyOf(a) == f && servable(a) == nil && v.servesNodePorts(a) {
 			list = append(list, a)
 		}
 	}
 	slices.SortFunc(list, netip.Addr.Compare)
 	return slices.Compact(list)
+}
+
+func (v vicinity) servesNodePorts(a netip.Addr) bool {
+	contains := func(p netip.Prefix) bool { return p.Contains(a) }
+	sameFamily := func(p netip.Prefix) bool { return state.FamilyOf(p.Addr()) == state.FamilyOf(a) }
+	switch {
+	case slices.ContainsFunc(v.config.ExcludeCIDRs, contains):
+		return false
+	case v.config.NodePortPrimary:
+		return slices.Contains(v.node.IPs, a)
+	}
+	return !slices.ContainsFunc(v.config.NodePortAddresses, sameFamily) ||
+		slices.ContainsFunc(v.config.NodePortAddresses, contains)
+}
+
+// place says whether the node may have address a for itself, and if nothing may
+// be served at a here, why.
+func (v vicinity) place(a netip.Addr) (bind bool, refused string) {
+	if i := slices.IndexFunc(v.config.ExcludeCIDRs, func(p netip.Prefix) bool { return p.Contains(a) }); i >= 0 {
+		return false, "is in the excluded network " + v.config.ExcludeCIDRs[i].String()
+	}
+	if whose := v.node.Others[a]; whose != "" {
+		return false, "is the address of " + whose
+	}
+	return !slices.Contains(v.node.Addresses, a), ""
 }

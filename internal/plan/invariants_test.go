@@ -17,12 +17,14 @@ import (
 func checkInvariants(t testing.TB, f plan.Fragment) {
 	t.Helper()
 	// The way through maps and back sorts, and drops keys that are there twice.
-	if again := state.FragmentOf(f.State(), f.Notes); !reflect.DeepEqual(again, f) {
+	again := state.FragmentOf(f.State(), f.Notes)
+	again.HealthCheck, again.DrainTimeout, again.Drains = f.HealthCheck, f.DrainTimeout, f.Drains
+	if !reflect.DeepEqual(again, f) {
 		t.Errorf("fragment is not sorted or has a key twice (-want +got):\n%s", cmp.Diff(text(again), text(f)))
 	}
 	s := f.State()
 	for k, v := range s.Entries {
-		checkEntry(t, k, v)
+		checkEntry(t, s, k, v)
 	}
 	for k, v := range s.VirtualServers {
 		checkServer(t, s, k, v)
@@ -51,7 +53,7 @@ func entered(s state.State, sets []state.SetName, e state.SetEntry) bool {
 	})
 }
 
-func checkEntry(t testing.TB, k state.SetEntry, v state.Entry) {
+func checkEntry(t testing.TB, s state.State, k state.SetEntry, v state.Entry) {
 	t.Helper()
 	if !plan.OurSet(k.Set) {
 		t.Errorf("entry %v is in a set that is not ours", k)
@@ -61,6 +63,12 @@ func checkEntry(t testing.TB, k state.SetEntry, v state.Entry) {
 	}
 	if back, err := state.ParseSetEntry(k.String()); err != nil || back != k {
 		t.Errorf("entry %v is read as %v, %v", k, back, err)
+	}
+	if v.Mark != 0 {
+		_, ok := s.VirtualServers[state.MarkKey(state.FamilyOf(k.Address), v.Mark)]
+		if !ok || !state.OurMark(v.Mark) || state.MarkProtocol(v.Mark) != k.Protocol {
+			t.Errorf("entry %v gives mark %d, which no virtual server has, or not one for its protocol", k, v.Mark)
+		}
 	}
 	if v.Comment == "" || len(v.Comment) > 255 {
 		t.Errorf("entry %v has a comment of %d bytes", k, len(v.Comment))
@@ -73,10 +81,10 @@ func checkServer(t testing.TB, s state.State, k state.VirtualServerKey, v state.
 		_, ok := s.Entries[e]
 		return ok
 	})
-	if !owned {
-		t.Errorf("virtual server %v has no entry that says it is ours", k)
+	if owned == state.OurMark(k.Mark) {
+		t.Errorf("virtual server %v has no entry or mark that says it is ours, or both", k)
 	}
-	if k.Address.Port() == 0 || int(v.Prefix) != k.Family().Bits() || v.Scheduler == "" {
+	if (k.Address.Port() == 0) != (k.Mark != 0) || int(v.Prefix) != k.Family().Bits() || v.Scheduler == "" {
 		t.Errorf("virtual server %v is incomplete: %+v", k, v)
 	}
 	if (v.Flags&state.Persistent != 0) != (v.Timeout > 0) {
@@ -95,7 +103,7 @@ func checkRealServer(t testing.TB, s state.State, k state.RealServerKey, v state
 	if state.FamilyOf(k.Address.Addr()) != k.Server.Family() {
 		t.Errorf("real server %v is of the other family", k)
 	}
-	if k.Address.Port() == 0 || v != (state.RealServer{Weight: 1, Method: state.Masquerade}) {
+	if k.Address.Port() == 0 || v.Weight == 0 || v != (state.RealServer{Weight: v.Weight, Method: state.Masquerade}) {
 		t.Errorf("real server %v is not as all are: %+v", k, v)
 	}
 }

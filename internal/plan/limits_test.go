@@ -15,7 +15,7 @@ import (
 
 func TestAServiceWithoutEndCostsNoMoreThanItsCapacity(t *testing.T) {
 	var ns notes
-	b := newBuilder(service{namespace: "a", name: "b"}, config.Default(), &ns)
+	b := newBuilder(service{namespace: "a", name: "b"}, vicinity{config: config.Default()}, &ns)
 	b.capacity = 3
 	to := []endpoint{
 		{address: netip.MustParseAddrPort("10.0.0.1:80")},
@@ -23,7 +23,7 @@ func TestAServiceWithoutEndCostsNoMoreThanItsCapacity(t *testing.T) {
 	}
 	for _, ip := range []string{"10.96.0.1", "10.96.0.2", "10.96.0.3"} {
 		p := port{portName: portName{protocol: state.TCP}, field: "spec.ports[0]", number: 80}
-		b.serve(clusterFrontend(netip.MustParseAddr(ip), p), to[:len(to)-len(b.rows.VirtualServers)/2])
+		b.serve(b.service.clusterFrontend(p, netip.MustParseAddr(ip)), chosen{cluster: to[:len(to)-len(b.rows.VirtualServers)/2]})
 	}
 	if v, r, a := len(b.rows.VirtualServers), len(b.rows.RealServers), len(b.rows.Addresses); v != 1 || r != 2 || a != 1 {
 		t.Errorf("%d virtual servers, %d real servers, %d addresses; want 1, 2, 1", v, r, a)

@@ -3,22 +3,29 @@
 package plan
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Ownership tells what is ours in a kernel by the names and set entries that
-// this package makes. The zero value is ready for use.
-type Ownership struct{}
+// this package makes.
+type Ownership struct {
+	// Exclude are networks in which nothing is ours, whatever entries say.
+	Exclude []netip.Prefix
+}
 
 // Set says whether a set of that name is ours.
 func (Ownership) Set(n state.SetName) bool { return OurSet(n) }
 
 // Proofs are the set entries any of which shows that virtual server k is ours.
 // local says that its address is one of the node's own: without that, a port
-// alone proves nothing.
-func (Ownership) Proofs(k state.VirtualServerKey, local bool) []state.SetEntry {
+// alone proves nothing. A virtual server with a mark of ours needs no proof.
+func (o Ownership) Proofs(k state.VirtualServerKey, local bool) []state.SetEntry {
+	if o.excluded(k.Address.Addr()) {
+		return nil
+	}
 	proofs := ServerEntries(k)
 	if local {
 		return proofs
@@ -26,5 +33,15 @@ func (Ownership) Proofs(k state.VirtualServerKey, local bool) []state.SetEntry {
 	return slices.DeleteFunc(proofs, func(e state.SetEntry) bool { return !e.Address.IsValid() })
 }
 
-// AddressProof is the set entry which shows that address a is ours.
-func (Ownership) AddressProof(a state.Address) state.SetEntry { return addressEntry(a.Addr) }
+// AddressProof is the set entry which shows that address a is ours; the zero
+// entry, which no set has, if nothing can.
+func (o Ownership) AddressProof(a state.Address) state.SetEntry {
+	if o.excluded(a.Addr) {
+		return state.SetEntry{}
+	}
+	return addressEntry(a.Addr)
+}
+
+func (o Ownership) excluded(a netip.Addr) bool {
+	return slices.ContainsFunc(o.Exclude, func(p netip.Prefix) bool { return p.Contains(a) })
+}

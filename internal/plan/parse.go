@@ -5,6 +5,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,21 @@ func parseAddr(s string) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("%.64q is not an IP address", s)
 	}
 	return a.Unmap(), nil
+}
+
+// parsePrefix reads a network as leniently as parseAddr, with blanks around it
+// and with bits behind its length.
+func parsePrefix(s string) (netip.Prefix, error) {
+	address, length, found := strings.Cut(strings.TrimSpace(s), "/")
+	a, err := parseAddr(address)
+	bits, badBits := strconv.Atoi(length)
+	if strings.Contains(address, ".") && strings.Contains(address, ":") {
+		bits -= 96 // an IPv4 network in IPv6 form
+	}
+	if !found || err != nil || badBits != nil || bits < 0 || bits > a.BitLen() {
+		return netip.Prefix{}, fmt.Errorf("%.64q is not a network such as 192.0.2.0/24", s)
+	}
+	return netip.PrefixFrom(a, bits).Masked(), nil
 }
 
 func withoutZeros(s string) string {

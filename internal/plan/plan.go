@@ -31,8 +31,16 @@ type Node struct {
 	Name string
 	Zone string // of its label; empty: unknown
 
+	// IPs are the addresses that its Node object has, at most one of a family.
+	IPs []netip.Addr
+
 	// Addresses are those of its interfaces, but for state.DummyLink.
 	Addresses []netip.Addr
+
+	// Others are addresses that somebody else is reached at, and who that is:
+	// other nodes, API servers, gateways. Whoever took one of these for a
+	// Service would cut the node off from them.
+	Others map[netip.Addr]string
 }
 
 // Fragment and Note live in package state, so that who merges and shows them
@@ -48,27 +56,19 @@ func Service(o Objects, n Node, c config.Config) Fragment {
 	if o.Service == nil || ns.skip(o.Service) {
 		return Fragment{Notes: ns.all()}
 	}
-	s := parseService(o.Service, &ns)
-	e := parseSlices(o, s, n.Name, &ns)
-	b := newBuilder(s, c, &ns)
+	s := parseService(o.Service, c, &ns)
+	e := parseSlices(o, s, n, &ns)
+	b := newBuilder(s, vicinity{n, c}, &ns)
 	for _, p := range s.ports {
 		for _, ip := range s.clusterIPs {
-			f := state.FamilyOf(ip)
-			if !slices.Contains(c.Families, f) {
-				continue
-			}
-			all := e.of(f, p.portName)
-			b.hairpin(p, all)
-			for _, front := range frontends(p, ip, nodePortAddresses(n, c, f)) {
-				b.serve(front, reachable(all))
+			if f := state.FamilyOf(ip); slices.Contains(c.Families, f) {
+				b.port(p, ip, e.of(f, p.portName))
 			}
 		}
 	}
-	return state.FragmentOf(b.rows, ns.all())
-}
-
-// UsesNodeAddresses says whether the rows of a Service depend on the addresses
-// of the node.
-func UsesNodeAddresses(o Objects) bool {
-	return slices.ContainsFunc(o.Service.Spec.Ports, func(p corev1.ServicePort) bool { return p.NodePort != 0 })
+	health := b.healthCheck(e)
+	timeout, drains := drainTimeout(o.Service.Annotations, &ns)
+	f := state.FragmentOf(b.rows, ns.all())
+	f.HealthCheck, f.DrainTimeout, f.Drains = health, timeout, drains
+	return f
 }

@@ -2,7 +2,13 @@
 
 package plan
 
-import "github.com/kube-ipvs/kube-ipvs/internal/state"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
 
 // chain is one of our chains and its rules, in iptables-save's spelling but
 // for the words of vocabulary.
@@ -18,7 +24,7 @@ type chain struct {
 
 // natChains decide what is masqueraded. Marking is for PREROUTING and OUTPUT,
 // which know the address that the client asked for.
-func natChains(clusterIPMasquerade string) []chain {
+func natChains(clusterIPMasquerade string, nodePorts config.PortRange) []chain {
 	return []chain{
 		{state.NAT, chainServices, []string{
 			// The node's talk with itself is no Service traffic: IPVS can't
@@ -66,7 +72,7 @@ func natChains(clusterIPMasquerade string) []chain {
 			// One bit, so that other users of the mark keep theirs.
 			`-j MARK --set-xmark {mark}/{mark}`,
 		}},
-		{state.NAT, chainPostrouting, []string{
+		{state.NAT, chainPostrouting, slices.Concat([]string{
 			// Hairpin: an endpoint that reached itself would see its own
 			// address as the client's and answer itself, not the VIP.
 			`[KUBE-LOOP-BACK] dst,dst,src -j MASQUERADE`,
@@ -75,41 +81,104 @@ func natChains(clusterIPMasquerade string) []chain {
 			// The mark is taken off, or the packet would be masqueraded once
 			// more when it comes out of an overlay's encapsulation.
 			`-j MARK --set-xmark {mark}/0x0`,
-			// At random over all ports: the kernel's first choice, the same
-			// port, is a race that loses packets of UDP, thus of DNS.
-			`-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully`,
+		}, masquerade(nodePorts))},
+	}
+}
+
+// masquerade takes source ports at random over all ports: the kernel's first
+// choice, the same port, is a race that loses packets of UDP, thus of DNS. But
+// none is a NodePort: who sends to it from the other end, as an answer, would
+// be taken for its client.
+func masquerade(nodePorts config.PortRange) []string {
+	const about = `-m comment --comment "kubernetes service traffic requiring SNAT" `
+	var rules []string
+	if nodePorts.First > 0 {
+		const lowest, highest = 1024, 65535
+		first, last := lowest, int(nodePorts.First)-1
+		if highest-int(nodePorts.Last) > last-first {
+			first, last = int(nodePorts.Last)+1, highest
+		}
+		for _, protocol := range []string{"tcp", "udp", "sctp"} {
+			rules = append(rules, fmt.Sprintf("-p %s %s-j MASQUERADE --to-ports %d-%d --random-fully", protocol, about, first, last))
+		}
+	}
+	return append(rules, about+`-j MASQUERADE --random-fully`)
+}
+
+// mangleChains come before IPVS, which takes what the node itself sends as
+// early as in OUTPUT.
+func mangleChains(fromPods string) []chain {
+	const inside = `-j SET --map-set {set:KUBE-CLUSTER-MARK} dst,dst --map-mark`
+	var pods []string
+	if fromPods != "" {
+		pods = []string{fromPods + " " + inside}
+	}
+	return []chain{
+		{state.Mangle, chainServices, slices.Concat(pods, []string{
+			`-j KUBE-NO-LOCAL`,
+		})},
+		{state.Mangle, chainOutput, []string{
+			inside,
+			// The firewall in INPUT does not see the node's own packets to a
+			// load balancer: IPVS has sent them on before.
+			`-m conntrack --ctstate NEW [KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
+			`-j KUBE-NO-LOCAL`,
+		}},
+		{state.Mangle, chainNoLocal, []string{
+			// Who gets all endpoints needs no local ones.
+			`-m mark --mark {ours} -j RETURN`,
+			// No answer: another node may have endpoints. Only what is new: a
+			// connection may outlive its endpoint's readiness.
+			`-m conntrack --ctstate NEW [KUBE-NO-LOCAL] dst,dst -j DROP`,
+		}},
+		{state.Mangle, chainSourceRanges, sourceRanges()},
+		{state.Mangle, chainPostrouting, []string{
+			`-m mark ! --mark {ours} -j RETURN`,
+			// IPVS has compared the whole mark, so that the bit that asks for
+			// masquerade can be set only now. The node's own packets need it:
+			// their source is a Service address, which is on every node.
+			`-m conntrack --ctstate NEW -m addrtype --src-type LOCAL -j MARK --set-xmark {mark}/0xffffffff`,
+			// And off with ours, for the same reason as in nat.
+			`-m mark --mark {ours} -j MARK --set-xmark 0x0/0xffffffff`,
 		}},
 	}
 }
 
+// sourceRanges are the rules for clients of a load balancer that lets not all
+// of them in.
+func sourceRanges() []string {
+	return []string{
+		// A client in the ranges.
+		`[KUBE-LOAD-BALANCER-SOURCE-CIDR] dst,dst,src -j RETURN`,
+		// The node itself, if it is in the ranges: its packets to a VIP have
+		// the VIP as their source.
+		`[KUBE-LOAD-BALANCER-SOURCE-IP] dst,dst,src -j RETURN`,
+		// Everybody else. No answer, as with a cloud's load balancer.
+		`-j DROP`,
+	}
+}
+
 // filterChains decide what is let in and forwarded.
-func filterChains() []chain {
+func filterChains(ping, unallocated []string) []chain {
 	return []chain{
-		{state.Filter, chainForward, []string{
+		{state.Filter, chainForward, slices.Concat(unallocated, []string{
 			// What is marked is Service traffic, which Services let through.
 			`-m comment --comment "kubernetes forwarding rules" -m mark --mark {mark}/{mark} -j ACCEPT`,
 			// Its answers carry no mark.
 			`-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
-		}},
+		})},
 		{state.Filter, chainNodePort, []string{
 			// Health checks of load balancers get through the node's own
 			// firewall. They speak HTTP. (kube-proxy lets UDP in as well.)
 			`-p tcp [KUBE-HEALTH-CHECK-NODE-PORT] dst -j ACCEPT`,
 		}},
 		{state.Filter, chainFirewall, []string{
-			// Load balancer addresses with spec.loadBalancerSourceRanges.
-			`[KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
+			// Load balancer addresses with spec.loadBalancerSourceRanges. Only
+			// what is new: connections outlive a change of the ranges.
+			`-m conntrack --ctstate NEW [KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
 		}},
-		{state.Filter, chainSourceRanges, []string{
-			// A client in the ranges.
-			`[KUBE-LOAD-BALANCER-SOURCE-CIDR] dst,dst,src -j RETURN`,
-			// The node itself, if it is in the ranges: its packets to a VIP
-			// have the VIP as their source.
-			`[KUBE-LOAD-BALANCER-SOURCE-IP] dst,dst,src -j RETURN`,
-			// Everybody else. No answer, as with a cloud's load balancer.
-			`-j DROP`,
-		}},
-		{state.Filter, chainIPVSFilter, []string{
+		{state.Filter, chainSourceRanges, sourceRanges()},
+		{state.Filter, chainIPVSFilter, slices.Concat([]string{
 			// The ports of Services, at their addresses.
 			`{KUBE-LOAD-BALANCER} dst,dst -j RETURN`,
 			`{KUBE-CLUSTER-IP} dst,dst -j RETURN`,
@@ -117,12 +186,33 @@ func filterChains() []chain {
 			`{KUBE-EXTERNAL-IP-LOCAL} dst,dst -j RETURN`,
 			// Load balancers may check health at the VIP.
 			`{KUBE-HEALTH-CHECK-NODE-PORT} dst -j RETURN`,
+		}, ping, []string{
 			// Service addresses are local: whatever the node itself listens
 			// on at any address would be at every one of them
 			// (kubernetes#72236). This includes echo requests: the VIP is no
 			// host. Only what is new: connections outlive their Service.
 			`-m conntrack --ctstate NEW {KUBE-IPVS-IPS} dst -j REJECT --reject-with {unreachable}`,
-		}},
-		{state.Filter, chainIPVSOut, nil},
+		})},
+		{state.Filter, chainIPVSOut, unallocated},
 	}
+}
+
+// unallocated drops what is sent to cluster IPs that no Service has, lest it
+// leaves the node by the default route, and perhaps comes back by it.
+func unallocated(f state.Family, c config.Config) []string {
+	var rules []string
+	for _, p := range c.ServiceCIDRs {
+		if state.FamilyOf(p.Addr()) == f {
+			rules = append(rules, "-d "+p.Masked().String()+` -m conntrack --ctstate NEW {!KUBE-IPVS-IPS} dst -j DROP`)
+		}
+	}
+	return rules
+}
+
+// ping lets echo requests to Service addresses pass, if they are to be answered.
+func ping(c config.Config) []string {
+	if !c.AnswerPing {
+		return nil
+	}
+	return []string{`{echo-request} {KUBE-IPVS-IPS} dst -j RETURN`}
 }

@@ -144,6 +144,10 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		CIDRs, NodePortAddresses []netip.Prefix
 		Bridge, InterfacePrefix  string
 		Kernel                   string
+
+		Schedulers                                        []string
+		ServiceCIDRs, ExcludeCIDRs                        []netip.Prefix
+		NodePortPrimary, NodePortSourceRanges, AnswerPing bool
 	}
 	unmarshal(t, path, data, &in)
 	if in.Scheduler != nil {
@@ -153,6 +157,8 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		c.MasqueradeBit = *in.MasqueradeBit
 	}
 	c.MasqueradeAll, c.StrictARP, c.NodePortAddresses = in.MasqueradeAll, in.StrictARP, in.NodePortAddresses
+	c.Schedulers, c.ServiceCIDRs, c.ExcludeCIDRs = in.Schedulers, in.ServiceCIDRs, in.ExcludeCIDRs
+	c.NodePortPrimary, c.NodePortSourceRanges, c.AnswerPing = in.NodePortPrimary, in.NodePortSourceRanges, in.AnswerPing
 	switch {
 	case in.CIDRs != nil:
 		c.LocalDetector = config.LocalDetector{Kind: config.DetectCIDR, CIDRs: in.CIDRs}

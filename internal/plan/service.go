@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -17,6 +18,12 @@ type service struct {
 	clusterIPs      []netip.Addr // at most one of a family; others are invisible to that family
 	ports           []port
 	affinity        uint32 // seconds for which a client stays with an endpoint; 0: it does not
+	scheduling      scheduling
+
+	loadBalancers, externals     []located
+	ranges                       map[state.Family][]netip.Prefix // who may come to the load balancers; none: all
+	internalLocal, externalLocal bool                            // traffic policy Local
+	healthPort                   uint16                          // 0: none
 }
 
 // portName is what a port of a Service and one of an EndpointSlice meet by.
@@ -33,12 +40,22 @@ type port struct {
 	nodePort uint16 // 0: none
 }
 
-func parseService(o *corev1.Service, ns *notes) service {
-	s := service{namespace: o.Namespace, name: o.Name}
-	s.clusterIPs = clusterIPs(&o.Spec, ns)
-	s.ports = servicePorts(o, ns)
-	s.affinity = affinity(&o.Spec, ns)
-	return s
+func parseService(o *corev1.Service, c config.Config, ns *notes) service {
+	local := outsideLocal(&o.Spec, ns)
+	return service{
+		namespace:     o.Namespace,
+		name:          o.Name,
+		clusterIPs:    clusterIPs(&o.Spec, ns),
+		ports:         servicePorts(o, ns),
+		affinity:      affinity(&o.Spec, ns),
+		scheduling:    newScheduling(o.Annotations, c, ns),
+		loadBalancers: loadBalancers(&o.Status, ns),
+		externals:     externals(&o.Spec, ns),
+		ranges:        ranges(&o.Spec, ns),
+		internalLocal: insideLocal(&o.Spec, ns),
+		externalLocal: local,
+		healthPort:    healthPort(&o.Spec, local, ns),
+	}
 }
 
 func (s service) has(f state.Family) bool {
@@ -54,7 +71,7 @@ func (s service) has(f state.Family) bool {
 // older than dual stack have neither and only spec.clusterIP.
 func clusterIPs(spec *corev1.ServiceSpec, ns *notes) []netip.Addr {
 	if len(spec.IPFamilies) == 0 {
-		ip, ok := clusterIP(spec.ClusterIP, "spec.clusterIP", ns)
+		ip, ok := serviceAddress(spec.ClusterIP, "spec.clusterIP", ns)
 		if !ok {
 			return nil
 		}
@@ -64,7 +81,7 @@ func clusterIPs(spec *corev1.ServiceSpec, ns *notes) []netip.Addr {
 	seen := map[state.Family]bool{}
 	for i, text := range spec.ClusterIPs {
 		field := fmt.Sprintf("spec.clusterIPs[%d]", i)
-		ip, ok := clusterIP(text, field, ns)
+		ip, ok := serviceAddress(text, field, ns)
 		switch f := state.FamilyOf(ip); {
 		case !ok:
 		case i >= len(spec.IPFamilies) || string(spec.IPFamilies[i]) != f.String():
@@ -83,7 +100,7 @@ func clusterIPs(spec *corev1.ServiceSpec, ns *notes) []netip.Addr {
 	return ips
 }
 
-func clusterIP(text, field string, ns *notes) (netip.Addr, bool) {
+func serviceAddress(text, field string, ns *notes) (netip.Addr, bool) {
 	ip, err := parseAddr(text)
 	if err == nil {
 		err = servable(ip)

@@ -28,6 +28,10 @@ const (
 	setNodePortLocalSCTP      state.SetName = "KUBE-NODE-PORT-LOCAL-SCTP-HASH"
 	setHealthCheckNodePort    state.SetName = "KUBE-HEALTH-CHECK-NODE-PORT"
 	setIPVSIPs                state.SetName = "KUBE-IPVS-IPS"
+
+	// The ones that kube-proxy has no use for.
+	setClusterMark state.SetName = "KUBE-CLUSTER-MARK"
+	setNoLocal     state.SetName = "KUBE-NO-LOCAL"
 )
 
 // set is one of the sets that are there once per family.
@@ -58,6 +62,8 @@ func sets() []set {
 		{setNodePortLocalSCTP, state.HashIPPort, `Kubernetes nodeport SCTP port with externalTrafficPolicy=local with type \'hash ip:port\'`},
 		{setHealthCheckNodePort, state.BitmapPort, "Kubernetes health check node port"},
 		{setIPVSIPs, state.HashIP, "Addresses on the ipvs interface"},
+		{setClusterMark, state.HashIPPort, "Service frontends with local endpoints only, for which clients in the cluster get all"},
+		{setNoLocal, state.HashIPPort, "Service frontends with local endpoints only, without any"},
 	}
 }
 
@@ -71,7 +77,7 @@ func (s set) header(f state.Family) state.Set {
 	if s.kind == state.BitmapPort {
 		return state.Set{Type: s.kind, Comment: true}
 	}
-	return state.Set{Type: s.kind, Family: f, MaxElem: maxElem, Comment: true}
+	return state.Set{Type: s.kind, Family: f, MaxElem: maxElem, Comment: true, Marks: s.name == setClusterMark}
 }
 
 // maxSetName is the kernel's IPSET_MAXNAMELEN, without the final NUL.
@@ -135,6 +141,17 @@ func nodePortEntry(k state.VirtualServerKey) state.SetEntry {
 		return serverEntry(setNodePortSCTP, k)
 	}
 	return state.SetEntry{Set: named(k.Family(), nodePortSet(k.Protocol)), Port: k.Address.Port()}
+}
+
+// nodePortLocalEntry says that clients of the NodePort at k keep their address.
+func nodePortLocalEntry(k state.VirtualServerKey) state.SetEntry {
+	switch k.Protocol {
+	case state.SCTP:
+		return serverEntry(setNodePortLocalSCTP, k)
+	case state.UDP:
+		return state.SetEntry{Set: named(k.Family(), setNodePortLocalUDP), Port: k.Address.Port()}
+	}
+	return state.SetEntry{Set: named(k.Family(), setNodePortLocalTCP), Port: k.Address.Port()}
 }
 
 func nodePortSet(p state.Protocol) state.SetName {

@@ -18,14 +18,14 @@ const labelHeadless = "service.kubernetes.io/headless"
 
 // parseSlices merges the slices of a Service. Slices and ports of no use to
 // the Service are passed over: their mistakes are nobody's trouble.
-func parseSlices(o Objects, s service, node string, ns *notes) endpoints {
+func parseSlices(o Objects, s service, n Node, ns *notes) endpoints {
 	e := endpoints{}
 	names := map[portName]bool{}
 	for _, p := range s.ports {
 		names[p.portName] = true
 	}
 	for _, slice := range inOrder(o.Slices) {
-		r := reader{slice: slice, field: "endpointSlices[" + slice.Name + "].", node: node, notes: ns}
+		r := reader{slice: slice, field: "endpointSlices[" + slice.Name + "].", node: n, notes: ns}
 		if f, ok := r.family(s); ok {
 			r.read(f, names, e)
 		}
@@ -44,7 +44,7 @@ func inOrder(in []*discoveryv1.EndpointSlice) []*discoveryv1.EndpointSlice {
 type reader struct {
 	slice *discoveryv1.EndpointSlice
 	field string // how notes begin
-	node  string
+	node  Node
 	notes *notes
 }
 
@@ -145,12 +145,27 @@ func (r reader) address(i int, f state.Family) (netip.Addr, bool) {
 // it does not say means ready, serving, not terminating, not local.
 func (r reader) endpoint(i int) endpoint {
 	in := &r.slice.Endpoints[i]
+	hints := orZero(in.Hints)
 	return endpoint{
 		ready:       in.Conditions.Ready == nil || *in.Conditions.Ready,
 		serving:     in.Conditions.Serving == nil || *in.Conditions.Serving,
 		terminating: orZero(in.Conditions.Terminating),
-		local:       r.node != "" && orZero(in.NodeName) == r.node,
+		local:       r.node.Name != "" && orZero(in.NodeName) == r.node.Name,
+		zone:        orZero(in.Zone),
+		byNode:      hintOf(hints.ForNodes, func(n discoveryv1.ForNode) string { return n.Name }, r.node.Name),
+		byZone:      hintOf(hints.ForZones, func(z discoveryv1.ForZone) string { return z.Name }, r.node.Zone),
 	}
+}
+
+// hintOf is what hints of one kind say to us, who are nobody without a name.
+func hintOf[T any](all []T, name func(T) string, us string) hint {
+	switch {
+	case len(all) == 0:
+		return unhinted
+	case us != "" && slices.ContainsFunc(all, func(h T) bool { return name(h) == us }):
+		return hintedUs
+	}
+	return hinted
 }
 
 func orZero[T any](p *T) T {

@@ -22,7 +22,7 @@ func text(f plan.Fragment) string {
 		line("set %s %s%s", r.Key, r.Value.Type, header(r.Value))
 	}
 	for _, r := range f.Entries {
-		line("set entry %v # %s", r.Key, r.Value.Comment)
+		line("set entry %v%s # %s", r.Key, mark(r.Value), r.Value.Comment)
 	}
 	for _, r := range f.Chains {
 		line("chain %v", r.Key)
@@ -45,10 +45,23 @@ func text(f plan.Fragment) string {
 	for _, r := range f.Addresses {
 		line("address %v", r.Key)
 	}
+	if h := f.HealthCheck; h != (state.HealthCheck{}) {
+		line("health check %d IPv4 %+v IPv6 %+v", h.Port, h.IPv4, h.IPv6)
+	}
+	if f.Drains {
+		line("drain timeout %v", f.DrainTimeout)
+	}
 	for _, n := range f.Notes {
 		line("note %v", n)
 	}
 	return b.String()
+}
+
+func mark(e state.Entry) string {
+	if e.Mark == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" mark %d", e.Mark)
 }
 
 func header(s state.Set) string {
@@ -61,6 +74,9 @@ func header(s state.Set) string {
 	}
 	if s.Comment {
 		words += " comment"
+	}
+	if s.Marks {
+		words += " skbinfo"
 	}
 	return words
 }

@@ -157,8 +157,18 @@ func (a Address) Compare(b Address) int { return a.Addr.Compare(b.Addr) }
 // Binding is the value of an Address: that it is there is all there is to say.
 type Binding struct{}
 
-// SysctlName is a path below /proc/sys, such as "net/ipv4/vs/conntrack".
+// SysctlName is a path below /proc/sys, such as "net/ipv4/vs/conntrack", or one
+// of IPVS' three timeouts.
 type SysctlName string
+
+// IPVS' timeouts of silent connections, in seconds. They are settings of the
+// node like the sysctls beside them, but the kernel has them behind netlink
+// only (IPVS_CMD_SET_CONFIG).
+const (
+	TCPTimeout    SysctlName = "ipvs/timeout/tcp"
+	TCPFinTimeout SysctlName = "ipvs/timeout/tcpfin"
+	UDPTimeout    SysctlName = "ipvs/timeout/udp"
+)
 
 // Compare orders names.
 func (n SysctlName) Compare(o SysctlName) int { return cmp.Compare(n, o) }

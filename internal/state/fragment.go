@@ -5,6 +5,7 @@ package state
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 )
@@ -22,6 +23,13 @@ type Fragment struct {
 	VirtualServers []diff.Row[VirtualServerKey, VirtualServer]
 	RealServers    []diff.Row[RealServerKey, RealServer]
 	Addresses      []diff.Row[Address, Binding]
+
+	// HealthCheck is what a load balancer may ask of this node.
+	HealthCheck HealthCheck
+
+	// DrainTimeout is the owner's own time for real servers to drain, if Drains.
+	DrainTimeout time.Duration
+	Drains       bool
 
 	// Notes say which parts of the objects are not in the rows, and why.
 	Notes []Note
@@ -79,6 +87,19 @@ func table[K, V comparable](rows []diff.Row[K, V]) map[K]V {
 	return t
 }
 
+// HealthCheck is the answer to a load balancer that asks whether to send a
+// Service's traffic to this node. The zero value: nobody may ask.
+type HealthCheck struct {
+	Port       uint16 // TCP, where it asks
+	IPv4, IPv6 Health
+}
+
+// Health is the answer in one family.
+type Health struct {
+	Served    bool // the Service is served in the family at all
+	Endpoints int  // ready ones on this node, by address
+}
+
 // Note says that something an object asks for is not done, and why.
 type Note struct {
 	Reason  Reason
@@ -96,13 +117,18 @@ type Reason uint8
 
 // The reasons of notes.
 const (
-	SkippedService  Reason = iota + 1 // the whole Service is not for us, on purpose
-	InvalidAddress                    // an address is none, or one that cannot be served
-	InvalidPort                       // a port is out of range, or there twice
-	InvalidProtocol                   // a protocol is none of TCP, UDP, SCTP
-	InvalidAffinity                   // the affinity time is out of range
-	InvalidSlice                      // an EndpointSlice contradicts itself or its Service
-	TooLong                           // a list is longer than can be kept
+	SkippedService      Reason = iota + 1 // the whole Service is not for us, on purpose
+	InvalidAddress                        // an address is none, or one that cannot be served
+	InvalidPort                           // a port is out of range, or there twice
+	InvalidProtocol                       // a protocol is none of TCP, UDP, SCTP
+	InvalidAffinity                       // the affinity time is out of range
+	InvalidSlice                          // an EndpointSlice contradicts itself or its Service
+	TooLong                               // a list is longer than can be kept
+	ProtectedAddress                      // an address is a node's, the API server's or a gateway's
+	InvalidPolicy                         // a traffic policy is not known
+	InvalidRange                          // a source range is no network
+	InvalidScheduler                      // a scheduler, its flags or weights are not known or don't fit
+	InvalidDrainTimeout                   // a drain timeout is no time
 )
 
 // String is an event reason in CamelCase.
@@ -122,6 +148,16 @@ func (r Reason) String() string {
 		return "InvalidSlice"
 	case TooLong:
 		return "TooLong"
+	case ProtectedAddress:
+		return "ProtectedAddress"
+	case InvalidPolicy:
+		return "InvalidTrafficPolicy"
+	case InvalidRange:
+		return "InvalidSourceRange"
+	case InvalidScheduler:
+		return "InvalidScheduler"
+	case InvalidDrainTimeout:
+		return "InvalidDrainTimeout"
 	}
 	return fmt.Sprintf("Reason%d", uint8(r))
 }

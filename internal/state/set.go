@@ -35,6 +35,7 @@ type Set struct {
 	Family  Family // of hash types; 0 for bitmap:port, which has none
 	MaxElem uint32 // of hash types: the kernel refuses more entries; 0 for bitmap:port
 	Comment bool   // entries can carry a comment
+	Marks   bool   // entries can carry a firewall mark (the extension skbinfo)
 }
 
 // SetEntry is one entry of one set. Which fields count depends on the type of
@@ -52,6 +53,11 @@ type Entry struct {
 	// Comment names the Service port that the entry is for,
 	// "namespace/name:port", so that the kernel itself can say whose row it is.
 	Comment string
+
+	// Mark is the firewall mark that a packet gets that the entry matches, by
+	// the whole mark; 0: none. Such an entry steers: it sends packets to the
+	// virtual server of that mark.
+	Mark uint32
 }
 
 // Compare orders by set, address, port, protocol, source.

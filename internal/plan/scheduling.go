@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// The annotations by which a Service chooses for itself.
+const (
+	annotationScheduler    = "kube-ipvs.io/scheduler"
+	annotationFlags        = "kube-ipvs.io/scheduler-flags"
+	annotationWeights      = "kube-ipvs.io/weights"
+	annotationDrainTimeout = "kube-ipvs.io/drain-timeout"
+)
+
+// scheduler is what kube-ipvs knows of one of the kernel's schedulers.
+type scheduler struct {
+	flags    map[string]state.ServerFlags // that ipvsadm knows, by its names
+	always   state.ServerFlags            // without which it is not right for Services
+	weighted bool                         // takes weights above 1 for more than 1
+}
+
+// schedulers are all that Linux has had since 2.4. Those which choose by a hash
+// get their fallback flag: without it, a client whose endpoint drains is
+// refused until it is gone, as the hash goes on to name it.
+func schedulers() map[string]scheduler {
+	plain, weighted := scheduler{}, scheduler{weighted: true}
+	return map[string]scheduler{
+		"rr": plain, "lc": plain, "sed": weighted, "nq": weighted, "wrr": weighted, "wlc": weighted, "twos": weighted,
+		"fo": weighted, "ovf": weighted, "lblc": weighted, "lblcr": weighted, "dh": plain,
+		"sh": {
+			flags:    map[string]state.ServerFlags{"sh-fallback": state.Sched1, "sh-port": state.Sched2},
+			always:   state.Sched1,
+			weighted: true,
+		},
+		"mh": {
+			flags:    map[string]state.ServerFlags{"mh-fallback": state.Sched1, "mh-port": state.Sched2},
+			always:   state.Sched1,
+			weighted: true,
+		},
+	}
+}
+
+// scheduling is how connections are spread over the endpoints of a Service.
+type scheduling struct {
+	name    string
+	flags   state.ServerFlags
+	weights weights
+}
+
+// newScheduling reads the annotations. What is wrong in them leaves the
+// configuration's default.
+func newScheduling(annotations map[string]string, c config.Config, ns *notes) scheduling {
+	s := scheduling{name: c.Scheduler}
+	if name, ok := annotations[annotationScheduler]; ok {
+		if err := available(name, c); err != nil {
+			ns.add(state.InvalidScheduler, field(annotationScheduler), "%v; using %s", err, c.Scheduler)
+		} else {
+			s.name = name
+		}
+	}
+	known := schedulers()[s.name]
+	s.flags = known.always
+	if s.name == "mh" && annotations[annotationFlags] == "" {
+		// As kube-proxy has it: by default each connection is hashed with its
+		// port, or all of one client would go to one endpoint.
+		s.flags |= state.Sched2
+	}
+	s.flags |= known.parseFlags(s.name, annotations[annotationFlags], ns)
+	s.weights = parseWeights(annotations[annotationWeights], ns)
+	if s.weights != (weights{}) && !known.weighted {
+		ns.add(state.InvalidScheduler, field(annotationWeights), "the scheduler %s takes no weights", s.name)
+		s.weights = weights{}
+	}
+	return s
+}
+
+func available(name string, c config.Config) error {
+	if _, known := schedulers()[name]; !known {
+		return fmt.Errorf("%.64q is no scheduler; there are %s", name, strings.Join(slices.Sorted(maps.Keys(schedulers())), ", "))
+	}
+	if len(c.Schedulers) > 0 && !slices.Contains(c.Schedulers, name) {
+		return fmt.Errorf("this node's kernel has no scheduler %s", name)
+	}
+	return nil
+}
+
+func field(annotation string) string { return "metadata.annotations[" + annotation + "]" }
+
+func (s scheduler) parseFlags(name, text string, ns *notes) state.ServerFlags {
+	var flags state.ServerFlags
+	for word := range strings.SplitSeq(text, ",") {
+		word = strings.TrimSpace(word)
+		bit, known := s.flags[word]
+		if !known && word != "" {
+			ns.add(state.InvalidScheduler, field(annotationFlags), "%.64q is no flag of %s", word, name)
+		}
+		flags |= bit
+	}
+	return flags
+}
+
+// weights are those of endpoints on this node, in its zone, and elsewhere. The
+// zero weights weigh all alike.
+type weights struct{ node, zone, other uint32 }
+
+// maxWeight is what every weighted scheduler counts with: mh takes the weights'
+// bits for rounds through its table.
+const maxWeight = 65535
+
+// parseWeights reads "node=8,zone=4,other=1". What is not named weighs 1.
+func parseWeights(text string, ns *notes) weights {
+	if strings.TrimSpace(text) == "" {
+		return weights{}
+	}
+	w := weights{1, 1, 1}
+	places := map[string]*uint32{"node": &w.node, "zone": &w.zone, "other": &w.other}
+	for word := range strings.SplitSeq(text, ",") {
+		name, number, _ := strings.Cut(strings.TrimSpace(word), "=")
+		n, err := strconv.ParseUint(number, 10, 32)
+		if places[name] == nil || err != nil || n < 1 || n > maxWeight {
+			ns.add(state.InvalidScheduler, field(annotationWeights),
+				"%.64q is not node, zone or other, =, and a number in 1..%d", word, maxWeight)
+			return weights{}
+		}
+		*places[name] = uint32(n)
+	}
+	return w
+}
+
+func (w weights) of(e endpoint, zone string) uint32 {
+	switch {
+	case w == weights{}:
+		return 1
+	case e.local:
+		return w.node
+	case zone != "" && e.zone == zone:
+		return w.zone
+	}
+	return w.other
+}
+
+// maxDrainTimeout is a day: who wants more wants no deadline, and that is no
+// way to end a rollout.
+const maxDrainTimeout = 24 * time.Hour
+
+// drainTimeout is the Service's own, or none.
+func drainTimeout(annotations map[string]string, ns *notes) (time.Duration, bool) {
+	text, ok := annotations[annotationDrainTimeout]
+	if !ok {
+		return 0, false
+	}
+	d, err := time.ParseDuration(strings.TrimSpace(text))
+	if err != nil || d < 0 || d > maxDrainTimeout {
+		ns.add(state.InvalidDrainTimeout, field(annotationDrainTimeout), "%.64q is not a time such as 90s, at most %v", text, maxDrainTimeout)
+		return 0, false
+	}
+	return d, true
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+// A firewall mark of ours names one port of one Service:
+//
+//	bits 31-24  0x4b, which no other user of marks is known to have
+//	bits 23-22  the protocol: 1 TCP, 2 UDP, 3 SCTP
+//	bits 21-0   which port: below 65536 its NodePort, else a hash
+//
+// IPVS compares the whole mark, so there is no mask to agree on with others.
+const (
+	markPrefix  = 0x4b
+	markShift   = 24
+	portBits    = 22
+	protocolTCP = 1
+	protocolUDP = 2
+	protocolSCT = 3
+)
+
+// MarkMask covers the bits by which a mark is known as ours, MarkValue.
+const (
+	MarkValue uint32 = markPrefix << markShift
+	MarkMask  uint32 = 0xff << markShift
+)
+
+// MarkOf is the mark for a port of protocol p. A port that is not the NodePort
+// (1 to 65535) of one protocol is a hash: of it all bits count.
+func MarkOf(p Protocol, nodePort uint16, hash uint32) uint32 {
+	id := uint32(nodePort)
+	if id == 0 {
+		const numbers, all = 1 << 16, 1 << portBits
+		id = numbers + hash%(all-numbers)
+	}
+	return MarkValue | protocolBits(p)<<portBits | id
+}
+
+func protocolBits(p Protocol) uint32 {
+	switch p {
+	case TCP:
+		return protocolTCP
+	case UDP:
+		return protocolUDP
+	case SCTP:
+		return protocolSCT
+	}
+	return 0
+}
+
+// OurMark says whether a mark is one of ours.
+func OurMark(mark uint32) bool { return mark&MarkMask == MarkValue }
+
+// MarkProtocol is the protocol that a mark of ours was made for, and 0 for any
+// other mark.
+func MarkProtocol(mark uint32) Protocol {
+	if !OurMark(mark) {
+		return 0
+	}
+	switch mark >> portBits & 3 {
+	case protocolTCP:
+		return TCP
+	case protocolUDP:
+		return UDP
+	case protocolSCT:
+		return SCTP
+	}
+	return 0
+}
