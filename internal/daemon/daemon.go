@@ -96,7 +96,7 @@ func (d Daemon) begin(ctx context.Context, v *view) error {
 
 func (d Daemon) options() reconcile.Options {
 	return reconcile.Options{
-		Ownership:    plan.Ownership{},
+		Ownership:    plan.Ownership{Exclude: d.Config.ExcludeCIDRs},
 		SyncPeriod:   d.Config.SyncPeriod,
 		DrainTimeout: d.Config.DrainTimeout,
 		DrainCheck:   drainCheck,

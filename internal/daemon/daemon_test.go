@@ -174,6 +174,7 @@ func TestANewAddressOfTheNodeGetsTheNodePortsAndALostOneLosesThem(t *testing.T) 
 		h := start(t, mem.New())
 		h.tell(web("10.244.1.10"), synced)
 		h.addresses.changes <- node.Event{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}
+		time.Sleep(2 * drainCheck) // of the bubble's clock; without connections it is soon drained
 		synctest.Wait()
 		want := []string{"TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.7:30080 -> 10.244.1.10:8080"}
 		if got := h.servers(); !slices.Equal(got, want) {

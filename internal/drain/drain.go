@@ -11,16 +11,16 @@
 package drain
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Drains says whether the real servers of k are worth draining. TCP has
-// connections that end, and those behind a mark may be TCP; but the flows of a
-// dead UDP or SCTP endpoint would go on into nothing for as long as the client
-// keeps its port.
-func Drains(k state.VirtualServerKey) bool { return k.Protocol == state.TCP || k.Mark != 0 }
+// connections that end; but the flows of a dead UDP or SCTP endpoint would go
+// on into nothing for as long as the client keeps its port.
+func Drains(k state.VirtualServerKey) bool { return k.Transport() == state.TCP }
 
 // Weightless is how a real server looks while it drains.
 func Weightless(r state.RealServer) state.RealServer {
@@ -31,6 +31,7 @@ func Weightless(r state.RealServer) state.RealServer {
 // Book is the list of draining real servers. The zero Book is empty.
 type Book struct {
 	deadlines map[state.VirtualServerKey]map[state.RealServerKey]time.Time
+	addresses map[netip.Addr]int // how many real servers drain behind it
 	size      int
 }
 
@@ -44,11 +45,13 @@ func (b *Book) Begin(k state.RealServerKey, deadline time.Time) {
 	}
 	if b.deadlines == nil {
 		b.deadlines = map[state.VirtualServerKey]map[state.RealServerKey]time.Time{}
+		b.addresses = map[netip.Addr]int{}
 	}
 	if b.deadlines[k.Server] == nil {
 		b.deadlines[k.Server] = map[state.RealServerKey]time.Time{}
 	}
 	b.deadlines[k.Server][k] = deadline
+	b.addresses[k.Server.Address.Addr()]++
 	b.size++
 }
 
@@ -67,21 +70,18 @@ func (b *Book) End(k state.RealServerKey) {
 	if len(b.deadlines[k.Server]) == 0 {
 		delete(b.deadlines, k.Server)
 	}
+	a := k.Server.Address.Addr()
+	if b.addresses[a]--; b.addresses[a] == 0 {
+		delete(b.addresses, a)
+	}
 	b.size--
 }
 
-// EndServer takes all real servers of a virtual server off the list, which has
-// no more use for them, and returns them.
-func (b *Book) EndServer(k state.VirtualServerKey) []state.RealServerKey {
-	var ended []state.RealServerKey
-	for r := range b.deadlines[k] {
-		ended = append(ended, r)
-	}
-	for _, r := range ended {
-		b.End(r)
-	}
-	return ended
-}
+// HasServer says whether a real server of k is draining.
+func (b *Book) HasServer(k state.VirtualServerKey) bool { return len(b.deadlines[k]) > 0 }
+
+// HasAddress says whether a real server is draining behind the address a.
+func (b *Book) HasAddress(a netip.Addr) bool { return b.addresses[a] > 0 }
 
 // Servers are the virtual servers that have draining real servers.
 func (b *Book) Servers() []state.VirtualServerKey {

@@ -59,14 +59,19 @@ func TestBeginningAgainKeepsTheDeadline(t *testing.T) {
 	}
 }
 
-func TestAVirtualServerThatGoesTakesItsRealServersOffTheList(t *testing.T) {
+func TestAVirtualServerAndItsAddressAreKeptForTheLastRealServer(t *testing.T) {
 	var b Book
-	other := state.RealServerKey{Server: state.MarkKey(state.IPv4, 7), Address: first.Address}
+	other := state.RealServerKey{Server: state.MarkKey(state.IPv4, state.MarkOf(state.TCP, 30080, 0)), Address: first.Address}
 	for _, k := range []state.RealServerKey{first, second, other} {
 		b.Begin(k, start)
 	}
-	if ended := b.EndServer(server); len(ended) != 2 || b.Len() != 1 || !b.Has(other) {
-		t.Errorf("ended %v, %d left", ended, b.Len())
+	b.End(first)
+	if !b.HasServer(server) || !b.HasAddress(server.Address.Addr()) || b.Len() != 2 {
+		t.Errorf("%v is off the list before its last real server", server)
+	}
+	b.End(second)
+	if b.HasServer(server) || b.HasAddress(server.Address.Addr()) || !b.Has(other) {
+		t.Errorf("%v is on the list after its last real server", server)
 	}
 	if got := b.Servers(); !slices.Equal(got, []state.VirtualServerKey{other.Server}) {
 		t.Errorf("servers %v", got)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -45,28 +46,61 @@ func list[K, V comparable](ctx context.Context, name string, s Store[K, V], into
 // that attracts it last. They are removed backward: the address first, and the
 // set entries, by which ownership of a virtual server is known after a crash,
 // when the virtual server is gone.
+//
+// A set entry with a mark steers packets to another virtual server than their
+// address would. It comes after that one's real servers and leaves before them.
+// A real server that is to get no more connections (weight 0) is one that
+// leaves: its successors are there by then.
 func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	var r Results
+	steering, entries := split(d.Entries, func(_ state.SetEntry, e state.Entry) bool { return e.Mark != 0 })
+	resting, servers := split(d.RealServers, func(_ state.RealServerKey, s state.RealServer) bool { return s.Weight == 0 })
 	set(ctx, t.Sysctls, d.Sysctls, &r.Sysctls)
 	set(ctx, t.Sets, d.Sets, &r.Sets)
-	set(ctx, t.Entries, d.Entries, &r.Entries)
+	set(ctx, t.Entries, entries, &r.Entries)
 	set(ctx, t.Chains, d.Chains, &r.Chains)
 	set(ctx, t.Jumps, d.Jumps, &r.Jumps)
 	set(ctx, t.Links, d.Links, &r.Links)
 	set(ctx, t.VirtualServers, d.VirtualServers, &r.VirtualServers)
-	set(ctx, t.RealServers, d.RealServers, &r.RealServers)
+	set(ctx, t.RealServers, servers, &r.RealServers)
+	set(ctx, t.Entries, steering, &r.Entries)
 	set(ctx, t.Addresses, d.Addresses, &r.Addresses)
 
 	remove(ctx, t.Addresses, d.Addresses, &r.Addresses)
+	remove(ctx, t.Entries, steering, &r.Entries)
+	set(ctx, t.RealServers, resting, &r.RealServers)
 	remove(ctx, t.RealServers, d.RealServers, &r.RealServers)
 	remove(ctx, t.VirtualServers, d.VirtualServers, &r.VirtualServers)
 	remove(ctx, t.Links, d.Links, &r.Links)
 	remove(ctx, t.Jumps, d.Jumps, &r.Jumps)
 	remove(ctx, t.Chains, d.Chains, &r.Chains)
-	remove(ctx, t.Entries, d.Entries, &r.Entries)
+	remove(ctx, t.Entries, entries, &r.Entries)
 	remove(ctx, t.Sets, d.Sets, &r.Sets)
 	remove(ctx, t.Sysctls, d.Sysctls, &r.Sysctls)
 	return r
+}
+
+// split parts a delta by what a row is after it, or was if it is removed. A
+// delta that is all of one kind, as most are, is not copied.
+func split[K, V comparable](d diff.Delta[K, V], is func(K, V) bool) (those, others diff.Delta[K, V]) {
+	those.Remove, others.Remove = part(d.Remove, func(r diff.Row[K, V]) bool { return is(r.Key, r.Value) })
+	those.Update, others.Update = part(d.Update, func(c diff.Change[K, V]) bool { return is(c.Key, c.New) })
+	those.Add, others.Add = part(d.Add, func(r diff.Row[K, V]) bool { return is(r.Key, r.Value) })
+	return those, others
+}
+
+func part[T any](list []T, is func(T) bool) (those, others []T) {
+	if !slices.ContainsFunc(list, is) {
+		return nil, list
+	}
+	for _, e := range list {
+		if is(e) {
+			those = append(those, e)
+		} else {
+			others = append(others, e)
+		}
+	}
+	return those, others
 }
 
 func set[K, V comparable](ctx context.Context, s Store[K, V], d diff.Delta[K, V], r *Result[K]) {

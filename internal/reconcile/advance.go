@@ -4,6 +4,7 @@ package reconcile
 
 import (
 	"maps"
+	"net/netip"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
@@ -38,22 +39,54 @@ func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
 	}
 }
 
-// staleFlows notes the UDP flows that the delta left behind in conntrack: those
-// to a removed real server, and those to a new virtual server from the time
-// when its address was nobody's, which would go on untranslated.
+// staleFlows notes the flows that the delta left behind in conntrack: those to
+// a removed real server, and those to a new virtual server from the time when
+// its address was nobody's, which would go on untranslated. TCP ends its
+// connections by itself.
 func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
 	for _, row := range d.RealServers.Remove {
 		k := row.Key
-		if _, failed := r.RealServers.Failed[k]; !failed && k.Server.Protocol == state.UDP {
-			c.flows = append(c.flows, state.Flow{Protocol: state.UDP, Service: k.Server.Address, Endpoint: k.Address})
+		if _, failed := r.RealServers.Failed[k]; failed || !leavesFlows(k.Server) {
+			continue
+		}
+		for _, front := range c.fronts(k.Server, d) {
+			c.flows = append(c.flows, state.Flow{Protocol: k.Server.Transport(), Service: front, Endpoint: k.Address})
 		}
 	}
 	for _, row := range d.VirtualServers.Add {
 		k := row.Key
-		if _, failed := r.VirtualServers.Failed[k]; !failed && k.Protocol == state.UDP {
-			c.flows = append(c.flows, state.Flow{Protocol: state.UDP, Service: k.Address, Endpoint: k.Address})
+		if _, failed := r.VirtualServers.Failed[k]; !failed && k.Mark == 0 && leavesFlows(k) {
+			c.flows = append(c.flows, state.Flow{Protocol: k.Protocol, Service: k.Address, Endpoint: k.Address})
 		}
 	}
+	for _, row := range d.VirtualServers.Remove {
+		delete(c.drainTimeouts, row.Key)
+	}
+}
+
+func leavesFlows(k state.VirtualServerKey) bool {
+	return k.Transport() == state.UDP || k.Transport() == state.SCTP
+}
+
+// fronts are the addresses by which packets reach the virtual server k: its
+// own, or those which entries steer to it, or did until this delta.
+func (c *Core) fronts(k state.VirtualServerKey, d state.Delta) []netip.AddrPort {
+	if k.Mark == 0 {
+		return []netip.AddrPort{k.Address}
+	}
+	var list []netip.AddrPort
+	steers := func(e state.SetEntry, v state.Entry) {
+		if v.Mark == k.Mark && state.FamilyOf(e.Address) == k.Family() {
+			list = append(list, netip.AddrPortFrom(e.Address, e.Port))
+		}
+	}
+	for e, v := range c.entries.have {
+		steers(e, v)
+	}
+	for _, row := range d.Entries.Remove {
+		steers(row.Key, row.Value)
+	}
+	return list
 }
 
 func (c *Core) flushed(w Work, o Outcome, now time.Time) {
@@ -72,9 +105,19 @@ func (c *Core) looked(w Work, o Outcome, now time.Time) {
 		return
 	}
 	c.drainDue = now.Add(c.options.DrainCheck)
-	if o.LookErr == nil {
-		c.realServers.touch(c.book.Finish(o.Connections, now)...)
+	if o.LookErr != nil {
+		return
 	}
+	for _, k := range c.book.Finish(o.Connections, now) {
+		c.drained(k)
+	}
+}
+
+// drained looks again at a real server and at what was kept for it.
+func (c *Core) drained(k state.RealServerKey) {
+	c.realServers.touch(k)
+	c.virtualServers.touch(k.Server)
+	c.addresses.touch(state.Address{Addr: k.Server.Address.Addr()})
 }
 
 // observe takes in an audit. What could not be listed is left as believed, and
@@ -135,6 +178,7 @@ func (c *Core) observeRealServers(rows map[state.RealServerKey]state.RealServer,
 	for _, k := range c.book.Keys() {
 		if _, there := ours[k]; !there {
 			c.book.End(k)
+			c.drained(k)
 		}
 	}
 	c.realServers.observe(ours)

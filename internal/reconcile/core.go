@@ -53,7 +53,8 @@ type Core struct {
 
 	auditDue, lastAudit time.Time
 	drainDue            time.Time
-	flows               []state.Flow // stale, to be flushed
+	drainTimeouts       map[state.VirtualServerKey]time.Duration // that their owners chose
+	flows               []state.Flow                             // stale, to be flushed
 	flowsDue            time.Time
 
 	// coming are the virtual servers that the present delta adds, sorted.
@@ -74,18 +75,19 @@ type Core struct {
 func NewCore(o Options) *Core {
 	d := desired.New()
 	c := &Core{
-		options:        o,
-		desired:        d,
-		local:          map[netip.Addr]struct{}{},
-		sysctls:        newLane(d.Sysctls.Get, d.Sysctls.All, state.SysctlName.Compare),
-		sets:           newLane(d.Sets.Get, d.Sets.All, state.SetName.Compare),
-		entries:        newLane(d.Entries.Get, d.Entries.All, state.SetEntry.Compare),
-		chains:         newLane(d.Chains.Get, d.Chains.All, state.ChainKey.Compare),
-		jumps:          newLane(d.Jumps.Get, d.Jumps.All, state.JumpKey.Compare),
-		links:          newLane(d.Links.Get, d.Links.All, state.LinkName.Compare),
-		virtualServers: newLane(d.VirtualServers.Get, d.VirtualServers.All, state.VirtualServerKey.Compare),
-		addresses:      newLane(d.Addresses.Get, d.Addresses.All, state.Address.Compare),
+		options:       o,
+		desired:       d,
+		local:         map[netip.Addr]struct{}{},
+		sysctls:       newLane(d.Sysctls.Get, d.Sysctls.All, state.SysctlName.Compare),
+		sets:          newLane(d.Sets.Get, d.Sets.All, state.SetName.Compare),
+		entries:       newLane(d.Entries.Get, d.Entries.All, state.SetEntry.Compare),
+		chains:        newLane(d.Chains.Get, d.Chains.All, state.ChainKey.Compare),
+		jumps:         newLane(d.Jumps.Get, d.Jumps.All, state.JumpKey.Compare),
+		links:         newLane(d.Links.Get, d.Links.All, state.LinkName.Compare),
+		drainTimeouts: map[state.VirtualServerKey]time.Duration{},
 	}
+	c.virtualServers = newLane(c.wantVirtualServer, d.VirtualServers.All, state.VirtualServerKey.Compare)
+	c.addresses = newLane(c.wantAddress, d.Addresses.All, state.Address.Compare)
 	c.realServers = newLane(c.wantRealServer, d.RealServers.All, state.RealServerKey.Compare)
 	c.entries.mayRemove = c.entryProvesNothing
 	c.virtualServers.mayAdd = c.virtualServerIsProven
@@ -104,6 +106,26 @@ func (c *Core) wantRealServer(k state.RealServerKey) (state.RealServer, bool) {
 		return drain.Weightless(h), true
 	}
 	return state.RealServer{}, false
+}
+
+// wantVirtualServer keeps a virtual server that nobody wishes any more for as
+// long as a real server drains in it. It takes no new connections, as all that
+// it has are of weight 0.
+func (c *Core) wantVirtualServer(k state.VirtualServerKey) (state.VirtualServer, bool) {
+	if v, ok := c.desired.VirtualServers.Get(k); ok {
+		return v, true
+	}
+	h, there := c.virtualServers.have[k]
+	return h, there && c.book.HasServer(k)
+}
+
+// wantAddress keeps an address with the connections that come to it.
+func (c *Core) wantAddress(a state.Address) (state.Binding, bool) {
+	if v, ok := c.desired.Addresses.Get(a); ok {
+		return v, true
+	}
+	h, there := c.addresses.have[a]
+	return h, there && c.book.HasAddress(a.Addr)
 }
 
 // Event is something that happened outside the kernel.
@@ -132,7 +154,29 @@ type Local struct{ Addresses []netip.Addr }
 type Drifted struct{}
 
 func (e Upsert) step(c *Core, _ time.Time) desired.Touched {
+	if e.Fragment.Drains || len(c.drainTimeouts) > 0 {
+		c.chooseDrainTimeout(e.Fragment)
+	}
 	return c.desired.Upsert(e.Owner, e.Created, e.Fragment)
+}
+
+// chooseDrainTimeout notes an owner's own time. It is kept beyond the owner's
+// end, for the virtual servers that it leaves behind.
+func (c *Core) chooseDrainTimeout(f state.Fragment) {
+	for _, r := range f.VirtualServers {
+		if f.Drains {
+			c.drainTimeouts[r.Key] = f.DrainTimeout
+		} else {
+			delete(c.drainTimeouts, r.Key)
+		}
+	}
+}
+
+func (c *Core) drainTimeout(k state.VirtualServerKey) time.Duration {
+	if d, chosen := c.drainTimeouts[k]; chosen {
+		return d
+	}
+	return c.options.DrainTimeout
 }
 
 func (e Delete) step(c *Core, _ time.Time) desired.Touched { return c.desired.Delete(e.Owner) }
@@ -166,11 +210,6 @@ func (c *Core) Step(e Event, now time.Time) []desired.Conflict {
 	c.links.touch(t.Links...)
 	c.addresses.touch(t.Addresses...)
 	c.virtualServers.touch(t.VirtualServers...)
-	for _, k := range t.VirtualServers {
-		if _, wished := c.desired.VirtualServers.Get(k); !wished {
-			c.realServers.touch(c.book.EndServer(k)...)
-		}
-	}
 	for _, k := range t.RealServers {
 		c.touchRealServer(k, now)
 	}
@@ -184,12 +223,11 @@ func (c *Core) touchRealServer(k state.RealServerKey, now time.Time) {
 		c.book.End(k)
 		return
 	}
-	_, served := c.desired.VirtualServers.Get(k.Server)
-	if _, there := c.realServers.have[k]; there && served && drain.Drains(k.Server) {
+	if _, there := c.realServers.have[k]; there && drain.Drains(k.Server) {
 		if c.book.Len() == 0 {
 			c.drainDue = now.Add(c.options.DrainCheck)
 		}
-		c.book.Begin(k, now.Add(c.options.DrainTimeout))
+		c.book.Begin(k, now.Add(c.drainTimeout(k.Server)))
 	}
 }
 

@@ -5,6 +5,7 @@ package reconcile
 import (
 	"context"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -147,15 +148,84 @@ func TestDrainingSurvivesACrash(t *testing.T) {
 	b.mustEqualWish(t, "after its last connection")
 }
 
-func TestAServiceThatGoesTakesItsDrainingRealServersAlong(t *testing.T) {
+func TestAServiceThatGoesStaysForItsConnectionsWithoutTakingNewOnes(t *testing.T) {
 	b := synced(t, 2)
-	k := endpoint(server(0, state.TCP), 0)
-	b.kernel.Connections[k] = state.Connections{Active: 1}
-	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
-	b.settle(t)
+	busy := endpoint(server(0, state.TCP), 1)
+	b.kernel.Connections[busy] = state.Connections{Active: 1}
 	b.step(Delete{owner(0)})
+	b.pass(t, 20*time.Second)
+	h, there := b.kernel.State.RealServers[busy]
+	_, server0 := b.kernel.State.VirtualServers[busy.Server]
+	_, address := b.kernel.State.Addresses[state.Address{Addr: busy.Server.Address.Addr()}]
+	if !there || h.Weight != 0 || !server0 || !address {
+		t.Fatalf("real server there %v with weight %d, virtual server %v, address %v", there, h.Weight, server0, address)
+	}
+	if others := len(realServersOf(b.kernel.State, busy.Server)); others != 1 {
+		t.Errorf("%d real servers left, want the one with a connection", others)
+	}
+	b.kernel.Connections[busy] = state.Connections{}
+	b.pass(t, 2*time.Second)
+	b.mustEqualWish(t, "after the last connection")
+}
+
+func TestADeletedServiceThatDrainsSurvivesACrash(t *testing.T) {
+	b := synced(t, 1)
+	busy := endpoint(server(0, state.TCP), 0)
+	b.kernel.Connections[busy] = state.Connections{Active: 1}
+	b.step(Delete{owner(0)})
+	b.pass(t, 5*time.Second)
+	b.restart(nil)
+	b.pass(t, 20*time.Second)
+	if _, there := b.kernel.State.RealServers[busy]; !there {
+		t.Fatal("the restart cut a connection")
+	}
+	b.pass(t, 61*time.Second)
+	b.mustEqualWish(t, "after the deadline")
+}
+
+func TestAServiceChoosesItsOwnDrainTimeout(t *testing.T) {
+	b := synced(t, 1)
+	busy := endpoint(server(0, state.TCP), 0)
+	b.kernel.Connections[busy] = state.Connections{Active: 1}
+	f := service(server(0, state.TCP), 0, 3)
+	f.Drains, f.DrainTimeout = true, 5*time.Second
+	b.step(Upsert{Owner: owner(0), Fragment: f})
+	b.step(Delete{owner(0)})
+	b.pass(t, 7*time.Second)
+	b.mustEqualWish(t, "after its own deadline")
+}
+
+func realServersOf(s state.State, k state.VirtualServerKey) []state.RealServerKey {
+	var keys []state.RealServerKey
+	for r := range s.RealServers {
+		if r.Server == k {
+			keys = append(keys, r)
+		}
+	}
+	return keys
+}
+
+func TestUDPFlowsBehindAMarkAreFlushedAtEachOfItsFrontends(t *testing.T) {
+	b := synced(t, 0)
+	mark := state.MarkOf(state.UDP, 30053, 0)
+	front := netip.MustParseAddrPort("192.0.2.1:30053")
+	f := func(from, n int) state.Fragment {
+		s := service(state.MarkKey(state.IPv4, mark), from, n).State()
+		s.Sets["KUBE-CLUSTER-MARK"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, Marks: true}
+		s.Entries = map[state.SetEntry]state.Entry{
+			{Set: "KUBE-CLUSTER-MARK", Address: front.Addr(), Protocol: state.UDP, Port: front.Port()}: {Mark: mark},
+		}
+		s.Addresses = nil
+		return state.FragmentOf(s, nil)
+	}
+	b.step(Upsert{Owner: owner(1), Fragment: f(0, 2)})
 	b.settle(t)
-	b.mustEqualWish(t, "after the Service is deleted")
+	b.step(Upsert{Owner: owner(1), Fragment: f(1, 1)})
+	b.settle(t)
+	gone := endpoint(state.MarkKey(state.IPv4, mark), 0).Address
+	if want := []state.Flow{{Protocol: state.UDP, Service: front, Endpoint: gone}}; !slices.Equal(b.flows, want) {
+		t.Errorf("flushed %v, want %v", b.flows, want)
+	}
 }
 
 func TestUDPFlowsToARemovedEndpointAreFlushed(t *testing.T) {
@@ -195,7 +265,7 @@ func TestRowsOfOthersSurviveTheStartAndEveryAudit(t *testing.T) {
 func TestRowsLeftBehindByADeadDaemonAreRemovedAtTheStart(t *testing.T) {
 	b := synced(t, 3)
 	b.restart(map[int]state.Fragment{1: service(server(1, state.TCP), 0, 3)})
-	b.settle(t)
+	b.pass(t, 2*time.Second) // without connections they are soon drained
 	b.mustEqualWish(t, "after a start with fewer Services")
 }
 

@@ -90,7 +90,9 @@ func (c *Core) provenBy(entries map[state.SetEntry]state.Entry) (func(state.Virt
 		_, there := entries[e]
 		return there
 	}
-	servers := func(k state.VirtualServerKey) bool { return slices.ContainsFunc(c.proofs(k), in) }
+	servers := func(k state.VirtualServerKey) bool {
+		return state.OurMark(k.Mark) || slices.ContainsFunc(c.proofs(k), in)
+	}
 	addresses := func(a state.Address) bool { return in(c.options.Ownership.AddressProof(a)) }
 	return servers, addresses
 }

@@ -28,6 +28,15 @@ func MarkKey(f Family, mark uint32) VirtualServerKey {
 // (kube-ipvs makes no mixed ones).
 func (k VirtualServerKey) Family() Family { return FamilyOf(k.Address.Addr()) }
 
+// Transport is the protocol of the packets that reach the virtual server: one
+// with a mark of ours knows it by the mark. 0: any.
+func (k VirtualServerKey) Transport() Protocol {
+	if k.Mark != 0 {
+		return MarkProtocol(k.Mark)
+	}
+	return k.Protocol
+}
+
 // Compare orders by address, port, protocol, mark.
 func (k VirtualServerKey) Compare(o VirtualServerKey) int {
 	return cmp.Or(k.Address.Compare(o.Address), cmp.Compare(k.Protocol, o.Protocol), cmp.Compare(k.Mark, o.Mark))
