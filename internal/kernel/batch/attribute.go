@@ -93,6 +93,15 @@ func (a Attribute) Port() uint16 {
 	return binary.BigEndian.Uint16(a.Value)
 }
 
+// BigUint64 is the value of eight bytes in network byte order; 0 if it is
+// shorter.
+func (a Attribute) BigUint64() uint64 {
+	if len(a.Value) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(a.Value)
+}
+
 // BigUint32 is the value of four bytes in network byte order; 0 if it is
 // shorter.
 func (a Attribute) BigUint32() uint32 {

@@ -89,6 +89,12 @@ func (b *Requests) BigUint32(kind uint16, value uint32) {
 	b.data = binary.BigEndian.AppendUint32(b.data, value)
 }
 
+// BigUint64 appends an attribute of eight bytes in network byte order.
+func (b *Requests) BigUint64(kind uint16, value uint64) {
+	b.attribute(kind, 8)
+	b.data = binary.BigEndian.AppendUint64(b.data, value)
+}
+
 // Nest appends an attribute whose value is the attributes that inside appends.
 // No attribute can be longer than 65,535 bytes: who nests many entries splits
 // them over several requests.

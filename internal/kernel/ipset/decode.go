@@ -89,6 +89,7 @@ func (h headerAttributes) set() (state.Set, error) {
 			s.MaxElem = a.BigUint32()
 		case attrBits:
 			s.Comment = a.BigUint32()&bitComment != 0
+			s.Marks = a.BigUint32()&bitSKBInfo != 0
 			odd = append(odd, oddBits(a.BigUint32())...)
 		case attrPort:
 			ports[0] = a.Port()
@@ -118,7 +119,7 @@ func oddBits(bits uint32) []string {
 	for _, option := range []struct {
 		bit  uint32
 		name string
-	}{{bitCounters, "counters"}, {bitForceAdd, "forceadd"}, {bitSKBInfo, "skbinfo"}} {
+	}{{bitCounters, "counters"}, {bitForceAdd, "forceadd"}} {
 		if bits&option.bit != 0 {
 			odd = append(odd, option.name)
 		}
@@ -226,7 +227,9 @@ func (e *entryAttributes) readOne(a batch.Attribute) (err error) {
 		e.value.Comment += a.String()
 	case attrBits:
 		err = e.readBits(a)
-	case attrTimeout, attrBytes, attrPackets, attrSKBMark, attrSKBPrio, attrSKBQueue, attrPad:
+	case attrSKBMark:
+		err = e.readMark(a)
+	case attrTimeout, attrBytes, attrPackets, attrSKBPrio, attrSKBQueue, attrPad:
 	default:
 		err = fmt.Errorf("unknown attribute %d", a.Type)
 	}
@@ -244,6 +247,18 @@ func (e *entryAttributes) readBits(a batch.Attribute) error {
 		e.value.Comment = "nomatch " + e.value.Comment
 	}
 	return wants(a, 4)
+}
+
+// readMark shows a mask that no entry of ours has in the comment, as above.
+func (e *entryAttributes) readMark(a batch.Attribute) error {
+	if err := wants(a, 8); err != nil {
+		return err
+	}
+	e.value.Mark = uint32(a.BigUint64() >> 32)
+	if mask := uint32(a.BigUint64()); mask != wholeMark {
+		e.value.Comment = fmt.Sprintf("mask %#x ", mask) + e.value.Comment
+	}
+	return nil
 }
 
 func (e *entryAttributes) complete() error {

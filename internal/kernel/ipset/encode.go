@@ -44,10 +44,21 @@ func (b *requests) create(name state.SetName, s state.Set, revision uint8) {
 			b.BigUint32(attrHashSize|networkOrder, hashSize)
 			b.BigUint32(attrMaxElem|networkOrder, s.MaxElem)
 		}
-		if s.Comment {
-			b.BigUint32(attrBits|networkOrder, bitComment)
+		if bits := bitsOf(s); bits != 0 {
+			b.BigUint32(attrBits|networkOrder, bits)
 		}
 	})
+}
+
+func bitsOf(s state.Set) uint32 {
+	var bits uint32
+	if s.Comment {
+		bits |= bitComment
+	}
+	if s.Marks {
+		bits |= bitSKBInfo
+	}
+	return bits
 }
 
 // destroy fails if the set is not there: without NLM_F_EXCL newer kernels don't
@@ -77,14 +88,20 @@ func (b *requests) askType(t state.SetType, f state.Family) {
 	b.Uint8(attrFamily, addressFamily(f))
 }
 
+// wholeMark is the mask of an entry's mark: no bit of the packet's own is kept.
+const wholeMark = 0xffffffff
+
 // add is a request that fails with errExist if the entry is there and flags
-// has NLM_F_EXCL; without it, an entry that is there gets the new comment.
+// has NLM_F_EXCL; without it, an entry that is there gets the new value.
 func (b *requests) add(flags uint16, k state.SetEntry, v state.Entry) {
 	b.beginSet(commandAdd, flags, k.Set)
 	b.Nest(attrContent, func() {
 		b.member(k)
 		if v.Comment != "" {
 			b.String(attrComment, v.Comment)
+		}
+		if v.Mark != 0 {
+			b.BigUint64(attrSKBMark|networkOrder, uint64(v.Mark)<<32|wholeMark)
 		}
 	})
 }

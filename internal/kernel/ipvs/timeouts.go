@@ -6,40 +6,93 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strconv"
 	"time"
 
 	moby "github.com/moby/ipvs"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Timeouts are how long IPVS keeps an idle connection.
-type Timeouts struct {
-	TCP, TCPFin, UDP time.Duration
-}
+// Timeouts is the table of the three times for which IPVS keeps a silent
+// connection, in seconds. The kernel always has them all.
+func (c *Conn) Timeouts() kernel.Store[state.SysctlName, string] { return timeouts{c} }
 
-// Timeouts reads the timeouts.
-func (c *Conn) Timeouts(ctx context.Context) (Timeouts, error) {
-	var t Timeouts
-	err := c.withMoby(ctx, func(h *moby.Handle) error {
+type timeouts struct{ conn *Conn }
+
+// List returns the three rows.
+func (t timeouts) List(ctx context.Context) (map[state.SysctlName]string, error) {
+	rows := map[state.SysctlName]string{}
+	err := t.conn.withMoby(ctx, func(h *moby.Handle) error {
 		config, err := h.GetConfig()
-		if err == nil {
-			t = Timeouts{TCP: config.TimeoutTCP, TCPFin: config.TimeoutTCPFin, UDP: config.TimeoutUDP}
+		if err != nil {
+			return err
 		}
-		return err
+		for name, field := range timeoutsOf(config) {
+			rows[name] = strconv.FormatInt(int64(*field/time.Second), 10)
+		}
+		return nil
 	})
 	if err != nil {
-		return Timeouts{}, fmt.Errorf("reading IPVS timeouts: %w", err)
+		return nil, fmt.Errorf("reading IPVS timeouts: %w", err)
 	}
-	return t, nil
+	return rows, nil
 }
 
-// SetTimeouts sets the timeouts, in whole seconds. One that is 0 stays as it is.
-func (c *Conn) SetTimeouts(ctx context.Context, t Timeouts) error {
-	config := moby.Config{TimeoutTCP: t.TCP, TimeoutTCPFin: t.TCPFin, TimeoutUDP: t.UDP}
-	if err := c.withMoby(ctx, func(h *moby.Handle) error { return h.SetConfig(&config) }); err != nil {
-		return fmt.Errorf("setting IPVS timeouts to %+v: %w", t, err)
+// Apply writes what is added or updated in one request: the kernel leaves what
+// that has as 0. Like a sysctl, a timeout can't be removed.
+func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
+	r := kernel.Result[state.SysctlName]{Drift: len(d.Add)}
+	var config moby.Config
+	wished := timeoutsOf(&config)
+	var names []state.SysctlName
+	write := func(name state.SysctlName, value string) {
+		field, err := wished[name], error(nil)
+		if field == nil {
+			err = fmt.Errorf("IPVS has no timeout %s: %w", name, fs.ErrNotExist)
+		} else {
+			*field, err = parseSeconds(value)
+		}
+		if err != nil {
+			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
+			return
+		}
+		names = append(names, name)
 	}
-	return nil
+	for _, change := range d.Update {
+		write(change.Key, change.New)
+	}
+	for _, row := range d.Add {
+		write(row.Key, row.Value)
+	}
+	if len(names) == 0 {
+		return r
+	}
+	if err := t.conn.withMoby(ctx, func(h *moby.Handle) error { return h.SetConfig(&config) }); err != nil {
+		for _, name := range names {
+			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
+		}
+	}
+	return r
+}
+
+func timeoutsOf(c *moby.Config) map[state.SysctlName]*time.Duration {
+	return map[state.SysctlName]*time.Duration{
+		state.TCPTimeout: &c.TimeoutTCP, state.TCPFinTimeout: &c.TimeoutTCPFin, state.UDPTimeout: &c.TimeoutUDP,
+	}
+}
+
+// parseSeconds refuses 0, which would leave the timeout as it is.
+func parseSeconds(s string) (time.Duration, error) {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a number of seconds above 0", s)
+	}
+	return time.Duration(n) * time.Second, nil
 }
 
 // withMoby runs one call of moby/ipvs.

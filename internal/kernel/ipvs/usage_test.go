@@ -5,6 +5,7 @@ package ipvs
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"strings"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -102,23 +105,30 @@ func totals(c state.Counters) state.Counters {
 func TestTimeoutsAreReadAndSet(t *testing.T) {
 	c := connect(t)
 	ctx := context.Background()
-	if err := c.SetTimeouts(ctx, Timeouts{TCP: 2 * time.Hour, TCPFin: 30 * time.Second, UDP: time.Minute}); err != nil {
-		t.Fatal(err)
+	type change = diff.Change[state.SysctlName, string]
+	set := func(changes ...change) kernel.Result[state.SysctlName] {
+		return c.Timeouts().Apply(ctx, diff.Delta[state.SysctlName, string]{Update: changes})
 	}
-	if err := c.SetTimeouts(ctx, Timeouts{UDP: 90 * time.Second}); err != nil { // the others stay
-		t.Fatal(err)
+	r := set(change{Key: state.TCPTimeout, New: "7200"}, change{Key: state.TCPFinTimeout, New: "30"}, change{Key: state.UDPTimeout, New: "60"})
+	if len(r.Failed) > 0 || r.Drift != 0 {
+		t.Fatalf("%+v", r)
 	}
-	got, err := c.Timeouts(ctx)
-	if want := (Timeouts{2 * time.Hour, 30 * time.Second, 90 * time.Second}); err != nil || got != want {
-		t.Errorf("%+v, %v; want %+v", got, err, want)
+	r = set(change{Key: state.UDPTimeout, New: "90"}, change{Key: state.TCPTimeout, New: "0"}, change{Key: "ipvs/timeout/none", New: "1"})
+	if len(r.Failed) != 2 || r.Failed[state.TCPTimeout] == nil || r.Failed["ipvs/timeout/none"] == nil {
+		t.Errorf("of three, one of them good: %+v", r)
+	}
+	got, err := c.Timeouts().List(ctx)
+	want := map[state.SysctlName]string{state.TCPTimeout: "7200", state.TCPFinTimeout: "30", state.UDPTimeout: "90"}
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
 	}
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := c.Timeouts(cancelled); err != nil && !errors.Is(err, context.Canceled) {
+	if _, err := c.Timeouts().List(cancelled); err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	kerneltest.Namespace(t) // another one
-	if _, err := c.Timeouts(ctx); err == nil || !strings.Contains(err.Error(), "another network namespace") {
+	if _, err := c.Timeouts().List(ctx); err == nil || !strings.Contains(err.Error(), "another network namespace") {
 		t.Errorf("timeouts of another namespace: %v", err)
 	}
 }

@@ -87,7 +87,7 @@ func (k *Kernel) Close() error {
 // Tables are the stores of the kernel.
 func (k *Kernel) Tables() kernel.Tables {
 	return kernel.Tables{
-		Sysctls:        k.sysctls,
+		Sysctls:        settings{k.sysctls, k.IPVS.Timeouts()},
 		Sets:           k.Sets.Sets(),
 		Entries:        k.Sets.Entries(),
 		Chains:         k.Rules.Chains(),

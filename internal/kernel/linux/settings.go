@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package linux
+
+import (
+	"context"
+	"maps"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+type settingsStore = kernel.Store[state.SysctlName, string]
+
+// settings is the table of sysctls and of IPVS' timeouts, which are settings
+// like these but for the way to them.
+type settings struct{ sysctls, timeouts settingsStore }
+
+func isTimeout(n state.SysctlName) bool {
+	return n == state.TCPTimeout || n == state.TCPFinTimeout || n == state.UDPTimeout
+}
+
+func (s settings) List(ctx context.Context) (map[state.SysctlName]string, error) {
+	rows, err := s.sysctls.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	timeouts, err := s.timeouts.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(rows, timeouts)
+	return rows, nil
+}
+
+func (s settings) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
+	var timeouts, sysctls diff.Delta[state.SysctlName, string]
+	to := func(n state.SysctlName) *diff.Delta[state.SysctlName, string] {
+		if isTimeout(n) {
+			return &timeouts
+		}
+		return &sysctls
+	}
+	for _, c := range d.Update {
+		part := to(c.Key)
+		part.Update = append(part.Update, c)
+	}
+	for _, row := range d.Add {
+		part := to(row.Key)
+		part.Add = append(part.Add, row)
+	}
+	r := s.sysctls.Apply(ctx, sysctls) // neither has anything to remove
+	other := s.timeouts.Apply(ctx, timeouts)
+	for n, err := range other.Failed {
+		r.Fail(n, err)
+	}
+	r.Drift += other.Drift
+	return r
+}
