@@ -33,8 +33,10 @@ type Sink interface {
 	// its EndpointSlices are then not told, even if there are some.
 	Service(key types.NamespacedName, service *corev1.Service, slices []*discoveryv1.EndpointSlice)
 
-	// Node tells this Node's object; nil means that there is none (any more).
-	Node(node *corev1.Node)
+	// Nodes tells the Node objects: this node's, of which nil means that there
+	// is none (any more), and all others, sorted by name. It is called when one
+	// of them changed in something that is used.
+	Nodes(self *corev1.Node, others []*corev1.Node)
 
 	// Synced is called once, when all that was there at the start was told.
 	// Nothing may be concluded from what was not told before that.

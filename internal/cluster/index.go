@@ -117,8 +117,16 @@ func (x *Index) Objects(key types.NamespacedName) (*corev1.Service, []*discovery
 	return p.service, slices.SortedFunc(maps.Values(p.slices), byName)
 }
 
-// Node returns a Node, or nil.
-func (x *Index) Node(name string) *corev1.Node { return x.nodes[name] }
+// Nodes returns the Node of this name, or nil, and all others, sorted by name.
+func (x *Index) Nodes(name string) (self *corev1.Node, others []*corev1.Node) {
+	for n, node := range x.nodes {
+		if n != name {
+			others = append(others, node)
+		}
+	}
+	slices.SortFunc(others, func(a, b *corev1.Node) int { return cmp.Compare(a.Name, b.Name) })
+	return x.nodes[name], others
+}
 
 // Services returns the keys of all Services, sorted.
 func (x *Index) Services() []types.NamespacedName {

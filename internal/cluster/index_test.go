@@ -207,22 +207,48 @@ func TestNodeHeartbeatIsNoChange(t *testing.T) {
 	}
 	beat := node()
 	beat.Status.Conditions = []corev1.NodeCondition{{LastHeartbeatTime: metav1.NewTime(time.Unix(1, 0))}}
-	if x.SetNode(beat) || x.Node("node-1") != beat {
-		t.Error("a heartbeat is a change or was not kept")
+	if self, _ := x.Nodes("node-1"); x.SetNode(beat) || self == beat {
+		t.Error("a heartbeat is a change")
+	}
+	if self, others := x.Nodes("node-1"); self != beat || others != nil {
+		t.Error("a heartbeat was not kept")
+	}
+	tainted := node()
+	tainted.Spec.Taints = []corev1.Taint{{Key: "node.kubernetes.io/unschedulable"}}
+	tainted.Labels = map[string]string{"stable.example.com/role": "batch"}
+	if x.SetNode(tainted) {
+		t.Error("a taint is a change")
 	}
 	zone := node()
 	zone.Labels = map[string]string{corev1.LabelTopologyZone: "a"}
-	tainted := node()
-	tainted.Spec.Taints = []corev1.Taint{{Key: "ToBeDeletedByClusterAutoscaler"}}
 	moved := node()
 	moved.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}}
-	for name, n := range map[string]*corev1.Node{"zone": zone, "taint": tainted, "address": moved} {
+	leaving := node()
+	leaving.Spec.Taints = []corev1.Taint{{Key: taintLeaving}}
+	deleted := node()
+	deleted.DeletionTimestamp = &metav1.Time{}
+	for name, n := range map[string]*corev1.Node{"leaving": leaving, "deleted": deleted, "zone": zone, "address": moved} {
+		x.SetNode(node())
 		if !x.SetNode(n) {
 			t.Errorf("%s is no change", name)
 		}
 	}
-	if !x.DeleteNode("node-1") || x.DeleteNode("node-1") || x.Node("node-1") != nil {
+	if !x.DeleteNode("node-1") || x.DeleteNode("node-1") {
 		t.Error("a Node is not deleted once")
+	}
+	if self, _ := x.Nodes("node-1"); self != nil {
+		t.Error("a deleted Node is there")
+	}
+}
+
+func TestOtherNodesAreSorted(t *testing.T) {
+	x := NewIndex()
+	for _, name := range []string{"node-3", "node-1", "node-2"} {
+		x.SetNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	}
+	self, others := x.Nodes("node-2")
+	if self.Name != "node-2" || len(others) != 2 || others[0].Name != "node-1" || others[1].Name != "node-3" {
+		t.Errorf("self is %v, others are %v", self, others)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // Two objects are the same if they differ only in what nobody reads. What is
-// not read is cleared here rather than what is read listed: a field that a
+// not read of Services and EndpointSlices is cleared here rather than what is read listed: a field that a
 // later Kubernetes adds then counts until somebody decides otherwise.
 
 func sameService(a, b *corev1.Service) bool {
@@ -29,12 +29,21 @@ func sameSlice(a, b *discoveryv1.EndpointSlice) bool {
 		equality.Semantic.DeepEqual(a.Endpoints, b.Endpoints)
 }
 
-// sameNode leaves out nearly all of the status: a kubelet changes it every few
-// seconds or minutes, for ever.
+// sameNode lists what is read, other than the rest: a kubelet changes its Node
+// every few seconds, controllers label and taint it, and each change that
+// counts may concern all Services.
 func sameNode(a, b *corev1.Node) bool {
-	return a == b || sameMeta(&a.ObjectMeta, &b.ObjectMeta) &&
-		equality.Semantic.DeepEqual(a.Spec, b.Spec) &&
-		equality.Semantic.DeepEqual(a.Status.Addresses, b.Status.Addresses)
+	return a == b || a.Labels[corev1.LabelTopologyZone] == b.Labels[corev1.LabelTopologyZone] &&
+		slices.Equal(a.Status.Addresses, b.Status.Addresses) && leaving(a) == leaving(b)
+}
+
+// taintLeaving is put on a Node that is about to be removed.
+const taintLeaving = "ToBeDeletedByClusterAutoscaler"
+
+// leaving says whether load balancers should send nothing new to the Node.
+func leaving(n *corev1.Node) bool {
+	return n.DeletionTimestamp != nil ||
+		slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == taintLeaving })
 }
 
 func readOfService(s corev1.ServiceSpec) corev1.ServiceSpec {

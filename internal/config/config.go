@@ -63,6 +63,9 @@ type Config struct {
 	// Service's NodePorts too.
 	NodePortSourceRanges bool
 
+	// LocalhostNodePorts serves NodePorts at the loopback addresses too.
+	LocalhostNodePorts bool
+
 	// AnswerPing lets the node answer ICMP echo requests to Service addresses.
 	// They are rejected if not.
 	AnswerPing bool
@@ -75,6 +78,10 @@ type Config struct {
 	// neither virtual servers nor addresses in them are made, changed or
 	// removed.
 	ExcludeCIDRs []netip.Prefix
+
+	// APIServers are addresses at which the API server is reached, of which no
+	// Service may take one.
+	APIServers []netip.Addr
 
 	// TCPTimeout, TCPFinTimeout and UDPTimeout are how long IPVS keeps a silent
 	// connection. 0: as the kernel has it.

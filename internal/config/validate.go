@@ -30,6 +30,7 @@ func (c Config) Validate() error {
 		validateCIDRs("ServiceCIDRs", c.ServiceCIDRs),
 		validateCIDRs("ExcludeCIDRs", c.ExcludeCIDRs),
 		c.NodePortRange.validate(),
+		c.validateAPIServers(),
 	)
 }
 
@@ -38,6 +39,16 @@ func (c Config) validateBit() error {
 		return fmt.Errorf("MasqueradeBit: %d is not in 0..31", c.MasqueradeBit)
 	}
 	return nil
+}
+
+func (c Config) validateAPIServers() error {
+	var errs []error
+	for i, a := range c.APIServers {
+		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
+			errs = append(errs, fmt.Errorf("APIServers[%d]: %v is not an address without a zone", i, a))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (c Config) validatePeriods() error {

@@ -27,10 +27,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Addresses tells of the node's own addresses.
+// Addresses tells of the node's own addresses and its gateways.
 type Addresses interface {
 	Addresses(ctx context.Context) ([]netip.Addr, error)
-	// Watch tells of the addresses now and at each change, until ctx ends.
+	Gateways(ctx context.Context) ([]netip.Addr, error)
+	// Watch tells of both now and at each change, until ctx ends.
 	Watch(ctx context.Context, each func(node.Event)) error
 }
 
@@ -89,8 +90,12 @@ func (d Daemon) begin(ctx context.Context, v *view) error {
 	if err != nil {
 		return fmt.Errorf("reading the node's addresses: %w", err)
 	}
+	gateways, err := d.Addresses.Gateways(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the node's gateways: %w", err)
+	}
 	v.send(reconcile.Upsert{Fragment: plan.Base(d.Config)})
-	v.Addresses(addresses)
+	v.Routes(addresses, gateways)
 	return nil
 }
 
@@ -104,12 +109,12 @@ func (d Daemon) options() reconcile.Options {
 	}
 }
 
-// watchAddresses follows the node's addresses. While the watch is broken the
+// watchAddresses follows the node's addresses and gateways. While the watch is broken the
 // last known ones stay.
 func (d Daemon) watchAddresses(ctx context.Context, v *view) {
 	for ctx.Err() == nil {
 		err := d.Addresses.Watch(ctx, func(e node.Event) {
-			v.Addresses(e.Addresses)
+			v.Routes(e.Addresses, e.Gateways)
 			if e.LinkLost {
 				d.Log.Warn("device of the Service addresses was deleted; making it anew", zap.String("device", string(state.DummyLink)))
 				v.send(reconcile.Drifted{})

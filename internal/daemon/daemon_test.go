@@ -47,11 +47,14 @@ func (s script) Run(ctx context.Context, sink cluster.Sink) error {
 
 // fixed is a node whose addresses a test changes.
 type fixed struct {
-	now     []netip.Addr
-	changes chan node.Event
+	now      []netip.Addr
+	gateways []netip.Addr
+	changes  chan node.Event
 }
 
 func (f fixed) Addresses(context.Context) ([]netip.Addr, error) { return f.now, nil }
+
+func (f fixed) Gateways(context.Context) ([]netip.Addr, error) { return f.gateways, nil }
 
 func (f fixed) Watch(ctx context.Context, each func(node.Event)) error {
 	for {
@@ -85,7 +88,7 @@ func start(t *testing.T, k *mem.Kernel) *house {
 	h := &house{
 		kernel:    k,
 		source:    script{make(chan func(cluster.Sink)), make(chan error)},
-		addresses: fixed{[]netip.Addr{netip.MustParseAddr("192.0.2.1")}, make(chan node.Event)},
+		addresses: fixed{[]netip.Addr{netip.MustParseAddr("192.0.2.1")}, []netip.Addr{netip.MustParseAddr("192.0.2.254")}, make(chan node.Event)},
 		stop:      stop,
 		ended:     make(chan error, 1),
 	}
@@ -181,6 +184,58 @@ func TestANewAddressOfTheNodeGetsTheNodePortsAndALostOneLosesThem(t *testing.T) 
 			t.Errorf("real servers %q, want %q", got, want)
 		}
 	})
+}
+
+// externally is web with an external IP.
+func externally(ip string) func(cluster.Sink) {
+	return func(sink cluster.Sink) { web("10.244.1.10")(withExternalIP{sink, ip}) }
+}
+
+type withExternalIP struct {
+	cluster.Sink
+	ip string
+}
+
+func (w withExternalIP) Service(key types.NamespacedName, s *corev1.Service, slices []*discoveryv1.EndpointSlice) {
+	s.Spec.ExternalIPs = []string{w.ip}
+	w.Sink.Service(key, s, slices)
+}
+
+func TestTheAddressesOfOthersAreNoServices(t *testing.T) {
+	node := func(name, address string) *corev1.Node {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}
+		return n
+	}
+	nodes := func(others ...*corev1.Node) func(cluster.Sink) {
+		return func(sink cluster.Sink) { sink.Nodes(node("node-1", "192.0.2.1"), others) }
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, mem.New())
+		served := func(want bool) {
+			t.Helper()
+			synctest.Wait()
+			time.Sleep(2 * drainCheck) // of the bubble's clock
+			synctest.Wait()
+			if got := slices.Contains(h.servers(), "TCP 192.0.2.2:80 -> 10.244.1.10:8080"); got != want {
+				t.Errorf("served is %v, want %v: %q", got, want, h.servers())
+			}
+		}
+		h.tell(nodes(), externally("192.0.2.2"), synced)
+		served(true)
+		h.tell(nodes(node("node-2", "192.0.2.2")))
+		served(false)
+		h.tell(nodes(node("node-2", "192.0.2.3")))
+		served(true)
+		h.addresses.changes <- kernelSays("192.0.2.1", "192.0.2.2")
+		served(false)
+		h.addresses.changes <- kernelSays("192.0.2.1", "192.0.2.254")
+		served(true)
+	})
+}
+
+func kernelSays(address, gateway string) node.Event {
+	return node.Event{Addresses: []netip.Addr{netip.MustParseAddr(address)}, Gateways: []netip.Addr{netip.MustParseAddr(gateway)}}
 }
 
 func TestWhatSomebodyChangesIsRepairedWithinTheSyncPeriod(t *testing.T) {

@@ -31,7 +31,9 @@ type view struct {
 	events chan<- reconcile.Event
 
 	mutex    sync.Mutex // the source and the watch on addresses both tell
-	node     plan.Node
+	objects  plan.Node  // as the Node objects tell of it
+	gateways []netip.Addr
+	node     plan.Node // all together
 	services map[types.NamespacedName]plan.Objects
 	notes    map[types.NamespacedName][]state.Note
 }
@@ -44,7 +46,8 @@ func newView(ctx context.Context, d Daemon, events chan<- reconcile.Event) *view
 		config:   d.Config,
 		log:      d.Log,
 		events:   events,
-		node:     plan.Node{Name: d.NodeName},
+		objects:  plan.NodeOf(d.NodeName, nil, nil),
+		node:     plan.NodeOf(d.NodeName, nil, nil),
 		services: map[types.NamespacedName]plan.Objects{},
 		notes:    map[types.NamespacedName][]state.Note{},
 	}
@@ -72,34 +75,42 @@ func (v *view) Service(key types.NamespacedName, service *corev1.Service, slices
 	v.plan(key)
 }
 
-// Node takes in this Node's object. Without one the zone is unknown.
-func (v *view) Node(n *corev1.Node) {
+// Nodes takes in the Node objects.
+func (v *view) Nodes(self *corev1.Node, others []*corev1.Node) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	zone := ""
-	if n != nil {
-		zone = n.Labels[corev1.LabelTopologyZone]
-	}
-	if zone != v.node.Zone {
-		v.node.Zone = zone
-		v.planAll()
-	}
+	v.objects = plan.NodeOf(v.node.Name, self, others)
+	v.settle(v.node.Addresses)
 }
 
 // Synced says that all that was there at the start is known.
 func (v *view) Synced() { v.send(reconcile.Synced{}) }
 
-// Addresses takes in the node's own addresses: where NodePorts are served, and
-// where no Service may be.
-func (v *view) Addresses(addresses []netip.Addr) {
+// Routes takes in the node's own addresses, where NodePorts are served, and its
+// gateways, at which no Service may be.
+func (v *view) Routes(addresses, gateways []netip.Addr) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	if slices.Equal(addresses, v.node.Addresses) {
+	if !slices.Equal(gateways, v.gateways) {
+		v.log.Info("gateways of the node", zap.Stringers("gateways", gateways))
+		v.gateways = gateways
+	}
+	if !slices.Equal(addresses, v.node.Addresses) {
+		v.log.Info("addresses of the node", zap.Stringers("addresses", addresses))
+		v.send(reconcile.Local{Addresses: addresses})
+	}
+	v.settle(addresses)
+}
+
+// settle puts together what is known of the node, and plans all Services anew
+// if it changed.
+func (v *view) settle(addresses []netip.Addr) {
+	n := v.objects.Protecting("a gateway", v.gateways...).Protecting("the API server", v.config.APIServers...)
+	n.Addresses = addresses
+	if n.Equal(v.node) {
 		return
 	}
-	v.node.Addresses = addresses
-	v.log.Info("addresses of the node", zap.Stringers("addresses", addresses))
-	v.send(reconcile.Local{Addresses: addresses})
+	v.node = n
 	v.planAll()
 }
 

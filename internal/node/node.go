@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package node is the node that the program runs on: its name, its zone and its
-// addresses as one value, and a watch on what the kernel says of the latter.
+// Package node is the node that the program runs on, as the kernel tells of it:
+// its name, its addresses and its gateways, and a watch on the latter two.
 //
 // Which of the addresses a Service uses is decided elsewhere, and the Node
 // object is read elsewhere too.
@@ -14,24 +14,6 @@ import (
 	"slices"
 	"strings"
 )
-
-// Node is all that matters about the node for its Services.
-type Node struct {
-	// Name is the Node object's name.
-	Name string
-
-	// Zone is the Node object's label topology.kubernetes.io/zone, empty if it
-	// has none.
-	Zone string
-
-	// IPs are the Node object's addresses that count, at most one of each family,
-	// that of the primary family first.
-	IPs []netip.Addr
-
-	// Addresses are what the node's own devices have, sorted and without doubles:
-	// see Usable.
-	Addresses []netip.Addr
-}
 
 // Name is the name under which the node is known to the cluster: override if it
 // is not empty, and else the host's name; trimmed and in lower case either way.

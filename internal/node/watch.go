@@ -34,6 +34,10 @@ type Event struct {
 	// Addresses are all usable addresses as they are now: see Usable.
 	Addresses []netip.Addr
 
+	// Gateways are the next hops of all default routes as they are now, but for
+	// IPv6 link-local ones: sorted and without doubles.
+	Gateways []netip.Addr
+
 	// LinkLost says that the device that carries the Service addresses was
 	// deleted, renamed or moved away since the last event, even if there is one
 	// of its name again. All Service addresses went with it.
@@ -43,9 +47,11 @@ type Event struct {
 // Conn listens to the kernel in the network namespace of the thread that opened
 // it. It is used by one goroutine at a time.
 type Conn struct {
-	links  *link.Conn
-	events *os.File // an rtnetlink socket
-	buffer []byte
+	links    *link.Conn
+	routes   *batch.Socket
+	requests batch.Requests
+	events   *os.File // an rtnetlink socket
+	buffer   []byte
 }
 
 // Open opens a connection to the current thread's network namespace.
@@ -54,11 +60,15 @@ func Open() (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	events, err := openEvents()
+	routes, err := batch.Open(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, errors.Join(err, links.Close())
 	}
-	return &Conn{links: links, events: events, buffer: make([]byte, 64<<10)}, nil
+	events, err := openEvents()
+	if err != nil {
+		return nil, errors.Join(err, routes.Close(), links.Close())
+	}
+	return &Conn{links: links, routes: routes, events: events, buffer: make([]byte, 64<<10)}, nil
 }
 
 func openEvents() (*os.File, error) {
@@ -80,7 +90,7 @@ func openEvents() (*os.File, error) {
 
 // Close closes the connection.
 func (c *Conn) Close() error {
-	return errors.Join(c.events.Close(), c.links.Close())
+	return errors.Join(c.events.Close(), c.routes.Close(), c.links.Close())
 }
 
 // Addresses are the node's usable addresses now: see Usable.
@@ -108,8 +118,14 @@ func (c *Conn) Addresses(ctx context.Context) ([]netip.Addr, error) {
 	return nil, fmt.Errorf("reading addresses while %s comes and goes: %w", state.DummyLink, batch.ErrInterrupted)
 }
 
-// Watch passes an event on for the addresses as they are, and then one for each
-// change of the set or loss of the device, in the calling goroutine. It never
+// Gateways are the next hops of all default routes now: see Event.
+func (c *Conn) Gateways(ctx context.Context) ([]netip.Addr, error) {
+	hops, err := c.hops(ctx)
+	return gatewaysOf(hops), err
+}
+
+// Watch passes an event on for the addresses and gateways as they are, and then
+// one for each change of these sets or loss of the device, in the calling goroutine. It never
 // passes on a part of a set: events only say that it is time to read all of it,
 // so lost ones are made up for. Changes in quick succession are one event, and
 // the Service addresses are none.
@@ -118,7 +134,9 @@ func (c *Conn) Addresses(ctx context.Context) ([]netip.Addr, error) {
 // be called again then, but what happened to the device meanwhile is not known.
 func (c *Conn) Watch(ctx context.Context, each func(Event)) error {
 	// First listen, then read, so that nothing is missed in between.
-	if err := c.join(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR); err != nil {
+	err := c.join(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, c.wake)
@@ -139,17 +157,21 @@ func (c *Conn) Watch(ctx context.Context, each func(Event)) error {
 	}
 }
 
-// refresh reads the addresses and passes on what is new. If they change too fast
-// to be read, what was seen stays stale.
+// refresh reads addresses and routes and passes on what is new. If they change
+// too fast to be read, what was seen stays stale.
 func (c *Conn) refresh(ctx context.Context, seen *watched, each func(Event)) error {
 	now, err := c.Addresses(ctx)
+	var hops []hop
+	if err == nil {
+		hops, err = c.hops(ctx)
+	}
 	if errors.Is(err, batch.ErrInterrupted) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if e, ok := seen.news(now); ok {
+	if e, ok := seen.news(now, hops); ok {
 		each(e)
 	}
 	return nil

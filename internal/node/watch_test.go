@@ -5,8 +5,10 @@ package node
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,7 +35,7 @@ func watch(t *testing.T, first ...string) watching {
 	t.Helper()
 	w := prepare(t)
 	w.start(func(e Event) { w.events <- e })
-	w.next(Event{Addresses: addrs(first...)})
+	w.next(Event{Addresses: addrs(first...), Gateways: addrs()})
 	return w
 }
 
@@ -145,15 +147,15 @@ func TestAddressesComeAndGo(t *testing.T) {
 	w := watch(t, "192.0.2.1")
 
 	assign(t, l, addrs("2001:db8::1")...)
-	w.next(Event{Addresses: addrs("192.0.2.1", "2001:db8::1")})
+	w.next(Event{Addresses: addrs("192.0.2.1", "2001:db8::1"), Gateways: addrs()})
 	if err := netlink.AddrDel(l, host(t, netip.MustParseAddr("192.0.2.1"))); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs("2001:db8::1")})
+	w.next(Event{Addresses: addrs("2001:db8::1"), Gateways: addrs()})
 	if err := netlink.LinkDel(l); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs()})
+	w.next(Event{Addresses: addrs(), Gateways: addrs()})
 }
 
 func TestTheSecondDeviceWithAnAddressKeepsIt(t *testing.T) {
@@ -166,7 +168,7 @@ func TestTheSecondDeviceWithAnAddressKeepsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	assign(t, two, addrs("192.0.2.2")...)
-	w.next(Event{Addresses: addrs("192.0.2.1", "192.0.2.2")})
+	w.next(Event{Addresses: addrs("192.0.2.1", "192.0.2.2"), Gateways: addrs()})
 }
 
 func TestServiceAddressesAreNoEvent(t *testing.T) {
@@ -183,7 +185,7 @@ func TestServiceAddressesAreNoEvent(t *testing.T) {
 		}
 	}
 	assign(t, l, addrs("192.0.2.1")...)
-	w.next(Event{Addresses: addrs("192.0.2.1")})
+	w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs()})
 	got, err := w.conn.Addresses(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -203,18 +205,18 @@ func TestTheLossOfTheDeviceIsAnEvent(t *testing.T) {
 	if err := netlink.LinkDel(ours); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs("192.0.2.1"), LinkLost: true})
+	w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs(), LinkLost: true})
 
 	ours = dummy(t, "kube-ipvs0")
 	assign(t, ours, addrs("10.96.0.1")...)
 	if err := netlink.LinkSetName(ours, "mine"); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs("10.96.0.1", "192.0.2.1"), LinkLost: true})
+	w.next(Event{Addresses: addrs("10.96.0.1", "192.0.2.1"), Gateways: addrs(), LinkLost: true})
 	if err := netlink.LinkSetName(ours, "kube-ipvs0"); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs("192.0.2.1")})
+	w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs()})
 }
 
 func TestAStormIsFewEvents(t *testing.T) {
@@ -250,7 +252,7 @@ func TestEventsThatDoNotFitAreMadeUpFor(t *testing.T) {
 		w.events <- e
 		<-proceed // and nobody reads events until then
 	})
-	w.next(Event{Addresses: addrs()})
+	w.next(Event{Addresses: addrs(), Gateways: addrs()})
 	storm := series("198.18.0.1", 200)
 	assign(t, l, storm...)
 	if err := netlink.LinkDel(ours); err != nil {
@@ -288,4 +290,66 @@ func TestAWatchCanBeginAgain(t *testing.T) {
 			assign(t, l, addrs("192.0.2.1")...)
 		}
 	}
+}
+
+func route(t *testing.T, change func(*netlink.Route) error, l netlink.Link, gateway string) {
+	t.Helper()
+	_, all, err := net.ParseCIDR("0.0.0.0/0")
+	if strings.Contains(gateway, ":") {
+		_, all, err = net.ParseCIDR("::/0")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := change(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: all, Gw: net.ParseIP(gateway)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGatewaysComeAndGo(t *testing.T) {
+	kerneltest.Namespace(t)
+	l := dummy(t, "dummy7")
+	for _, a := range []string{"192.0.2.1/24", "2001:db8::1/64"} {
+		parsed, err := netlink.ParseAddr(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.AddrAdd(l, parsed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up := func() {
+		t.Helper()
+		if err := netlink.LinkSetUp(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up()
+	w := watch(t, "192.0.2.1", "2001:db8::1")
+	// next waits for gateways: an IPv6 address that comes or goes is an event too.
+	next := func(want ...string) {
+		t.Helper()
+		for {
+			e := w.wait()
+			now, err := w.conn.Gateways(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.Equal(e.Gateways, addrs(want...)) && slices.Equal(now, e.Gateways) {
+				return
+			}
+		}
+	}
+	route(t, netlink.RouteAdd, l, "192.0.2.254")
+	next("192.0.2.254")
+	route(t, netlink.RouteAdd, l, "2001:db8::fe")
+	next("192.0.2.254", "2001:db8::fe")
+	route(t, netlink.RouteReplace, l, "192.0.2.253")
+	next("192.0.2.253", "2001:db8::fe")
+	route(t, netlink.RouteDel, l, "2001:db8::fe")
+	next("192.0.2.253")
+	if err := netlink.LinkSetDown(l); err != nil {
+		t.Fatal(err)
+	}
+	next()
 }

@@ -19,18 +19,21 @@ import (
 // watched is what a stream of rtnetlink events has said so far.
 type watched struct {
 	device    int          // the index of state.DummyLink; 0 if there is none
-	stale     bool         // addresses may not be right any more
+	stale     bool         // what follows may not be right any more
 	lost      bool         // the device went away; then stale too
 	addresses []netip.Addr // as last passed on; nil before the first time
+	gateways  []netip.Addr // likewise
+	uplinks   []int        // the devices that default routes go through
 }
 
-// news takes in the addresses as they were read, and says whether that is worth
-// an event.
-func (w *watched) news(now []netip.Addr) (Event, bool) {
+// news takes in addresses and next hops as they were read, and says whether
+// that is worth an event.
+func (w *watched) news(now []netip.Addr, hops []hop) (Event, bool) {
 	first := w.addresses == nil
-	e := Event{Addresses: slices.Clone(now), LinkLost: w.lost}
-	worth := first || w.lost || !slices.Equal(now, w.addresses)
-	w.addresses, w.stale, w.lost = now, false, false
+	gateways := gatewaysOf(hops)
+	e := Event{Addresses: slices.Clone(now), Gateways: slices.Clone(gateways), LinkLost: w.lost}
+	worth := first || w.lost || !slices.Equal(now, w.addresses) || !slices.Equal(gateways, w.gateways)
+	*w = watched{device: w.device, addresses: now, gateways: gateways, uplinks: linksOf(hops)}
 	return e, worth
 }
 
@@ -48,6 +51,8 @@ func (w *watched) take(datagram []byte) error {
 			err = w.link(m.Data, true)
 		case unix.RTM_DELLINK:
 			err = w.link(m.Data, false)
+		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+			err = w.route(m.Data)
 		}
 		if err != nil {
 			return err
@@ -67,6 +72,13 @@ func (w *watched) address(body []byte) error {
 	return nil
 }
 
+// route takes in that a route came or went.
+func (w *watched) route(body []byte) error {
+	_, is, err := parseDefaultRoute(body)
+	w.stale = w.stale || is
+	return err
+}
+
 // link takes in that a device came, changed or went. A device that changed its
 // name or came from another namespace may have brought or taken addresses.
 func (w *watched) link(body []byte, exists bool) error {
@@ -81,6 +93,9 @@ func (w *watched) link(body []byte, exists bool) error {
 		return err
 	}
 	index := int(int32(binary.NativeEndian.Uint32(body[4:])))
+	// The kernel tells of no IPv4 route that goes with its device.
+	up := exists && binary.NativeEndian.Uint32(body[8:])&unix.IFF_UP != 0
+	w.stale = w.stale || !up && slices.Contains(w.uplinks, index)
 	switch ours := exists && name == state.DummyLink; {
 	case ours && index != w.device:
 		w.follow(index)

@@ -5,6 +5,7 @@ package node
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -37,6 +38,60 @@ func linkEvent(kind uint16, family byte, device int, name string) []byte {
 	body := append([]byte{family, 0, 0, 0}, binary.NativeEndian.AppendUint32(nil, uint32(device))...)
 	body = append(body, make([]byte, 8)...) // flags, change
 	return event(kind, append(body, attribute(unix.IFLA_IFNAME, append([]byte(name), 0))...))
+}
+
+// routeEvent is of a unicast route to a network of that length, through hops.
+func routeEvent(kind uint16, family, length byte, hops ...hop) []byte {
+	body := make([]byte, unix.SizeofRtMsg)
+	body[0], body[1], body[7] = family, length, unix.RTN_UNICAST
+	var several []byte
+	for _, h := range hops {
+		raw := h.address.AsSlice()
+		gateway := attribute(unix.RTA_GATEWAY, raw)
+		if family == unix.AF_INET && h.address.Is6() {
+			gateway = attribute(unix.RTA_VIA, append(binary.NativeEndian.AppendUint16(nil, unix.AF_INET6), raw...))
+		}
+		link := binary.NativeEndian.AppendUint32(nil, uint32(h.link))
+		if len(hops) == 1 {
+			return event(kind, append(append(body, attribute(unix.RTA_OIF, link)...), gateway...))
+		}
+		several = binary.NativeEndian.AppendUint16(several, uint16(unix.SizeofRtNexthop+len(gateway)))
+		several = append(append(append(several, 0, 0), link...), gateway...)
+	}
+	return event(kind, append(body, attribute(unix.RTA_MULTIPATH, several)...))
+}
+
+func hopTo(address string, link int) hop { return hop{netip.MustParseAddr(address), link} }
+
+func TestNextHopsOfDefaultRoutes(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		event []byte
+		hops  []hop
+		is    bool
+	}{
+		{"one", routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 0, hopTo("192.0.2.254", 6)), []hop{hopTo("192.0.2.254", 6)}, true},
+		{"IPv4 through IPv6", routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 0, hopTo("2001:db8::1", 6)), []hop{hopTo("2001:db8::1", 6)}, true},
+		{
+			"several", routeEvent(unix.RTM_NEWROUTE, unix.AF_INET6, 0, hopTo("2001:db8::1", 6), hopTo("fe80::1", 7)),
+			[]hop{hopTo("2001:db8::1", 6), hopTo("fe80::1", 7)}, true,
+		},
+		{"several, mixed", routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 0, hopTo("192.0.2.1", 6), hopTo("2001:db8::1", 7)), []hop{hopTo("192.0.2.1", 6), hopTo("2001:db8::1", 7)}, true},
+		{"a network", routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 24, hopTo("192.0.2.254", 6)), nil, false},
+		{"another family", routeEvent(unix.RTM_NEWROUTE, unix.AF_BRIDGE, 0, hopTo("192.0.2.254", 6)), nil, false},
+	} {
+		hops, is, err := parseDefaultRoute(c.event[unix.NLMSG_HDRLEN:])
+		if err != nil || is != c.is || !slices.Equal(hops, c.hops) {
+			t.Errorf("%s: %v, %v, %v; want %v", c.name, hops, is, err, c.hops)
+		}
+	}
+	hops := []hop{hopTo("2001:db8::1", 6), hopTo("fe80::1", 7), hopTo("192.0.2.9", 6), {link: 8}, hopTo("192.0.2.9", 9)}
+	if got := gatewaysOf(hops); !slices.Equal(got, addrs("192.0.2.9", "2001:db8::1")) {
+		t.Errorf("gateways are %v", got)
+	}
+	if got := linksOf(hops); !slices.Equal(got, []int{6, 7, 8, 9}) {
+		t.Errorf("links are %v", got)
+	}
 }
 
 func TestWhatEventsMean(t *testing.T) {
@@ -118,8 +173,33 @@ func TestWhatEventsMean(t *testing.T) {
 			watched{device: ours},
 		},
 		{
+			"a default route comes",
+			watched{device: ours}, routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 0, hopTo("192.0.2.254", other)),
+			watched{device: ours, stale: true},
+		},
+		{
+			"a default route goes",
+			watched{device: ours}, routeEvent(unix.RTM_DELROUTE, unix.AF_INET6, 0, hopTo("fe80::1", other)),
+			watched{device: ours, stale: true},
+		},
+		{
+			"another route comes",
+			watched{device: ours}, routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 32, hopTo("192.0.2.254", other)),
+			watched{device: ours},
+		},
+		{
+			"the device of a default route goes down",
+			watched{device: ours, uplinks: []int{other}}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, other, "eth0"),
+			watched{device: ours, uplinks: []int{other}, stale: true},
+		},
+		{
+			"the device of a default route goes",
+			watched{device: ours, uplinks: []int{other}}, linkEvent(unix.RTM_DELLINK, unix.AF_UNSPEC, other, "eth0"),
+			watched{device: ours, uplinks: []int{other}, stale: true},
+		},
+		{
 			"something else happens",
-			watched{device: ours}, event(unix.RTM_NEWROUTE, []byte{1, 2, 3, 4}),
+			watched{device: ours}, event(unix.RTM_NEWNEIGH, []byte{1, 2, 3, 4}),
 			watched{device: ours},
 		},
 		{
@@ -165,26 +245,35 @@ func TestWhatAnOverflowMeans(t *testing.T) {
 
 func TestWhatIsNews(t *testing.T) {
 	one, two := addrs("192.0.2.1"), addrs("192.0.2.1", "192.0.2.2")
+	via, other := []hop{hopTo("192.0.2.254", 6)}, []hop{hopTo("192.0.2.253", 7)}
+	known := watched{stale: true, addresses: one, gateways: gatewaysOf(via), uplinks: []int{6}}
+	lost := known
+	lost.lost = true
 	for _, c := range []struct {
 		name   string
 		before watched
 		now    []netip.Addr
-		event  Event
+		hops   []hop
 		worth  bool
 	}{
-		{"the first set", watched{stale: true}, one, Event{Addresses: one}, true},
-		{"the first set, though empty", watched{stale: true}, addrs(), Event{Addresses: addrs()}, true},
-		{"the same set again", watched{stale: true, addresses: one}, one, Event{Addresses: one}, false},
-		{"another set", watched{stale: true, addresses: one}, two, Event{Addresses: two}, true},
-		{"the same set without the device", watched{stale: true, lost: true, addresses: one}, one, Event{Addresses: one, LinkLost: true}, true},
+		{"the first set", watched{stale: true}, one, via, true},
+		{"the first set, though empty", watched{stale: true}, addrs(), nil, true},
+		{"the same set again", known, one, via, false},
+		{"another set", known, two, via, true},
+		{"another gateway", known, one, other, true},
+		{"no gateway", known, one, nil, true},
+		{"the same gateway through another device", known, one, []hop{hopTo("192.0.2.254", 7)}, false},
+		{"the same set without the device", lost, one, via, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := c.before
-			e, worth := w.news(c.now)
-			if d := cmp.Diff(c.event, e, same()); d != "" || worth != c.worth {
+			e, worth := w.news(c.now, c.hops)
+			want := Event{Addresses: c.now, Gateways: gatewaysOf(c.hops), LinkLost: c.before.lost}
+			if d := cmp.Diff(want, e, same()); d != "" || worth != c.worth {
 				t.Errorf("worth an event: %v; %s", worth, d)
 			}
-			if d := cmp.Diff(watched{addresses: c.now}, w, cmp.AllowUnexported(watched{}), same()); d != "" {
+			after := watched{addresses: c.now, gateways: gatewaysOf(c.hops), uplinks: linksOf(c.hops)}
+			if d := cmp.Diff(after, w, cmp.AllowUnexported(watched{}), same()); d != "" {
 				t.Error(d)
 			}
 		})
@@ -194,6 +283,7 @@ func TestWhatIsNews(t *testing.T) {
 func FuzzTake(f *testing.F) {
 	f.Add(addressEvent(unix.RTM_NEWADDR, 6, "192.0.2.1"))
 	f.Add(linkEvent(unix.RTM_DELLINK, unix.AF_UNSPEC, 5, "kube-ipvs0"))
+	f.Add(routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 0, hopTo("192.0.2.1", 6), hopTo("2001:db8::1", 7)))
 	f.Fuzz(func(t *testing.T, datagram []byte) {
 		w := watched{device: 5}
 		if err := w.take(datagram); err == nil && w.lost && !w.stale {

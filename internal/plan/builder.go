@@ -22,18 +22,27 @@ type builder struct {
 	vicinity vicinity
 	name     string // "namespace/name"
 	capacity int    // of real servers
-	placed   map[netip.Addr]bool
+	noted    map[netip.Addr]bool
 }
 
 func newBuilder(s service, v vicinity, ns *notes) *builder {
 	return &builder{
-		rows:     state.New(),
+		rows:     emptyRows(),
 		notes:    ns,
 		service:  s,
 		vicinity: v,
 		name:     comment(s.namespace, s.name, ""),
 		capacity: maxRealServers,
-		placed:   map[netip.Addr]bool{},
+	}
+}
+
+// emptyRows has the tables alone in which a Service has rows.
+func emptyRows() state.State {
+	return state.State{
+		Entries:        map[state.SetEntry]state.Entry{},
+		VirtualServers: map[state.VirtualServerKey]state.VirtualServer{},
+		RealServers:    map[state.RealServerKey]state.RealServer{},
+		Addresses:      map[state.Address]state.Binding{},
 	}
 }
 
@@ -59,17 +68,24 @@ func (b *builder) place(f *frontend) bool {
 	}
 	a := f.server.Address.Addr()
 	bind, refused := b.vicinity.place(a)
-	if noted := b.placed[a]; !noted {
-		b.placed[a] = true
-		switch {
-		case refused != "":
-			b.notes.add(state.ProtectedAddress, f.field, "%v %s; not served there", a, refused)
-		case !bind:
-			b.notes.add(state.ProtectedAddress, f.field, "%v is this node's own address; served there, but not bound to %s", a, state.DummyLink)
-		}
+	if !bind && !b.noted[a] {
+		b.note(a, f.field, refused)
 	}
 	f.bound = bind
 	return refused == ""
+}
+
+// note tells once, not for every port, that an address is not ours to have.
+func (b *builder) note(a netip.Addr, field, refused string) {
+	if b.noted == nil {
+		b.noted = map[netip.Addr]bool{}
+	}
+	b.noted[a] = true
+	if refused != "" {
+		b.notes.add(state.ProtectedAddress, field, "%v %s; not served there", a, refused)
+		return
+	}
+	b.notes.add(state.ProtectedAddress, field, "%v is this node's own address; served there, but not bound to %s", a, state.DummyLink)
 }
 
 // serve adds a frontend with the endpoints that serve it, and says whether it
@@ -158,7 +174,7 @@ func (b *builder) markedServer(f state.Family) state.VirtualServer {
 	if available(name, b.vicinity.config) != nil {
 		name = "sh"
 	}
-	return state.VirtualServer{Scheduler: name, Flags: schedulers()[name].always, Prefix: v.Prefix}
+	return state.VirtualServer{Scheduler: name, Flags: schedulerOf(name).always, Prefix: v.Prefix}
 }
 
 func (b *builder) bind(a netip.Addr) {

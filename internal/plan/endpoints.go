@@ -143,7 +143,11 @@ func near(all []endpoint) func(endpoint) bool {
 	return func(e endpoint) bool { return e.ready }
 }
 
+// filter returns all itself if all are kept, as most are.
 func filter(all []endpoint, keep func(endpoint) bool) []endpoint {
+	if !slices.ContainsFunc(all, func(e endpoint) bool { return !keep(e) }) {
+		return all
+	}
 	var kept []endpoint
 	for _, e := range all {
 		if keep(e) {

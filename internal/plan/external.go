@@ -75,6 +75,9 @@ func bounded[T any](list []T, most int, field string, ns *notes) []T {
 // family or none at all.
 func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix {
 	const field = "spec.loadBalancerSourceRanges"
+	if len(spec.LoadBalancerSourceRanges) == 0 {
+		return nil
+	}
 	byFamily := map[state.Family][]netip.Prefix{}
 	all := map[state.Family]bool{}
 	for i, text := range bounded(spec.LoadBalancerSourceRanges, maxRanges, field, ns) {

@@ -4,7 +4,6 @@ package plan
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,30 +23,29 @@ const (
 
 // scheduler is what kube-ipvs knows of one of the kernel's schedulers.
 type scheduler struct {
-	flags    map[string]state.ServerFlags // that ipvsadm knows, by its names
-	always   state.ServerFlags            // without which it is not right for Services
-	weighted bool                         // takes weights above 1 for more than 1
+	fallback, port string            // ipvsadm's names of its flags, if it has any
+	always         state.ServerFlags // without which it is not right for Services
+	weighted       bool              // takes weights above 1 for more than 1
 }
 
-// schedulers are all that Linux has had since 2.4. Those which choose by a hash
-// get their fallback flag: without it, a client whose endpoint drains is
-// refused until it is gone, as the hash goes on to name it.
-func schedulers() map[string]scheduler {
-	plain, weighted := scheduler{}, scheduler{weighted: true}
-	return map[string]scheduler{
-		"rr": plain, "lc": plain, "sed": weighted, "nq": weighted, "wrr": weighted, "wlc": weighted, "twos": weighted,
-		"fo": weighted, "ovf": weighted, "lblc": weighted, "lblcr": weighted, "dh": plain,
-		"sh": {
-			flags:    map[string]state.ServerFlags{"sh-fallback": state.Sched1, "sh-port": state.Sched2},
-			always:   state.Sched1,
-			weighted: true,
-		},
-		"mh": {
-			flags:    map[string]state.ServerFlags{"mh-fallback": state.Sched1, "mh-port": state.Sched2},
-			always:   state.Sched1,
-			weighted: true,
-		},
+// Schedulers are the names of all schedulers that Linux has had since 2.4.
+func Schedulers() []string {
+	return []string{"dh", "fo", "lblc", "lblcr", "lc", "mh", "nq", "ovf", "rr", "sed", "sh", "twos", "wlc", "wrr"}
+}
+
+// schedulerOf knows all of Schedulers. Those which choose by a hash get their
+// fallback flag: without it, a client whose endpoint drains is refused until it
+// is gone, as the hash goes on to name it (kubernetes#138688).
+func schedulerOf(name string) scheduler {
+	switch name {
+	case "sh":
+		return scheduler{fallback: "sh-fallback", port: "sh-port", always: state.Sched1, weighted: true}
+	case "mh":
+		return scheduler{fallback: "mh-fallback", port: "mh-port", always: state.Sched1, weighted: true}
+	case "rr", "lc", "dh":
+		return scheduler{}
 	}
+	return scheduler{weighted: true}
 }
 
 // scheduling is how connections are spread over the endpoints of a Service.
@@ -68,7 +66,7 @@ func newScheduling(annotations map[string]string, c config.Config, ns *notes) sc
 			s.name = name
 		}
 	}
-	known := schedulers()[s.name]
+	known := schedulerOf(s.name)
 	s.flags = known.always
 	if s.name == "mh" && annotations[annotationFlags] == "" {
 		// As kube-proxy has it: by default each connection is hashed with its
@@ -85,8 +83,8 @@ func newScheduling(annotations map[string]string, c config.Config, ns *notes) sc
 }
 
 func available(name string, c config.Config) error {
-	if _, known := schedulers()[name]; !known {
-		return fmt.Errorf("%.64q is no scheduler; there are %s", name, strings.Join(slices.Sorted(maps.Keys(schedulers())), ", "))
+	if !slices.Contains(Schedulers(), name) {
+		return fmt.Errorf("%.64q is no scheduler; there are %s", name, strings.Join(Schedulers(), ", "))
 	}
 	if len(c.Schedulers) > 0 && !slices.Contains(c.Schedulers, name) {
 		return fmt.Errorf("this node's kernel has no scheduler %s", name)
@@ -99,12 +97,15 @@ func field(annotation string) string { return "metadata.annotations[" + annotati
 func (s scheduler) parseFlags(name, text string, ns *notes) state.ServerFlags {
 	var flags state.ServerFlags
 	for word := range strings.SplitSeq(text, ",") {
-		word = strings.TrimSpace(word)
-		bit, known := s.flags[word]
-		if !known && word != "" {
+		switch word = strings.TrimSpace(word); word {
+		case "":
+		case s.fallback:
+			flags |= state.Sched1
+		case s.port:
+			flags |= state.Sched2
+		default:
 			ns.add(state.InvalidScheduler, field(annotationFlags), "%.64q is no flag of %s", word, name)
 		}
-		flags |= bit
 	}
 	return flags
 }

@@ -123,12 +123,12 @@ func (r reader) ports(wanted map[portName]bool) []slicePort {
 // address is the first of an endpoint's addresses. The others are, by the API,
 // further names of the same endpoint.
 func (r reader) address(i int, f state.Family) (netip.Addr, bool) {
-	field := fmt.Sprintf("%sendpoints[%d].addresses", r.field, i)
-	if len(r.slice.Endpoints[i].Addresses) == 0 {
-		r.notes.add(state.InvalidAddress, field, "empty")
+	addresses := r.slice.Endpoints[i].Addresses
+	if len(addresses) == 0 {
+		r.notes.add(state.InvalidAddress, fmt.Sprintf("%sendpoints[%d].addresses", r.field, i), "empty")
 		return netip.Addr{}, false
 	}
-	a, err := parseAddr(r.slice.Endpoints[i].Addresses[0])
+	a, err := parseAddr(addresses[0])
 	if err == nil {
 		err = endable(a)
 	}
@@ -136,7 +136,7 @@ func (r reader) address(i int, f state.Family) (netip.Addr, bool) {
 		err = fmt.Errorf("%v is not an %v address", a, f)
 	}
 	if err != nil {
-		r.notes.add(state.InvalidAddress, field+"[0]", "%v", err)
+		r.notes.add(state.InvalidAddress, fmt.Sprintf("%sendpoints[%d].addresses[0]", r.field, i), "%v", err)
 	}
 	return a, err == nil
 }

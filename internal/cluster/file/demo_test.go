@@ -57,7 +57,7 @@ func TestDemoManifestsHaveNoProblems(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"node-1", "node-2"} {
-		if n := x.Node(name); n == nil || len(n.Spec.PodCIDRs) != 2 || len(n.Status.Addresses) != 3 {
+		if n, others := x.Nodes(name); n == nil || len(others) == 0 || len(n.Spec.PodCIDRs) != 2 || len(n.Status.Addresses) != 3 {
 			t.Errorf("%s is %v", name, n)
 		}
 	}

@@ -40,7 +40,7 @@ type manifest struct {
 // change is what one reading changed.
 type change struct {
 	services map[types.NamespacedName]bool
-	nodes    map[string]bool
+	nodes    bool // any
 	reports  []Report
 }
 
@@ -51,7 +51,7 @@ func newFolder(dir string) *folder {
 // read looks at all files, and into those that look different or are dirty. A
 // directory that is not there proves nothing: all stays as it was.
 func (f *folder) read(dirty func(name string) bool) change {
-	c := change{services: map[types.NamespacedName]bool{}, nodes: map[string]bool{}}
+	c := change{services: map[types.NamespacedName]bool{}}
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
 		c.reports = f.absent(err)

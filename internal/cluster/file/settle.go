@@ -26,8 +26,8 @@ func (f *folder) set(c *change, o object) {
 		c.add(f.index.SetService(o.service))
 	case o.slice != nil:
 		c.add(f.index.SetSlice(o.slice))
-	case f.index.SetNode(o.node):
-		c.nodes[o.node.Name] = true
+	default:
+		c.nodes = f.index.SetNode(o.node) || c.nodes
 	}
 }
 
@@ -38,9 +38,7 @@ func (f *folder) unset(c *change, id identity) {
 	case "EndpointSlice":
 		c.add(f.index.DeleteSlice(id.name))
 	default:
-		if f.index.DeleteNode(id.name.Name) {
-			c.nodes[id.name.Name] = true
-		}
+		c.nodes = f.index.DeleteNode(id.name.Name) || c.nodes
 	}
 }
 

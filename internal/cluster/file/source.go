@@ -27,7 +27,7 @@ import (
 // Source is a directory of manifests: *.yaml, *.yml and *.json, unless hidden.
 type Source struct {
 	Dir    string       // required; without it nothing is told, not even Synced
-	Node   string       // the name of this Node; other Nodes are read, but not told
+	Node   string       // the name of this Node
 	Report func(Report) // called from Run for each file that was read; nil: not wanted
 
 	// A reading starts when nothing happened to the files for Quiet, so that
@@ -135,13 +135,13 @@ func (r *run) read() (bool, error) {
 	return again, err
 }
 
-// tell tells of the Node first: what Services mean depends on it.
+// tell tells of the Nodes first: what Services mean depends on them.
 func (r *run) tell(c change) {
 	for _, report := range c.reports {
 		r.Report(report)
 	}
-	if c.nodes[r.Node] {
-		r.sink.Node(r.folder.index.Node(r.Node))
+	if c.nodes {
+		r.sink.Nodes(r.folder.index.Nodes(r.Node))
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(c.services), cluster.CompareKeys) {
 		service, all := r.folder.index.Objects(key)

@@ -26,7 +26,8 @@ type world struct {
 	mu       sync.Mutex
 	services map[string]string // "shop/web" -> "80 web-1=10.244.1.10"
 	node     string            // its zone
-	calls    []string          // "shop/web", "node", "synced"
+	others   string            // the zones of other Nodes
+	calls    []string          // "shop/web", "nodes", "synced"
 	reports  []string          // "a.yaml" and, after it, what is to be said of it
 }
 
@@ -45,11 +46,14 @@ func (w *world) Service(key types.NamespacedName, s *corev1.Service, all []*disc
 	w.services[key.String()] = text
 }
 
-func (w *world) Node(n *corev1.Node) {
+func (w *world) Nodes(n *corev1.Node, others []*corev1.Node) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.calls = append(w.calls, "node")
-	w.node = "gone"
+	w.calls = append(w.calls, "nodes")
+	w.node, w.others = "gone", ""
+	for _, other := range others {
+		w.others += other.Name + "=" + other.Labels[corev1.LabelTopologyZone]
+	}
 	if n != nil {
 		w.node = n.Labels[corev1.LabelTopologyZone]
 	}
@@ -198,7 +202,7 @@ func TestAllThatIsThereIsToldBeforeSynced(t *testing.T) {
 	w := started(t, dir)
 	w.becomes(t, "shop/api: 81 api-1=10.244.1.11", "shop/web: 80 web-1=10.244.1.10")
 	calls, reports := w.take()
-	wantCalls(t, "calls", calls, "node", "shop/api", "shop/web", "synced")
+	wantCalls(t, "calls", calls, "nodes", "shop/api", "shop/web", "synced")
 	wantCalls(t, "reports", reports, "a.yml", "b.yaml", "c.json")
 }
 
@@ -228,11 +232,21 @@ func TestWhatIsNotUsedIsNotTold(t *testing.T) {
 	w := started(t, dir)
 	w.take()
 	write(t, dir+"/a.yaml", strings.ReplaceAll(web(80), "{name", "{resourceVersion: '9', name")+
-		"  selector: {a: b}\n"+named("api", 82)+node("node-1", "a")+node("node-2", "b"))
+		"  selector: {a: b}\n"+named("api", 82)+node("node-1", "a")+strings.Replace(node("node-2", "a"), "labels: {", "labels: {a: b, ", 1))
 	w.becomes(t, "shop/api: 82", "shop/web: 80")
 	calls, reports := w.take()
 	wantCalls(t, "calls", calls, "shop/api")
 	wantCalls(t, "reports", reports, "a.yaml")
+}
+
+func TestOtherNodesAreTold(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/a.yaml", node("node-1", "a")+node("node-2", "b"))
+	w := started(t, dir)
+	write(t, dir+"/b.yaml", node("node-3", "c"))
+	w.until(t, "another Node", func() bool { return w.node == "a" && w.others == "node-2=bnode-3=c" })
+	must(t, os.Remove(dir+"/a.yaml"))
+	w.until(t, "without node", func() bool { return w.node == "gone" && w.others == "node-3=c" })
 }
 
 func TestEditorsThatReplaceFilesAreFollowed(t *testing.T) {

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package health answers load balancers that ask whether to send a Service's
+// traffic to this node: on the Service's healthCheckNodePort, in the words of
+// kube-proxy, byte by byte.
+//
+// How many endpoints count is decided in plan. The packets of the traffic
+// itself are none of its business, and neither is the proxy's own healthz.
+package health
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/retry"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Options say what NodePorts asks and tells its user.
+type Options struct {
+	// Healthy says whether the proxy is. It is asked for each answer, by many
+	// goroutines.
+	Healthy func() bool
+	// Report is told why a Service's port can't be opened, once until it can,
+	// and nil then. It must neither block nor call NodePorts.
+	Report func(service types.NamespacedName, port uint16, err error)
+}
+
+// NodePorts answers for all Services. Every Service's port is open on all
+// addresses of a family or on none; only if one of these is new to the node,
+// the port stays open on the others.
+type NodePorts struct {
+	options Options
+	serving sync.WaitGroup
+
+	mutex     sync.Mutex
+	closed    bool
+	addresses map[state.Family][]netip.Addr
+	checks    map[key]*check
+	tries     *retry.Tries[key]
+}
+
+type key struct {
+	service types.NamespacedName
+	family  state.Family
+}
+
+// check is the port of one Service in one family.
+type check struct {
+	port    uint16
+	answer  *answer
+	servers map[netip.Addr]*server
+}
+
+// New returns NodePorts that answer on no address yet.
+func New(o Options) *NodePorts {
+	n := &NodePorts{options: o, addresses: map[state.Family][]netip.Addr{}, checks: map[key]*check{}}
+	n.tries = retry.New(retry.Options[key]{Lock: &n.mutex, Try: n.open, Report: n.report})
+	return n
+}
+
+func (n *NodePorts) report(k key, err error) {
+	n.options.Report(k.service, n.checks[k].port, err)
+}
+
+// Set takes in what a Service's load balancer is to be told. With the zero
+// check it may not ask any more.
+func (n *NodePorts) Set(service types.NamespacedName, c state.HealthCheck) {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	n.set(key{service, state.IPv4}, c.Port, c.IPv4)
+	n.set(key{service, state.IPv6}, c.Port, c.IPv6)
+}
+
+func (n *NodePorts) set(k key, port uint16, h state.Health) {
+	if n.closed || port == 0 || !h.Served {
+		n.remove(k)
+		return
+	}
+	if c := n.checks[k]; c != nil && c.port == port {
+		c.answer.endpoints.Store(int64(h.Endpoints))
+		return
+	}
+	n.remove(k)
+	c := &check{port: port, answer: &answer{service: k.service, healthy: n.options.Healthy}, servers: map[netip.Addr]*server{}}
+	c.answer.endpoints.Store(int64(h.Endpoints))
+	n.checks[k] = c
+	n.tries.Now(k)
+}
+
+// remove lets those have the port who want it too.
+func (n *NodePorts) remove(k key) {
+	c := n.checks[k]
+	if c == nil {
+		return
+	}
+	delete(n.checks, k)
+	n.tries.Forget(k)
+	c.answer.endpoints.Store(0) // for those who are asking just now
+	c.closeBut(nil)
+	n.tries.Again(func(o key) bool { return o.family == k.family && n.checks[o].port == c.port })
+}
+
+// Addresses takes in where the ports are open, as Listening tells; 0.0.0.0 and
+// :: are all addresses of the family. Before the first call there is none.
+func (n *NodePorts) Addresses(list []netip.Addr) {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	for _, f := range []state.Family{state.IPv4, state.IPv6} {
+		if now := ofFamily(list, f); !n.closed && !slices.Equal(now, n.addresses[f]) {
+			n.addresses[f] = now
+			n.move(f)
+		}
+	}
+}
+
+func ofFamily(list []netip.Addr, f state.Family) []netip.Addr {
+	if slices.Contains(list, f.Unspecified()) {
+		return []netip.Addr{f.Unspecified()}
+	}
+	mine := slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return state.FamilyOf(a) != f })
+	slices.SortFunc(mine, netip.Addr.Compare)
+	return slices.Compact(mine)
+}
+
+// move leaves addresses before it takes new ones: 0.0.0.0 is in the way of all.
+func (n *NodePorts) move(f state.Family) {
+	for k, c := range n.checks {
+		if k.family == f {
+			c.closeBut(n.addresses[f])
+		}
+	}
+	for k := range n.checks {
+		if k.family == f {
+			n.tries.Now(k)
+		}
+	}
+}
+
+func (c *check) closeBut(stay []netip.Addr) {
+	for a, s := range c.servers {
+		if !slices.Contains(stay, a) {
+			delete(c.servers, a)
+			s.close()
+		}
+	}
+}
+
+// open listens on all addresses where k does not yet, or on none of them.
+func (n *NodePorts) open(k key) error {
+	c := n.checks[k]
+	opened := map[netip.Addr]*server{}
+	for _, a := range n.addresses[k.family] {
+		if c.servers[a] != nil {
+			continue
+		}
+		s, err := listen(netip.AddrPortFrom(a, c.port), c.answer)
+		if err != nil {
+			for _, s := range opened {
+				s.close()
+			}
+			return err
+		}
+		opened[a] = s
+	}
+	for a, s := range opened {
+		c.servers[a] = s
+		n.serving.Go(func() { n.serve(k, a, s) })
+	}
+	return nil
+}
+
+// serve answers until s is closed. It can also break: when memory is short,
+// accept(2) fails for good, and then the port is opened anew.
+func (n *NodePorts) serve(k key, a netip.Addr, s *server) {
+	err := s.http.Serve(s.listener)
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	if c := n.checks[k]; c != nil && c.servers[a] == s {
+		delete(c.servers, a)
+		s.close()
+		n.tries.Failed(k, fmt.Errorf("serving health check port: %w", err))
+	}
+}
+
+// Close frees all ports and returns when nobody serves them any more.
+func (n *NodePorts) Close() {
+	n.mutex.Lock()
+	n.closed = true
+	for k, c := range n.checks {
+		n.tries.Forget(k)
+		c.closeBut(nil)
+	}
+	clear(n.checks)
+	n.mutex.Unlock()
+	n.serving.Wait()
+}

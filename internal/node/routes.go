@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+)
+
+// hop is a next hop of a default route.
+type hop struct {
+	address netip.Addr // not valid: whatever is behind the link
+	link    int        // its index
+}
+
+// hops are those of all default routes, of any routing table: one that only
+// some traffic takes leads away from the node as well.
+func (c *Conn) hops(ctx context.Context) ([]hop, error) {
+	c.requests.Reset()
+	c.requests.Begin(unix.RTM_GETROUTE, 0)
+	c.requests.Raw(make([]byte, unix.SizeofRtMsg)...) // of both families
+	var list []hop
+	err := c.routes.Dump(ctx, &c.requests, func() func([]byte) error {
+		list = nil
+		return func(body []byte) error {
+			hops, _, err := parseDefaultRoute(body)
+			list = append(list, hops...)
+			return err
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing default routes: %w", err)
+	}
+	return list, nil
+}
+
+// gatewaysOf are the addresses that a Service could have, sorted and without
+// doubles.
+func gatewaysOf(hops []hop) []netip.Addr {
+	gateways := []netip.Addr{}
+	for _, h := range hops {
+		if h.address.IsValid() && counts(h.address) {
+			gateways = append(gateways, h.address)
+		}
+	}
+	slices.SortFunc(gateways, netip.Addr.Compare)
+	return slices.Compact(gateways)
+}
+
+func linksOf(hops []hop) []int {
+	var links []int
+	for _, h := range hops {
+		links = append(links, h.link)
+	}
+	slices.Sort(links)
+	return slices.Compact(links)
+}
+
+// parseDefaultRoute reads the body of an RTM_NEWROUTE or RTM_DELROUTE message
+// and says whether it is of a default route.
+func parseDefaultRoute(body []byte) (hops []hop, is bool, err error) {
+	if len(body) < unix.SizeofRtMsg {
+		return nil, false, fmt.Errorf("route message of %d bytes", len(body))
+	}
+	family, length, kind := body[0], body[1], body[7]
+	if length != 0 || kind != unix.RTN_UNICAST || family != unix.AF_INET && family != unix.AF_INET6 {
+		return nil, false, nil
+	}
+	attributes, err := batch.ParseAttributes(body[unix.SizeofRtMsg:])
+	if err != nil {
+		return nil, true, fmt.Errorf("route message: %w", err)
+	}
+	first, err := parseHop(attributes)
+	if err != nil {
+		return nil, true, err
+	}
+	for _, a := range attributes {
+		if a.Type == unix.RTA_MULTIPATH {
+			hops, err = parseHops(a.Value)
+			return hops, true, err
+		}
+	}
+	return []hop{first}, true, nil
+}
+
+// parseHops reads the struct rtnexthop of a route with several, each with its
+// attributes.
+func parseHops(raw []byte) ([]hop, error) {
+	var hops []hop
+	for len(raw) > 0 {
+		if len(raw) < unix.SizeofRtNexthop {
+			return nil, fmt.Errorf("next hop of %d bytes", len(raw))
+		}
+		length := int(binary.NativeEndian.Uint16(raw))
+		if length < unix.SizeofRtNexthop || length > len(raw) {
+			return nil, fmt.Errorf("next hop claims %d bytes of %d", length, len(raw))
+		}
+		attributes, err := batch.ParseAttributes(raw[unix.SizeofRtNexthop:length])
+		if err != nil {
+			return nil, fmt.Errorf("next hop: %w", err)
+		}
+		h, err := parseHop(attributes)
+		if err != nil {
+			return nil, err
+		}
+		h.link = int(int32(binary.NativeEndian.Uint32(raw[4:])))
+		hops = append(hops, h)
+		raw = raw[min((length+unix.RTNH_ALIGNTO-1)&^(unix.RTNH_ALIGNTO-1), len(raw)):]
+	}
+	return hops, nil
+}
+
+// parseHop reads what stands alike in a route and in one of its next hops. An
+// IPv4 route through an IPv6 gateway has RTA_VIA, a family and an address.
+func parseHop(attributes []batch.Attribute) (hop, error) {
+	var h hop
+	for _, a := range attributes {
+		raw := a.Value
+		switch a.Type {
+		case unix.RTA_OIF:
+			h.link = int(int32(a.Uint32()))
+			continue
+		case unix.RTA_GATEWAY:
+		case unix.RTA_VIA:
+			raw = raw[min(2, len(raw)):]
+		default:
+			continue
+		}
+		address, ok := netip.AddrFromSlice(raw)
+		if !ok {
+			return hop{}, fmt.Errorf("route message with a gateway of %d bytes", len(raw))
+		}
+		h.address = address
+	}
+	return h, nil
+}

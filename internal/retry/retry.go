@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package retry tries what others may be in the way of, such as listening on a
+// port that a stranger has: at once, and after a failure again with growing
+// pauses, until it succeeds or nobody wants it any more. It says once that a key
+// fails and once that it works again, however often it was tried.
+//
+// What is tried is its user's choice, and so is what is done about a failure.
+// Rows of the kernel are not tried here but in reconcile, which batches them.
+package retry
+
+import (
+	"sync"
+	"time"
+)
+
+// The pauses are those of reconcile.
+const (
+	first = 100 * time.Millisecond
+	most  = 30 * time.Second
+)
+
+// Options say what Tries does.
+type Options[K comparable] struct {
+	// Lock is held by whoever calls a method of Tries, and by Tries while it
+	// tries by itself: what Try touches needs no other guard.
+	Lock sync.Locker
+	// Try tries once.
+	Try func(K) error
+	// Report is told the first error of a key, and nil when it works again. It
+	// runs under Lock.
+	Report func(K, error)
+}
+
+// Tries is all that fails at present.
+type Tries[K comparable] struct {
+	Options[K]
+	failing map[K]*failure
+}
+
+type failure struct {
+	timer *time.Timer
+	pause time.Duration
+}
+
+// New returns Tries of nothing yet.
+func New[K comparable](o Options[K]) *Tries[K] {
+	return &Tries[K]{Options: o, failing: map[K]*failure{}}
+}
+
+// Now tries key now, and later if that fails.
+func (t *Tries[K]) Now(key K) {
+	if err := t.Try(key); err != nil {
+		t.Failed(key, err)
+	} else if t.failing[key] != nil {
+		t.Forget(key)
+		t.Report(key, nil)
+	}
+}
+
+// Failed says that what key stands for is broken, with err. It is tried after a
+// pause.
+func (t *Tries[K]) Failed(key K, err error) {
+	if f := t.failing[key]; f != nil {
+		f.pause = min(2*f.pause, most)
+		f.timer.Reset(f.pause)
+		return
+	}
+	f := &failure{pause: first}
+	t.failing[key] = f
+	f.timer = time.AfterFunc(f.pause, func() { t.due(key, f) })
+	t.Report(key, err)
+}
+
+// due runs on its own goroutine. While it waited for the lock, the key may have
+// been forgotten.
+func (t *Tries[K]) due(key K, f *failure) {
+	t.Lock.Lock()
+	defer t.Lock.Unlock()
+	if t.failing[key] == f {
+		t.Now(key)
+	}
+}
+
+// Forget tries key no more.
+func (t *Tries[K]) Forget(key K) {
+	if f := t.failing[key]; f != nil {
+		f.timer.Stop()
+		delete(t.failing, key)
+	}
+}
+
+// Again tries those failing keys now for which the reason may just have gone.
+func (t *Tries[K]) Again(maybe func(K) bool) {
+	for key := range t.failing {
+		if maybe(key) {
+			t.Now(key)
+		}
+	}
+}

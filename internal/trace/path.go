@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// packet is the packet as it is at some point of its way.
+type packet struct {
+	Packet
+	mark        uint32
+	in          string // the interface that it came by; empty: none
+	inUnknown   bool
+	untracked   bool           // conntrack does not know it
+	virtual     netip.AddrPort // where it was sent before IPVS took it; zero: IPVS did not
+	masqueraded bool
+}
+
+// walk is one packet on its way through the tables.
+type walk struct {
+	state   state.State
+	where   Where
+	family  state.Family
+	packet  packet
+	verdict Verdict
+	rules   map[string]rule // that were read before
+	budget  *int            // rules that may still be looked at
+}
+
+// maxRules ends what would not end by itself. The kernel refuses chains in a
+// circle, a State in a file may have them.
+const maxRules = 1 << 18
+
+func newWalk(s state.State, p Packet, where Where) *walk {
+	budget := maxRules
+	p.Source, p.Destination = unmap(p.Source), unmap(p.Destination)
+	w := &walk{
+		state:  s,
+		where:  where,
+		family: state.FamilyOf(p.Destination.Addr()),
+		packet: packet{Packet: p, in: where.Interface, inUnknown: where.Interface == "" && !where.Node},
+		rules:  map[string]rule{},
+		budget: &budget,
+	}
+	if where.Node {
+		w.packet.in = ""
+		w.pickSource()
+	}
+	w.verdict.Packet, w.verdict.Node = w.packet.Packet, where.Node
+	w.checkTables()
+	return w
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+func (w *walk) checkTables() {
+	for name, missing := range map[string]bool{
+		"chains": w.state.Chains == nil, "jumps": w.state.Jumps == nil, "sets": w.state.Sets == nil,
+		"set entries": w.state.Entries == nil, "virtual servers": w.state.VirtualServers == nil,
+		"real servers": w.state.RealServers == nil, "addresses": w.state.Addresses == nil,
+	} {
+		if missing {
+			w.doubt("the %s were not read, and count as none", name)
+		}
+	}
+	slices.Sort(w.verdict.Doubts)
+}
+
+// arrive is the way of what comes from elsewhere.
+func (w *walk) arrive() {
+	if source := w.packet.Source.Addr(); w.martian(source) {
+		w.step("routing", "%v is this node's own address, but the packet comes from elsewhere -> dropped", source)
+		w.end(Dropped, "routing")
+		return
+	}
+	if !w.through("PREROUTING", state.Mangle, state.NAT) {
+		return
+	}
+	if why, local := w.local(w.packet.Destination.Addr()); local {
+		w.step("routing", "%s -> the packet is for this node", why)
+		w.deliver()
+		return
+	}
+	w.forward()
+}
+
+// martian says whether the kernel takes a source address for a forged one. For
+// IPv6 it does so only with that of loopback.
+func (w *walk) martian(source netip.Addr) bool {
+	_, local := w.local(source)
+	return source.IsLoopback() || local && w.family == state.IPv4
+}
+
+// deliver is the way of what has come to an address of the node. IPVS looks at
+// it after the filter.
+func (w *walk) deliver() {
+	if !w.through("INPUT", state.Mangle, state.Filter) || w.schedule() {
+		return
+	}
+	w.end(Host, "routing")
+}
+
+func (w *walk) forward() {
+	to := w.packet.Destination.Addr()
+	if w.family == state.IPv4 && w.state.Sysctls["net/ipv4/ip_forward"] == "0" ||
+		w.family == state.IPv6 && w.state.Sysctls["net/ipv6/conf/all/forwarding"] == "0" {
+		w.step("routing", "%v is no address of this node, which does not forward (sysctl) -> dropped", to)
+		w.end(Dropped, "routing")
+		return
+	}
+	w.step("routing", "%v is no address of this node -> to be forwarded", to)
+	if w.through("FORWARD", state.Mangle, state.Filter) && w.through("POSTROUTING", state.Mangle, state.NAT) {
+		w.end(Forwarded, "routing")
+	}
+}
+
+// send is the way of what the node itself sends. IPVS looks at it before the
+// filter.
+func (w *walk) send() {
+	if !w.through("OUTPUT", state.Mangle, state.NAT) || w.schedule() {
+		return
+	}
+	if !w.through("OUTPUT", state.Filter) || !w.through("POSTROUTING", state.Mangle, state.NAT) {
+		return
+	}
+	why, local := w.local(w.packet.Destination.Addr())
+	if !local {
+		w.end(Forwarded, "routing")
+		return
+	}
+	w.step("routing", "%s -> the packet comes back by lo", why)
+	w.packet.in = "lo"
+	// A connection meets the rules of nat once.
+	if w.through("PREROUTING", state.Mangle) {
+		w.deliver()
+	}
+}
+
+// through leads the packet through a hook's tables, and says whether it came
+// out on the other side.
+func (w *walk) through(hook string, tables ...state.RuleTable) bool {
+	for _, t := range tables {
+		if t == state.NAT && w.packet.untracked {
+			w.step("nat "+hook, "conntrack does not know the packet -> no rule is asked")
+			continue
+		}
+		switch o := w.hook(t, hook); o.action {
+		case drop:
+			w.end(Dropped, o.by)
+			return false
+		case reject:
+			w.end(Refused, o.by)
+			return false
+		case masquerade:
+			w.packet.masqueraded = true
+		}
+	}
+	return true
+}
+
+func (w *walk) end(f Fate, by string) {
+	w.verdict.Fate, w.verdict.By = f, by
+	w.verdict.Masqueraded = f == Forwarded && w.packet.masqueraded
+	if w.verdict.Service == "" {
+		w.verdict.Service = w.named(w.verdict.Packet.Destination)
+	}
+}
+
+func (w *walk) step(at, format string, args ...any) {
+	w.verdict.Steps = append(w.verdict.Steps, Step{At: at, Text: fmt.Sprintf(format, args...)})
+}
+
+func (w *walk) doubt(format string, args ...any) {
+	if d := fmt.Sprintf(format, args...); !slices.Contains(w.verdict.Doubts, d) {
+		w.verdict.Doubts = append(w.verdict.Doubts, d)
+	}
+}
+
+// local says whether a is an address of the node, and which kind.
+func (w *walk) local(a netip.Addr) (why string, local bool) {
+	_, bound := w.state.Addresses[state.Address{Addr: a}]
+	switch {
+	case bound:
+		return fmt.Sprintf("%v is on %s", a, state.DummyLink), true
+	case a.IsLoopback():
+		return fmt.Sprintf("%v is on lo", a), true
+	case slices.Contains(w.where.Addresses, a):
+		return fmt.Sprintf("%v is an address of this node", a), true
+	}
+	return "", false
+}
+
+// pickSource gives the node's own packet the source that the kernel would pick:
+// an address of the node talks to itself.
+func (w *walk) pickSource() {
+	to := w.packet.Destination.Addr()
+	if w.packet.Source.Addr().IsValid() {
+		return
+	}
+	pick := func(a netip.Addr) { w.packet.Source = netip.AddrPortFrom(a, w.packet.Source.Port()) }
+	why, local := w.local(to)
+	if local {
+		pick(to)
+		w.step("routing", "%s -> it is the source too", why)
+		return
+	}
+	sameFamily := func(a netip.Addr) bool { return state.FamilyOf(a) == w.family && !a.IsLoopback() }
+	if i := slices.IndexFunc(w.where.Addresses, sameFamily); i >= 0 {
+		pick(w.where.Addresses[i])
+		w.doubt("the source is taken to be %v; the kernel picks it by the route to %v", w.where.Addresses[i], to)
+		return
+	}
+	w.doubt("the source that the kernel picks is not known; it counts as in no network")
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// schedule lets IPVS take the packet, if it has a virtual server for it, and
+// says whether it did.
+func (w *walk) schedule() bool {
+	k, found := w.find()
+	if !found {
+		return false
+	}
+	w.verdict.Server = k
+	if _, bySet := w.state.VirtualServers[k]; bySet && w.verdict.Service == "" {
+		w.verdict.Service = w.named(w.packet.Destination)
+	}
+	var takes []state.RealServerKey
+	for r, row := range w.state.RealServers {
+		switch {
+		case r.Server != k:
+		case row.Weight == 0:
+			w.verdict.Resting++
+		default:
+			takes = append(takes, r)
+		}
+	}
+	slices.SortFunc(takes, state.RealServerKey.Compare)
+	w.step("IPVS", "%s", w.describe(k, len(takes)))
+	if len(takes) == 0 {
+		w.end(Refused, "IPVS")
+		return true
+	}
+	w.serve(takes)
+	return true
+}
+
+// find is the kernel's search: by mark, by address and port, by address alone.
+func (w *walk) find() (state.VirtualServerKey, bool) {
+	p := w.packet
+	if p.Protocol != state.TCP && p.Protocol != state.UDP && p.Protocol != state.SCTP {
+		return state.VirtualServerKey{}, false
+	}
+	candidates := []state.VirtualServerKey{
+		{Address: p.Destination, Protocol: p.Protocol},
+		{Address: netip.AddrPortFrom(p.Destination.Addr(), 0), Protocol: p.Protocol},
+	}
+	if p.mark != 0 {
+		candidates = slices.Insert(candidates, 0, state.MarkKey(w.family, p.mark))
+	}
+	for _, k := range candidates {
+		if _, ok := w.state.VirtualServers[k]; ok {
+			return k, true
+		}
+	}
+	return state.VirtualServerKey{}, false
+}
+
+func (w *walk) describe(k state.VirtualServerKey, takes int) string {
+	row := w.state.VirtualServers[k]
+	text := fmt.Sprintf("virtual server %v (%s", k, row.Scheduler)
+	if row.Flags&state.Persistent != 0 {
+		text += fmt.Sprintf(", a client keeps its real server for %d s", row.Timeout)
+	}
+	text += fmt.Sprintf(") with %s", count(takes+w.verdict.Resting, "real server"))
+	if w.verdict.Resting > 0 {
+		text += fmt.Sprintf(", %d of weight 0", w.verdict.Resting)
+	}
+	if takes == 0 {
+		return text + " -> refused (port unreachable): none takes a new connection"
+	}
+	return text
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// serve follows the packet to each of the real servers.
+func (w *walk) serve(servers []state.RealServerKey) {
+	var ways []*walk
+	for _, r := range servers {
+		one := *w
+		one.verdict = Verdict{Doubts: slices.Clone(w.verdict.Doubts)}
+		fate, by := one.reach(r)
+		row := w.state.RealServers[r]
+		w.verdict.Endpoints = append(w.verdict.Endpoints, Endpoint{
+			Address:     r.Address,
+			Weight:      row.Weight,
+			Method:      row.Method,
+			Masqueraded: one.packet.masqueraded,
+			Fate:        fate,
+		})
+		one.verdict.Fate, one.verdict.By = fate, by
+		ways = append(ways, &one)
+		for _, d := range one.verdict.Doubts {
+			w.doubt("%s", d)
+		}
+	}
+	w.verdict.Steps = append(w.verdict.Steps, together(ways, servers)...)
+	w.decide(ways)
+}
+
+// decide is the fate of the packet: served, if any endpoint can be reached.
+func (w *walk) decide(ways []*walk) {
+	i := slices.IndexFunc(ways, func(o *walk) bool { return o.verdict.Fate == Served })
+	if i < 0 {
+		i = 0
+	}
+	w.end(ways[i].verdict.Fate, ways[i].verdict.By)
+}
+
+// reach is the way from IPVS to one real server. What is sent on goes through
+// OUTPUT, once more if the node itself sent it; what is for a process on the
+// node stays in the hook that it is in.
+func (w *walk) reach(r state.RealServerKey) (fate Fate, by string) {
+	p := &w.packet
+	p.virtual = p.Destination
+	if w.state.RealServers[r].Method == state.Masquerade {
+		p.Destination = r.Address
+		if r.Address.Port() == 0 {
+			p.Destination = netip.AddrPortFrom(r.Address.Addr(), p.virtual.Port())
+		}
+	}
+	if w.state.Sysctls["net/ipv4/vs/conntrack"] == "0" {
+		p.untracked = true
+		w.step("IPVS", "net.ipv4.vs.conntrack is 0 -> conntrack forgets the packet")
+	}
+	why, local := w.local(p.Destination.Addr())
+	through := true
+	switch {
+	case local && !w.where.Node:
+		w.step("routing", "%s -> the endpoint is a process on it", why)
+		return Served, "IPVS"
+	case local:
+		through = w.through("OUTPUT", state.Filter)
+	default:
+		p.in, p.inUnknown = "", false
+		through = w.through("OUTPUT", state.Mangle, state.Filter)
+	}
+	if through && w.through("POSTROUTING", state.Mangle, state.NAT) {
+		return Served, "IPVS"
+	}
+	return w.verdict.Fate, w.verdict.By
+}
+
+// together are the steps of the ways to all real servers, those that are the
+// same told once.
+func together(ways []*walk, servers []state.RealServerKey) []Step {
+	type group struct {
+		steps []Step
+		only  []netip.AddrPort
+	}
+	var groups []group
+	same := func(a, b []Step) bool {
+		return slices.EqualFunc(a, b, func(a, b Step) bool { return a.At == b.At && a.Text == b.Text })
+	}
+	for i, way := range ways {
+		g := slices.IndexFunc(groups, func(g group) bool { return same(g.steps, way.verdict.Steps) })
+		if g < 0 {
+			g = len(groups)
+			groups = append(groups, group{steps: way.verdict.Steps})
+		}
+		groups[g].only = append(groups[g].only, servers[i].Address)
+	}
+	var steps []Step
+	for _, g := range groups {
+		for _, s := range g.steps {
+			if len(groups) > 1 {
+				s.Only = g.only
+			}
+			steps = append(steps, s)
+		}
+	}
+	return steps
+}
+
+// named is the Service whose entry for the address and port is in a set.
+func (w *walk) named(at netip.AddrPort) string {
+	for _, name := range slices.Sorted(maps.Keys(w.state.Sets)) {
+		if w.state.Sets[name].Type != state.HashIPPort {
+			continue
+		}
+		e := state.SetEntry{Set: name, Address: at.Addr(), Protocol: w.packet.Protocol, Port: at.Port()}
+		if c := w.state.Entries[e].Comment; c != "" {
+			return c
+		}
+	}
+	return ""
+}
