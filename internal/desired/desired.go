@@ -7,7 +7,8 @@
 // endpoint, or two that claim one address and port. The winner is the base,
 // then the older Service, then the first by name; the same everywhere and at
 // every start. A real server is wished only if its owner also won the virtual
-// server, so that Services never mix their endpoints.
+// server, and so is a set entry that steers packets to one by a mark: Services
+// never mix their endpoints.
 package desired
 
 import (
@@ -56,12 +57,12 @@ type Desired struct {
 
 	Sysctls        Table[state.SysctlName, string]
 	Sets           Table[state.SetName, state.Set]
-	Entries        Table[state.SetEntry, state.Entry]
+	Entries        Dependent[state.SetEntry, state.Entry]
 	Chains         Table[state.ChainKey, state.Chain]
 	Jumps          Table[state.JumpKey, state.Jump]
 	Links          Table[state.LinkName, state.Link]
 	VirtualServers Table[state.VirtualServerKey, state.VirtualServer]
-	RealServers    RealServers
+	RealServers    Dependent[state.RealServerKey, state.RealServer]
 	Addresses      Table[state.Address, state.Binding]
 }
 
@@ -72,12 +73,12 @@ func New() *Desired {
 		owners:         map[Owner]*claimant{},
 		Sysctls:        newTable[state.SysctlName, string](),
 		Sets:           newTable[state.SetName, state.Set](),
-		Entries:        newTable[state.SetEntry, state.Entry](),
+		Entries:        newDependent(servers, steersTo),
 		Chains:         newTable[state.ChainKey, state.Chain](),
 		Jumps:          newTable[state.JumpKey, state.Jump](),
 		Links:          newTable[state.LinkName, state.Link](),
 		VirtualServers: servers,
-		RealServers:    RealServers{servers, newTable[state.RealServerKey, state.RealServer]()},
+		RealServers:    newDependent(servers, belongsTo),
 		Addresses:      newTable[state.Address, state.Binding](),
 	}
 }
@@ -155,7 +156,7 @@ func (d *Desired) replace(c *claimant, f state.Fragment) Touched {
 	touched := Touched{
 		Sysctls:        change(d.Sysctls, c, b.Sysctls, f.Sysctls, state.SysctlName.Compare),
 		Sets:           change(d.Sets, c, b.Sets, f.Sets, state.SetName.Compare),
-		Entries:        change(d.Entries, c, b.Entries, f.Entries, state.SetEntry.Compare),
+		Entries:        d.Entries.change(c, diff.OfRows(b.Entries, f.Entries, state.SetEntry.Compare)),
 		Chains:         change(d.Chains, c, b.Chains, f.Chains, state.ChainKey.Compare),
 		Jumps:          change(d.Jumps, c, b.Jumps, f.Jumps, state.JumpKey.Compare),
 		Links:          change(d.Links, c, b.Links, f.Links, state.LinkName.Compare),
@@ -165,6 +166,7 @@ func (d *Desired) replace(c *claimant, f state.Fragment) Touched {
 	touched.RealServers = d.RealServers.change(c, diff.OfRows(b.RealServers, f.RealServers, state.RealServerKey.Compare))
 	for _, k := range touched.VirtualServers {
 		touched.RealServers = append(touched.RealServers, d.rivals(k, c)...)
+		touched.Entries = append(touched.Entries, d.rivalEntries(k, c)...)
 	}
 	for _, r := range servers.Add {
 		touched.Conflicts = append(touched.Conflicts, d.conflicts(r.Key)...)
@@ -191,6 +193,25 @@ func (d *Desired) rivals(k state.VirtualServerKey, c *claimant) []state.RealServ
 	return keys
 }
 
+// rivalEntries are, likewise, the entries of others than c that steer to k.
+func (d *Desired) rivalEntries(k state.VirtualServerKey, c *claimant) []state.SetEntry {
+	if k.Mark == 0 {
+		return nil
+	}
+	var keys []state.SetEntry
+	for _, other := range d.VirtualServers.claimants(k) {
+		if other == c {
+			continue
+		}
+		for _, r := range other.fragment.Entries {
+			if to, steers := steersTo(r.Key, r.Value); steers && to == k {
+				keys = append(keys, r.Key)
+			}
+		}
+	}
+	return keys
+}
+
 func realServersOf(f state.Fragment, k state.VirtualServerKey) []diff.Row[state.RealServerKey, state.RealServer] {
 	byServer := func(r diff.Row[state.RealServerKey, state.RealServer], k state.VirtualServerKey) int {
 		return r.Key.Server.Compare(k)
@@ -210,46 +231,6 @@ func (d *Desired) conflicts(k state.VirtualServerKey) []Conflict {
 		all = append(all, Conflict{Key: k, Winner: claimants[0].owner, Loser: loser.owner})
 	}
 	return all
-}
-
-// RealServers are the wished real servers: those whose owner also won the
-// virtual server.
-type RealServers struct {
-	servers Table[state.VirtualServerKey, state.VirtualServer]
-	claims  Table[state.RealServerKey, state.RealServer]
-}
-
-// Get is the wished value of the row k, and whether the row is wished at all.
-func (r RealServers) Get(k state.RealServerKey) (state.RealServer, bool) {
-	return r.claims.of(k, r.servers.winners[k.Server].by)
-}
-
-// All yields the wished rows in no order.
-func (r RealServers) All() iter.Seq2[state.RealServerKey, state.RealServer] {
-	return func(yield func(state.RealServerKey, state.RealServer) bool) {
-		for k := range r.claims.winners {
-			if v, ok := r.Get(k); ok && !yield(k, v) {
-				return
-			}
-		}
-	}
-}
-
-// change touches every real server that c's delta names, whether c wins the
-// row or not: what counts is who wins the virtual server.
-func (r RealServers) change(c *claimant, d diff.Delta[state.RealServerKey, state.RealServer]) []state.RealServerKey {
-	r.claims.change(c, d)
-	touched := make([]state.RealServerKey, 0, d.Len())
-	for _, row := range d.Remove {
-		touched = append(touched, row.Key)
-	}
-	for _, row := range d.Update {
-		touched = append(touched, row.Key)
-	}
-	for _, row := range d.Add {
-		touched = append(touched, row.Key)
-	}
-	return touched
 }
 
 // State is the whole wish as tables of its own, for display and comparison.

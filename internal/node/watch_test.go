@@ -326,12 +326,17 @@ func TestGatewaysComeAndGo(t *testing.T) {
 	}
 	up()
 	w := watch(t, "192.0.2.1", "2001:db8::1")
+	other, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
 	// next waits for gateways: an IPv6 address that comes or goes is an event too.
 	next := func(want ...string) {
 		t.Helper()
 		for {
 			e := w.wait()
-			now, err := w.conn.Gateways(t.Context())
+			now, err := other.Gateways(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package loopback serves NodePorts on 127.0.0.1 and [::1]. IPVS can't: it would
+// send packets with a loopback source to another host, and the kernel drops
+// these. So this package listens there itself and forwards to the Service's own
+// address, where IPVS balances as for every client on the node.
+//
+// It chooses no endpoint and knows no policy. What it forwards comes from the
+// node, so endpoints never see 127.0.0.1 as their client; and unlike what IPVS
+// forwards it ends with the program.
+package loopback
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/retry"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Forward is a port of a Service: what comes to the NodePort on the loopback
+// address of To's family goes to To.
+type Forward struct {
+	Protocol state.Protocol // TCP or UDP; others are not forwarded
+	NodePort uint16
+	To       netip.AddrPort // the Service's cluster IP and port
+}
+
+// At is where clients connect to.
+func (f Forward) At() netip.AddrPort {
+	if state.FamilyOf(f.To.Addr()) == state.IPv4 {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), f.NodePort)
+	}
+	return netip.AddrPortFrom(netip.IPv6Loopback(), f.NodePort)
+}
+
+// String is "TCP 127.0.0.1:30080 -> 10.96.0.10:80".
+func (f Forward) String() string {
+	return fmt.Sprintf("%v %v -> %v", f.Protocol, f.At(), f.To)
+}
+
+// Options say how much is forwarded and who is told of trouble. The limits keep
+// clients on the node from using up the program's open files, which it needs to
+// talk to the kernel.
+type Options struct {
+	// Report is told why a port can't be opened, once until it can, and nil then.
+	// It must neither block nor call NodePorts.
+	Report func(service types.NamespacedName, f Forward, err error)
+
+	Connections int           // TCP, of all ports; those beyond are reset. 0: 4096
+	Sessions    int           // UDP clients of all ports; beyond, the longest idle one goes. 0: 4096
+	Idle        time.Duration // how long a UDP client may be silent. 0: five minutes, as in IPVS
+}
+
+// NodePorts forwards for all Services.
+type NodePorts struct {
+	options     Options
+	ctx         context.Context // ends with Close
+	stop        context.CancelFunc
+	running     sync.WaitGroup
+	connections atomic.Int64
+	sessions    *sessions
+
+	mutex sync.Mutex
+	doors map[types.NamespacedName]map[place]*door
+	tries *retry.Tries[key]
+}
+
+type place struct {
+	protocol state.Protocol
+	at       netip.AddrPort
+}
+
+type key struct {
+	service types.NamespacedName
+	place   place
+}
+
+// door is a NodePort on one loopback address.
+type door struct {
+	forward Forward
+	socket  io.Closer                      // nil while it can't be opened
+	to      atomic.Pointer[netip.AddrPort] // forward.To, for those who don't hold the mutex
+}
+
+// New returns NodePorts that forward nothing yet.
+func New(o Options) *NodePorts {
+	o.Connections = cmp.Or(o.Connections, 4096)
+	o.Sessions = cmp.Or(o.Sessions, 4096)
+	o.Idle = cmp.Or(o.Idle, 5*time.Minute)
+	n := &NodePorts{options: o, sessions: newSessions(o.Sessions, o.Idle), doors: map[types.NamespacedName]map[place]*door{}}
+	n.ctx, n.stop = context.WithCancel(context.Background())
+	n.tries = retry.New(retry.Options[key]{Lock: &n.mutex, Try: n.open, Report: n.report})
+	return n
+}
+
+func (n *NodePorts) report(k key, err error) {
+	n.options.Report(k.service, n.doors[k.service][k.place].forward, err)
+}
+
+// Set takes in what is forwarded for a Service: all of it, so that an empty list
+// ends it. Connections that are open stay until their ends close them; UDP
+// clients of a port that is gone get no more answers.
+func (n *NodePorts) Set(service types.NamespacedName, forwards []Forward) {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	if n.ctx.Err() != nil {
+		return
+	}
+	wanted := map[place]Forward{}
+	for _, f := range forwards {
+		if f.NodePort != 0 && (f.Protocol == state.TCP || f.Protocol == state.UDP) {
+			wanted[place{f.Protocol, f.At()}] = f
+		}
+	}
+	for p := range n.doors[service] {
+		if _, ok := wanted[p]; !ok {
+			n.remove(key{service, p})
+		}
+	}
+	for p, f := range wanted {
+		n.add(key{service, p}, f)
+	}
+}
+
+func (n *NodePorts) add(k key, f Forward) {
+	d := n.doors[k.service][k.place]
+	isNew := d == nil
+	if isNew {
+		d = &door{}
+		if n.doors[k.service] == nil {
+			n.doors[k.service] = map[place]*door{}
+		}
+		n.doors[k.service][k.place] = d
+	}
+	d.forward = f
+	d.to.Store(&f.To)
+	if isNew {
+		n.tries.Now(k)
+	}
+}
+
+// remove lets those have the port who want it too.
+func (n *NodePorts) remove(k key) {
+	d := n.doors[k.service][k.place]
+	delete(n.doors[k.service], k.place)
+	if len(n.doors[k.service]) == 0 {
+		delete(n.doors, k.service)
+	}
+	n.tries.Forget(k)
+	d.close()
+	n.tries.Again(func(o key) bool { return o.place == k.place })
+}
+
+func (d *door) close() {
+	if d.socket != nil {
+		_ = d.socket.Close()
+	}
+}
+
+func (n *NodePorts) open(k key) error {
+	d := n.doors[k.service][k.place]
+	listen := n.listenTCP
+	if k.place.protocol == state.UDP {
+		listen = n.listenUDP
+	}
+	socket, serve, err := listen(k.place.at, d)
+	if err != nil {
+		return fmt.Errorf("opening NodePort on the loopback address: %w", err)
+	}
+	d.socket = socket
+	n.running.Go(func() { n.broken(k, d, serve()) })
+	return nil
+}
+
+// broken is told when a door is served no more. If nobody closed it, memory or
+// files were short, and it is opened anew after a pause.
+func (n *NodePorts) broken(k key, d *door, err error) {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	if n.doors[k.service][k.place] == d {
+		d.close()
+		d.socket = nil
+		n.tries.Failed(k, fmt.Errorf("serving NodePort on the loopback address: %w", err))
+	}
+}
+
+// Close ends all ports and connections, and returns when nothing of them runs.
+func (n *NodePorts) Close() {
+	n.mutex.Lock()
+	n.stop()
+	for service, doors := range n.doors {
+		for p, d := range doors {
+			n.tries.Forget(key{service, p})
+			d.close()
+		}
+	}
+	clear(n.doors)
+	n.mutex.Unlock()
+	n.running.Wait()
+}
