@@ -7,6 +7,8 @@ export CGO_ENABLED := 0
 
 LAB         := $(CURDIR)/bin/lab
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+UNPARAM     := mvdan.cc/unparam@v0.0.0-20260823230713-2fa3d841b0c8
+DEADCODE    := golang.org/x/tools/cmd/deadcode@v0.52.0
 FUZZTIME    ?= 10s
 PKG         ?= ./internal/kernel/...
 RUN         ?= .
@@ -53,10 +55,13 @@ test-lab: bin/lab
 	@bin/lab --install
 	go test -count=1 -exec $(LAB) $(in_lab)
 
-lint: ## check format, vet, staticcheck and the modules
+# deadcode prints what no program and no test reaches, and succeeds all the same.
+lint: ## check format, vet, staticcheck, code without use, and the modules
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 	go vet ./...
 	go run $(STATICCHECK) ./...
+	go run $(UNPARAM) ./...
+	@dead=$$(go run $(DEADCODE) -test ./...) || exit 1; if [ -n "$$dead" ]; then echo "nothing reaches:"; echo "$$dead"; exit 1; fi
 	go mod verify
 	go mod tidy -diff
 
