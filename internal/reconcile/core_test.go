@@ -255,3 +255,25 @@ func TestAnAddressComesNoSoonerThanAllThatServesIt(t *testing.T) {
 	}
 	t.Fatal("the address never came")
 }
+
+func TestAuditsBeginASyncPeriodApartHoweverLongTheyTake(t *testing.T) {
+	for _, c := range []struct{ takes, after time.Duration }{
+		{0, 30 * time.Second},
+		{20 * time.Second, 30 * time.Second},
+		{40 * time.Second, 41 * time.Second}, // not at once: there may be something to write
+	} {
+		b := newBench(nil)
+		b.step(Synced{})
+		began := b.now
+		w := b.core.Ready(b.now)
+		if !w.Audit {
+			t.Fatal("no audit at the start")
+		}
+		b.now = b.now.Add(c.takes)
+		b.core.Advance(w, Outcome{}, b.now)
+		b.settle(t)
+		if after := b.core.Wake().Sub(began); after != c.after {
+			t.Errorf("an audit of %v: the next begins after %v, want %v", c.takes, after, c.after)
+		}
+	}
+}

@@ -44,6 +44,9 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	k, err := linux.Open(ctx, ours(c))
+	if errors.Is(err, context.Canceled) {
+		return nil // asked to end before it began
+	}
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func open(t *testing.T) *Conn {
 	t.Helper()
 	kerneltest.Namespace(t)
 	c, err := Open(func(n state.SetName) bool {
-		return !strings.HasPrefix(string(n), "FOREIGN") && !strings.HasPrefix(string(n), TemporaryPrefix)
+		return !strings.HasPrefix(string(n), "FOREIGN") && !n.Temporary()
 	})
 	if err != nil {
 		t.Fatal(err)
