@@ -7,12 +7,14 @@ export CGO_ENABLED := 0
 
 LAB         := $(CURDIR)/bin/lab
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+UNPARAM     := mvdan.cc/unparam@v0.0.0-20260823230713-2fa3d841b0c8
+DEADCODE    := golang.org/x/tools/cmd/deadcode@v0.52.0
 FUZZTIME    ?= 10s
 PKG         ?= ./internal/kernel/...
 RUN         ?= .
 
-# A package needs the lab if its tests ask for a namespace or a world. All others are tested where make runs.
-tests_in_lab = $(shell grep -rlE 'kerneltest\.Namespace|world\.New\b' --include='*_test.go' .)
+# A package needs the lab if its tests ask for a namespace, a world or a rig. All others are tested where make runs.
+tests_in_lab = $(shell grep -rlE 'kerneltest\.Namespace|(world|rig)\.New\b' --include='*_test.go' .)
 in_lab       = $(patsubst %/,%,$(sort $(dir $(tests_in_lab))))
 module       = $(shell go list -m)
 outside_lab  = $(filter-out $(patsubst ./%,$(module)/%,$(in_lab)),$(shell go list ./...))
@@ -49,14 +51,20 @@ test-outside: bin/lab
 	@test '$(race)' || echo 'There is no C compiler here: testing without the race detector.'
 	$(if $(race),CGO_ENABLED=1 )go test -count=1 $(race) $(outside_lab)
 
-test-lab: bin/lab
-	@bin/lab --install
-	go test -count=1 -exec $(LAB) $(in_lab)
+# The tests of e2e start the program. Building it in the lab would take minutes.
+test-lab kernel-test: export KUBE_IPVS := $(CURDIR)/bin/kube-ipvs
 
-lint: ## check format, vet, staticcheck and the modules
+test-lab: bin/lab bin/kube-ipvs
+	@bin/lab --install
+	go test -count=1 -timeout=20m -exec $(LAB) $(in_lab)
+
+# deadcode prints what no program and no test reaches, and succeeds all the same.
+lint: ## check format, vet, staticcheck, code without use, and the modules
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 	go vet ./...
 	go run $(STATICCHECK) ./...
+	go run $(UNPARAM) ./...
+	@dead=$$(go run $(DEADCODE) -test ./...) || exit 1; if [ -n "$$dead" ]; then echo "nothing reaches:"; echo "$$dead"; exit 1; fi
 	go mod verify
 	go mod tidy -diff
 
@@ -72,8 +80,8 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 		go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) $$package || exit 1; \
 	done
 
-kernel-test: bin/lab ## test in the lab only: make kernel-test PKG=./internal/kernel/ipvs RUN=TestName
-	go test -count=1 -v -exec $(LAB) -run '$(RUN)' $(PKG)
+kernel-test: bin/lab bin/kube-ipvs ## test in the lab only: make kernel-test PKG=./internal/kernel/ipvs RUN=TestName
+	go test -count=1 -v -timeout=20m -exec $(LAB) -run '$(RUN)' $(PKG)
 
 clean: ## remove what was built
 	rm -rf bin

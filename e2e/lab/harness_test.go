@@ -25,8 +25,6 @@ type built struct {
 }
 
 // program is a static lab, as it is built for use. The folder outlives the test that asks first: others run in parallel.
-//
-//nolint:gochecknoglobals // one build for all tests.
 var program built
 
 func TestMain(m *testing.M) {
@@ -63,24 +61,21 @@ type bench struct {
 	stdout, stderr bytes.Buffer
 }
 
-// newBench skips the test where user-mode Linux cannot be booted: inside a lab, or on a machine that lacks something.
+// newBench fails the test where user-mode Linux cannot be booted, and says what is missing.
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("boots kernels")
-	}
 	if inside := os.Getenv(envInside); inside != "" {
-		t.Skipf("boots kernels, and this is %s: run it on the host", inside)
+		t.Fatalf("this is %s, where no kernel can be booted: run the tests of the lab outside of it, as make test-outside does", inside)
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("must be root to boot a kernel on this machine's files")
+		t.Fatal("must be root to boot a kernel on this machine's files: run make test as root")
 	}
 	b := &bench{t: t, lab: program.path(t), temp: t.TempDir()}
 	b.env = append(os.Environ(), envKernel+"="+kernelUML, "TMPDIR="+b.temp)
 	check := exec.Command(b.lab, "--check")
 	check.Env = b.env
 	if out, err := check.CombinedOutput(); err != nil {
-		t.Skipf("user-mode Linux cannot be booted: %s", out)
+		t.Fatalf("user-mode Linux cannot be booted; bin/lab --install installs it. %s", out)
 	}
 	t.Parallel()
 	return b

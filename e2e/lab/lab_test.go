@@ -254,7 +254,8 @@ func TestPanicIsExplained(t *testing.T) {
 	if got := b.run("sh", "-c", "echo c >/proc/sysrq-trigger"); got != statusFailed {
 		t.Errorf("got %d, want %d", got, statusFailed)
 	}
-	for _, want := range []string{"the guest's kernel died before the command ended: Kernel panic", "kernel.log", "Call Trace"} {
+	// How much of the trace is shown depends on its length, which differs. What panicked is among its last lines.
+	for _, want := range []string{"the guest's kernel died before the command ended: Kernel panic", "kernel.log", "write_sysrq_trigger"} {
 		if !strings.Contains(b.stderr.String(), want) {
 			t.Errorf("stderr does not have %q:\n%s", want, &b.stderr)
 		}

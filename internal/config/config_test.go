@@ -3,6 +3,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -108,4 +109,20 @@ func TestKernel(t *testing.T) {
 	if (Kernel{}).Before(99, 0) || (Kernel{}).DelaysReuse() {
 		t.Error("an unknown kernel is an old one")
 	}
+}
+
+func FuzzParseKernel(f *testing.F) {
+	f.Add("6.1.0-13-amd64")
+	f.Add("4.18")
+	f.Add("5.10+")
+	f.Fuzz(func(t *testing.T, release string) {
+		k, err := ParseKernel(release)
+		if err != nil {
+			return
+		}
+		again := fmt.Sprintf("%d.%d", k.Major, k.Minor)
+		if back, err := ParseKernel(again); err != nil || back != k || k.Major < 0 || k.Minor < 0 {
+			t.Errorf("release %q is version %+v, and %q is %+v, %v", release, k, again, back, err)
+		}
+	})
 }

@@ -2,18 +2,28 @@
 
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 // Kernel is the version of a Linux kernel.
 type Kernel struct{ Major, Minor int }
 
 // ParseKernel reads a release as uname prints it: "6.1.0-13-amd64".
 func ParseKernel(release string) (Kernel, error) {
-	var k Kernel
-	if n, err := fmt.Sscanf(release, "%d.%d", &k.Major, &k.Minor); n != 2 {
-		return Kernel{}, fmt.Errorf("parsing kernel release %q: %w", release, err)
+	major, rest, _ := strings.Cut(release, ".")
+	minor := rest
+	if end := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+		minor = rest[:end]
 	}
-	return k, nil
+	m, errMajor := strconv.ParseUint(major, 10, 16)
+	n, errMinor := strconv.ParseUint(minor, 10, 16)
+	if errMajor != nil || errMinor != nil {
+		return Kernel{}, fmt.Errorf("parsing kernel release %q: it does not begin with two numbers", release)
+	}
+	return Kernel{int(m), int(n)}, nil
 }
 
 // Before tells whether k is known and older than major.minor.

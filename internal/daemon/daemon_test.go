@@ -132,6 +132,13 @@ func (h *house) servers() []string {
 	return names
 }
 
+func (h *house) mustServe(t *testing.T, want ...string) {
+	t.Helper()
+	if got := h.servers(); len(got) == 0 || !slices.Equal(got, want) {
+		t.Errorf("real servers %q, want %q", got, want)
+	}
+}
+
 var key = types.NamespacedName{Namespace: "shop", Name: "web"}
 
 // web tells of a NodePort Service with one endpoint.
@@ -165,10 +172,7 @@ func TestServicesReachTheKernelOnceAllAreKnown(t *testing.T) {
 			t.Errorf("%d sets before all Services are known, want none", n)
 		}
 		h.tell(synced)
-		want := []string{"TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.1:30080 -> 10.244.1.10:8080"}
-		if got := h.servers(); !slices.Equal(got, want) {
-			t.Errorf("real servers %q, want %q", got, want)
-		}
+		h.mustServe(t, "TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.1:30080 -> 10.244.1.10:8080")
 	})
 }
 
@@ -179,10 +183,7 @@ func TestANewAddressOfTheNodeGetsTheNodePortsAndALostOneLosesThem(t *testing.T) 
 		h.addresses.changes <- node.Event{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}
 		time.Sleep(2 * drainCheck) // of the bubble's clock; without connections it is soon drained
 		synctest.Wait()
-		want := []string{"TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.7:30080 -> 10.244.1.10:8080"}
-		if got := h.servers(); !slices.Equal(got, want) {
-			t.Errorf("real servers %q, want %q", got, want)
-		}
+		h.mustServe(t, "TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.7:30080 -> 10.244.1.10:8080")
 	})
 }
 
@@ -282,9 +283,7 @@ func TestTheKernelStaysAsItIsWhenTheDaemonEnds(t *testing.T) {
 		if err := <-h.ended; err != nil {
 			t.Errorf("ended with %v", err)
 		}
-		if got := h.servers(); len(got) == 0 || !slices.Equal(got, before) {
-			t.Errorf("real servers %q after the end, want %q", got, before)
-		}
+		h.mustServe(t, before...)
 	})
 }
 
@@ -297,9 +296,7 @@ func TestASourceThatFailsEndsTheDaemonAndNothingElse(t *testing.T) {
 		if err := <-h.ended; !errors.Is(err, broken) {
 			t.Errorf("ended with %v, want %v", err, broken)
 		}
-		if len(h.servers()) != 2 {
-			t.Errorf("real servers %q", h.servers())
-		}
+		h.mustServe(t, "TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.1:30080 -> 10.244.1.10:8080")
 	})
 }
 

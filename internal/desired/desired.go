@@ -13,7 +13,7 @@ package desired
 
 import (
 	"cmp"
-	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -236,22 +236,14 @@ func (d *Desired) conflicts(k state.VirtualServerKey) []Conflict {
 // State is the whole wish as tables of its own, for display and comparison.
 func (d *Desired) State() state.State {
 	return state.State{
-		Sysctls:        collect(d.Sysctls.All()),
-		Sets:           collect(d.Sets.All()),
-		Entries:        collect(d.Entries.All()),
-		Chains:         collect(d.Chains.All()),
-		Jumps:          collect(d.Jumps.All()),
-		Links:          collect(d.Links.All()),
-		VirtualServers: collect(d.VirtualServers.All()),
-		RealServers:    collect(d.RealServers.All()),
-		Addresses:      collect(d.Addresses.All()),
+		Sysctls:        maps.Collect(d.Sysctls.All()),
+		Sets:           maps.Collect(d.Sets.All()),
+		Entries:        maps.Collect(d.Entries.All()),
+		Chains:         maps.Collect(d.Chains.All()),
+		Jumps:          maps.Collect(d.Jumps.All()),
+		Links:          maps.Collect(d.Links.All()),
+		VirtualServers: maps.Collect(d.VirtualServers.All()),
+		RealServers:    maps.Collect(d.RealServers.All()),
+		Addresses:      maps.Collect(d.Addresses.All()),
 	}
-}
-
-func collect[K, V comparable](rows iter.Seq2[K, V]) map[K]V {
-	table := map[K]V{}
-	for k, v := range rows {
-		table[k] = v
-	}
-	return table
 }

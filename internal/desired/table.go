@@ -46,7 +46,7 @@ func (t Table[K, V]) All() iter.Seq2[K, V] {
 // change makes d the change of what by wishes, and returns the keys whose
 // effective row or owner changed.
 func (t Table[K, V]) change(by *claimant, d diff.Delta[K, V]) []K {
-	var touched []K
+	touched := make([]K, 0, d.Len())
 	note := func(k K, changed bool) {
 		if changed {
 			touched = append(touched, k)

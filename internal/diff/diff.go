@@ -84,7 +84,8 @@ func (d Delta[K, V]) Apply(table map[K]V) {
 }
 
 // OfRows is Of for two lists that are sorted by compare and have no key twice.
-// It costs memory only for what differs.
+// It costs memory only for what differs, and none if one of them is empty: then
+// the delta shares the other's.
 func OfRows[K, V comparable](have, want []Row[K, V], compare func(a, b K) int) Delta[K, V] {
 	var d Delta[K, V]
 	for len(have) > 0 && len(want) > 0 {
@@ -100,7 +101,14 @@ func OfRows[K, V comparable](have, want []Row[K, V], compare func(a, b K) int) D
 			have, want = have[1:], want[1:]
 		}
 	}
-	d.Remove = append(d.Remove, have...)
-	d.Add = append(d.Add, want...)
+	d.Remove = extended(d.Remove, have)
+	d.Add = extended(d.Add, want)
 	return d
+}
+
+func extended[K, V comparable](rows, by []Row[K, V]) []Row[K, V] {
+	if len(rows) == 0 && len(by) > 0 {
+		return slices.Clip(by)
+	}
+	return append(rows, by...)
 }

@@ -22,8 +22,8 @@ type Store[K, V comparable] interface {
 	// a partial map.
 	List(ctx context.Context) (map[K]V, error)
 
-	// Apply makes the changes of d: first Remove, then Update, then Add. Each
-	// is a wish for a row, not for a transition: a row to add or update that
+	// Apply makes the changes of d, in which no row is twice: first Remove,
+	// then Update, then Add. Each is a wish for a row, not for a transition: a row to add or update that
 	// is there is brought to its value, one that is not there is made, and
 	// one to remove may be gone already. A row that fails does not keep the
 	// others from being tried.

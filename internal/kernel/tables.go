@@ -12,9 +12,12 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// List reads all tables. A table that can't be read is left nil in the State
-// and named in the error; the others are still returned.
+// List reads all tables, in one Round. A table that can't be read is left nil in
+// the State and named in the error; the others are still returned.
 func (t Tables) List(ctx context.Context) (state.State, error) {
+	if RoundOf(ctx) == nil {
+		ctx = NewRound(ctx)
+	}
 	var s state.State
 	err := errors.Join(
 		list(ctx, "sysctls", t.Sysctls, &s.Sysctls),
@@ -58,8 +61,7 @@ func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	set(ctx, t.Sysctls, d.Sysctls, &r.Sysctls)
 	set(ctx, t.Sets, d.Sets, &r.Sets)
 	set(ctx, t.Entries, entries, &r.Entries)
-	set(ctx, t.Chains, d.Chains, &r.Chains)
-	set(ctx, t.Jumps, d.Jumps, &r.Jumps)
+	t.setRules(ctx, d, &r)
 	set(ctx, t.Links, d.Links, &r.Links)
 	set(ctx, t.VirtualServers, d.VirtualServers, &r.VirtualServers)
 	set(ctx, t.RealServers, servers, &r.RealServers)
@@ -103,10 +105,44 @@ func part[T any](list []T, is func(T) bool) (those, others []T) {
 	return those, others
 }
 
-func set[K, V comparable](ctx context.Context, s Store[K, V], d diff.Delta[K, V], r *Result[K]) {
-	if len(d.Add)+len(d.Update) > 0 {
-		r.merge(s.Apply(ctx, diff.Delta[K, V]{Add: d.Add, Update: d.Update}))
+// Coupled is a table of chains that can set rows of it and of the jumps to them
+// for less together than one after the other. It says whether it has: only if the
+// jumps are those of the same kernel, and nothing is between it and their table.
+type Coupled interface {
+	SetWith(context.Context, diff.Delta[state.ChainKey, state.Chain], Jumps, diff.Delta[state.JumpKey, state.Jump]) (Rules, bool)
+}
+
+// Jumps is the table of jumps.
+type Jumps = Store[state.JumpKey, state.Jump]
+
+// Rules are the results of a change of both tables of rules.
+type Rules struct {
+	Chains Result[state.ChainKey]
+	Jumps  Result[state.JumpKey]
+}
+
+func (t Tables) setRules(ctx context.Context, d state.Delta, r *Results) {
+	chains, jumps := forward(d.Chains), forward(d.Jumps)
+	if together, ok := t.Chains.(Coupled); ok && chains.Len() > 0 && jumps.Len() > 0 {
+		if done, ok := together.SetWith(ctx, chains, t.Jumps, jumps); ok {
+			r.Chains.merge(done.Chains)
+			r.Jumps.merge(done.Jumps)
+			return
+		}
 	}
+	set(ctx, t.Chains, d.Chains, &r.Chains)
+	set(ctx, t.Jumps, d.Jumps, &r.Jumps)
+}
+
+func set[K, V comparable](ctx context.Context, s Store[K, V], d diff.Delta[K, V], r *Result[K]) {
+	if d = forward(d); d.Len() > 0 {
+		r.merge(s.Apply(ctx, d))
+	}
+}
+
+// forward is the part of d that makes or changes rows.
+func forward[K, V comparable](d diff.Delta[K, V]) diff.Delta[K, V] {
+	return diff.Delta[K, V]{Add: d.Add, Update: d.Update}
 }
 
 func remove[K, V comparable](ctx context.Context, s Store[K, V], d diff.Delta[K, V], r *Result[K]) {

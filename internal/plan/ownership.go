@@ -16,8 +16,9 @@ type Ownership struct {
 	Exclude []netip.Prefix
 }
 
-// Set says whether a set of that name is ours.
-func (Ownership) Set(n state.SetName) bool { return OurSet(n) }
+// Set says whether a set of that name is ours. So is one that a crash has left
+// behind while another was being replaced.
+func (Ownership) Set(n state.SetName) bool { return OurSet(n) || n.Temporary() }
 
 // Proofs are the set entries any of which shows that virtual server k is ours.
 // local says that its address is one of the node's own: without that, a port

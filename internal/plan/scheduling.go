@@ -48,10 +48,6 @@ func schedulerOf(name string) scheduler {
 	return scheduler{weighted: true}
 }
 
-// Schedulers are the names of all schedulers that are known, sorted. A kernel
-// may lack some.
-func Schedulers() []string { return slices.Sorted(maps.Keys(schedulers())) }
-
 // scheduling is how connections are spread over the endpoints of a Service.
 type scheduling struct {
 	name    string

@@ -124,7 +124,7 @@ func (c *Core) drained(k state.RealServerKey) {
 // looked at again soon.
 func (c *Core) observe(o Outcome, now time.Time) {
 	c.lastAudit = now
-	c.auditDue = now.Add(c.options.SyncPeriod)
+	c.auditDue = c.nextAudit(now)
 	if o.ObserveErr != nil {
 		c.auditDue = now.Add(min(c.options.SyncPeriod, max(retryFirst, c.options.AuditPause)))
 	}
@@ -137,9 +137,22 @@ func (c *Core) observe(o Outcome, now time.Time) {
 	observe(&c.chains, s.Chains, listed) // the adapters list ours only
 	observe(&c.jumps, s.Jumps, listed)
 	observe(&c.links, s.Links, listed)
-	observe(&c.addresses, s.Addresses, provenAddress)
-	observe(&c.virtualServers, s.VirtualServers, provenServer)
+	if c.entries.listed { // without evidence all seem to be others'
+		observe(&c.addresses, s.Addresses, provenAddress)
+		observe(&c.virtualServers, s.VirtualServers, provenServer)
+	}
 	c.observeRealServers(s.RealServers, now)
+}
+
+// nextAudit is a sync period after the last one began, so that how long an audit
+// takes adds nothing to the time that a broken row stays so; but not at once,
+// however long it took.
+func (c *Core) nextAudit(now time.Time) time.Time {
+	due := c.auditBegan.Add(c.options.SyncPeriod)
+	if pause := now.Add(min(c.options.SyncPeriod, c.options.AuditPause)); pause.After(due) {
+		return pause
+	}
+	return due
 }
 
 func listed[K comparable](K) bool { return true }

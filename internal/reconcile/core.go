@@ -51,11 +51,13 @@ type Core struct {
 	synced  bool
 	local   map[netip.Addr]struct{} // every address that has been the node's own
 
-	auditDue, lastAudit time.Time
-	drainDue            time.Time
-	drainTimeouts       map[state.VirtualServerKey]time.Duration // that their owners chose
-	flows               []state.Flow                             // stale, to be flushed
-	flowsDue            time.Time
+	auditDue      time.Time
+	auditBegan    time.Time // the last one
+	lastAudit     time.Time // its end
+	drainDue      time.Time
+	drainTimeouts map[state.VirtualServerKey]time.Duration // that their owners chose
+	flows         []state.Flow                             // stale, to be flushed
+	flowsDue      time.Time
 
 	// coming are the virtual servers that the present delta adds, sorted.
 	coming []diff.Row[state.VirtualServerKey, state.VirtualServer]
@@ -262,6 +264,7 @@ func (c *Core) Ready(now time.Time) Work {
 	case !c.synced:
 		return Work{}
 	case !now.Before(c.auditDue):
+		c.auditBegan = now
 		return Work{Audit: true}
 	}
 	w := Work{Delta: c.delta(now)}

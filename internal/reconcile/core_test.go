@@ -211,7 +211,7 @@ func TestUDPFlowsBehindAMarkAreFlushedAtEachOfItsFrontends(t *testing.T) {
 	front := netip.MustParseAddrPort("192.0.2.1:30053")
 	f := func(from, n int) state.Fragment {
 		s := service(state.MarkKey(state.IPv4, mark), from, n).State()
-		s.Sets["KUBE-CLUSTER-MARK"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, Marks: true}
+		s.Sets["KUBE-CLUSTER-MARK"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 9, Marks: true}
 		s.Entries = map[state.SetEntry]state.Entry{
 			{Set: "KUBE-CLUSTER-MARK", Address: front.Addr(), Protocol: state.UDP, Port: front.Port()}: {Mark: mark},
 		}
@@ -324,4 +324,26 @@ func TestAnAddressComesNoSoonerThanAllThatServesIt(t *testing.T) {
 		b.core.Advance(w, Outcome{Observed: b.kernel.State}, b.now)
 	}
 	t.Fatal("the address never came")
+}
+
+func TestAuditsBeginASyncPeriodApartHoweverLongTheyTake(t *testing.T) {
+	for _, c := range []struct{ takes, after time.Duration }{
+		{0, 30 * time.Second},
+		{20 * time.Second, 30 * time.Second},
+		{40 * time.Second, 41 * time.Second}, // not at once: there may be something to write
+	} {
+		b := newBench(nil)
+		b.step(Synced{})
+		began := b.now
+		w := b.core.Ready(b.now)
+		if !w.Audit {
+			t.Fatal("no audit at the start")
+		}
+		b.now = b.now.Add(c.takes)
+		b.core.Advance(w, Outcome{}, b.now)
+		b.settle(t)
+		if after := b.core.Wake().Sub(began); after != c.after {
+			t.Errorf("an audit of %v: the next begins after %v, want %v", c.takes, after, c.after)
+		}
+	}
 }

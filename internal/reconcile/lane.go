@@ -4,6 +4,8 @@ package reconcile
 
 import (
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
@@ -27,7 +29,9 @@ type lane[K, V comparable] struct {
 	// A row that may not be added or removed yet stays marked. nil: always.
 	mayAdd, mayRemove func(K) bool
 
-	have    map[K]V // our rows in the kernel, by its own answers
+	have    map[K]V        // our rows in the kernel, by its own answers
+	doubt   map[K]struct{} // failed to change, but it may only be the answer that failed
+	listed  bool           // since the start
 	dirty   map[K]struct{}
 	retries map[K]retry
 }
@@ -40,7 +44,7 @@ type retry struct {
 func newLane[K, V comparable](want func(K) (V, bool), all func() iter.Seq2[K, V], compare func(a, b K) int) lane[K, V] {
 	return lane[K, V]{
 		want: want, all: all, compare: compare,
-		have: map[K]V{}, dirty: map[K]struct{}{}, retries: map[K]retry{},
+		have: map[K]V{}, doubt: map[K]struct{}{}, dirty: map[K]struct{}{}, retries: map[K]retry{},
 	}
 }
 
@@ -61,6 +65,11 @@ func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
 		}
 	}
 	var d diff.Delta[K, V]
+	if len(l.dirty) == 0 {
+		return d
+	}
+	marks := len(l.dirty)
+	d.Add = slices.Grow(d.Add, max(0, marks-len(l.have)))
 	for k := range l.dirty {
 		h, hasH := l.have[k]
 		w, hasW := l.want(k)
@@ -69,10 +78,20 @@ func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
 			continue
 		}
 		delete(l.dirty, k)
-		d.Note(k, h, hasH, w, hasW)
-		if hasH == hasW && h == w {
+		_, doubt := l.doubt[k]
+		switch asWished := hasH == hasW && h == w; {
+		case asWished && hasW && doubt:
+			d.Update = append(d.Update, diff.Change[K, V]{Key: k, Old: h, New: w})
+		case asWished:
 			delete(l.retries, k)
+		default:
+			d.Note(k, h, hasH, w, hasW)
 		}
+	}
+	if 2*len(l.dirty) < marks { // to walk a map costs what it held at most, not what it holds
+		rest := make(map[K]struct{}, len(l.dirty))
+		maps.Copy(rest, l.dirty)
+		l.dirty = rest
 	}
 	d.Sort(l.compare)
 	return d
@@ -89,6 +108,7 @@ func (l *lane[K, V]) advance(d diff.Delta[K, V], r kernel.Result[K], now time.Ti
 			delete(l.have, row.Key)
 		}
 	}
+	l.have = withRoom(l.have, len(d.Add))
 	for _, row := range d.Add {
 		if !l.failed(row.Key, r, now) {
 			l.have[row.Key] = row.Value
@@ -101,20 +121,34 @@ func (l *lane[K, V]) advance(d diff.Delta[K, V], r kernel.Result[K], now time.Ti
 	}
 }
 
+// withRoom is the map m, of a size at once to which it would only grow by being
+// copied several times.
+func withRoom[K, V comparable](m map[K]V, more int) map[K]V {
+	if more <= len(m) {
+		return m
+	}
+	roomy := make(map[K]V, len(m)+more)
+	maps.Copy(roomy, m)
+	return roomy
+}
+
 func (l *lane[K, V]) failed(k K, r kernel.Result[K], now time.Time) bool {
 	if _, failed := r.Failed[k]; !failed {
 		delete(l.retries, k)
+		delete(l.doubt, k)
 		return false
 	}
 	after := min(max(2*l.retries[k].after, retryFirst), retryLast)
 	l.retries[k] = retry{after: after, due: now.Add(after)}
+	l.doubt[k] = struct{}{}
 	return true
 }
 
 // observe takes rows for what the kernel holds of ours, and marks every row
 // that is not as wished. Rows that wait for their retry go on waiting.
 func (l *lane[K, V]) observe(rows map[K]V) {
-	l.have = rows
+	l.have, l.listed = rows, true
+	clear(l.doubt)
 	for k, w := range l.all() {
 		if h, ok := rows[k]; !ok || h != w {
 			l.mark(k)
@@ -131,6 +165,20 @@ func (l *lane[K, V]) mark(k K) {
 	if _, waiting := l.retries[k]; !waiting {
 		l.touch(k)
 	}
+}
+
+// surelyHas and mayHave say whether the row is, or may be, in the kernel, for
+// all that is known.
+func (l *lane[K, V]) surelyHas(k K) bool {
+	_, there := l.have[k]
+	_, doubt := l.doubt[k]
+	return there && !doubt
+}
+
+func (l *lane[K, V]) mayHave(k K) bool {
+	_, there := l.have[k]
+	_, doubt := l.doubt[k]
+	return there || doubt
 }
 
 // wake is the time of the first retry, and late if there is none.

@@ -40,6 +40,9 @@ type Loop struct {
 	log    *zap.Logger
 	audits int    // so far
 	cause  string // of the next delta, for the log
+
+	written int  // rows, so far
+	started bool // all that was known at the start has been written
 }
 
 // NewLoop returns a Loop over a new Core.
@@ -61,8 +64,9 @@ func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 		case <-ctx.Done():
 			return
 		case e := <-events:
-			l.step(e)
-			l.stepWaiting(events)
+			now := time.Now()
+			l.step(e, now)
+			l.stepWaiting(events, now)
 		case <-timer.C:
 			l.cause = "time"
 		}
@@ -73,36 +77,51 @@ func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 	}
 }
 
-func (l *Loop) stepWaiting(events <-chan Event) {
+func (l *Loop) stepWaiting(events <-chan Event, now time.Time) {
 	for range eventsPerRound {
 		select {
 		case e := <-events:
-			l.step(e)
+			l.step(e, now)
 		default:
 			return
 		}
 	}
 }
 
-func (l *Loop) step(e Event) {
+func (l *Loop) step(e Event, now time.Time) {
 	l.cause = "change"
-	for _, c := range l.core.Step(e, time.Now()) {
+	for _, c := range l.core.Step(e, now) {
 		l.log.Warn("two Services claim one address and port; the older one gets it",
 			zap.Stringer("virtualServer", c.Key), zap.Stringer("winner", c.Winner), zap.Stringer("loser", c.Loser))
 	}
 }
 
-// settle works until nothing is due.
+// settle works until nothing is due. An audit and what is done upon it are one
+// round.
 func (l *Loop) settle(ctx context.Context) {
+	// A batch cut off half-way would be mended, but it costs nothing to finish
+	// it.
+	work := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
 		w := l.core.Ready(time.Now())
 		if w.Empty() {
+			l.completeStart()
 			return
 		}
-		// A batch cut off half-way would be mended, but it costs nothing to
-		// finish it.
-		o := l.do(context.WithoutCancel(ctx), w)
+		if w.Audit {
+			work = kernel.NewRound(context.WithoutCancel(ctx))
+		}
+		o := l.do(work, w)
 		l.core.Advance(w, o, time.Now())
+	}
+}
+
+// completeStart tells once that the start is over, and what it cost: nothing, if
+// the kernel was as wished.
+func (l *Loop) completeStart() {
+	if l.audits > 0 && !l.started {
+		l.started = true
+		l.log.Info("start completed", zap.Int("written", l.written))
 	}
 }
 
@@ -147,6 +166,7 @@ func (l *Loop) warn(message string, err error) {
 }
 
 func (l *Loop) applied(d state.Delta, r kernel.Results, took time.Duration) {
+	l.written += d.Len()
 	failures, failed := r.Failures(maxLogged)
 	fields := []zap.Field{zap.String("cause", l.cause), zap.Int("rows", d.Len()), zap.Duration("took", took)}
 	fields = append(fields, counts(d)...)

@@ -19,7 +19,7 @@ import (
 func (c *Core) virtualServerIsProven(k state.VirtualServerKey) bool {
 	wished := false
 	for _, e := range c.proofs(k) {
-		if _, there := c.entries.have[e]; there {
+		if c.entries.surelyHas(e) {
 			return true
 		}
 		_, w := c.desired.Entries.Get(e)
@@ -30,9 +30,8 @@ func (c *Core) virtualServerIsProven(k state.VirtualServerKey) bool {
 
 func (c *Core) addressIsProven(a state.Address) bool {
 	e := c.options.Ownership.AddressProof(a)
-	_, there := c.entries.have[e]
 	_, wished := c.desired.Entries.Get(e)
-	return there || !wished
+	return c.entries.surelyHas(e) || !wished
 }
 
 // realServerHasServer spares the kernel requests that it can only refuse. A
@@ -49,15 +48,20 @@ func (c *Core) realServerHasServer(k state.RealServerKey) bool {
 	return coming
 }
 
+// entryProvesNothing says whether all that e could prove is known to be gone:
+// not before the tables have been listed once, nor while a failure to make it is
+// all that is known.
 func (c *Core) entryProvesNothing(e state.SetEntry) bool {
+	if !c.virtualServers.listed || !c.addresses.listed {
+		return false
+	}
 	for _, k := range c.provable(e) {
-		if _, there := c.virtualServers.have[k]; there && slices.Contains(c.proofs(k), e) {
+		if c.virtualServers.mayHave(k) && slices.Contains(c.proofs(k), e) {
 			return false
 		}
 	}
 	a := state.Address{Addr: e.Address}
-	_, there := c.addresses.have[a]
-	return !there || c.options.Ownership.AddressProof(a) != e
+	return !c.addresses.mayHave(a) || c.options.Ownership.AddressProof(a) != e
 }
 
 func (c *Core) proofs(k state.VirtualServerKey) []state.SetEntry {
@@ -84,8 +88,11 @@ func (c *Core) provable(e state.SetEntry) []state.VirtualServerKey {
 }
 
 // provenBy says which observed virtual servers and addresses are ours by the
-// observed entries.
+// observed entries, or by those believed if they could not be listed.
 func (c *Core) provenBy(entries map[state.SetEntry]state.Entry) (func(state.VirtualServerKey) bool, func(state.Address) bool) {
+	if entries == nil {
+		entries = c.entries.have
+	}
 	in := func(e state.SetEntry) bool {
 		_, there := entries[e]
 		return there

@@ -73,8 +73,8 @@ func entryOf(k state.VirtualServerKey) state.SetEntry {
 func base() state.Fragment {
 	return state.Fragment{
 		Sets: []diff.Row[state.SetName, state.Set]{
-			{Key: ourSet, Value: state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 9, Comment: true}},
-			{Key: addressSet, Value: state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 9, Comment: true}},
+			{Key: ourSet, Value: state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1 << 16, Comment: true}},
+			{Key: addressSet, Value: state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 1 << 16, Comment: true}},
 		},
 		Links:  []diff.Row[state.LinkName, state.Link]{{Key: state.DummyLink, Value: state.Link{Kind: "dummy"}}},
 		Chains: []diff.Row[state.ChainKey, state.Chain]{{Key: natServices, Value: state.ChainOf("-m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT")}},

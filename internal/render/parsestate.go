@@ -196,6 +196,8 @@ func parseSet(s string) (state.Set, error) {
 		switch words[i] {
 		case "comment":
 			v.Comment = true
+		case "marks":
+			v.Marks = true
 		case "maxelem":
 			i++
 			err = parseNumber(words, i, 32, func(n uint64) { v.MaxElem = uint32(n) })
@@ -221,8 +223,22 @@ func parseNumber(words []string, i, bits int, set func(uint64)) error {
 }
 
 func parseEntry(s string) (state.Entry, error) {
-	comment, err := strconv.Unquote(s)
-	return state.Entry{Comment: comment}, err
+	quoted, err := strconv.QuotedPrefix(s)
+	if err != nil {
+		return state.Entry{}, err
+	}
+	var v state.Entry
+	if v.Comment, err = strconv.Unquote(quoted); err != nil {
+		return v, err
+	}
+	words := strings.Fields(s[len(quoted):])
+	switch {
+	case len(words) == 0:
+		return v, nil
+	case len(words) != 2 || words[0] != "mark":
+		return v, fmt.Errorf("%q is not mark and a number", s[len(quoted):])
+	}
+	return v, parseNumber(words, 1, 32, func(n uint64) { v.Mark = uint32(n) })
 }
 
 func parseJump(s string) (state.Jump, error) { return state.Jump{Rule: s}, nil }

@@ -23,6 +23,7 @@ import (
 //	  KUBE-CLUSTER-IP = hash:ip,port IPv4 maxelem 1048576 comment
 //	entries
 //	  KUBE-CLUSTER-IP 10.96.0.1,tcp:443 = "default/kubernetes:https"
+//	  KUBE-CLUSTER-MARK 192.0.2.1,tcp:30443 = "shop/web:https" mark 1262515931
 //	chains
 //	  IPv4 nat KUBE-MARK-MASQ
 //	    -j MARK --or-mark 0x4000
@@ -112,11 +113,18 @@ func setLine(k state.SetName, v state.Set) string {
 	if v.Comment {
 		text += " comment"
 	}
+	if v.Marks {
+		text += " marks"
+	}
 	return text
 }
 
 func entryLine(k state.SetEntry, v state.Entry) string {
-	return k.String() + equals + strconv.QuoteToASCII(v.Comment)
+	text := k.String() + equals + strconv.QuoteToASCII(v.Comment)
+	if v.Mark != 0 {
+		text += fmt.Sprintf(" mark %d", v.Mark)
+	}
+	return text
 }
 
 func chainLines(k state.ChainKey, v state.Chain) string {

@@ -180,3 +180,33 @@ func FuzzParseSetEntry(f *testing.F) {
 	fuzz(f, ParseSetEntry, "S 80", "S 10.96.0.1", "S 10.96.0.1,tcp:443", "S fd00::1,udp:53,fd00::/64", "S 10.0.0.1,47:0,10.0.0.1",
 		"S ::ffff:10.0.0.1,6:1,::ffff:10.0.0.0/120", "S 10.96.0.1,tcp:443,0.0.0.0/0")
 }
+
+func FuzzParseAddress(f *testing.F) {
+	fuzz(f, ParseAddress, "10.96.0.1", "fd00::1", "::ffff:10.0.0.1", "fe80::1%0")
+}
+
+func FuzzParseChainKey(f *testing.F) {
+	fuzz(f, ParseChainKey, "IPv4 nat KUBE-SERVICES", "IPv6 filter A", "IPv4 mangle \x00")
+}
+
+func FuzzParseJumpKey(f *testing.F) {
+	fuzz(f, ParseJumpKey, "IPv4 nat PREROUTING -> KUBE-SERVICES", "IPv6 mangle INPUT -> ->")
+}
+
+func FuzzParseWords(f *testing.F) {
+	for _, word := range []string{"IPv4", "tcp", "47", "Masq", "Local"} {
+		f.Add(word)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if v, err := ParseFamily(text); err == nil && v.String() != text {
+			t.Errorf("family %q is written as %v", text, v)
+		}
+		if v, err := ParseForwardMethod(text); err == nil && v.String() != text {
+			t.Errorf("forwarding method %q is written as %v", text, v)
+		}
+		v, err := ParseProtocol(text)
+		if again, errAgain := ParseProtocol(v.String()); err == nil && (errAgain != nil || again != v) {
+			t.Errorf("protocol %q is read as %d, written as %v, and read again as %d, %v", text, v, v, again, errAgain)
+		}
+	})
+}

@@ -16,6 +16,18 @@ type SetName string
 // Compare orders names.
 func (n SetName) Compare(o SetName) int { return cmp.Compare(n, o) }
 
+// temporarySet begins the names of sets that exist only while another one is
+// being replaced.
+const temporarySet = "KUBE-IPVS-TMP-"
+
+// TemporarySet is the name of the set that is put together to take another
+// one's place, by what is left of its name.
+func TemporarySet(of string) SetName { return SetName(temporarySet + of) }
+
+// Temporary says whether n is such a name. A set that has it and is seen was
+// left behind by a crash.
+func (n SetName) Temporary() bool { return strings.HasPrefix(string(n), temporarySet) }
+
 // SetType is ipset's name of what the entries of a set are made of.
 type SetType string
 

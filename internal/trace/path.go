@@ -165,7 +165,7 @@ func (w *walk) through(hook string, tables ...state.RuleTable) bool {
 
 func (w *walk) end(f Fate, by string) {
 	w.verdict.Fate, w.verdict.By = f, by
-	w.verdict.Masqueraded = f == Forwarded && w.packet.masqueraded
+	w.verdict.Masqueraded = w.packet.masqueraded
 	if w.verdict.Service == "" {
 		w.verdict.Service = w.named(w.verdict.Packet.Destination)
 	}

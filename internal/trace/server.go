@@ -19,9 +19,6 @@ func (w *walk) schedule() bool {
 		return false
 	}
 	w.verdict.Server = k
-	if _, bySet := w.state.VirtualServers[k]; bySet && w.verdict.Service == "" {
-		w.verdict.Service = w.named(w.packet.Destination)
-	}
 	var takes []state.RealServerKey
 	for r, row := range w.state.RealServers {
 		switch {
@@ -117,6 +114,7 @@ func (w *walk) decide(ways []*walk) {
 	if i < 0 {
 		i = 0
 	}
+	w.packet.masqueraded = !slices.ContainsFunc(ways, func(o *walk) bool { return !o.packet.masqueraded })
 	w.end(ways[i].verdict.Fate, ways[i].verdict.By)
 }
 
@@ -154,36 +152,43 @@ func (w *walk) reach(r state.RealServerKey) (fate Fate, by string) {
 	return w.verdict.Fate, w.verdict.By
 }
 
-// together are the steps of the ways to all real servers, those that are the
-// same told once.
+// together are the steps of the ways to all real servers. What is the same on
+// all of them is told once, for all; and the rest once for those that share it.
 func together(ways []*walk, servers []state.RealServerKey) []Step {
-	type group struct {
-		steps []Step
-		only  []netip.AddrPort
-	}
-	var groups []group
-	same := func(a, b []Step) bool {
-		return slices.EqualFunc(a, b, func(a, b Step) bool { return a.At == b.At && a.Text == b.Text })
-	}
+	all := shared(ways)
+	steps := slices.Clone(ways[0].verdict.Steps[:all])
+	var groups [][]Step
 	for i, way := range ways {
-		g := slices.IndexFunc(groups, func(g group) bool { return same(g.steps, way.verdict.Steps) })
+		rest := slices.Clone(way.verdict.Steps[all:])
+		g := slices.IndexFunc(groups, func(g []Step) bool { return slices.EqualFunc(g, rest, sameStep) })
 		if g < 0 {
 			g = len(groups)
-			groups = append(groups, group{steps: way.verdict.Steps})
+			groups = append(groups, rest)
 		}
-		groups[g].only = append(groups[g].only, servers[i].Address)
-	}
-	var steps []Step
-	for _, g := range groups {
-		for _, s := range g.steps {
-			if len(groups) > 1 {
-				s.Only = g.only
-			}
-			steps = append(steps, s)
+		for s := range groups[g] {
+			groups[g][s].Only = append(groups[g][s].Only, servers[i].Address)
 		}
 	}
-	return steps
+	return append(steps, slices.Concat(groups...)...)
 }
+
+// shared is how many steps all ways begin with.
+func shared(ways []*walk) int {
+	first := ways[0].verdict.Steps
+	n := len(first)
+	for _, way := range ways[1:] {
+		n = min(n, len(way.verdict.Steps))
+		for i := range n {
+			if !sameStep(first[i], way.verdict.Steps[i]) {
+				n = i
+				break
+			}
+		}
+	}
+	return n
+}
+
+func sameStep(a, b Step) bool { return a.At == b.At && a.Text == b.Text }
 
 // named is the Service whose entry for the address and port is in a set.
 func (w *walk) named(at netip.AddrPort) string {

@@ -128,9 +128,9 @@ type Verdict struct {
 	Service string
 
 	Server      state.VirtualServerKey // which one took the packet; zero: none
-	Endpoints   []Endpoint             // of Served; sorted
+	Endpoints   []Endpoint             // that Server may choose; sorted
 	Resting     int                    // real servers of Server that take no new connections
-	Masqueraded bool                   // of Forwarded: the node's address is put in place of the source
+	Masqueraded bool                   // whoever gets the packet sees an address of this node as its source
 
 	Steps  []Step
 	Doubts []string // what the verdict would need to know to be sure

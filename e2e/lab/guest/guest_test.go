@@ -159,3 +159,18 @@ func TestLoadModuleSaysWhatIsMissing(t *testing.T) {
 		t.Errorf("error %v does not say that the folder is not complete", err)
 	}
 }
+
+func FuzzParseDependencies(f *testing.F) {
+	f.Add("kernel/net/ip_vs.ko: kernel/net/nf_conntrack.ko kernel/lib/crc.ko\nkernel/lib/crc.ko:\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := parseDependencies(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		for name, file := range d.file {
+			if _, ok := d.needs[file]; !ok || moduleName(file) != name {
+				t.Errorf("%q: module %q has file %q", text, name, file)
+			}
+		}
+	})
+}

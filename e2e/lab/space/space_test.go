@@ -115,3 +115,13 @@ func TestProbeServiceIsComplete(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseModules(f *testing.F) {
+	f.Add("ip_vs 192512 3 ip_vs_rr, Live 0x0\nveth 40960 0 - Live 0x0\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		modules, err := parseModules(strings.NewReader(text))
+		if err == nil && len(modules) > strings.Count(text, "\n")+1 {
+			t.Errorf("%q has %d modules", text, len(modules))
+		}
+	})
+}

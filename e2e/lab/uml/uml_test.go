@@ -164,3 +164,14 @@ func TestFindSaysWhatToInstall(t *testing.T) {
 		t.Errorf("error %v does not say what to install", err)
 	}
 }
+
+func FuzzParseMemory(f *testing.F) {
+	for _, s := range []string{"512M", "2g", "1K", "4294967295G"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if n, err := parseMemory(s); err == nil && (n == 0 || n%1024 != 0) {
+			t.Errorf("%q is %d bytes", s, n)
+		}
+	})
+}

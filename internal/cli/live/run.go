@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -15,6 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/file"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/daemon"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
 	"github.com/kube-ipvs/kube-ipvs/internal/node"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
@@ -44,10 +47,16 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	k, err := linux.Open(ctx, ours(c))
+	if errors.Is(err, context.Canceled) {
+		return nil // asked to end before it began
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
+	if c.Schedulers, err = schedulers(ctx, k.IPVS, c.Scheduler); err != nil {
+		return err
+	}
 	addresses, err := node.Open()
 	if err != nil {
 		return err
@@ -98,6 +107,20 @@ func fitToKernel(c config.Config) (config.Config, error) {
 	}
 	c.Families = linux.Families()
 	return c, c.Validate()
+}
+
+// schedulers are those that the kernel has. Without the default one nothing
+// could be served.
+func schedulers(ctx context.Context, k *ipvs.Conn, standard string) ([]string, error) {
+	names := plan.Schedulers()
+	if !slices.Contains(names, standard) { // one that only this kernel knows
+		names = append(names, standard)
+	}
+	has, err := k.Schedulers(ctx, names...)
+	if err == nil && !slices.Contains(has, standard) {
+		err = fmt.Errorf("--ipvs-scheduler: this kernel has no scheduler %q; it has %s", standard, strings.Join(has, ", "))
+	}
+	return has, err
 }
 
 // ours is what belongs to us in the kernel by its name.

@@ -89,3 +89,18 @@ func TestDemoManifestsReadTheSameAsJSON(t *testing.T) {
 		}
 	}
 }
+
+func TestDemoEndpointCanBeReplacedWhileRunning(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.CopyFS(dir, os.DirFS(demo)))
+	w := started(t, dir)
+	w.until(t, "complete", func() bool { return len(w.services) == 3 && w.node == "zone-a" })
+	calls, reports := w.take()
+	wantCalls(t, "calls", calls, "node", "shop/api", "shop/dns", "shop/web", "synced")
+	wantCalls(t, "reports", reports, "nodes.yaml", "shop-api.yaml", "shop-dns.yaml", "shop-web.yaml")
+	must(t, os.Rename(dir+"/changed/shop-web.yaml", dir+"/shop-web.yaml"))
+	w.until(t, "told", func() bool { return len(w.calls) > 0 })
+	calls, reports = w.take()
+	wantCalls(t, "calls", calls, "shop/web")
+	wantCalls(t, "reports", reports, "shop-web.yaml")
+}

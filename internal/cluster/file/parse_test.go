@@ -422,3 +422,22 @@ func lineBreaks(content []byte) int {
 	}
 	return n
 }
+
+func BenchmarkParseTenThousandServices(b *testing.B) {
+	content, err := os.ReadFile(demo + "/shop-web.yaml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, items, _ := strings.Cut(string(content), "items:\n")
+	items, _, _ = strings.Cut(items, "kind: List\n")
+	all := []byte("apiVersion: v1\nkind: List\nitems:\n")
+	for i := range 10_000 {
+		all = append(all, strings.ReplaceAll(items, "web", fmt.Sprint("web", i))...)
+	}
+	b.SetBytes(int64(len(all)))
+	for b.Loop() {
+		if c := parse("all.yaml", all); len(c.objects) != 30_000 || len(c.errors) > 0 {
+			b.Fatal(len(c.objects), c.errors)
+		}
+	}
+}

@@ -121,7 +121,7 @@ func started(t *testing.T, dir string) *world {
 // until waits for what must come true.
 func (w *world) until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		w.mu.Lock()
 		ok, late := is(), time.Now().After(deadline)
 		services, node, calls, reports := "", w.node, w.calls, w.reports
@@ -500,24 +500,5 @@ func TestRunSaysThatItCannotWatch(t *testing.T) {
 	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
 	if !errors.Is(err, syscall.EMFILE) {
 		t.Errorf("error is %v", err)
-	}
-}
-
-func BenchmarkParseTenThousandServices(b *testing.B) {
-	content, err := os.ReadFile(demo + "/shop-web.yaml")
-	if err != nil {
-		b.Fatal(err)
-	}
-	_, items, _ := strings.Cut(string(content), "items:\n")
-	items, _, _ = strings.Cut(items, "kind: List\n")
-	all := []byte("apiVersion: v1\nkind: List\nitems:\n")
-	for i := range 10_000 {
-		all = append(all, strings.ReplaceAll(items, "web", fmt.Sprint("web", i))...)
-	}
-	b.SetBytes(int64(len(all)))
-	for b.Loop() {
-		if c := parse("all.yaml", all); len(c.objects) != 30_000 || len(c.errors) > 0 {
-			b.Fatal(len(c.objects), c.errors)
-		}
 	}
 }

@@ -25,6 +25,7 @@ import (
 const (
 	chunkBytes    = 64 << 10
 	chunkRequests = 512
+	roomForOne    = 1 << 10 // more than a row needs
 	socketBuffer  = 4 << 20
 	answerTimeout = 10 * time.Second
 	dumpAttempts  = 5
@@ -136,6 +137,25 @@ func (s *Socket) Do(ctx context.Context, b *Requests) (refused []error, err erro
 		}
 		refused = append(refused, answers...)
 		from = to
+	}
+	return refused, nil
+}
+
+// Stream is Do for n requests that encode puts into b when they are due, the i-th
+// after those before it. Only a chunk of them is ever in memory: fresh memory can
+// cost as much as the kernel's own work for a row.
+func (s *Socket) Stream(ctx context.Context, b *Requests, n int, encode func(i int)) (refused []error, err error) {
+	refused = make([]error, 0, n)
+	for len(refused) < n {
+		b.Reset()
+		for i := len(refused); i < n && !b.full(); i++ {
+			encode(i)
+		}
+		answers, err := s.Do(ctx, b)
+		refused = append(refused, answers...)
+		if err != nil {
+			return refused, err
+		}
 	}
 	return refused, nil
 }

@@ -114,6 +114,45 @@ func TestNoAnswerIsLostWhenEveryRequestIsRefused(t *testing.T) {
 	}
 }
 
+func TestAStreamIsSentInChunksAndHoldsNoMoreThanOne(t *testing.T) {
+	s := open(t)
+	var b Requests
+	const n = 3000
+	most, next := 0, 0
+	refused, err := s.Stream(context.Background(), &b, n, func(i int) {
+		if i != next {
+			t.Fatalf("request %d was asked for when %d was due", i, next)
+		}
+		next++
+		if i%7 == 3 {
+			unknown(&b, 1)
+		} else {
+			command(&b, unix.CTRL_CMD_GETFAMILY, "nlctrl")
+		}
+		most = max(most, b.Len())
+	})
+	if err != nil || len(refused) != n || most != chunkRequests {
+		t.Fatalf("%d answers, at most %d requests in memory, %v", len(refused), most, err)
+	}
+	for i, err := range refused {
+		if got := errors.Is(err, unix.EOPNOTSUPP); got != (i%7 == 3) {
+			t.Fatalf("request %d: %v", i, err)
+		}
+	}
+	if got, want := s.Traffic(), (Traffic{Requests: n, Calls: 6}); got != want {
+		t.Errorf("traffic %+v, want %+v", got, want)
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	refused, err = s.Stream(ctx, &b, n, func(int) {
+		command(&b, unix.CTRL_CMD_GETFAMILY, "nlctrl")
+		cancel()
+	})
+	if len(refused) != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d answers and %v of a stream that was cancelled", len(refused), err)
+	}
+}
+
 // shrink gives s a receive buffer that overflows after a few refusals.
 func shrink(t *testing.T, s *Socket) {
 	t.Helper()

@@ -123,6 +123,11 @@ func (b *Requests) end(i int) int {
 	return len(b.data)
 }
 
+// full says that the next request may not fit into one sendmsg with those of b.
+func (b *Requests) full() bool {
+	return b.Len() == chunkRequests || len(b.data) > chunkBytes-roomForOne
+}
+
 // chunkEnd is the index behind the last request that goes into one sendmsg with
 // the request from.
 func (b *Requests) chunkEnd(from int) int {

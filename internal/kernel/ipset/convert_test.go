@@ -3,6 +3,7 @@
 package ipset
 
 import (
+	"bytes"
 	"net/netip"
 	"strings"
 	"testing"
@@ -158,7 +159,7 @@ func TestTemporaryNamesAreShortAndDistinct(t *testing.T) {
 	seen := map[state.SetName]bool{}
 	for name := range headersOf() {
 		temp := temporary(name)
-		if err := checkName(temp); err != nil || !strings.HasPrefix(string(temp), TemporaryPrefix) || seen[temp] {
+		if err := checkName(temp); err != nil || !temp.Temporary() || seen[temp] {
 			t.Errorf("temporary name %q of %q (%v)", temp, name, err)
 		}
 		seen[temp] = true
@@ -247,4 +248,20 @@ func TestPrivateErrorsHaveWords(t *testing.T) {
 			t.Errorf("errno %d reads %q, want %q", c.number, err, c.want)
 		}
 	}
+}
+
+func FuzzParseVersions(f *testing.F) {
+	b := requests{protocol: newestProtocol}
+	b.begin(commandProtocol, 0)
+	b.Uint8(attrRevision, 5)
+	b.Uint8(attrProtocolMin, oldestProtocol)
+	f.Add(b.Body(0))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if oldest, newest, err := parseProtocol(body); err == nil && oldest == 0 && newest != 0 {
+			t.Errorf("protocols %d to %d", oldest, newest)
+		}
+		if revision, err := parseRevision(body); err == nil && !bytes.Contains(body, []byte{revision}) {
+			t.Errorf("revision %d is not in % x", revision, body)
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -102,17 +103,8 @@ type request struct {
 // send makes the requests for rows and returns those whose refusal is settled
 // by other means. The other refused ones fail.
 func (s entries) send(ctx context.Context, rows []entryRow, q request, r *kernel.Result[state.SetEntry]) (settled []entryRow) {
-	var sent []entryRow
-	s.c.requests.Reset()
-	for _, row := range rows {
-		if err := checkEntry(row.Key, row.Value); err != nil {
-			r.Fail(row.Key, fmt.Errorf("%s set entry %v: %w", q.verb, row.Key, err))
-			continue
-		}
-		q.encode(row)
-		sent = append(sent, row)
-	}
-	refused, failure := s.c.socket.Do(ctx, &s.c.requests.Requests)
+	sent := sendable(rows, q.verb, r)
+	refused, failure := s.c.socket.Stream(ctx, &s.c.requests.Requests, len(sent), func(i int) { q.encode(sent[i]) })
 	limits := map[state.SetName]uint32{}
 	for i, row := range sent {
 		err := outcome(refused, failure, i)
@@ -125,6 +117,23 @@ func (s entries) send(ctx context.Context, rows []entryRow, q request, r *kernel
 		}
 	}
 	return settled
+}
+
+// sendable are the rows that the kernel would keep as they are. The others fail.
+func sendable(rows []entryRow, verb string, r *kernel.Result[state.SetEntry]) []entryRow {
+	bent := func(row entryRow) bool { return checkEntry(row.Key, row.Value) != nil }
+	if !slices.ContainsFunc(rows, bent) {
+		return rows
+	}
+	var sent []entryRow
+	for _, row := range rows {
+		if err := checkEntry(row.Key, row.Value); err != nil {
+			r.Fail(row.Key, fmt.Errorf("%s set entry %v: %w", verb, row.Key, err))
+			continue
+		}
+		sent = append(sent, row)
+	}
+	return sent
 }
 
 // reason is why an entry was refused. How many entries a full set takes is

@@ -9,8 +9,8 @@
 // gets the wished header and all entries, the two swap names, and the old one
 // is destroyed. For packets that is atomic, and rules that name the set go on
 // as before. A crash in between can leave the temporary set behind. The list of
-// sets shows it; its name begins with TemporaryPrefix, and nothing but a removal
-// or the next replacement of the same set touches it.
+// sets shows it; its name is a Temporary one, and nothing but a removal or the
+// next replacement of the same set touches it.
 //
 // What state.Set can't express, such as a timeout or a range of ports, shows
 // behind the type ("bitmap:port range 0-1023"), and nomatch in front of an

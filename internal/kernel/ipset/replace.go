@@ -14,17 +14,13 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// TemporaryPrefix begins the name of a set that exists only while another one
-// is being replaced. One that a crash left behind can be removed at any time.
-const TemporaryPrefix = "KUBE-IPVS-TMP-"
-
 // temporary is the temporary name for a set. It is the same each time, so that
 // a left-over is found and reused instead of piling up, and a hash because
 // names are too short to hold another one.
 func temporary(name state.SetName) state.SetName {
 	h := fnv.New32a()
 	h.Write([]byte(name))
-	return state.SetName(fmt.Sprintf("%s%08x", TemporaryPrefix, h.Sum32()))
+	return state.TemporarySet(fmt.Sprintf("%08x", h.Sum32()))
 }
 
 // replace exchanges the set name for one with the header want and the same
@@ -83,6 +79,9 @@ func (s sets) fill(ctx context.Context, from, to state.SetName, want state.Set) 
 		k.Set = to
 		if !want.Comment {
 			v.Comment = ""
+		}
+		if !want.Marks {
+			v.Mark = 0
 		}
 		s.c.requests.add(unix.NLM_F_EXCL, k, v)
 		sent = append(sent, k)

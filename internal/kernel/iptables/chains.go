@@ -3,8 +3,8 @@
 package iptables
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,7 +22,7 @@ type chainResult = kernel.Result[state.ChainKey]
 func (s chains) List(ctx context.Context) (map[state.ChainKey]state.Chain, error) {
 	rows := map[state.ChainKey]state.Chain{}
 	for _, f := range s.c.families {
-		tables, err := s.c.save(ctx, f)
+		tables, err := s.c.look(ctx, f)
 		if err != nil {
 			return nil, fmt.Errorf("listing %v chains: %w", f, err)
 		}
@@ -38,111 +38,104 @@ func (s chains) List(ctx context.Context) (map[state.ChainKey]state.Chain, error
 	return rows, nil
 }
 
-// chainWork is what has to happen in one table.
+// chainWork is what has to happen to one row.
 type chainWork struct {
-	remove []state.ChainKey
-	write  []chainWrite
-}
-
-type chainWrite struct {
 	key      state.ChainKey
 	value    state.Chain
+	remove   bool
 	expected bool // to be there already
 }
 
+func (w chainWork) fail(r *chainResult, err error) {
+	verb := "writing"
+	if w.remove {
+		verb = "removing"
+	}
+	r.Fail(w.key, fmt.Errorf("%s chain %v: %w", verb, w.key, err))
+}
+
 // Apply makes the changes of d, with one iptables-save a family and one
-// iptables-restore a table for each of removal and writing.
+// iptables-restore for each of removal and writing.
 func (s chains) Apply(ctx context.Context, d diff.Delta[state.ChainKey, state.Chain]) chainResult {
 	var r chainResult
 	work := s.split(d, &r)
-	before := seen{}
-	for _, p := range slices.SortedFunc(maps.Keys(work), place.compare) {
-		s.applyAt(ctx, p, *work[p], before, &r)
+	for _, f := range slices.Sorted(maps.Keys(work)) {
+		tables, err := s.c.lastLook(ctx, f)
+		if err != nil {
+			failAll(work[f], &r, err)
+			continue
+		}
+		s.c.commit(ctx, f, s.removals(tables, work[f], &r))
+		s.c.commit(ctx, f, s.writes(tables, work[f], &r))
 	}
 	return r
 }
 
-func (p place) compare(o place) int {
-	return cmp.Or(cmp.Compare(p.family, o.family), cmp.Compare(p.table, o.table))
-}
-
-// split sorts the rows by table. Chains that are not ours are refused: writing
+// split sorts the rows by family. Chains that are not ours are refused: writing
 // one would begin with emptying it.
-func (s chains) split(d diff.Delta[state.ChainKey, state.Chain], r *chainResult) map[place]*chainWork {
-	all := map[place]*chainWork{}
-	at := func(k state.ChainKey, verb string, use func(*chainWork)) {
-		if !s.c.ours(k.Name) {
-			r.Fail(k, fmt.Errorf("%s chain %v: it is none of ours", verb, k))
+func (s chains) split(d diff.Delta[state.ChainKey, state.Chain], r *chainResult) map[state.Family][]chainWork {
+	all := map[state.Family][]chainWork{}
+	add := func(w chainWork) {
+		if !s.c.ours(w.key.Name) {
+			w.fail(r, errors.New("it is none of ours"))
 			return
 		}
-		p := place{k.Family, k.Table}
-		if all[p] == nil {
-			all[p] = &chainWork{}
-		}
-		use(all[p])
+		all[w.key.Family] = append(all[w.key.Family], w)
 	}
 	for _, row := range d.Remove {
-		at(row.Key, "removing", func(w *chainWork) { w.remove = append(w.remove, row.Key) })
+		add(chainWork{key: row.Key, remove: true})
 	}
 	for _, c := range d.Update {
-		at(c.Key, "writing", func(w *chainWork) { w.write = append(w.write, chainWrite{c.Key, c.New, true}) })
+		add(chainWork{key: c.Key, value: c.New, expected: true})
 	}
 	for _, row := range d.Add {
-		at(row.Key, "writing", func(w *chainWork) { w.write = append(w.write, chainWrite{row.Key, row.Value, false}) })
+		add(chainWork{key: row.Key, value: row.Value})
 	}
 	return all
 }
 
-func (s chains) applyAt(ctx context.Context, p place, w chainWork, before seen, r *chainResult) {
-	table, _, err := before.at(ctx, s.c, p)
-	if err != nil {
-		for _, k := range w.remove {
-			r.Fail(k, fmt.Errorf("removing chain %v: %w", k, err))
-		}
-		for _, row := range w.write {
-			r.Fail(row.key, fmt.Errorf("writing chain %v: %w", row.key, err))
-		}
-		return
-	}
-	s.remove(ctx, p, table, w.remove, r)
-	s.write(ctx, p, table, w.write, r)
-}
-
-// remove empties and deletes chains. One that a chain which stays goes to is
+// removals empty and delete chains. One that a chain which stays goes to is
 // left as it is: the kernel would refuse it, and not say why.
-func (s chains) remove(ctx context.Context, p place, table saved, keys []state.ChainKey, r *chainResult) {
-	keys = slices.DeleteFunc(slices.Clone(keys), func(k state.ChainKey) bool {
-		_, there := table.builtIn[k.Name]
-		if !there {
+func (s chains) removals(tables snapshot, work []chainWork, r *chainResult) []piece {
+	var keys []state.ChainKey
+	for _, w := range work {
+		if !w.remove {
+			continue
+		}
+		if _, there := tables[w.key.Table].builtIn[w.key.Name]; !there {
 			r.Drift++
+			continue
 		}
-		return !there
-	})
-	keys = free(table, keys, r)
-	blocks := make([]block, len(keys))
-	for i, k := range keys {
-		blocks[i] = block{first: []string{"-F " + k.Name}, then: []string{"-X " + k.Name}}
+		keys = append(keys, w.key)
 	}
-	for i, err := range s.c.commit(ctx, p, blocks) {
-		if err != nil {
-			r.Fail(keys[i], fmt.Errorf("removing chain %v: %w", keys[i], err))
-		}
+	var pieces []piece
+	for _, k := range free(tables, keys, r) {
+		pieces = append(pieces, piece{
+			table: k.Table,
+			block: block{first: []string{"-F " + k.Name}, then: []string{"-X " + k.Name}},
+			done: func(err error) {
+				if err != nil {
+					chainWork{key: k, remove: true}.fail(r, err)
+				}
+			},
+		})
 	}
+	return pieces
 }
 
 // free are the keys that nothing which stays goes to. A chain that is held back
 // holds back those that it goes to.
-func free(table saved, keys []state.ChainKey, r *chainResult) []state.ChainKey {
+func free(tables snapshot, keys []state.ChainKey, r *chainResult) []state.ChainKey {
 	for again := true; again; {
 		again = false
-		names := make([]string, len(keys))
-		for i, k := range keys {
-			names[i] = k.Name
+		leaving := map[state.RuleTable][]string{}
+		for _, k := range keys {
+			leaving[k.Table] = append(leaving[k.Table], k.Name)
 		}
 		keys = slices.DeleteFunc(keys, func(k state.ChainKey) bool {
-			holder := table.holder(k.Name, names)
+			holder := tables[k.Table].holder(k.Name, leaving[k.Table])
 			if holder != "" {
-				r.Fail(k, fmt.Errorf("removing chain %v: chain %s still goes to it", k, holder))
+				chainWork{key: k, remove: true}.fail(r, fmt.Errorf("chain %s still goes to it", holder))
 				again = true
 			}
 			return holder != ""
@@ -151,22 +144,26 @@ func free(table saved, keys []state.ChainKey, r *chainResult) []state.ChainKey {
 	return keys
 }
 
-func (s chains) write(ctx context.Context, p place, table saved, rows []chainWrite, r *chainResult) {
-	blocks := make([]block, len(rows))
-	for i, row := range rows {
-		blocks[i].first = []string{":" + row.key.Name + " - [0:0]"} // makes it, or empties it
-		for _, rule := range row.value.Lines() {
-			blocks[i].then = append(blocks[i].then, "-A "+row.key.Name+" "+rule)
-		}
-	}
-	for i, err := range s.c.commit(ctx, p, blocks) {
-		k := rows[i].key
-		if err != nil {
-			r.Fail(k, fmt.Errorf("writing chain %v: %w", k, err))
+func (s chains) writes(tables snapshot, work []chainWork, r *chainResult) []piece {
+	var pieces []piece
+	for _, w := range work {
+		if w.remove {
 			continue
 		}
-		if _, there := table.builtIn[k.Name]; there != rows[i].expected {
-			r.Drift++
+		p := piece{table: w.key.Table, done: func(err error) {
+			_, there := tables[w.key.Table].builtIn[w.key.Name]
+			switch {
+			case err != nil:
+				w.fail(r, err)
+			case there != w.expected:
+				r.Drift++
+			}
+		}}
+		p.block.first = []string{":" + w.key.Name + " - [0:0]"} // makes it, or empties it
+		for _, rule := range w.value.Lines() {
+			p.block.then = append(p.block.then, "-A "+w.key.Name+" "+rule)
 		}
+		pieces = append(pieces, p)
 	}
+	return pieces
 }

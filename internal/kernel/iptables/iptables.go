@@ -3,9 +3,11 @@
 // Package iptables is our chains of iptables and ip6tables and the jumps to
 // them, through the tools iptables-save and iptables-restore.
 //
-// All chains of a family and table that change together are written by one
-// iptables-restore, which is atomic for packets and leaves every other chain
-// alone. The same goes for jumps, which is why they are not made rule by rule.
+// All chains of a family that change together are written by one
+// iptables-restore, which is atomic for the packets of a table and leaves every
+// other chain alone. The same goes for jumps, which is why they are not made
+// rule by rule. A tool costs far more than what it is told, so a family is read
+// once for chains and jumps (in a kernel.Round), and written once for both.
 // The rules of a chain are compared as text, so a wish has to be in
 // iptables-save's spelling: canonical_test.go lists it.
 //
@@ -23,12 +25,7 @@ package iptables
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os/exec"
-	"slices"
-
-	goiptables "github.com/coreos/go-iptables/iptables"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -41,53 +38,21 @@ type Conn struct {
 	families []state.Family
 	tools    map[state.Family]tools
 	forks    int
-}
 
-// tools are the paths of a family's commands.
-type tools struct{ save, restore string }
+	round *kernel.Round // in which seen was read
+	seen  map[state.Family]snapshot
+}
 
 // Open finds the tools of the families. ours says which chains are ours, by
 // name: no other chain is listed or changed.
 func Open(ctx context.Context, ours func(chain string) bool, families ...state.Family) (*Conn, error) {
-	c := &Conn{ours: ours, families: families, tools: map[state.Family]tools{}}
+	c := &Conn{ours: ours, families: families, tools: map[state.Family]tools{}, seen: map[state.Family]snapshot{}}
 	for _, f := range families {
 		if err := c.open(ctx, f); err != nil {
 			return nil, fmt.Errorf("opening iptables for %v: %w", f, err)
 		}
 	}
 	return c, nil
-}
-
-func (c *Conn) open(ctx context.Context, f state.Family) error {
-	name, protocol := "iptables", goiptables.ProtocolIPv4
-	if f == state.IPv6 {
-		name, protocol = "ip6tables", goiptables.ProtocolIPv6
-	}
-	c.forks++
-	tool, err := goiptables.New(goiptables.IPFamily(protocol))
-	if err != nil {
-		return fmt.Errorf("finding the command %s: %w", name, err)
-	}
-	// iptables-restore has had -w since the version that --random-fully came in.
-	if !tool.HasRandomFully() {
-		major, minor, patch := tool.GetIptablesVersion()
-		return fmt.Errorf("%s is of version %d.%d.%d, 1.6.2 or newer is needed", name, major, minor, patch)
-	}
-	var t tools
-	var missing error
-	t.save, err = exec.LookPath(name + "-save")
-	missing = errors.Join(missing, err)
-	t.restore, err = exec.LookPath(name + "-restore")
-	if missing = errors.Join(missing, err); missing != nil {
-		return missing
-	}
-	c.tools[f] = t
-	// The filter table is in every kernel that has iptables at all, and does
-	// nothing as long as it is empty.
-	if _, err := c.run(ctx, t.save, "", "-t", "filter"); err != nil {
-		return fmt.Errorf("asking the kernel for the filter table: %w", err)
-	}
-	return nil
 }
 
 // Chains is the table of our chains in nat, filter and mangle.
@@ -104,76 +69,27 @@ func ruleTables() []state.RuleTable {
 	return []state.RuleTable{state.NAT, state.Filter, state.Mangle}
 }
 
-// place is where one iptables-restore writes.
-type place struct {
-	family state.Family
-	table  state.RuleTable
+// look reads the tables of a family, unless this round has done so and nothing
+// has been written since.
+func (c *Conn) look(ctx context.Context, f state.Family) (snapshot, error) {
+	round := kernel.RoundOf(ctx)
+	if round != c.round {
+		clear(c.seen)
+		c.round = round
+	}
+	if tables, ok := c.seen[f]; ok {
+		return tables, nil
+	}
+	tables, err := c.save(ctx, f)
+	if err == nil && round != nil {
+		c.seen[f] = tables
+	}
+	return tables, err
 }
 
-// seen are the tables of a change as they were before it, read once a family.
-type seen map[state.Family]snapshot
-
-func (s seen) at(ctx context.Context, c *Conn, p place) (t saved, exists bool, err error) {
-	if _, ok := s[p.family]; !ok {
-		tables, err := c.save(ctx, p.family)
-		if err != nil {
-			return saved{}, false, err
-		}
-		s[p.family] = tables
-	}
-	t, exists = s[p.family][p.table]
-	return t, exists, nil
-}
-
-// commit writes the blocks, all at once if none is bad. It returns what became
-// of each. A bad block does not keep the others from being written.
-func (c *Conn) commit(ctx context.Context, p place, blocks []block) []error {
-	results := make([]error, len(blocks))
-	rest := make([]int, len(blocks))
-	for i := range rest {
-		rest[i] = i
-	}
-	for len(rest) > 0 {
-		s := scriptOf(string(p.table), pick(blocks, rest))
-		err := c.restore(ctx, p.family, s)
-		if err == nil {
-			return results
-		}
-		refused, ok := errors.AsType[*toolError](err)
-		if !ok || refused.exit == exitBusy || len(rest) == 1 {
-			for _, i := range rest {
-				results[i] = err
-			}
-			return results
-		}
-		bad := s.owner(refused.line)
-		if bad < 0 {
-			c.oneByOne(ctx, p, blocks, rest, results)
-			return results
-		}
-		results[rest[bad]] = err
-		rest = slices.Delete(rest, bad, bad+1)
-	}
-	return results
-}
-
-// oneByOne writes each block by itself, as often as that brings one further: a
-// chain can be written only when those that it goes to are there.
-func (c *Conn) oneByOne(ctx context.Context, p place, blocks []block, rest []int, results []error) {
-	for progress := true; progress && len(rest) > 0; {
-		progress = false
-		rest = slices.DeleteFunc(rest, func(i int) bool {
-			results[i] = c.restore(ctx, p.family, scriptOf(string(p.table), blocks[i:i+1]))
-			progress = progress || results[i] == nil
-			return results[i] == nil
-		})
-	}
-}
-
-func pick(blocks []block, indexes []int) []block {
-	picked := make([]block, len(indexes))
-	for i, index := range indexes {
-		picked[i] = blocks[index]
-	}
-	return picked
+// lastLook is a look before a change, after which nothing is known any more.
+func (c *Conn) lastLook(ctx context.Context, f state.Family) (snapshot, error) {
+	tables, err := c.look(ctx, f)
+	delete(c.seen, f)
+	return tables, err
 }

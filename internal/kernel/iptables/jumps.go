@@ -24,18 +24,18 @@ type jumpResult = kernel.Result[state.JumpKey]
 func (s jumps) List(ctx context.Context) (map[state.JumpKey]state.Jump, error) {
 	rows := map[state.JumpKey]state.Jump{}
 	for _, f := range s.c.families {
-		tables, err := s.c.save(ctx, f)
+		tables, err := s.c.look(ctx, f)
 		if err != nil {
 			return nil, fmt.Errorf("listing %v jumps: %w", f, err)
 		}
 		for _, table := range ruleTables() {
-			s.collect(place{f, table}, tables[table], rows)
+			s.collect(f, table, tables[table], rows)
 		}
 	}
 	return rows, nil
 }
 
-func (s jumps) collect(p place, table saved, rows map[state.JumpKey]state.Jump) {
+func (s jumps) collect(f state.Family, name state.RuleTable, table saved, rows map[state.JumpKey]state.Jump) {
 	for from, builtIn := range table.builtIn {
 		if !builtIn {
 			continue
@@ -43,7 +43,7 @@ func (s jumps) collect(p place, table saved, rows map[state.JumpKey]state.Jump) 
 		for _, rule := range table.rules[from] {
 			to := target(rule)
 			if to != "" && s.c.ours(to) {
-				key := state.JumpKey{Family: p.family, Table: p.table, From: from, To: to}
+				key := state.JumpKey{Family: f, Table: name, From: from, To: to}
 				rows[key] = jumpOf(table.jumps(from, to))
 			}
 		}
@@ -63,15 +63,25 @@ type jumpWork struct {
 	expected bool   // to be there already
 }
 
-// Apply makes the changes of d, with one iptables-save a family and one
-// iptables-restore a table.
+// Apply makes the changes of d, with one iptables-save and one iptables-restore
+// a family.
 func (s jumps) Apply(ctx context.Context, d diff.Delta[state.JumpKey, state.Jump]) jumpResult {
 	var r jumpResult
-	work := map[place][]jumpWork{}
-	add := func(w jumpWork) {
-		p := place{w.key.Family, w.key.Table}
-		work[p] = append(work[p], w)
+	work := splitJumps(d)
+	for _, f := range slices.Sorted(maps.Keys(work)) {
+		tables, err := s.c.lastLook(ctx, f)
+		if err != nil {
+			failAll(work[f], &r, err)
+			continue
+		}
+		s.c.commit(ctx, f, s.pieces(tables, work[f], &r))
 	}
+	return r
+}
+
+func splitJumps(d diff.Delta[state.JumpKey, state.Jump]) map[state.Family][]jumpWork {
+	all := map[state.Family][]jumpWork{}
+	add := func(w jumpWork) { all[w.key.Family] = append(all[w.key.Family], w) }
 	for _, row := range d.Remove {
 		add(jumpWork{key: row.Key, expected: true})
 	}
@@ -81,40 +91,35 @@ func (s jumps) Apply(ctx context.Context, d diff.Delta[state.JumpKey, state.Jump
 	for _, row := range d.Add {
 		add(jumpWork{row.Key, row.Value.Rule, false})
 	}
-	before := seen{}
-	for _, p := range slices.SortedFunc(maps.Keys(work), place.compare) {
-		s.applyAt(ctx, p, work[p], before, &r)
-	}
-	return r
+	return all
 }
 
-func (s jumps) applyAt(ctx context.Context, p place, work []jumpWork, before seen, r *jumpResult) {
-	table, exists, err := before.at(ctx, s.c, p)
-	var ready []jumpWork
-	var blocks []block
+func (s jumps) pieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
+	var pieces []piece
 	for _, w := range work {
+		table, exists := tables[w.key.Table]
 		have := table.jumps(w.key.From, w.key.To)
-		bad := err
-		if bad == nil {
-			bad = s.check(w, table, exists)
-		}
 		lines, unfit := w.lines(have)
-		if bad = cmp.Or(bad, unfit); bad != nil {
-			r.Fail(w.key, fmt.Errorf("%s jump %v: %w", w.verb(), w.key, bad))
+		if bad := cmp.Or(s.check(w, table, exists), unfit); bad != nil {
+			w.fail(r, bad)
 			continue
 		}
 		if (len(have) > 0) != w.expected {
 			r.Drift++
 		}
 		if len(lines) > 0 {
-			ready, blocks = append(ready, w), append(blocks, block{then: lines})
+			pieces = append(pieces, piece{table: w.key.Table, block: block{then: lines}, done: func(err error) {
+				if err != nil {
+					w.fail(r, err)
+				}
+			}})
 		}
 	}
-	for i, err := range s.c.commit(ctx, p, blocks) {
-		if w := ready[i]; err != nil {
-			r.Fail(w.key, fmt.Errorf("%s jump %v: %w", w.verb(), w.key, err))
-		}
-	}
+	return pieces
+}
+
+func (w jumpWork) fail(r *jumpResult, err error) {
+	r.Fail(w.key, fmt.Errorf("%s jump %v: %w", w.verb(), w.key, err))
 }
 
 func (w jumpWork) verb() string {

@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -150,31 +148,6 @@ func TestListingMakesNoTable(t *testing.T) {
 	if save := tool(t, "iptables-save"); strings.Contains(save, "*nat") || strings.Contains(save, "*mangle") {
 		t.Errorf("tables were made:\n%s", save)
 	}
-}
-
-func TestAListTakesOneForkAFamilyAndAChangeTwo(t *testing.T) {
-	c := open(t)
-	chains := chainTable{
-		chainOf("KUBE-A"): state.ChainOf("-j KUBE-B"), chainOf("KUBE-B"): state.ChainOf("-j RETURN"),
-		chainOf("KUBE-C"): {},
-	}
-	jumps := jumpTable{jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}, jumpTo("KUBE-B"): {Rule: "-j KUBE-B"}}
-	counted := func(want int, what string, work func()) {
-		t.Helper()
-		before := c.Forks()
-		work()
-		if got := c.Forks() - before; got != want {
-			t.Errorf("%s took %d forks, want %d", what, got, want)
-		}
-	}
-	counted(2, "writing chains", func() { addAll(t, c.Chains(), chains) })
-	counted(2, "writing jumps", func() { addAll(t, c.Jumps(), jumps) })
-	counted(2, "listing chains", func() { equal(t, c.Chains(), chains) })
-	counted(2, "listing jumps", func() { equal(t, c.Jumps(), jumps) })
-	counted(2, "removing jumps", func() { removeAll(t, c.Jumps(), jumps) })
-	counted(2, "removing chains", func() { removeAll(t, c.Chains(), chains) })
-	equal(t, c.Chains(), chainTable{})
-	equal(t, c.Jumps(), jumpTable{})
 }
 
 func TestForeignChainsAndRulesAreLeftAlone(t *testing.T) {
@@ -435,60 +408,5 @@ func TestACancelledContextFailsAllRows(t *testing.T) {
 	}
 	if _, err := c.Jumps().List(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("list: %v", err)
-	}
-}
-
-// fake makes the folder in which alone commands are looked for, with scripts
-// in place of the tools.
-func fake(t *testing.T, scripts map[string]string) {
-	t.Helper()
-	folder := t.TempDir()
-	for name, body := range scripts {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte("#!/bin/sh\n"+body), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Setenv("PATH", folder)
-}
-
-func TestWhatIsMissingIsNamed(t *testing.T) {
-	version := map[string]string{"ip6tables": "echo 'ip6tables v1.8.9 (legacy)'\n"}
-	with := func(more map[string]string) map[string]string {
-		for k, v := range version {
-			more[k] = v
-		}
-		return more
-	}
-	for want, scripts := range map[string]map[string]string{
-		`"ip6tables": executable file not found`:         {},
-		`"ip6tables-restore": executable file not found`: with(map[string]string{"ip6tables-save": ""}),
-		"1.6.1, 1.6.2 or newer is needed":                {"ip6tables": "echo 'ip6tables v1.6.1'\n"},
-		"filter table: ip6tables-save: Cannot initialize: Table does not exist (do you need to insmod?)": with(map[string]string{
-			"ip6tables-restore": "",
-			"ip6tables-save":    "echo 'ip6tables-save v1.8.9 (legacy): Cannot initialize: Table does not exist (do you need to insmod?)' >&2\nexit 3\n",
-		}),
-	} {
-		fake(t, scripts)
-		_, err := Open(context.Background(), ours, state.IPv6)
-		wantText(t, err, "opening iptables for IPv6", want)
-	}
-}
-
-func TestALockThatStaysTakenIsNotTriedAgainForEachChain(t *testing.T) {
-	fake(t, map[string]string{
-		"iptables":         "echo 'iptables v1.8.9 (legacy)'\n",
-		"iptables-save":    "",
-		"iptables-restore": "echo 'Another app is currently holding the xtables lock. Stopped waiting after 5s.' >&2\nexit 4\n",
-	})
-	c, err := Open(context.Background(), ours, state.IPv4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := c.Forks()
-	r := c.Chains().Apply(context.Background(), chainDelta{Add: []diff.Row[state.ChainKey, state.Chain]{{Key: chainOf("KUBE-A")}, {Key: chainOf("KUBE-B")}}})
-	wantText(t, r.Failed[chainOf("KUBE-A")], "holding the xtables lock")
-	wantText(t, r.Failed[chainOf("KUBE-B")], "holding the xtables lock")
-	if forks := c.Forks() - before; forks != 2 {
-		t.Errorf("%d forks, want one iptables-save and one iptables-restore", forks)
 	}
 }

@@ -5,45 +5,59 @@ package iptables
 import "strings"
 
 // block is what iptables-restore is told for one row. The lines in first of all
-// blocks go before those in then of any: chains are declared before rules go
-// to them, and emptied before they are deleted.
+// blocks of a table go before those in then of any: chains are declared before
+// rules go to them, and emptied before they are deleted.
 type block struct {
 	first, then []string
 }
 
-// script is the input of iptables-restore for one table, all of which it
-// commits at once.
+// script is the input of one iptables-restore. It commits table by table, each
+// of them at once.
 type script struct {
-	text   string
-	owners []int // of each line after the first: the index of its block
+	text  string
+	lines []origin
+	of    int // how many pieces
 }
 
-func scriptOf(table string, blocks []block) script {
-	var s script
+// origin is where a line of a script comes from: a piece, and the pieces of its
+// table, all by their index.
+type origin struct{ piece, from, to int }
+
+// nobody is the piece of lines that belong to a table as a whole.
+const nobody = -1
+
+// scriptOf writes pieces of which those of a table are next to each other.
+func scriptOf(pieces []piece) script {
+	s := script{of: len(pieces)}
 	var text strings.Builder
-	text.WriteString("*" + table + "\n")
-	write := func(owner int, lines []string) {
-		for _, line := range lines {
-			text.WriteString(line + "\n")
-			s.owners = append(s.owners, owner)
+	for from, to := 0, 0; from < len(pieces); from = to {
+		for to < len(pieces) && pieces[to].table == pieces[from].table {
+			to++
 		}
+		write := func(piece int, lines ...string) {
+			for _, line := range lines {
+				text.WriteString(line + "\n")
+				s.lines = append(s.lines, origin{piece, from, to})
+			}
+		}
+		write(nobody, "*"+string(pieces[from].table))
+		for i := from; i < to; i++ {
+			write(i, pieces[i].block.first...)
+		}
+		for i := from; i < to; i++ {
+			write(i, pieces[i].block.then...)
+		}
+		write(nobody, "COMMIT")
 	}
-	for i, b := range blocks {
-		write(i, b.first)
-	}
-	for i, b := range blocks {
-		write(i, b.then)
-	}
-	text.WriteString("COMMIT\n")
 	s.text = text.String()
 	return s
 }
 
-// owner is the index of the block that the line number is of, counted from 1 as
-// iptables-restore does; -1 for one that is of none, such as COMMIT.
-func (s script) owner(line int) int {
-	if i := line - 2; i >= 0 && i < len(s.owners) {
-		return s.owners[i]
+// at is where the line number comes from, counted from 1 as iptables-restore
+// does. What it gives no number may be of any table.
+func (s script) at(line int) origin {
+	if line < 1 || line > len(s.lines) {
+		return origin{nobody, 0, s.of}
 	}
-	return -1
+	return s.lines[line-1]
 }

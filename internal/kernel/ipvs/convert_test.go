@@ -336,3 +336,16 @@ func TestEncodingIntoUsedMemoryAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func FuzzDecodeFamily(f *testing.F) {
+	var b batch.Requests
+	b.Begin(unix.GENL_ID_CTRL, 0)
+	b.Raw(unix.CTRL_CMD_NEWFAMILY, 1, 0, 0)
+	b.Uint16(unix.CTRL_ATTR_FAMILY_ID, 30)
+	f.Add(b.Body(0))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if family, err := decodeFamily(body); (err == nil) != (family != 0) {
+			t.Errorf("family %d, %v", family, err)
+		}
+	})
+}

@@ -89,11 +89,7 @@ func rowAt[K, V comparable](d diff.Delta[K, V], i int) row[K, V] {
 // send sends n rows and calls refused for each that the kernel did not accept.
 func (t table[K, V]) send(ctx context.Context, n int, at func(int) row[K, V], refused func(row[K, V], error)) {
 	b := &t.conn.requests
-	b.Reset()
-	for i := range n {
-		t.encode(b, t.conn.family, at(i))
-	}
-	answers, err := t.conn.socket.Do(ctx, b)
+	answers, err := t.conn.socket.Stream(ctx, b, n, func(i int) { t.encode(b, t.conn.family, at(i)) })
 	for i, answer := range answers {
 		if answer != nil {
 			refused(at(i), answer)

@@ -26,6 +26,9 @@ type addresses struct{ c *Conn }
 // which the kernel gives to a device by itself. Without the device there are
 // none.
 func (s addresses) List(ctx context.Context) (map[state.Address]state.Binding, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	device, err := s.c.Index()
 	if err != nil {
 		return nil, err
@@ -54,21 +57,20 @@ func bound(p netip.Prefix) bool {
 // A new IPv4 address attracts packets when Apply returns; an IPv6 one some
 // milliseconds later, when the kernel's work queue has made its local route.
 func (s addresses) Apply(ctx context.Context, d diff.Delta[state.Address, state.Binding]) kernel.Result[state.Address] {
-	remove, add := removal(d), addition(d)
 	var r kernel.Result[state.Address]
 	device, err := s.c.Index()
-	if err != nil {
-		remove.fail(&r, 0, err)
-		add.fail(&r, 0, err)
-		return r
+	for _, t := range []step{removal(d), revision(d), addition(d)} {
+		switch {
+		case err != nil:
+			t.fail(&r, 0, err)
+		case device > 0:
+			s.run(ctx, device, t, &r)
+		case t.makes:
+			t.fail(&r, 0, errNoDevice())
+		default: // gone with all its addresses
+			r.Drift += len(t.rows)
+		}
 	}
-	if device == 0 { // and all its addresses with it
-		r.Drift += len(remove.rows)
-		add.fail(&r, 0, errNoDevice())
-		return r
-	}
-	s.run(ctx, device, remove, &r)
-	s.run(ctx, device, add, &r)
 	return r
 }
 
@@ -80,22 +82,37 @@ func errNoDevice() error {
 type step struct {
 	verb   string
 	rows   []state.Address
+	makes  bool // the addresses, or takes them away
 	encode func(b *batch.Requests, device int, a netip.Addr)
 
-	// drift knows the refusals that mean that the row was as wished before.
-	drift func(refusal error) bool
+	// met knows the refusals that mean that a row was as wished before.
+	met      func(refusal error) bool
+	expected bool // that it was
 }
 
 func removal(d diff.Delta[state.Address, state.Binding]) step {
-	return step{"removing", keys(d.Remove), addUnbind, func(err error) bool {
-		return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV)
-	}}
+	return step{"removing", keys(d.Remove), false, addUnbind, isGone, false}
 }
 
-// addition is of added rows; a Binding has one value, so none is ever updated.
-func addition(d diff.Delta[state.Address, state.Binding]) step {
-	return step{"adding", keys(d.Add), addBind, func(err error) bool { return errors.Is(err, fs.ErrExist) }}
+// revision is of updated rows. A Binding has one value, so nobody should have
+// any, but if so the addresses have to be there.
+func revision(d diff.Delta[state.Address, state.Binding]) step {
+	rows := make([]state.Address, len(d.Update))
+	for i, c := range d.Update {
+		rows[i] = c.Key
+	}
+	return step{"updating", rows, true, addBind, isThere, true}
 }
+
+func addition(d diff.Delta[state.Address, state.Binding]) step {
+	return step{"adding", keys(d.Add), true, addBind, isThere, false}
+}
+
+func isGone(refusal error) bool {
+	return errors.Is(refusal, unix.EADDRNOTAVAIL) || errors.Is(refusal, unix.ENODEV)
+}
+
+func isThere(refusal error) bool { return errors.Is(refusal, fs.ErrExist) }
 
 func keys(rows []diff.Row[state.Address, state.Binding]) []state.Address {
 	list := make([]state.Address, len(rows))
@@ -106,18 +123,15 @@ func keys(rows []diff.Row[state.Address, state.Binding]) []state.Address {
 }
 
 func (s addresses) run(ctx context.Context, device int, t step, r *kernel.Result[state.Address]) {
-	s.c.requests.Reset()
-	for _, a := range t.rows {
-		t.encode(&s.c.requests, device, a.Addr)
-	}
-	refused, err := s.c.socket.Do(ctx, &s.c.requests)
+	b := &s.c.requests
+	refused, err := s.c.socket.Stream(ctx, b, len(t.rows), func(i int) { t.encode(b, device, t.rows[i].Addr) })
 	for i, refusal := range refused {
+		met := refusal != nil && t.met(refusal)
 		switch {
-		case refusal == nil:
-		case t.drift(refusal):
-			r.Drift++
-		default:
+		case refusal != nil && !met:
 			r.Fail(t.rows[i], t.explain(t.rows[i], refusal))
+		case met != t.expected:
+			r.Drift++
 		}
 	}
 	if err != nil {

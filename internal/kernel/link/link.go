@@ -50,6 +50,10 @@ func (c *Conn) Close() error {
 	return c.socket.Close()
 }
 
+// Traffic is what has been sent to the kernel so far for addresses; the few
+// requests for devices are not part of it.
+func (c *Conn) Traffic() batch.Traffic { return c.socket.Traffic() }
+
 // Links is the table of the device state.DummyLink; other devices never show
 // in it.
 func (c *Conn) Links() kernel.Store[state.LinkName, state.Link] { return links{c} }

@@ -53,7 +53,7 @@ func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 	if k.IPVS, err = keep(k, ipvs.Open); err != nil {
 		return k, err
 	}
-	set := func(n state.SetName) bool { return ours.Set(n) || Temporary(n) }
+	set := func(n state.SetName) bool { return ours.Set(n) || n.Temporary() }
 	if k.Sets, err = keep(k, func() (*ipset.Conn, error) { return ipset.Open(set) }); err != nil {
 		return k, err
 	}
@@ -108,10 +108,6 @@ func (k *Kernel) Flush(ctx context.Context, flows []state.Flow) (int, error) {
 func (k *Kernel) Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
 	return k.IPVS.ConnectionsOf(ctx, servers)
 }
-
-// Temporary says whether a set is one that only exists while another is being
-// replaced. One that is seen was left behind by a crash.
-func Temporary(n state.SetName) bool { return strings.HasPrefix(string(n), ipset.TemporaryPrefix) }
 
 // Families are the IP families that the kernel has in this thread's network
 // namespace. IPv6 counts unless it is off for every device.

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"net"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	moby "github.com/moby/ipvs"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// rounds is how often each way is measured, in turn: a machine that is slower
+// for a while is so for all of them.
+const rounds = 7
+
+// BenchmarkStart compares three ways from an empty kernel to one that serves a
+// cluster. ours: the daemon, with the cluster's objects in memory and the kernel
+// opened, until the last row is there. floor: the same rows of all tables, encoded
+// beforehand, sent in batches. singly: one request and one answer for each
+// virtual and real server alone, the other tables left out.
+//
+// All figures are medians of several rounds. A ratio is the median of the rounds'
+// own ratios of ours to the floor: of the whole (ours, with all planning), of the
+// time in the kernel's tables alone (tables), and of each group of tables.
+func BenchmarkStart(b *testing.B) {
+	for _, s := range []size{ipv4(2000), dualStack(2000)} {
+		b.Run(s.name, func(b *testing.B) {
+			objects := s.objects()
+			want := wish(objects)
+			for b.Loop() {
+				compare(b, objects, want)
+			}
+			b.ReportMetric(0, "ns/op") // of no meaning: all three and what checks them
+		})
+	}
+}
+
+func compare(b *testing.B, objects []plan.Objects, want state.State) {
+	figures := map[string][]float64{}
+	note := func(name string, figure float64) { figures[name] = append(figures[name], figure) }
+	for round := range rounds + 1 {
+		whole, ours := timeOurs(b, objects, want)
+		floor := timeFloor(b, want)
+		if round == 0 { // loads modules and reads the tools from the disk
+			continue
+		}
+		note("ours-ms", milliseconds(whole))
+		note("tables-ms", milliseconds(ours.sum()))
+		note("floor-ms", milliseconds(floor.sum()))
+		note("ours/floor", ratio(whole, floor.sum()))
+		note("tables/floor", ratio(ours.sum(), floor.sum()))
+		for _, g := range groups() {
+			note(g+"/floor", ratio(ours[g], floor[g]))
+		}
+	}
+	b.ReportMetric(milliseconds(timeSingly(b, want)), "singly-ms")
+	for name, all := range figures {
+		b.ReportMetric(median(all), name)
+	}
+	b.ReportMetric(slices.Min(figures["ours/floor"]), "ours/floor-min")
+	b.ReportMetric(slices.Max(figures["ours/floor"]), "ours/floor-max")
+}
+
+func median(all []float64) float64 {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
+
+// timed is how long work takes. Garbage of what was before is not its.
+func timed(work func()) time.Duration {
+	runtime.GC()
+	start := time.Now()
+	work()
+	return time.Since(start)
+}
+
+func timeOurs(b *testing.B, objects []plan.Objects, want state.State) (whole time.Duration, tables laps) {
+	kerneltest.Namespace(b)
+	h := open(b)
+	whole = timed(func() { h.start(b, objects) })
+	h.close(b)
+	mustHold(b, want)
+	return whole, h.meter.spent
+}
+
+func timeFloor(b *testing.B, want state.State) (spent laps) {
+	kerneltest.Namespace(b)
+	f, over := prepare(b, want), openSockets(b)
+	timed(func() { spent = f.send(b, over) })
+	over.close(b)
+	mustHold(b, want)
+	return spent
+}
+
+// row is a virtual server with its real servers, as moby/ipvs takes them.
+type row struct {
+	server *moby.Service
+	reals  []*moby.Destination
+}
+
+func timeSingly(b *testing.B, want state.State) time.Duration {
+	kerneltest.Namespace(b)
+	rows, c := singly(want), single(b)
+	defer c.Close()
+	took := timed(func() {
+		for _, r := range rows {
+			if err := c.NewService(r.server); err != nil {
+				b.Fatal(err)
+			}
+			for _, d := range r.reals {
+				if err := c.NewDestination(r.server, d); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+	flushServers(b)
+	return took
+}
+
+func singly(want state.State) []row {
+	servers := map[state.VirtualServerKey]*row{}
+	for k, v := range want.VirtualServers {
+		mask := ^uint32(0)
+		if k.Family() == state.IPv6 {
+			mask = 128
+		}
+		servers[k] = &row{server: &moby.Service{
+			AddressFamily: familyNumber(k.Family()),
+			Protocol:      uint16(k.Protocol),
+			Address:       net.IP(k.Address.Addr().AsSlice()),
+			Port:          k.Address.Port(),
+			SchedName:     v.Scheduler,
+			Netmask:       mask,
+		}}
+	}
+	for k, v := range want.RealServers {
+		r := servers[k.Server]
+		r.reals = append(r.reals, &moby.Destination{
+			AddressFamily: r.server.AddressFamily,
+			Address:       net.IP(k.Address.Addr().AsSlice()),
+			Port:          k.Address.Port(),
+			Weight:        int(v.Weight),
+		})
+	}
+	var rows []row
+	for _, r := range servers {
+		rows = append(rows, *r)
+	}
+	return rows
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package house
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// room is a package and what it may know. Ours are named as in
+// docs/architecture.md (plan is internal/plan), those of others by module.
+type room struct {
+	path string // with /... it stands for all below it too
+	// may is what it may import beside the standard library: exactly what it
+	// does import.
+	may string
+	// pure are the files that only compute.
+	pure string
+	why  string
+}
+
+const everything = "*"
+
+// In what order: the rooms that decide, those that act, those that people see,
+// and those that look on. Of rows that fit a package the first counts.
+func rooms() []room {
+	const all, k8s, sys = everything, "k8s.io/api k8s.io/apimachinery", "golang.org/x/sys"
+	return []room{
+		{"diff", "", all, "compares any two tables, so it knows none"},
+		{"state", "diff", all, "the nouns: everybody knows them, they know nobody but how to compare them"},
+		{"config", "state", all, "choices, in the words of the tables"},
+		{"plan", "config state k8s.io/api", all, "what a Service means, which neither a kernel nor a client can change"},
+		{"desired", "diff state", all, "merges rows whoever wished for them, so it knows no Service"},
+		{"drain", "state", all, "the life of a real server, told in values and times"},
+		{"reconcile", "desired diff drain kernel state go.uber.org/zap", "advance.go core.go lane.go proof.go",
+			"the core decides; the loop is the one place that has a clock, a log and tables"},
+
+		{"kernel", "diff state", "", "what a table is: it talks to no kernel, so it needs no library"},
+		{"kernel/batch", sys, "attribute.go message.go requests.go", "many netlink requests at once, whatever they say"},
+		{"kernel/conntrack", "kernel/batch state github.com/vishvananda/netlink " + sys, "convert.go walk.go",
+			"an action and no table, so it knows neither Store nor diff"},
+		{"kernel/ipset", "diff kernel kernel/batch state " + sys, "decode.go encode.go errors.go numbers.go",
+			"sets and entries over netlink, without a library"},
+		{"kernel/iptables", "diff kernel state github.com/coreos/go-iptables", "parse.go script.go",
+			"chains and jumps; the only room that starts programs, and so the only one with go-iptables"},
+		{"kernel/ipvs", "diff kernel kernel/batch state github.com/moby/ipvs " + sys, "convert.go parse.go",
+			"virtual and real servers; the only room with moby/ipvs"},
+		{"kernel/link", "diff kernel kernel/batch state github.com/vishvananda/netlink " + sys, "convert.go",
+			"the dummy device and its addresses"},
+		{"kernel/sysctl", "diff kernel state", "", "files below /proc/sys: no library"},
+		{"kernel/linux", "diff kernel kernel/conntrack kernel/ipset kernel/iptables kernel/ipvs kernel/link kernel/sysctl state", "",
+			"all adapters of this machine together, and nothing beside them"},
+		{"kernel/mem", "diff kernel state", "", "a kernel in memory, for tests that need no other"},
+		{"kernel/kerneltest", "diff kernel state " + sys, "", "what tests of kernels share"},
+
+		{"cluster", k8s, "index.go same.go", "objects and what changed of them, wherever they come from"},
+		{"cluster/file", "cluster github.com/fsnotify/fsnotify go.uber.org/zap go.yaml.in/yaml/v3 " + k8s,
+			"check.go claims.go decode.go defaults.go json.go pairs.go settle.go", "objects from files"},
+		{"node", "kernel/batch kernel/link state " + sys, "", "this node's name and addresses, from the kernel's own events"},
+		{"daemon", "cluster config desired node plan reconcile state go.uber.org/zap " + k8s, "",
+			"the flow through the house: it knows where things come from and go to, and no kernel"},
+
+		{"render", "state sigs.k8s.io/yaml", all, "rows as text: it asks nobody, so that the program, its tests and its users see the same"},
+		{"cli", "config plan render state github.com/spf13/cobra", "", "commands over an Env; the only room with cobra, and without a kernel"},
+		{"cli/live", "cli cluster/file config daemon kernel kernel/ipset kernel/ipvs kernel/link kernel/linux node plan presence " +
+			"reconcile render state go.uber.org/zap " + sys, "", "the Env of this machine: it knows everybody so that no other room has to"},
+		{"presence", "", "", "whether a daemon runs here: a socket and no more"},
+		{"house", "", "", "these rules: its tests read the sources as text"},
+		{"cmd/kube-ipvs", "cli cli/live presence", "", "only wires: what it starts is elsewhere"},
+
+		{"e2e/lab/...", "e2e/lab/... " + sys, "", "runs any command on a kernel with IPVS: a program of its own, which knows nothing of this one"},
+		{"e2e/world", "state github.com/vishvananda/netlink github.com/vishvananda/netns " + sys, "",
+			"a cluster's network in one kernel: the wires, and nothing of the program under test but its nouns"},
+		{"e2e/...", everything, "", "looks at the house from outside, and may look at all of it"},
+	}
+}
+
+// fits reports whether a room or an import is what a row means.
+func fits(row, name string) bool {
+	below, tree := strings.CutSuffix(row, "/...")
+	return row == everything || name == below || tree && strings.HasPrefix(name, below+"/")
+}
+
+// known is how the table names an import path.
+func known(imported string) string {
+	ours, _ := strings.CutPrefix(imported, module+"/")
+	return strings.TrimPrefix(ours, "internal/")
+}
+
+// ours reports whether a name of the table is of this module.
+func ours(name string) bool {
+	first, _, _ := strings.Cut(name, "/")
+	return !strings.Contains(first, ".")
+}
+
+func findRoom(rooms []room, name string) (room, bool) {
+	i := slices.IndexFunc(rooms, func(r room) bool { return fits(r.path, name) })
+	if i < 0 {
+		return room{}, false
+	}
+	return rooms[i], true
+}
+
+func (r room) isPure(f file) bool {
+	return r.pure == everything || slices.Contains(strings.Fields(r.pure), path.Base(f.name))
+}
+
+// permission is what in the row lets an import in; empty if nothing does. Of
+// others a row lets in all packages of a module.
+func (r room) permission(imported string) string {
+	name := known(imported)
+	for _, m := range strings.Fields(r.may) {
+		if fits(m, name) || !ours(m) && fits(m+"/...", name) {
+			return m
+		}
+	}
+	return ""
+}
+
+func standard(imported string) bool {
+	return ours(imported) && !strings.HasPrefix(imported, module+"/")
+}
+
+func TestEveryRoomKnowsOnlyWhatItNeeds(t *testing.T) { report(t, strangers(rooms(), house(t).files)) }
+
+// strangers finds packages without a row, imports that a room may not have, and
+// what a row says of a room that does not hold any more.
+func strangers(rooms []room, files []file) []problem {
+	var found []problem
+	inside := map[string][]file{}
+	for _, f := range files {
+		r, ok := findRoom(rooms, known(module+"/"+f.folder()))
+		if !ok {
+			found = append(found, f.problem(f.syntax, "a new room: give it a row in internal/house/rooms_test.go and in docs/architecture.md"))
+		}
+		inside[r.path] = append(inside[r.path], f)
+	}
+	for _, r := range rooms {
+		if len(inside[r.path]) == 0 {
+			found = append(found, problem{r.path, "there is no such room any more: remove its row"})
+		}
+		found = append(found, r.strangers(slices.DeleteFunc(inside[r.path], file.isTest))...)
+	}
+	return found
+}
+
+func (r room) strangers(files []file) []problem {
+	var found []problem
+	used := map[string]bool{everything: true}
+	for _, f := range files {
+		for _, s := range f.syntax.Imports {
+			p := r.permission(imported(s))
+			used[p] = true
+			if p == "" && !standard(imported(s)) {
+				found = append(found, f.problem(s, fmt.Sprintf(
+					"%s may not import %s (%s). If it should, say so in internal/house/rooms_test.go", r.path, imported(s), r.why)))
+			}
+		}
+		used[path.Base(f.name)] = true
+	}
+	for _, name := range strings.Fields(r.may + " " + r.pure) {
+		if !used[name] {
+			found = append(found, problem{r.path, fmt.Sprintf("has no %s: remove it from its row in internal/house/rooms_test.go", name)})
+		}
+	}
+	return found
+}
+
+func TestTheTableKeepsTheLaws(t *testing.T) { report(t, lawless(rooms())) }
+
+// lawless finds rows that permit what no room may do.
+func lawless(rooms []room) []problem {
+	var found []problem
+	for i, r := range rooms {
+		if slices.ContainsFunc(rooms[:i], func(o room) bool { return o.path == r.path }) || r.why == "" {
+			found = append(found, problem{r.path, "two rows, or one without a reason"})
+		}
+		for _, m := range strings.Fields(r.may) {
+			if k, ok := findRoom(rooms, m); ok && r.pure == everything && k.pure != everything {
+				found = append(found, problem{r.path, "is pure and may know " + m + ", which is not"})
+			}
+			if strings.HasPrefix(r.path, "kernel") && !fits("kernel/...", m) && m != "state" && m != "diff" && (ours(m) || strings.HasPrefix(m, "k8s.io/")) {
+				found = append(found, problem{r.path, "is of the kernel and may know " + m + ": it is to know rows, and no Service"})
+			}
+		}
+	}
+	return found
+}
+
+// A test may know what it likes, but what is inside does not know who looks on,
+// and what is for tests reaches no program.
+func TestTestsStayOutside(t *testing.T) { each(t, misplaced) }
+
+func misplaced(f file) []problem {
+	var found []problem
+	looksOn := strings.HasPrefix(f.name, "e2e/")
+	for _, s := range f.syntax.Imports {
+		p := known(imported(s))
+		if !looksOn && fits("e2e/...", p) {
+			found = append(found, f.problem(s, fmt.Sprintf("imports %s: a test that needs it belongs to e2e", p)))
+		}
+		if !looksOn && !f.isTest() && isForTests(p) && f.folder() != "internal/kernel/kerneltest" {
+			found = append(found, f.problem(s, fmt.Sprintf("imports %s, which is for tests", p)))
+		}
+	}
+	return found
+}
+
+func isForTests(name string) bool {
+	return slices.ContainsFunc([]string{"testing", "kernel/mem", "kernel/kerneltest", "github.com/google/go-cmp", "golang.org/x/tools"},
+		func(m string) bool { return fits(m+"/...", name) })
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// action is what a rule, or all rules of a hook, do with the packet.
+type action uint8
+
+const (
+	goOn       action = iota // to the next rule
+	leave                    // to the rule after the jump to this chain
+	accept                   // to the next table
+	masquerade               // that too, with another source
+	drop
+	reject
+)
+
+// final says whether no further rule of the table is asked.
+func (a action) final() bool { return a >= accept }
+
+type outcome struct {
+	action action
+	by     string // the rule; of a final action
+}
+
+// hook asks the jumps from a built-in chain. The rows do not tell in which order
+// they are; this is the one in which kube-ipvs makes them, each above the one
+// before it.
+func (w *walk) hook(table state.RuleTable, builtIn string) outcome {
+	jumps := w.jumps(table, builtIn)
+	for i, k := range jumps {
+		o := w.jump(k)
+		if !o.action.final() {
+			continue
+		}
+		w.checkOrder(o, jumps[i], jumps[i+1:])
+		return o
+	}
+	return outcome{}
+}
+
+func (w *walk) jumps(table state.RuleTable, builtIn string) []state.JumpKey {
+	var keys []state.JumpKey
+	for k := range maps.Keys(w.state.Jumps) {
+		if k.Family == w.family && k.Table == table && k.From == builtIn {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, func(a, b state.JumpKey) int { return b.Compare(a) })
+	return keys
+}
+
+// jump asks the rule of a jump, or, where somebody made several that differ,
+// each of them.
+func (w *walk) jump(k state.JumpKey) outcome {
+	for line := range strings.SplitSeq(w.state.Jumps[k].Rule, "\n") {
+		if o := w.rule(place{k.Table, k.From, 0}, line, nil); o.action.final() {
+			return o
+		}
+	}
+	return outcome{}
+}
+
+// checkOrder doubts an outcome that would be another one if a jump further down
+// came first.
+func (w *walk) checkOrder(o outcome, by state.JumpKey, others []state.JumpKey) {
+	for _, k := range others {
+		one := *w
+		one.verdict = Verdict{}
+		if other := one.jump(k); other.action.final() && other.action != o.action {
+			w.doubt("%s %s: that %s comes before %s decides here, and the rows don't tell", k.Table, k.From, by.To, k.To)
+		}
+	}
+}
+
+// place is where a rule is. Number 0 is a jump, whose number the rows don't tell.
+type place struct {
+	table  state.RuleTable
+	chain  string
+	number int
+}
+
+func (p place) String() string {
+	if p.number == 0 {
+		return fmt.Sprintf("%s %s", p.table, p.chain)
+	}
+	return fmt.Sprintf("%s %s %d", p.table, p.chain, p.number)
+}
+
+// chain asks the rules of a chain. above are the chains that led to it.
+func (w *walk) chain(table state.RuleTable, name string, above []string) outcome {
+	above = append(slices.Clip(above), name)
+	rules := w.state.Chains[state.ChainKey{Family: w.family, Table: table, Name: name}].Lines()
+	for i, line := range rules {
+		switch o := w.rule(place{table, name, i + 1}, line, above); {
+		case o.action.final():
+			return o
+		case o.action == leave:
+			return outcome{}
+		}
+	}
+	return outcome{}
+}
+
+// rule asks one rule.
+func (w *walk) rule(at place, line string, above []string) outcome {
+	if *w.budget--; *w.budget < 0 {
+		w.doubt("there are too many rules to look at; the rest counts as not matching")
+		return outcome{}
+	}
+	r := w.parsed(line)
+	words, service, matched := w.matches(at, line, r)
+	if !matched {
+		return outcome{}
+	}
+	if w.verdict.Service == "" && !w.packet.virtual.IsValid() {
+		w.verdict.Service = service
+	}
+	return w.apply(at, line, r.target, told{words, above})
+}
+
+// told is what is known when a rule has matched.
+type told struct {
+	words []string // what it matched by
+	above []string // the chains that led to it
+}
+
+func (w *walk) parsed(line string) rule {
+	r, ok := w.rules[line]
+	if !ok {
+		r = parseRule(line)
+		w.rules[line] = r
+	}
+	return r
+}
+
+// matches says whether all matches of a rule match. One that certainly does not
+// is enough to say no, also if others are not understood.
+func (w *walk) matches(at place, line string, r rule) (words []string, service string, matched bool) {
+	unknown, matched := slices.Clip(r.unknown), true
+	var assumed []string
+	for _, m := range r.matches {
+		f := m(w)
+		if f.answer == no && f.assumes == "" {
+			return nil, "", false
+		}
+		switch f.answer {
+		case no:
+			matched = false
+		case maybe:
+			unknown = append(unknown, f.words)
+		case yes:
+			words = append(words, f.words)
+			service = cmp.Or(service, f.service)
+		}
+		if f.assumes != "" {
+			assumed = append(assumed, f.assumes)
+		}
+	}
+	for _, a := range assumed {
+		w.doubt("%s", a)
+	}
+	if matched && len(unknown) > 0 {
+		w.doubt("%v is not understood, and counts as not matching (%s): %s", at, strings.Join(unknown, ", "), line)
+		return nil, "", false
+	}
+	return words, service, matched
+}
+
+// apply does what a rule that matches says.
+func (w *walk) apply(at place, line string, t target, because told) outcome {
+	say := func(format string, args ...any) {
+		text := "-> " + fmt.Sprintf(format, args...)
+		if len(because.words) > 0 {
+			text = strings.Join(because.words, ", and ") + " " + text
+		}
+		w.verdict.Steps = append(w.verdict.Steps, Step{At: at.String(), Text: text, Rule: line})
+	}
+	switch t.name {
+	case "":
+		return outcome{} // only counts
+	case "RETURN":
+		say("leaves the chain")
+		return outcome{action: leave}
+	case "ACCEPT":
+		say("no more of %s", at.table)
+		return outcome{accept, at.String()}
+	case "DROP":
+		say("dropped, without an answer")
+		return outcome{drop, at.String()}
+	case "REJECT":
+		say("refused (%s)", t.with)
+		return outcome{reject, at.String()}
+	case "MASQUERADE":
+		say("masqueraded: the source becomes an address of this node")
+		return outcome{masquerade, at.String()}
+	case "MARK":
+		w.packet.mark = w.packet.mark&^t.mask ^ t.mark
+		say("mark %#x", w.packet.mark)
+		return outcome{}
+	case "SET":
+		w.mapped(t, say)
+		return outcome{}
+	}
+	return w.enter(at, t, because, say)
+}
+
+// mapped gives the packet the mark that a set has for it.
+func (w *walk) mapped(t target, say func(string, ...any)) {
+	found := w.look(t.set, t.directions)
+	switch {
+	case found.answer == maybe:
+		w.doubt("the mark of %s counts as none: %s", t.set, found.words)
+	case found.answer == yes && found.mark != 0:
+		w.packet.mark = found.mark
+		w.verdict.Service = found.service
+		say("%s -> mark %#x", found.words, found.mark)
+	}
+}
+
+// enter goes to another chain.
+func (w *walk) enter(at place, t target, because told, say func(string, ...any)) outcome {
+	_, exists := w.state.Chains[state.ChainKey{Family: w.family, Table: at.table, Name: t.name}]
+	switch {
+	case slices.Contains(because.above, t.name):
+		w.doubt("%v goes in a circle to %s, and counts as not matching", at, t.name)
+		return outcome{}
+	case !exists:
+		w.doubt("%v goes to %s, which is neither a chain of the rows nor a target that is understood; it counts as not matching", at, t.name)
+		return outcome{}
+	}
+	if len(because.words) > 0 {
+		say("to %s", t.name)
+	}
+	o := w.chain(at.table, t.name, because.above)
+	if !o.action.final() && t.leaves {
+		return outcome{action: leave}
+	}
+	return o
+}

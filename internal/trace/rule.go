@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// rule is one in iptables-save's spelling, as far as it is understood.
+type rule struct {
+	matches []match
+	target  target
+	unknown []string // options that are not understood
+}
+
+// target is what happens to packets that match.
+type target struct {
+	name       string // of a chain too; empty: nothing happens
+	leaves     bool   // -g: who comes back from the chain is not ours any more
+	with       string // of REJECT
+	mark, mask uint32 // of MARK
+	set        state.SetName
+	directions []string
+	maps       bool // of SET
+}
+
+// split cuts a rule into words. In quotes, and only there, a backslash makes
+// the next byte an ordinary one.
+func split(line string) []string {
+	var words []string
+	var word strings.Builder
+	inWord, quoted := false, false
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '"':
+			quoted, inWord = !quoted, true
+		case c == '\\' && quoted && i+1 < len(line):
+			i++
+			word.WriteByte(line[i])
+		case c == ' ' && !quoted:
+			if inWord {
+				words = append(words, word.String())
+				word.Reset()
+			}
+			inWord = false
+		default:
+			word.WriteByte(c)
+			inWord = true
+		}
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words
+}
+
+// parser reads the words of a rule.
+type parser struct {
+	words  []string
+	module string // whose options come: a match or, after -j, a target
+	rule   rule
+}
+
+func parseRule(line string) rule {
+	p := parser{words: split(line)}
+	for len(p.words) > 0 {
+		p.option()
+	}
+	if t := p.rule.target; t.name == "SET" && !t.maps {
+		p.rule.unknown = append(p.rule.unknown, "-j SET without --map-mark")
+	}
+	return p.rule
+}
+
+// option reads one option and what belongs to it.
+func (p *parser) option() {
+	not := p.words[0] == "!"
+	if not {
+		p.words = p.words[1:]
+	}
+	if len(p.words) == 0 {
+		p.rule.unknown = append(p.rule.unknown, "!")
+		return
+	}
+	name := p.words[0]
+	arguments := 1
+	for arguments < len(p.words) && !strings.HasPrefix(p.words[arguments], "-") && p.words[arguments] != "!" {
+		arguments++
+	}
+	// A comment can begin with anything.
+	if name == "--comment" {
+		arguments = min(2, len(p.words))
+	}
+	args := p.words[1:arguments]
+	p.words = p.words[arguments:]
+	if !p.take(name, args, not) {
+		words := append([]string{name}, args...)
+		if not {
+			words = slices.Insert(words, 0, "!")
+		}
+		p.rule.unknown = append(p.rule.unknown, strings.Join(words, " "))
+	}
+}
+
+// take takes in an option, if it is understood.
+func (p *parser) take(name string, args []string, not bool) bool {
+	switch len(args) {
+	case 0:
+		return p.flag(name, not)
+	case 1:
+		return p.base(name, args[0], not) || p.matchOption(name, args[0], not) || !not && p.targetOption(name, args[0])
+	case 2:
+		return p.setOption(name, args, not)
+	}
+	return false
+}
+
+// flag takes in options that are a word alone.
+func (p *parser) flag(name string, not bool) bool {
+	switch t := &p.rule.target; p.module + " " + name {
+	case "MASQUERADE --random-fully", "MASQUERADE --random":
+		return !not
+	case "SET --map-mark":
+		t.maps = true
+		return !not
+	case "ipvs --ipvs":
+		p.add(byIPVS(not))
+		return true
+	}
+	return false
+}
+
+func (p *parser) add(m match) { p.rule.matches = append(p.rule.matches, m) }
+
+// base takes in the options that belong to no module, and the names of modules.
+func (p *parser) base(name, arg string, not bool) bool {
+	switch name {
+	case "-s", "-d":
+		return p.network(name == "-s", arg, not)
+	case "-i":
+		p.add(byInterface(arg, not))
+		return true
+	case "-p":
+		return p.protocol(arg, not)
+	case "-m":
+		p.module = arg
+		return !not && slices.Contains([]string{
+			"comment", "set", "mark", "conntrack", "addrtype", "tcp", "udp", "sctp", "icmp", "icmp6", "ipvs",
+		}, arg)
+	case "-j", "-g":
+		p.module = arg
+		p.rule.target.name, p.rule.target.leaves = arg, name == "-g"
+		return !not
+	}
+	return false
+}
+
+func (p *parser) network(source bool, arg string, not bool) bool {
+	n, err := netip.ParsePrefix(arg)
+	if err != nil {
+		a, err := netip.ParseAddr(arg)
+		if err != nil || a.Zone() != "" {
+			return false
+		}
+		n = netip.PrefixFrom(a, a.BitLen())
+	}
+	p.add(byAddress(source, n.Masked(), not))
+	return true
+}
+
+func (p *parser) protocol(arg string, not bool) bool {
+	numbers := map[string]state.Protocol{
+		"tcp": state.TCP, "udp": state.UDP, "sctp": state.SCTP, "icmp": Ping, "ipv6-icmp": pingV6,
+	}
+	n, ok := numbers[arg]
+	if !ok {
+		number, err := strconv.ParseUint(arg, 10, 8)
+		if err != nil || number == 0 {
+			return false
+		}
+		n = state.Protocol(number)
+	}
+	p.add(byProtocol(arg, n, not))
+	return true
+}
+
+// matchOption takes in the options of matches that have one argument.
+func (p *parser) matchOption(name, arg string, not bool) bool {
+	switch p.module + " " + name {
+	case "comment --comment":
+		return !not
+	case "mark --mark":
+		value, mask, ok := parseMark(arg)
+		if ok {
+			p.add(byMark(value, mask, not))
+		}
+		return ok
+	case "conntrack --ctstate":
+		return p.states(strings.Split(arg, ","), not)
+	case "addrtype --src-type", "addrtype --dst-type":
+		if arg == "LOCAL" {
+			p.add(byKind(name == "--src-type", not))
+		}
+		return arg == "LOCAL"
+	case "tcp --dport", "udp --dport", "sctp --dport", "tcp --sport", "udp --sport", "sctp --sport":
+		first, last, ok := parsePorts(arg)
+		if ok {
+			p.add(byPort(strings.HasPrefix(name, "--s"), first, last, not))
+		}
+		return ok
+	case "icmp --icmp-type", "icmp6 --icmpv6-type":
+		kind, err := strconv.ParseUint(arg, 10, 8)
+		if err == nil {
+			p.add(byEcho(kind, not))
+		}
+		return err == nil
+	}
+	return p.module == "ipvs" && p.ipvsOption(name, arg, not)
+}
+
+func (p *parser) states(states []string, not bool) bool {
+	for _, s := range states {
+		if !slices.Contains([]string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED"}, s) {
+			return false
+		}
+	}
+	p.add(byState(states, not))
+	return true
+}
+
+func (p *parser) ipvsOption(name, arg string, not bool) bool {
+	var err error
+	var n uint64
+	var a netip.Addr
+	switch name {
+	case "--vproto":
+		n, err = strconv.ParseUint(arg, 10, 8)
+		p.add(byVirtualProtocol(state.Protocol(n), not))
+	case "--vaddr":
+		a, err = netip.ParseAddr(arg)
+		p.add(byVirtualAddress(a, not))
+	case "--vport":
+		n, err = strconv.ParseUint(arg, 10, 16)
+		p.add(byVirtualPort(uint16(n), not))
+	default:
+		return false
+	}
+	if err != nil {
+		p.rule.matches = p.rule.matches[:len(p.rule.matches)-1]
+	}
+	return err == nil
+}
+
+// targetOption takes in the options of targets that have one argument.
+func (p *parser) targetOption(name, arg string) bool {
+	t := &p.rule.target
+	switch p.module + " " + name {
+	case "REJECT --reject-with":
+		t.with = arg
+		return true
+	case "MASQUERADE --to-ports":
+		return true
+	case "MARK --set-xmark":
+		var ok bool
+		t.mark, t.mask, ok = parseMark(arg)
+		return ok
+	}
+	return false
+}
+
+// setOption takes in the two options that have a set and its directions.
+func (p *parser) setOption(name string, args []string, not bool) bool {
+	set, directions := state.SetName(args[0]), strings.Split(args[1], ",")
+	if slices.ContainsFunc(directions, func(d string) bool { return d != "src" && d != "dst" }) {
+		return false
+	}
+	switch p.module + " " + name {
+	case "set --match-set":
+		p.add(bySet(set, directions, not))
+		return true
+	case "SET --map-set":
+		p.rule.target.set, p.rule.target.directions = set, directions
+		return !not
+	}
+	return false
+}
+
+// parseMark reads "0x4000/0x4000", or "0x100", which is all bits.
+func parseMark(s string) (value, mask uint32, ok bool) {
+	left, right, masked := strings.Cut(s, "/")
+	v, err := strconv.ParseUint(left, 0, 32)
+	if err != nil {
+		return 0, 0, false
+	}
+	if !masked {
+		return uint32(v), ^uint32(0), true
+	}
+	m, err := strconv.ParseUint(right, 0, 32)
+	return uint32(v), uint32(m), err == nil
+}
+
+// parsePorts reads "80" or "1024:2048", either end of which may be missing.
+func parsePorts(s string) (first, last uint16, ok bool) {
+	from, to, isRange := strings.Cut(s, ":")
+	if !isRange {
+		to = from
+	}
+	numbers := [2]uint16{0, 65535}
+	for i, text := range []string{from, to} {
+		if text == "" && isRange {
+			continue
+		}
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil {
+			return 0, 0, false
+		}
+		numbers[i] = uint16(n)
+	}
+	return numbers[0], numbers[1], true
+}

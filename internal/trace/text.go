@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+)
+
+// Text writes v for people: the packet, what becomes of it, and why.
+//
+//	203.0.113.9 -> 10.96.0.1:443/TCP
+//	answered by 1 endpoint of default/kubernetes:https, which sees an address of this node as the client's
+//	  192.0.2.1:6443  weight 1
+//	because
+//	  nat KUBE-SERVICES 3   ...
+func Text(w io.Writer, v Verdict) error {
+	var b strings.Builder
+	b.WriteString(v.Packet.String() + from(v) + "\n" + v.Sentence() + "\n")
+	if v.Fate == Served {
+		endpointLines(&b, v)
+	}
+	if len(v.Steps) > 0 {
+		b.WriteString("because\n")
+		stepLines(&b, v.Steps)
+	}
+	if len(v.Doubts) > 0 {
+		b.WriteString("not sure\n")
+		for _, d := range v.Doubts {
+			b.WriteString("  " + d + "\n")
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func from(v Verdict) string {
+	if v.Node {
+		return ", from this node"
+	}
+	return ""
+}
+
+func endpointLines(b *strings.Builder, v Verdict) {
+	width := 0
+	for _, e := range v.Endpoints {
+		width = max(width, len(e.Address.String()))
+	}
+	for _, e := range v.Endpoints {
+		fmt.Fprintf(b, "  %-*s  weight %d", width, e.Address, e.Weight)
+		if v.sees() == "" {
+			b.WriteString(", sees " + whom(v, e.Masqueraded))
+		}
+		if e.Fate != Served {
+			fmt.Fprintf(b, ", but the packet is %v on its way", e.Fate)
+		}
+		b.WriteString("\n")
+	}
+}
+
+func stepLines(b *strings.Builder, steps []Step) {
+	width := 0
+	for _, s := range steps {
+		width = max(width, len(s.At))
+	}
+	for _, s := range steps {
+		fmt.Fprintf(b, "  %-*s  %s%s\n", width, s.At, s.Text, only(s.Only))
+	}
+}
+
+// only says for which endpoints a step is.
+func only(endpoints []netip.AddrPort) string {
+	const most = 3
+	var names []string
+	for i, e := range endpoints {
+		if i == most {
+			names = append(names, fmt.Sprintf("%d more", len(endpoints)-most))
+			break
+		}
+		names = append(names, e.String())
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (on the way to " + strings.Join(names, ", ") + ")"
+}
+
+// Sentence is what becomes of the packet.
+func (v Verdict) Sentence() string {
+	switch v.Fate {
+	case Served:
+		return v.served()
+	case Refused:
+		if v.By == "IPVS" {
+			return "refused: no endpoint of " + v.whose() + " takes a new connection"
+		}
+		return "refused by " + v.By + v.asked()
+	case Dropped:
+		return "dropped by " + v.By + v.asked() + ": there is no answer"
+	case Host:
+		if v.Packet.Protocol == Ping {
+			return "for the node itself, which answers: no Service's"
+		}
+		return "for the node itself, and refused unless something listens there: no Service's"
+	case Forwarded:
+		text := "sent on like any other packet: no Service's"
+		if v.Masqueraded {
+			text += "; an address of this node is put in place of the source"
+		}
+		return text
+	}
+	return v.Fate.String()
+}
+
+func (v Verdict) served() string {
+	text := fmt.Sprintf("answered by one of %d endpoints of %s", len(v.Endpoints), v.whose())
+	if len(v.Endpoints) == 1 {
+		text = "answered by the one endpoint of " + v.whose()
+	}
+	switch sees := v.sees(); {
+	case sees == "":
+		return text
+	case len(v.Endpoints) == 1:
+		return text + ", which sees " + sees
+	default:
+		return text + ", which see " + sees
+	}
+}
+
+// sees is whom all endpoints take for the client. It is empty if not all see
+// the same.
+func (v Verdict) sees() string {
+	for _, e := range v.Endpoints {
+		if e.Masqueraded != v.Endpoints[0].Masqueraded {
+			return ""
+		}
+	}
+	return whom(v, v.Endpoints[0].Masqueraded)
+}
+
+func whom(v Verdict, masqueraded bool) string {
+	if masqueraded {
+		return "an address of this node as the client's"
+	}
+	return "the client's own address, " + v.Packet.Source.Addr().String()
+}
+
+func (v Verdict) whose() string {
+	if v.Service == "" {
+		return v.Server.String()
+	}
+	return v.Service
+}
+
+func (v Verdict) asked() string {
+	if v.Service == "" {
+		return ""
+	}
+	return ", asking for " + v.Service
+}
