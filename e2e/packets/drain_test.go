@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packets
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
+	"github.com/kube-ipvs/kube-ipvs/e2e/world"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// closing is how long the kernel keeps a connection that was reset: 10 s, and some for kube-ipvs to look.
+const closing = 20 * time.Second
+
+// awaitWeights waits until new connections to a Service can go to some pods and to no others.
+func (s *stage) awaitWeights(t *testing.T, svc rig.Service, pods ...string) {
+	t.Helper()
+	want := map[state.RealServerKey]bool{}
+	for _, k := range s.servers(svc) {
+		for _, pod := range pods {
+			a := netip.AddrPortFrom(s.World.Host(pod).Addr(k.Family()), podPort)
+			want[state.RealServerKey{Server: k, Address: a}] = true
+		}
+	}
+	rig.Until(t, soon, func() error {
+		have := map[state.RealServerKey]bool{}
+		for k, v := range s.KernelWithout(t, state.New()).RealServers {
+			if v.Weight > 0 && slices.Contains(s.servers(svc), k.Server) {
+				have[k] = true
+			}
+		}
+		if diff := cmp.Diff(slices.Collect(orderedKeys(want)), slices.Collect(orderedKeys(have))); diff != "" {
+			return fmt.Errorf("real servers of %s that take connections (-want +have):\n%s", svc.Name, diff)
+		}
+		return nil
+	})
+}
+
+func orderedKeys(m map[state.RealServerKey]bool) func(yield func(string) bool) {
+	var list []string
+	for k := range maps.Keys(m) {
+		list = append(list, k.String())
+	}
+	slices.Sort(list)
+	return slices.Values(list)
+}
+
+// servers are the virtual servers of a Service, at its cluster IPs and at the node's own addresses.
+func (s *stage) servers(svc rig.Service) []state.VirtualServerKey {
+	var list []state.VirtualServerKey
+	for _, f := range families() {
+		for _, p := range svc.Ports {
+			list = append(list, state.VirtualServerKey{Address: netip.AddrPortFrom(svc.Address(f), p.Number), Protocol: p.Protocol})
+			for _, a := range []netip.Addr{s.Node.Addr(f), gateway(f)} {
+				list = append(list, state.VirtualServerKey{Address: netip.AddrPortFrom(a, p.NodePort), Protocol: p.Protocol})
+			}
+		}
+	}
+	return list
+}
+
+// openLine is an open connection of a client.
+type openLine struct {
+	name   string
+	to     netip.AddrPort
+	client *world.Host
+	conn   *world.Conn
+	server string
+}
+
+// hold opens connections until one is to the pod, from all kinds of clients and in each family.
+func (s *stage) hold(t *testing.T, svc rig.Service, pod string) []*openLine {
+	t.Helper()
+	at := frontends()
+	var list []*openLine
+	for _, c := range []cell{
+		{client: "pod-client", where: at.clusterIP},
+		{client: "node-1", where: at.clusterIP},
+		{client: pod, where: at.clusterIP},
+		{client: "pod-d", where: at.nodePort},
+		{client: "client", where: at.nodePort},
+	} {
+		for _, f := range families() {
+			l := &openLine{
+				name: fmt.Sprintf("%s at %v of %s over %v", c.client, c.where, svc.Name, f),
+				to:   c.where.at(s, svc, f, state.TCP), client: s.World.Host(c.client),
+			}
+			l.open(t, pod, len(svc.Endpoints))
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// open opens a connection to the pod; whose turn it is, is not known.
+func (l *openLine) open(t *testing.T, pod string, endpoints int) {
+	t.Helper()
+	for range endpoints {
+		conn, err := l.client.Dial(t.Context(), state.TCP, l.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply, err := conn.Ask(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply.Server == pod {
+			l.conn, l.server = conn, pod
+			t.Cleanup(func() { _ = conn.Close() }) // it may have been reset
+			return
+		}
+		if err := conn.Reset(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("%s: %d connections went past %s", l.name, endpoints, pod)
+}
+
+// goesOn checks that the open connection still works, and that no new one goes where it does.
+func (l *openLine) goesOn(t *testing.T, others int) {
+	t.Helper()
+	reply, err := l.conn.Ask(t.Context())
+	if err != nil || reply.Server != l.server {
+		t.Errorf("%s: the connection to %s was answered by %q: %v", l.name, l.server, reply.Server, err)
+	}
+	for range turns * others {
+		conn, err := l.client.Dial(t.Context(), state.TCP, l.to)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		reply, err := conn.Ask(t.Context())
+		if err != nil || reply.Server == l.server {
+			t.Errorf("%s: a new connection was answered by %q: %v", l.name, reply.Server, err)
+		}
+		if err := conn.Reset(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAnOpenConnectionOutlivesItsEndpoint(t *testing.T) {
+	s := newStage(t, podsByAddress)
+	after := map[string][]rig.Endpoint{
+		"removed":     rig.Pods("pod-b"),
+		"unready":     {unready(rig.Pod("pod-a")), rig.Pod("pod-b")},
+		"terminating": {terminating(rig.Pod("pod-a")), rig.Pod("pod-b")},
+	}
+	var services []rig.Service
+	for i, name := range slices.Sorted(maps.Keys(after)) {
+		services = append(services, service(uint8(i+1), name, rig.Pods("pod-a", "pod-b")...))
+	}
+	s.offer(t, services...)
+	var lines []*openLine
+	for _, svc := range services {
+		lines = append(lines, s.hold(t, svc, "pod-a")...)
+	}
+	for i := range services {
+		services[i].Endpoints = after[services[i].Name]
+	}
+	s.write(t, services...)
+	for _, svc := range services {
+		s.awaitWeights(t, svc, "pod-b")
+	}
+	for _, l := range lines {
+		l.goesOn(t, 1)
+	}
+	if left := s.weightless(t); len(left) == 0 {
+		t.Error("no real server drains, though connections to them are open")
+	}
+	for _, l := range lines {
+		if err := l.conn.Reset(); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Logf("real servers were gone %v after their connections", s.Await(t, closing, s.Wish(t)).Round(time.Second))
+}
+
+// weightless are the virtual servers which have real servers that take no new connections.
+func (s *stage) weightless(t *testing.T) []string {
+	t.Helper()
+	var list []string
+	for k, v := range s.KernelWithout(t, state.New()).RealServers {
+		if v.Weight == 0 {
+			list = append(list, k.String())
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func TestAnEndpointThatComesBackTakesConnectionsAgain(t *testing.T) {
+	s := newStage(t, podsByAddress)
+	both, one := rig.Pods("pod-a", "pod-b"), rig.Pods("pod-b")
+	svc := service(1, "web", both...)
+	s.offer(t, svc)
+	lines := s.hold(t, svc, "pod-a")
+	svc.Endpoints = one
+	s.write(t, svc)
+	s.awaitWeights(t, svc, "pod-b")
+	svc.Endpoints = both
+	s.offer(t, svc)
+	for _, l := range lines {
+		if reply, err := l.conn.Ask(t.Context()); err != nil || reply.Server != "pod-a" {
+			t.Errorf("%s: the connection to pod-a was answered by %q: %v", l.name, reply.Server, err)
+		}
+		if got := s.answerers(t, l.client.Name, state.TCP, l.to, len(both)*turns); !slices.Equal(got, []string{"pod-a", "pod-b"}) {
+			t.Errorf("%s: new connections were answered by %v, want both endpoints", l.name, got)
+		}
+	}
+}
+
+func TestADrainingEndpointIsGoneAtItsDeadline(t *testing.T) {
+	const limit = 2 * time.Second
+	s := newStage(t, podsByAddress, func(c *config.Config) { c.DrainTimeout = limit })
+	svc := service(1, "web", rig.Pods("pod-a", "pod-b")...)
+	s.offer(t, svc)
+	lines := s.hold(t, svc, "pod-a")
+	svc.Endpoints = rig.Pods("pod-b")
+	s.write(t, svc)
+	s.awaitWeights(t, svc, "pod-b")
+	s.Await(t, soon, s.Wish(t))
+	for _, l := range lines {
+		// To be told is better than to wait for an answer: the client can connect again.
+		if reply, err := l.conn.Ask(t.Context()); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%s: pod-a is out of service, want a reset: %v (%q answered)", l.name, err, reply.Server)
+		}
+	}
+}

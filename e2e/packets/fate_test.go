@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
+	"github.com/kube-ipvs/kube-ipvs/e2e/world"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// silence is how long nothing has to be heard where packets are to be dropped.
+const silence = 500 * time.Millisecond
+
+// seen is whom a server takes its client for.
+type seen string
+
+const (
+	// own is the client's own address.
+	own seen = "client"
+	// masked is the address that the node has on the way to the server.
+	masked seen = "node"
+)
+
+// fate is what becomes of connections: they are answered by servers, or refused, or nothing is heard.
+type fate struct {
+	Answers         map[string]seen
+	Refused, Silent bool
+}
+
+// keeping is that servers answer and see the client's own address.
+func keeping(servers ...string) fate { return fate{Answers: map[string]seen{}}.with(own, servers) }
+
+// masking is that servers answer and see the node's address.
+func masking(servers ...string) fate { return fate{Answers: map[string]seen{}}.with(masked, servers) }
+
+// refused is that the client is told at once that nobody is there.
+func refused() fate { return fate{Refused: true} }
+
+// and is both.
+func (f fate) and(other fate) fate {
+	both := fate{Answers: maps.Clone(f.Answers)}
+	maps.Copy(both.Answers, other.Answers)
+	return both
+}
+
+func (f fate) with(s seen, servers []string) fate {
+	for _, name := range servers {
+		f.Answers[name] = s
+	}
+	return f
+}
+
+func (f fate) String() string {
+	if f.Refused {
+		return "refused"
+	}
+	if f.Silent {
+		return "silence"
+	}
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(f.Answers)) {
+		words = append(words, fmt.Sprintf("%s (sees %s)", name, f.Answers[name]))
+	}
+	return strings.Join(words, ", ")
+}
+
+// cell is who asks which Service where, and what becomes of it: in each family, over each protocol.
+type cell struct {
+	client  string
+	where   frontend
+	service string
+	want    fate
+}
+
+func (c cell) String() string {
+	return fmt.Sprintf("%s asks %s at its %s", c.client, c.service, c.where)
+}
+
+// cells are all cells of a few clients that have the same fate.
+func cells(clients []string, where []frontend, services []string, want fate) []cell {
+	var list []cell
+	for _, service := range services {
+		for _, f := range where {
+			for _, client := range clients {
+				list = append(list, cell{client, f, service, want})
+			}
+		}
+	}
+	return list
+}
+
+// finding is what became of connections in one family and over one protocol.
+type finding struct {
+	p    state.Protocol
+	to   netip.AddrPort
+	got  fate
+	each map[string]int
+	err  error
+}
+
+// turns is how often a client goes round all endpoints.
+const turns = 2
+
+// explore asks in each family and over each protocol.
+func (s *stage) explore(ctx context.Context, c cell, svc rig.Service) (list []finding) {
+	for _, f := range families() {
+		for _, p := range protocols() {
+			list = append(list, s.find(ctx, c, p, c.where.at(s, svc, f, p)))
+		}
+	}
+	return list
+}
+
+// find asks as often as the endpoints can be gone round a few times.
+func (s *stage) find(ctx context.Context, c cell, p state.Protocol, to netip.AddrPort) finding {
+	patience := rig.Patience
+	if c.want.Silent || deaf(p) && c.want.Refused {
+		patience = silence
+	}
+	found := finding{p: p, to: to, each: map[string]int{}}
+	for range turns * max(1, len(c.want.Answers)) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		reply, err := s.World.Host(c.client).Ask(ctx, p, to)
+		cancel()
+		switch {
+		case err == nil:
+			if found.got.Answers == nil {
+				found.got.Answers = map[string]seen{}
+			}
+			found.got.Answers[reply.Server] = s.seen(c.client, reply)
+			found.each[reply.Server]++
+		case isRefusal(err):
+			found.got.Refused = true
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+			found.got.Silent = true
+		default:
+			found.err = errors.Join(found.err, err)
+		}
+	}
+	return found
+}
+
+// deaf are protocols whose clients may not hear a refusal: an ICMP error that comes while the socket is busy does not end
+// the setup of an association, which goes on for minutes.
+func deaf(p state.Protocol) bool { return p == state.SCTP }
+
+// isRefusal is that somebody said no: with a packet, or, where the client is on the node itself and over UDP, with the
+// result of its own system call.
+func isRefusal(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EPERM)
+}
+
+// check compares what was found with what is wanted.
+func (found finding) check(t *testing.T, want fate) {
+	t.Helper()
+	if found.err != nil {
+		t.Errorf("%v/%v: %v", found.to, found.p, found.err)
+	}
+	if deaf(found.p) && want.Refused && found.got.Answers == nil {
+		return
+	}
+	if diff := cmp.Diff(want, found.got); diff != "" {
+		t.Errorf("%v/%v: got %v, want %v", found.to, found.p, found.got, want)
+	}
+	for name, n := range found.each {
+		if n != turns {
+			t.Errorf("%v/%v: %s answered %d times in %d turns of a round robin", found.to, found.p, name, n, turns)
+		}
+	}
+}
+
+// seen is whom the server took the client for; an address that is neither's is itself.
+func (s *stage) seen(client string, r world.Reply) seen {
+	f := state.FamilyOf(r.Client.Addr())
+	way := s.Node.Addr(f)
+	if s.isOnNode(r.Server) {
+		way = gateway(f)
+	}
+	switch {
+	case r.Client.Addr() == way && r.Server != s.Node.Name:
+		return masked
+	case r.Client.Addr() == s.World.Host(client).Addr(f):
+		return own
+	}
+	return seen(r.Client.Addr().String())
+}
+
+func (s *stage) isOnNode(pod string) bool {
+	return slices.ContainsFunc(world.Small().Nodes[0].Pods, func(p world.Pod) bool { return p.Name == pod })
+}

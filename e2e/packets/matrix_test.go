@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packets
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// matrix is what becomes of packets under one configuration. A new kind of Service is a shape in services and a few cells
+// here; a new kind of address is a frontend.
+type matrix struct {
+	name    string
+	options []func(*config.Config)
+	cells   []cell
+}
+
+// services are the shapes that the cells ask.
+func services() map[string]rig.Service {
+	list := map[string]rig.Service{}
+	for name, endpoints := range map[string][]rig.Endpoint{
+		"web":     rig.Pods("pod-a", "pod-b", "pod-d"),
+		"near":    rig.Pods("pod-a", "pod-b"),
+		"lone":    rig.Pods("pod-a"),
+		"empty":   nil,
+		"unready": {unready(rig.Pod("pod-a")), unready(rig.Pod("pod-d"))},
+		"leaving": {terminating(rig.Pod("pod-a")), terminating(rig.Pod("pod-d")), unready(rig.Pod("pod-b"))},
+		"changing": {
+			rig.Pod("pod-a"), unready(rig.Pod("pod-b")), terminating(rig.Pod("pod-d")),
+		},
+	} {
+		list[name] = rig.Service{Endpoints: endpoints}
+	}
+	for i, name := range slices.Sorted(maps.Keys(list)) {
+		list[name] = service(uint8(10+i), name, list[name].Endpoints...)
+	}
+	return list
+}
+
+// The places to ask at.
+func frontends() (list struct {
+	clusterIP, nodePort, gatewayPort, loopbackPort       frontend
+	otherProtocol, hostThroughVIP, nodePortAtVIP, nobody frontend
+	host                                                 frontend
+}) {
+	number := func(_ rig.Service, p state.Protocol) uint16 { return servicePort(p) }
+	other := func(_ rig.Service, p state.Protocol) uint16 {
+		if p == state.TCP {
+			return servicePort(state.UDP)
+		}
+		return servicePort(state.TCP)
+	}
+	list.clusterIP = clusterIP("cluster IP", number)
+	list.nodePort = node("node port", nodePort)
+	list.gatewayPort = nodePortAt("node port at the gateway", gateway)
+	list.loopbackPort = nodePortAt("node port at loopback", loopback)
+	list.otherProtocol = clusterIP("port of another protocol", other)
+	list.hostThroughVIP = clusterIP("cluster IP with a port of the host", fixed(hostPort))
+	list.nodePortAtVIP = clusterIP("cluster IP with its node port", nodePort)
+	list.nobody = clusterIP("cluster IP with a port of nobody", fixed(deafPort))
+	list.host = node("node with a port of the host", fixed(hostPort))
+	return list
+}
+
+// everybody is one client of each kind: a pod of the node, one that is an endpoint, the node, a pod elsewhere, and one who
+// is no part of the cluster.
+func everybody() []string { return []string{"pod-client", "pod-a", "node-1", "pod-d", "client"} }
+
+// matrices are the fates, by kube-proxy's reference for each of its rules.
+func matrices() []matrix {
+	at := frontends()
+	inCluster := []frontend{at.clusterIP}
+	return []matrix{
+		{"pods known by address", []func(*config.Config){podsByAddress}, slices.Concat(
+			[]cell{
+				{"pod-client", at.clusterIP, "web", keeping("pod-a", "pod-b", "pod-d")},
+				{"pod-a", at.clusterIP, "web", keeping("pod-b", "pod-d").and(masking("pod-a"))},
+				{"pod-a", at.clusterIP, "lone", masking("pod-a")},
+				{"node-1", at.clusterIP, "web", masking("pod-a", "pod-b", "pod-d")},
+				{"pod-d", at.clusterIP, "near", keeping("pod-a", "pod-b")},
+				{"client", at.clusterIP, "web", masking("pod-a", "pod-b", "pod-d")},
+				{"pod-a", at.nodePort, "lone", masking("pod-a")},
+				{"pod-client", at.gatewayPort, "web", masking("pod-a", "pod-b", "pod-d")},
+				{"node-1", at.loopbackPort, "web", refused()},
+				{"pod-client", at.clusterIP, "changing", keeping("pod-a")},
+				{"client", at.nodePort, "changing", masking("pod-a")},
+				{"pod-client", at.clusterIP, "leaving", keeping("pod-a", "pod-d")},
+				{"client", at.nodePort, "leaving", masking("pod-a", "pod-d")},
+			},
+			cells(everybody(), []frontend{at.nodePort}, []string{"web"}, masking("pod-a", "pod-b", "pod-d")),
+			cells(everybody(), []frontend{at.clusterIP, at.nodePort}, []string{"empty", "unready"}, refused()),
+			cells(everybody(), []frontend{at.otherProtocol, at.nodePortAtVIP, at.nobody}, []string{"web"}, refused()),
+			cells(everybody(), []frontend{at.hostThroughVIP}, []string{"web", "empty"}, refused()),
+			cells(everybody(), []frontend{at.host}, []string{"web"}, keeping("node-1")),
+		)},
+		{"pods known by link", []func(*config.Config){podsByLink}, slices.Concat(
+			[]cell{
+				{"pod-a", at.clusterIP, "web", keeping("pod-b", "pod-d").and(masking("pod-a"))},
+				{"pod-client", at.clusterIP, "web", keeping("pod-a", "pod-b", "pod-d")},
+			},
+			cells([]string{"node-1", "pod-d", "client"}, inCluster, []string{"web"}, masking("pod-a", "pod-b", "pod-d")),
+		)},
+		{"pods not known", nil, []cell{
+			{"pod-client", at.clusterIP, "web", keeping("pod-a", "pod-b", "pod-d")},
+			{"pod-a", at.clusterIP, "lone", masking("pod-a")},
+			{"node-1", at.clusterIP, "web", masking("pod-a", "pod-b", "pod-d")},
+			{"client", at.clusterIP, "near", keeping("pod-a", "pod-b")},
+			{"client", at.nodePort, "web", masking("pod-a", "pod-b", "pod-d")},
+		}},
+		{"all masqueraded", []func(*config.Config){podsByAddress, masqueradeAll},
+			cells(everybody(), inCluster, []string{"web"}, masking("pod-a", "pod-b", "pod-d"))},
+	}
+}
+
+func masqueradeAll(c *config.Config) { c.MasqueradeAll = true }
+
+func TestEveryPacketMeetsItsFate(t *testing.T) {
+	for _, m := range matrices() {
+		t.Run(m.name, func(t *testing.T) { m.run(t) })
+	}
+}
+
+func (m matrix) run(t *testing.T) {
+	shapes := services()
+	s := newStage(t, m.options...)
+	for _, name := range slices.Sorted(maps.Keys(shapes)) {
+		s.write(t, shapes[name])
+	}
+	s.Settle(t)
+	for i, found := range s.exploreAll(t.Context(), m.cells, shapes) {
+		c := m.cells[i]
+		good := t.Run(c.String(), func(t *testing.T) {
+			for _, f := range found {
+				f.check(t, c.want)
+			}
+		})
+		t.Log(line(c, good))
+	}
+}
+
+// exploreAll explores cells that are answered one after the other, as they take turns; and all others at once, since there
+// a client has to wait: one that is refused over TCP and IPv6 hears it a second later, with its second try, if the refusal
+// was there before it had finished with the first, as is so in one kernel.
+func (s *stage) exploreAll(ctx context.Context, cells []cell, shapes map[string]rig.Service) [][]finding {
+	found := make([][]finding, len(cells))
+	var others sync.WaitGroup
+	for i, c := range cells {
+		if len(c.want.Answers) > 0 {
+			found[i] = s.explore(ctx, c, shapes[c.service])
+			continue
+		}
+		others.Go(func() { found[i] = s.explore(ctx, c, shapes[c.service]) })
+	}
+	others.Wait()
+	return found
+}
+
+// line is the cell as a line of a table.
+func line(c cell, good bool) string {
+	verdict := "as wanted"
+	if !good {
+		verdict = "WRONG"
+	}
+	return fmt.Sprintf("%-10s | %-34s | %-8s | %-62s | %s", c.client, c.where, c.service, c.want, verdict)
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package packets tests what becomes of packets that are sent to Services: who answers, or how they are refused, and whom
+// the one who answers takes the client for. Clients and servers are real sockets in a small world, between them is the
+// kernel, and what programmed the kernel is the real kube-ipvs.
+//
+// It looks at rows in the kernel only to know when to look at packets. That the rows are the right ones is for others to
+// test.
+package packets
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
+	"github.com/kube-ipvs/kube-ipvs/e2e/world"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+const (
+	// podPort is where every pod serves, over every protocol.
+	podPort = 8080
+	// hostPort is where the node itself listens, on all of its addresses.
+	hostPort = 9100
+	// deafPort is where nobody listens.
+	deafPort = 9
+	// soon is how long the kernel and kube-ipvs may take for what they do at once. It is less than any time after which
+	// the kernel forgets by itself what it should have been told to forget.
+	soon = 10 * time.Second
+)
+
+func families() []state.Family    { return []state.Family{state.IPv4, state.IPv6} }
+func protocols() []state.Protocol { return []state.Protocol{state.TCP, state.UDP, state.SCTP} }
+
+// stage is the small world with kube-ipvs on node-1 and servers everywhere.
+type stage struct {
+	*rig.Rig
+	daemon *rig.Daemon
+}
+
+func newStage(t *testing.T, options ...func(*config.Config)) *stage {
+	t.Helper()
+	s := &stage{Rig: rig.New(t, options...)}
+	for _, p := range protocols() {
+		for _, name := range []string{"pod-a", "pod-b", "pod-c", "pod-d"} {
+			s.serve(t, name, p, podPort)
+		}
+		s.serve(t, "node-1", p, hostPort)
+	}
+	s.answerEveryRefusal(t)
+	s.leadToServices(t)
+	s.daemon = s.Start(t)
+	t.Cleanup(func() {
+		if err := s.daemon.Alive(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s *stage) serve(t *testing.T, host string, p state.Protocol, port uint16) {
+	t.Helper()
+	if err := s.World.Host(host).Serve(p, port); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answerEveryRefusal lifts the limit on ICMP errors: a client that is refused more often than once a second would wait in
+// vain, and seem to be ignored.
+func (s *stage) answerEveryRefusal(t *testing.T) {
+	t.Helper()
+	err := s.Node.Do(func() error {
+		for path, value := range map[string]string{"ipv4/icmp_ratemask": "0", "ipv6/icmp/ratelimit": "0"} {
+			if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("lifting the limit on ICMP errors: %v", err)
+	}
+}
+
+// leadToServices tells node-2, which has no service proxy of its own, where the cluster IPs are served.
+func (s *stage) leadToServices(t *testing.T) {
+	t.Helper()
+	for to, via := range map[string]string{"10.96.0.0/16": "192.0.2.1", "fd00:10:96::/112": "2001:db8:1::1"} {
+		s.run(t, "node-2", "ip", "route", "add", to, "via", via)
+	}
+}
+
+func (s *stage) run(t *testing.T, host string, argv ...string) string {
+	t.Helper()
+	output, err := s.World.Host(host).Run(t.Context(), argv...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return output
+}
+
+// offer writes Services, each in a manifest of its own, and waits until the kernel has them.
+func (s *stage) offer(t *testing.T, services ...rig.Service) {
+	t.Helper()
+	s.write(t, services...)
+	s.Settle(t)
+}
+
+func (s *stage) write(t *testing.T, services ...rig.Service) {
+	t.Helper()
+	for _, svc := range services {
+		s.Write(t, svc.Name, svc)
+	}
+}
+
+// podsByAddress is a detector that knows pods by their addresses, those of other nodes too.
+func podsByAddress(c *config.Config) {
+	c.LocalDetector = config.LocalDetector{Kind: config.DetectCIDR, CIDRs: []netip.Prefix{
+		netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48"),
+	}}
+}
+
+// podsByLink is a detector that knows the node's own pods by the links that their packets come in by.
+func podsByLink(c *config.Config) {
+	c.LocalDetector = config.LocalDetector{Kind: config.DetectPrefix, Interface: "veth-"}
+}
+
+// service is a Service with a port of each protocol, at the node too. No two numbers are the same.
+func service(n uint8, name string, endpoints ...rig.Endpoint) rig.Service {
+	svc := rig.Service{
+		Name:      name,
+		Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, n}), netip.MustParseAddr(fmt.Sprintf("fd00:10:96::%x", n))},
+		Endpoints: endpoints,
+	}
+	for i, p := range protocols() {
+		svc.Ports = append(svc.Ports, rig.Port{
+			Protocol: p, Number: servicePort(p), NodePort: 30000 + uint16(i)*1000 + uint16(n), Target: podPort,
+		})
+	}
+	return svc
+}
+
+// servicePort is the number that a protocol has in every Service.
+func servicePort(p state.Protocol) uint16 { return 80 + uint16(p) }
+
+func nodePort(svc rig.Service, p state.Protocol) uint16 {
+	for _, port := range svc.Ports {
+		if port.Protocol == p {
+			return port.NodePort
+		}
+	}
+	return 0
+}
+
+func unready(e rig.Endpoint) rig.Endpoint {
+	e.Unready = true
+	return e
+}
+
+func terminating(e rig.Endpoint) rig.Endpoint {
+	e.Terminating = true
+	return e
+}
+
+// frontend is where a Service is asked.
+type frontend struct {
+	name string
+	at   func(*stage, rig.Service, state.Family, state.Protocol) netip.AddrPort
+}
+
+func (f frontend) String() string { return f.name }
+
+// clusterIP is the Service's own address, and the number at it.
+func clusterIP(name string, number func(rig.Service, state.Protocol) uint16) frontend {
+	return frontend{name, func(_ *stage, svc rig.Service, f state.Family, p state.Protocol) netip.AddrPort {
+		return netip.AddrPortFrom(svc.Address(f), number(svc, p))
+	}}
+}
+
+// node is an address of the node, and the number at it.
+func node(name string, number func(rig.Service, state.Protocol) uint16) frontend {
+	return frontend{name, func(s *stage, svc rig.Service, f state.Family, p state.Protocol) netip.AddrPort {
+		return netip.AddrPortFrom(s.Node.Addr(f), number(svc, p))
+	}}
+}
+
+// nodePortAt is the Service's node port at another address of the node.
+func nodePortAt(name string, address func(state.Family) netip.Addr) frontend {
+	return frontend{name, func(_ *stage, svc rig.Service, f state.Family, p state.Protocol) netip.AddrPort {
+		return netip.AddrPortFrom(address(f), nodePort(svc, p))
+	}}
+}
+
+func fixed(number uint16) func(rig.Service, state.Protocol) uint16 {
+	return func(rig.Service, state.Protocol) uint16 { return number }
+}
+
+// gateway is the node's address that its pods know.
+func gateway(f state.Family) netip.Addr {
+	for _, p := range world.Small().Nodes[0].PodCIDRs {
+		if state.FamilyOf(p.Addr()) == f {
+			return p.Addr().Next()
+		}
+	}
+	return netip.Addr{}
+}
+
+func loopback(f state.Family) netip.Addr {
+	if f == state.IPv4 {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return netip.IPv6Loopback()
+}

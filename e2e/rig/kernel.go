@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rig
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/file"
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/node"
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Keep takes all that the kernel holds now for somebody else's, which has to stay. It is called before kube-ipvs starts.
+func (r *Rig) Keep(t testing.TB) {
+	t.Helper()
+	r.foreign = r.Kernel(t)
+}
+
+// Kernel is all that the kernel holds, whoever made it.
+func (r *Rig) Kernel(t testing.TB) state.State {
+	t.Helper()
+	return r.list(t, r.kernel.Tables())
+}
+
+// KernelWithout is the kernel but for the rules, which take the tools of iptables and most of the time to read: their rows
+// are those of s.
+func (r *Rig) KernelWithout(t testing.TB, s state.State) state.State {
+	t.Helper()
+	tables := r.kernel.Tables()
+	tables.Chains, tables.Jumps = still[state.ChainKey, state.Chain](s.Chains), still[state.JumpKey, state.Jump](s.Jumps)
+	return r.list(t, tables)
+}
+
+func (r *Rig) list(t testing.TB, tables kernel.Tables) state.State {
+	t.Helper()
+	var s state.State
+	err := r.Node.Do(func() (err error) {
+		s, err = tables.List(context.Background())
+		return err
+	})
+	if err != nil {
+		t.Fatalf("listing the kernel of %s: %v", r.Node.Name, err)
+	}
+	return s
+}
+
+// still is a table that is not read.
+type still[K, V comparable] map[K]V
+
+func (s still[K, V]) List(context.Context) (map[K]V, error) { return s, nil }
+
+func (s still[K, V]) Apply(context.Context, diff.Delta[K, V]) kernel.Result[K] {
+	panic("a rig writes no tables")
+}
+
+// Wish is all that the kernel should hold while the manifests are what they are, with what is somebody else's.
+func (r *Rig) Wish(t testing.TB) state.State {
+	t.Helper()
+	return r.WishOf(t, Load(t, r.Folder))
+}
+
+// Load reads the manifests of a folder, in which nothing may be wrong.
+func Load(t testing.TB, folder string) *cluster.Index {
+	t.Helper()
+	index, reports := file.Load(folder)
+	for _, report := range reports {
+		if len(report.Problems) > 0 {
+			t.Fatalf("manifest %s: %v", report.File, report.Problems)
+		}
+	}
+	return index
+}
+
+// WishOf is Wish for the objects of an index in place of the manifests'.
+func (r *Rig) WishOf(t testing.TB, index *cluster.Index) state.State {
+	t.Helper()
+	d := desired.New()
+	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(r.config))
+	n := r.node(t)
+	for _, key := range index.Services() {
+		var o plan.Objects
+		o.Service, o.Slices = index.Objects(key)
+		f := plan.Service(o, n, r.config)
+		d.Upsert(desired.Owner{Namespace: key.Namespace, Name: key.Name}, o.Service.CreationTimestamp.Time, f)
+	}
+	return Union(r.foreign, d.State())
+}
+
+func (r *Rig) node(t testing.TB) plan.Node {
+	t.Helper()
+	n := plan.Node{Name: nodeName}
+	err := r.Node.Do(func() error {
+		c, err := node.Open()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		n.Addresses, err = c.Addresses(context.Background())
+		return err
+	})
+	if err != nil {
+		t.Fatalf("reading the addresses of %s: %v", r.Node.Name, err)
+	}
+	return n
+}
+
+// Union is all rows of some states. Of rows with the same key the last wins.
+func Union(states ...state.State) state.State {
+	u := state.New()
+	for _, s := range states {
+		state.Diff(state.New(), s).Apply(u)
+	}
+	return u
+}
+
+// Settle waits until the kernel is as the manifests wish, and as whoever else made rows in it. It returns what it holds.
+func (r *Rig) Settle(t testing.TB) state.State {
+	t.Helper()
+	want := r.Wish(t)
+	r.Await(t, Patience, want)
+	return want
+}
+
+// Await waits until the kernel holds exactly what is wanted, and returns how long that took.
+func (r *Rig) Await(t testing.TB, limit time.Duration, want state.State) time.Duration {
+	t.Helper()
+	return Until(t, limit, func() error {
+		if err := Differ(r.KernelWithout(t, want), want); err != nil {
+			return err
+		}
+		return Differ(r.Kernel(t), want)
+	})
+}
+
+// Differ says where the kernel is not as it should be.
+func Differ(have, want state.State) error {
+	d := state.Diff(have, want)
+	if d.Len() == 0 {
+		return nil
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%d rows of the kernel are not as they should be (- missing, + too many, ~ wrong):", d.Len())
+	describe(&text, "sysctl", d.Sysctls)
+	describe(&text, "set", d.Sets)
+	describe(&text, "entry", d.Entries)
+	describe(&text, "chain", d.Chains)
+	describe(&text, "jump", d.Jumps)
+	describe(&text, "link", d.Links)
+	describe(&text, "virtual server", d.VirtualServers)
+	describe(&text, "real server", d.RealServers)
+	describe(&text, "address", d.Addresses)
+	return fmt.Errorf("%s", text.String())
+}
+
+// describe names the first rows of a table that differ.
+func describe[K, V comparable](text *strings.Builder, table string, d diff.Delta[K, V]) {
+	const most = 5
+	for i, row := range d.Add {
+		if i < most {
+			fmt.Fprintf(text, "\n  - %s %v = %+v", table, row.Key, row.Value)
+		}
+	}
+	for i, row := range d.Remove {
+		if i < most {
+			fmt.Fprintf(text, "\n  + %s %v = %+v", table, row.Key, row.Value)
+		}
+	}
+	for i, c := range d.Update {
+		if i < most {
+			fmt.Fprintf(text, "\n  ~ %s %v = %+v, not %+v", table, c.Key, c.Old, c.New)
+		}
+	}
+}

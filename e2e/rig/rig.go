@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rig is a small cluster whose node-1 runs the real kube-ipvs, for tests: manifests go into a folder, and what the
+// kernel should hold then is told by the same pure functions that the daemon uses. What it does hold is read by adapters
+// of the rig's own.
+//
+// It knows no test. Clients and servers are package world's.
+package rig
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/world"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+const (
+	// binaryEnv names the program to test. Building it in user-mode Linux would take minutes.
+	binaryEnv = "KUBE_IPVS"
+	// nodeName is where kube-ipvs runs.
+	nodeName = "node-1"
+	// Patience is how long a slow kernel may take for what has no time limit of its own.
+	Patience = 30 * time.Second
+)
+
+// Rig is a world with a folder of manifests and a kernel to look into.
+type Rig struct {
+	World *world.World
+	// Node is where kube-ipvs runs.
+	Node *world.Host
+	// Folder is what kube-ipvs watches.
+	Folder string
+
+	config  config.Config
+	binary  string
+	logs    string
+	kernel  *linux.Kernel
+	foreign state.State
+	started int // how many daemons
+}
+
+// New builds the small world without starting kube-ipvs. The options are those that kube-ipvs is started with.
+func New(t *testing.T, options ...func(*config.Config)) *Rig {
+	t.Helper()
+	r := &Rig{Folder: folder(t), logs: t.TempDir(), binary: binary(t), config: configuration(t, options)}
+	w, err := world.New(world.Small())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	r.World, r.Node = w, w.Host(nodeName)
+	if err := r.Node.Do(func() error { return r.open(t.Context()) }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.kernel.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r.Keep(t)
+	return r
+}
+
+// folder is an empty folder in memory. User-mode Linux forgets the inodes of the host's files, and with them who watches
+// them, as soon as nobody has them open.
+func folder(t *testing.T) string {
+	t.Helper()
+	path, err := os.MkdirTemp("/dev/shm", "kube-ipvs-rig-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(path); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+func binary(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv(binaryEnv)
+	if path == "" {
+		t.Fatalf("%s does not name the kube-ipvs to test: run this with make test-lab, or with make kernel-test PKG=./e2e/...", binaryEnv)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("there is no kube-ipvs to test, make it with make build: %v", err)
+	}
+	return path
+}
+
+func configuration(t *testing.T, options []func(*config.Config)) config.Config {
+	t.Helper()
+	c := config.Default()
+	for _, option := range options {
+		option(&c)
+	}
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if c.Kernel, err = config.ParseKernel(unix.ByteSliceToString(name.Release[:])); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// open opens the kernel so that everything counts as ours: what it lists must be complete.
+func (r *Rig) open(ctx context.Context) (err error) {
+	var sysctls []state.SysctlName
+	for _, row := range plan.Base(r.config).Sysctls {
+		sysctls = append(sysctls, row.Key)
+	}
+	r.kernel, err = linux.Open(ctx, linux.Ours{
+		Set:      func(state.SetName) bool { return true },
+		Chain:    func(string) bool { return true },
+		Sysctls:  sysctls,
+		Families: r.config.Families,
+	})
+	return err
+}
+
+// Until waits for a condition, which says what is missing, and returns how long it took. It leaves most of the time to
+// others: there may be one processor for all.
+func Until(t testing.TB, limit time.Duration, holds func() error) time.Duration {
+	t.Helper()
+	const shortest, longest, share = 10 * time.Millisecond, time.Second, 4
+	started := time.Now()
+	for {
+		looked := time.Now()
+		err := holds()
+		waited := time.Since(started)
+		if err == nil {
+			return waited
+		}
+		if waited > limit {
+			t.Fatalf("after %v: %v", waited.Round(time.Millisecond), err)
+		}
+		time.Sleep(min(max(shortest, share*time.Since(looked)), longest))
+	}
+}
