@@ -26,9 +26,11 @@ func run() int {
 	signal.Ignore(syscall.SIGPIPE)
 	build, _ := debug.ReadBuildInfo()
 	return cli.Execute(ctx, cli.Env{
+		Stdin:      os.Stdin,
 		Stdout:     os.Stdout,
 		Stderr:     os.Stderr,
 		OpenKernel: openKernel,
+		ReadNode:   live.ReadNode,
 		Run:        live.Run,
 		Running:    presence.Held,
 		Build:      build,

@@ -160,6 +160,8 @@ type still []netip.Addr
 
 func (s still) Addresses(context.Context) ([]netip.Addr, error) { return s, nil }
 
+func (still) Gateways(context.Context) ([]netip.Addr, error) { return nil, nil }
+
 func (s still) Watch(ctx context.Context, _ func(node.Event)) error {
 	<-ctx.Done()
 	return ctx.Err()

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -106,7 +106,8 @@ func TestAClientSticksToItsEndpoint(t *testing.T) {
 
 func TestAClientMayGoElsewhereWhenItsTimeIsUp(t *testing.T) {
 	const seconds = 3
-	s := newStage(t, podsByAddress)
+	// The kernel keeps a client's endpoint for as long as it knows connections to it.
+	s := newStage(t, podsByAddress, func(c *config.Config) { c.UDPTimeout = time.Second })
 	svc := service(1, "sticky", rig.Pods("pod-a", "pod-b")...)
 	svc.Sticky, svc.StickyFor = true, seconds
 	other := service(2, "default", rig.Pods("pod-a")...)
@@ -118,8 +119,6 @@ func TestAClientMayGoElsewhereWhenItsTimeIsUp(t *testing.T) {
 	if err := s.sticky(t, other, 10800); err != nil {
 		t.Error(err)
 	}
-	// The kernel keeps a client's endpoint for as long as it knows connections to it.
-	s.forgetDatagramsAfter(t, time.Second)
 	ask := func(f state.Family) string {
 		return s.ask(t, "client", state.UDP, netip.AddrPortFrom(svc.Address(f), servicePort(state.UDP)))
 	}
@@ -158,21 +157,6 @@ func (s *stage) sticky(t *testing.T, svc rig.Service, seconds uint32) error {
 		}
 	}
 	return nil
-}
-
-func (s *stage) forgetDatagramsAfter(t *testing.T, d time.Duration) {
-	t.Helper()
-	err := s.Node.Do(func() error {
-		c, err := ipvs.Open()
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		return c.SetTimeouts(t.Context(), ipvs.Timeouts{UDP: d})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // connections are IPVS's connections, and its memory of clients' endpoints.

@@ -50,6 +50,9 @@ func masking(servers ...string) fate { return fate{Answers: map[string]seen{}}.w
 // refused is that the client is told at once that nobody is there.
 func refused() fate { return fate{Refused: true} }
 
+// silent is that nobody says anything.
+func silent() fate { return fate{Silent: true} }
+
 // and is both.
 func (f fate) and(other fate) fate {
 	both := fate{Answers: maps.Clone(f.Answers)}
@@ -143,6 +146,8 @@ func (s *stage) find(ctx context.Context, c cell, p state.Protocol, to netip.Add
 			}
 			found.got.Answers[reply.Server] = s.seen(c.client, reply)
 			found.each[reply.Server]++
+		case errors.Is(err, syscall.EPERM):
+			found.got.Silent, found.got.Refused = c.want.Silent, !c.want.Silent
 		case isRefusal(err):
 			found.got.Refused = true
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
@@ -159,7 +164,7 @@ func (s *stage) find(ctx context.Context, c cell, p state.Protocol, to netip.Add
 func deaf(p state.Protocol) bool { return p == state.SCTP }
 
 // isRefusal is that somebody said no: with a packet, or, where the client is on the node itself and over UDP, with the
-// result of its own system call.
+// result of its own system call. The latter does not tell whether anybody else would have heard a no.
 func isRefusal(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EPERM)
 }

@@ -39,17 +39,27 @@ func services() map[string]rig.Service {
 	} {
 		list[name] = rig.Service{Endpoints: endpoints}
 	}
-	for i, name := range slices.Sorted(maps.Keys(list)) {
-		list[name] = service(uint8(10+i), name, list[name].Endpoints...)
+	return numbered(10, list)
+}
+
+// numbered gives Services their numbers, from the first one on, and with them addresses and ports.
+func numbered(first uint8, shapes map[string]rig.Service) map[string]rig.Service {
+	list := map[string]rig.Service{}
+	for i, name := range slices.Sorted(maps.Keys(shapes)) {
+		n, shape := first+uint8(i), shapes[name]
+		svc := exposed(n, service(n, name, shape.Endpoints...))
+		svc.InternalLocal, svc.ExternalLocal, svc.SourceRanges = shape.InternalLocal, shape.ExternalLocal, shape.SourceRanges
+		list[name] = svc
 	}
 	return list
 }
 
 // The places to ask at.
 func frontends() (list struct {
-	clusterIP, nodePort, gatewayPort, loopbackPort       frontend
+	clusterIP, nodePort, loadBalancer, externalIP        frontend
+	gatewayPort, loopbackPort                            frontend
 	otherProtocol, hostThroughVIP, nodePortAtVIP, nobody frontend
-	host                                                 frontend
+	nobodyAtLoadBalancer, nobodyAtExternalIP, host       frontend
 }) {
 	number := func(_ rig.Service, p state.Protocol) uint16 { return servicePort(p) }
 	other := func(_ rig.Service, p state.Protocol) uint16 {
@@ -58,14 +68,18 @@ func frontends() (list struct {
 		}
 		return servicePort(state.TCP)
 	}
-	list.clusterIP = clusterIP("cluster IP", number)
+	list.clusterIP = served("cluster IP", clusterIPs, number)
 	list.nodePort = node("node port", nodePort)
+	list.loadBalancer = served("load balancer", loadBalancers, number)
+	list.externalIP = served("external IP", externalIPs, number)
 	list.gatewayPort = nodePortAt("node port at the gateway", gateway)
 	list.loopbackPort = nodePortAt("node port at loopback", loopback)
-	list.otherProtocol = clusterIP("port of another protocol", other)
-	list.hostThroughVIP = clusterIP("cluster IP with a port of the host", fixed(hostPort))
-	list.nodePortAtVIP = clusterIP("cluster IP with its node port", nodePort)
-	list.nobody = clusterIP("cluster IP with a port of nobody", fixed(deafPort))
+	list.otherProtocol = served("port of another protocol", clusterIPs, other)
+	list.hostThroughVIP = served("cluster IP with a port of the host", clusterIPs, fixed(hostPort))
+	list.nodePortAtVIP = served("cluster IP with its node port", clusterIPs, nodePort)
+	list.nobody = served("cluster IP with a port of nobody", clusterIPs, fixed(deafPort))
+	list.nobodyAtLoadBalancer = served("load balancer with a port of nobody", loadBalancers, fixed(deafPort))
+	list.nobodyAtExternalIP = served("external IP with a port of nobody", externalIPs, fixed(deafPort))
 	list.host = node("node with a port of the host", fixed(hostPort))
 	return list
 }
@@ -98,8 +112,10 @@ func matrices() []matrix {
 			cells(everybody(), []frontend{at.nodePort}, []string{"web"}, masking("pod-a", "pod-b", "pod-d")),
 			cells(everybody(), []frontend{at.clusterIP, at.nodePort}, []string{"empty", "unready"}, refused()),
 			cells(everybody(), []frontend{at.otherProtocol, at.nodePortAtVIP, at.nobody}, []string{"web"}, refused()),
+			cells(everybody(), []frontend{at.nobodyAtLoadBalancer, at.nobodyAtExternalIP}, []string{"web", "both, external Local"}, refused()),
 			cells(everybody(), []frontend{at.hostThroughVIP}, []string{"web", "empty"}, refused()),
 			cells(everybody(), []frontend{at.host}, []string{"web"}, keeping("node-1")),
+			reference([]string{"pod-client", "pod-a", "pod-d"}, []string{"client"}, masked),
 		)},
 		{"pods known by link", []func(*config.Config){podsByLink}, slices.Concat(
 			[]cell{
@@ -107,14 +123,15 @@ func matrices() []matrix {
 				{"pod-client", at.clusterIP, "web", keeping("pod-a", "pod-b", "pod-d")},
 			},
 			cells([]string{"node-1", "pod-d", "client"}, inCluster, []string{"web"}, masking("pod-a", "pod-b", "pod-d")),
+			reference([]string{"pod-client", "pod-a"}, []string{"pod-d", "client"}, masked),
 		)},
-		{"pods not known", nil, []cell{
+		{"pods not known", nil, slices.Concat([]cell{
 			{"pod-client", at.clusterIP, "web", keeping("pod-a", "pod-b", "pod-d")},
 			{"pod-a", at.clusterIP, "lone", masking("pod-a")},
 			{"node-1", at.clusterIP, "web", masking("pod-a", "pod-b", "pod-d")},
 			{"client", at.clusterIP, "near", keeping("pod-a", "pod-b")},
 			{"client", at.nodePort, "web", masking("pod-a", "pod-b", "pod-d")},
-		}},
+		}, reference(nil, []string{"pod-client", "pod-a", "pod-d", "client"}, own))},
 		{"all masqueraded", []func(*config.Config){podsByAddress, masqueradeAll},
 			cells(everybody(), inCluster, []string{"web"}, masking("pod-a", "pod-b", "pod-d"))},
 	}
@@ -130,6 +147,7 @@ func TestEveryPacketMeetsItsFate(t *testing.T) {
 
 func (m matrix) run(t *testing.T) {
 	shapes := services()
+	maps.Copy(shapes, placed())
 	s := newStage(t, m.options...)
 	for _, name := range slices.Sorted(maps.Keys(shapes)) {
 		s.write(t, shapes[name])

@@ -86,11 +86,11 @@ func (s *stage) answerEveryRefusal(t *testing.T) {
 	}
 }
 
-// leadToServices tells node-2, which has no service proxy of its own, where the cluster IPs are served.
+// leadToServices tells node-2, which has no service proxy of its own, where the Services' addresses are served.
 func (s *stage) leadToServices(t *testing.T) {
 	t.Helper()
-	for to, via := range map[string]string{"10.96.0.0/16": "192.0.2.1", "fd00:10:96::/112": "2001:db8:1::1"} {
-		s.run(t, "node-2", "ip", "route", "add", to, "via", via)
+	for _, r := range world.RoutesToServices() {
+		s.run(t, "node-2", "ip", "route", "add", r.To.String(), "via", r.Via.String())
 	}
 }
 
@@ -147,6 +147,14 @@ func service(n uint8, name string, endpoints ...rig.Endpoint) rig.Service {
 // servicePort is the number that a protocol has in every Service.
 func servicePort(p state.Protocol) uint16 { return 80 + uint16(p) }
 
+// exposed is a Service that clients from outside have addresses of, too.
+func exposed(n uint8, svc rig.Service) rig.Service {
+	svc.LoadBalancers = []netip.Addr{netip.AddrFrom4([4]byte{203, 0, 113, n}), netip.MustParseAddr(fmt.Sprintf("2001:db8:1b::%x", n))}
+	svc.Externals = []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, n}), netip.MustParseAddr(fmt.Sprintf("2001:db8:e::%x", n))}
+	svc.HealthPort = 30500 + uint16(n)
+	return svc
+}
+
 func nodePort(svc rig.Service, p state.Protocol) uint16 {
 	for _, port := range svc.Ports {
 		if port.Protocol == p {
@@ -174,12 +182,16 @@ type frontend struct {
 
 func (f frontend) String() string { return f.name }
 
-// clusterIP is the Service's own address, and the number at it.
-func clusterIP(name string, number func(rig.Service, state.Protocol) uint16) frontend {
+// served is one of the Service's own addresses, and the number at it.
+func served(name string, addresses func(rig.Service) []netip.Addr, number func(rig.Service, state.Protocol) uint16) frontend {
 	return frontend{name, func(_ *stage, svc rig.Service, f state.Family, p state.Protocol) netip.AddrPort {
-		return netip.AddrPortFrom(svc.Address(f), number(svc, p))
+		return netip.AddrPortFrom(rig.First(f, addresses(svc)), number(svc, p))
 	}}
 }
+
+func clusterIPs(svc rig.Service) []netip.Addr    { return svc.Addresses }
+func loadBalancers(svc rig.Service) []netip.Addr { return svc.LoadBalancers }
+func externalIPs(svc rig.Service) []netip.Addr   { return svc.Externals }
 
 // node is an address of the node, and the number at it.
 func node(name string, number func(rig.Service, state.Protocol) uint16) frontend {

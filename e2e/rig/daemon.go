@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,20 +45,30 @@ func flags(c config.Config) []string {
 	list := []string{
 		"--ipvs-sync-period", c.SyncPeriod.String(), "--drain-timeout", c.DrainTimeout.String(),
 		"--ipvs-scheduler", c.Scheduler, "--masquerade-all=" + strconv.FormatBool(c.MasqueradeAll),
+		"--ipvs-tcp-timeout", c.TCPTimeout.String(), "--ipvs-tcpfin-timeout", c.TCPFinTimeout.String(),
+		"--ipvs-udp-timeout", c.UDPTimeout.String(), "--answer-ping=" + strconv.FormatBool(c.AnswerPing),
+		"--nodeport-source-ranges=" + strconv.FormatBool(c.NodePortSourceRanges),
+	}
+	if len(c.ServiceCIDRs) > 0 {
+		list = append(list, "--service-cidrs", join(c.ServiceCIDRs))
 	}
 	switch d := c.LocalDetector; d.Kind {
 	case config.DetectCIDR:
-		var cidrs []string
-		for _, p := range d.CIDRs {
-			cidrs = append(cidrs, p.String())
-		}
-		list = append(list, "--cluster-cidr", strings.Join(cidrs, ","))
+		list = append(list, "--cluster-cidr", join(d.CIDRs))
 	case config.DetectBridge:
 		list = append(list, "--pod-bridge-interface", d.Interface)
 	case config.DetectPrefix:
 		list = append(list, "--pod-interface-name-prefix", d.Interface)
 	}
 	return list
+}
+
+func join(cidrs []netip.Prefix) string {
+	var texts []string
+	for _, p := range cidrs {
+		texts = append(texts, p.String())
+	}
+	return strings.Join(texts, ",")
 }
 
 // Start starts kube-ipvs. It is killed at the end of the test if it still runs then.

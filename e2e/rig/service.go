@@ -28,7 +28,16 @@ type Service struct {
 	Name string
 	// Addresses are its cluster IPs, at most one of a family.
 	Addresses []netip.Addr
-	Ports     []Port
+	// LoadBalancers and Externals are the addresses that clients from outside know it by.
+	LoadBalancers, Externals []netip.Addr
+	Ports                    []Port
+	// InternalLocal is traffic policy Local at the cluster IPs, ExternalLocal everywhere else.
+	InternalLocal, ExternalLocal bool
+	// SourceRanges are who may come to the load balancers. None: everybody.
+	SourceRanges []string
+	// HealthPort is where a load balancer asks whether the node has endpoints, if ExternalLocal.
+	HealthPort  uint16
+	Annotations map[string]string
 	// Sticky is session affinity by the client's address.
 	Sticky bool
 	// StickyFor is for how many seconds; 0 leaves it to the default.
@@ -74,8 +83,11 @@ func Pods(names ...string) []Endpoint {
 }
 
 // Address is the cluster IP of a family.
-func (s Service) Address(f state.Family) netip.Addr {
-	for _, a := range s.Addresses {
+func (s Service) Address(f state.Family) netip.Addr { return First(f, s.Addresses) }
+
+// First is the first address of a family, and the zero Addr if there is none.
+func First(f state.Family, list []netip.Addr) netip.Addr {
+	for _, a := range list {
 		if state.FamilyOf(a) == f {
 			return a
 		}
@@ -87,23 +99,22 @@ func (s Service) Address(f state.Family) netip.Addr {
 func (s Service) Objects() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 	service := &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: s.Name},
-		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: s.Name, Annotations: s.Annotations},
+		Spec:       corev1.ServiceSpec{Type: s.kind(), LoadBalancerSourceRanges: s.SourceRanges},
 	}
 	for _, p := range s.Ports {
-		if p.NodePort != 0 {
-			service.Spec.Type = corev1.ServiceTypeNodePort
-		}
 		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{
 			Name: p.name(), Protocol: corev1.Protocol(p.Protocol.String()), Port: int32(p.Number), NodePort: int32(p.NodePort),
 		})
 	}
-	if s.Sticky {
-		service.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+	s.addAffinity(&service.Spec)
+	s.addPolicies(&service.Spec)
+	for _, a := range s.Externals {
+		service.Spec.ExternalIPs = append(service.Spec.ExternalIPs, a.String())
 	}
-	if s.StickyFor != 0 {
-		client := &corev1.ClientIPConfig{TimeoutSeconds: &s.StickyFor}
-		service.Spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{ClientIP: client}
+	for _, a := range s.LoadBalancers {
+		ingress := corev1.LoadBalancerIngress{IP: a.String()}
+		service.Status.LoadBalancer.Ingress = append(service.Status.LoadBalancer.Ingress, ingress)
 	}
 	var slices []*discoveryv1.EndpointSlice
 	for _, a := range s.Addresses {
@@ -114,6 +125,39 @@ func (s Service) Objects() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 	}
 	service.Spec.ClusterIP = service.Spec.ClusterIPs[0]
 	return service, slices
+}
+
+func (s Service) kind() corev1.ServiceType {
+	if len(s.LoadBalancers) > 0 {
+		return corev1.ServiceTypeLoadBalancer
+	}
+	for _, p := range s.Ports {
+		if p.NodePort != 0 {
+			return corev1.ServiceTypeNodePort
+		}
+	}
+	return corev1.ServiceTypeClusterIP
+}
+
+func (s Service) addAffinity(to *corev1.ServiceSpec) {
+	if s.Sticky {
+		to.SessionAffinity = corev1.ServiceAffinityClientIP
+	}
+	if s.StickyFor != 0 {
+		client := &corev1.ClientIPConfig{TimeoutSeconds: &s.StickyFor}
+		to.SessionAffinityConfig = &corev1.SessionAffinityConfig{ClientIP: client}
+	}
+}
+
+func (s Service) addPolicies(to *corev1.ServiceSpec) {
+	if s.InternalLocal {
+		local := corev1.ServiceInternalTrafficPolicyLocal
+		to.InternalTrafficPolicy = &local
+	}
+	if s.ExternalLocal {
+		to.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		to.HealthCheckNodePort = int32(s.HealthPort)
+	}
 }
 
 func (p Port) name() string { return fmt.Sprintf("%s-%d", p.Protocol.Lower(), p.Number) }

@@ -71,12 +71,22 @@ func Small() Topology {
 	client := Outside{
 		Name:      "client",
 		Addresses: prefixes("192.0.2.100/24", "2001:db8:1::100/64"),
-		Routes: []Route{
-			{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParseAddr("192.0.2.1")},
-			{netip.MustParsePrefix("fd00:10:96::/112"), netip.MustParseAddr("2001:db8:1::1")},
-		},
+		Routes:    RoutesToServices(),
 	}
 	return Topology{Nodes: []Node{one, two}, Outside: []Outside{client}}
+}
+
+// RoutesToServices lead to node-1 of the small world with all that Services may have there: cluster IPs, load balancers'
+// addresses and external ones.
+func RoutesToServices() []Route {
+	var list []Route
+	for _, p := range prefixes("10.96.0.0/16", "203.0.113.0/24", "198.51.100.0/24") {
+		list = append(list, Route{p, netip.MustParseAddr("192.0.2.1")})
+	}
+	for _, p := range prefixes("fd00:10:96::/112", "2001:db8:1b::/112", "2001:db8:e::/112") {
+		list = append(list, Route{p, netip.MustParseAddr("2001:db8:1::1")})
+	}
+	return list
 }
 
 func prefixes(texts ...string) []netip.Prefix {

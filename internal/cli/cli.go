@@ -4,8 +4,8 @@
 // needs from Env, lets other packages compute, and writes. What a command says
 // about the kernel comes from the code that the daemon runs.
 //
-// No command touches anything but Env, so all of them run in tests; package
-// live below has the real kernel.
+// No command touches anything but Env and the files that it is told to read, so
+// all of them run in tests; package live below has the real kernel.
 package cli
 
 import (
@@ -13,20 +13,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Env is all that the commands may touch.
 type Env struct {
+	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
 	// OpenKernel opens the kernel for reading. Its error wraps
 	// errors.ErrUnsupported if the kernel has no IPVS, and fs.ErrPermission if
 	// we may not use it.
 	OpenKernel func() (Kernel, error)
+
+	// ReadNode reads all tables of the kernel, and the node's own addresses, but
+	// for those on the dummy device. A table that can't be read is nil and named
+	// in the error. Errors wrap what OpenKernel's do.
+	ReadNode func(ctx context.Context) (state.State, []netip.Addr, error)
 
 	// Run is the daemon. It returns when ctx ends.
 	Run func(ctx context.Context, d Daemon) error
@@ -72,6 +81,8 @@ func commands(env Env) []*cobra.Command {
 	return []*cobra.Command{
 		newRun(env),
 		newDump(env),
+		newPlan(env),
+		newTrace(env),
 		newVersion(env),
 	}
 }

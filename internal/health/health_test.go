@@ -3,20 +3,21 @@
 package health
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"errors"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -96,15 +97,29 @@ func at(address string, port uint16) string {
 	return net.JoinHostPort(address, strconv.Itoa(int(port)))
 }
 
-// freePort is free in both families.
+// freePorts are n ports that are free in both families, and stay so: the kernel
+// gives nobody a port as low as these by chance.
+func freePorts(t *testing.T, n int) []uint16 {
+	t.Helper()
+	var ports []uint16
+	for range 100 {
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: 20000 + rand.IntN(12000)})
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).AddrPort().Port())
+		if len(ports) == n {
+			return ports
+		}
+	}
+	t.Fatal("no ports are free")
+	return nil
+}
+
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort().Port()
+	return freePorts(t, 1)[0]
 }
 
 // stranger has a port until it is closed.
@@ -171,7 +186,8 @@ func TestEachFamilyHasItsOwnAnswer(t *testing.T) {
 
 func TestAPortIsClosedWhenItsServiceLeavesIt(t *testing.T) {
 	h := start(t, "0.0.0.0 ::")
-	first, second := freePort(t), freePort(t)
+	ports := freePorts(t, 2)
+	first, second := ports[0], ports[1]
 	h.Set(web, local(first, 1))
 	wantWeight(t, at("127.0.0.1", first), "1")
 	h.Set(web, local(second, 2))
@@ -215,25 +231,25 @@ func TestConnectionsToAddressesThatStaySurvive(t *testing.T) {
 	defer goes.Close()
 	// Both are known to the server once they had an answer.
 	for _, conn := range []net.Conn{stays, goes} {
-		wantLine(t, conn, nil)
+		wantOK(t, conn)
 	}
 	h.Addresses(addresses("127.0.0.1 127.0.0.3"))
-	wantLine(t, stays, nil)
+	wantOK(t, stays)
 	if _, err := io.Copy(io.Discard, goes); err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a connection to an address that is gone: %v, want its end", err)
 	}
 }
 
-// wantLine asks with HEAD, whose answer is a head and no more.
-func wantLine(t *testing.T, conn net.Conn, want error) {
+// wantOK asks with HEAD, whose answer is a head and no more.
+func wantOK(t *testing.T, conn net.Conn) {
 	t.Helper()
 	if _, err := io.WriteString(conn, "HEAD / HTTP/1.1\r\nHost: lb\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, 1024)
 	n, err := conn.Read(got)
-	if !errors.Is(err, want) || string(got[:min(n, 15)]) != "HTTP/1.1 200 OK" {
-		t.Errorf("got %q, %v, want %v", got[:n], err, want)
+	if !strings.HasPrefix(string(got[:n]), "HTTP/1.1 200 OK\r\n") {
+		t.Errorf("got %q, %v, want 200", got[:n], err)
 	}
 }
 
@@ -281,7 +297,8 @@ func TestTheSecondServiceWaitsForThePortOfTheFirst(t *testing.T) {
 
 func TestServicesMaySwapPorts(t *testing.T) {
 	h := start(t, "127.0.0.1")
-	one, two := freePort(t), freePort(t)
+	ports := freePorts(t, 2)
+	one, two := ports[0], ports[1]
 	h.Set(web, local(one, 1))
 	h.Set(mail, local(two, 2))
 	h.Set(web, local(two, 1))
@@ -344,9 +361,9 @@ func TestCloseFreesThePortsForGood(t *testing.T) {
 func TestManyMayCallAtOnce(t *testing.T) {
 	h := start(t, "127.0.0.1")
 	var calls sync.WaitGroup
-	for i := range 8 {
+	ports := freePorts(t, 8)
+	for i, port := range ports {
 		service := types.NamespacedName{Namespace: "shop", Name: fmt.Sprint(i)}
-		port := freePort(t)
 		calls.Go(func() {
 			for count := range 50 {
 				h.Set(service, local(port, count))
@@ -356,7 +373,6 @@ func TestManyMayCallAtOnce(t *testing.T) {
 			}
 			h.Set(service, local(port, i))
 		})
-		t.Cleanup(func() { wantWeight(t, at("127.0.0.2", port), fmt.Sprint(i)) })
 	}
 	calls.Go(func() {
 		for i := range 50 {
@@ -366,4 +382,7 @@ func TestManyMayCallAtOnce(t *testing.T) {
 		h.Addresses(addresses("127.0.0.2"))
 	})
 	calls.Wait()
+	for i, port := range ports {
+		wantWeight(t, at("127.0.0.2", port), fmt.Sprint(i))
+	}
 }

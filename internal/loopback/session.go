@@ -3,6 +3,7 @@
 package loopback
 
 import (
+	"cmp"
 	"container/list"
 	"errors"
 	"net"
@@ -139,25 +140,26 @@ func (t *sessions) alive(s *session) bool {
 	return s.conn.SetReadDeadline(end) == nil
 }
 
-// relay waits for one answer and passes it on.
+// relay waits for one answer and passes it on. Inside Read it takes no lock:
+// whoever closes the socket holds one and waits for Read to end.
 func (t *sessions) relay(s *session, raw syscall.RawConn) error {
+	var buffer *[datagram]byte
+	var size int
 	var failed error
-	err := raw.Read(func(fd uintptr) bool {
-		buffer := t.buffers.get()
-		defer t.buffers.put(buffer)
-		size, err := syscall.Read(int(fd), buffer[:])
-		switch {
-		case errors.Is(err, syscall.EAGAIN):
-			return false
-		case err != nil:
-			failed = err
-			return true
+	waited := raw.Read(func(fd uintptr) bool {
+		buffer = t.buffers.get()
+		if size, failed = syscall.Read(int(fd), buffer[:]); failed != nil {
+			t.buffers.put(buffer)
 		}
-		t.used(s)
-		_, _ = s.dialogue.door.WriteToUDPAddrPort(buffer[:size], s.dialogue.client)
-		return true
+		return !errors.Is(failed, syscall.EAGAIN)
 	})
-	return errors.Join(err, failed)
+	if err := cmp.Or(waited, failed); err != nil {
+		return err
+	}
+	defer t.buffers.put(buffer)
+	t.used(s)
+	_, _ = s.dialogue.door.WriteToUDPAddrPort(buffer[:size], s.dialogue.client)
+	return nil
 }
 
 func (t *sessions) used(s *session) {

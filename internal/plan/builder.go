@@ -67,7 +67,7 @@ func (b *builder) place(f *frontend) bool {
 		return true
 	}
 	a := f.server.Address.Addr()
-	bind, refused := b.vicinity.place(a)
+	bind, refused := b.vicinity.place(a, f.outside)
 	if !bind && !b.noted[a] {
 		b.note(a, f.field, refused)
 	}

@@ -37,7 +37,10 @@ func full() state.State {
 		"KUBE-CLUSTER-IP":    {Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1 << 20, Comment: true},
 		"KUBE-6-LOOP-BACK":   {Type: state.HashIPPortIP, Family: state.IPv6, MaxElem: 65536},
 		"KUBE-NODE-PORT-TCP": {Type: state.BitmapPort},
+		"KUBE-CLUSTER-MARK":  {Type: state.HashIPPort, Family: state.IPv4, MaxElem: 9, Comment: true, Marks: true},
 	}
+	s.Entries[entry("KUBE-CLUSTER-MARK 192.0.2.1,tcp:443")] = state.Entry{Comment: "a mark 5", Mark: 1<<32 - 1}
+	s.Entries[entry("KUBE-CLUSTER-MARK 192.0.2.2,tcp:443")] = state.Entry{Mark: 1}
 	s.Entries[entry("KUBE-ODD 10.96.0.1,tcp:443,10.0.0.0/8")] = state.Entry{Comment: "a \"quoted\" = \\ \n comment"}
 	s.Chains = map[state.ChainKey]state.Chain{
 		{Family: state.IPv4, Table: state.NAT, Name: "KUBE-SERVICES"}: state.ChainOf(
@@ -73,11 +76,14 @@ func TestStateIsOneRowALine(t *testing.T) {
 sets
   KUBE-6-LOOP-BACK = hash:ip,port,ip IPv6 maxelem 65536
   KUBE-CLUSTER-IP = hash:ip,port IPv4 maxelem 1048576 comment
+  KUBE-CLUSTER-MARK = hash:ip,port IPv4 maxelem 9 comment marks
   KUBE-NODE-PORT-TCP = bitmap:port
 entries
   KUBE-CLUSTER-IP 10.96.0.1,tcp:443 = "default/kubernetes:https"
   KUBE-CLUSTER-IP 10.96.0.10,udp:53 = "kube-system/kube-dns:dns"
   KUBE-CLUSTER-IP 10.96.9.9,tcp:80 = "default/gone"
+  KUBE-CLUSTER-MARK 192.0.2.1,tcp:443 = "a mark 5" mark 4294967295
+  KUBE-CLUSTER-MARK 192.0.2.2,tcp:443 = "" mark 1
   KUBE-LOOP-BACK 10.0.0.1,tcp:1 = "not a claim"
   KUBE-NODE-PORT-TCP 443 = "default/other"
   KUBE-NODE-PORT-TCP 30080 = ""
@@ -158,6 +164,11 @@ func TestStateIsReadStrictly(t *testing.T) {
 		{"sets\n  S = hash:ip,port IPv4 maxelem\n", "unexpected EOF"},
 		{"sets\n  S = hash:ip,port IPv5\n", "neither IPv4 nor IPv6"},
 		{"entries\n  S 10.0.0.1 = x\n", "invalid syntax"},
+		{"sets\n  S = hash:ip,port IPv4 marks comment\n", "not written as it should be"},
+		{"entries\n  S 10.0.0.1 = \"x\" mark\n", "is not mark and a number"},
+		{"entries\n  S 10.0.0.1 = \"x\" note 1\n", "is not mark and a number"},
+		{"entries\n  S 10.0.0.1 = \"x\" mark 0\n", "not written as it should be"},
+		{"entries\n  S 10.0.0.1 = \"x\" mark 4294967296\n", "out of range"},
 		{"entries\n  S 10.0.0.1,TCP:80 = \"x\"\n", "not written as it should be"},
 		{"chains\n  IPv4 nat A -j B\n", "is not family, table and name"},
 		{"chains\n  IPv4 nat A\n   -j B\n", "neither IPv4 nor IPv6"},

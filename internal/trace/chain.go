@@ -179,10 +179,7 @@ func (w *walk) matches(at place, line string, r rule) (words []string, service s
 // apply does what a rule that matches says.
 func (w *walk) apply(at place, line string, t target, because told) outcome {
 	say := func(format string, args ...any) {
-		text := "-> " + fmt.Sprintf(format, args...)
-		if len(because.words) > 0 {
-			text = strings.Join(because.words, ", and ") + " " + text
-		}
+		text := cmp.Or(strings.Join(because.words, ", and "), "every packet here") + " -> " + fmt.Sprintf(format, args...)
 		w.verdict.Steps = append(w.verdict.Steps, Step{At: at.String(), Text: text, Rule: line})
 	}
 	switch t.name {
@@ -208,23 +205,28 @@ func (w *walk) apply(at place, line string, t target, because told) outcome {
 		say("mark %#x", w.packet.mark)
 		return outcome{}
 	case "SET":
-		w.mapped(t, say)
+		if found := w.mapped(t); found != "" {
+			because.words = append(because.words, found)
+			say("mark %#x", w.packet.mark)
+		}
 		return outcome{}
 	}
 	return w.enter(at, t, because, say)
 }
 
-// mapped gives the packet the mark that a set has for it.
-func (w *walk) mapped(t target, say func(string, ...any)) {
+// mapped gives the packet the mark that a set has for it, and says by which
+// entry. The set tells more exactly than others whose packet it is.
+func (w *walk) mapped(t target) string {
 	found := w.look(t.set, t.directions)
-	switch {
-	case found.answer == maybe:
-		w.doubt("the mark of %s counts as none: %s", t.set, found.words)
-	case found.answer == yes && found.mark != 0:
-		w.packet.mark = found.mark
-		w.verdict.Service = found.service
-		say("%s -> mark %#x", found.words, found.mark)
+	if found.answer == maybe {
+		w.doubt("the mark that %s may have for the packet counts as none: %s", t.set, found.words)
 	}
+	if found.answer != yes || found.mark == 0 {
+		return ""
+	}
+	w.packet.mark = found.mark
+	w.verdict.Service = cmp.Or(found.service, w.verdict.Service)
+	return found.words
 }
 
 // enter goes to another chain.

@@ -36,11 +36,11 @@ func (w *walk) look(name state.SetName, directions []string) finding {
 	case len(directions) < needs, set.Family != 0 && set.Family != w.family:
 		return finding{words: fmt.Sprintf("%s has nothing of this kind", name)}
 	}
-	key, comparable, known := w.key(name, set.Type, directions)
+	key, fits, known := w.key(name, set.Type, directions)
 	switch {
 	case !known:
 		return finding{answer: maybe, words: "the source port is not known"}
-	case !comparable:
+	case !fits:
 		return finding{words: fmt.Sprintf("%s has no entry for such packets", name)}
 	}
 	entry, row, found := w.entry(key, set.Type)
@@ -59,7 +59,7 @@ func (w *walk) look(name state.SetName, directions []string) finding {
 
 // key is the entry that the packet has in a set, if the type can have one for
 // it, and if the packet's ports are known.
-func (w *walk) key(name state.SetName, t state.SetType, directions []string) (k state.SetEntry, comparable, known bool) {
+func (w *walk) key(name state.SetName, t state.SetType, directions []string) (k state.SetEntry, fits, known bool) {
 	at := func(i int) netip.AddrPort {
 		end, _ := w.side(directions[i] == "src")
 		return end

@@ -101,11 +101,11 @@ func (v Verdict) Sentence() string {
 		return "dropped by " + v.By + v.asked() + ": there is no answer"
 	case Host:
 		if v.Packet.Protocol == Ping {
-			return "for the node itself, which answers: no Service's"
+			return "for the node itself, which answers"
 		}
-		return "for the node itself, and refused unless something listens there: no Service's"
+		return "for the node itself, and refused unless something listens there" + v.asked()
 	case Forwarded:
-		text := "sent on like any other packet: no Service's"
+		text := "sent on like any other packet: not a Service's"
 		if v.Masqueraded {
 			text += "; an address of this node is put in place of the source"
 		}

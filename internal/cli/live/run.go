@@ -17,6 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/file"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/daemon"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
 	"github.com/kube-ipvs/kube-ipvs/internal/node"
@@ -63,13 +64,15 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 	}
 	defer func() { err = errors.Join(err, addresses.Close()) }()
 
+	tables := k.Tables()
+	tables.RealServers = kernel.Spread(tables.RealServers, name)
 	log.Info("starting", zap.String("node", name), zap.String("manifests", d.Manifests), zap.Stringers("families", c.Families))
 	err = daemon.Daemon{
 		Config:    c,
 		NodeName:  name,
 		Source:    file.Source{Dir: d.Manifests, Node: name, Report: file.Log(log)},
 		Addresses: addresses,
-		Kernel:    reconcile.Kernel{Tables: k.Tables(), Flusher: k, Observer: k},
+		Kernel:    reconcile.Kernel{Tables: tables, Flusher: k, Observer: k},
 		Log:       log,
 	}.Run(ctx)
 	log.Info("stopping; the kernel goes on forwarding as it is")

@@ -96,7 +96,7 @@ func TestDemoEndpointCanBeReplacedWhileRunning(t *testing.T) {
 	w := started(t, dir)
 	w.until(t, "complete", func() bool { return len(w.services) == 3 && w.node == "zone-a" })
 	calls, reports := w.take()
-	wantCalls(t, "calls", calls, "node", "shop/api", "shop/dns", "shop/web", "synced")
+	wantCalls(t, "calls", calls, "nodes", "shop/api", "shop/dns", "shop/web", "synced")
 	wantCalls(t, "reports", reports, "nodes.yaml", "shop-api.yaml", "shop-dns.yaml", "shop-web.yaml")
 	must(t, os.Rename(dir+"/changed/shop-web.yaml", dir+"/shop-web.yaml"))
 	w.until(t, "told", func() bool { return len(w.calls) > 0 })

@@ -44,6 +44,8 @@ type change struct {
 	reports  []Report
 }
 
+func newChange() change { return change{services: map[types.NamespacedName]bool{}} }
+
 func newFolder(dir string) *folder {
 	return &folder{dir: dir, files: map[string]*manifest{}, claims: claims{}, index: cluster.NewIndex()}
 }
@@ -51,7 +53,7 @@ func newFolder(dir string) *folder {
 // read looks at all files, and into those that look different or are dirty. A
 // directory that is not there proves nothing: all stays as it was.
 func (f *folder) read(dirty func(name string) bool) change {
-	c := change{services: map[types.NamespacedName]bool{}}
+	c := newChange()
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
 		c.reports = f.absent(err)
@@ -167,8 +169,10 @@ func (f *folder) looksSame(name string, stat fs.FileInfo) bool {
 		m.stat.Size() == stat.Size() && m.stat.ModTime().Equal(stat.ModTime())
 }
 
+// largest is the size of a file that is read.
+const largest = 256 << 20
+
 func readRegular(path string, stat fs.FileInfo) ([]byte, error) {
-	const largest = 256 << 20
 	switch {
 	case !stat.Mode().IsRegular():
 		return nil, fmt.Errorf("is no regular file but %v", stat.Mode().Type())

@@ -143,9 +143,13 @@ func (r *run) tell(c change) {
 	if c.nodes {
 		r.sink.Nodes(r.folder.index.Nodes(r.Node))
 	}
-	for _, key := range slices.SortedFunc(maps.Keys(c.services), cluster.CompareKeys) {
-		service, all := r.folder.index.Objects(key)
-		r.sink.Service(key, service, all)
+	keys := slices.SortedFunc(maps.Keys(c.services), cluster.CompareKeys)
+	for _, gone := range []bool{true, false} { // first: others may have their addresses now
+		for _, key := range keys {
+			if service, all := r.folder.index.Objects(key); (service == nil) == gone {
+				r.sink.Service(key, service, all)
+			}
+		}
 	}
 	if !r.synced && r.folder.away == "" {
 		r.synced = true

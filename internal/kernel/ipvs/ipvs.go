@@ -58,7 +58,7 @@ func (c *Conn) VirtualServers() kernel.Store[state.VirtualServerKey, state.Virtu
 	}
 }
 
-// RealServers is the table of real servers. Its List reads /proc, which does
+// RealServers is the table of real servers. Its List reads mostly /proc, which does
 // not show the thresholds: they are 0 in every row, as they are in all of ours.
 func (c *Conn) RealServers() kernel.Store[state.RealServerKey, state.RealServer] {
 	return table[state.RealServerKey, state.RealServer]{
@@ -84,7 +84,7 @@ func (c *Conn) listVirtualServers(ctx context.Context) (map[state.VirtualServerK
 }
 
 func (c *Conn) listRealServers(ctx context.Context) (map[state.RealServerKey]state.RealServer, error) {
-	seen, err := c.readListing(ctx)
+	seen, err := c.readRealServers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -96,13 +96,13 @@ func (c *Conn) listRealServers(ctx context.Context) (map[state.RealServerKey]sta
 }
 
 // Connections counts the connections of every real server, except the persistent
-// ones (those are templates, not connections), from one read of /proc.
+// ones (those are templates, not connections).
 //
 // A real server that is missing is not one without connections: the kernel does
-// not lock its table for a reader, so a row can be missed while somebody else
-// removes virtual servers.
+// not lock its table for a reader of /proc, so a row can be missed while somebody
+// else removes virtual servers.
 func (c *Conn) Connections(ctx context.Context) (map[state.RealServerKey]state.Connections, error) {
-	seen, err := c.readListing(ctx)
+	seen, err := c.readRealServers(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("counting connections: %w", err)
 	}

@@ -238,8 +238,8 @@ func TestALargeTableTakesFewCalls(t *testing.T) {
 	expect(t, c.VirtualServers(), virtuals)
 	before := c.Traffic()
 	expect(t, c.RealServers(), reals)
-	if after := c.Traffic(); after != before {
-		t.Errorf("listing real servers sent %d requests", after.Requests-before.Requests)
+	if n := c.Traffic().Requests - before.Requests; n != 1 { // which virtual servers there are
+		t.Errorf("listing real servers sent %d requests, want 1", n)
 	}
 
 	// All of them are there already: 10,000 answers, and a second round.

@@ -37,8 +37,9 @@ const (
 // listing is a /proc/net/ip_vs that is being read.
 type listing struct {
 	rows    map[state.RealServerKey]seenRealServer
-	server  state.VirtualServerKey // of the current section; a mark has no address here yet
-	inside  bool                   // a section has begun
+	empty   map[state.VirtualServerKey]struct{} // without real servers; marks, of which no family is known then, are not listed
+	server  state.VirtualServerKey              // of the current section; a mark has no address here yet
+	inside  bool                                // a section has begun
 	section []listedRealServer
 }
 
@@ -49,26 +50,27 @@ type listedRealServer struct {
 
 // parseListing reads the text of /proc/net/ip_vs. It accepts nothing that the
 // kernel would not write: a row that is read wrong is worse than none.
-func parseListing(text string) (map[state.RealServerKey]seenRealServer, error) {
+func parseListing(text string) (listing, error) {
 	title, rest, ok := strings.Cut(text, "\n")
 	if !ok || !strings.HasPrefix(title, listingTitle) {
-		return nil, fmt.Errorf("listing of IPVS starts with %.60q", title)
+		return listing{}, fmt.Errorf("listing of IPVS starts with %.60q", title)
 	}
 	rest, ok = strings.CutPrefix(rest, listingColumns)
 	if !ok {
-		return nil, fmt.Errorf("listing of IPVS has other columns than %q", listingColumns)
+		return listing{}, fmt.Errorf("listing of IPVS has other columns than %q", listingColumns)
 	}
-	l := listing{rows: map[state.RealServerKey]seenRealServer{}}
+	l := listing{rows: map[state.RealServerKey]seenRealServer{}, empty: map[state.VirtualServerKey]struct{}{}}
 	for number := 4; rest != ""; number++ {
 		var line string
 		if line, rest, ok = strings.Cut(rest, "\n"); !ok {
-			return nil, fmt.Errorf("listing of IPVS: line %d %.80q has no end", number, line)
+			return listing{}, fmt.Errorf("listing of IPVS: line %d %.80q has no end", number, line)
 		}
 		if err := l.line(line); err != nil {
-			return nil, fmt.Errorf("listing of IPVS: line %d %.80q: %w", number, line, err)
+			return listing{}, fmt.Errorf("listing of IPVS: line %d %.80q: %w", number, line, err)
 		}
 	}
-	return l.rows, l.endSection()
+	err := l.endSection()
+	return l, err
 }
 
 func (l *listing) line(line string) error {
@@ -92,6 +94,9 @@ func (l *listing) line(line string) error {
 // endSection books the real servers of a virtual server, when all are known.
 func (l *listing) endSection() error {
 	k := l.server
+	if l.inside && len(l.section) == 0 && k.Mark == 0 {
+		l.empty[k] = struct{}{}
+	}
 	if k.Mark != 0 {
 		k = state.MarkKey(sectionFamily(l.section), k.Mark)
 	}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"hash/fnv"
+	"slices"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Spread is a table of real servers that adds them in another order on every
+// node. IPVS' schedulers begin with the one added last; without this, the first
+// connection of every node would go to the same endpoint of a Service.
+func Spread(s Store[state.RealServerKey, state.RealServer], node string) Store[state.RealServerKey, state.RealServer] {
+	return spread{s, node}
+}
+
+type spread struct {
+	Store[state.RealServerKey, state.RealServer]
+	node string
+}
+
+func (s spread) Apply(ctx context.Context, d diff.Delta[state.RealServerKey, state.RealServer]) Result[state.RealServerKey] {
+	d.Add = s.order(d.Add)
+	return s.Store.Apply(ctx, d)
+}
+
+// order keeps the rows of a virtual server together: they come sorted.
+func (s spread) order(rows []diff.Row[state.RealServerKey, state.RealServer]) []diff.Row[state.RealServerKey, state.RealServer] {
+	ordered := slices.Clone(rows)
+	for from := 0; from < len(ordered); {
+		to := from + 1
+		for to < len(ordered) && ordered[to].Key.Server == ordered[from].Key.Server {
+			to++
+		}
+		if to-from > 1 {
+			s.shuffle(ordered[from:to])
+		}
+		from = to
+	}
+	return ordered
+}
+
+func (s spread) shuffle(rows []diff.Row[state.RealServerKey, state.RealServer]) {
+	slices.SortFunc(rows, func(a, b diff.Row[state.RealServerKey, state.RealServer]) int {
+		return cmp.Or(cmp.Compare(s.place(a.Key), s.place(b.Key)), a.Key.Compare(b.Key))
+	})
+}
+
+// place is a hash of the node and the endpoint. The same endpoints come in the
+// same order in all virtual servers of a node.
+func (s spread) place(k state.RealServerKey) uint64 {
+	h := fnv.New64a()
+	address := k.Address.Addr().As16()
+	_, _ = h.Write([]byte(s.node)) // a hash never fails
+	_, _ = h.Write(binary.BigEndian.AppendUint16(address[:], k.Address.Port()))
+	return mixed(h.Sum64())
+}
+
+// mixed lets every bit of h count for every bit of the result (MurmurHash3's
+// finalizer): FNV's last bytes hardly reach its highest bits.
+func mixed(h uint64) uint64 {
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	h *= 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package loopback
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// patience is how long a test waits for what should come soon.
+const patience = 20 * time.Second
+
+var (
+	web  = types.NamespacedName{Namespace: "shop", Name: "web"}
+	mail = types.NamespacedName{Namespace: "shop", Name: "mail"}
+)
+
+func families() []string { return []string{"127.0.0.1", "::1"} }
+
+type report struct {
+	service types.NamespacedName
+	forward Forward
+	err     error
+}
+
+// started are NodePorts with their reports.
+type started struct {
+	*NodePorts
+	reports chan report
+}
+
+func start(t *testing.T, o Options) *started {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	s := &started{reports: make(chan report, 100)}
+	o.Report = func(service types.NamespacedName, f Forward, err error) { s.reports <- report{service, f, err} }
+	s.NodePorts = New(o)
+	t.Cleanup(func() {
+		s.Close()
+		eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
+	})
+	return s
+}
+
+func eventually(t *testing.T, what string, true func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !true() {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v still not: %s", patience, what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// wantReports wants exactly these next, and no more that are there already.
+func (s *started) wantReports(t *testing.T, want ...report) {
+	t.Helper()
+	for _, w := range want {
+		select {
+		case got := <-s.reports:
+			if got.service != w.service || got.forward != w.forward || !errors.Is(got.err, w.err) {
+				t.Errorf("reported %v, want %v", got, w)
+			}
+		case <-time.After(patience):
+			t.Fatalf("no report of %v", w)
+		}
+	}
+	select {
+	case got := <-s.reports:
+		t.Errorf("reported %v too", got)
+	default:
+	}
+}
+
+// freePort is free in both families and both protocols, and stays so: the kernel
+// gives nobody a port as low as that by chance.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	for range 100 {
+		port := 20000 + rand.IntN(12000)
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: port})
+		if err != nil {
+			continue
+		}
+		u, err := net.ListenUDP("udp", &net.UDPAddr{Port: port})
+		l.Close()
+		if err == nil {
+			u.Close()
+			return uint16(port)
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
+// to is a Forward to where somebody listens.
+func to(protocol state.Protocol, nodePort uint16, at net.Addr) Forward {
+	return Forward{Protocol: protocol, NodePort: nodePort, To: netip.MustParseAddrPort(at.String())}
+}
+
+// occupy has a port as a stranger would, until it is closed.
+func occupy(t *testing.T, f Forward) io.Closer {
+	t.Helper()
+	var c io.Closer
+	var err error
+	if f.Protocol == state.TCP {
+		c, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(f.At()))
+	} else {
+		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(f.At()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestWhereClientsConnectTo(t *testing.T) {
+	for _, c := range []struct{ to, want string }{
+		{"10.96.0.10:80", "TCP 127.0.0.1:30080 -> 10.96.0.10:80"},
+		{"[fd00::10]:80", "TCP [::1]:30080 -> [fd00::10]:80"},
+	} {
+		f := Forward{state.TCP, 30080, netip.MustParseAddrPort(c.to)}
+		if got := f.String(); got != c.want {
+			t.Errorf("got %s, want %s", got, c.want)
+		}
+	}
+}
+
+func TestOnePortNumberServesBothProtocolsAndFamilies(t *testing.T) {
+	n := start(t, Options{})
+	port := freePort(t)
+	var forwards []Forward
+	for _, f := range families() {
+		tcp, udp := serveTCP(t, f, echo), serveUDP(t, f, func(b []byte) [][]byte { return [][]byte{b} })
+		forwards = append(forwards, to(state.TCP, port, tcp.Addr()), to(state.UDP, port, udp.LocalAddr()))
+	}
+	n.Set(web, append(forwards, Forward{state.SCTP, port, forwards[0].To}, Forward{state.TCP, 0, forwards[0].To}))
+	for _, f := range forwards {
+		if f.Protocol == state.TCP {
+			wantEcho(t, connect(t, f), "hello")
+		} else {
+			wantAnswer(t, clientOf(t, f), "hello", "hello")
+		}
+	}
+	n.wantReports(t)
+}
+
+func TestAPortThatAStrangerHasIsOpenedWhenItLeaves(t *testing.T) {
+	for _, protocol := range []state.Protocol{state.TCP, state.UDP} {
+		for _, address := range families() {
+			t.Run(fmt.Sprint(protocol, " ", address), func(t *testing.T) {
+				n := start(t, Options{})
+				f := Forward{protocol, freePort(t), netip.AddrPortFrom(netip.MustParseAddr(address), 9)}
+				s := occupy(t, f)
+				n.Set(web, []Forward{f})
+				n.Set(web, []Forward{f}) // says nothing new
+				n.wantReports(t, report{web, f, syscall.EADDRINUSE})
+				s.Close()
+				n.wantReports(t, report{web, f, nil})
+			})
+		}
+	}
+}
+
+func TestTheSecondServiceWaitsForThePortOfTheFirst(t *testing.T) {
+	n := start(t, Options{})
+	one, two := serveTCP(t, "127.0.0.1", greet("one")), serveTCP(t, "127.0.0.1", greet("two"))
+	port := freePort(t)
+	first, second := to(state.TCP, port, one.Addr()), to(state.TCP, port, two.Addr())
+	n.Set(web, []Forward{first})
+	n.Set(mail, []Forward{second})
+	n.wantReports(t, report{mail, second, syscall.EADDRINUSE})
+	wantAll(t, connect(t, first), "one")
+	n.Set(web, nil)
+	n.wantReports(t, report{mail, second, nil}) // at once
+	wantAll(t, connect(t, first), "two")
+}
+
+func TestWhatIsNotWantedAnyMoreIsNotOpenedLater(t *testing.T) {
+	n := start(t, Options{})
+	f := Forward{state.UDP, freePort(t), netip.MustParseAddrPort("127.0.0.1:9")}
+	s := occupy(t, f)
+	n.Set(web, []Forward{f})
+	n.wantReports(t, report{web, f, syscall.EADDRINUSE})
+	n.Set(web, nil)
+	s.Close()
+	n.Set(mail, []Forward{f}) // would fail if the other had it
+	n.wantReports(t)
+}
+
+func TestAPortThatBreaksIsOpenedAnew(t *testing.T) {
+	for _, protocol := range []state.Protocol{state.TCP, state.UDP} {
+		t.Run(protocol.String(), func(t *testing.T) {
+			n := start(t, Options{})
+			f := Forward{protocol, freePort(t), netip.MustParseAddrPort("127.0.0.1:9")}
+			n.Set(web, []Forward{f})
+			n.mutex.Lock()
+			n.doors[web][place{protocol, f.At()}].close()
+			n.mutex.Unlock()
+			n.wantReports(t, report{web, f, net.ErrClosed}, report{web, f, nil})
+		})
+	}
+}
+
+func TestCloseEndsEverythingForGood(t *testing.T) {
+	n := start(t, Options{})
+	port := freePort(t)
+	tcp := to(state.TCP, port, serveTCP(t, "127.0.0.1", echo).Addr())
+	udp := to(state.UDP, port, serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
+	n.Set(web, []Forward{tcp, udp})
+	n.Set(mail, []Forward{tcp}) // can't
+	conn := connect(t, tcp)
+	wantEcho(t, conn, "hello")
+	wantAnswer(t, clientOf(t, udp), "hello", "hello")
+	n.Close()
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a connection ended with %v, want a reset", err)
+	}
+	occupy(t, tcp)
+	occupy(t, udp)
+	n.Set(web, []Forward{tcp, udp})
+	n.Close()
+	n.wantReports(t, report{mail, tcp, syscall.EADDRINUSE})
+}
+
+func TestManyMayCallAtOnce(t *testing.T) {
+	n := start(t, Options{})
+	tcp := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
+	udp := to(state.UDP, tcp.NodePort, serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
+	var calls sync.WaitGroup
+	for range 4 {
+		calls.Go(func() {
+			for i := range 50 {
+				n.Set(web, []Forward{tcp, udp}[:i%3])
+				if conn, err := net.Dial("tcp", tcp.At().String()); err == nil {
+					conn.Close()
+				}
+				if conn, err := net.Dial("udp", udp.At().String()); err == nil {
+					fmt.Fprint(conn, "hello")
+					conn.Close()
+				}
+			}
+		})
+	}
+	calls.Wait()
+	n.Set(web, []Forward{tcp, udp})
+	wantEcho(t, connect(t, tcp), "hello")
+	wantAnswer(t, clientOf(t, udp), "hello", "hello")
+	n.wantReports(t)
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// The tables as the standard tools read them. Each is for a kernel in which
+// what it makes is not there yet.
+
+// Sets writes sets and entries for ipset restore.
+func Sets(w io.Writer, s state.State) error {
+	var b strings.Builder
+	for _, k := range slices.SortedFunc(maps.Keys(s.Sets), state.SetName.Compare) {
+		fmt.Fprintf(&b, "create %s %s\n", k, setOptions(s.Sets[k]))
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(s.Entries), state.SetEntry.Compare) {
+		fmt.Fprintf(&b, "add %s %s%s\n", k.Set, k.Member(), entryOptions(s.Entries[k]))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func setOptions(v state.Set) string {
+	text := string(v.Type)
+	switch v.Family {
+	case state.IPv4:
+		text += " family inet"
+	case state.IPv6:
+		text += " family inet6"
+	}
+	if v.Type == state.BitmapPort {
+		text += " range 0-65535"
+	}
+	if v.MaxElem != 0 {
+		text += fmt.Sprintf(" maxelem %d", v.MaxElem)
+	}
+	if v.Comment {
+		text += " comment"
+	}
+	if v.Marks {
+		text += " skbinfo"
+	}
+	return text
+}
+
+func entryOptions(v state.Entry) string {
+	var text string
+	if v.Comment != "" {
+		text += ` comment "` + v.Comment + `"`
+	}
+	if v.Mark != 0 {
+		text += fmt.Sprintf(" skbmark %#x", v.Mark) // by the whole mark, which is the default
+	}
+	return text
+}
+
+// Rules writes the chains and jumps of one family for iptables-restore
+// --noflush or ip6tables-restore --noflush. The sets must be there. A chain
+// that is there is emptied; a jump that is there is made once more.
+func Rules(w io.Writer, s state.State, f state.Family) error {
+	var b strings.Builder
+	chains := slices.SortedFunc(maps.Keys(s.Chains), state.ChainKey.Compare)
+	jumps := slices.SortedFunc(maps.Keys(s.Jumps), state.JumpKey.Compare)
+	for _, table := range []state.RuleTable{state.Mangle, state.NAT, state.Filter} {
+		var declared, rules string
+		for _, k := range chains {
+			if k.Family != f || k.Table != table {
+				continue
+			}
+			declared += fmt.Sprintf(":%s - [0:0]\n", k.Name)
+			for _, rule := range s.Chains[k].Lines() {
+				rules += fmt.Sprintf("-A %s %s\n", k.Name, rule)
+			}
+		}
+		for _, k := range jumps {
+			if k.Family == f && k.Table == table {
+				rules += fmt.Sprintf("-I %s 1 %s\n", k.From, s.Jumps[k].Rule)
+			}
+		}
+		if declared+rules != "" {
+			fmt.Fprintf(&b, "*%s\n%s%sCOMMIT\n", table, declared, rules)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Timeouts writes the option that sets IPVS' timeouts, for ipvsadm --restore;
+// nothing if they are to stay.
+func Timeouts(w io.Writer, s state.State) error {
+	option, any := "--set", false
+	for _, name := range []state.SysctlName{state.TCPTimeout, state.TCPFinTimeout, state.UDPTimeout} {
+		seconds, ok := s.Sysctls[name]
+		if !ok {
+			seconds = "0" // as it is
+		}
+		option, any = option+" "+seconds, any || ok
+	}
+	if !any {
+		return nil
+	}
+	_, err := io.WriteString(w, option+"\n")
+	return err
+}
+
+// Sysctls writes the settings for sysctl -p, without IPVS' timeouts, which are
+// none for it.
+func Sysctls(w io.Writer, s state.State) error {
+	var b strings.Builder
+	for _, k := range slices.SortedFunc(maps.Keys(s.Sysctls), state.SysctlName.Compare) {
+		if k != state.TCPTimeout && k != state.TCPFinTimeout && k != state.UDPTimeout {
+			fmt.Fprintf(&b, "%s = %s\n", k, s.Sysctls[k])
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Links writes the device and its addresses for ip -batch.
+func Links(w io.Writer, s state.State) error {
+	var b strings.Builder
+	for _, k := range slices.SortedFunc(maps.Keys(s.Links), state.LinkName.Compare) {
+		fmt.Fprintf(&b, "link add %s type %s\n", k, s.Links[k].Kind)
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(s.Addresses), state.Address.Compare) {
+		fmt.Fprintf(&b, "address add %v/%d dev %s%s\n", k, k.Addr.BitLen(), state.DummyLink, noDetection(k))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// noDetection keeps the kernel from looking for others that have the address:
+// all nodes do.
+func noDetection(a state.Address) string {
+	if a.Addr.Is4() {
+		return ""
+	}
+	return " nodad"
+}
