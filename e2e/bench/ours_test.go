@@ -10,6 +10,7 @@ import (
 	moby "github.com/moby/ipvs"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/daemon"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
@@ -60,6 +61,7 @@ func (h *house) run(ctx context.Context, t testing.TB, source memory) {
 		Source:    source,
 		Addresses: still(n.Addresses),
 		Kernel:    reconcile.Kernel{Tables: h.tables, Flusher: h.kernel, Observer: h.kernel},
+		Ports:     noPorts{},
 		Log:       zap.NewNop(),
 	}.Run(ctx)
 	if err != nil {
@@ -133,3 +135,9 @@ func single(t testing.TB) *moby.Handle {
 	}
 	return c
 }
+
+// noPorts opens none: what is measured is the kernel.
+type noPorts struct{}
+
+func (noPorts) Set(types.NamespacedName, plan.Fragment) {}
+func (noPorts) Follow(plan.Node)                        {}

@@ -25,6 +25,9 @@ import (
 // silence is how long nothing has to be heard where packets are to be dropped.
 const silence = 500 * time.Millisecond
 
+// patience is how long an answer may take: longer than until the second try of a client whose first was lost.
+const patience = 3 * time.Second
+
 // seen is whom a server takes its client for.
 type seen string
 
@@ -115,7 +118,7 @@ type finding struct {
 	err  error
 }
 
-// turns is how often a client goes round all endpoints.
+// turns is how often a client goes round all endpoints. It has each of them once in every turn of a round robin.
 const turns = 2
 
 // explore asks in each family and over each protocol.
@@ -130,13 +133,16 @@ func (s *stage) explore(ctx context.Context, c cell, svc rig.Service) (list []fi
 
 // find asks as often as the endpoints can be gone round a few times.
 func (s *stage) find(ctx context.Context, c cell, p state.Protocol, to netip.AddrPort) finding {
-	patience := rig.Patience
-	if c.want.Silent || deaf(p) && c.want.Refused {
-		patience = silence
+	limit := patience
+	switch {
+	case c.want.Silent, deaf(p) && c.want.Refused:
+		limit = silence
+	case c.want.Refused:
+		limit = rig.Patience
 	}
 	found := finding{p: p, to: to, each: map[string]int{}}
 	for range turns * max(1, len(c.want.Answers)) {
-		ctx, cancel := context.WithTimeout(ctx, patience)
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		reply, err := s.World.Host(c.client).Ask(ctx, p, to)
 		cancel()
 		switch {
@@ -153,7 +159,10 @@ func (s *stage) find(ctx context.Context, c cell, p state.Protocol, to netip.Add
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 			found.got.Silent = true
 		default:
-			found.err = errors.Join(found.err, err)
+			found.err = err
+		}
+		if err != nil {
+			break // the others are not spared, but the time to wait for them is
 		}
 	}
 	return found

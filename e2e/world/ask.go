@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -33,7 +34,7 @@ func (h *Host) Dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (*
 	var conn net.Conn
 	// A literal address is dialled by the goroutine that calls, which is what Do needs.
 	err := h.Do(func() (err error) {
-		conn, err = dial(ctx, p, to)
+		conn, err = h.dial(ctx, p, to)
 		return err
 	})
 	if err != nil {
@@ -46,15 +47,36 @@ func (h *Host) Dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (*
 	return c, nil
 }
 
-func dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (net.Conn, error) {
+// dial takes a port that no other connection of the host has had lately: what is between it and the server remembers
+// connections for longer than their sockets, and who asks as often as a test does would soon have the same port twice.
+func (h *Host) dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (net.Conn, error) {
+	for range clientPorts {
+		conn, err := dial(ctx, p, h.nextPort(), to)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return conn, err
+		}
+	}
+	return nil, fmt.Errorf("all ports are in use")
+}
+
+// Clients have the ports that Linux gives them by default.
+const firstClientPort, clientPorts = 32768, 28232
+
+func (h *Host) nextPort() uint16 {
+	return uint16(firstClientPort + h.asked.Add(1)%clientPorts)
+}
+
+func dial(ctx context.Context, p state.Protocol, port uint16, to netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: -1}
 	switch p {
 	case state.TCP:
+		d.LocalAddr = &net.TCPAddr{Port: int(port)}
 		return d.DialContext(ctx, "tcp", to.String())
 	case state.UDP:
+		d.LocalAddr = &net.UDPAddr{Port: int(port)}
 		return d.DialContext(ctx, "udp", to.String())
 	case state.SCTP:
-		return dialSCTP(ctx, to)
+		return dialSCTP(ctx, port, to)
 	}
 	return nil, fmt.Errorf("no client speaks %v", p)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -26,6 +27,7 @@ type Host struct {
 	world *World
 	space namespace
 	links *netlink.Handle
+	asked atomic.Uint32 // how often, for the ports
 }
 
 // sysctl is a path below /proc/sys and its value.

@@ -34,7 +34,12 @@ func listenSCTP(on netip.AddrPort) (net.Listener, error) {
 	return net.FileListener(f)
 }
 
-func dialSCTP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+func dialSCTP(ctx context.Context, port uint16, to netip.AddrPort) (net.Conn, error) {
+	from, err := sourceTo(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	from = netip.AddrPortFrom(from.Addr(), port)
 	f, err := socketSCTP(to)
 	if err != nil {
 		return nil, err
@@ -45,7 +50,12 @@ func dialSCTP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		return nil, err
 	}
 	var started error
-	if err := raw.Control(func(fd uintptr) { started = unix.Connect(int(fd), sockaddr(to)) }); err != nil {
+	err = raw.Control(func(fd uintptr) {
+		if started = unix.Bind(int(fd), sockaddr(from)); started == nil {
+			started = unix.Connect(int(fd), sockaddr(to))
+		}
+	})
+	if err != nil {
 		return nil, err
 	}
 	if started != nil && !errors.Is(started, unix.EINPROGRESS) {
@@ -62,6 +72,18 @@ func dialSCTP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		return nil, err
 	}
 	return net.FileConn(f)
+}
+
+// sourceTo is the address that the kernel sends from. A socket that is not bound to it would offer the peer
+// all of the host's, which on a node with many Services do not fit into one packet.
+func sourceTo(ctx context.Context, to netip.AddrPort) (netip.AddrPort, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "udp", to.String())
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	defer c.Close()
+	return unmap(c.LocalAddr().(*net.UDPAddr).AddrPort()), nil
 }
 
 // connected is how the connecting of a socket went so far.

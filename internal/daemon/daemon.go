@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
@@ -35,6 +36,12 @@ type Addresses interface {
 	Watch(ctx context.Context, each func(node.Event)) error
 }
 
+// Ports are told what Services wish that is not the kernel's to do.
+type Ports interface {
+	Set(types.NamespacedName, plan.Fragment)
+	Follow(plan.Node)
+}
+
 // Daemon is what Run needs.
 type Daemon struct {
 	Config    config.Config
@@ -42,6 +49,7 @@ type Daemon struct {
 	Source    cluster.Source
 	Addresses Addresses
 	Kernel    reconcile.Kernel
+	Ports     Ports
 	Log       *zap.Logger
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/mem"
 	"github.com/kube-ipvs/kube-ipvs/internal/node"
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -82,6 +83,12 @@ func (h *house) Flush(_ context.Context, flows []state.Flow) (int, error) {
 	return len(flows), nil
 }
 
+// noPorts opens none: a bubble's clock does not go on while a real socket waits.
+type noPorts struct{}
+
+func (noPorts) Set(types.NamespacedName, plan.Fragment) {}
+func (noPorts) Follow(plan.Node)                        {}
+
 func start(t *testing.T, k *mem.Kernel) *house {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -98,6 +105,7 @@ func start(t *testing.T, k *mem.Kernel) *house {
 		Source:    h.source,
 		Addresses: h.addresses,
 		Kernel:    reconcile.Kernel{Tables: k.Tables(), Flusher: h, Observer: mem.Observer{Kernel: k}},
+		Ports:     noPorts{},
 		Log:       zap.NewNop(),
 	}
 	go func() { h.ended <- d.Run(ctx) }()

@@ -30,6 +30,8 @@ type view struct {
 	log    *zap.Logger
 	events chan<- reconcile.Event
 
+	ports Ports
+
 	mutex    sync.Mutex // the source and the watch on addresses both tell
 	objects  plan.Node  // as the Node objects tell of it
 	gateways []netip.Addr
@@ -46,6 +48,7 @@ func newView(ctx context.Context, d Daemon, events chan<- reconcile.Event) *view
 		config:   d.Config,
 		log:      d.Log,
 		events:   events,
+		ports:    d.Ports,
 		objects:  plan.NodeOf(d.NodeName, nil, nil),
 		node:     plan.NodeOf(d.NodeName, nil, nil),
 		services: map[types.NamespacedName]plan.Objects{},
@@ -68,6 +71,7 @@ func (v *view) Service(key types.NamespacedName, service *corev1.Service, slices
 	if service == nil {
 		delete(v.services, key)
 		delete(v.notes, key)
+		v.ports.Set(key, plan.Fragment{})
 		v.send(reconcile.Delete{Owner: owner(key)})
 		return
 	}
@@ -111,6 +115,7 @@ func (v *view) settle(addresses []netip.Addr) {
 		return
 	}
 	v.node = n
+	v.ports.Follow(n)
 	v.planAll()
 }
 
@@ -126,6 +131,7 @@ func (v *view) plan(key types.NamespacedName) {
 	o := v.services[key]
 	f := plan.Service(o, v.node, v.config)
 	v.report(key, f.Notes)
+	v.ports.Set(key, f)
 	v.send(reconcile.Upsert{Owner: owner(key), Created: o.Service.CreationTimestamp.Time, Fragment: f})
 }
 

@@ -60,7 +60,10 @@ func rooms() []room {
 		{"cluster/file", "cluster github.com/fsnotify/fsnotify go.uber.org/zap go.yaml.in/yaml/v3 " + k8s,
 			"check.go claims.go decode.go defaults.go json.go pairs.go settle.go", "objects from files"},
 		{"node", "kernel/batch kernel/link state " + sys, "", "this node's name and addresses, from the kernel's own events"},
-		{"daemon", "cluster config desired node plan reconcile state go.uber.org/zap " + k8s, "",
+		{"retry", "", "", "tries what others may be in the way of, whatever it is"},
+		{"health", "retry state k8s.io/apimachinery", "addresses.go", "answers load balancers over HTTP"},
+		{"loopback", "retry state k8s.io/apimachinery", "", "forwards NodePorts of the loopback addresses"},
+		{"daemon", "cluster config desired health loopback node plan reconcile state go.uber.org/zap " + k8s, "",
 			"the flow through the house: it knows where things come from and go to, and no kernel"},
 
 		{"render", "state sigs.k8s.io/yaml", all, "rows as text: it asks nobody, so that the program, its tests and its users see the same"},

@@ -2,8 +2,8 @@
 
 // Package loopback serves NodePorts on 127.0.0.1 and [::1]. IPVS can't: it would
 // send packets with a loopback source to another host, and the kernel drops
-// these. So this package listens there itself and forwards to the Service's own
-// address, where IPVS balances as for every client on the node.
+// these. So this package listens there itself and forwards to the same NodePort at
+// an address of the node, where IPVS balances as for every client on the node.
 //
 // It chooses no endpoint and knows no policy. What it forwards comes from the
 // node, so endpoints never see 127.0.0.1 as their client; and unlike what IPVS
@@ -26,34 +26,13 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Forward is a port of a Service: what comes to the NodePort on the loopback
-// address of To's family goes to To.
-type Forward struct {
-	Protocol state.Protocol // TCP or UDP; others are not forwarded
-	NodePort uint16
-	To       netip.AddrPort // the Service's cluster IP and port
-}
-
-// At is where clients connect to.
-func (f Forward) At() netip.AddrPort {
-	if state.FamilyOf(f.To.Addr()) == state.IPv4 {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), f.NodePort)
-	}
-	return netip.AddrPortFrom(netip.IPv6Loopback(), f.NodePort)
-}
-
-// String is "TCP 127.0.0.1:30080 -> 10.96.0.10:80".
-func (f Forward) String() string {
-	return fmt.Sprintf("%v %v -> %v", f.Protocol, f.At(), f.To)
-}
-
 // Options say how much is forwarded and who is told of trouble. The limits keep
 // clients on the node from using up the program's open files, which it needs to
 // talk to the kernel.
 type Options struct {
 	// Report is told why a port can't be opened, once until it can, and nil then.
 	// It must neither block nor call NodePorts.
-	Report func(service types.NamespacedName, f Forward, err error)
+	Report func(service types.NamespacedName, f state.Forward, err error)
 
 	Connections int           // TCP, of all ports; those beyond are reset. 0: 4096
 	Sessions    int           // UDP clients of all ports; beyond, the longest idle one goes. 0: 4096
@@ -86,7 +65,7 @@ type key struct {
 
 // door is a NodePort on one loopback address.
 type door struct {
-	forward Forward
+	forward state.Forward
 	socket  io.Closer                      // nil while it can't be opened
 	to      atomic.Pointer[netip.AddrPort] // forward.To, for those who don't hold the mutex
 }
@@ -109,13 +88,13 @@ func (n *NodePorts) report(k key, err error) {
 // Set takes in what is forwarded for a Service: all of it, so that an empty list
 // ends it. Connections that are open stay until their ends close them; UDP
 // clients of a port that is gone get no more answers.
-func (n *NodePorts) Set(service types.NamespacedName, forwards []Forward) {
+func (n *NodePorts) Set(service types.NamespacedName, forwards []state.Forward) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
 	if n.ctx.Err() != nil {
 		return
 	}
-	wanted := map[place]Forward{}
+	wanted := map[place]state.Forward{}
 	for _, f := range forwards {
 		if f.NodePort != 0 && (f.Protocol == state.TCP || f.Protocol == state.UDP) {
 			wanted[place{f.Protocol, f.At()}] = f
@@ -131,7 +110,7 @@ func (n *NodePorts) Set(service types.NamespacedName, forwards []Forward) {
 	}
 }
 
-func (n *NodePorts) add(k key, f Forward) {
+func (n *NodePorts) add(k key, f state.Forward) {
 	d := n.doors[k.service][k.place]
 	isNew := d == nil
 	if isNew {

@@ -32,7 +32,7 @@ func families() []string { return []string{"127.0.0.1", "::1"} }
 
 type report struct {
 	service types.NamespacedName
-	forward Forward
+	forward state.Forward
 	err     error
 }
 
@@ -46,7 +46,7 @@ func start(t *testing.T, o Options) *started {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	s := &started{reports: make(chan report, 100)}
-	o.Report = func(service types.NamespacedName, f Forward, err error) { s.reports <- report{service, f, err} }
+	o.Report = func(service types.NamespacedName, f state.Forward, err error) { s.reports <- report{service, f, err} }
 	s.NodePorts = New(o)
 	t.Cleanup(func() {
 		s.Close()
@@ -108,12 +108,12 @@ func freePort(t *testing.T) uint16 {
 }
 
 // to is a Forward to where somebody listens.
-func to(protocol state.Protocol, nodePort uint16, at net.Addr) Forward {
-	return Forward{Protocol: protocol, NodePort: nodePort, To: netip.MustParseAddrPort(at.String())}
+func to(protocol state.Protocol, nodePort uint16, at net.Addr) state.Forward {
+	return state.Forward{Protocol: protocol, NodePort: nodePort, To: netip.MustParseAddrPort(at.String())}
 }
 
 // occupy has a port as a stranger would, until it is closed.
-func occupy(t *testing.T, f Forward) io.Closer {
+func occupy(t *testing.T, f state.Forward) io.Closer {
 	t.Helper()
 	var c io.Closer
 	var err error
@@ -134,7 +134,7 @@ func TestWhereClientsConnectTo(t *testing.T) {
 		{"10.96.0.10:80", "TCP 127.0.0.1:30080 -> 10.96.0.10:80"},
 		{"[fd00::10]:80", "TCP [::1]:30080 -> [fd00::10]:80"},
 	} {
-		f := Forward{state.TCP, 30080, netip.MustParseAddrPort(c.to)}
+		f := state.Forward{Protocol: state.TCP, NodePort: 30080, To: netip.MustParseAddrPort(c.to)}
 		if got := f.String(); got != c.want {
 			t.Errorf("got %s, want %s", got, c.want)
 		}
@@ -144,12 +144,12 @@ func TestWhereClientsConnectTo(t *testing.T) {
 func TestOnePortNumberServesBothProtocolsAndFamilies(t *testing.T) {
 	n := start(t, Options{})
 	port := freePort(t)
-	var forwards []Forward
+	var forwards []state.Forward
 	for _, f := range families() {
 		tcp, udp := serveTCP(t, f, echo), serveUDP(t, f, func(b []byte) [][]byte { return [][]byte{b} })
 		forwards = append(forwards, to(state.TCP, port, tcp.Addr()), to(state.UDP, port, udp.LocalAddr()))
 	}
-	n.Set(web, append(forwards, Forward{state.SCTP, port, forwards[0].To}, Forward{state.TCP, 0, forwards[0].To}))
+	n.Set(web, append(forwards, state.Forward{Protocol: state.SCTP, NodePort: port, To: forwards[0].To}, state.Forward{Protocol: state.TCP, NodePort: 0, To: forwards[0].To}))
 	for _, f := range forwards {
 		if f.Protocol == state.TCP {
 			wantEcho(t, connect(t, f), "hello")
@@ -165,10 +165,10 @@ func TestAPortThatAStrangerHasIsOpenedWhenItLeaves(t *testing.T) {
 		for _, address := range families() {
 			t.Run(fmt.Sprint(protocol, " ", address), func(t *testing.T) {
 				n := start(t, Options{})
-				f := Forward{protocol, freePort(t), netip.AddrPortFrom(netip.MustParseAddr(address), 9)}
+				f := state.Forward{Protocol: protocol, NodePort: freePort(t), To: netip.AddrPortFrom(netip.MustParseAddr(address), 9)}
 				s := occupy(t, f)
-				n.Set(web, []Forward{f})
-				n.Set(web, []Forward{f}) // says nothing new
+				n.Set(web, []state.Forward{f})
+				n.Set(web, []state.Forward{f}) // says nothing new
 				n.wantReports(t, report{web, f, syscall.EADDRINUSE})
 				s.Close()
 				n.wantReports(t, report{web, f, nil})
@@ -182,8 +182,8 @@ func TestTheSecondServiceWaitsForThePortOfTheFirst(t *testing.T) {
 	one, two := serveTCP(t, "127.0.0.1", greet("one")), serveTCP(t, "127.0.0.1", greet("two"))
 	port := freePort(t)
 	first, second := to(state.TCP, port, one.Addr()), to(state.TCP, port, two.Addr())
-	n.Set(web, []Forward{first})
-	n.Set(mail, []Forward{second})
+	n.Set(web, []state.Forward{first})
+	n.Set(mail, []state.Forward{second})
 	n.wantReports(t, report{mail, second, syscall.EADDRINUSE})
 	wantAll(t, connect(t, first), "one")
 	n.Set(web, nil)
@@ -193,13 +193,13 @@ func TestTheSecondServiceWaitsForThePortOfTheFirst(t *testing.T) {
 
 func TestWhatIsNotWantedAnyMoreIsNotOpenedLater(t *testing.T) {
 	n := start(t, Options{})
-	f := Forward{state.UDP, freePort(t), netip.MustParseAddrPort("127.0.0.1:9")}
+	f := state.Forward{Protocol: state.UDP, NodePort: freePort(t), To: netip.MustParseAddrPort("127.0.0.1:9")}
 	s := occupy(t, f)
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	n.wantReports(t, report{web, f, syscall.EADDRINUSE})
 	n.Set(web, nil)
 	s.Close()
-	n.Set(mail, []Forward{f}) // would fail if the other had it
+	n.Set(mail, []state.Forward{f}) // would fail if the other had it
 	n.wantReports(t)
 }
 
@@ -207,8 +207,8 @@ func TestAPortThatBreaksIsOpenedAnew(t *testing.T) {
 	for _, protocol := range []state.Protocol{state.TCP, state.UDP} {
 		t.Run(protocol.String(), func(t *testing.T) {
 			n := start(t, Options{})
-			f := Forward{protocol, freePort(t), netip.MustParseAddrPort("127.0.0.1:9")}
-			n.Set(web, []Forward{f})
+			f := state.Forward{Protocol: protocol, NodePort: freePort(t), To: netip.MustParseAddrPort("127.0.0.1:9")}
+			n.Set(web, []state.Forward{f})
 			n.mutex.Lock()
 			n.doors[web][place{protocol, f.At()}].close()
 			n.mutex.Unlock()
@@ -222,8 +222,8 @@ func TestCloseEndsEverythingForGood(t *testing.T) {
 	port := freePort(t)
 	tcp := to(state.TCP, port, serveTCP(t, "127.0.0.1", echo).Addr())
 	udp := to(state.UDP, port, serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
-	n.Set(web, []Forward{tcp, udp})
-	n.Set(mail, []Forward{tcp}) // can't
+	n.Set(web, []state.Forward{tcp, udp})
+	n.Set(mail, []state.Forward{tcp}) // can't
 	conn := connect(t, tcp)
 	wantEcho(t, conn, "hello")
 	wantAnswer(t, clientOf(t, udp), "hello", "hello")
@@ -233,7 +233,7 @@ func TestCloseEndsEverythingForGood(t *testing.T) {
 	}
 	occupy(t, tcp)
 	occupy(t, udp)
-	n.Set(web, []Forward{tcp, udp})
+	n.Set(web, []state.Forward{tcp, udp})
 	n.Close()
 	n.wantReports(t, report{mail, tcp, syscall.EADDRINUSE})
 }
@@ -246,7 +246,7 @@ func TestManyMayCallAtOnce(t *testing.T) {
 	for range 4 {
 		calls.Go(func() {
 			for i := range 50 {
-				n.Set(web, []Forward{tcp, udp}[:i%3])
+				n.Set(web, []state.Forward{tcp, udp}[:i%3])
 				if conn, err := net.Dial("tcp", tcp.At().String()); err == nil {
 					conn.Close()
 				}
@@ -258,7 +258,7 @@ func TestManyMayCallAtOnce(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	n.Set(web, []Forward{tcp, udp})
+	n.Set(web, []state.Forward{tcp, udp})
 	wantEcho(t, connect(t, tcp), "hello")
 	wantAnswer(t, clientOf(t, udp), "hello", "hello")
 	n.wantReports(t)

@@ -51,7 +51,7 @@ func greet(text string) func(*net.TCPConn) {
 }
 
 // connect has a deadline for all that follows.
-func connect(t *testing.T, f Forward) *net.TCPConn {
+func connect(t *testing.T, f state.Forward) *net.TCPConn {
 	t.Helper()
 	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(f.At()))
 	if err != nil {
@@ -83,7 +83,7 @@ func wantAll(t *testing.T, conn net.Conn, text string) {
 }
 
 // fate is how a connection ends from which nothing is read.
-func fate(t *testing.T, f Forward) error {
+func fate(t *testing.T, f state.Forward) error {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", f.At().String(), patience)
 	if err != nil {
@@ -102,7 +102,7 @@ func TestBothWaysAtOnceArriveWhole(t *testing.T) {
 		t.Run(address, func(t *testing.T) {
 			n := start(t, Options{})
 			f := to(state.TCP, freePort(t), serveTCP(t, address, echo).Addr())
-			n.Set(web, []Forward{f})
+			n.Set(web, []state.Forward{f})
 			conn := connect(t, f)
 			sent := make([]byte, 8<<20)
 			chance := rand.NewChaCha8([32]byte{})
@@ -137,7 +137,7 @@ func TestOneEndMayFallSilentAndStillListen(t *testing.T) {
 			t.Errorf("the Service got %q, %v", all, err)
 		}
 	}).Addr())
-	n.Set(web, []Forward{f, g})
+	n.Set(web, []state.Forward{f, g})
 
 	conn := connect(t, f)
 	_, _ = io.WriteString(conn, "question")
@@ -161,7 +161,7 @@ func TestResetsArePassedOn(t *testing.T) {
 		_, _ = conn.Read(make([]byte, 1))
 		_ = conn.SetLinger(0)
 	}).Addr())
-	n.Set(web, []Forward{f, g})
+	n.Set(web, []state.Forward{f, g})
 
 	conn := connect(t, f)
 	_, _ = conn.Read(make([]byte, 1))
@@ -183,7 +183,7 @@ func TestAServiceThatRefusesIsAReset(t *testing.T) {
 	s := serveTCP(t, "127.0.0.1", echo)
 	s.Close()
 	f := to(state.TCP, freePort(t), s.Addr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	if err := fate(t, f); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client saw %v, want a reset", err)
 	}
@@ -192,7 +192,7 @@ func TestAServiceThatRefusesIsAReset(t *testing.T) {
 func TestOpenConnectionsOutliveTheirNodePort(t *testing.T) {
 	n := start(t, Options{})
 	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	conn := connect(t, f)
 	wantEcho(t, conn, "before")
 	n.Set(web, nil)
@@ -215,10 +215,10 @@ func TestANewAddressIsForNewConnections(t *testing.T) {
 	}
 	one, two := serveTCP(t, "127.0.0.1", tell("1")), serveTCP(t, "127.0.0.1", tell("2"))
 	f := to(state.TCP, freePort(t), one.Addr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	old := connect(t, f)
 	wantEcho(t, old, "1")
-	n.Set(web, []Forward{to(state.TCP, f.NodePort, two.Addr())})
+	n.Set(web, []state.Forward{to(state.TCP, f.NodePort, two.Addr())})
 	wantEcho(t, connect(t, f), "2")
 	wantEcho(t, old, "1")
 	n.wantReports(t)
@@ -227,7 +227,7 @@ func TestANewAddressIsForNewConnections(t *testing.T) {
 func TestManyConnectionsAtOnce(t *testing.T) {
 	n := start(t, Options{})
 	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	conns := make([]*net.TCPConn, 300)
 	for i := range conns {
 		conns[i] = connect(t, f)
@@ -243,7 +243,7 @@ func TestManyConnectionsAtOnce(t *testing.T) {
 func TestConnectionsBeyondTheLimitAreReset(t *testing.T) {
 	n := start(t, Options{Connections: 2})
 	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	one, two := connect(t, f), connect(t, f)
 	wantEcho(t, one, "1")
 	wantEcho(t, two, "2")

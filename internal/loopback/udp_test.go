@@ -52,7 +52,7 @@ func source(_ []byte, from netip.AddrPort) [][]byte { return [][]byte{[]byte(fro
 
 // clientOf hears only what comes from the NodePort, and has a deadline for all
 // that follows.
-func clientOf(t *testing.T, f Forward) *net.UDPConn {
+func clientOf(t *testing.T, f state.Forward) *net.UDPConn {
 	t.Helper()
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(f.At()))
 	if err != nil {
@@ -101,7 +101,7 @@ func TestAnswersGoToWhoAsked(t *testing.T) {
 		t.Run(address, func(t *testing.T) {
 			n := start(t, Options{})
 			f := to(state.UDP, freePort(t), serveUDP(t, address, func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
-			n.Set(web, []Forward{f})
+			n.Set(web, []state.Forward{f})
 			var asking sync.WaitGroup
 			for i := range 50 {
 				conn := clientOf(t, f)
@@ -123,7 +123,7 @@ func TestAnswersGoToWhoAsked(t *testing.T) {
 func TestDatagramsOfAnyLengthArriveWhole(t *testing.T) {
 	n := start(t, Options{})
 	f := to(state.UDP, freePort(t), serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	for _, length := range []int{0, 1, 1500, 9000, 65507, 0, 1} {
 		text := strings.Repeat("x", length)
@@ -134,7 +134,7 @@ func TestDatagramsOfAnyLengthArriveWhole(t *testing.T) {
 func TestOneQuestionMayHaveManyAnswers(t *testing.T) {
 	n := start(t, Options{})
 	f := to(state.UDP, freePort(t), serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b, {'2'}, {}, {'4'}} }).LocalAddr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	wantAnswer(t, conn, "1", "1")
 	for _, want := range []string{"2", "", "4"} {
@@ -147,7 +147,7 @@ func TestOneQuestionMayHaveManyAnswers(t *testing.T) {
 func TestSilentSessionsEnd(t *testing.T) {
 	n := start(t, Options{Idle: 50 * time.Millisecond})
 	f := to(state.UDP, freePort(t), answerUDP(t, "127.0.0.1:0", source).LocalAddr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	ask(t, conn, "who am I?")
 	eventually(t, "the session ends", func() bool { return n.openSessions() == 0 })
@@ -175,7 +175,7 @@ func TestASessionEndsWhenItWasIdleForSoLong(t *testing.T) {
 		if !table.alive(s) {
 			t.Error("it ended a moment too soon")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if table.alive(s) || table.find(d) != nil {
 			t.Error("it did not end")
 		}
@@ -185,7 +185,7 @@ func TestASessionEndsWhenItWasIdleForSoLong(t *testing.T) {
 func TestBeyondTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 	n := start(t, Options{Sessions: 2})
 	f := to(state.UDP, freePort(t), answerUDP(t, "127.0.0.1:0", source).LocalAddr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	one, two, three := clientOf(t, f), clientOf(t, f), clientOf(t, f)
 	first, second := ask(t, one, ""), ask(t, two, "")
 	wantAnswer(t, one, "", first)
@@ -203,7 +203,7 @@ func TestAServiceThatComesBackIsHeard(t *testing.T) {
 	n := start(t, Options{})
 	s := serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} })
 	f := to(state.UDP, freePort(t), s.LocalAddr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	wantAnswer(t, conn, "hello", "hello")
 	s.Close()
@@ -224,11 +224,11 @@ func TestSessionsEndWithTheirNodePort(t *testing.T) {
 	port, other := freePort(t), freePort(t)
 	s := serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} })
 	f, g := to(state.UDP, port, s.LocalAddr()), to(state.UDP, other, s.LocalAddr())
-	n.Set(web, []Forward{f, g})
+	n.Set(web, []state.Forward{f, g})
 	stays := clientOf(t, g)
 	wantAnswer(t, clientOf(t, f), "hello", "hello")
 	wantAnswer(t, stays, "hello", "hello")
-	n.Set(web, []Forward{g})
+	n.Set(web, []state.Forward{g})
 	eventually(t, "one session is left", func() bool { return n.openSessions() == 1 })
 	wantAnswer(t, stays, "hello again", "hello again")
 }
@@ -238,10 +238,10 @@ func TestANewAddressIsForTheNextDatagram(t *testing.T) {
 	one := serveUDP(t, "127.0.0.1", func([]byte) [][]byte { return [][]byte{{'1'}} })
 	two := serveUDP(t, "127.0.0.1", func([]byte) [][]byte { return [][]byte{{'2'}} })
 	f := to(state.UDP, freePort(t), one.LocalAddr())
-	n.Set(web, []Forward{f})
+	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	wantAnswer(t, conn, "", "1")
-	n.Set(web, []Forward{to(state.UDP, f.NodePort, two.LocalAddr())})
+	n.Set(web, []state.Forward{to(state.UDP, f.NodePort, two.LocalAddr())})
 	wantAnswer(t, conn, "", "2")
 	n.wantReports(t)
 }

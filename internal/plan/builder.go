@@ -23,6 +23,7 @@ type builder struct {
 	name     string // "namespace/name"
 	capacity int    // of real servers
 	noted    map[netip.Addr]bool
+	forwards []state.Forward
 }
 
 func newBuilder(s service, v vicinity, ns *notes) *builder {
@@ -57,13 +58,16 @@ func (b *builder) port(p port, clusterIP netip.Addr, all []endpoint) {
 		if f.local && f.outside {
 			b.serveInside(f, p, to.cluster)
 		}
+		if f.node {
+			b.forward(f, p)
+		}
 	}
 }
 
 // place decides whether the address of f is bound, and says whether f may be
 // served at all.
 func (b *builder) place(f *frontend) bool {
-	if !f.bound { // a NodePort's address is the node's
+	if f.node {
 		return true
 	}
 	a := f.server.Address.Addr()
@@ -137,6 +141,17 @@ func hash(s string) uint32 {
 	h := fnv.New32a()
 	h.Write([]byte(s)) // never fails
 	return h.Sum32()
+}
+
+// forward lets localhost clients reach the NodePort at the first of the node's
+// addresses of the family.
+func (b *builder) forward(f frontend, p port) {
+	same := func(o state.Forward) bool {
+		return o.Protocol == p.protocol && o.NodePort == p.nodePort && state.FamilyOf(o.To.Addr()) == f.server.Family()
+	}
+	if b.vicinity.config.LocalhostNodePorts && p.protocol != state.SCTP && !slices.ContainsFunc(b.forwards, same) {
+		b.forwards = append(b.forwards, state.Forward{Protocol: p.protocol, NodePort: p.nodePort, To: f.server.Address})
+	}
 }
 
 // servers adds a virtual server and its real servers.

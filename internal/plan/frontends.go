@@ -17,6 +17,7 @@ type frontend struct {
 	server  state.VirtualServerKey
 	entries []state.SetEntry // say whose it is, and which rules its packets meet
 	bound   bool             // the address is ours to have on the node
+	node    bool             // the address is the node's
 
 	// local lets only endpoints of this node serve, by its traffic policy.
 	local bool
@@ -110,6 +111,7 @@ func (s service) nodeFrontend(p port, address netip.Addr, v vicinity) frontend {
 		comment: p.comment,
 		server:  k,
 		entries: entries,
+		node:    true,
 		local:   s.externalLocal,
 		outside: true,
 	}

@@ -18,7 +18,7 @@ func checkInvariants(t testing.TB, f plan.Fragment) {
 	t.Helper()
 	// The way through maps and back sorts, and drops keys that are there twice.
 	again := state.FragmentOf(f.State(), f.Notes)
-	again.HealthCheck, again.DrainTimeout, again.Drains = f.HealthCheck, f.DrainTimeout, f.Drains
+	again.HealthCheck, again.DrainTimeout, again.Drains, again.Forwards = f.HealthCheck, f.DrainTimeout, f.Drains, f.Forwards
 	if !reflect.DeepEqual(again, f) {
 		t.Errorf("fragment is not sorted or has a key twice (-want +got):\n%s", cmp.Diff(text(again), text(f)))
 	}

@@ -69,6 +69,6 @@ func Service(o Objects, n Node, c config.Config) Fragment {
 	health := b.healthCheck(e)
 	timeout, drains := drainTimeout(o.Service.Annotations, &ns)
 	f := state.FragmentOf(b.rows, ns.all())
-	f.HealthCheck, f.DrainTimeout, f.Drains = health, timeout, drains
+	f.HealthCheck, f.DrainTimeout, f.Drains, f.Forwards = health, timeout, drains, b.forwards
 	return f
 }

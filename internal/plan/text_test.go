@@ -48,6 +48,9 @@ func text(f plan.Fragment) string {
 	if h := f.HealthCheck; h != (state.HealthCheck{}) {
 		line("health check %d IPv4 %+v IPv6 %+v", h.Port, h.IPv4, h.IPv6)
 	}
+	for _, forward := range f.Forwards {
+		line("forward %v", forward)
+	}
 	if f.Drains {
 		line("drain timeout %v", f.DrainTimeout)
 	}

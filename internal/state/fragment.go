@@ -27,6 +27,9 @@ type Fragment struct {
 	// HealthCheck is what a load balancer may ask of this node.
 	HealthCheck HealthCheck
 
+	// Forwards are its NodePorts on localhost, of which the kernel has no rows.
+	Forwards []Forward
+
 	// DrainTimeout is the owner's own time for real servers to drain, if Drains.
 	DrainTimeout time.Duration
 	Drains       bool

@@ -66,6 +66,8 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 
 	tables := k.Tables()
 	tables.RealServers = kernel.Spread(tables.RealServers, name)
+	ports := daemon.Listen(c, log)
+	defer ports.Close()
 	log.Info("starting", zap.String("node", name), zap.String("manifests", d.Manifests), zap.Stringers("families", c.Families))
 	err = daemon.Daemon{
 		Config:    c,
@@ -73,6 +75,7 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 		Source:    file.Source{Dir: d.Manifests, Node: name, Report: file.Log(log)},
 		Addresses: addresses,
 		Kernel:    reconcile.Kernel{Tables: tables, Flusher: k, Observer: k},
+		Ports:     ports,
 		Log:       log,
 	}.Run(ctx)
 	log.Info("stopping; the kernel goes on forwarding as it is")
