@@ -186,13 +186,14 @@ func (s Service) slice(f state.Family) *discoveryv1.EndpointSlice {
 	return slice
 }
 
+// object is the endpoint with one of its addresses. That it is ready need not be said.
 func (e Endpoint) object(a netip.Addr) discoveryv1.Endpoint {
-	ready, serving := !e.Terminating && !e.Unready, !e.Unready
-	return discoveryv1.Endpoint{
-		Addresses:  []string{a.String()},
-		NodeName:   &e.Node,
-		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &e.Terminating},
+	o := discoveryv1.Endpoint{Addresses: []string{a.String()}, NodeName: &e.Node}
+	if e.Terminating || e.Unready {
+		ready, serving := false, !e.Unready
+		o.Conditions = discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &e.Terminating}
 	}
+	return o
 }
 
 // Write puts Services into a manifest of their own, in place of what was there.
