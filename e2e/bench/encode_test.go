@@ -5,6 +5,7 @@ package bench
 import (
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 
 	moby "github.com/moby/ipvs"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ const (
 	setProtocol        = 7
 	bigEndian          = unix.NLA_F_NET_BYTEORDER
 	newServer, newReal = 1, 5
+	setConfig          = 12
 )
 
 // revisions are those of the kernels since 3.19.
@@ -57,7 +59,11 @@ func encodeSets(sets []diff.Row[state.SetName, state.Set], entries []diff.Row[st
 				b.BigUint32(18|bigEndian, 1024)
 				b.BigUint32(19|bigEndian, s.Value.MaxElem)
 			}
-			b.BigUint32(8|bigEndian, 1<<4) // with comments
+			bits := uint32(1 << 4) // with comments
+			if s.Value.Marks {
+				bits |= 1 << 6
+			}
+			b.BigUint32(8|bigEndian, bits)
 		})
 	}
 	for _, e := range entries {
@@ -85,6 +91,19 @@ func putSetAddress(b *batch.Requests, kind uint16, a netip.Addr) {
 			b.Bytes(2|bigEndian, a.AsSlice())
 		}
 	})
+}
+
+// encodeTimeout is for the one timeout that is wished.
+func encodeTimeout(family uint16, seconds string) *batch.Requests {
+	b := &batch.Requests{}
+	b.Begin(family, 0)
+	b.Raw(setConfig, 1, 0, 0)
+	n, err := strconv.ParseUint(seconds, 10, 32)
+	if err != nil {
+		panic(err)
+	}
+	b.Uint32(4, uint32(n))
+	return b
 }
 
 func encodeServers(

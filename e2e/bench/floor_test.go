@@ -25,6 +25,7 @@ import (
 // that no detour of the adapters is in it.
 type floor struct {
 	sysctls   []diff.Row[state.SysctlName, string]
+	timeout   *batch.Requests
 	sets      *batch.Requests // and their entries
 	rules     map[state.Family]string
 	servers   *batch.Requests // virtual and real
@@ -42,7 +43,8 @@ func prepare(t testing.TB, want state.State) floor {
 	}
 	all := state.FragmentOf(want, nil)
 	f := floor{
-		sysctls:   all.Sysctls,
+		sysctls:   slices.DeleteFunc(slices.Clone(all.Sysctls), isTimeout),
+		timeout:   encodeTimeout(ipvs.ID, want.Sysctls[state.TCPTimeout]),
 		sets:      encodeSets(all.Sets, all.Entries),
 		rules:     map[state.Family]string{},
 		servers:   encodeServers(ipvs.ID, all.VirtualServers, all.RealServers),
@@ -54,10 +56,12 @@ func prepare(t testing.TB, want state.State) floor {
 	return f
 }
 
+func isTimeout(r diff.Row[state.SysctlName, string]) bool { return r.Key == state.TCPTimeout }
+
 // script is the input of one iptables-restore.
 func script(f state.Family, chains []diff.Row[state.ChainKey, state.Chain], jumps []diff.Row[state.JumpKey, state.Jump]) string {
 	var text strings.Builder
-	for _, table := range []state.RuleTable{state.NAT, state.Filter} {
+	for _, table := range []state.RuleTable{state.NAT, state.Filter, state.Mangle} {
 		text.WriteString("*" + string(table) + "\n")
 		var rules strings.Builder
 		for _, c := range chains {
@@ -120,6 +124,7 @@ func (f floor) send(t testing.TB, over sockets) laps {
 			t.Fatal(err)
 		}
 	}
+	do(t, over.generic, f.timeout)
 	lap("sysctls")
 	do(t, over.netfilter, f.sets)
 	lap("sets")

@@ -28,6 +28,9 @@ func (s *stage) awaitWeights(t *testing.T, svc rig.Service, pods ...string) {
 	t.Helper()
 	want := map[state.RealServerKey]bool{}
 	for _, k := range s.servers(svc) {
+		if k.Mark != 0 {
+			continue
+		}
 		for _, pod := range pods {
 			a := netip.AddrPortFrom(s.World.Host(pod).Addr(k.Family()), podPort)
 			want[state.RealServerKey{Server: k, Address: a}] = true
@@ -56,15 +59,20 @@ func orderedKeys(m map[state.RealServerKey]bool) func(yield func(string) bool) {
 	return slices.Values(list)
 }
 
-// servers are the virtual servers of a Service, at its cluster IPs and at the node's own addresses.
+// servers are the virtual servers of a Service, at its own addresses and at the node's, and for packets with its marks.
 func (s *stage) servers(svc rig.Service) []state.VirtualServerKey {
 	var list []state.VirtualServerKey
-	for _, f := range families() {
-		for _, p := range svc.Ports {
-			list = append(list, state.VirtualServerKey{Address: netip.AddrPortFrom(svc.Address(f), p.Number), Protocol: p.Protocol})
-			for _, a := range []netip.Addr{s.Node.Addr(f), gateway(f)} {
-				list = append(list, state.VirtualServerKey{Address: netip.AddrPortFrom(a, p.NodePort), Protocol: p.Protocol})
-			}
+	add := func(a netip.Addr, port uint16, p state.Protocol) {
+		list = append(list, state.VirtualServerKey{Address: netip.AddrPortFrom(a, port), Protocol: p})
+	}
+	for _, p := range svc.Ports {
+		for _, a := range slices.Concat(svc.Addresses, svc.LoadBalancers, svc.Externals) {
+			add(a, p.Number, p.Protocol)
+		}
+		for _, f := range families() {
+			add(s.Node.Addr(f), p.NodePort, p.Protocol)
+			add(gateway(f), p.NodePort, p.Protocol)
+			list = append(list, state.MarkKey(f, state.MarkOf(p.Protocol, p.NodePort, 0)))
 		}
 	}
 	return list
@@ -79,18 +87,23 @@ type openLine struct {
 	server string
 }
 
-// hold opens connections until one is to the pod, from all kinds of clients and in each family.
-func (s *stage) hold(t *testing.T, svc rig.Service, pod string) []*openLine {
-	t.Helper()
+// allKinds are all kinds of clients of a Service that has the pod as its endpoint.
+func allKinds(pod string) []cell {
 	at := frontends()
-	var list []*openLine
-	for _, c := range []cell{
+	return []cell{
 		{client: "pod-client", where: at.clusterIP},
 		{client: "node-1", where: at.clusterIP},
 		{client: pod, where: at.clusterIP},
 		{client: "pod-d", where: at.nodePort},
 		{client: "client", where: at.nodePort},
-	} {
+	}
+}
+
+// hold opens connections of some clients until one is to the pod, in each family.
+func (s *stage) hold(t *testing.T, svc rig.Service, pod string, clients []cell) []*openLine {
+	t.Helper()
+	var list []*openLine
+	for _, c := range clients {
 		for _, f := range families() {
 			l := &openLine{
 				name: fmt.Sprintf("%s at %v of %s over %v", c.client, c.where, svc.Name, f),
@@ -164,7 +177,7 @@ func TestAnOpenConnectionOutlivesItsEndpoint(t *testing.T) {
 	s.offer(t, services...)
 	var lines []*openLine
 	for _, svc := range services {
-		lines = append(lines, s.hold(t, svc, "pod-a")...)
+		lines = append(lines, s.hold(t, svc, "pod-a", allKinds("pod-a"))...)
 	}
 	for i := range services {
 		services[i].Endpoints = after[services[i].Name]
@@ -205,7 +218,7 @@ func TestAnEndpointThatComesBackTakesConnectionsAgain(t *testing.T) {
 	both, one := rig.Pods("pod-a", "pod-b"), rig.Pods("pod-b")
 	svc := service(1, "web", both...)
 	s.offer(t, svc)
-	lines := s.hold(t, svc, "pod-a")
+	lines := s.hold(t, svc, "pod-a", allKinds("pod-a"))
 	svc.Endpoints = one
 	s.write(t, svc)
 	s.awaitWeights(t, svc, "pod-b")
@@ -224,17 +237,34 @@ func TestAnEndpointThatComesBackTakesConnectionsAgain(t *testing.T) {
 func TestADrainingEndpointIsGoneAtItsDeadline(t *testing.T) {
 	const limit = 2 * time.Second
 	s := newStage(t, podsByAddress, func(c *config.Config) { c.DrainTimeout = limit })
-	svc := service(1, "web", rig.Pods("pod-a", "pod-b")...)
-	s.offer(t, svc)
-	lines := s.hold(t, svc, "pod-a")
-	svc.Endpoints = rig.Pods("pod-b")
-	s.write(t, svc)
+	svc, patient := service(1, "web", rig.Pods("pod-a", "pod-b")...), service(2, "patient", rig.Pods("pod-a", "pod-b")...)
+	patient.Annotations = map[string]string{"kube-ipvs.io/drain-timeout": "10m"}
+	s.offer(t, svc, patient)
+	lines, others := s.hold(t, svc, "pod-a", allKinds("pod-a")), s.hold(t, patient, "pod-a", allKinds("pod-a"))
+	svc.Endpoints, patient.Endpoints = rig.Pods("pod-b"), rig.Pods("pod-b")
+	s.write(t, svc, patient)
 	s.awaitWeights(t, svc, "pod-b")
-	s.Await(t, soon, s.Wish(t))
+	s.awaitGone(t, svc, "pod-a")
 	for _, l := range lines {
 		// To be told is better than to wait for an answer: the client can connect again.
 		if reply, err := l.conn.Ask(t.Context()); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%s: pod-a is out of service, want a reset: %v (%q answered)", l.name, err, reply.Server)
 		}
 	}
+	for _, l := range others {
+		l.goesOn(t, 1)
+	}
+}
+
+// awaitGone waits until a pod is no real server of a Service any more, not even one that takes no new connections.
+func (s *stage) awaitGone(t *testing.T, svc rig.Service, pod string) {
+	t.Helper()
+	rig.Until(t, soon, func() error {
+		for k := range s.KernelWithout(t, state.New()).RealServers {
+			if k.Address.Addr() == s.World.Host(pod).Addr(k.Server.Family()) && slices.Contains(s.servers(svc), k.Server) {
+				return fmt.Errorf("%v is still there", k)
+			}
+		}
+		return nil
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -59,7 +60,8 @@ func frontends() (list struct {
 	clusterIP, nodePort, loadBalancer, externalIP        frontend
 	gatewayPort, loopbackPort                            frontend
 	otherProtocol, hostThroughVIP, nodePortAtVIP, nobody frontend
-	nobodyAtLoadBalancer, nobodyAtExternalIP, host       frontend
+	nobodyAtLoadBalancer, nobodyAtExternalIP             frontend
+	host, unallocated                                    frontend
 }) {
 	number := func(_ rig.Service, p state.Protocol) uint16 { return servicePort(p) }
 	other := func(_ rig.Service, p state.Protocol) uint16 {
@@ -81,6 +83,9 @@ func frontends() (list struct {
 	list.nobodyAtLoadBalancer = served("load balancer with a port of nobody", loadBalancers, fixed(deafPort))
 	list.nobodyAtExternalIP = served("external IP with a port of nobody", externalIPs, fixed(deafPort))
 	list.host = node("node with a port of the host", fixed(hostPort))
+	list.unallocated = served("unallocated cluster IP", func(rig.Service) []netip.Addr {
+		return []netip.Addr{netip.MustParseAddr("10.96.200.200"), netip.MustParseAddr("fd00:10:96::c8c8")}
+	}, number)
 	return list
 }
 
@@ -116,6 +121,8 @@ func matrices() []matrix {
 			cells(everybody(), []frontend{at.hostThroughVIP}, []string{"web", "empty"}, refused()),
 			cells(everybody(), []frontend{at.host}, []string{"web"}, keeping("node-1")),
 			reference([]string{"pod-client", "pod-a", "pod-d"}, []string{"client"}, masked),
+			guards(at.loadBalancer),
+			unguarded(at.nodePort, at.externalIP),
 		)},
 		{"pods known by link", []func(*config.Config){podsByLink}, slices.Concat(
 			[]cell{
@@ -148,13 +155,20 @@ func TestEveryPacketMeetsItsFate(t *testing.T) {
 func (m matrix) run(t *testing.T) {
 	shapes := services()
 	maps.Copy(shapes, placed())
+	maps.Copy(shapes, guarded())
 	s := newStage(t, m.options...)
 	for _, name := range slices.Sorted(maps.Keys(shapes)) {
 		s.write(t, shapes[name])
 	}
 	s.Settle(t)
-	for i, found := range s.exploreAll(t.Context(), m.cells, shapes) {
-		c := m.cells[i]
+	s.perform(t, m.cells, shapes)
+}
+
+// perform explores cells and compares each with its fate.
+func (s *stage) perform(t *testing.T, list []cell, shapes map[string]rig.Service) {
+	t.Helper()
+	for i, found := range s.exploreAll(t.Context(), list, shapes) {
+		c := list[i]
 		good := t.Run(c.String(), func(t *testing.T) {
 			for _, f := range found {
 				f.check(t, c.want)
@@ -187,5 +201,5 @@ func line(c cell, good bool) string {
 	if !good {
 		verdict = "WRONG"
 	}
-	return fmt.Sprintf("%-10s | %-34s | %-8s | %-62s | %s", c.client, c.where, c.service, c.want, verdict)
+	return fmt.Sprintf("%-10s | %-36s | %-28s | %-62s | %s", c.client, c.where, c.service, c.want, verdict)
 }

@@ -22,7 +22,7 @@ const perStep = 80
 type request struct {
 	began, ended time.Time
 	client       string
-	server       string
+	reply        world.Reply
 	err          error
 }
 
@@ -62,7 +62,7 @@ func (l *load) run(name string, ask func() (world.Reply, error)) {
 		}
 		r := request{began: time.Now(), client: name}
 		reply, err := ask()
-		r.ended, r.server, r.err = time.Now(), reply.Server, err
+		r.ended, r.reply, r.err = time.Now(), reply, err
 		l.mu.Lock()
 		l.done = append(l.done, r)
 		l.mu.Unlock()
@@ -153,7 +153,7 @@ func judge(t *testing.T, all []request, periods []period) {
 		answers := map[string]int{}
 		for _, r := range all {
 			if r.err == nil && p.holds(r) {
-				answers[r.server]++
+				answers[r.reply.Server]++
 			}
 		}
 		t.Logf("endpoints %v: answers %v", p.endpoints, answers)

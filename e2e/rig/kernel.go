@@ -130,6 +130,28 @@ func (r *Rig) Settle(t testing.TB) state.State {
 	return want
 }
 
+// SettleButDrains is Settle but for real servers that stay for their old connections, and what stays for these.
+func (r *Rig) SettleButDrains(t testing.TB) {
+	t.Helper()
+	want := r.Wish(t)
+	Until(t, Patience, func() error {
+		have := r.KernelWithout(t, want)
+		drained := map[state.VirtualServerKey]bool{}
+		for k, v := range have.RealServers {
+			if _, wished := want.RealServers[k]; !wished && v.Weight == 0 {
+				delete(have.RealServers, k)
+				drained[k.Server] = true
+			}
+		}
+		for k := range drained {
+			if _, wished := want.VirtualServers[k]; !wished {
+				delete(have.VirtualServers, k)
+			}
+		}
+		return Differ(have, want)
+	})
+}
+
 // Await waits until the kernel holds exactly what is wanted, and returns how long that took.
 func (r *Rig) Await(t testing.TB, limit time.Duration, want state.State) time.Duration {
 	t.Helper()

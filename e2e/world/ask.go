@@ -59,11 +59,18 @@ func (h *Host) dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (n
 	return nil, fmt.Errorf("all ports are in use")
 }
 
-// Clients have the ports that Linux gives them by default.
+// Clients have the ports that Linux gives them by default, or as many from another one on.
 const firstClientPort, clientPorts = 32768, 28232
 
+// AskFrom makes the host's clients take their ports from this one on.
+func (h *Host) AskFrom(first uint16) { h.ports.Store(uint32(first)) }
+
 func (h *Host) nextPort() uint16 {
-	return uint16(firstClientPort + h.asked.Add(1)%clientPorts)
+	first := h.ports.Load()
+	if first == 0 {
+		first = firstClientPort
+	}
+	return uint16(first + h.asked.Add(1)%clientPorts)
 }
 
 func dial(ctx context.Context, p state.Protocol, port uint16, to netip.AddrPort) (net.Conn, error) {

@@ -27,7 +27,8 @@ type Host struct {
 	world *World
 	space namespace
 	links *netlink.Handle
-	asked atomic.Uint32 // how often, for the ports
+	ports atomic.Uint32 // where those of its clients begin; 0: where they do by default
+	asked atomic.Uint32 // how often it asked
 }
 
 // sysctl is a path below /proc/sys and its value.

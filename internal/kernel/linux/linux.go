@@ -39,12 +39,14 @@ type Kernel struct {
 	Link      *link.Conn
 	Conntrack *conntrack.Conn
 	sysctls   *sysctl.Store
+	timeouts  []state.SysctlName
 	closers   []io.Closer
 }
 
 // Open opens all adapters. An error says which one could not be, and why.
 func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
-	k = &Kernel{sysctls: sysctl.Open("/proc/sys", ours.Sysctls...)}
+	sysctls, timeouts := settingsOf(ours.Sysctls)
+	k = &Kernel{sysctls: sysctl.Open("/proc/sys", sysctls...), timeouts: timeouts}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, k.Close())
@@ -87,7 +89,7 @@ func (k *Kernel) Close() error {
 // Tables are the stores of the kernel.
 func (k *Kernel) Tables() kernel.Tables {
 	return kernel.Tables{
-		Sysctls:        settings{k.sysctls, k.IPVS.Timeouts()},
+		Sysctls:        settings{k.sysctls, k.IPVS.Timeouts(), k.timeouts},
 		Sets:           k.Sets.Sets(),
 		Entries:        k.Sets.Entries(),
 		Chains:         k.Rules.Chains(),

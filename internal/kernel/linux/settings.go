@@ -4,7 +4,6 @@ package linux
 
 import (
 	"context"
-	"maps"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
@@ -15,7 +14,22 @@ type settingsStore = kernel.Store[state.SysctlName, string]
 
 // settings is the table of sysctls and of IPVS' timeouts, which are settings
 // like these but for the way to them.
-type settings struct{ sysctls, timeouts settingsStore }
+type settings struct {
+	sysctls, timeouts settingsStore
+	wanted            []state.SysctlName // timeouts that are listed
+}
+
+// settingsOf divides names into sysctls and timeouts.
+func settingsOf(names []state.SysctlName) (sysctls, timeouts []state.SysctlName) {
+	for _, n := range names {
+		if isTimeout(n) {
+			timeouts = append(timeouts, n)
+		} else {
+			sysctls = append(sysctls, n)
+		}
+	}
+	return sysctls, timeouts
+}
 
 func isTimeout(n state.SysctlName) bool {
 	return n == state.TCPTimeout || n == state.TCPFinTimeout || n == state.UDPTimeout
@@ -26,11 +40,16 @@ func (s settings) List(ctx context.Context) (map[state.SysctlName]string, error)
 	if err != nil {
 		return nil, err
 	}
+	if len(s.wanted) == 0 {
+		return rows, nil
+	}
 	timeouts, err := s.timeouts.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	maps.Copy(rows, timeouts)
+	for _, n := range s.wanted {
+		rows[n] = timeouts[n]
+	}
 	return rows, nil
 }
 

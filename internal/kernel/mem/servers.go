@@ -18,6 +18,7 @@ type sysctls struct{ written map[state.SysctlName]string }
 
 func settings() []state.SysctlName {
 	return []state.SysctlName{
+		state.TCPTimeout, state.TCPFinTimeout, state.UDPTimeout,
 		"net/ipv4/vs/conntrack", "net/ipv4/vs/expire_nodest_conn", "net/ipv4/vs/expire_quiescent_template",
 		"net/ipv4/vs/conn_reuse_mode", "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding",
 		"net/ipv4/conf/all/arp_ignore", "net/ipv4/conf/all/arp_announce",
