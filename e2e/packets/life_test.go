@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
@@ -55,8 +56,11 @@ func (s *stage) refuses(t *testing.T, svc rig.Service, where frontend, clients .
 	}
 }
 
+// drainsShort makes what is only kept for old connections go soon.
+func drainsShort(c *config.Config) { c.DrainTimeout = time.Second }
+
 func TestADeletedServiceIsGone(t *testing.T) {
-	s := newStage(t, podsByAddress)
+	s := newStage(t, podsByAddress, drainsShort)
 	at := frontends()
 	svc, other := service(1, "web", rig.Pods("pod-a", "pod-b")...), service(2, "other", rig.Pods("pod-b")...)
 	s.offer(t, svc, other)
@@ -85,7 +89,7 @@ func (s *stage) hasAddress(t *testing.T, a netip.Addr) bool {
 }
 
 func TestAServiceMadeAnewAnswersAtItsNewAddress(t *testing.T) {
-	s := newStage(t, podsByAddress)
+	s := newStage(t, podsByAddress, drainsShort)
 	at := frontends()
 	old, next := service(1, "web", rig.Pods("pod-a")...), service(2, "web", rig.Pods("pod-b")...)
 	s.offer(t, old)

@@ -48,7 +48,7 @@ func ping(ctx context.Context, to netip.Addr) error {
 	// Who pings itself hears its own request as well.
 	answer := make([]byte, 512)
 	for {
-		n, err := conn.Read(answer)
+		n, _, err := conn.(*net.IPConn).ReadFromIP(answer)
 		if err != nil {
 			return err
 		}

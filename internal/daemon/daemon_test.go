@@ -314,6 +314,8 @@ func TestADeletedServiceLeavesNothing(t *testing.T) {
 		h.tell(synced)
 		empty := len(h.kernel.State.Entries)
 		h.tell(web("10.244.1.10"), func(sink cluster.Sink) { sink.Service(key, nil, nil) })
+		time.Sleep(2 * drainCheck) // of the bubble's clock: what was made already drains first
+		synctest.Wait()
 		s := h.kernel.State
 		if len(s.VirtualServers)+len(s.RealServers)+len(s.Addresses) != 0 || len(s.Entries) != empty {
 			t.Errorf("left: %v %v %v %v", s.VirtualServers, s.RealServers, s.Addresses, s.Entries)

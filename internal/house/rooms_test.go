@@ -32,7 +32,7 @@ func rooms() []room {
 		{"diff", "", all, "compares any two tables, so it knows none"},
 		{"state", "diff", all, "the nouns: everybody knows them, they know nobody but how to compare them"},
 		{"config", "state", all, "choices, in the words of the tables"},
-		{"plan", "config state k8s.io/api", all, "what a Service means, which neither a kernel nor a client can change"},
+		{"plan", "config diff state k8s.io/api", all, "what a Service means, which neither a kernel nor a client can change"},
 		{"desired", "diff state", all, "merges rows whoever wished for them, so it knows no Service"},
 		{"drain", "state", all, "the life of a real server, told in values and times"},
 		{"reconcile", "desired diff drain kernel state go.uber.org/zap", "advance.go core.go lane.go proof.go",

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -14,9 +15,15 @@ import (
 // own bounds allow for far more: 20,000 ports in one slice of 1,000 endpoints.
 const maxRealServers = 1 << 20
 
-// builder collects the rows of one Service.
+// builder collects the rows of one Service. Entries and real servers, which are
+// many, are put in order at the end: maps of them would be most of what planning
+// costs.
 type builder struct {
-	rows     state.State
+	entries     []diff.Row[state.SetEntry, state.Entry] // of those with one key the first counts
+	servers     map[state.VirtualServerKey]state.VirtualServer
+	realServers []diff.Row[state.RealServerKey, state.RealServer]
+	addresses   map[state.Address]state.Binding
+
 	notes    *notes
 	service  service
 	vicinity vicinity
@@ -28,23 +35,30 @@ type builder struct {
 
 func newBuilder(s service, v vicinity, ns *notes) *builder {
 	return &builder{
-		rows:     emptyRows(),
-		notes:    ns,
-		service:  s,
-		vicinity: v,
-		name:     comment(s.namespace, s.name, ""),
-		capacity: maxRealServers,
+		servers:   map[state.VirtualServerKey]state.VirtualServer{},
+		addresses: map[state.Address]state.Binding{},
+		notes:     ns,
+		service:   s,
+		vicinity:  v,
+		name:      comment(s.namespace, s.name, ""),
+		capacity:  maxRealServers,
 	}
 }
 
-// emptyRows has the tables alone in which a Service has rows.
-func emptyRows() state.State {
-	return state.State{
-		Entries:        map[state.SetEntry]state.Entry{},
-		VirtualServers: map[state.VirtualServerKey]state.VirtualServer{},
-		RealServers:    map[state.RealServerKey]state.RealServer{},
-		Addresses:      map[state.Address]state.Binding{},
-	}
+// fragment is all that was collected.
+func (b *builder) fragment() Fragment {
+	f := state.FragmentOf(state.State{VirtualServers: b.servers, Addresses: b.addresses}, nil)
+	byKey := func(a, b diff.Row[state.SetEntry, state.Entry]) int { return a.Key.Compare(b.Key) }
+	slices.SortStableFunc(b.entries, byKey)
+	f.Entries = slices.CompactFunc(b.entries, func(a, b diff.Row[state.SetEntry, state.Entry]) bool { return a.Key == b.Key })
+	slices.SortFunc(b.realServers, func(a, b diff.Row[state.RealServerKey, state.RealServer]) int { return a.Key.Compare(b.Key) })
+	f.RealServers = b.realServers
+	f.Forwards = b.forwards
+	return f
+}
+
+func (b *builder) enter(k state.SetEntry, v state.Entry) {
+	b.entries = append(b.entries, diff.Row[state.SetEntry, state.Entry]{Key: k, Value: v})
 }
 
 // port adds all frontends of one port in the family of the cluster IP.
@@ -101,18 +115,18 @@ func (b *builder) serve(f frontend, to chosen) bool {
 	if f.local {
 		targets = to.local
 	}
-	if _, taken := b.rows.VirtualServers[f.server]; taken {
+	if _, taken := b.servers[f.server]; taken {
 		b.notes.add(state.InvalidPort, f.field, "%v is served by the same Service already", f.server)
 		return false
 	}
-	if !b.servers(f.server, f.field, b.virtualServer(f.server.Family()), targets) {
+	if !b.balance(f.server, f.field, b.virtualServer(f.server.Family()), targets) {
 		return false
 	}
 	for _, e := range f.entries {
-		b.rows.Entries[e] = state.Entry{Comment: f.comment}
+		b.enter(e, state.Entry{Comment: f.comment})
 	}
 	if f.local && len(targets) == 0 && to.any {
-		b.rows.Entries[serverEntry(setNoLocal, f.server)] = state.Entry{Comment: f.comment}
+		b.enter(serverEntry(setNoLocal, f.server), state.Entry{Comment: f.comment})
 	}
 	if f.bound {
 		b.bind(f.server.Address.Addr())
@@ -128,13 +142,13 @@ func (b *builder) serveInside(f frontend, p port, to []endpoint) {
 	family := f.server.Family()
 	mark := state.MarkOf(p.protocol, p.nodePort, hash(p.comment))
 	k := state.MarkKey(family, mark)
-	if _, made := b.rows.VirtualServers[k]; !made {
-		if !b.servers(k, f.field, b.markedServer(family), to) {
+	if _, made := b.servers[k]; !made {
+		if !b.balance(k, f.field, b.markedServer(family), to) {
 			return
 		}
 		b.hairpin(p, to) // here also one on another node may meet itself
 	}
-	b.rows.Entries[serverEntry(setClusterMark, f.server)] = state.Entry{Comment: f.comment, Mark: mark}
+	b.enter(serverEntry(setClusterMark, f.server), state.Entry{Comment: f.comment, Mark: mark})
 }
 
 func hash(s string) uint32 {
@@ -154,16 +168,20 @@ func (b *builder) forward(f frontend, p port) {
 	}
 }
 
-// servers adds a virtual server and its real servers.
-func (b *builder) servers(k state.VirtualServerKey, field string, v state.VirtualServer, to []endpoint) bool {
-	if len(b.rows.RealServers)+len(to) > b.capacity {
+// balance adds a virtual server and its real servers.
+func (b *builder) balance(k state.VirtualServerKey, field string, v state.VirtualServer, to []endpoint) bool {
+	if len(b.realServers)+len(to) > b.capacity {
 		b.notes.add(state.TooLong, field, "%v would make the Service have more than %d real servers", k, b.capacity)
 		return false
 	}
-	b.rows.VirtualServers[k] = v
+	b.servers[k] = v
+	b.realServers = slices.Grow(b.realServers, len(to))
 	for _, e := range to {
 		weight := b.service.scheduling.weights.of(e, b.vicinity.node.Zone)
-		b.rows.RealServers[state.RealServerKey{Server: k, Address: e.address}] = state.RealServer{Weight: weight, Method: state.Masquerade}
+		b.realServers = append(b.realServers, diff.Row[state.RealServerKey, state.RealServer]{
+			Key:   state.RealServerKey{Server: k, Address: e.address},
+			Value: state.RealServer{Weight: weight, Method: state.Masquerade},
+		})
 	}
 	return true
 }
@@ -193,8 +211,8 @@ func (b *builder) markedServer(f state.Family) state.VirtualServer {
 }
 
 func (b *builder) bind(a netip.Addr) {
-	b.rows.Addresses[state.Address{Addr: a}] = state.Binding{}
-	b.rows.Entries[addressEntry(a)] = state.Entry{Comment: b.name}
+	b.addresses[state.Address{Addr: a}] = state.Binding{}
+	b.enter(addressEntry(a), state.Entry{Comment: b.name})
 }
 
 // addressEntry says that a is ours, and keeps the host's own ports from being
@@ -212,9 +230,7 @@ func (b *builder) hairpin(p port, endpoints []endpoint) {
 		a := e.address.Addr()
 		k := serverEntry(setLoopBack, state.VirtualServerKey{Address: e.address, Protocol: p.protocol})
 		k.Source = netip.PrefixFrom(a, a.BitLen())
-		if _, ok := b.rows.Entries[k]; !ok {
-			b.rows.Entries[k] = state.Entry{Comment: p.comment}
-		}
+		b.enter(k, state.Entry{Comment: p.comment})
 	}
 }
 
@@ -235,7 +251,7 @@ func (b *builder) healthCheck(e endpoints) state.HealthCheck {
 		} else {
 			h.IPv6 = answer
 		}
-		b.rows.Entries[state.SetEntry{Set: named(f, setHealthCheckNodePort), Port: h.Port}] = state.Entry{Comment: b.name}
+		b.enter(state.SetEntry{Set: named(f, setHealthCheckNodePort), Port: h.Port}, state.Entry{Comment: b.name})
 	}
 	return h
 }

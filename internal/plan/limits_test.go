@@ -23,9 +23,9 @@ func TestAServiceWithoutEndCostsNoMoreThanItsCapacity(t *testing.T) {
 	}
 	for _, ip := range []string{"10.96.0.1", "10.96.0.2", "10.96.0.3"} {
 		p := port{portName: portName{protocol: state.TCP}, field: "spec.ports[0]", number: 80}
-		b.serve(b.service.clusterFrontend(p, netip.MustParseAddr(ip)), chosen{cluster: to[:len(to)-len(b.rows.VirtualServers)/2]})
+		b.serve(b.service.clusterFrontend(p, netip.MustParseAddr(ip)), chosen{cluster: to[:len(to)-len(b.servers)/2]})
 	}
-	if v, r, a := len(b.rows.VirtualServers), len(b.rows.RealServers), len(b.rows.Addresses); v != 1 || r != 2 || a != 1 {
+	if v, r, a := len(b.servers), len(b.realServers), len(b.addresses); v != 1 || r != 2 || a != 1 {
 		t.Errorf("%d virtual servers, %d real servers, %d addresses; want 1, 2, 1", v, r, a)
 	}
 	if len(ns.list) != 2 || ns.list[0].Reason != state.TooLong {

@@ -68,7 +68,7 @@ func Service(o Objects, n Node, c config.Config) Fragment {
 	}
 	health := b.healthCheck(e)
 	timeout, drains := drainTimeout(o.Service.Annotations, &ns)
-	f := state.FragmentOf(b.rows, ns.all())
-	f.HealthCheck, f.DrainTimeout, f.Drains, f.Forwards = health, timeout, drains, b.forwards
+	f := b.fragment()
+	f.HealthCheck, f.DrainTimeout, f.Drains, f.Notes = health, timeout, drains, ns.all()
 	return f
 }

@@ -32,7 +32,7 @@ type lane[K, V comparable] struct {
 	have    map[K]V        // our rows in the kernel, by its own answers
 	doubt   map[K]struct{} // failed to change, but it may only be the answer that failed
 	listed  bool           // since the start
-	dirty   map[K]struct{}
+	dirty   []K            // marked rows, perhaps more than once
 	retries map[K]retry
 }
 
@@ -44,16 +44,14 @@ type retry struct {
 func newLane[K, V comparable](want func(K) (V, bool), all func() iter.Seq2[K, V], compare func(a, b K) int) lane[K, V] {
 	return lane[K, V]{
 		want: want, all: all, compare: compare,
-		have: map[K]V{}, doubt: map[K]struct{}{}, dirty: map[K]struct{}{}, retries: map[K]retry{},
+		have: map[K]V{}, doubt: map[K]struct{}{}, retries: map[K]retry{},
 	}
 }
 
 // touch marks rows whose wish may have changed. A row that waits for its retry
 // is tried at once, since what failed may have been the old wish.
 func (l *lane[K, V]) touch(keys ...K) {
-	for _, k := range keys {
-		l.dirty[k] = struct{}{}
-	}
+	l.dirty = append(l.dirty, keys...)
 }
 
 // next returns what has to happen to the marked rows and those whose retry is
@@ -68,16 +66,17 @@ func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
 	if len(l.dirty) == 0 {
 		return d
 	}
-	marks := len(l.dirty)
-	d.Add = slices.Grow(d.Add, max(0, marks-len(l.have)))
-	for k := range l.dirty {
+	marked := l.marked()
+	l.dirty = nil
+	d.Add = slices.Grow(d.Add, max(0, len(marked)-len(l.have)))
+	for _, k := range marked {
 		h, hasH := l.have[k]
 		w, hasW := l.want(k)
 		if held(l.mayAdd, k, hasW && !hasH) || held(l.mayRemove, k, hasH && !hasW) {
 			delete(l.retries, k) // it waits for another row, not for a time
+			l.touch(k)
 			continue
 		}
-		delete(l.dirty, k)
 		_, doubt := l.doubt[k]
 		switch asWished := hasH == hasW && h == w; {
 		case asWished && hasW && doubt:
@@ -88,13 +87,13 @@ func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
 			d.Note(k, h, hasH, w, hasW)
 		}
 	}
-	if 2*len(l.dirty) < marks { // to walk a map costs what it held at most, not what it holds
-		rest := make(map[K]struct{}, len(l.dirty))
-		maps.Copy(rest, l.dirty)
-		l.dirty = rest
-	}
-	d.Sort(l.compare)
 	return d
+}
+
+// marked are the marked rows, each once, in the order in which a delta has them.
+func (l *lane[K, V]) marked() []K {
+	slices.SortFunc(l.dirty, l.compare)
+	return slices.Compact(l.dirty)
 }
 
 func held[K comparable](may func(K) bool, k K, concerned bool) bool {

@@ -56,12 +56,21 @@ func (c *Core) entryProvesNothing(e state.SetEntry) bool {
 		return false
 	}
 	for _, k := range c.provable(e) {
-		if c.virtualServers.mayHave(k) && slices.Contains(c.proofs(k), e) {
+		if c.virtualServers.mayHave(k) && slices.Contains(c.proofs(k), e) && !c.provenBesides(e, k) {
 			return false
 		}
 	}
 	a := state.Address{Addr: e.Address}
 	return !c.addresses.mayHave(a) || c.options.Ownership.AddressProof(a) != e
+}
+
+// provenBesides says whether another entry that is to stay proves k as well, as
+// where a change of the Service only moves it from one set to another.
+func (c *Core) provenBesides(e state.SetEntry, k state.VirtualServerKey) bool {
+	return slices.ContainsFunc(c.proofs(k), func(other state.SetEntry) bool {
+		_, wished := c.desired.Entries.Get(other)
+		return other != e && wished && c.entries.surelyHas(other)
+	})
 }
 
 func (c *Core) proofs(k state.VirtualServerKey) []state.SetEntry {
