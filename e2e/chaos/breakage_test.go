@@ -102,17 +102,17 @@ func spell(script string) string {
 // wipes are what the tools do to all rows at once.
 func wipes() []breakage {
 	everything := `
-{iptables} -t nat -F; {iptables} -t filter -F; {iptables} -t nat -X; {iptables} -t filter -X`
+for t in mangle nat filter; do {iptables} -t $t -F; {iptables} -t $t -X; done`
 	return []breakage{
 		{name: "ipvsadm -C", once: "ipvsadm -C" + perFamily(theirServers+theirMark)},
 		{name: "ipset flush", once: "ipset flush" + perFamily(theirEntry)},
 		{name: "iptables -t nat -F", each: "{iptables} -t nat -F" + theirNATRules},
 		{name: "iptables -t filter -F", each: "{iptables} -t filter -F" + theirFilterRules},
-		{name: "iptables -t mangle -F", each: "{iptables} -t mangle -F" + theirMangleRules + "\n{iptables} -t nat -F KUBE-SERVICES"},
+		{name: "iptables -t mangle -F", each: "{iptables} -t mangle -F" + theirMangleRules},
 		{name: "kube-ipvs0 deleted", once: "ip link del kube-ipvs0", replaced: onOurs},
 		{name: "everything at once",
 			each: everything, once: "ipvsadm -C; ipset destroy; ip link del kube-ipvs0",
-			replaced: theirServers + theirMark + theirSet + theirEntry + theirNATRules + theirFilterRules + onOurs},
+			replaced: theirServers + theirMark + theirSet + theirEntry + theirNATRules + theirFilterRules + theirMangleRules + onOurs},
 	}
 }
 
@@ -161,6 +161,7 @@ func ruleBreakages() []breakage {
 		{name: "a chain deleted", each: "{iptables} -t filter -D FORWARD -m comment --comment 'kubernetes forwarding rules' -j KUBE-FORWARD\n" +
 			"{iptables} -t filter -F KUBE-FORWARD\n{iptables} -t filter -X KUBE-FORWARD"},
 		{name: "a jump deleted", each: "{iptables} -t nat -D PREROUTING -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES"},
+		{name: "what marks packets deleted", each: "{iptables} -t mangle -F KUBE-NODE-OUTPUT"},
 		{name: "a jump added", each: "{iptables} -t filter -I INPUT -p tcp -j KUBE-FORWARD"},
 		{name: "a jump changed", each: "{iptables} -t nat -I OUTPUT -p udp -j KUBE-SERVICES\n" +
 			"{iptables} -t nat -D OUTPUT -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES"},
