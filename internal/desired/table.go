@@ -98,20 +98,6 @@ func (t Table[K, V]) drop(k K, by *claimant) bool {
 	return won
 }
 
-// of is what by wishes for the row k, whether it wins or not.
-func (t Table[K, V]) of(k K, by *claimant) (V, bool) {
-	if c := t.winners[k]; c.by == by {
-		return c.value, by != nil
-	}
-	for _, c := range t.losers[k] {
-		if c.by == by {
-			return c.value, true
-		}
-	}
-	var none V
-	return none, false
-}
-
 // claimants are all who wish for the row k, the winner first.
 func (t Table[K, V]) claimants(k K) []*claimant {
 	c, ok := t.winners[k]

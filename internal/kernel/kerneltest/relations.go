@@ -36,7 +36,7 @@ func (c contract) serverTakesRealServers(t *testing.T) {
 func setRows() state.State {
 	s := state.New()
 	s.Sets = setTable().rows
-	s.Entries = with(entriesOf(state.IPv4, 1), entriesOf(state.IPv6, 1))
+	s.Entries = with(entriesOf(state.IPv4), entriesOf(state.IPv6))
 	return s
 }
 

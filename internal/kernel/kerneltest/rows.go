@@ -57,8 +57,9 @@ func setTable() table[state.SetName, state.Set] {
 	}
 }
 
-// entriesOf are entries of every kind for address n.
-func entriesOf(f state.Family, n int) map[state.SetEntry]state.Entry {
+// entriesOf are entries of every kind for one address.
+func entriesOf(f state.Family) map[state.SetEntry]state.Entry {
+	const n = 1
 	a, bits := address(f, services, n), f.Bits()
 	host, network := netip.PrefixFrom(a, bits), netip.PrefixFrom(address(f, endpoints, 0), bits-8)
 	value := state.Entry{Comment: fmt.Sprintf("shop/web-%d:http", n)}
@@ -81,7 +82,7 @@ func entryTable() table[state.SetEntry, state.Entry] {
 	needs.Sets = setTable().rows
 	plain := state.SetName("KUBE-PLAIN")
 	needs.Sets[plain] = state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 9}
-	rows := with(entriesOf(state.IPv4, 1), entriesOf(state.IPv6, 1))
+	rows := with(entriesOf(state.IPv4), entriesOf(state.IPv6))
 	other := map[state.SetEntry]state.Entry{}
 	for k, v := range rows {
 		other[k] = state.Entry{Comment: "shop/other", Mark: 2 * v.Mark}
@@ -123,7 +124,8 @@ func ruleTables(f state.Family) []state.RuleTable {
 
 // chainsOf are two chains, of which the first looks into a set and goes to the
 // second, in some tables.
-func chainsOf(f state.Family, first, second string) map[state.ChainKey]state.Chain {
+func chainsOf(f state.Family) map[state.ChainKey]state.Chain {
+	const first, second = "KUBE-A", "KUBE-B"
 	chains := map[state.ChainKey]state.Chain{}
 	for _, t := range ruleTables(f) {
 		look := "-m set --match-set " + string(setName(f, state.HashIP)) + " dst "
@@ -145,7 +147,7 @@ func hashSets() map[state.SetName]state.Set {
 func chainTable() table[state.ChainKey, state.Chain] {
 	needs := state.New()
 	needs.Sets = hashSets()
-	rows := with(chainsOf(state.IPv4, "KUBE-A", "KUBE-B"), chainsOf(state.IPv6, "KUBE-A", "KUBE-B"))
+	rows := with(chainsOf(state.IPv4), chainsOf(state.IPv6))
 	other, dangling := map[state.ChainKey]state.Chain{}, map[state.ChainKey]state.Chain{}
 	for k := range rows {
 		other[k] = state.Chain{}
@@ -188,7 +190,7 @@ func jumpsOf(f state.Family, to string) map[state.JumpKey]state.Jump {
 func jumpTable() table[state.JumpKey, state.Jump] {
 	needs := state.New()
 	needs.Sets = hashSets()
-	needs.Chains = with(chainsOf(state.IPv4, "KUBE-A", "KUBE-B"), chainsOf(state.IPv6, "KUBE-A", "KUBE-B"))
+	needs.Chains = with(chainsOf(state.IPv4), chainsOf(state.IPv6))
 	rows := with(jumpsOf(state.IPv4, "KUBE-A"), jumpsOf(state.IPv6, "KUBE-A"))
 	other, refused := map[state.JumpKey]state.Jump{}, map[state.JumpKey]state.Jump{}
 	for k := range rows {
