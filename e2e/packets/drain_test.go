@@ -23,6 +23,9 @@ import (
 // closing is how long the kernel keeps a connection that was reset: 10 s, and some for kube-ipvs to look.
 const closing = 20 * time.Second
 
+// turns is how often a client goes round all endpoints.
+const turns = 2
+
 // awaitWeights waits until new connections to a Service can go to some pods and to no others.
 func (s *stage) awaitWeights(t *testing.T, svc rig.Service, pods ...string) {
 	t.Helper()

@@ -115,7 +115,7 @@ func TestAnAddressThatGoesToAnotherServiceIsAnsweredByItsEndpoints(t *testing.T)
 }
 
 func TestANodePortFollowsTheAddressesOfTheNode(t *testing.T) {
-	s := newStage(t, podsByAddress)
+	s := newStage(t, podsByAddress, drainsShort)
 	svc := service(1, "web", rig.Pods("pod-a", "pod-d")...)
 	s.offer(t, svc)
 	added := nodePortAt("node port at an added address", func(f state.Family) netip.Addr {

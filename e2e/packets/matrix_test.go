@@ -120,7 +120,7 @@ func matrices() []matrix {
 			cells(everybody(), []frontend{at.nobodyAtLoadBalancer, at.nobodyAtExternalIP}, []string{"web", "both, external Local"}, refused()),
 			cells(everybody(), []frontend{at.hostThroughVIP}, []string{"web", "empty"}, refused()),
 			cells(everybody(), []frontend{at.host}, []string{"web"}, keeping("node-1")),
-			reference([]string{"pod-client", "pod-a", "pod-d"}, []string{"client"}, masked),
+			reference(policies(), []string{"pod-client", "pod-a", "pod-d"}, []string{"client"}, masked),
 			guards(at.loadBalancer),
 			unguarded(at.nodePort, at.externalIP),
 		)},
@@ -130,7 +130,7 @@ func matrices() []matrix {
 				{"pod-client", at.clusterIP, "web", keeping("pod-a", "pod-b", "pod-d")},
 			},
 			cells([]string{"node-1", "pod-d", "client"}, inCluster, []string{"web"}, masking("pod-a", "pod-b", "pod-d")),
-			reference([]string{"pod-client", "pod-a"}, []string{"pod-d", "client"}, masked),
+			reference(eitherPolicy(), []string{"pod-client", "pod-a"}, []string{"pod-d", "client"}, masked),
 		)},
 		{"pods not known", nil, slices.Concat([]cell{
 			{"pod-client", at.clusterIP, "web", keeping("pod-a", "pod-b", "pod-d")},
@@ -138,7 +138,7 @@ func matrices() []matrix {
 			{"node-1", at.clusterIP, "web", masking("pod-a", "pod-b", "pod-d")},
 			{"client", at.clusterIP, "near", keeping("pod-a", "pod-b")},
 			{"client", at.nodePort, "web", masking("pod-a", "pod-b", "pod-d")},
-		}, reference(nil, []string{"pod-client", "pod-a", "pod-d", "client"}, own))},
+		}, reference(eitherPolicy(), nil, []string{"pod-client", "pod-a", "pod-d", "client"}, own))},
 		{"all masqueraded", []func(*config.Config){podsByAddress, masqueradeAll},
 			cells(everybody(), inCluster, []string{"web"}, masking("pod-a", "pod-b", "pod-d"))},
 	}

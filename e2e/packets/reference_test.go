@@ -44,6 +44,9 @@ func policies() []policy {
 	}
 }
 
+// eitherPolicy is the same policy everywhere: as each counts at frontends of its own, nothing is left out.
+func eitherPolicy() []policy { return []policy{policies()[0], policies()[3]} }
+
 // in is the name of the Service of a place that has the policy.
 func (p policy) in(at place) string { return at.name + ", " + p.name }
 
@@ -70,7 +73,7 @@ type rule struct {
 // reference is the fate of all packets to Services of every policy and place, at every frontend, by kube-proxy's
 // TestInternalExternalMasquerade. Who is a pod of the cluster, and whom others are seen as at a cluster IP, depends on how
 // pods are known.
-func reference(pods, others []string, at seen) []cell {
+func reference(policies []policy, pods, others []string, at seen) []cell {
 	f := frontends()
 	inside, outside := []frontend{f.clusterIP}, []frontend{f.nodePort, f.loadBalancer, f.externalIP}
 	cluster := func(p place) []string { return p.cluster }
@@ -94,15 +97,15 @@ func reference(pods, others []string, at seen) []cell {
 		{node, outside, true, cluster, masked},
 		{others, outside, true, local, own},
 	} {
-		list = append(list, r.cells()...)
+		list = append(list, r.cells(policies)...)
 	}
 	return list
 }
 
 // cells are those of the Services that have the policy where the rule is about it; the other policy makes no difference.
-func (r rule) cells() []cell {
+func (r rule) cells(policies []policy) []cell {
 	var list []cell
-	for _, p := range policies() {
+	for _, p := range policies {
 		for _, at := range places() {
 			for _, f := range r.frontends {
 				if r.local != p.local(f) {
@@ -130,8 +133,7 @@ func (p policy) local(f frontend) bool {
 // bypasses says that an endpoint's answer would not come by the node that the client asked: they are both elsewhere, and
 // see each other's addresses.
 func (r rule) bypasses(client string, at place) bool {
-	return r.sees == own && slices.Contains(names("pod-d", "client"), client) && slices.Contains(r.choice(at), "pod-d") &&
-		r.local == false
+	return r.sees == own && !r.local && slices.Contains(names("pod-d", "client"), client) && slices.Contains(r.choice(at), "pod-d")
 }
 
 func (r rule) fate(client string, at place) fate {

@@ -54,13 +54,23 @@ func list[K, V comparable](ctx context.Context, name string, s Store[K, V], into
 // address would. It comes after that one's real servers and leaves before them.
 // A real server that is to get no more connections (weight 0) is one that
 // leaves: its successors are there by then.
+//
+// A set entry by which clients keep their address leaves before real servers
+// come, and comes after they have left: those of other nodes answer only to
+// this node's address.
 func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	var r Results
 	steering, entries := split(d.Entries, func(_ state.SetEntry, e state.Entry) bool { return e.Mark != 0 })
+	keeping, entries := split(entries, func(e state.SetEntry, _ state.Entry) bool { return e.Set.KeepsClient() })
 	resting, servers := split(d.RealServers, func(_ state.RealServerKey, s state.RealServer) bool { return s.Weight == 0 })
 	set(ctx, t.Sysctls, d.Sysctls, &r.Sysctls)
 	set(ctx, t.Sets, d.Sets, &r.Sets)
 	set(ctx, t.Entries, entries, &r.Entries)
+	remove(ctx, t.Entries, keeping, &r.Entries)
+	late := len(resting.Add)+len(resting.Update)+len(d.RealServers.Remove) > 0
+	if !late {
+		set(ctx, t.Entries, keeping, &r.Entries)
+	}
 	t.setRules(ctx, d, &r)
 	set(ctx, t.Links, d.Links, &r.Links)
 	set(ctx, t.VirtualServers, d.VirtualServers, &r.VirtualServers)
@@ -72,6 +82,9 @@ func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	remove(ctx, t.Entries, steering, &r.Entries)
 	set(ctx, t.RealServers, resting, &r.RealServers)
 	remove(ctx, t.RealServers, d.RealServers, &r.RealServers)
+	if late {
+		set(ctx, t.Entries, keeping, &r.Entries)
+	}
 	remove(ctx, t.VirtualServers, d.VirtualServers, &r.VirtualServers)
 	remove(ctx, t.Links, d.Links, &r.Links)
 	remove(ctx, t.Jumps, d.Jumps, &r.Jumps)

@@ -92,7 +92,7 @@ func chains(f state.Family, c config.Config) []chain {
 }
 
 // vocabulary knows, for each set, {NAME}, a look into it, {!NAME}, one that is
-// in vain, [NAME], the first with kube-proxy's comment in front, and
+// in vain, [NAME] and [!NAME], the same with kube-proxy's comment in front, and
 // {set:NAME}, its name.
 func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 	words := []string{
@@ -117,7 +117,8 @@ func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 			"{set:"+string(s.name)+"}", name,
 			"{!"+string(s.name)+"}", "-m set ! --match-set "+name,
 			"{"+string(s.name)+"}", look,
-			"["+string(s.name)+"]", about(s.about)+look)
+			"["+string(s.name)+"]", about(s.about)+look,
+			"[!"+string(s.name)+"]", about(s.about)+"-m set ! --match-set "+name)
 	}
 	return strings.NewReplacer(words...)
 }

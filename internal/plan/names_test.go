@@ -75,3 +75,19 @@ func TestAVirtualServerByMarkHasNoEntries(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+func TestSetsThatLetClientsKeepTheirAddress(t *testing.T) {
+	var got []state.SetName
+	for _, n := range plan.SetNames(state.IPv6) {
+		if n.KeepsClient() {
+			got = append(got, n)
+		}
+	}
+	want := []state.SetName{
+		"KUBE-6-EXTERNAL-IP-LOCAL", "KUBE-6-LOAD-BALANCER-LOCAL", "KUBE-6-NODE-PORT-LOCAL-TCP",
+		"KUBE-6-NODE-PORT-LOCAL-UDP", "KUBE-6-NODE-PORT-LOCAL-SCTP-HAS",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -73,11 +73,10 @@ func natChains(clusterIPMasquerade string, nodePorts config.PortRange) []chain {
 			`-j MARK --set-xmark {mark}/{mark}`,
 		}},
 		{state.NAT, chainPostrouting, slices.Concat([]string{
-			// Hairpin: an endpoint that reached itself would see its own
-			// address as the client's and answer itself, not the VIP.
-			`[KUBE-LOOP-BACK] dst,dst,src -j MASQUERADE`,
-			// Not marked: not for us.
-			`-m mark ! --mark {mark}/{mark} -j RETURN`,
+			// Not marked: not for us. But for a hairpin: an endpoint that
+			// reached itself would see its own address as the client's and
+			// answer itself, not the VIP.
+			`[!KUBE-LOOP-BACK] dst,dst,src -m mark ! --mark {mark}/{mark} -j RETURN`,
 			// The mark is taken off, or the packet would be masqueraded once
 			// more when it comes out of an overlay's encapsulation.
 			`-j MARK --set-xmark {mark}/0x0`,

@@ -307,6 +307,15 @@ func TestATableThatCannotBeListedIsLookedAtAgainSoon(t *testing.T) {
 	b.mustEqualWish(t, "one second after a failed audit")
 }
 
+func TestAnEntryThatProvesAVirtualServerLeavesOnceAnotherDoes(t *testing.T) {
+	b := synced(t, 1)
+	moved := service(server(0, state.TCP), 0, 3)
+	moved.Entries[0].Key.Set = otherSet
+	b.step(Upsert{Owner: owner(0), Fragment: moved})
+	b.settle(t)
+	b.mustEqualWish(t, "after the Service moved to another set")
+}
+
 func TestAnAddressComesNoSoonerThanAllThatServesIt(t *testing.T) {
 	b := newBench(nil)
 	k := server(1, state.TCP)

@@ -53,9 +53,9 @@ func testOptions() Options {
 // another our addresses.
 type oneSet struct{}
 
-func (oneSet) Set(n state.SetName) bool { return n == ourSet || n == addressSet }
+func (oneSet) Set(n state.SetName) bool { return n == ourSet || n == otherSet || n == addressSet }
 func (oneSet) Proofs(k state.VirtualServerKey, _ bool) []state.SetEntry {
-	return []state.SetEntry{entryOf(k)}
+	return []state.SetEntry{entryOf(k), inSet(otherSet, entryOf(k))}
 }
 func (oneSet) AddressProof(a state.Address) state.SetEntry {
 	return state.SetEntry{Set: addressSet, Address: a.Addr}
@@ -63,8 +63,14 @@ func (oneSet) AddressProof(a state.Address) state.SetEntry {
 
 const (
 	ourSet     state.SetName = "KUBE-CLUSTER-IP"
+	otherSet   state.SetName = "KUBE-EXTERNAL-IP"
 	addressSet state.SetName = "KUBE-IPVS-IPS"
 )
+
+func inSet(n state.SetName, e state.SetEntry) state.SetEntry {
+	e.Set = n
+	return e
+}
 
 func entryOf(k state.VirtualServerKey) state.SetEntry {
 	return state.SetEntry{Set: ourSet, Address: k.Address.Addr(), Protocol: k.Protocol, Port: k.Address.Port()}
@@ -74,6 +80,7 @@ func base() state.Fragment {
 	return state.Fragment{
 		Sets: []diff.Row[state.SetName, state.Set]{
 			{Key: ourSet, Value: state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1 << 16, Comment: true}},
+			{Key: otherSet, Value: state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1 << 16, Comment: true}},
 			{Key: addressSet, Value: state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 1 << 16, Comment: true}},
 		},
 		Links:  []diff.Row[state.LinkName, state.Link]{{Key: state.DummyLink, Value: state.Link{Kind: "dummy"}}},

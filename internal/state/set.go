@@ -28,6 +28,12 @@ func TemporarySet(of string) SetName { return SetName(temporarySet + of) }
 // left behind by a crash.
 func (n SetName) Temporary() bool { return strings.HasPrefix(string(n), temporarySet) }
 
+// KeepsClient says whether an entry of the set lets clients keep their address,
+// to which only endpoints of this node can answer.
+func (n SetName) KeepsClient() bool {
+	return strings.Contains(string(n), "-LOCAL") && !strings.HasSuffix(string(n), "-NO-LOCAL")
+}
+
 // SetType is ipset's name of what the entries of a set are made of.
 type SetType string
 
