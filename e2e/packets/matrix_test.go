@@ -167,12 +167,14 @@ func (m matrix) run(t *testing.T) {
 // perform explores cells and compares each with its fate.
 func (s *stage) perform(t *testing.T, list []cell, shapes map[string]rig.Service) {
 	t.Helper()
+	tell := s.teller(t)
 	for i, found := range s.exploreAll(t.Context(), list, shapes) {
 		c := list[i]
 		good := t.Run(c.String(), func(t *testing.T) {
 			for _, f := range found {
 				f.check(t, c.want)
 			}
+			tell.check(t, c, shapes[c.service])
 		})
 		t.Log(line(c, good))
 	}

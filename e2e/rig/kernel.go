@@ -5,6 +5,7 @@ package rig
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,9 @@ func (r *Rig) WishOf(t testing.TB, index *cluster.Index) state.State {
 	}
 	return Union(r.foreign, d.State())
 }
+
+// Addresses are the node's own, but for those of Services.
+func (r *Rig) Addresses(t testing.TB) []netip.Addr { return r.node(t).Addresses }
 
 func (r *Rig) node(t testing.TB) plan.Node {
 	t.Helper()
