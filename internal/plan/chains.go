@@ -79,7 +79,7 @@ func about(text string) string { return `-m comment --comment "` + text + `" ` }
 func chains(f state.Family, c config.Config) []chain {
 	words := vocabulary(f, c)
 	list := slices.Concat(
-		mangleChains(local(f, c.LocalDetector)),
+		mangleChains(f, c),
 		natChains(clusterIPMasquerade(f, c), c.NodePortRange),
 		filterChains(ping(c), unallocated(f, c)),
 	)
@@ -109,7 +109,8 @@ func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 	}
 	words = append(words,
 		"{mark}", fmt.Sprintf("%#x", c.Mark()),
-		"{ours}", fmt.Sprintf("%#x/%#x", state.MarkValue, state.MarkMask))
+		"{ours}", fmt.Sprintf("%#x/%#x", state.MarkValue, state.MarkMask),
+		"{masqueraded}", fmt.Sprintf("%#x/%#x", state.MarkValue|state.MarkMasquerade, state.MarkMask|state.MarkMasquerade))
 	for _, s := range sets() {
 		name := string(named(f, s.name))
 		look := "-m set --match-set " + name

@@ -103,7 +103,7 @@ func checkRealServer(t testing.TB, s state.State, k state.RealServerKey, v state
 	if state.FamilyOf(k.Address.Addr()) != k.Server.Family() {
 		t.Errorf("real server %v is of the other family", k)
 	}
-	if k.Address.Port() == 0 || v.Weight == 0 || v != (state.RealServer{Weight: v.Weight, Method: state.Masquerade}) {
+	if k.Address.Port() == 0 && k.Server.Mark == 0 || v.Weight == 0 || v != (state.RealServer{Weight: v.Weight, Method: state.Masquerade}) {
 		t.Errorf("real server %v is not as all are: %+v", k, v)
 	}
 }

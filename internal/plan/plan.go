@@ -66,6 +66,7 @@ func Service(o Objects, n Node, c config.Config) Fragment {
 			}
 		}
 	}
+	b.join(e)
 	health := b.healthCheck(e)
 	timeout, drains := drainTimeout(o.Service.Annotations, &ns)
 	f := b.fragment()

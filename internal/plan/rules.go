@@ -69,6 +69,8 @@ func natChains(clusterIPMasquerade string, nodePorts config.PortRange) []chain {
 			`-p sctp [KUBE-NODE-PORT-SCTP-HASH] dst,dst -j KUBE-MARK-MASQ`,
 		}},
 		{state.NAT, chainMarkMasq, []string{
+			// Which of these are masqueraded, their own mark says.
+			`-m mark --mark {ours} -j RETURN`,
 			// One bit, so that other users of the mark keep theirs.
 			`-j MARK --set-xmark {mark}/{mark}`,
 		}},
@@ -106,17 +108,27 @@ func masquerade(nodePorts config.PortRange) []string {
 
 // mangleChains come before IPVS, which takes what the node itself sends as
 // early as in OUTPUT.
-func mangleChains(fromPods string) []chain {
+func mangleChains(f state.Family, c config.Config) []chain {
+	const mark, masqueraded = `-j SET --map-set {set:KUBE-SERVICE-MARK} dst,dst --map-mark`, `-j SET --map-set {set:KUBE-SERVICE-MARK-MASQ} dst,dst --map-mark`
 	const inside = `-j SET --map-set {set:KUBE-CLUSTER-MARK} dst,dst --map-mark`
-	var pods []string
-	if fromPods != "" {
-		pods = []string{fromPods + " " + inside}
+	// The last mark counts. Who is masqueraded on the way to a cluster IP is as
+	// in nat's KUBE-SERVICES.
+	arriving := []string{masqueraded}
+	pods := local(f, c.LocalDetector)
+	switch {
+	case c.MasqueradeAll:
+	case pods != "":
+		arriving = append(arriving, pods+" "+mark)
+	default:
+		arriving = append(arriving, mark)
+	}
+	if pods != "" {
+		arriving = append(arriving, pods+" "+inside)
 	}
 	return []chain{
-		{state.Mangle, chainServices, slices.Concat(pods, []string{
-			`-j KUBE-NO-LOCAL`,
-		})},
+		{state.Mangle, chainServices, append(arriving, `-j KUBE-NO-LOCAL`)},
 		{state.Mangle, chainOutput, []string{
+			masqueraded,
 			inside,
 			// The firewall in INPUT does not see the node's own packets to a
 			// load balancer: IPVS has sent them on before.
@@ -133,6 +145,7 @@ func mangleChains(fromPods string) []chain {
 		{state.Mangle, chainSourceRanges, sourceRanges()},
 		{state.Mangle, chainPostrouting, []string{
 			`-m mark ! --mark {ours} -j RETURN`,
+			`-m conntrack --ctstate NEW -m mark --mark {masqueraded} -j MARK --set-xmark {mark}/0xffffffff`,
 			// IPVS has compared the whole mark, so that the bit that asks for
 			// masquerade can be set only now. The node's own packets need it:
 			// their source is a Service address, which is on every node.

@@ -19,6 +19,7 @@ const (
 	annotationFlags        = "kube-ipvs.io/scheduler-flags"
 	annotationWeights      = "kube-ipvs.io/weights"
 	annotationDrainTimeout = "kube-ipvs.io/drain-timeout"
+	annotationAffinity     = "kube-ipvs.io/affinity"
 )
 
 // scheduler is what kube-ipvs knows of one of the kernel's schedulers.

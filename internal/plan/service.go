@@ -18,6 +18,7 @@ type service struct {
 	clusterIPs      []netip.Addr // at most one of a family; others are invisible to that family
 	ports           []port
 	affinity        uint32 // seconds for which a client stays with an endpoint; 0: it does not
+	joined          bool   // the affinity is one over all ports
 	scheduling      scheduling
 
 	loadBalancers, externals     []located
@@ -48,6 +49,7 @@ func parseService(o *corev1.Service, c config.Config, ns *notes) service {
 		clusterIPs:    clusterIPs(&o.Spec, ns),
 		ports:         servicePorts(o, ns),
 		affinity:      affinity(&o.Spec, ns),
+		joined:        joined(o.Annotations, ns),
 		scheduling:    newScheduling(o.Annotations, c, ns),
 		loadBalancers: loadBalancers(&o.Status, ns),
 		externals:     externals(&o.Spec, ns),

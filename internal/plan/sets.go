@@ -32,6 +32,8 @@ const (
 	// The ones that kube-proxy has no use for.
 	setClusterMark state.SetName = "KUBE-CLUSTER-MARK"
 	setNoLocal     state.SetName = "KUBE-NO-LOCAL"
+	setMark        state.SetName = "KUBE-SERVICE-MARK"
+	setMarkMasq    state.SetName = "KUBE-SERVICE-MARK-MASQ"
 )
 
 // set is one of the sets that are there once per family.
@@ -64,7 +66,14 @@ func sets() []set {
 		{setIPVSIPs, state.HashIP, "Addresses on the ipvs interface"},
 		{setClusterMark, state.HashIPPort, "Service frontends with local endpoints only, for which clients in the cluster get all"},
 		{setNoLocal, state.HashIPPort, "Service frontends with local endpoints only, without any"},
+		{setMark, state.HashIPPort, "Service frontends with one session affinity over all ports"},
+		{setMarkMasq, state.HashIPPort, "Service frontends with one session affinity over all ports, for clients that are masqueraded"},
 	}
+}
+
+// marks says whether the entries of s steer packets.
+func (s set) marks() bool {
+	return s.name == setClusterMark || s.name == setMark || s.name == setMarkMasq
 }
 
 // maxElem is the greatest number of entries of a set. The kernel takes memory
@@ -77,7 +86,7 @@ func (s set) header(f state.Family) state.Set {
 	if s.kind == state.BitmapPort {
 		return state.Set{Type: s.kind, Comment: true}
 	}
-	return state.Set{Type: s.kind, Family: f, MaxElem: maxElem, Comment: true, Marks: s.name == setClusterMark}
+	return state.Set{Type: s.kind, Family: f, MaxElem: maxElem, Comment: true, Marks: s.marks()}
 }
 
 // maxSetName is the kernel's IPSET_MAXNAMELEN, without the final NUL.

@@ -50,7 +50,11 @@ func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
 			continue
 		}
 		for _, front := range c.fronts(k.Server, d) {
-			c.flows = append(c.flows, state.Flow{Protocol: k.Server.Transport(), Service: front, Endpoint: k.Address})
+			endpoint := k.Address
+			if endpoint.Port() == 0 { // the client's port is kept
+				endpoint = netip.AddrPortFrom(endpoint.Addr(), front.Port())
+			}
+			c.flows = append(c.flows, state.Flow{Protocol: k.Server.Transport(), Service: front, Endpoint: endpoint})
 		}
 	}
 	for _, row := range d.VirtualServers.Add {

@@ -131,9 +131,12 @@ const nodePort = "-NODE-PORT-"
 // follow from it is Unknown.
 func Join(s state.State, seen Observed, claims Claims) View {
 	v := View{Title: seen.Title, VirtualServers: make([]VirtualServer, 0, len(s.VirtualServers))}
-	realServers := joinRealServers(s, seen)
+	realServers, marked := joinRealServers(s, seen), markOwners(s)
 	for k, row := range s.VirtualServers {
 		o, b := owner(s, k, claims(k)), bound(s, k)
+		if k.Mark != 0 {
+			o = marked[k]
+		}
 		if b == No && strings.Contains(string(o.Set), nodePort) {
 			b = Pointless
 		}
@@ -199,6 +202,26 @@ func owner(s state.State, k state.VirtualServerKey, claims []state.SetEntry) Own
 		}
 	}
 	return found
+}
+
+// markOwners are those of the virtual servers to which set entries lead packets by
+// a mark. The first entry of several, the frontends of one Service port, speaks.
+func markOwners(s state.State) map[state.VirtualServerKey]Owner {
+	first := map[state.VirtualServerKey]state.SetEntry{}
+	for e, row := range s.Entries {
+		if row.Mark == 0 {
+			continue
+		}
+		k := state.MarkKey(state.FamilyOf(e.Address), row.Mark)
+		if known, ok := first[k]; !ok || e.Compare(known) < 0 {
+			first[k] = e
+		}
+	}
+	owners := map[state.VirtualServerKey]Owner{}
+	for k, e := range first {
+		owners[k] = Owner{Ours: Yes, Set: e.Set, Service: s.Entries[e].Comment}
+	}
+	return owners
 }
 
 func bound(s state.State, k state.VirtualServerKey) Answer {

@@ -141,6 +141,23 @@ func TestANodePortEntryDoesNotSpeakForAnAddressOnTheDummyDevice(t *testing.T) {
 	}
 }
 
+func TestAVirtualServerBehindAMarkIsTheServicesWhoseEntryGivesTheMark(t *testing.T) {
+	mark := state.MarkOf(state.TCP, 30080, 0)
+	k := state.MarkKey(state.IPv6, mark)
+	s := state.State{
+		VirtualServers: map[state.VirtualServerKey]state.VirtualServer{k: {Scheduler: "rr", Prefix: 128}},
+		Entries: map[state.SetEntry]state.Entry{
+			{Set: "KUBE-6-CLUSTER-MARK", Address: netip.MustParseAddr("2001:db8::7"), Protocol: state.TCP, Port: 80}: {Comment: "shop/web:http", Mark: mark},
+			{Set: "KUBE-CLUSTER-MARK", Address: netip.MustParseAddr("192.0.2.7"), Protocol: state.TCP, Port: 80}:     {Comment: "shop/other", Mark: mark},
+		},
+	}
+	v := render.Join(s, render.Observed{}, func(state.VirtualServerKey) []state.SetEntry { return nil })
+	want := render.Owner{Ours: render.Yes, Set: "KUBE-6-CLUSTER-MARK", Service: "shop/web:http"}
+	if got := v.VirtualServers[0].Owner; got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
 func TestLimitsThatWereReadApartAreShown(t *testing.T) {
 	seen := render.Observed{Limits: map[state.RealServerKey]render.Limits{webReal1: {Upper: 9, Lower: 8}}}
 	v := render.Join(sample(), seen, claims)

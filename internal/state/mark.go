@@ -2,17 +2,20 @@
 
 package state
 
-// A firewall mark of ours names one port of one Service:
+// A firewall mark of ours names one port of one Service, or all its ports of a
+// protocol:
 //
 //	bits 31-24  0x4b, which no other user of marks is known to have
 //	bits 23-22  the protocol: 1 TCP, 2 UDP, 3 SCTP
-//	bits 21-0   which port: below 65536 its NodePort, else a hash
+//	bit  21     its packets are masqueraded
+//	bits 20-0   which: below 65536 the NodePort, else a hash
 //
 // IPVS compares the whole mark, so there is no mask to agree on with others.
 const (
 	markPrefix  = 0x4b
 	markShift   = 24
-	portBits    = 22
+	portBits    = 21
+	kindBits    = 22
 	protocolTCP = 1
 	protocolUDP = 2
 	protocolSCT = 3
@@ -24,6 +27,10 @@ const (
 	MarkMask  uint32 = 0xff << markShift
 )
 
+// MarkMasquerade is the bit of those marks whose packets are masqueraded: IPVS
+// compares the whole mark, so they can't have the bit that asks for it elsewhere.
+const MarkMasquerade uint32 = 1 << portBits
+
 // MarkOf is the mark for a port of protocol p. A port that is not the NodePort
 // (1 to 65535) of one protocol is a hash: of it all bits count.
 func MarkOf(p Protocol, nodePort uint16, hash uint32) uint32 {
@@ -32,7 +39,7 @@ func MarkOf(p Protocol, nodePort uint16, hash uint32) uint32 {
 		const numbers, all = 1 << 16, 1 << portBits
 		id = numbers + hash%(all-numbers)
 	}
-	return MarkValue | protocolBits(p)<<portBits | id
+	return MarkValue | protocolBits(p)<<kindBits | id
 }
 
 func protocolBits(p Protocol) uint32 {
@@ -56,7 +63,7 @@ func MarkProtocol(mark uint32) Protocol {
 	if !OurMark(mark) {
 		return 0
 	}
-	switch mark >> portBits & 3 {
+	switch mark >> kindBits & 3 {
 	case protocolTCP:
 		return TCP
 	case protocolUDP:
