@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packets
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// secondPort is another one on which the pods serve here.
+const secondPort = podPort + 1
+
+// joinedService is a Service with two ports of each protocol, at the endpoints' own numbers, and one affinity over all.
+func joinedService(endpoints ...rig.Endpoint) rig.Service {
+	svc := exposed(1, service(1, "joined", endpoints...))
+	svc.Sticky = true
+	svc.Annotations = map[string]string{"kube-ipvs.io/affinity": "service"}
+	svc.Ports = nil
+	for _, p := range protocols() {
+		for _, number := range []uint16{podPort, secondPort} {
+			svc.Ports = append(svc.Ports, rig.Port{Protocol: p, Number: number, Target: number})
+		}
+	}
+	return svc
+}
+
+func TestAClientSticksToItsEndpointOverAllPorts(t *testing.T) {
+	s := newStage(t, podsByAddress)
+	for _, p := range protocols() {
+		for _, pod := range []string{"pod-a", "pod-b", "pod-d"} {
+			s.serve(t, pod, p, secondPort)
+		}
+	}
+	svc := joinedService(rig.Pods("pod-a", "pod-b", "pod-d")...)
+	s.offer(t, svc)
+	taken := map[string]bool{}
+	for _, c := range []struct {
+		client string
+		at     []netip.Addr
+		seen   seen
+	}{
+		{"pod-client", svc.Addresses, own},
+		{"node-1", svc.Addresses, masked},
+		{"client", svc.Addresses, masked},
+		{"client", svc.LoadBalancers, masked},
+		{"pod-client", svc.Externals, masked},
+	} {
+		for _, a := range c.at {
+			for _, p := range protocols() {
+				taken[s.sticksOverAllPorts(t, c.client, p, a, c.seen)] = true
+			}
+		}
+	}
+	if len(taken) < 2 {
+		t.Errorf("all clients stick to %v: that is no balancing", taken)
+	}
+	// Who sticks to an endpoint that goes is moved, with all ports.
+	svc.Endpoints = rig.Pods("pod-d")
+	s.write(t, svc)
+	s.SettleButDrains(t)
+	if got := s.sticksOverAllPorts(t, "client", state.TCP, svc.Addresses[0], masked); got != "pod-d" {
+		t.Errorf("moved to %s", got)
+	}
+}
+
+func (s *stage) sticksOverAllPorts(t *testing.T, client string, p state.Protocol, a netip.Addr, want seen) string {
+	t.Helper()
+	const rounds = 3
+	first := ""
+	for range rounds {
+		for _, port := range []uint16{podPort, secondPort} {
+			at := netip.AddrPortFrom(a, port)
+			reply, err := s.World.Host(client).Ask(t.Context(), p, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first == "" {
+				first = reply.Server
+			}
+			if got := s.seen(client, reply); reply.Server != first || got != want {
+				t.Errorf("%s at %v/%v: answered by %s, which sees %s; want %s, seeing %s", client, at, p, reply.Server, got, first, want)
+			}
+		}
+	}
+	return first
+}
