@@ -55,6 +55,9 @@ func (t Dependent[K, V]) counts(k K, c claim[V]) bool {
 	return !dependent || t.servers.winners[server].by == c.by
 }
 
+// Len is how many rows are wished by anybody, whether they count or not.
+func (t Dependent[K, V]) Len() int { return t.claims.Len() }
+
 // All yields the wished rows in no order.
 func (t Dependent[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
@@ -68,16 +71,7 @@ func (t Dependent[K, V]) All() iter.Seq2[K, V] {
 
 // change touches every row that c's delta names, whether c wins it or not.
 func (t Dependent[K, V]) change(c *claimant, d diff.Delta[K, V]) []K {
-	t.claims.change(c, d)
 	touched := make([]K, 0, d.Len())
-	for _, row := range d.Remove {
-		touched = append(touched, row.Key)
-	}
-	for _, row := range d.Update {
-		touched = append(touched, row.Key)
-	}
-	for _, row := range d.Add {
-		touched = append(touched, row.Key)
-	}
+	t.claims.enter(c, d, func(k K, _ bool) { touched = append(touched, k) })
 	return touched
 }

@@ -32,6 +32,9 @@ func (t Table[K, V]) Get(k K) (V, bool) {
 	return c.value, ok
 }
 
+// Len is how many rows are wished.
+func (t Table[K, V]) Len() int { return len(t.winners) }
+
 // All yields the wished rows in no order.
 func (t Table[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
@@ -47,11 +50,17 @@ func (t Table[K, V]) All() iter.Seq2[K, V] {
 // effective row or owner changed.
 func (t Table[K, V]) change(by *claimant, d diff.Delta[K, V]) []K {
 	touched := make([]K, 0, d.Len())
-	note := func(k K, changed bool) {
+	t.enter(by, d, func(k K, changed bool) {
 		if changed {
 			touched = append(touched, k)
 		}
-	}
+	})
+	return touched
+}
+
+// enter makes d the change of what by wishes, and notes of each row whether the
+// effective one or its owner changed.
+func (t Table[K, V]) enter(by *claimant, d diff.Delta[K, V], note func(K, bool)) {
 	for _, r := range d.Remove {
 		note(r.Key, t.drop(r.Key, by))
 	}
@@ -61,7 +70,6 @@ func (t Table[K, V]) change(by *claimant, d diff.Delta[K, V]) []K {
 	for _, r := range d.Add {
 		note(r.Key, t.put(r.Key, r.Value, by))
 	}
-	return touched
 }
 
 func (t Table[K, V]) put(k K, v V, by *claimant) bool {

@@ -57,42 +57,47 @@ func compareBool(a, b bool) int {
 	return -1
 }
 
-// endpoints are those of a Service, by port.
-type endpoints map[endpointsKey]map[netip.AddrPort]endpoint
+// endpoints are those of a Service, by port, as slices tell of them.
+type endpoints map[endpointsKey][]endpoint
 
 type endpointsKey struct {
 	family state.Family
 	port   portName
 }
 
-func (e endpoints) merge(f state.Family, p portName, seen endpoint) {
+// expect makes room for n more.
+func (e endpoints) expect(f state.Family, p portName, n int) {
 	k := endpointsKey{f, p}
-	if e[k] == nil {
-		e[k] = map[netip.AddrPort]endpoint{}
-	}
-	if known, ok := e[k][seen.address]; !ok || seen.compare(known) > 0 {
-		e[k][seen.address] = seen
-	}
+	e[k] = slices.Grow(e[k], n)
 }
 
-// of are the endpoints of one port, sorted by address.
+// tell takes in what one slice says.
+func (e endpoints) tell(f state.Family, p portName, seen endpoint) {
+	k := endpointsKey{f, p}
+	e[k] = append(e[k], seen)
+}
+
+// of are the endpoints of one port, sorted by address: of several tellings of
+// one, that to believe most.
 func (e endpoints) of(f state.Family, p portName) []endpoint {
-	var list []endpoint
-	for _, seen := range e[endpointsKey{f, p}] {
-		list = append(list, seen)
-	}
-	slices.SortFunc(list, func(a, b endpoint) int { return a.address.Compare(b.address) })
-	return list
+	k := endpointsKey{f, p}
+	list := e[k]
+	slices.SortFunc(list, func(a, b endpoint) int { return cmp.Or(a.address.Compare(b.address), b.compare(a)) })
+	e[k] = slices.CompactFunc(list, func(a, b endpoint) bool { return a.address == b.address })
+	return e[k]
 }
 
 // localReady counts the addresses of the family that have a ready endpoint on
 // this node: what a load balancer's health check is told.
 func (e endpoints) localReady(f state.Family) int {
 	addresses := map[netip.Addr]struct{}{}
-	for k, list := range e {
-		for at, seen := range list {
-			if k.family == f && seen.local && seen.ready {
-				addresses[at.Addr()] = struct{}{}
+	for k := range e {
+		if k.family != f {
+			continue
+		}
+		for _, seen := range e.of(f, k.port) {
+			if seen.local && seen.ready {
+				addresses[seen.address.Addr()] = struct{}{}
 			}
 		}
 	}

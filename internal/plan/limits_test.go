@@ -87,8 +87,8 @@ func TestWhatTellsMoreOfAnEndpointIsBelieved(t *testing.T) {
 		for _, worse := range kinds[i+1:] {
 			for _, order := range [][]endpoint{{better, worse}, {worse, better}} {
 				e := endpoints{}
-				e.merge(state.IPv4, portName{}, order[0])
-				e.merge(state.IPv4, portName{}, order[1])
+				e.tell(state.IPv4, portName{}, order[0])
+				e.tell(state.IPv4, portName{}, order[1])
 				if got := e.of(state.IPv4, portName{}); len(got) != 1 || got[0] != better {
 					t.Errorf("of %+v: got %+v, want %+v", order, got, better)
 				}

@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -23,15 +24,17 @@ func (Ownership) Set(n state.SetName) bool { return OurSet(n) || n.Temporary() }
 // Proofs are the set entries any of which shows that virtual server k is ours.
 // local says that its address is one of the node's own: without that, a port
 // alone proves nothing. A virtual server with a mark of ours needs no proof.
-func (o Ownership) Proofs(k state.VirtualServerKey, local bool) []state.SetEntry {
-	if o.excluded(k.Address.Addr()) {
-		return nil
+func (o Ownership) Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry] {
+	return func(yield func(state.SetEntry) bool) {
+		if k.Mark != 0 || nodePortSet(k.Protocol) == "" || o.excluded(k.Address.Addr()) {
+			return
+		}
+		for _, e := range serverEntries(k) {
+			if (local || e.Address.IsValid()) && !yield(e) {
+				return
+			}
+		}
 	}
-	proofs := ServerEntries(k)
-	if local {
-		return proofs
-	}
-	return slices.DeleteFunc(proofs, func(e state.SetEntry) bool { return !e.Address.IsValid() })
 }
 
 // AddressProof is the set entry which shows that address a is ours; the zero

@@ -4,6 +4,7 @@ package plan_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
@@ -18,7 +19,7 @@ func TestNothingIsOursInExcludedNetworks(t *testing.T) {
 		a := netip.MustParseAddr(text)
 		k := state.VirtualServerKey{Address: netip.AddrPortFrom(a, 80), Protocol: state.TCP}
 		for _, local := range []bool{false, true} {
-			if got := o.Proofs(k, local); (len(got) > 0) != ours {
+			if got := slices.Collect(o.Proofs(k, local)); (len(got) > 0) != ours {
 				t.Errorf("%v, on an address of the node %v: may be ours by %v", k, local, got)
 			}
 		}
@@ -33,7 +34,7 @@ func TestANodePortProvesNothingElsewhereThanOnTheNode(t *testing.T) {
 	port := state.SetEntry{Set: "KUBE-NODE-PORT-TCP", Port: 30080}
 	for _, local := range []bool{false, true} {
 		found := false
-		for _, e := range (plan.Ownership{}).Proofs(k, local) {
+		for e := range (plan.Ownership{}).Proofs(k, local) {
 			found = found || e == port
 		}
 		if found != local {

@@ -123,7 +123,12 @@ func ServerEntries(k state.VirtualServerKey) []state.SetEntry {
 	if k.Mark != 0 || nodePortSet(k.Protocol) == "" {
 		return nil
 	}
-	return []state.SetEntry{
+	entries := serverEntries(k)
+	return entries[:]
+}
+
+func serverEntries(k state.VirtualServerKey) [5]state.SetEntry {
+	return [5]state.SetEntry{
 		serverEntry(setClusterIP, k),
 		serverEntry(setExternalIP, k),
 		serverEntry(setExternalIPLocal, k),

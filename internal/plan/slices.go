@@ -78,6 +78,9 @@ func (r reader) read(f state.Family, wanted map[portName]bool, e endpoints) {
 	if len(ports) == 0 {
 		return
 	}
+	for _, p := range ports {
+		e.expect(f, p.portName, len(r.slice.Endpoints))
+	}
 	for i := range r.slice.Endpoints {
 		a, ok := r.address(i, f)
 		if !ok {
@@ -86,7 +89,7 @@ func (r reader) read(f state.Family, wanted map[portName]bool, e endpoints) {
 		seen := r.endpoint(i)
 		for _, p := range ports {
 			seen.address = netip.AddrPortFrom(a, p.number)
-			e.merge(f, p.portName, seen)
+			e.tell(f, p.portName, seen)
 		}
 	}
 }

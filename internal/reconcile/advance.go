@@ -141,10 +141,11 @@ func (c *Core) observe(o Outcome, now time.Time) {
 	observe(&c.chains, s.Chains, listed) // the adapters list ours only
 	observe(&c.jumps, s.Jumps, listed)
 	observe(&c.links, s.Links, listed)
-	if c.entries.listed { // without evidence all seem to be others'
-		observe(&c.addresses, s.Addresses, provenAddress)
-		observe(&c.virtualServers, s.VirtualServers, provenServer)
+	if !c.entries.listed { // without evidence all seem to be others'
+		s.Addresses, s.VirtualServers = nil, nil
 	}
+	observe(&c.addresses, s.Addresses, provenAddress)
+	observe(&c.virtualServers, s.VirtualServers, provenServer)
 	c.observeRealServers(s.RealServers, now)
 }
 
@@ -162,6 +163,7 @@ func (c *Core) nextAudit(now time.Time) time.Time {
 func listed[K comparable](K) bool { return true }
 
 func observe[K, V comparable](l *lane[K, V], rows map[K]V, ours func(K) bool) {
+	l.begin(rows != nil)
 	if rows != nil {
 		l.observe(l.keep(rows, ours))
 	}
@@ -178,6 +180,7 @@ func (c *Core) inWishedSet(e state.SetEntry) bool {
 // nobody wishes begins to drain, whoever left it behind; one that already has
 // weight 0 goes on draining.
 func (c *Core) observeRealServers(rows map[state.RealServerKey]state.RealServer, now time.Time) {
+	c.realServers.begin(rows != nil)
 	if rows == nil {
 		return
 	}

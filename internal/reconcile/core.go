@@ -13,6 +13,7 @@ package reconcile
 import (
 	"errors"
 	"io/fs"
+	"iter"
 	"net/netip"
 	"time"
 
@@ -29,7 +30,7 @@ type Ownership interface {
 	Set(state.SetName) bool
 	// Proofs are the set entries any of which shows that the virtual server k
 	// is ours. local says that its address is one of the node's own.
-	Proofs(k state.VirtualServerKey, local bool) []state.SetEntry
+	Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry]
 	// AddressProof is the set entry that shows that the address a is ours.
 	AddressProof(a state.Address) state.SetEntry
 }
@@ -80,17 +81,20 @@ func NewCore(o Options) *Core {
 		options:       o,
 		desired:       d,
 		local:         map[netip.Addr]struct{}{},
-		sysctls:       newLane(d.Sysctls.Get, d.Sysctls.All, state.SysctlName.Compare),
-		sets:          newLane(d.Sets.Get, d.Sets.All, state.SetName.Compare),
-		entries:       newLane(d.Entries.Get, d.Entries.All, state.SetEntry.Compare),
-		chains:        newLane(d.Chains.Get, d.Chains.All, state.ChainKey.Compare),
-		jumps:         newLane(d.Jumps.Get, d.Jumps.All, state.JumpKey.Compare),
-		links:         newLane(d.Links.Get, d.Links.All, state.LinkName.Compare),
+		sysctls:       newLane(d.Sysctls, state.SysctlName.Compare),
+		sets:          newLane(d.Sets, state.SetName.Compare),
+		entries:       newLane(d.Entries, state.SetEntry.Compare),
+		chains:        newLane(d.Chains, state.ChainKey.Compare),
+		jumps:         newLane(d.Jumps, state.JumpKey.Compare),
+		links:         newLane(d.Links, state.LinkName.Compare),
 		drainTimeouts: map[state.VirtualServerKey]time.Duration{},
 	}
-	c.virtualServers = newLane(c.wantVirtualServer, d.VirtualServers.All, state.VirtualServerKey.Compare)
-	c.addresses = newLane(c.wantAddress, d.Addresses.All, state.Address.Compare)
-	c.realServers = newLane(c.wantRealServer, d.RealServers.All, state.RealServerKey.Compare)
+	c.virtualServers = newLane(d.VirtualServers, state.VirtualServerKey.Compare)
+	c.virtualServers.want = c.wantVirtualServer
+	c.addresses = newLane(d.Addresses, state.Address.Compare)
+	c.addresses.want = c.wantAddress
+	c.realServers = newLane(d.RealServers, state.RealServerKey.Compare)
+	c.realServers.want = c.wantRealServer
 	c.entries.mayRemove = c.entryProvesNothing
 	c.virtualServers.mayAdd = c.virtualServerIsProven
 	c.realServers.mayAdd = c.realServerHasServer

@@ -24,6 +24,7 @@ const (
 type lane[K, V comparable] struct {
 	want    func(K) (V, bool)
 	all     func() iter.Seq2[K, V] // every wished row
+	size    func() int             // how many these are, about
 	compare func(a, b K) int
 
 	// A row that may not be added or removed yet stays marked. nil: always.
@@ -31,7 +32,8 @@ type lane[K, V comparable] struct {
 
 	have    map[K]V        // our rows in the kernel, by its own answers
 	doubt   map[K]struct{} // failed to change, but it may only be the answer that failed
-	listed  bool           // since the start
+	begun   bool           // there has been an audit; before it, nothing is marked
+	listed  bool           // ... which could read the table
 	dirty   []K            // marked rows, perhaps more than once
 	retries map[K]retry
 }
@@ -41,9 +43,16 @@ type retry struct {
 	due   time.Time
 }
 
-func newLane[K, V comparable](want func(K) (V, bool), all func() iter.Seq2[K, V], compare func(a, b K) int) lane[K, V] {
+// wishes is a table of package desired.
+type wishes[K, V comparable] interface {
+	Get(K) (V, bool)
+	All() iter.Seq2[K, V]
+	Len() int
+}
+
+func newLane[K, V comparable](w wishes[K, V], compare func(a, b K) int) lane[K, V] {
 	return lane[K, V]{
-		want: want, all: all, compare: compare,
+		want: w.Get, all: w.All, size: w.Len, compare: compare,
 		have: map[K]V{}, doubt: map[K]struct{}{}, retries: map[K]retry{},
 	}
 }
@@ -51,7 +60,22 @@ func newLane[K, V comparable](want func(K) (V, bool), all func() iter.Seq2[K, V]
 // touch marks rows whose wish may have changed. A row that waits for its retry
 // is tried at once, since what failed may have been the old wish.
 func (l *lane[K, V]) touch(keys ...K) {
-	l.dirty = append(l.dirty, keys...)
+	if l.begun {
+		l.dirty = append(l.dirty, keys...)
+	}
+}
+
+// begin is for an audit. One that can't read the table marks all that is wished,
+// if it is the first.
+func (l *lane[K, V]) begin(read bool) {
+	first := !l.begun
+	l.begun = true
+	if !first || read {
+		return
+	}
+	for k := range l.all() {
+		l.touch(k)
+	}
 }
 
 // next returns what has to happen to the marked rows and those whose retry is
@@ -67,14 +91,13 @@ func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
 		return d
 	}
 	marked := l.marked()
-	l.dirty = nil
-	d.Add = slices.Grow(d.Add, max(0, len(marked)-len(l.have)))
-	for _, k := range marked {
+	held := marked[:0] // in their place: at a start, all wait for another table first
+	for i, k := range marked {
 		h, hasH := l.have[k]
 		w, hasW := l.want(k)
-		if held(l.mayAdd, k, hasW && !hasH) || held(l.mayRemove, k, hasH && !hasW) {
+		if waits(l.mayAdd, k, hasW && !hasH) || waits(l.mayRemove, k, hasH && !hasW) {
 			delete(l.retries, k) // it waits for another row, not for a time
-			l.touch(k)
+			held = append(held, k)
 			continue
 		}
 		_, doubt := l.doubt[k]
@@ -84,8 +107,14 @@ func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
 		case asWished:
 			delete(l.retries, k)
 		default:
+			if hasW && !hasH && d.Add == nil {
+				d.Add = make([]diff.Row[K, V], 0, len(marked)-i)
+			}
 			d.Note(k, h, hasH, w, hasW)
 		}
+	}
+	if l.dirty = held; len(held) == 0 {
+		l.dirty = nil
 	}
 	return d
 }
@@ -96,7 +125,7 @@ func (l *lane[K, V]) marked() []K {
 	return slices.Compact(l.dirty)
 }
 
-func held[K comparable](may func(K) bool, k K, concerned bool) bool {
+func waits[K comparable](may func(K) bool, k K, concerned bool) bool {
 	return concerned && may != nil && !may(k)
 }
 
@@ -148,6 +177,8 @@ func (l *lane[K, V]) failed(k K, r kernel.Result[K], now time.Time) bool {
 func (l *lane[K, V]) observe(rows map[K]V) {
 	l.have, l.listed = rows, true
 	clear(l.doubt)
+	l.dirty = slices.DeleteFunc(l.dirty, func(k K) bool { _, waiting := l.retries[k]; return !waiting }) // marked anew
+	l.dirty = slices.Grow(l.dirty, max(0, l.size()-len(rows)))
 	for k, w := range l.all() {
 		if h, ok := rows[k]; !ok || h != w {
 			l.mark(k)

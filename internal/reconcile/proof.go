@@ -3,6 +3,7 @@
 package reconcile
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -18,7 +19,7 @@ import (
 
 func (c *Core) virtualServerIsProven(k state.VirtualServerKey) bool {
 	wished := false
-	for _, e := range c.proofs(k) {
+	for e := range c.proofs(k) {
 		if c.entries.surelyHas(e) {
 			return true
 		}
@@ -56,7 +57,7 @@ func (c *Core) entryProvesNothing(e state.SetEntry) bool {
 		return false
 	}
 	for _, k := range c.provable(e) {
-		if c.virtualServers.mayHave(k) && slices.Contains(c.proofs(k), e) && !c.provenBesides(e, k) {
+		if c.virtualServers.mayHave(k) && some(c.proofs(k), func(proof state.SetEntry) bool { return proof == e }) && !c.provenBesides(e, k) {
 			return false
 		}
 	}
@@ -67,13 +68,13 @@ func (c *Core) entryProvesNothing(e state.SetEntry) bool {
 // provenBesides says whether another entry that is to stay proves k as well, as
 // where a change of the Service only moves it from one set to another.
 func (c *Core) provenBesides(e state.SetEntry, k state.VirtualServerKey) bool {
-	return slices.ContainsFunc(c.proofs(k), func(other state.SetEntry) bool {
+	return some(c.proofs(k), func(other state.SetEntry) bool {
 		_, wished := c.desired.Entries.Get(other)
 		return other != e && wished && c.entries.surelyHas(other)
 	})
 }
 
-func (c *Core) proofs(k state.VirtualServerKey) []state.SetEntry {
+func (c *Core) proofs(k state.VirtualServerKey) iter.Seq[state.SetEntry] {
 	_, local := c.local[k.Address.Addr()]
 	return c.options.Ownership.Proofs(k, local)
 }
@@ -107,8 +108,17 @@ func (c *Core) provenBy(entries map[state.SetEntry]state.Entry) (func(state.Virt
 		return there
 	}
 	servers := func(k state.VirtualServerKey) bool {
-		return state.OurMark(k.Mark) || slices.ContainsFunc(c.proofs(k), in)
+		return state.OurMark(k.Mark) || some(c.proofs(k), in)
 	}
 	addresses := func(a state.Address) bool { return in(c.options.Ownership.AddressProof(a)) }
 	return servers, addresses
+}
+
+func some(entries iter.Seq[state.SetEntry], is func(state.SetEntry) bool) bool {
+	for e := range entries {
+		if is(e) {
+			return true
+		}
+	}
+	return false
 }

@@ -5,8 +5,10 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -54,8 +56,8 @@ func testOptions() Options {
 type oneSet struct{}
 
 func (oneSet) Set(n state.SetName) bool { return n == ourSet || n == otherSet || n == addressSet }
-func (oneSet) Proofs(k state.VirtualServerKey, _ bool) []state.SetEntry {
-	return []state.SetEntry{entryOf(k), inSet(otherSet, entryOf(k))}
+func (oneSet) Proofs(k state.VirtualServerKey, _ bool) iter.Seq[state.SetEntry] {
+	return slices.Values([]state.SetEntry{entryOf(k), inSet(otherSet, entryOf(k))})
 }
 func (oneSet) AddressProof(a state.Address) state.SetEntry {
 	return state.SetEntry{Set: addressSet, Address: a.Addr}
