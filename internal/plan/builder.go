@@ -34,7 +34,9 @@ type builder struct {
 }
 
 func newBuilder(s service, v vicinity, ns *notes) *builder {
+	const ordinary = 4 // entries: of one port at one address, and an endpoint here
 	return &builder{
+		entries:   make([]diff.Row[state.SetEntry, state.Entry], 0, ordinary),
 		servers:   map[state.VirtualServerKey]state.VirtualServer{},
 		addresses: map[state.Address]state.Binding{},
 		notes:     ns,
