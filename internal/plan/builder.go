@@ -52,6 +52,9 @@ func (b *builder) fragment() Fragment {
 	f := state.FragmentOf(state.State{VirtualServers: b.servers, Addresses: b.addresses}, nil)
 	byKey := func(a, b diff.Row[state.SetEntry, state.Entry]) int { return a.Key.Compare(b.Key) }
 	slices.SortStableFunc(b.entries, byKey)
+	if len(b.entries) == 0 { // equal wishes are equal to the last nil
+		b.entries = nil
+	}
 	f.Entries = slices.CompactFunc(b.entries, func(a, b diff.Row[state.SetEntry, state.Entry]) bool { return a.Key == b.Key })
 	slices.SortFunc(b.realServers, func(a, b diff.Row[state.RealServerKey, state.RealServer]) int { return a.Key.Compare(b.Key) })
 	f.RealServers = b.realServers
