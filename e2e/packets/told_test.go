@@ -4,6 +4,7 @@ package packets
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,12 +54,15 @@ func (tell teller) check(t *testing.T, c cell, svc rig.Service) {
 	}
 }
 
-// packet is the client's first; the kernel chooses the source of what the node sends.
+// packet is the client's first. What the node sends to an address that it has comes from there; what it sends elsewhere, its
+// routes decide, which are in no table.
 func (tell teller) packet(client string, p state.Protocol, to netip.AddrPort) trace.Packet {
 	packet := trace.Packet{Protocol: p, Destination: to}
-	if client != tell.Node.Name {
-		packet.Source = netip.AddrPortFrom(tell.World.Host(client).Addr(state.FamilyOf(to.Addr())), 0)
+	_, bound := tell.rows.Addresses[state.Address{Addr: to.Addr()}]
+	if client == tell.Node.Name && (bound || to.Addr().IsLoopback() || slices.Contains(tell.addresses, to.Addr())) {
+		return packet
 	}
+	packet.Source = netip.AddrPortFrom(tell.World.Host(client).Addr(state.FamilyOf(to.Addr())), 0)
 	return packet
 }
 
