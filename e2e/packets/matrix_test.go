@@ -139,10 +139,15 @@ func matrices() []matrix {
 			{"client", at.clusterIP, "near", keeping("pod-a", "pod-b")},
 			{"client", at.nodePort, "web", masking("pod-a", "pod-b", "pod-d")},
 		}, reference(eitherPolicy(), nil, []string{"pod-client", "pod-a", "pod-d", "client"}, own))},
+		{"pods known by address, hairpins of all nodes", []func(*config.Config){podsByAddress, remoteHairpins},
+			rule{clients: []string{"pod-d"}, frontends: inCluster, choice: func(p place) []string { return p.cluster }, sees: own, through: true}.
+				cells(policies())},
 		{"all masqueraded", []func(*config.Config){podsByAddress, masqueradeAll},
 			cells(everybody(), inCluster, []string{"web"}, masking("pod-a", "pod-b", "pod-d"))},
 	}
 }
+
+func remoteHairpins(c *config.Config) { c.RemoteHairpins = true }
 
 func masqueradeAll(c *config.Config) { c.MasqueradeAll = true }
 

@@ -68,6 +68,8 @@ type rule struct {
 	local     bool // traffic policy
 	choice    func(place) []string
 	sees      seen
+	// through is that hairpins come back by the node that was asked, whosever the pods are.
+	through bool
 }
 
 // reference is the fate of all packets to Services of every policy and place, at every frontend, by kube-proxy's
@@ -81,21 +83,21 @@ func reference(policies []policy, pods, others []string, at seen) []cell {
 	node := []string{"node-1"}
 	var list []cell
 	for _, r := range []rule{
-		{pods, inside, false, cluster, own},
-		{node, inside, false, cluster, masked},
-		{others, inside, false, cluster, at},
+		{clients: pods, frontends: inside, local: false, choice: cluster, sees: own},
+		{clients: node, frontends: inside, local: false, choice: cluster, sees: masked},
+		{clients: others, frontends: inside, local: false, choice: cluster, sees: at},
 
-		{pods, inside, true, local, own},
-		{node, inside, true, local, masked},
-		{others, inside, true, local, at},
+		{clients: pods, frontends: inside, local: true, choice: local, sees: own},
+		{clients: node, frontends: inside, local: true, choice: local, sees: masked},
+		{clients: others, frontends: inside, local: true, choice: local, sees: at},
 
-		{pods, outside, false, cluster, masked},
-		{node, outside, false, cluster, masked},
-		{others, outside, false, cluster, masked},
+		{clients: pods, frontends: outside, local: false, choice: cluster, sees: masked},
+		{clients: node, frontends: outside, local: false, choice: cluster, sees: masked},
+		{clients: others, frontends: outside, local: false, choice: cluster, sees: masked},
 
-		{pods, outside, true, cluster, own},
-		{node, outside, true, cluster, masked},
-		{others, outside, true, local, own},
+		{clients: pods, frontends: outside, local: true, choice: cluster, sees: own},
+		{clients: node, frontends: outside, local: true, choice: cluster, sees: masked},
+		{clients: others, frontends: outside, local: true, choice: local, sees: own},
 	} {
 		list = append(list, r.cells(policies)...)
 	}
@@ -133,7 +135,7 @@ func (p policy) local(f frontend) bool {
 // bypasses says that an endpoint's answer would not come by the node that the client asked: they are both elsewhere, and
 // see each other's addresses.
 func (r rule) bypasses(client string, at place) bool {
-	return r.sees == own && !r.local && slices.Contains(names("pod-d", "client"), client) && slices.Contains(r.choice(at), "pod-d")
+	return !r.through && r.sees == own && !r.local && slices.Contains(names("pod-d", "client"), client) && slices.Contains(r.choice(at), "pod-d")
 }
 
 func (r rule) fate(client string, at place) fate {

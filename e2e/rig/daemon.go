@@ -48,6 +48,7 @@ func flags(c config.Config) []string {
 		"--ipvs-tcp-timeout", c.TCPTimeout.String(), "--ipvs-tcpfin-timeout", c.TCPFinTimeout.String(),
 		"--ipvs-udp-timeout", c.UDPTimeout.String(), "--answer-ping=" + strconv.FormatBool(c.AnswerPing),
 		"--nodeport-source-ranges=" + strconv.FormatBool(c.NodePortSourceRanges),
+		"--remote-hairpins=" + strconv.FormatBool(c.RemoteHairpins),
 		"--localhost-nodeports=" + strconv.FormatBool(c.LocalhostNodePorts),
 	}
 	if len(c.ServiceCIDRs) > 0 {

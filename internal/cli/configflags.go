@@ -44,6 +44,7 @@ func (x *configFlags) addPlanning(command *cobra.Command) {
 	f.Var((*portRange)(&c.NodePortRange), "service-node-port-range", "the API server's range of NodePorts, from which masquerade takes no source ports; 0-0: none")
 	f.Var((*cidrs)(&c.ServiceCIDRs), "service-cidrs", "networks of cluster IPs, comma-separated: what is sent there to no Service is dropped")
 	f.Var((*addresses)(&c.APIServers), "api-server-addresses", "addresses of the API server, comma-separated, of which no Service may take one")
+	f.BoolVar(&c.RemoteHairpins, "remote-hairpins", c.RemoteHairpins, "masquerade pods of other nodes that reach themselves through this one")
 	f.BoolVar(&c.AnswerPing, "answer-ping", c.AnswerPing, "answer ICMP echo requests to Service addresses")
 }
 

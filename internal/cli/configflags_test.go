@@ -46,6 +46,7 @@ var settings = []struct {
 	{"NodePortRange", "--service-node-port-range=0-0", config.PortRange{}},
 	{"NodePortSourceRanges", "--nodeport-source-ranges", true},
 	{"LocalhostNodePorts", "--localhost-nodeports", true},
+	{"RemoteHairpins", "--remote-hairpins", true},
 	{"AnswerPing", "--answer-ping", true},
 	{"ServiceCIDRs", "--service-cidrs=10.96.0.0/12,fd00:96::/112", prefixes("10.96.0.0/12", "fd00:96::/112")},
 	{"ExcludeCIDRs", "--ipvs-exclude-cidrs=198.51.100.0/24", prefixes("198.51.100.0/24")},

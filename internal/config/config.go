@@ -63,6 +63,12 @@ type Config struct {
 	// Service's NodePorts too.
 	NodePortSourceRanges bool
 
+	// RemoteHairpins masquerades also a pod of another node that reaches itself
+	// by way of this one, as kube-proxy's other modes do. It takes a set entry for
+	// every endpoint of the cluster, and only nodes without a service proxy of
+	// their own send such packets.
+	RemoteHairpins bool
+
 	// LocalhostNodePorts serves NodePorts at the loopback addresses too.
 	LocalhostNodePorts bool
 

@@ -69,7 +69,7 @@ func (b *builder) enter(k state.SetEntry, v state.Entry) {
 // port adds all frontends of one port in the family of the cluster IP.
 func (b *builder) port(p port, clusterIP netip.Addr, all []endpoint) {
 	to := choose(all)
-	b.hairpin(p, filter(all, func(e endpoint) bool { return e.local }))
+	b.hairpin(p, filter(all, func(e endpoint) bool { return e.local || b.vicinity.config.RemoteHairpins }))
 	for _, f := range b.service.frontends(p, clusterIP, b.vicinity) {
 		if !b.place(&f) || !b.serve(f, to) {
 			continue

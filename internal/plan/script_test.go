@@ -148,6 +148,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		Schedulers                                        []string
 		ServiceCIDRs, ExcludeCIDRs                        []netip.Prefix
 		NodePortPrimary, NodePortSourceRanges, AnswerPing bool
+		RemoteHairpins                                    bool
 		LocalhostNodePorts                                bool
 	}
 	unmarshal(t, path, data, &in)
@@ -159,6 +160,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 	}
 	c.MasqueradeAll, c.StrictARP, c.NodePortAddresses = in.MasqueradeAll, in.StrictARP, in.NodePortAddresses
 	c.Schedulers, c.ServiceCIDRs, c.ExcludeCIDRs = in.Schedulers, in.ServiceCIDRs, in.ExcludeCIDRs
+	c.RemoteHairpins = in.RemoteHairpins
 	c.LocalhostNodePorts = in.LocalhostNodePorts
 	c.NodePortPrimary, c.NodePortSourceRanges, c.AnswerPing = in.NodePortPrimary, in.NodePortSourceRanges, in.AnswerPing
 	switch {
