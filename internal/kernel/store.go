@@ -50,7 +50,8 @@ func (r *Result[K]) Fail(k K, err error) {
 	r.Failed[k] = err
 }
 
-func (r *Result[K]) merge(o Result[K]) {
+// Merge adds what became of another delta.
+func (r *Result[K]) Merge(o Result[K]) {
 	for k, err := range o.Failed {
 		r.Fail(k, err)
 	}

@@ -20,20 +20,21 @@ func (t Tables) List(ctx context.Context) (state.State, error) {
 	}
 	var s state.State
 	err := errors.Join(
-		list(ctx, "sysctls", t.Sysctls, &s.Sysctls),
-		list(ctx, "sets", t.Sets, &s.Sets),
-		list(ctx, "set entries", t.Entries, &s.Entries),
-		list(ctx, "chains", t.Chains, &s.Chains),
-		list(ctx, "jumps", t.Jumps, &s.Jumps),
-		list(ctx, "links", t.Links, &s.Links),
-		list(ctx, "virtual servers", t.VirtualServers, &s.VirtualServers),
-		list(ctx, "real servers", t.RealServers, &s.RealServers),
-		list(ctx, "addresses", t.Addresses, &s.Addresses),
+		List(ctx, "sysctls", t.Sysctls, &s.Sysctls),
+		List(ctx, "sets", t.Sets, &s.Sets),
+		List(ctx, "set entries", t.Entries, &s.Entries),
+		List(ctx, "chains", t.Chains, &s.Chains),
+		List(ctx, "jumps", t.Jumps, &s.Jumps),
+		List(ctx, "links", t.Links, &s.Links),
+		List(ctx, "virtual servers", t.VirtualServers, &s.VirtualServers),
+		List(ctx, "real servers", t.RealServers, &s.RealServers),
+		List(ctx, "addresses", t.Addresses, &s.Addresses),
 	)
 	return s, err
 }
 
-func list[K, V comparable](ctx context.Context, name string, s Store[K, V], into *map[K]V) error {
+// List reads one table into a map; the error names it.
+func List[K, V comparable](ctx context.Context, name string, s Store[K, V], into *map[K]V) error {
 	rows, err := s.List(ctx)
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", name, err)
@@ -60,9 +61,9 @@ func list[K, V comparable](ctx context.Context, name string, s Store[K, V], into
 // this node's address.
 func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	var r Results
-	steering, entries := split(d.Entries, func(_ state.SetEntry, e state.Entry) bool { return e.Mark != 0 })
-	keeping, entries := split(entries, func(e state.SetEntry, _ state.Entry) bool { return e.Set.KeepsClient() })
-	resting, servers := split(d.RealServers, func(_ state.RealServerKey, s state.RealServer) bool { return s.Weight == 0 })
+	steering, entries := Split(d.Entries, func(_ state.SetEntry, e state.Entry) bool { return e.Mark != 0 })
+	keeping, entries := Split(entries, func(e state.SetEntry, _ state.Entry) bool { return e.Set.KeepsClient() })
+	resting, servers := Split(d.RealServers, func(_ state.RealServerKey, s state.RealServer) bool { return s.Weight == 0 })
 	set(ctx, t.Sysctls, d.Sysctls, &r.Sysctls)
 	set(ctx, t.Sets, d.Sets, &r.Sets)
 	set(ctx, t.Entries, entries, &r.Entries)
@@ -95,9 +96,9 @@ func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	return r
 }
 
-// split parts a delta by what a row is after it, or was if it is removed. A
+// Split parts a delta by what a row is after it, or was if it is removed. A
 // delta that is all of one kind, as most are, is not copied.
-func split[K, V comparable](d diff.Delta[K, V], is func(K, V) bool) (those, others diff.Delta[K, V]) {
+func Split[K, V comparable](d diff.Delta[K, V], is func(K, V) bool) (those, others diff.Delta[K, V]) {
 	those.Remove, others.Remove = part(d.Remove, func(r diff.Row[K, V]) bool { return is(r.Key, r.Value) })
 	those.Update, others.Update = part(d.Update, func(c diff.Change[K, V]) bool { return is(c.Key, c.New) })
 	those.Add, others.Add = part(d.Add, func(r diff.Row[K, V]) bool { return is(r.Key, r.Value) })
@@ -138,8 +139,8 @@ func (t Tables) setRules(ctx context.Context, d state.Delta, r *Results) {
 	chains, jumps := forward(d.Chains), forward(d.Jumps)
 	if together, ok := t.Chains.(Coupled); ok && chains.Len() > 0 && jumps.Len() > 0 {
 		if done, ok := together.SetWith(ctx, chains, t.Jumps, jumps); ok {
-			r.Chains.merge(done.Chains)
-			r.Jumps.merge(done.Jumps)
+			r.Chains.Merge(done.Chains)
+			r.Jumps.Merge(done.Jumps)
 			return
 		}
 	}
@@ -149,7 +150,7 @@ func (t Tables) setRules(ctx context.Context, d state.Delta, r *Results) {
 
 func set[K, V comparable](ctx context.Context, s Store[K, V], d diff.Delta[K, V], r *Result[K]) {
 	if d = forward(d); d.Len() > 0 {
-		r.merge(s.Apply(ctx, d))
+		r.Merge(s.Apply(ctx, d))
 	}
 }
 
@@ -160,6 +161,6 @@ func forward[K, V comparable](d diff.Delta[K, V]) diff.Delta[K, V] {
 
 func remove[K, V comparable](ctx context.Context, s Store[K, V], d diff.Delta[K, V], r *Result[K]) {
 	if len(d.Remove) > 0 {
-		r.merge(s.Apply(ctx, diff.Delta[K, V]{Remove: d.Remove}))
+		r.Merge(s.Apply(ctx, diff.Delta[K, V]{Remove: d.Remove}))
 	}
 }

@@ -76,14 +76,14 @@ func (k *Kernel) readSets(ctx context.Context, s *state.State) error {
 	if k.setsErr != nil {
 		return k.setsErr
 	}
-	return list(ctx, "set entries", k.sets.Entries(), &s.Entries)
+	return kernel.List(ctx, "set entries", k.sets.Entries(), &s.Entries)
 }
 
 func (k *Kernel) readAddresses(ctx context.Context, s *state.State) error {
 	if k.linkErr != nil {
 		return k.linkErr
 	}
-	return list(ctx, "addresses", k.link.Addresses(), &s.Addresses)
+	return kernel.List(ctx, "addresses", k.link.Addresses(), &s.Addresses)
 }
 
 // attempts is how often a table that goes on changing is listed.
@@ -94,25 +94,16 @@ const attempts = 5
 // counting: while others are added or removed, even in another network
 // namespace, rows that nobody touched can be missing, and nothing tells so.
 func settled[K, V comparable](ctx context.Context, name string, s kernel.Store[K, V], into *map[K]V) error {
-	if err := list(ctx, name, s, into); err != nil {
+	if err := kernel.List(ctx, name, s, into); err != nil {
 		return err
 	}
 	for range attempts - 1 {
 		before := *into
-		if err := list(ctx, name, s, into); err != nil || maps.Equal(before, *into) {
+		if err := kernel.List(ctx, name, s, into); err != nil || maps.Equal(before, *into) {
 			return err
 		}
 	}
 	return nil // busy, but as good as any other list
-}
-
-func list[K, V comparable](ctx context.Context, name string, s kernel.Store[K, V], into *map[K]V) error {
-	rows, err := s.List(ctx)
-	if err != nil {
-		return fmt.Errorf("listing %s: %w", name, err)
-	}
-	*into = rows
-	return nil
 }
 
 // Observe reads the connections, and everything else the kernel counts if it is

@@ -54,26 +54,8 @@ func (s settings) List(ctx context.Context) (map[state.SysctlName]string, error)
 }
 
 func (s settings) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
-	var timeouts, sysctls diff.Delta[state.SysctlName, string]
-	to := func(n state.SysctlName) *diff.Delta[state.SysctlName, string] {
-		if isTimeout(n) {
-			return &timeouts
-		}
-		return &sysctls
-	}
-	for _, c := range d.Update {
-		part := to(c.Key)
-		part.Update = append(part.Update, c)
-	}
-	for _, row := range d.Add {
-		part := to(row.Key)
-		part.Add = append(part.Add, row)
-	}
-	r := s.sysctls.Apply(ctx, sysctls) // neither has anything to remove
-	other := s.timeouts.Apply(ctx, timeouts)
-	for n, err := range other.Failed {
-		r.Fail(n, err)
-	}
-	r.Drift += other.Drift
+	timeouts, sysctls := kernel.Split(d, func(n state.SysctlName, _ string) bool { return isTimeout(n) })
+	r := s.sysctls.Apply(ctx, sysctls)
+	r.Merge(s.timeouts.Apply(ctx, timeouts))
 	return r
 }
