@@ -27,7 +27,9 @@ func belongsTo(k state.RealServerKey, _ state.RealServer) (state.VirtualServerKe
 	return k.Server, true
 }
 
-func steersTo(e state.SetEntry, v state.Entry) (state.VirtualServerKey, bool) {
+// SteersTo is the virtual server to which an entry leads packets by a mark, if it
+// does.
+func SteersTo(e state.SetEntry, v state.Entry) (state.VirtualServerKey, bool) {
 	if v.Mark == 0 {
 		return state.VirtualServerKey{}, false
 	}

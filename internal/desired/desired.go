@@ -73,7 +73,7 @@ func New() *Desired {
 		owners:         map[Owner]*claimant{},
 		Sysctls:        newTable[state.SysctlName, string](),
 		Sets:           newTable[state.SetName, state.Set](),
-		Entries:        newDependent(servers, steersTo),
+		Entries:        newDependent(servers, SteersTo),
 		Chains:         newTable[state.ChainKey, state.Chain](),
 		Jumps:          newTable[state.JumpKey, state.Jump](),
 		Links:          newTable[state.LinkName, state.Link](),
@@ -195,18 +195,33 @@ func (d *Desired) rivals(k state.VirtualServerKey, c *claimant) []state.RealServ
 
 // rivalEntries are, likewise, the entries of others than c that steer to k.
 func (d *Desired) rivalEntries(k state.VirtualServerKey, c *claimant) []state.SetEntry {
+	var keys []state.SetEntry
+	for _, other := range d.VirtualServers.claimants(k) {
+		if other != c {
+			keys = append(keys, steering(other.fragment, k)...)
+		}
+	}
+	return keys
+}
+
+// Steering are the wished entries by whose mark packets reach the virtual server
+// k. To find them costs the size of its owner's fragment.
+func (d *Desired) Steering(k state.VirtualServerKey) []state.SetEntry {
+	won, wished := d.VirtualServers.winners[k]
+	if !wished {
+		return nil
+	}
+	return steering(won.by.fragment, k)
+}
+
+func steering(f state.Fragment, k state.VirtualServerKey) []state.SetEntry {
 	if k.Mark == 0 {
 		return nil
 	}
 	var keys []state.SetEntry
-	for _, other := range d.VirtualServers.claimants(k) {
-		if other == c {
-			continue
-		}
-		for _, r := range other.fragment.Entries {
-			if to, steers := steersTo(r.Key, r.Value); steers && to == k {
-				keys = append(keys, r.Key)
-			}
+	for _, r := range f.Entries {
+		if to, steers := SteersTo(r.Key, r.Value); steers && to == k {
+			keys = append(keys, r.Key)
 		}
 	}
 	return keys

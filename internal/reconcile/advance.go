@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -44,12 +46,16 @@ func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
 // its address was nobody's, which would go on untranslated. TCP ends its
 // connections by itself.
 func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
+	var left map[state.VirtualServerKey][]state.SetEntry
 	for _, row := range d.RealServers.Remove {
 		k := row.Key
 		if _, failed := r.RealServers.Failed[k]; failed || !leavesFlows(k.Server) {
 			continue
 		}
-		for _, front := range c.fronts(k.Server, d) {
+		if left == nil {
+			left = steeredBy(d.Entries.Remove)
+		}
+		for _, front := range c.fronts(k.Server, left[k.Server]) {
 			endpoint := k.Address
 			if endpoint.Port() == 0 { // the client's port is kept
 				endpoint = netip.AddrPortFrom(endpoint.Addr(), front.Port())
@@ -72,25 +78,28 @@ func leavesFlows(k state.VirtualServerKey) bool {
 	return k.Transport() == state.UDP || k.Transport() == state.SCTP
 }
 
-// fronts are the addresses by which packets reach the virtual server k: its
-// own, or those which entries steer to it, or did until this delta.
-func (c *Core) fronts(k state.VirtualServerKey, d state.Delta) []netip.AddrPort {
+// fronts are the addresses by which packets reach the virtual server k: its own,
+// or those which entries steer to it, or did until they left.
+func (c *Core) fronts(k state.VirtualServerKey, left []state.SetEntry) []netip.AddrPort {
 	if k.Mark == 0 {
 		return []netip.AddrPort{k.Address}
 	}
 	var list []netip.AddrPort
-	steers := func(e state.SetEntry, v state.Entry) {
-		if v.Mark == k.Mark && state.FamilyOf(e.Address) == k.Family() {
-			list = append(list, netip.AddrPortFrom(e.Address, e.Port))
-		}
-	}
-	for e, v := range c.entries.have {
-		steers(e, v)
-	}
-	for _, row := range d.Entries.Remove {
-		steers(row.Key, row.Value)
+	for _, e := range append(c.desired.Steering(k), left...) {
+		list = append(list, netip.AddrPortFrom(e.Address, e.Port))
 	}
 	return list
+}
+
+// steeredBy sorts entries that steer by the virtual servers they lead to.
+func steeredBy(rows []diff.Row[state.SetEntry, state.Entry]) map[state.VirtualServerKey][]state.SetEntry {
+	by := map[state.VirtualServerKey][]state.SetEntry{}
+	for _, r := range rows {
+		if k, steers := desired.SteersTo(r.Key, r.Value); steers {
+			by[k] = append(by[k], r.Key)
+		}
+	}
+	return by
 }
 
 func (c *Core) flushed(w Work, o Outcome, now time.Time) {
