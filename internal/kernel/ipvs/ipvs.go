@@ -35,6 +35,11 @@ type Conn struct {
 	namespace string   // of the thread that opened it
 	requests  batch.Requests
 	text      []byte
+
+	// dumped are the virtual servers that were listed in a round: real servers
+	// listed next in it need no dump of their own.
+	round  *kernel.Round
+	dumped map[state.VirtualServerKey]seenVirtualServer
 }
 
 // Traffic is what has been sent to the kernel so far. Reads of /proc and the
@@ -76,11 +81,23 @@ func (c *Conn) listVirtualServers(ctx context.Context) (map[state.VirtualServerK
 	if err != nil {
 		return nil, err
 	}
+	c.round, c.dumped = kernel.RoundOf(ctx), seen
 	rows := make(map[state.VirtualServerKey]state.VirtualServer, len(seen))
 	for k, v := range seen {
 		rows[k] = v.server
 	}
 	return rows, nil
+}
+
+// takeVirtualServers returns those that this round has just dumped, once, or dumps
+// them.
+func (c *Conn) takeVirtualServers(ctx context.Context) (map[state.VirtualServerKey]seenVirtualServer, error) {
+	round, dumped := c.round, c.dumped
+	c.round, c.dumped = nil, nil
+	if round != nil && round == kernel.RoundOf(ctx) {
+		return dumped, nil
+	}
+	return c.dumpVirtualServers(ctx)
 }
 
 func (c *Conn) listRealServers(ctx context.Context) (map[state.RealServerKey]state.RealServer, error) {

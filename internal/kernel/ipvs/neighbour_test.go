@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -45,6 +46,18 @@ func TestWhatOtherNamespacesHaveHidesNothingOfOurs(t *testing.T) {
 	got, err := ours.RealServers().List(context.Background())
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("%d real servers, %v; want %d", len(got), err, len(want))
+	}
+	round := kernel.NewRound(context.Background())
+	before := ours.Traffic().Requests
+	_, err = ours.VirtualServers().List(round)
+	got, again := ours.RealServers().List(round)
+	if err != nil || again != nil || !maps.Equal(got, want) {
+		t.Errorf("in a round: %d real servers, %v, %v; want %d", len(got), err, again, len(want))
+	}
+	hidden := ours.Traffic().Requests - before
+	if _, err := ours.RealServers().List(round); err != nil || ours.Traffic().Requests-before != 2*hidden {
+		t.Errorf("%d requests to list both tables, then %d in all: of virtual servers listed long ago nothing is known any more; %v",
+			hidden, ours.Traffic().Requests-before, err)
 	}
 	if got, err := ours.Connections(context.Background()); err != nil || len(got) != len(want) {
 		t.Errorf("connections of %d real servers, %v; want %d", len(got), err, len(want))

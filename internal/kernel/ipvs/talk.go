@@ -191,7 +191,7 @@ func (c *Conn) readRealServers(ctx context.Context) (map[state.RealServerKey]see
 	if err != nil {
 		return nil, err
 	}
-	servers, err := c.dumpVirtualServers(ctx)
+	servers, err := c.takeVirtualServers(ctx)
 	if err != nil {
 		return nil, err
 	}
