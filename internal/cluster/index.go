@@ -106,6 +106,12 @@ func (x *Index) DeleteNode(name string) bool {
 	return ok
 }
 
+// Has says whether there is a Service.
+func (x *Index) Has(key types.NamespacedName) bool {
+	p := x.services[key]
+	return p != nil && p.service != nil
+}
+
 // Objects returns a Service and its EndpointSlices, sorted by name; nil and
 // none if there is no such Service.
 func (x *Index) Objects(key types.NamespacedName) (*corev1.Service, []*discoveryv1.EndpointSlice) {
@@ -172,7 +178,7 @@ func (x *Index) detach(s *discoveryv1.EndpointSlice) []types.NamespacedName {
 
 // present is key if there is such a Service.
 func (x *Index) present(key types.NamespacedName) []types.NamespacedName {
-	if p := x.services[key]; p != nil && p.service != nil {
+	if x.Has(key) {
 		return []types.NamespacedName{key}
 	}
 	return nil

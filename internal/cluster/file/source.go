@@ -146,7 +146,8 @@ func (r *run) tell(c change) {
 	keys := slices.SortedFunc(maps.Keys(c.services), cluster.CompareKeys)
 	for _, gone := range []bool{true, false} { // first: others may have their addresses now
 		for _, key := range keys {
-			if service, all := r.folder.index.Objects(key); (service == nil) == gone {
+			if r.folder.index.Has(key) != gone {
+				service, all := r.folder.index.Objects(key)
 				r.sink.Service(key, service, all)
 			}
 		}
