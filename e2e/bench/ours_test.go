@@ -30,7 +30,7 @@ type house struct {
 
 func open(t testing.TB) *house {
 	t.Helper()
-	c, _ := setting()
+	c, n := setting()
 	var sysctls []state.SysctlName
 	for _, row := range plan.Base(c).Sysctls {
 		sysctls = append(sysctls, row.Key)
@@ -40,7 +40,9 @@ func open(t testing.TB) *house {
 		t.Fatal(err)
 	}
 	h := &house{kernel: k, meter: &meter{spent: laps{}}}
-	h.tables = h.meter.tables(k.Tables())
+	tables := k.Tables()
+	tables.RealServers = kernel.Spread(tables.RealServers, n.Name)
+	h.tables = h.meter.tables(tables)
 	return h
 }
 

@@ -17,12 +17,14 @@ import (
 // node. IPVS' schedulers begin with the one added last; without this, the first
 // connection of every node would go to the same endpoint of a Service.
 func Spread(s Store[state.RealServerKey, state.RealServer], node string) Store[state.RealServerKey, state.RealServer] {
-	return spread{s, node}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(node)) // a hash never fails
+	return spread{s, mixed(h.Sum64())}
 }
 
 type spread struct {
 	Store[state.RealServerKey, state.RealServer]
-	node string
+	node uint64 // a hash of its name
 }
 
 func (s spread) Apply(ctx context.Context, d diff.Delta[state.RealServerKey, state.RealServer]) Result[state.RealServerKey] {
@@ -55,15 +57,14 @@ func (s spread) shuffle(rows []diff.Row[state.RealServerKey, state.RealServer]) 
 // place is a hash of the node and the endpoint. The same endpoints come in the
 // same order in all virtual servers of a node.
 func (s spread) place(k state.RealServerKey) uint64 {
-	h := fnv.New64a()
-	address := k.Address.Addr().As16()
-	_, _ = h.Write([]byte(s.node)) // a hash never fails
-	_, _ = h.Write(binary.BigEndian.AppendUint16(address[:], k.Address.Port()))
-	return mixed(h.Sum64())
+	a := k.Address.Addr().As16()
+	h := mixed(s.node ^ binary.BigEndian.Uint64(a[:8]))
+	h = mixed(h ^ binary.BigEndian.Uint64(a[8:]))
+	return mixed(h ^ uint64(k.Address.Port()))
 }
 
 // mixed lets every bit of h count for every bit of the result (MurmurHash3's
-// finalizer): FNV's last bytes hardly reach its highest bits.
+// finalizer).
 func mixed(h uint64) uint64 {
 	h ^= h >> 33
 	h *= 0xff51afd7ed558ccd
