@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -38,65 +37,14 @@ func open(t *testing.T) *Conn {
 	return c
 }
 
-// tool runs a command in the test's namespace.
-func tool(t *testing.T, args ...string) string {
-	t.Helper()
-	return feed(t, "", args...)
-}
-
-func feed(t *testing.T, input string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdin = strings.NewReader(input)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", args, err, out)
-	}
-	return string(out)
-}
-
-func list[K, V comparable](t *testing.T, s kernel.Store[K, V]) map[K]V {
-	t.Helper()
-	rows, err := s.List(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rows
-}
-
-// apply makes a change that has to succeed, with an exact count of drift.
-func apply[K, V comparable](t *testing.T, s kernel.Store[K, V], d diff.Delta[K, V], drift int) {
-	t.Helper()
-	r := s.Apply(context.Background(), d)
-	for k, err := range r.Failed {
-		t.Errorf("%v: %v", k, err)
-	}
-	if r.Drift != drift {
-		t.Errorf("drift %d, want %d", r.Drift, drift)
-	}
-}
-
-func rowsOf[K, V comparable](table map[K]V) []diff.Row[K, V] {
-	var rows []diff.Row[K, V]
-	for k, v := range table {
-		rows = append(rows, diff.Row[K, V]{Key: k, Value: v})
-	}
-	return rows
-}
-
-func addAll[K, V comparable](t *testing.T, s kernel.Store[K, V], table map[K]V) {
-	t.Helper()
-	apply(t, s, diff.Delta[K, V]{Add: rowsOf(table)}, 0)
-}
-
 func removeAll[K, V comparable](t *testing.T, s kernel.Store[K, V], table map[K]V) {
 	t.Helper()
-	apply(t, s, diff.Delta[K, V]{Remove: rowsOf(table)}, 0)
+	kerneltest.Apply(t, s, diff.Delta[K, V]{Remove: kerneltest.Rows(table)}, 0)
 }
 
 func equal[K, V comparable](t *testing.T, s kernel.Store[K, V], want map[K]V) {
 	t.Helper()
-	if d := cmp.Diff(want, list(t, s)); d != "" {
+	if d := cmp.Diff(want, kerneltest.Listed(t, s)); d != "" {
 		t.Errorf("rows differ (-want +got):\n%s", d)
 	}
 }
@@ -145,7 +93,7 @@ func TestListingMakesNoTable(t *testing.T) {
 	c := open(t)
 	equal(t, c.Chains(), chainTable{})
 	equal(t, c.Jumps(), jumpTable{})
-	if save := tool(t, "iptables-save"); strings.Contains(save, "*nat") || strings.Contains(save, "*mangle") {
+	if save := kerneltest.Tool(t, "iptables-save"); strings.Contains(save, "*nat") || strings.Contains(save, "*mangle") {
 		t.Errorf("tables were made:\n%s", save)
 	}
 }
@@ -157,31 +105,31 @@ func TestForeignChainsAndRulesAreLeftAlone(t *testing.T) {
 		"-t nat -A PREROUTING -j CNI-HOSTPORT", "-t nat -A OUTPUT -o lo -j ACCEPT", "-A INPUT -i eth9 -j DROP",
 		"-t mangle -A PREROUTING -j MARK --set-mark 7",
 	} {
-		tool(t, append([]string{"iptables"}, strings.Fields(rule)...)...)
+		kerneltest.Tool(t, append([]string{"iptables"}, strings.Fields(rule)...)...)
 	}
-	tool(t, "iptables", "-t", "nat", "-A", "CNI-HOSTPORT", "-m", "comment", "--comment", "a\n-A OUTPUT -j KUBE-FAKE", "-j", "RETURN")
-	before := rulesOf(tool(t, "iptables-save"))
+	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "CNI-HOSTPORT", "-m", "comment", "--comment", "a\n-A OUTPUT -j KUBE-FAKE", "-j", "RETURN")
+	before := rulesOf(kerneltest.Tool(t, "iptables-save"))
 
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
 		makeSets(t, f)
 	}
 	chains, jumps := bothFamilies()
-	addAll(t, c.Chains(), chains)
-	addAll(t, c.Jumps(), jumps)
+	kerneltest.AddAll(t, c.Chains(), chains)
+	kerneltest.AddAll(t, c.Jumps(), jumps)
 	equal(t, c.Chains(), chains)
 	equal(t, c.Jumps(), jumps)
 	removeAll(t, c.Jumps(), jumps)
 	removeAll(t, c.Chains(), chains)
 	equal(t, c.Chains(), chainTable{})
-	if after := rulesOf(tool(t, "iptables-save")); after != before {
+	if after := rulesOf(kerneltest.Tool(t, "iptables-save")); after != before {
 		t.Errorf("rules were\n%sand are now\n%s", before, after)
 	}
 }
 
 func TestAChainThatIsNotOursIsNotWritten(t *testing.T) {
 	c := open(t)
-	tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
-	before := rulesOf(tool(t, "iptables-save"))
+	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
+	before := rulesOf(kerneltest.Tool(t, "iptables-save"))
 	r := c.Chains().Apply(context.Background(), chainDelta{
 		Add:    []diff.Row[state.ChainKey, state.Chain]{{Key: chainOf("OUTPUT")}},
 		Remove: []diff.Row[state.ChainKey, state.Chain]{{Key: chainOf("PREROUTING")}},
@@ -198,7 +146,7 @@ func TestAChainThatIsNotOursIsNotWritten(t *testing.T) {
 	if len(j.Failed) != 3 {
 		t.Errorf("failed: %v, want 3", j.Failed)
 	}
-	if after := rulesOf(tool(t, "iptables-save")); after != before {
+	if after := rulesOf(kerneltest.Tool(t, "iptables-save")); after != before {
 		t.Errorf("rules were\n%sand are now\n%s", before, after)
 	}
 }
@@ -209,9 +157,9 @@ func TestAChainIsRewrittenAndItsNeighboursStay(t *testing.T) {
 		chainOf("KUBE-A"): state.ChainOf("-p tcp -j RETURN", "-p udp -j ACCEPT", "-j KUBE-B"),
 		chainOf("KUBE-B"): state.ChainOf("-j ACCEPT"),
 	}
-	addAll(t, c.Chains(), table)
+	kerneltest.AddAll(t, c.Chains(), table)
 	next := state.ChainOf("-j KUBE-B", "-p tcp -j RETURN")
-	apply(t, c.Chains(), chainDelta{Update: []diff.Change[state.ChainKey, state.Chain]{
+	kerneltest.Apply(t, c.Chains(), chainDelta{Update: []diff.Change[state.ChainKey, state.Chain]{
 		{Key: chainOf("KUBE-A"), Old: table[chainOf("KUBE-A")], New: next},
 	}}, 0)
 	table[chainOf("KUBE-A")] = next
@@ -229,15 +177,15 @@ func TestChainDriftIsCounted(t *testing.T) {
 		delta chainDelta
 		drift int
 	}{{remove, 1}, {update, 1}, {update, 0}, {add, 1}, {remove, 0}, {add, 0}} {
-		apply(t, c.Chains(), step.delta, step.drift)
+		kerneltest.Apply(t, c.Chains(), step.delta, step.drift)
 	}
 	equal(t, c.Chains(), chainTable{row.Key: row.Value})
 }
 
 func TestABadChainDoesNotHarmTheOthers(t *testing.T) {
 	c := open(t)
-	tool(t, "iptables", "-t", "nat", "-N", "KUBE-OLD")
-	tool(t, "iptables", "-t", "nat", "-A", "KUBE-OLD", "-j", "RETURN")
+	kerneltest.Tool(t, "iptables", "-t", "nat", "-N", "KUBE-OLD")
+	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "KUBE-OLD", "-j", "RETURN")
 	good := chainTable{
 		chainOf("KUBE-A"):     state.ChainOf("-j KUBE-B", "-j RETURN"),
 		chainOf("KUBE-B"):     state.ChainOf("-p tcp -j ACCEPT"),
@@ -253,7 +201,7 @@ func TestABadChainDoesNotHarmTheOthers(t *testing.T) {
 	for k, v := range good {
 		all[k] = v
 	}
-	r := c.Chains().Apply(context.Background(), chainDelta{Add: rowsOf(all)})
+	r := c.Chains().Apply(context.Background(), chainDelta{Add: kerneltest.Rows(all)})
 	wantText(t, r.Failed[chainOf("KUBE-NOSET")], "writing chain IPv4 nat KUBE-NOSET", "Set NOPE doesn't exist")
 	wantText(t, r.Failed[chainOf("KUBE-OLD")], "KUBE-NOPE")
 	wantText(t, r.Failed[chainOf("KUBE-SYNTAX")], "--nonsense")
@@ -279,7 +227,7 @@ func TestAChainThatOnlyTheKernelRefusesDoesNotHarmTheOthers(t *testing.T) {
 	for k, v := range good {
 		all[k] = v
 	}
-	r := c.Chains().Apply(context.Background(), chainDelta{Add: rowsOf(all)})
+	r := c.Chains().Apply(context.Background(), chainDelta{Add: kerneltest.Rows(all)})
 	wantText(t, r.Failed[chainOf("KUBE-BAD")], "writing chain IPv4 nat KUBE-BAD: iptables-restore: the kernel refused the change")
 	if len(r.Failed) != 1 {
 		t.Errorf("failed: %v, want 1", r.Failed)
@@ -293,9 +241,9 @@ func TestAChainInUseIsNotRemoved(t *testing.T) {
 		chainOf("KUBE-A"): state.ChainOf("-j KUBE-B"), chainOf("KUBE-B"): state.ChainOf("-j KUBE-C"),
 		chainOf("KUBE-C"): state.ChainOf("-j RETURN"), chainOf("KUBE-D"): state.ChainOf("-j RETURN"),
 	}
-	addAll(t, c.Chains(), table)
-	addAll(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}})
-	r := c.Chains().Apply(context.Background(), chainDelta{Remove: rowsOf(table)})
+	kerneltest.AddAll(t, c.Chains(), table)
+	kerneltest.AddAll(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}})
+	r := c.Chains().Apply(context.Background(), chainDelta{Remove: kerneltest.Rows(table)})
 	wantText(t, r.Failed[chainOf("KUBE-A")], "removing chain IPv4 nat KUBE-A", "chain OUTPUT still goes to it")
 	wantText(t, r.Failed[chainOf("KUBE-B")], "chain KUBE-A still goes to it")
 	wantText(t, r.Failed[chainOf("KUBE-C")], "chain KUBE-B still goes to it")
@@ -309,76 +257,76 @@ func TestJumpsArePutBackAfterAFlush(t *testing.T) {
 		makeSets(t, f)
 	}
 	chains, jumps := bothFamilies()
-	addAll(t, c.Chains(), chains)
-	addAll(t, c.Jumps(), jumps)
-	tool(t, "iptables", "-t", "nat", "-F")
-	apply(t, c.Chains(), diff.Of(list(t, c.Chains()), chains, state.ChainKey.Compare), 0)
-	d := diff.Of(list(t, c.Jumps()), jumps, state.JumpKey.Compare)
+	kerneltest.AddAll(t, c.Chains(), chains)
+	kerneltest.AddAll(t, c.Jumps(), jumps)
+	kerneltest.Tool(t, "iptables", "-t", "nat", "-F")
+	kerneltest.Apply(t, c.Chains(), diff.Of(kerneltest.Listed(t, c.Chains()), chains, state.ChainKey.Compare), 0)
+	d := diff.Of(kerneltest.Listed(t, c.Jumps()), jumps, state.JumpKey.Compare)
 	if len(d.Add) != 3 || d.Len() != 3 {
 		t.Errorf("after a flush of nat %+v is to be done, want 3 jumps added", d)
 	}
-	apply(t, c.Jumps(), d, 0)
+	kerneltest.Apply(t, c.Jumps(), d, 0)
 	equal(t, c.Chains(), chains)
 	equal(t, c.Jumps(), jumps)
 }
 
 func TestAJumpIsMadeOnTopAndStaysOne(t *testing.T) {
 	c := open(t)
-	tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
-	addAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
+	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
+	kerneltest.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	wish := commentJump("kubernetes service portals", "KUBE-A")
 	row := []diff.Row[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), Value: wish}}
-	apply(t, c.Jumps(), jumpDelta{Add: row}, 0)
-	apply(t, c.Jumps(), jumpDelta{Add: row}, 1)
+	kerneltest.Apply(t, c.Jumps(), jumpDelta{Add: row}, 0)
+	kerneltest.Apply(t, c.Jumps(), jumpDelta{Add: row}, 1)
 	want := "-A OUTPUT " + wish.Rule + "\n-A OUTPUT -o lo -j ACCEPT\n"
-	if got := rulesOf(tool(t, "iptables-save", "-t", "nat")); got != want {
+	if got := rulesOf(kerneltest.Tool(t, "iptables-save", "-t", "nat")); got != want {
 		t.Errorf("rules\n%swant\n%s", got, want)
 	}
-	apply(t, c.Jumps(), jumpDelta{Remove: row}, 0)
-	apply(t, c.Jumps(), jumpDelta{Remove: row}, 1)
-	apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), New: wish}}}, 1)
+	kerneltest.Apply(t, c.Jumps(), jumpDelta{Remove: row}, 0)
+	kerneltest.Apply(t, c.Jumps(), jumpDelta{Remove: row}, 1)
+	kerneltest.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), New: wish}}}, 1)
 	equal(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): wish})
 }
 
 func TestSeveralJumpsBecomeOne(t *testing.T) {
 	c := open(t)
 	key, wish := jumpTo("KUBE-A"), commentJump("kubernetes service portals", "KUBE-A")
-	addAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
+	kerneltest.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	twice := func() {
-		tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-A")
-		tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-A")
+		kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-A")
+		kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-A")
 	}
 	twice()
 	equal(t, c.Jumps(), jumpTable{key: wish}) // a copy does no harm
-	tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-g", "KUBE-A")
+	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-g", "KUBE-A")
 	both := state.Jump{Rule: wish.Rule + "\n-p tcp -g KUBE-A"}
 	equal(t, c.Jumps(), jumpTable{key: both})
 
-	apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, Old: both, New: wish}}}, 0)
-	if got, want := rulesOf(tool(t, "iptables-save", "-t", "nat")), "-A OUTPUT "+wish.Rule+"\n"; got != want {
+	kerneltest.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, Old: both, New: wish}}}, 0)
+	if got, want := rulesOf(kerneltest.Tool(t, "iptables-save", "-t", "nat")), "-A OUTPUT "+wish.Rule+"\n"; got != want {
 		t.Errorf("rules\n%swant\n%s", got, want)
 	}
 	twice()
-	apply(t, c.Jumps(), jumpDelta{Remove: []diff.Row[state.JumpKey, state.Jump]{{Key: key, Value: wish}}}, 0)
+	kerneltest.Apply(t, c.Jumps(), jumpDelta{Remove: []diff.Row[state.JumpKey, state.Jump]{{Key: key, Value: wish}}}, 0)
 	equal(t, c.Jumps(), jumpTable{})
 }
 
 func TestAJumpWithAnotherTextIsReplaced(t *testing.T) {
 	c := open(t)
-	addAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
+	kerneltest.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	key := jumpTo("KUBE-A")
-	addAll(t, c.Jumps(), jumpTable{key: commentJump(`it\'s old`, "KUBE-A")})
+	kerneltest.AddAll(t, c.Jumps(), jumpTable{key: commentJump(`it\'s old`, "KUBE-A")})
 	wish := commentJump("new one", "KUBE-A")
-	apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, New: wish}}}, 0)
+	kerneltest.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, New: wish}}}, 0)
 	equal(t, c.Jumps(), jumpTable{key: wish})
 }
 
 func TestABadJumpDoesNotHarmTheOthers(t *testing.T) {
 	c := open(t)
-	addAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
+	kerneltest.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	good := jumpTable{jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}}
 	all := jumpTable{jumpTo("KUBE-MISSING"): {Rule: "-j KUBE-MISSING"}, jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}}
-	r := c.Jumps().Apply(context.Background(), jumpDelta{Add: rowsOf(all)})
+	r := c.Jumps().Apply(context.Background(), jumpDelta{Add: kerneltest.Rows(all)})
 	err := r.Failed[jumpTo("KUBE-MISSING")]
 	wantText(t, err, "writing jump IPv4 nat OUTPUT -> KUBE-MISSING", "KUBE-MISSING")
 	if len(r.Failed) != 1 || !errors.Is(err, fs.ErrNotExist) {

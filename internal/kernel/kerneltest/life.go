@@ -70,10 +70,10 @@ func check[K, V comparable](t *testing.T, c contract, table table[K, V]) {
 
 func (c table[K, V]) live(b *bench) {
 	store := c.store(b.Tables)
-	before := listed(b, store)
+	before := Listed(b, store)
 	for _, s := range c.steps() {
 		c.expect(b, s.what, store.Apply(context.Background(), s.delta), nil, s.drift)
-		lacks(b, s.what, c.name, diff.Of(listed(b, store), with(before, s.after), c.compare))
+		lacks(b, s.what, c.name, diff.Of(Listed(b, store), with(before, s.after), c.compare))
 		if b.Failed() {
 			return
 		}
@@ -84,7 +84,7 @@ func (c table[K, V]) live(b *bench) {
 // bad tries rows that can't be among rows that can.
 func (c table[K, V]) bad(b *bench) {
 	store := c.store(b.Tables)
-	before := listed(b, store)
+	before := Listed(b, store)
 	bad := with(c.dangling, c.refused)
 	try := func(what string, d diff.Delta[K, V]) {
 		b.Helper()
@@ -94,7 +94,7 @@ func (c table[K, V]) bad(b *bench) {
 			r.Drift = 0
 		}
 		c.expect(b, what, r, bad, 0)
-		lacks(b, what, c.name, diff.Of(listed(b, store), with(before, c.rows), c.compare))
+		lacks(b, what, c.name, diff.Of(Listed(b, store), with(before, c.rows), c.compare))
 	}
 	try("adding bad rows among good ones", diff.Delta[K, V]{Add: c.sorted(with(bad, c.rows))})
 	try("updating bad rows among good ones", diff.Delta[K, V]{Update: updates(c.sorted(with(bad, c.rows)))})
@@ -127,15 +127,6 @@ func (c table[K, V]) expect(t testing.TB, what string, r kernel.Result[K], bad m
 	}
 }
 
-func listed[K, V comparable](t testing.TB, s kernel.Store[K, V]) map[K]V {
-	t.Helper()
-	rows, err := s.List(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rows
-}
-
 // sysctls are other than all other tables: rows neither come nor go.
 func (c contract) sysctls(t *testing.T) {
 	b := c.begin(t, state.New())
@@ -159,6 +150,6 @@ func (c contract) sysctls(t *testing.T) {
 		{"an empty delta", d{}, nil, 0},
 	} {
 		cases.expect(t, s.what, b.Sysctls.Apply(context.Background(), s.delta), s.bad, s.drift)
-		lacks(t, s.what, "sysctls", diff.Of(listed(t, b.Sysctls), with(b.want.Sysctls, one), state.SysctlName.Compare))
+		lacks(t, s.what, "sysctls", diff.Of(Listed(t, b.Sysctls), with(b.want.Sysctls, one), state.SysctlName.Compare))
 	}
 }
