@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/retry/retrytest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -34,11 +35,11 @@ func ask(t *testing.T, at, request string) string {
 // dial connects, with a deadline for all that follows.
 func dial(t *testing.T, at string) net.Conn {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", at, patience)
+	conn, err := net.DialTimeout("tcp", at, retrytest.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(retrytest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	return conn

@@ -10,22 +10,18 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/retry/retrytest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
-
-// patience is how long a test waits for what should come soon.
-const patience = 20 * time.Second
 
 var (
 	web  = types.NamespacedName{Namespace: "shop", Name: "web"}
@@ -47,50 +43,23 @@ type started struct {
 
 func start(t *testing.T, list string) *started {
 	t.Helper()
-	before := runtime.NumGoroutine()
 	s := &started{reports: make(chan report, 100)}
+	retrytest.LeavesNoGoroutine(t, func() { s.Close() })
 	s.healthy.Store(true)
 	s.NodePorts = New(Options{
 		Healthy: s.healthy.Load,
 		Report:  func(service types.NamespacedName, port uint16, err error) { s.reports <- report{service, port, err} },
 	})
 	s.Addresses(addresses(list))
-	t.Cleanup(func() {
-		s.Close()
-		eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
-	})
 	return s
-}
-
-func eventually(t *testing.T, what string, true func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !true() {
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v still not: %s", patience, what)
-		}
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // wantReports wants exactly these next, and no more that are there already.
 func (s *started) wantReports(t *testing.T, want ...report) {
 	t.Helper()
-	for _, w := range want {
-		select {
-		case got := <-s.reports:
-			if got.service != w.service || got.port != w.port || !errors.Is(got.err, w.err) {
-				t.Errorf("reported %v, want %v", got, w)
-			}
-		case <-time.After(patience):
-			t.Fatalf("no report of %v", w)
-		}
-	}
-	select {
-	case got := <-s.reports:
-		t.Errorf("reported %v too", got)
-	default:
-	}
+	retrytest.WantReports(t, s.reports, func(got, want report) bool {
+		return got.service == want.service && got.port == want.port && errors.Is(got.err, want.err)
+	}, want...)
 }
 
 func at(address string, port uint16) string {
@@ -140,7 +109,7 @@ func local(port uint16, endpoints int) state.HealthCheck {
 // weight is what is answered at an address, "refused" if nobody listens.
 func weight(t *testing.T, at string) string {
 	t.Helper()
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: retrytest.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	r, err := client.Get("http://" + at)
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return "refused"

@@ -60,6 +60,7 @@ func rooms() []room {
 		{"cluster/file", "cluster github.com/fsnotify/fsnotify go.uber.org/zap go.yaml.in/yaml/v3 " + k8s,
 			"check.go claims.go decode.go defaults.go json.go pairs.go settle.go", "objects from files"},
 		{"node", "kernel/batch kernel/link state " + sys, "", "this node's name and addresses, from the kernel's own events"},
+		{"retry/retrytest", "", "", "what tests of those that open ports share"},
 		{"retry", "", "", "tries what others may be in the way of, whatever it is"},
 		{"health", "retry state k8s.io/apimachinery", "addresses.go", "answers load balancers over HTTP"},
 		{"loopback", "retry state k8s.io/apimachinery", "", "forwards NodePorts of the loopback addresses"},
@@ -206,14 +207,17 @@ func misplaced(f file) []problem {
 		if !looksOn && fits("e2e/...", p) {
 			found = append(found, f.problem(s, fmt.Sprintf("imports %s: a test that needs it belongs to e2e", p)))
 		}
-		if !looksOn && !f.isTest() && isForTests(p) && f.folder() != "internal/kernel/kerneltest" {
+		if !looksOn && !f.isTest() && isForTests(p) && !slices.Contains(supports(), f.folder()) {
 			found = append(found, f.problem(s, fmt.Sprintf("imports %s, which is for tests", p)))
 		}
 	}
 	return found
 }
 
+// supports are the rooms of what tests share.
+func supports() []string { return []string{"internal/kernel/kerneltest", "internal/retry/retrytest"} }
+
 func isForTests(name string) bool {
-	return slices.ContainsFunc([]string{"testing", "kernel/mem", "kernel/kerneltest", "github.com/google/go-cmp", "golang.org/x/tools"},
+	return slices.ContainsFunc([]string{"testing", "kernel/mem", "kernel/kerneltest", "retry/retrytest", "github.com/google/go-cmp", "golang.org/x/tools"},
 		func(m string) bool { return fits(m+"/...", name) })
 }

@@ -9,19 +9,15 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/retry/retrytest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
-
-// patience is how long a test waits for what should come soon.
-const patience = 20 * time.Second
 
 var (
 	web  = types.NamespacedName{Namespace: "shop", Name: "web"}
@@ -44,46 +40,19 @@ type started struct {
 
 func start(t *testing.T, o Options) *started {
 	t.Helper()
-	before := runtime.NumGoroutine()
 	s := &started{reports: make(chan report, 100)}
+	retrytest.LeavesNoGoroutine(t, func() { s.Close() })
 	o.Report = func(service types.NamespacedName, f state.Forward, err error) { s.reports <- report{service, f, err} }
 	s.NodePorts = New(o)
-	t.Cleanup(func() {
-		s.Close()
-		eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
-	})
 	return s
-}
-
-func eventually(t *testing.T, what string, true func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !true() {
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v still not: %s", patience, what)
-		}
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // wantReports wants exactly these next, and no more that are there already.
 func (s *started) wantReports(t *testing.T, want ...report) {
 	t.Helper()
-	for _, w := range want {
-		select {
-		case got := <-s.reports:
-			if got.service != w.service || got.forward != w.forward || !errors.Is(got.err, w.err) {
-				t.Errorf("reported %v, want %v", got, w)
-			}
-		case <-time.After(patience):
-			t.Fatalf("no report of %v", w)
-		}
-	}
-	select {
-	case got := <-s.reports:
-		t.Errorf("reported %v too", got)
-	default:
-	}
+	retrytest.WantReports(t, s.reports, func(got, want report) bool {
+		return got.service == want.service && got.forward == want.forward && errors.Is(got.err, want.err)
+	}, want...)
 }
 
 // freePort is free in both families and both protocols, and stays so: the kernel

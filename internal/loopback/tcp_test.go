@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/retry/retrytest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -57,7 +58,7 @@ func connect(t *testing.T, f state.Forward) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(retrytest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
@@ -85,12 +86,12 @@ func wantAll(t *testing.T, conn net.Conn, text string) {
 // fate is how a connection ends from which nothing is read.
 func fate(t *testing.T, f state.Forward) error {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", f.At().String(), patience)
+	conn, err := net.DialTimeout("tcp", f.At().String(), retrytest.Patience)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(retrytest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	_, err = conn.Read(make([]byte, 1))
@@ -251,7 +252,7 @@ func TestConnectionsBeyondTheLimitAreReset(t *testing.T) {
 		t.Errorf("the third connection ended with %v, want a reset", err)
 	}
 	one.Close()
-	eventually(t, "there is room again", func() bool {
+	retrytest.Eventually(t, "there is room again", func() bool {
 		conn, err := net.Dial("tcp", f.At().String())
 		if err != nil {
 			return false

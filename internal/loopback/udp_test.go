@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/retry/retrytest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -58,7 +59,7 @@ func clientOf(t *testing.T, f state.Forward) *net.UDPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(retrytest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
@@ -150,7 +151,7 @@ func TestSilentSessionsEnd(t *testing.T) {
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	ask(t, conn, "who am I?")
-	eventually(t, "the session ends", func() bool { return n.openSessions() == 0 })
+	retrytest.Eventually(t, "the session ends", func() bool { return n.openSessions() == 0 })
 	ask(t, conn, "who am I now?")
 }
 
@@ -229,7 +230,7 @@ func TestSessionsEndWithTheirNodePort(t *testing.T) {
 	wantAnswer(t, clientOf(t, f), "hello", "hello")
 	wantAnswer(t, stays, "hello", "hello")
 	n.Set(web, []state.Forward{g})
-	eventually(t, "one session is left", func() bool { return n.openSessions() == 1 })
+	retrytest.Eventually(t, "one session is left", func() bool { return n.openSessions() == 1 })
 	wantAnswer(t, stays, "hello again", "hello again")
 }
 
