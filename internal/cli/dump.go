@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -87,7 +86,7 @@ func newDump(env Env) *cobra.Command {
 	f.StringVar(&flags.protocol, "protocol", "", "only this protocol: tcp, udp or sctp")
 	f.BoolVar(&flags.stats, "stats", false, "show counters instead of connections")
 	f.BoolVar(&flags.rate, "rate", false, "show rates per second instead of connections")
-	f.StringVarP(&flags.output, "output", "o", "text", "form of the output: "+strings.Join(outputNames(), ", "))
+	addOutput(c, &flags.output, outputs())
 	return c
 }
 
@@ -106,6 +105,8 @@ type output struct {
 	write    func(io.Writer, render.View, render.Columns) error
 }
 
+func (o output) String() string { return o.name }
+
 func outputs() []output {
 	plain := func(write func(io.Writer, render.View) error) func(io.Writer, render.View, render.Columns) error {
 		return func(w io.Writer, v render.View, _ render.Columns) error { return write(w, v) }
@@ -119,21 +120,12 @@ func outputs() []output {
 	}
 }
 
-func outputNames() []string {
-	var names []string
-	for _, o := range outputs() {
-		names = append(names, o.name)
-	}
-	return names
-}
-
 func (f dumpFlags) parse() (request, error) {
 	var r request
-	i := slices.Index(outputNames(), f.output)
-	if i < 0 {
-		return r, fmt.Errorf("output %q is none of %s", f.output, strings.Join(outputNames(), ", "))
+	var err error
+	if r.output, err = outputNamed(outputs(), f.output); err != nil {
+		return r, err
 	}
-	r.output = outputs()[i]
 	switch {
 	case f.stats && f.rate:
 		return r, fmt.Errorf("--stats and --rate exclude each other")
@@ -144,7 +136,6 @@ func (f dumpFlags) parse() (request, error) {
 	case f.rate:
 		r.columns = render.Rates
 	}
-	var err error
 	r.filter, err = f.filter()
 	return r, err
 }

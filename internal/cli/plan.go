@@ -6,8 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -53,19 +51,19 @@ func newPlan(env Env) *cobra.Command {
 		Example: planExample,
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			i := slices.IndexFunc(planOutputs(), func(o planOutput) bool { return o.name == output })
-			if i < 0 {
-				return usagef("output %q is none of %s", output, strings.Join(planOutputNames(), ", "))
+			o, err := outputNamed(planOutputs(), output)
+			if err != nil {
+				return usageError{err}
 			}
 			w, err := flags.wish(env)
 			if err != nil {
 				return err
 			}
-			return showPlan(env, w, planOutputs()[i])
+			return showPlan(env, w, o)
 		},
 	}
 	flags.add(c)
-	c.Flags().StringVarP(&output, "output", "o", "text", "form of the output: "+strings.Join(planOutputNames(), ", "))
+	addOutput(c, &output, planOutputs())
 	return c
 }
 
@@ -75,6 +73,8 @@ type planOutput struct {
 	notes bool // it has them itself
 	write func(io.Writer, wish) error
 }
+
+func (o planOutput) String() string { return o.name }
 
 func planOutputs() []planOutput {
 	return append([]planOutput{
@@ -99,14 +99,6 @@ func restorable() []planOutput {
 		{name: "ipvsadm", write: saveServers},
 		{name: "ip", write: func(w io.Writer, x wish) error { return render.Links(w, x.state) }},
 	}
-}
-
-func planOutputNames() []string {
-	var names []string
-	for _, o := range planOutputs() {
-		names = append(names, o.name)
-	}
-	return names
 }
 
 func saveServers(w io.Writer, x wish) error {

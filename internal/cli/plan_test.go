@@ -267,7 +267,7 @@ func FuzzPlan(f *testing.F) {
 	f.Add("apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nstatus: {addresses: [{type: InternalIP, address: x}]}\n")
 	place := regexp.MustCompile(`^kube-ipvs: (stdin:\d+: |stdin: |--node is missing: )`)
 	f.Fuzz(func(t *testing.T, manifests string) {
-		for _, o := range planOutputNames() {
+		for _, o := range namesOf(planOutputs()) {
 			status, stdout, stderr := planned(t, manifests, "--node-addresses 192.0.2.1,2001:db8::1 -o "+o)
 			if status != ExitOK {
 				if status != ExitFailed || !place.MatchString(stderr) {

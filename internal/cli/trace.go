@@ -5,7 +5,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/file"
 	"github.com/kube-ipvs/kube-ipvs/internal/render"
@@ -64,19 +62,19 @@ func newTrace(env Env) *cobra.Command {
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			i := slices.IndexFunc(traceOutputs(), func(o traceOutput) bool { return o.name == output })
-			if i < 0 {
-				return usagef("output %q is none of text, json, yaml", output)
+			o, err := outputNamed(traceOutputs(), output)
+			if err != nil {
+				return usageError{err}
 			}
 			p, w, err := parsePacket(args[0], args[1])
 			if err != nil {
 				return usageError{err}
 			}
-			return runTrace(c.Context(), env, flags, traceRequest{p, w, traceOutputs()[i]})
+			return runTrace(c.Context(), env, flags, traceRequest{p, w, o})
 		},
 	}
 	flags.add(c)
-	c.Flags().StringVarP(&output, "output", "o", "text", "form of the output: text, json, yaml")
+	addOutput(c, &output, traceOutputs())
 	return c
 }
 
@@ -93,25 +91,15 @@ type traceOutput struct {
 	write func(io.Writer, trace.Verdict) error
 }
 
+func (o traceOutput) String() string { return o.name }
+
 func traceOutputs() []traceOutput {
 	return []traceOutput{{"text", trace.Text}, {"json", traceJSON}, {"yaml", traceYAML}}
 }
 
-func traceJSON(w io.Writer, v trace.Verdict) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false) // the steps have arrows
-	return e.Encode(trace.ReportOf(v))
-}
+func traceJSON(w io.Writer, v trace.Verdict) error { return render.WriteJSON(w, trace.ReportOf(v)) }
 
-func traceYAML(w io.Writer, v trace.Verdict) error {
-	text, err := yaml.Marshal(trace.ReportOf(v))
-	if err != nil {
-		return fmt.Errorf("writing YAML: %w", err)
-	}
-	_, err = w.Write(text)
-	return err
-}
+func traceYAML(w io.Writer, v trace.Verdict) error { return render.WriteYAML(w, trace.ReportOf(v)) }
 
 func runTrace(ctx context.Context, env Env, flags *manifestFlags, r traceRequest) error {
 	s, addresses, err := flags.traced(ctx, env)

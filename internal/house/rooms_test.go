@@ -69,7 +69,7 @@ func rooms() []room {
 
 		{"render", "state sigs.k8s.io/yaml", all, "rows as text: it asks nobody, so that the program, its tests and its users see the same"},
 		{"trace", "state", all, "what becomes of a packet, by the rows alone: it knows no plan, so that it can judge one"},
-		{"cli", "cluster cluster/file config desired plan render state trace github.com/spf13/cobra k8s.io/api sigs.k8s.io/yaml", "", "commands over an Env; the only room with cobra, and without a kernel"},
+		{"cli", "cluster cluster/file config desired plan render state trace github.com/spf13/cobra k8s.io/api", "", "commands over an Env; the only room with cobra, and without a kernel"},
 		{"cli/live", "cli cluster/file config daemon kernel kernel/ipset kernel/ipvs kernel/link kernel/linux node plan presence " +
 			"reconcile render state go.uber.org/zap " + sys, "", "the Env of this machine: it knows everybody so that no other room has to"},
 		{"presence", "", "", "whether a daemon runs here: a socket and no more"},

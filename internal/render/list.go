@@ -3,11 +3,7 @@
 package render
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -74,24 +70,10 @@ type ListSum struct {
 }
 
 // JSON writes the List of v, indented.
-func JSON(w io.Writer, v View, c Columns) error {
-	text, err := json.MarshalIndent(ListOf(v, c), "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing JSON: %w", err)
-	}
-	_, err = w.Write(append(text, '\n'))
-	return err
-}
+func JSON(w io.Writer, v View, c Columns) error { return WriteJSON(w, ListOf(v, c)) }
 
 // YAML writes the List of v.
-func YAML(w io.Writer, v View, c Columns) error {
-	text, err := yaml.Marshal(ListOf(v, c))
-	if err != nil {
-		return fmt.Errorf("writing YAML: %w", err)
-	}
-	_, err = w.Write(text)
-	return err
-}
+func YAML(w io.Writer, v View, c Columns) error { return WriteYAML(w, ListOf(v, c)) }
 
 // ListOf is v for programs.
 func ListOf(v View, c Columns) List {

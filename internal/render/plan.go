@@ -3,13 +3,9 @@
 package render
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -148,21 +144,7 @@ func planJump(k state.JumpKey, v state.Jump) PlanJump {
 func planLink(k state.LinkName, v state.Link) PlanLink { return PlanLink{string(k), v.Kind} }
 
 // JSON writes p, indented.
-func (p Plan) JSON(w io.Writer) error {
-	text, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing JSON: %w", err)
-	}
-	_, err = w.Write(append(text, '\n'))
-	return err
-}
+func (p Plan) JSON(w io.Writer) error { return WriteJSON(w, p) }
 
 // YAML writes p.
-func (p Plan) YAML(w io.Writer) error {
-	text, err := yaml.Marshal(p)
-	if err != nil {
-		return fmt.Errorf("writing YAML: %w", err)
-	}
-	_, err = w.Write(text)
-	return err
-}
+func (p Plan) YAML(w io.Writer) error { return WriteYAML(w, p) }
