@@ -34,11 +34,7 @@ func open(t *testing.T) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	kerneltest.CloseAtEnd(t, c)
 	return c
 }
 
@@ -187,19 +183,9 @@ func replaced(t *testing.T, c *Conn, name state.SetName, want state.Set, table e
 	}, 0)
 	equal(t, c.Sets(), map[state.SetName]state.Set{name: want})
 	equal(t, c.Entries(), table)
-	if now := kerneltest.Tool(t, "iptables-save", "-t", "filter"); rulesOf(now) != rulesOf(rules) || !strings.Contains(now, string(name)) {
+	if now := kerneltest.Tool(t, "iptables-save", "-t", "filter"); kerneltest.RulesOf(now) != kerneltest.RulesOf(rules) || !strings.Contains(now, string(name)) {
 		t.Errorf("rules were\n%sand are now\n%s", rules, now)
 	}
-}
-
-func rulesOf(save string) string {
-	var rules strings.Builder
-	for line := range strings.Lines(save) {
-		if strings.HasPrefix(line, "-A") {
-			rules.WriteString(line)
-		}
-	}
-	return rules.String()
 }
 
 func TestASetIsReplacedWhileRulesReferToIt(t *testing.T) {

@@ -132,7 +132,7 @@ func TestForeignRulesMadeWithinARoundSurvive(t *testing.T) {
 	kerneltest.Tool(t, "iptables", "-t", "nat", "-N", "OTHERS")
 	together(round, t, c, chainTable{chainOf("KUBE-A"): {}}, jumpTable{jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}})
 	save := kerneltest.Tool(t, "iptables-save", "-t", "nat")
-	if want := "-A OUTPUT -j KUBE-A\n-A OUTPUT -o lo -j ACCEPT\n"; rulesOf(save) != want || !strings.Contains(save, ":OTHERS ") {
+	if want := "-A OUTPUT -j KUBE-A\n-A OUTPUT -o lo -j ACCEPT\n"; kerneltest.RulesOf(save) != want || !strings.Contains(save, ":OTHERS ") {
 		t.Errorf("rules are\n%s", save)
 	}
 }
@@ -187,7 +187,7 @@ func TestABadRowInOneTableHarmsNoOther(t *testing.T) {
 			equal(t, c.Chains(), chains)
 			equal(t, c.Jumps(), jumps)
 			for _, table := range ruleTables() {
-				if got, want := rulesOf(kerneltest.Tool(t, "iptables-save", "-t", string(table))), "-A OUTPUT -j KUBE-A\n"; strings.Count(got, want) != 1 {
+				if got, want := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save", "-t", string(table))), "-A OUTPUT -j KUBE-A\n"; strings.Count(got, want) != 1 {
 					t.Errorf("rules of %s, want one jump:\n%s", table, got)
 				}
 			}

@@ -79,16 +79,6 @@ func commentJump(comment, name string) state.Jump {
 	return state.Jump{Rule: `-m comment --comment "` + comment + `" -j ` + name}
 }
 
-func rulesOf(save string) string {
-	var rules strings.Builder
-	for line := range strings.Lines(save) {
-		if strings.HasPrefix(line, "-A") {
-			rules.WriteString(line)
-		}
-	}
-	return rules.String()
-}
-
 func TestListingMakesNoTable(t *testing.T) {
 	c := open(t)
 	equal(t, c.Chains(), chainTable{})
@@ -108,7 +98,7 @@ func TestForeignChainsAndRulesAreLeftAlone(t *testing.T) {
 		kerneltest.Tool(t, append([]string{"iptables"}, strings.Fields(rule)...)...)
 	}
 	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "CNI-HOSTPORT", "-m", "comment", "--comment", "a\n-A OUTPUT -j KUBE-FAKE", "-j", "RETURN")
-	before := rulesOf(kerneltest.Tool(t, "iptables-save"))
+	before := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save"))
 
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
 		makeSets(t, f)
@@ -121,7 +111,7 @@ func TestForeignChainsAndRulesAreLeftAlone(t *testing.T) {
 	removeAll(t, c.Jumps(), jumps)
 	removeAll(t, c.Chains(), chains)
 	equal(t, c.Chains(), chainTable{})
-	if after := rulesOf(kerneltest.Tool(t, "iptables-save")); after != before {
+	if after := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save")); after != before {
 		t.Errorf("rules were\n%sand are now\n%s", before, after)
 	}
 }
@@ -129,7 +119,7 @@ func TestForeignChainsAndRulesAreLeftAlone(t *testing.T) {
 func TestAChainThatIsNotOursIsNotWritten(t *testing.T) {
 	c := open(t)
 	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
-	before := rulesOf(kerneltest.Tool(t, "iptables-save"))
+	before := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save"))
 	r := c.Chains().Apply(context.Background(), chainDelta{
 		Add:    []diff.Row[state.ChainKey, state.Chain]{{Key: chainOf("OUTPUT")}},
 		Remove: []diff.Row[state.ChainKey, state.Chain]{{Key: chainOf("PREROUTING")}},
@@ -146,7 +136,7 @@ func TestAChainThatIsNotOursIsNotWritten(t *testing.T) {
 	if len(j.Failed) != 3 {
 		t.Errorf("failed: %v, want 3", j.Failed)
 	}
-	if after := rulesOf(kerneltest.Tool(t, "iptables-save")); after != before {
+	if after := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save")); after != before {
 		t.Errorf("rules were\n%sand are now\n%s", before, after)
 	}
 }
@@ -279,7 +269,7 @@ func TestAJumpIsMadeOnTopAndStaysOne(t *testing.T) {
 	kerneltest.Apply(t, c.Jumps(), jumpDelta{Add: row}, 0)
 	kerneltest.Apply(t, c.Jumps(), jumpDelta{Add: row}, 1)
 	want := "-A OUTPUT " + wish.Rule + "\n-A OUTPUT -o lo -j ACCEPT\n"
-	if got := rulesOf(kerneltest.Tool(t, "iptables-save", "-t", "nat")); got != want {
+	if got := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save", "-t", "nat")); got != want {
 		t.Errorf("rules\n%swant\n%s", got, want)
 	}
 	kerneltest.Apply(t, c.Jumps(), jumpDelta{Remove: row}, 0)
@@ -303,7 +293,7 @@ func TestSeveralJumpsBecomeOne(t *testing.T) {
 	equal(t, c.Jumps(), jumpTable{key: both})
 
 	kerneltest.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, Old: both, New: wish}}}, 0)
-	if got, want := rulesOf(kerneltest.Tool(t, "iptables-save", "-t", "nat")), "-A OUTPUT "+wish.Rule+"\n"; got != want {
+	if got, want := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save", "-t", "nat")), "-A OUTPUT "+wish.Rule+"\n"; got != want {
 		t.Errorf("rules\n%swant\n%s", got, want)
 	}
 	twice()

@@ -39,11 +39,7 @@ func connect(t testing.TB) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	kerneltest.CloseAtEnd(t, c)
 	return c
 }
 

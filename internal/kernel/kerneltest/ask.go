@@ -4,6 +4,7 @@ package kerneltest
 
 import (
 	"context"
+	"io"
 	"os/exec"
 	"strings"
 	"testing"
@@ -68,4 +69,26 @@ func Apply[K, V comparable](t testing.TB, s kernel.Store[K, V], d diff.Delta[K, 
 func AddAll[K, V comparable](t testing.TB, s kernel.Store[K, V], table map[K]V) {
 	t.Helper()
 	Apply(t, s, diff.Delta[K, V]{Add: Rows(table)}, 0)
+}
+
+// RulesOf are the rules that iptables-save printed, without tables, counters and
+// comments.
+func RulesOf(save string) string {
+	var rules strings.Builder
+	for line := range strings.Lines(save) {
+		if strings.HasPrefix(line, "-A") {
+			rules.WriteString(line)
+		}
+	}
+	return rules.String()
+}
+
+// CloseAtEnd closes c when the test is over.
+func CloseAtEnd(t testing.TB, c io.Closer) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

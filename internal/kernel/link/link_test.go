@@ -31,11 +31,7 @@ func open(t *testing.T) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	kerneltest.CloseAtEnd(t, c)
 	return c
 }
 
