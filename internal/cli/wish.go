@@ -98,20 +98,20 @@ func notesOf(reports []file.Report) ([]render.PlanNote, error) {
 // nodeOf is the node that is meant.
 func (m *manifestFlags) nodeOf(x *cluster.Index, c config.Config) (plan.Node, error) {
 	name := m.node
-	_, all := x.Nodes("")
+	all := x.Place("").Others
 	if name == "" && len(all) == 1 {
 		name = all[0].Name
 	}
-	self, others := x.Nodes(name)
+	place := x.Place(name)
 	switch {
-	case len(all) == 0 || self != nil:
+	case len(all) == 0 || place.Node != nil:
 	case name == "":
 		return plan.Node{}, fmt.Errorf("--node is missing: there are %s", named(all))
 	default:
 		return plan.Node{}, fmt.Errorf("--node: there is no Node %q, but %s", name, named(all))
 	}
-	n := plan.NodeOf(name, self, others).Protecting("the API server", c.APIServers...)
-	n.Addresses = slices.Concat(m.addresses, plan.NodeAddresses(self))
+	n := plan.NodeOf(name, place.Node, place.Others).Protecting("the API server", c.APIServers...)
+	n.Addresses = slices.Concat(m.addresses, plan.NodeAddresses(place.Node))
 	slices.SortFunc(n.Addresses, netip.Addr.Compare)
 	n.Addresses = slices.Compact(n.Addresses)
 	return n, nil

@@ -11,6 +11,7 @@ package cluster
 
 import (
 	"context"
+	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -33,12 +34,34 @@ type Sink interface {
 	// its EndpointSlices are then not told, even if there are some.
 	Service(key types.NamespacedName, service *corev1.Service, slices []*discoveryv1.EndpointSlice)
 
-	// Nodes tells the Node objects: this node's, of which nil means that there
-	// is none (any more), and all others, sorted by name. It is called when one
-	// of them changed in something that is used.
-	Nodes(self *corev1.Node, others []*corev1.Node)
+	// Place tells what is around the Services. It is called when something of it
+	// changed that is used.
+	Place(Place)
 
-	// Synced is called once, when all that was there at the start was told.
-	// Nothing may be concluded from what was not told before that.
-	Synced()
+	// Told says how much has been told by now. It is called once with Complete,
+	// and perhaps once before that with Restored. Nothing may be concluded from
+	// what was not told before Complete.
+	Told(Extent)
 }
+
+// Place is what is around the Services.
+type Place struct {
+	Node   *corev1.Node   // this node's own; nil: there is none (any more)
+	Others []*corev1.Node // the other Nodes that are known, sorted by name
+
+	// ServiceCIDRs are the cluster's networks of cluster IPs, sorted. None:
+	// they are not known.
+	ServiceCIDRs []netip.Prefix
+}
+
+// Extent is how much has been told.
+type Extent uint8
+
+// The extents.
+const (
+	// Restored is all that was known some time ago. What is told may be used,
+	// but what was not told may be there all the same.
+	Restored Extent = iota + 1
+	// Complete is all that there is.
+	Complete
+)

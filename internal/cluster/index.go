@@ -5,15 +5,17 @@ package cluster
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Index holds Services with their EndpointSlices, and Nodes. Each change
+// Index holds Services with their EndpointSlices, Nodes, and ServiceCIDRs. Each change
 // returns the keys of the Services whose objects are now different in
 // something that is used; a Service that has EndpointSlices only does not
 // count. Objects are kept, not copied. An Index is used by one goroutine.
@@ -21,6 +23,7 @@ type Index struct {
 	services map[types.NamespacedName]*parts
 	slices   map[types.NamespacedName]*discoveryv1.EndpointSlice
 	nodes    map[string]*corev1.Node
+	cidrs    map[string][]netip.Prefix // of each ServiceCIDR
 }
 
 // parts is what one Service consists of. The service is nil as long as only
@@ -36,6 +39,7 @@ func NewIndex() *Index {
 		services: map[types.NamespacedName]*parts{},
 		slices:   map[types.NamespacedName]*discoveryv1.EndpointSlice{},
 		nodes:    map[string]*corev1.Node{},
+		cidrs:    map[string][]netip.Prefix{},
 	}
 }
 
@@ -123,15 +127,42 @@ func (x *Index) Objects(key types.NamespacedName) (*corev1.Service, []*discovery
 	return p.service, slices.SortedFunc(maps.Values(p.slices), byName)
 }
 
-// Nodes returns the Node of this name, or nil, and all others, sorted by name.
-func (x *Index) Nodes(name string) (self *corev1.Node, others []*corev1.Node) {
-	for n, node := range x.nodes {
-		if n != name {
-			others = append(others, node)
+// SetServiceCIDR adds or replaces what a ServiceCIDR says, and says whether it
+// is now different. What is no network is left out.
+func (x *Index) SetServiceCIDR(c *networkingv1.ServiceCIDR) bool {
+	var list []netip.Prefix
+	for _, text := range c.Spec.CIDRs {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			list = append(list, p.Masked())
 		}
 	}
-	slices.SortFunc(others, func(a, b *corev1.Node) int { return cmp.Compare(a.Name, b.Name) })
-	return x.nodes[name], others
+	old, there := x.cidrs[c.Name]
+	x.cidrs[c.Name] = list
+	return !there || !slices.Equal(old, list)
+}
+
+// DeleteServiceCIDR removes a ServiceCIDR and says whether it was there.
+func (x *Index) DeleteServiceCIDR(name string) bool {
+	_, ok := x.cidrs[name]
+	delete(x.cidrs, name)
+	return ok
+}
+
+// Place returns what is around the Services for the Node of this name.
+func (x *Index) Place(node string) Place {
+	p := Place{Node: x.nodes[node]}
+	for name, n := range x.nodes {
+		if name != node {
+			p.Others = append(p.Others, n)
+		}
+	}
+	slices.SortFunc(p.Others, func(a, b *corev1.Node) int { return cmp.Compare(a.Name, b.Name) })
+	for _, list := range x.cidrs {
+		p.ServiceCIDRs = append(p.ServiceCIDRs, list...)
+	}
+	slices.SortFunc(p.ServiceCIDRs, netip.Prefix.Compare)
+	p.ServiceCIDRs = slices.Compact(p.ServiceCIDRs)
+	return p
 }
 
 // Services returns the keys of all Services, sorted.

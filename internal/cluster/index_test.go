@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -207,10 +208,10 @@ func TestNodeHeartbeatIsNoChange(t *testing.T) {
 	}
 	beat := node()
 	beat.Status.Conditions = []corev1.NodeCondition{{LastHeartbeatTime: metav1.NewTime(time.Unix(1, 0))}}
-	if self, _ := x.Nodes("node-1"); x.SetNode(beat) || self == beat {
+	if self := x.Place("node-1").Node; x.SetNode(beat) || self == beat {
 		t.Error("a heartbeat is a change")
 	}
-	if self, others := x.Nodes("node-1"); self != beat || others != nil {
+	if p := x.Place("node-1"); p.Node != beat || p.Others != nil {
 		t.Error("a heartbeat was not kept")
 	}
 	tainted := node()
@@ -223,11 +224,13 @@ func TestNodeHeartbeatIsNoChange(t *testing.T) {
 	zone.Labels = map[string]string{corev1.LabelTopologyZone: "a"}
 	moved := node()
 	moved.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}}
+	networked := node()
+	networked.Spec.PodCIDRs = []string{"10.244.1.0/24"}
 	leaving := node()
 	leaving.Spec.Taints = []corev1.Taint{{Key: taintLeaving}}
 	deleted := node()
 	deleted.DeletionTimestamp = &metav1.Time{}
-	for name, n := range map[string]*corev1.Node{"leaving": leaving, "deleted": deleted, "zone": zone, "address": moved} {
+	for name, n := range map[string]*corev1.Node{"leaving": leaving, "deleted": deleted, "zone": zone, "address": moved, "pod network": networked} {
 		x.SetNode(node())
 		if !x.SetNode(n) {
 			t.Errorf("%s is no change", name)
@@ -236,7 +239,7 @@ func TestNodeHeartbeatIsNoChange(t *testing.T) {
 	if !x.DeleteNode("node-1") || x.DeleteNode("node-1") {
 		t.Error("a Node is not deleted once")
 	}
-	if self, _ := x.Nodes("node-1"); self != nil {
+	if self := x.Place("node-1").Node; self != nil {
 		t.Error("a deleted Node is there")
 	}
 }
@@ -246,9 +249,9 @@ func TestOtherNodesAreSorted(t *testing.T) {
 	for _, name := range []string{"node-3", "node-1", "node-2"} {
 		x.SetNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
-	self, others := x.Nodes("node-2")
-	if self.Name != "node-2" || len(others) != 2 || others[0].Name != "node-1" || others[1].Name != "node-3" {
-		t.Errorf("self is %v, others are %v", self, others)
+	p := x.Place("node-2")
+	if p.Node.Name != "node-2" || len(p.Others) != 2 || p.Others[0].Name != "node-1" || p.Others[1].Name != "node-3" {
+		t.Errorf("the place is %v", p)
 	}
 }
 
@@ -310,4 +313,29 @@ func text(x *Index, key types.NamespacedName) string {
 		text += " " + slice.Name + "=" + slice.Endpoints[0].Addresses[0]
 	}
 	return text
+}
+
+func TestServiceCIDRsAreOneSortedList(t *testing.T) {
+	serviceCIDR := func(name string, cidrs ...string) *networkingv1.ServiceCIDR {
+		return &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: cidrs}}
+	}
+	x := NewIndex()
+	if !x.SetServiceCIDR(serviceCIDR("kubernetes", "fd00:96::/112", "10.96.0.0/16")) {
+		t.Error("the first one is no change")
+	}
+	if x.SetServiceCIDR(serviceCIDR("kubernetes", "fd00:96::/112", "10.96.0.0/16")) {
+		t.Error("the same again is a change")
+	}
+	if !x.SetServiceCIDR(serviceCIDR("more", "10.97.0.0/16", "10.96.0.0/16", "none")) {
+		t.Error("another one is no change")
+	}
+	if got, want := fmt.Sprint(x.Place("").ServiceCIDRs), "[10.96.0.0/16 10.97.0.0/16 fd00:96::/112]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if !x.DeleteServiceCIDR("more") || x.DeleteServiceCIDR("more") {
+		t.Error("a ServiceCIDR is not deleted once")
+	}
+	if got, want := fmt.Sprint(x.Place("").ServiceCIDRs), "[10.96.0.0/16 fd00:96::/112]"; got != want {
+		t.Errorf("after the end of one: got %s, want %s", got, want)
+	}
 }

@@ -34,6 +34,7 @@ func sameSlice(a, b *discoveryv1.EndpointSlice) bool {
 // counts may concern all Services.
 func sameNode(a, b *corev1.Node) bool {
 	return a == b || a.Labels[corev1.LabelTopologyZone] == b.Labels[corev1.LabelTopologyZone] &&
+		slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) &&
 		slices.Equal(a.Status.Addresses, b.Status.Addresses) && leaving(a) == leaving(b)
 }
 

@@ -146,4 +146,5 @@ const (
 	DetectCIDR                       // the source address: in the cluster's or the node's pod CIDR
 	DetectBridge                     // the interface that the packet came in by: one bridge
 	DetectPrefix                     // the interface: a prefix of its name
+	DetectNodeCIDR                   // the source address: in the pod CIDRs of the Node object
 )

@@ -84,7 +84,7 @@ func (r PortRange) validate() error {
 
 func (d LocalDetector) validate() error {
 	switch d.Kind {
-	case DetectNone:
+	case DetectNone, DetectNodeCIDR:
 		return nil
 	case DetectCIDR:
 		return d.validateCIDRs()

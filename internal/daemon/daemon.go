@@ -102,7 +102,7 @@ func (d Daemon) begin(ctx context.Context, v *view) error {
 	if err != nil {
 		return fmt.Errorf("reading the node's gateways: %w", err)
 	}
-	v.send(reconcile.Upsert{Fragment: plan.Base(d.Config)})
+	v.base()
 	v.Routes(addresses, gateways)
 	return nil
 }

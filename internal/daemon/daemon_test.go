@@ -170,7 +170,7 @@ func web(endpoint string) func(cluster.Sink) {
 	return func(sink cluster.Sink) { sink.Service(key, s, []*discoveryv1.EndpointSlice{slice}) }
 }
 
-func synced(sink cluster.Sink) { sink.Synced() }
+func synced(sink cluster.Sink) { sink.Told(cluster.Complete) }
 
 func TestServicesReachTheKernelOnceAllAreKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -217,7 +217,7 @@ func TestTheAddressesOfOthersAreNoServices(t *testing.T) {
 		return n
 	}
 	nodes := func(others ...*corev1.Node) func(cluster.Sink) {
-		return func(sink cluster.Sink) { sink.Nodes(node("node-1", "192.0.2.1"), others) }
+		return func(sink cluster.Sink) { sink.Place(cluster.Place{Node: node("node-1", "192.0.2.1"), Others: others}) }
 	}
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New())

@@ -300,7 +300,7 @@ func TestTheNodesZoneAndAddressesCountWhenTheyAreKnown(t *testing.T) {
 			{"an address in the ranges", zoned("b", "y", "10.9.0.1"), []string{second}, true},
 			{"deleted", nil, []string{first, second}, false},
 		} {
-			h.tell(func(sink cluster.Sink) { sink.Nodes(c.node, nil) })
+			h.tell(func(sink cluster.Sink) { sink.Place(cluster.Place{Node: c.node}) })
 			time.Sleep(2 * drainCheck) // of the bubble's clock
 			synctest.Wait()
 			got := slices.DeleteFunc(h.servers(), func(s string) bool { return s[:len("TCP 10")] != "TCP 10" })

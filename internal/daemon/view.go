@@ -6,6 +6,7 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -26,14 +27,16 @@ import (
 // when something changed that its rows depend on, and sends the result on.
 type view struct {
 	ctx    context.Context
-	config config.Config
+	chosen config.Config
 	log    *zap.Logger
 	events chan<- reconcile.Event
 
 	ports Ports
 
-	mutex    sync.Mutex // the source and the watch on addresses both tell
-	objects  plan.Node  // as the Node objects tell of it
+	mutex    sync.Mutex    // the source and the watch on addresses both tell
+	config   config.Config // what was chosen, completed by the place
+	place    cluster.Place
+	objects  plan.Node // as the Node objects tell of it
 	gateways []netip.Addr
 	node     plan.Node // all together
 	services map[types.NamespacedName]plan.Objects
@@ -45,7 +48,8 @@ var _ cluster.Sink = (*view)(nil)
 func newView(ctx context.Context, d Daemon, events chan<- reconcile.Event) *view {
 	return &view{
 		ctx:      ctx,
-		config:   d.Config,
+		chosen:   d.Config,
+		config:   plan.Settle(d.Config, nil, nil),
 		log:      d.Log,
 		events:   events,
 		ports:    d.Ports,
@@ -79,16 +83,26 @@ func (v *view) Service(key types.NamespacedName, service *corev1.Service, slices
 	v.plan(key)
 }
 
-// Nodes takes in the Node objects.
-func (v *view) Nodes(self *corev1.Node, others []*corev1.Node) {
+// Place takes in what is around the Services.
+func (v *view) Place(p cluster.Place) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	v.objects = plan.NodeOf(v.node.Name, self, others)
+	if !slices.Equal(p.ServiceCIDRs, v.place.ServiceCIDRs) {
+		v.log.Info("networks of cluster IPs", zap.Stringers("serviceCIDRs", p.ServiceCIDRs))
+	}
+	v.place = p
+	v.objects = plan.NodeOf(v.node.Name, p.Node, p.Others)
 	v.settle(v.node.Addresses)
 }
 
-// Synced says that all that was there at the start is known.
-func (v *view) Synced() { v.send(reconcile.Synced{}) }
+// Told says how much of what was there at the start is known.
+func (v *view) Told(e cluster.Extent) {
+	if e == cluster.Restored {
+		v.send(reconcile.Restored{})
+		return
+	}
+	v.send(reconcile.Synced{})
+}
 
 // Routes takes in the node's own addresses, where NodePorts are served, and its
 // gateways, at which no Service may be.
@@ -106,18 +120,27 @@ func (v *view) Routes(addresses, gateways []netip.Addr) {
 	v.settle(addresses)
 }
 
-// settle puts together what is known of the node, and plans all Services anew
-// if it changed.
+// settle puts together what is known of the node and the cluster, and plans
+// anew what depends on what changed.
 func (v *view) settle(addresses []netip.Addr) {
+	c := plan.Settle(v.chosen, v.place.Node, v.place.ServiceCIDRs)
+	same := reflect.DeepEqual(c, v.config)
+	if !same {
+		v.config = c
+		v.base()
+	}
 	n := v.objects.Protecting("a gateway", v.gateways...).Protecting("the API server", v.config.APIServers...)
 	n.Addresses = addresses
-	if n.Equal(v.node) {
+	if same && n.Equal(v.node) {
 		return
 	}
 	v.node = n
 	v.ports.Follow(n)
 	v.planAll()
 }
+
+// base plans what is there without any Service.
+func (v *view) base() { v.send(reconcile.Upsert{Fragment: plan.Base(v.config)}) }
 
 // planAll plans all Services again, in a fixed order, so that logs of two runs
 // can be compared. Those whose rows stay the same cost the kernel nothing.

@@ -49,7 +49,8 @@ type Core struct {
 	options Options
 	desired *desired.Desired
 	book    drain.Book
-	synced  bool
+	begun   bool                    // the kernel may be written
+	synced  bool                    // and rows removed
 	local   map[netip.Addr]struct{} // every address that has been the node's own
 
 	auditDue      time.Time
@@ -95,11 +96,24 @@ func NewCore(o Options) *Core {
 	c.addresses.want = c.wantAddress
 	c.realServers = newLane(d.RealServers, state.RealServerKey.Compare)
 	c.realServers.want = c.wantRealServer
-	c.entries.mayRemove = c.entryProvesNothing
 	c.virtualServers.mayAdd = c.virtualServerIsProven
 	c.realServers.mayAdd = c.realServerHasServer
 	c.addresses.mayAdd = c.addressIsProven
+	c.holdRemovals()
 	return c
+}
+
+// holdRemovals keeps every row until all wishes are known. A sysctl is not
+// removed but by nobody's wish; its lane never asks.
+func (c *Core) holdRemovals() {
+	c.entries.mayRemove = func(e state.SetEntry) bool { return c.synced && c.entryProvesNothing(e) }
+	c.sets.mayRemove = func(state.SetName) bool { return c.synced }
+	c.chains.mayRemove = func(state.ChainKey) bool { return c.synced }
+	c.jumps.mayRemove = func(state.JumpKey) bool { return c.synced }
+	c.links.mayRemove = func(state.LinkName) bool { return c.synced }
+	c.virtualServers.mayRemove = func(state.VirtualServerKey) bool { return c.synced }
+	c.realServers.mayRemove = func(state.RealServerKey) bool { return c.synced }
+	c.addresses.mayRemove = func(state.Address) bool { return c.synced }
 }
 
 // wantRealServer is the wish with draining in it: a draining real server is
@@ -149,8 +163,12 @@ type Upsert struct {
 // Delete says that an owner wishes nothing any more.
 type Delete struct{ Owner desired.Owner }
 
+// Restored says that the owners that were there some time ago have been told of:
+// what they wish is made, but nothing is removed that others may wish.
+type Restored struct{}
+
 // Synced says that every owner that was there at the start has been told of.
-// Nothing is written before.
+// Nothing is removed before, and nothing written at all before this or Restored.
 type Synced struct{}
 
 // Local says which addresses are the node's own, besides those that were.
@@ -187,8 +205,14 @@ func (c *Core) drainTimeout(k state.VirtualServerKey) time.Duration {
 
 func (e Delete) step(c *Core, _ time.Time) desired.Touched { return c.desired.Delete(e.Owner) }
 
+func (Restored) step(c *Core, now time.Time) desired.Touched {
+	c.begun = true
+	c.auditDue = now
+	return desired.Touched{}
+}
+
 func (Synced) step(c *Core, now time.Time) desired.Touched {
-	c.synced = true
+	c.begun, c.synced = true, true
 	c.auditDue = now
 	return desired.Touched{}
 }
@@ -229,7 +253,7 @@ func (c *Core) touchRealServer(k state.RealServerKey, now time.Time) {
 		c.book.End(k)
 		return
 	}
-	if _, there := c.realServers.have[k]; there && drain.Drains(k.Server) {
+	if _, there := c.realServers.have[k]; there && c.synced && drain.Drains(k.Server) {
 		if c.book.Len() == 0 {
 			c.drainDue = now.Add(c.options.DrainCheck)
 		}
@@ -265,7 +289,7 @@ type Outcome struct {
 // Advance before it asks again.
 func (c *Core) Ready(now time.Time) Work {
 	switch {
-	case !c.synced:
+	case !c.begun:
 		return Work{}
 	case !now.Before(c.auditDue):
 		c.auditBegan = now
@@ -311,8 +335,8 @@ func (c *Core) Wake() time.Time {
 	return c.virtualServers.wake(c.realServers.wake(c.addresses.wake(wake)))
 }
 
-// Synced says whether the first full wish is known.
-func (c *Core) Synced() bool { return c.synced }
+// Begun says whether there is a wish to bring the kernel to.
+func (c *Core) Begun() bool { return c.begun }
 
 // Wish is all that is wished, for display and comparison.
 func (c *Core) Wish() state.State { return c.desired.State() }

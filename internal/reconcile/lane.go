@@ -96,7 +96,7 @@ func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
 		h, hasH := l.have[k]
 		w, hasW := l.want(k)
 		if waits(l.mayAdd, k, hasW && !hasH) || waits(l.mayRemove, k, hasH && !hasW) {
-			delete(l.retries, k) // it waits for another row, not for a time
+			delete(l.retries, k) // it waits for something else, not for a time
 			held = append(held, k)
 			continue
 		}

@@ -71,7 +71,7 @@ func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 			l.cause = "time"
 		}
 		l.settle(ctx)
-		if l.core.Synced() {
+		if l.core.Begun() {
 			timer.Reset(time.Until(l.core.Wake()))
 		}
 	}

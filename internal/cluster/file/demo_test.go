@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
@@ -57,8 +58,8 @@ func TestDemoManifestsHaveNoProblems(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"node-1", "node-2"} {
-		if n, others := x.Nodes(name); n == nil || len(others) == 0 || len(n.Spec.PodCIDRs) != 2 || len(n.Status.Addresses) != 3 {
-			t.Errorf("%s is %v", name, n)
+		if p := x.Place(name); p.Node == nil || len(p.Others) == 0 || len(p.Node.Spec.PodCIDRs) != 2 || len(p.Node.Status.Addresses) != 3 {
+			t.Errorf("%s is %v", name, p.Node)
 		}
 	}
 }

@@ -12,8 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
 // folder is a directory as it was when it was read last.

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
@@ -141,7 +142,7 @@ func (r *run) tell(c change) {
 		r.Report(report)
 	}
 	if c.nodes {
-		r.sink.Nodes(r.folder.index.Nodes(r.Node))
+		r.sink.Place(r.folder.index.Place(r.Node))
 	}
 	keys := slices.SortedFunc(maps.Keys(c.services), cluster.CompareKeys)
 	for _, gone := range []bool{true, false} { // first: others may have their addresses now
@@ -154,7 +155,7 @@ func (r *run) tell(c change) {
 	}
 	if !r.synced && r.folder.away == "" {
 		r.synced = true
-		r.sink.Synced()
+		r.sink.Told(cluster.Complete)
 	}
 }
 

@@ -19,6 +19,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
 // world is what a Source told, as text.
@@ -46,20 +48,20 @@ func (w *world) Service(key types.NamespacedName, s *corev1.Service, all []*disc
 	w.services[key.String()] = text
 }
 
-func (w *world) Nodes(n *corev1.Node, others []*corev1.Node) {
+func (w *world) Place(p cluster.Place) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, "nodes")
 	w.node, w.others = "gone", ""
-	for _, other := range others {
+	for _, other := range p.Others {
 		w.others += other.Name + "=" + other.Labels[corev1.LabelTopologyZone]
 	}
-	if n != nil {
-		w.node = n.Labels[corev1.LabelTopologyZone]
+	if p.Node != nil {
+		w.node = p.Node.Labels[corev1.LabelTopologyZone]
 	}
 }
 
-func (w *world) Synced() {
+func (w *world) Told(cluster.Extent) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, "synced")
