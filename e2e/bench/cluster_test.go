@@ -141,7 +141,7 @@ func (m memory) Run(ctx context.Context, sink cluster.Sink) error {
 	for _, o := range m.objects {
 		tell(sink, o)
 	}
-	sink.Synced()
+	sink.Told(cluster.Complete)
 	select {
 	case o := <-m.more:
 		tell(sink, o)
