@@ -32,6 +32,7 @@ func run() int {
 		OpenKernel: openKernel,
 		ReadNode:   live.ReadNode,
 		Run:        live.Run,
+		Cleanup:    live.Cleanup,
 		Running:    presence.Held,
 		Build:      build,
 	}, os.Args[1:])

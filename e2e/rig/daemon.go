@@ -3,12 +3,10 @@
 package rig
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kube-ipvs/kube-ipvs/e2e/world"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
@@ -26,12 +25,7 @@ const (
 )
 
 // Daemon is a kube-ipvs that runs on the node.
-type Daemon struct {
-	command *exec.Cmd
-	log     string
-	ended   chan struct{}
-	err     error
-}
+type Daemon struct{ *world.Program }
 
 // Argv is the command line that starts kube-ipvs.
 func (r *Rig) Argv() []string {
@@ -45,7 +39,7 @@ func flags(c config.Config) []string {
 	list := []string{
 		"--ipvs-sync-period", c.SyncPeriod.String(), "--drain-timeout", c.DrainTimeout.String(),
 		"--ipvs-scheduler", c.Scheduler, "--masquerade-all=" + strconv.FormatBool(c.MasqueradeAll),
-		"--ipvs-tcp-timeout", c.TCPTimeout.String(), "--ipvs-tcpfin-timeout", c.TCPFinTimeout.String(),
+		"--idle-tcp-timeout", c.TCPTimeout.String(), "--ipvs-tcpfin-timeout", c.TCPFinTimeout.String(),
 		"--ipvs-udp-timeout", c.UDPTimeout.String(), "--answer-ping=" + strconv.FormatBool(c.AnswerPing),
 		"--nodeport-source-ranges=" + strconv.FormatBool(c.NodePortSourceRanges),
 		"--remote-hairpins=" + strconv.FormatBool(c.RemoteHairpins),
@@ -58,9 +52,9 @@ func flags(c config.Config) []string {
 	case config.DetectCIDR:
 		list = append(list, "--cluster-cidr", join(d.CIDRs))
 	case config.DetectBridge:
-		list = append(list, "--pod-bridge-interface", d.Interface)
+		list = append(list, "--detect-local-mode", "BridgeInterface", "--pod-bridge-interface", d.Interface)
 	case config.DetectPrefix:
-		list = append(list, "--pod-interface-name-prefix", d.Interface)
+		list = append(list, "--detect-local-mode", "InterfaceNamePrefix", "--pod-interface-name-prefix", d.Interface)
 	}
 	return list
 }
@@ -76,37 +70,26 @@ func join(cidrs []netip.Prefix) string {
 // Start starts kube-ipvs. It is killed at the end of the test if it still runs then.
 func (r *Rig) Start(t *testing.T) *Daemon {
 	t.Helper()
-	log, err := os.CreateTemp(r.logs, "kube-ipvs-*.log")
+	return r.StartAs(t, r.Argv()...)
+}
+
+// StartAs starts any daemon on the node as Start does kube-ipvs.
+func (r *Rig) StartAs(t *testing.T, argv ...string) *Daemon {
+	t.Helper()
+	p, err := r.Node.Launch(r.logs, argv...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	argv := r.Argv()
-	c := exec.Command(argv[0], argv[1:]...)
-	c.Stdout, c.Stderr = log, log
-	if err := r.Node.Start(c); err != nil {
-		t.Fatalf("starting kube-ipvs: %v", err)
-	}
-	d := &Daemon{command: c, log: log.Name(), ended: make(chan struct{})}
-	go func() {
-		d.err = c.Wait()
-		close(d.ended)
-	}()
+	d := &Daemon{p}
 	r.started++
 	turn := r.started
 	t.Cleanup(func() {
 		d.Kill()
 		if t.Failed() && turn > r.started-lastLogs {
-			t.Logf("the end of %s:\n%s", filepath.Base(d.log), d.lastWords(t))
+			t.Logf("the end of %s:\n%s", filepath.Base(p.Log), p.LastWords(logLines))
 		}
 	})
 	return d
-}
-
-// Kill ends kube-ipvs at once, wherever it is.
-func (d *Daemon) Kill() {
-	_ = d.command.Process.Kill() // it may have ended by itself
-	<-d.ended
 }
 
 // Stop asks kube-ipvs to end and returns how long that took.
@@ -116,28 +99,18 @@ func (d *Daemon) Stop(t *testing.T) time.Duration {
 		t.Fatal(err)
 	}
 	asked := time.Now()
-	if err := d.command.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatalf("asking kube-ipvs to end: %v", err)
+	if err := d.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
 	}
 	select {
-	case <-d.ended:
+	case <-d.Ended():
 	case <-time.After(Patience):
 		t.Fatalf("kube-ipvs did not end within %v of SIGTERM", Patience)
 	}
-	if d.err != nil {
-		t.Errorf("kube-ipvs did not end well: %v", d.err)
+	if err := d.Err(); err != nil {
+		t.Errorf("kube-ipvs did not end well: %v", err)
 	}
 	return time.Since(asked)
-}
-
-// Alive is an error if kube-ipvs has ended.
-func (d *Daemon) Alive() error {
-	select {
-	case <-d.ended:
-		return errors.Join(errors.New("kube-ipvs has ended"), d.err)
-	default:
-		return nil
-	}
 }
 
 // AwaitStart waits until kube-ipvs has brought the kernel to what it knew at its start, and returns how many rows it wrote.
@@ -156,7 +129,7 @@ func (d *Daemon) AwaitStart(t *testing.T) int {
 // Log is what kube-ipvs has written so far.
 func (d *Daemon) Log(t testing.TB) string {
 	t.Helper()
-	text, err := os.ReadFile(d.log)
+	text, err := os.ReadFile(d.Program.Log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,10 +159,4 @@ func hasAll(line string, words []string) bool {
 		}
 	}
 	return true
-}
-
-func (d *Daemon) lastWords(t testing.TB) string {
-	t.Helper()
-	lines := bytes.Split(bytes.TrimSpace([]byte(d.Log(t))), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-logLines):], []byte("\n")))
 }

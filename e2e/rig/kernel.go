@@ -84,37 +84,38 @@ func Load(t testing.TB, folder string) *cluster.Index {
 // WishOf is Wish for the objects of an index in place of the manifests'.
 func (r *Rig) WishOf(t testing.TB, index *cluster.Index) state.State {
 	t.Helper()
+	place := index.Place(r.Node.Name)
+	c := plan.Settle(r.config, place.Node, place.ServiceCIDRs)
 	d := desired.New()
-	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(r.config))
-	n := r.node(t)
+	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(c))
+	n := plan.NodeOf(r.Node.Name, place.Node, place.Others)
+	n.Addresses = r.Addresses(t)
 	for _, key := range index.Services() {
 		var o plan.Objects
 		o.Service, o.Slices = index.Objects(key)
-		f := plan.Service(o, n, r.config)
+		f := plan.Service(o, n, c)
 		d.Upsert(desired.Owner{Namespace: key.Namespace, Name: key.Name}, o.Service.CreationTimestamp.Time, f)
 	}
 	return Union(r.foreign, d.State())
 }
 
 // Addresses are the node's own, but for those of Services.
-func (r *Rig) Addresses(t testing.TB) []netip.Addr { return r.node(t).Addresses }
-
-func (r *Rig) node(t testing.TB) plan.Node {
+func (r *Rig) Addresses(t testing.TB) []netip.Addr {
 	t.Helper()
-	n := plan.Node{Name: nodeName}
+	var list []netip.Addr
 	err := r.Node.Do(func() error {
 		c, err := node.Open()
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		n.Addresses, err = c.Addresses(context.Background())
+		list, err = c.Addresses(context.Background())
 		return err
 	})
 	if err != nil {
 		t.Fatalf("reading the addresses of %s: %v", r.Node.Name, err)
 	}
-	return n
+	return list
 }
 
 // Union is all rows of some states. Of rows with the same key the last wins.

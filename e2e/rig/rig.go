@@ -50,13 +50,22 @@ type Rig struct {
 // New builds the small world without starting kube-ipvs. The options are those that kube-ipvs is started with.
 func New(t *testing.T, options ...func(*config.Config)) *Rig {
 	t.Helper()
-	r := &Rig{Folder: folder(t), logs: t.TempDir(), binary: binary(t), config: configuration(t, options)}
 	w, err := world.New(world.Small())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	r.World, r.Node = w, w.Host(nodeName)
+	c := config.Default()
+	for _, option := range options {
+		option(&c)
+	}
+	return On(t, w, nodeName, c)
+}
+
+// On is a rig of a node of a world that is there already. It is over when the node is rebooted.
+func On(t *testing.T, w *world.World, node string, c config.Config) *Rig {
+	t.Helper()
+	r := &Rig{Folder: folder(t), logs: t.TempDir(), binary: binary(t), config: onThisKernel(t, c), World: w, Node: w.Host(node)}
 	if err := r.Node.Do(func() error { return r.open(t.Context()) }); err != nil {
 		t.Fatal(err)
 	}
@@ -97,12 +106,9 @@ func binary(t *testing.T) string {
 	return path
 }
 
-func configuration(t *testing.T, options []func(*config.Config)) config.Config {
+// onThisKernel is c with what kube-ipvs finds out by itself.
+func onThisKernel(t *testing.T, c config.Config) config.Config {
 	t.Helper()
-	c := config.Default()
-	for _, option := range options {
-		option(&c)
-	}
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		t.Fatal(err)

@@ -20,8 +20,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// namespace is where all Services of a rig are.
-const namespace = "rig"
+// Namespace is where all Services of a rig are.
+const Namespace = "rig"
 
 // Service is a Service and the endpoints behind it, as a test thinks of them.
 type Service struct {
@@ -99,7 +99,7 @@ func First(f state.Family, list []netip.Addr) netip.Addr {
 func (s Service) Objects() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 	service := &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: s.Name, Annotations: s.Annotations},
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: s.Name, Annotations: s.Annotations},
 		Spec:       corev1.ServiceSpec{Type: s.kind(), LoadBalancerSourceRanges: s.SourceRanges},
 	}
 	for _, p := range s.Ports {
@@ -166,7 +166,7 @@ func (s Service) slice(f state.Family) *discoveryv1.EndpointSlice {
 	slice := &discoveryv1.EndpointSlice{
 		TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"},
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace,
+			Namespace: Namespace,
 			Name:      s.Name + "-" + strings.ToLower(f.String()),
 			Labels:    map[string]string{discoveryv1.LabelServiceName: s.Name},
 		},

@@ -4,8 +4,8 @@
 // needs from Env, lets other packages compute, and writes. What a command says
 // about the kernel comes from the code that the daemon runs.
 //
-// No command touches anything but Env and the files that it is told to read, so
-// all of them run in tests; package live below has the real kernel.
+// No command touches anything but Env and the files that it is told to read or
+// write, so all of them run in tests; package live below has the real kernel.
 package cli
 
 import (
@@ -39,6 +39,9 @@ type Env struct {
 
 	// Run is the daemon. It returns when ctx ends.
 	Run func(ctx context.Context, d Daemon) error
+
+	// Cleanup removes what the daemon made. What it did is told also if it failed.
+	Cleanup func(ctx context.Context, c Cleanup) (Cleaned, error)
 
 	// Running tells whether the daemon runs in this network namespace.
 	Running func() bool
@@ -83,11 +86,13 @@ func commands(env Env) []*cobra.Command {
 		newDump(env),
 		newPlan(env),
 		newTrace(env),
+		newCleanup(env),
 		newVersion(env),
 	}
 }
 
 func newRoot(env Env) *cobra.Command {
+	var version asked
 	root := &cobra.Command{
 		Use:   "kube-ipvs",
 		Short: "Kubernetes Services over IPVS",
@@ -102,11 +107,17 @@ makes no sense.`,
 			}
 			return nil
 		},
-		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if version {
+				return printVersion(env)
+			}
+			return c.Help()
+		},
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	version.add(root.Flags())
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

@@ -5,117 +5,202 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/config/proxyconfig"
+	"github.com/kube-ipvs/kube-ipvs/internal/config/watch"
 )
 
 // configFlags are the flags that make up a configuration, with kube-proxy's
 // names where kube-proxy has them. Commands that compute what the daemon would
 // do have them too.
 type configFlags struct {
-	config         config.Config
-	nodePorts      nodePortAddresses
-	clusterCIDR    cidrs
-	bridge, prefix string
+	flags                    *pflag.FlagSet   // of the command
+	first                    proxyconfig.Pair // what the flags were read into, before any file was
+	config, settings         string           // files
+	healthzPort, metricsPort int32
 }
 
-func newConfigFlags() *configFlags { return &configFlags{config: config.Default()} }
+func newConfigFlags() *configFlags {
+	return &configFlags{first: proxyconfig.Default()}
+}
 
 // addPlanning adds the flags on which it depends what a Service means.
 func (x *configFlags) addPlanning(command *cobra.Command) {
-	c, f := &x.config, command.Flags()
-	f.StringVar(&c.Scheduler, "ipvs-scheduler", c.Scheduler, "scheduler of virtual servers, by the kernel's name")
-	f.Var((*cidrs)(&c.ExcludeCIDRs), "ipvs-exclude-cidrs", "networks in which nothing is made, changed or removed, comma-separated")
-	f.BoolVar(&c.StrictARP, "ipvs-strict-arp", c.StrictARP, "do not answer ARP for Service addresses")
-	f.DurationVar(&c.TCPTimeout, "ipvs-tcp-timeout", c.TCPTimeout, "time for which IPVS keeps an idle TCP connection; 0: as the kernel has it")
-	f.DurationVar(&c.TCPFinTimeout, "ipvs-tcpfin-timeout", c.TCPFinTimeout, "the same after a FIN")
-	f.DurationVar(&c.UDPTimeout, "ipvs-udp-timeout", c.UDPTimeout, "the same for UDP")
-	f.BoolVar(&c.MasqueradeAll, "masquerade-all", c.MasqueradeAll, "masquerade all traffic to cluster IPs")
-	f.Uint8Var(&c.MasqueradeBit, "iptables-masquerade-bit", c.MasqueradeBit, "bit of the packet mark that asks for masquerade")
-	f.Var(&x.clusterCIDR, "cluster-cidr", "pod networks, at most one of a family, comma-separated: traffic to cluster IPs from elsewhere is masqueraded")
-	f.StringVar(&x.bridge, "pod-bridge-interface", "", "in place of --cluster-cidr: the bridge that pods are behind")
-	f.StringVar(&x.prefix, "pod-interface-name-prefix", "", "in place of --cluster-cidr: what the names of pod interfaces begin with")
-	f.Var(&x.nodePorts, "nodeport-addresses", "networks of the node addresses that serve NodePorts, comma-separated, or primary: those of the Node object (default all)")
-	f.BoolVar(&c.LocalhostNodePorts, "localhost-nodeports", c.LocalhostNodePorts, "serve NodePorts at the loopback addresses too")
-	f.BoolVar(&c.NodePortSourceRanges, "nodeport-source-ranges", c.NodePortSourceRanges, "guard NodePorts too by spec.loadBalancerSourceRanges")
-	f.Var((*portRange)(&c.NodePortRange), "service-node-port-range", "the API server's range of NodePorts, from which masquerade takes no source ports; 0-0: none")
-	f.Var((*cidrs)(&c.ServiceCIDRs), "service-cidrs", "networks of cluster IPs, comma-separated: what is sent there to no Service is dropped")
-	f.Var((*addresses)(&c.APIServers), "api-server-addresses", "addresses of the API server, comma-separated, of which no Service may take one")
-	f.BoolVar(&c.RemoteHairpins, "remote-hairpins", c.RemoteHairpins, "masquerade pods of other nodes that reach themselves through this one")
-	f.BoolVar(&c.AnswerPing, "answer-ping", c.AnswerPing, "answer ICMP echo requests to Service addresses")
+	x.flags = command.Flags()
+	x.flags.StringVar(&x.config, "config", "", "kube-proxy's configuration file; most flags of kube-proxy are ignored then, as by kube-proxy")
+	x.flags.StringVar(&x.settings, "settings", "", "file with the settings that kube-proxy has no word for")
+	b := newBoundFlags(x.flags, &x.first)
+	b.proxyPlanning()
+	b.ownPlanning()
 }
 
 // addDaemon adds the flags that matter only to who keeps the kernel as planned.
-func (x *configFlags) addDaemon(command *cobra.Command) {
-	c, f := &x.config, command.Flags()
-	f.DurationVar(&c.SyncPeriod, "ipvs-sync-period", c.SyncPeriod, "time between two full comparisons with the kernel")
-	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "time after which a removed endpoint loses the connections it still has")
+func (x *configFlags) addDaemon() {
+	b := newBoundFlags(x.flags, &x.first)
+	b.proxyDaemon()
+	b.ownDaemon()
+	x.flags.Int32Var(&x.healthzPort, "healthz-port", 10256, "deprecated: port of --healthz-bind-address if that has none; 0: nowhere")
+	x.flags.Int32Var(&x.metricsPort, "metrics-port", 10249, "deprecated: port of --metrics-bind-address if that has none; 0: nowhere")
+	for _, name := range idleFlags() {
+		x.flags.String(name, "", "without effect")
+	}
 }
 
-// parse is what the flags say, checked.
-func (x *configFlags) parse() (config.Config, error) {
-	c := x.config
-	c.NodePortAddresses, c.NodePortPrimary = x.nodePorts.networks, x.nodePorts.primary
-	var chosen []config.LocalDetector
-	if len(x.clusterCIDR) > 0 {
-		chosen = append(chosen, config.LocalDetector{Kind: config.DetectCIDR, CIDRs: x.clusterCIDR})
+// idleFlags are those of kube-proxy that neither mean anything here nor are in
+// its document.
+func idleFlags() []string { return []string{"boot-id-file", "machine-id-file"} }
+
+// allFlags are all flags over a pair.
+func allFlags(p *proxyconfig.Pair) *boundFlags {
+	b := newBoundFlags(pflag.NewFlagSet("", pflag.ContinueOnError), p)
+	b.proxyPlanning()
+	b.proxyDaemon()
+	b.ownPlanning()
+	b.ownDaemon()
+	return b
+}
+
+// choice is what files and flags say, checked.
+type choice struct {
+	pair     proxyconfig.Pair
+	config   config.Config
+	warnings []string
+	files    []watch.File // as they were read
+}
+
+// parse reads the files, as they are now, and puts the flags over them. It may
+// be called again when the files have changed.
+func (x *configFlags) parse() (choice, error) {
+	c := choice{pair: proxyconfig.Default()}
+	if err := x.read(&c); err != nil {
+		return c, err
 	}
-	if x.bridge != "" {
-		chosen = append(chosen, config.LocalDetector{Kind: config.DetectBridge, Interface: x.bridge})
+	names, ignored, err := x.over(&c)
+	if err != nil {
+		return c, err
 	}
-	if x.prefix != "" {
-		chosen = append(chosen, config.LocalDetector{Kind: config.DetectPrefix, Interface: x.prefix})
+	c.pair.Complete()
+	var advice []string
+	c.config, advice, err = c.pair.Config()
+	if err != nil {
+		return c, inFlags(err, names)
 	}
-	switch len(chosen) {
-	case 0:
-	case 1:
-		c.LocalDetector = chosen[0]
-	default:
-		return c, usagef("only one of --cluster-cidr, --pod-bridge-interface and --pod-interface-name-prefix can be given")
-	}
-	if err := c.Validate(); err != nil {
-		return c, usageError{inFlags(err, c.LocalDetector.Kind)}
+	c.warnings = append(c.warnings, advice...)
+	if w := proxyconfig.Ignored(append(inTermsOf(names, c.pair.Meaningless()), ignored...)); w != "" {
+		c.warnings = append(c.warnings, w)
 	}
 	return c, nil
 }
 
-// flagOf is the flag for each field that package config complains about.
-func flagOf(detector config.DetectorKind) map[string]string {
-	detectorFlag := "pod-bridge-interface"
-	if detector == config.DetectPrefix {
-		detectorFlag = "pod-interface-name-prefix"
+// read reads the files into c. Without --config no address of a server is set
+// yet: what it becomes depends on other flags.
+func (x *configFlags) read(c *choice) error {
+	if x.config == "" {
+		c.pair.Proxy.HealthzBindAddress, c.pair.Proxy.MetricsBindAddress = "", ""
 	}
-	return map[string]string{
-		"APIServers":              "api-server-addresses",
-		"DrainTimeout":            "drain-timeout",
-		"ExcludeCIDRs":            "ipvs-exclude-cidrs",
-		"LocalDetector.CIDRs":     "cluster-cidr",
-		"LocalDetector.Interface": detectorFlag,
-		"MasqueradeBit":           "iptables-masquerade-bit",
-		"NodePortAddresses":       "nodeport-addresses",
-		"NodePortRange":           "service-node-port-range",
-		"Scheduler":               "ipvs-scheduler",
-		"ServiceCIDRs":            "service-cidrs",
-		"SyncPeriod":              "ipvs-sync-period",
-		"TCPFinTimeout":           "ipvs-tcpfin-timeout",
-		"TCPTimeout":              "ipvs-tcp-timeout",
-		"UDPTimeout":              "ipvs-udp-timeout",
+	for _, f := range []struct {
+		flag, path string
+		take       func([]byte) ([]string, error)
+	}{
+		{"--config", x.config, c.pair.ReadConfig},
+		{"--settings", x.settings, func(text []byte) ([]string, error) { return nil, c.pair.ReadSettings(text) }},
+	} {
+		if f.path == "" {
+			continue
+		}
+		text, err := os.ReadFile(f.path)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", f.flag, err)
+		}
+		c.files = append(c.files, watch.File{Path: f.path, Text: text})
+		warnings, err := f.take(text)
+		if err != nil {
+			return fmt.Errorf("reading %s %s: %w", f.flag, f.path, err)
+		}
+		c.warnings = append(c.warnings, warnings...)
+	}
+	return nil
+}
+
+// over puts the flags of the command line over what the files say. Names are
+// those of the flags that counted, by the paths of their fields.
+func (x *configFlags) over(c *choice) (names map[string]string, ignored []string, err error) {
+	all := allFlags(&c.pair)
+	counts := func(flag string) bool { return x.config == "" || all.firm[flag] }
+	names = maps.Clone(all.names)
+	maps.DeleteFunc(names, func(_, flag string) bool { return !x.flags.Changed(flag) || !counts(flag) })
+	x.flags.Visit(func(f *pflag.Flag) {
+		text, bound := f.Value.String(), all.Lookup(f.Name) != nil
+		switch {
+		case slices.Contains(idleFlags(), f.Name):
+			ignored = append(ignored, "--"+f.Name)
+		case (bound || slices.Contains(portFlags(), f.Name)) && !counts(f.Name):
+			ignored = append(ignored, "--"+f.Name+" (there is --config)")
+		case f.Name == "hostname-override" && text == "": // to kube-proxy it is as if it were not there
+		case bound:
+			err = errors.Join(err, all.Set(f.Name, text))
+		}
+	})
+	if x.config == "" {
+		x.port(c, "healthz", x.healthzPort, &c.pair.Proxy.HealthzBindAddress)
+		x.port(c, "metrics", x.metricsPort, &c.pair.Proxy.MetricsBindAddress)
+	}
+	return names, ignored, err
+}
+
+// portFlags are kube-proxy's of old, for the ports of servers.
+func portFlags() []string { return []string{"healthz-port", "metrics-port"} }
+
+// port obeys a flag for the port of a server. As with kube-proxy it is of no use
+// to an address that has a port, which the default has, but for 0.
+func (x *configFlags) port(c *choice, server string, port int32, address *string) {
+	if !x.flags.Changed(server + "-port") {
+		return
+	}
+	c.warnings = append(c.warnings, fmt.Sprintf("--%s-port is deprecated: use --%[1]s-bind-address", server))
+	*address = proxyconfig.WithPort(*address, strconv.Itoa(int(port)))
+	if port == 0 {
+		*address = "0.0.0.0:0"
 	}
 }
 
-// inFlags is what config.Validate said, a line a field, in terms of flags.
-func inFlags(err error, detector config.DetectorKind) error {
-	var complaints []string
-	for line := range strings.Lines(err.Error()) {
-		path, complaint, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		field, _, _ := strings.Cut(path, "[")
-		if flag, ok := flagOf(detector)[field]; ok {
-			path = "--" + flag
+// inTermsOf are paths, or the flags that set them.
+func inTermsOf(names map[string]string, paths []string) []string {
+	var all []string
+	for _, p := range paths {
+		if flag, ok := names[p]; ok {
+			p = "--" + flag
 		}
-		complaints = append(complaints, fmt.Sprintf("%s: %s", path, complaint))
+		all = append(all, p)
 	}
-	return errors.New(strings.Join(complaints, "; "))
+	return all
+}
+
+// inFlags is err with the names of flags in place of the paths that they set. A
+// flag is the fault of who wrote the command line.
+func inFlags(err error, names map[string]string) error {
+	var found config.Complaints
+	if !errors.As(err, &found) {
+		return err
+	}
+	usage := false
+	for i := range found {
+		path, _, _ := strings.Cut(found[i].Field, "[")
+		if flag, ok := names[path]; ok {
+			found[i].Field, usage = "--"+flag, true
+		}
+	}
+	if usage {
+		return usageError{found}
+	}
+	return found
 }

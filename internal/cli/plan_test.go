@@ -224,7 +224,7 @@ func TestPlanNamesWhatCannotBeReadByFileAndLine(t *testing.T) {
 	for line, want := range map[string]string{
 		"plan":                         "kube-ipvs: -f is missing",
 		"plan -f - -o xml":             `kube-ipvs: output "xml" is none of text, json,`,
-		"plan -f - --ipvs-scheduler=":  "kube-ipvs: --ipvs-scheduler: empty",
+		"plan -f - --ipvs-scheduler=-": `kube-ipvs: --ipvs-scheduler: "-" is not a name`,
 		"plan -f - --node-addresses=x": `for "--node-addresses" flag: "x" is not an IP address`,
 	} {
 		w.env.Stdin = strings.NewReader("")

@@ -136,19 +136,18 @@ func TestTraceWritesJSONAndYAML(t *testing.T) {
 
 func TestTraceRefusesWhatMakesNoSenseInOneSentence(t *testing.T) {
 	for line, want := range map[string]string{
-		"trace":                                    "trace takes two arguments, SRC and DST:PORT, but has 0",
-		"trace node":                               "trace takes two arguments, SRC and DST:PORT, but has 1",
-		"trace node 10.96.0.1":                     "destination 10.96.0.1 has no port",
-		"trace node example.org:80":                `destination "example.org:80" is not ADDRESS:PORT, with an IP address, nor ADDRESS/icmp`,
-		"trace node 10.96.0.1:80/http":             `destination "10.96.0.1:80/http": protocol "http" is none of tcp, udp, sctp, icmp`,
-		"trace node 10.96.0.1:80/47":               `destination "10.96.0.1:80/47": protocol "47" is none of tcp, udp, sctp, icmp`,
-		"trace node 10.96.0.1:80/icmp":             "a ping has no port, but 80 was given",
-		"trace host 10.96.0.1:80":                  `source "host" is neither node nor an IP address, perhaps with a port or @INTERFACE`,
-		"trace 10.0.0.1@ 10.96.0.1:80":             `source "10.0.0.1@": "" is not the name of an interface`,
-		"trace fd00::1 10.96.0.1:80":               "client fd00::1 and destination 10.96.0.1 are not of one IP family",
-		"trace fe80::1%eth0 [fd00::1]:80":          `source "fe80::1%eth0" is neither node nor an IP address`,
-		"trace node 10.96.0.1:80 -o wide":          `output "wide" is none of text, json, yaml`,
-		"trace node 10.96.0.1:80 --cluster-cidr x": `"x" is not a CIDR`,
+		"trace":                           "trace takes two arguments, SRC and DST:PORT, but has 0",
+		"trace node":                      "trace takes two arguments, SRC and DST:PORT, but has 1",
+		"trace node 10.96.0.1":            "destination 10.96.0.1 has no port",
+		"trace node example.org:80":       `destination "example.org:80" is not ADDRESS:PORT, with an IP address, nor ADDRESS/icmp`,
+		"trace node 10.96.0.1:80/http":    `destination "10.96.0.1:80/http": protocol "http" is none of tcp, udp, sctp, icmp`,
+		"trace node 10.96.0.1:80/47":      `destination "10.96.0.1:80/47": protocol "47" is none of tcp, udp, sctp, icmp`,
+		"trace node 10.96.0.1:80/icmp":    "a ping has no port, but 80 was given",
+		"trace host 10.96.0.1:80":         `source "host" is neither node nor an IP address, perhaps with a port or @INTERFACE`,
+		"trace 10.0.0.1@ 10.96.0.1:80":    `source "10.0.0.1@": "" is not the name of an interface`,
+		"trace fd00::1 10.96.0.1:80":      "client fd00::1 and destination 10.96.0.1 are not of one IP family",
+		"trace fe80::1%eth0 [fd00::1]:80": `source "fe80::1%eth0" is neither node nor an IP address`,
+		"trace node 10.96.0.1:80 -o wide": `output "wide" is none of text, json, yaml`,
 	} {
 		status, stdout, stderr := traceWorld().run(t, line)
 		if status != ExitUsage || stdout != "" || !strings.Contains(stderr, want) {

@@ -5,31 +5,13 @@ package cli
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
+	"slices"
 	"strings"
-
-	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// What flags can hold beside what cobra knows. A list may be given in parts, by
-// the same flag several times.
+// What flags can hold beside what cobra knows.
 
-type cidrs []netip.Prefix
-
-func (*cidrs) Type() string     { return "CIDRs" }
-func (l *cidrs) String() string { return joined(*l) }
-
-func (l *cidrs) Set(text string) error {
-	return each(text, func(word string) error {
-		p, err := netip.ParsePrefix(word)
-		if err != nil {
-			return fmt.Errorf("%q is not a CIDR such as 10.244.0.0/16", word)
-		}
-		*l = append(*l, p.Masked())
-		return nil
-	})
-}
-
+// addresses may be given in parts, by the same flag several times.
 type addresses []netip.Addr
 
 func (*addresses) Type() string     { return "addresses" }
@@ -46,49 +28,23 @@ func (l *addresses) Set(text string) error {
 	})
 }
 
-// nodePortAddresses are networks or the one word primary.
-type nodePortAddresses struct {
-	networks cidrs
-	primary  bool
+// words may be given in parts too. The first part takes the place of what was there.
+type words struct {
+	to    *[]string
+	given bool
 }
 
-func (*nodePortAddresses) Type() string { return "CIDRs" }
+func (*words) Type() string     { return "list" }
+func (w *words) String() string { return strings.Join(*w.to, ",") }
 
-func (n *nodePortAddresses) String() string {
-	if n.primary {
-		return "primary"
+func (w *words) Set(text string) error {
+	if !w.given {
+		*w.to, w.given = nil, true
 	}
-	return n.networks.String()
-}
-
-func (n *nodePortAddresses) Set(text string) error {
-	err := each(text, func(word string) error {
-		if word == "primary" {
-			n.primary = true
-			return nil
-		}
-		return n.networks.Set(word)
+	return each(text, func(word string) error {
+		*w.to = append(slices.Clip(*w.to), word)
+		return nil
 	})
-	if err == nil && n.primary && len(n.networks) > 0 {
-		return fmt.Errorf("primary does not go together with networks")
-	}
-	return err
-}
-
-type portRange config.PortRange
-
-func (*portRange) Type() string     { return "FIRST-LAST" }
-func (r *portRange) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
-
-func (r *portRange) Set(text string) error {
-	first, last, _ := strings.Cut(strings.TrimSpace(text), "-")
-	from, err := strconv.ParseUint(first, 10, 16)
-	to, err2 := strconv.ParseUint(last, 10, 16)
-	if err != nil || err2 != nil {
-		return fmt.Errorf("%q is not a range of ports such as 30000-32767", text)
-	}
-	r.First, r.Last = uint16(from), uint16(to)
-	return nil
 }
 
 func each(text string, take func(word string) error) error {

@@ -5,9 +5,11 @@ package cli
 import (
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func newVersion(env Env) *cobra.Command {
@@ -17,11 +19,33 @@ func newVersion(env Env) *cobra.Command {
 		Long:    "Print the version, and the source revision and compiler that it was built from.",
 		Example: "  kube-ipvs version",
 		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(env.Stdout, "kube-ipvs "+version(env.Build))
-			return err
-		},
+		RunE:    func(*cobra.Command, []string) error { return printVersion(env) },
 	}
+}
+
+func printVersion(env Env) error {
+	_, err := fmt.Fprintln(env.Stdout, "kube-ipvs "+version(env.Build))
+	return err
+}
+
+// asked is the flag --version, which kube-proxy lets be true, raw, or false.
+type asked bool
+
+func (a *asked) add(f *pflag.FlagSet) {
+	f.Var(a, "version", "print which build this is, and end")
+	f.Lookup("version").NoOptDefVal = "true"
+}
+
+func (*asked) Type() string     { return "bool" }
+func (a *asked) String() string { return strconv.FormatBool(bool(*a)) }
+
+func (a *asked) Set(text string) error {
+	on, err := strconv.ParseBool(text)
+	*a = asked(on || text == "raw")
+	if text == "raw" {
+		return nil
+	}
+	return err
 }
 
 // version is "v1.2.3 (revision 0123456789ab, go1.26.0, linux/amd64)".
@@ -44,9 +68,13 @@ func version(b *debug.BuildInfo) string {
 	if settings["GOOS"] != "" {
 		about = append(about, settings["GOOS"]+"/"+settings["GOARCH"])
 	}
-	number := b.Main.Version
-	if number == "" {
-		number = "(devel)"
+	return fmt.Sprintf("%s (%s)", number(b), strings.Join(about, ", "))
+}
+
+// number is the version alone: "v1.2.3".
+func number(b *debug.BuildInfo) string {
+	if b == nil || b.Main.Version == "" {
+		return "(devel)"
 	}
-	return fmt.Sprintf("%s (%s)", number, strings.Join(about, ", "))
+	return b.Main.Version
 }

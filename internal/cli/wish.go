@@ -55,7 +55,7 @@ func (m *manifestFlags) wish(env Env) (wish, error) {
 	if len(m.files) == 0 {
 		return wish{}, usagef("-f is missing: a file, a directory or - for standard input")
 	}
-	c, err := m.config.parse()
+	c, err := m.configuration(env)
 	if err != nil {
 		return wish{}, err
 	}
@@ -76,6 +76,21 @@ func (m *manifestFlags) wish(env Env) (wish, error) {
 	w := wishOf(x, n, c)
 	w.notes = append(notes, w.notes...)
 	return w, nil
+}
+
+// configuration is what files and flags say. What there is to warn of is said
+// to who asks what a file of configuration means.
+func (m *manifestFlags) configuration(env Env) (config.Config, error) {
+	made, err := m.config.parse()
+	if err != nil {
+		return config.Config{}, err
+	}
+	if len(made.files) > 0 {
+		for _, w := range made.warnings {
+			say(env, "%s", w)
+		}
+	}
+	return made.config, nil
 }
 
 // notesOf are the problems of files that could be used. Of those that could
@@ -110,7 +125,7 @@ func (m *manifestFlags) nodeOf(x *cluster.Index, c config.Config) (plan.Node, er
 	default:
 		return plan.Node{}, fmt.Errorf("--node: there is no Node %q, but %s", name, named(all))
 	}
-	n := plan.NodeOf(name, place.Node, place.Others).Protecting("the API server", c.APIServers...)
+	n := plan.NodeOf(name, place.Node, place.Others).At(c.BindAddress).Protecting("the API server", c.APIServers...)
 	n.Addresses = slices.Concat(m.addresses, plan.NodeAddresses(place.Node))
 	slices.SortFunc(n.Addresses, netip.Addr.Compare)
 	n.Addresses = slices.Compact(n.Addresses)

@@ -79,7 +79,7 @@ func (x *Index) SetSlice(s *discoveryv1.EndpointSlice) []types.NamespacedName {
 	if owner := serviceOf(s); owner.Name != "" {
 		x.parts(owner).slices[s.Name] = s
 	}
-	if old != nil && sameSlice(old, s) {
+	if old != nil && SameSlice(old, s) {
 		return nil
 	}
 	return append(changed, x.present(serviceOf(s))...)
@@ -176,6 +176,15 @@ func (x *Index) Services() []types.NamespacedName {
 	slices.SortFunc(keys, CompareKeys)
 	return keys
 }
+
+// Slices returns the keys of all EndpointSlices, in no order.
+func (x *Index) Slices() []types.NamespacedName { return slices.Collect(maps.Keys(x.slices)) }
+
+// Nodes returns the names of all Nodes, in no order.
+func (x *Index) Nodes() []string { return slices.Collect(maps.Keys(x.nodes)) }
+
+// ServiceCIDRs returns the names of all ServiceCIDRs, in no order.
+func (x *Index) ServiceCIDRs() []string { return slices.Collect(maps.Keys(x.cidrs)) }
 
 // CompareKeys orders by namespace, then name.
 func CompareKeys(a, b types.NamespacedName) int {

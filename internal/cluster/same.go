@@ -23,7 +23,8 @@ func sameService(a, b *corev1.Service) bool {
 		equality.Semantic.DeepEqual(a.Status.LoadBalancer, b.Status.LoadBalancer)
 }
 
-func sameSlice(a, b *discoveryv1.EndpointSlice) bool {
+// SameSlice says whether a and b differ only in what nobody reads.
+func SameSlice(a, b *discoveryv1.EndpointSlice) bool {
 	return a == b || sameMeta(&a.ObjectMeta, &b.ObjectMeta) && a.AddressType == b.AddressType &&
 		equality.Semantic.DeepEqual(a.Ports, b.Ports) &&
 		equality.Semantic.DeepEqual(a.Endpoints, b.Endpoints)
@@ -35,14 +36,14 @@ func sameSlice(a, b *discoveryv1.EndpointSlice) bool {
 func sameNode(a, b *corev1.Node) bool {
 	return a == b || a.Labels[corev1.LabelTopologyZone] == b.Labels[corev1.LabelTopologyZone] &&
 		slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) &&
-		slices.Equal(a.Status.Addresses, b.Status.Addresses) && leaving(a) == leaving(b)
+		slices.Equal(a.Status.Addresses, b.Status.Addresses) && Leaving(a) == Leaving(b)
 }
 
 // taintLeaving is put on a Node that is about to be removed.
 const taintLeaving = "ToBeDeletedByClusterAutoscaler"
 
-// leaving says whether load balancers should send nothing new to the Node.
-func leaving(n *corev1.Node) bool {
+// Leaving says whether load balancers should send nothing new to the Node.
+func Leaving(n *corev1.Node) bool {
 	return n.DeletionTimestamp != nil ||
 		slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == taintLeaving })
 }

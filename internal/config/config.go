@@ -16,6 +16,36 @@ import (
 
 // Config is everything that an operator can choose.
 type Config struct {
+	// Hostname is the name of this node's Node object. Empty: the host's.
+	Hostname string
+
+	// BindAddress takes the place of the Node object's address of its family,
+	// and comes before that of the other. Not valid, or unspecified: none does.
+	BindAddress netip.Addr
+
+	// Client is how the API server is reached.
+	Client Client
+
+	// Serving is where others read how this node is.
+	Serving Serving
+
+	// Snapshot is where the last objects of the API server are kept.
+	Snapshot Snapshot
+
+	// Conntrack are the kernel's limits for tracked connections.
+	Conntrack Conntrack
+
+	// OOMScoreAdj is how readily the kernel ends this program when memory is
+	// short, -1000..1000.
+	OOMScoreAdj int
+
+	// Log is what is logged.
+	Log Log
+
+	// IgnoreExternalIPs leaves out spec.externalIPs, as the cluster does whose
+	// gate AllowServiceExternalIPs is off.
+	IgnoreExternalIPs bool
+
 	// Families are the IP families that the node has, IPv4, IPv6 or both. What
 	// a Service has of another family is not planned for.
 	Families []state.Family
@@ -45,6 +75,10 @@ type Config struct {
 
 	// SyncPeriod is the time between two full comparisons with the kernel.
 	SyncPeriod time.Duration
+
+	// MinSyncPeriod is the time from one write to the kernel to the next, in
+	// which changes are collected. The first after a quiet time does not wait.
+	MinSyncPeriod time.Duration
 
 	// NodePortAddresses are the networks on whose node addresses NodePorts are
 	// served. None of a family: on all addresses of that family.
@@ -111,6 +145,16 @@ func Default() Config {
 		MasqueradeBit: 14,
 		SyncPeriod:    30 * time.Second,
 
+		Client: Client{ContentType: "application/vnd.kubernetes.protobuf", QPS: 5, Burst: 10},
+		Serving: Serving{
+			Healthz: netip.MustParseAddrPort("0.0.0.0:10256"),
+			Metrics: netip.MustParseAddrPort("127.0.0.1:10249"),
+			Traffic: 1000,
+		},
+		Snapshot:    Snapshot{MaxBytes: 256 << 20},
+		Conntrack:   Conntrack{MaxPerCore: 32768, Min: 131072, TCPEstablished: 24 * time.Hour, TCPCloseWait: time.Hour},
+		OOMScoreAdj: -999,
+
 		NodePortRange: PortRange{First: 30000, Last: 32767},
 
 		// Longer than the kernel's TCP keepalive needs to show that a
@@ -124,11 +168,76 @@ func Default() Config {
 	}
 }
 
+// Client is how the API server is reached.
+type Client struct {
+	// Kubeconfig is a file. Empty: as a pod is told by its service account.
+	Kubeconfig string
+
+	// Servers are addresses of API servers that are tried in turn in place of
+	// the one that the kubeconfig names, whose name and CA still have to fit.
+	// A node then needs no Service to reach them.
+	Servers []netip.AddrPort
+
+	// Master is the URL of the API server in place of the one that the
+	// kubeconfig names. Empty: that one.
+	Master string
+
+	AcceptContentTypes, ContentType string
+
+	// QPS and Burst bound requests other than watches. QPS below 0: unbounded.
+	QPS   float32
+	Burst int
+}
+
+// Serving is where others read how this node is.
+type Serving struct {
+	// Healthz and Metrics are where these are served. Not valid: nowhere.
+	Healthz, Metrics netip.AddrPort
+
+	// HardFail ends the program if it cannot listen there. It tries again if not.
+	HardFail bool
+
+	// Profiling serves pprof where metrics are.
+	Profiling bool
+
+	// Traffic is of how many Services at most the metrics count the traffic,
+	// one by one; that of the rest is summed up. 0: of none.
+	Traffic int
+}
+
+// Snapshot is where the last objects of the API server are kept.
+type Snapshot struct {
+	// File is its path. Empty: nowhere.
+	File string
+
+	// MaxBytes bounds the size of the file. One that would be larger is not
+	// written: what is left out of it would seem to be deleted.
+	MaxBytes int64
+}
+
+// Conntrack are the kernel's limits for tracked connections. What is 0 or false
+// is left as the kernel has it.
+type Conntrack struct {
+	// MaxPerCore is for how many connections there is room with one processor,
+	// and Min at least.
+	MaxPerCore, Min int32
+
+	TCPEstablished, TCPCloseWait time.Duration
+	TCPBeLiberal                 bool
+	UDP, UDPStream               time.Duration
+}
+
+// Log is what is logged.
+type Log struct {
+	// Verbosity is klog's: more is told from 2 on, all from 4 on.
+	Verbosity int
+
+	// JSON writes lines of JSON in place of text.
+	JSON bool
+}
+
 // Mark is the firewall mark that asks for masquerade.
 func (c Config) Mark() uint32 { return 1 << c.MasqueradeBit }
-
-// PortRange is a range of ports, both ends in it. The zero value is empty.
-type PortRange struct{ First, Last uint16 }
 
 // LocalDetector is a way to tell pods of this node from the rest.
 type LocalDetector struct {
@@ -142,9 +251,9 @@ type DetectorKind uint8
 
 // The kinds of detectors.
 const (
-	DetectNone   DetectorKind = iota // nothing: nobody is known to be a pod of this node
-	DetectCIDR                       // the source address: in the cluster's or the node's pod CIDR
-	DetectBridge                     // the interface that the packet came in by: one bridge
-	DetectPrefix                     // the interface: a prefix of its name
-	DetectNodeCIDR                   // the source address: in the pod CIDRs of the Node object
+	DetectNone     DetectorKind = iota // nothing: nobody is known to be a pod of this node
+	DetectCIDR                         // the source address: in the cluster's or the node's pod CIDR
+	DetectBridge                       // the interface that the packet came in by: one bridge
+	DetectPrefix                       // the interface: a prefix of its name
+	DetectNodeCIDR                     // the source address: in the pod CIDRs of the Node object
 )

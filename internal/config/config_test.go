@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -58,6 +59,24 @@ func TestValidateNamesTheField(t *testing.T) {
 		"long prefix":            {func(c *Config) { iface(c, DetectPrefix, strings.Repeat("b", 15)) }, "LocalDetector.Interface: "},
 		"prefix with plus":       {func(c *Config) { iface(c, DetectPrefix, "veth+") }, "LocalDetector.Interface: "},
 		"unknown detector":       {func(c *Config) { iface(c, 9, "") }, "LocalDetector.Kind: 9"},
+		"host name":              {func(c *Config) { c.Hostname = "ip-10-0-0-1.ec2.internal" }, ""},
+		"host name in capitals":  {func(c *Config) { c.Hostname = "Node" }, "Hostname: "},
+		"long host name":         {func(c *Config) { c.Hostname = strings.Repeat("n", 254) }, "Hostname: "},
+		"link-local node":        {func(c *Config) { c.BindAddress = netip.MustParseAddr("fe80::1%eth0") }, "BindAddress: "},
+		"server without port":    {func(c *Config) { c.Client.Servers = []netip.AddrPort{netip.AddrPortFrom(v4.Addr(), 0)} }, "Client.Servers[0]: "},
+		"unbounded requests":     {func(c *Config) { c.Client.QPS = -1 }, ""},
+		"no number of requests":  {func(c *Config) { c.Client.QPS = float32(math.Inf(1)) }, "Client.QPS: "},
+		"no burst":               {func(c *Config) { c.Client.Burst = -1 }, "Client.Burst: -1 is below 0"},
+		"served nowhere":         {func(c *Config) { c.Serving.Healthz, c.Serving.Metrics = netip.AddrPort{}, netip.AddrPort{} }, ""},
+		"served at no port":      {func(c *Config) { c.Serving.Metrics = netip.AddrPortFrom(v6.Addr(), 0) }, "Serving.Metrics: "},
+		"negative traffic":       {func(c *Config) { c.Serving.Traffic = -1 }, "Serving.Traffic: "},
+		"no snapshot":            {func(c *Config) { c.Snapshot.MaxBytes = 0 }, "Snapshot.MaxBytes: 0 is not above 0"},
+		"negative conntrack":     {func(c *Config) { c.Conntrack.UDPStream = -1 }, "Conntrack.UDPStream: -1ns is below 0"},
+		"kept conntrack":         {func(c *Config) { c.Conntrack = Conntrack{} }, ""},
+		"OOM score":              {func(c *Config) { c.OOMScoreAdj = -1001 }, "OOMScoreAdj: -1001 is not in -1000..1000"},
+		"negative verbosity":     {func(c *Config) { c.Log.Verbosity = -1 }, "Log.Verbosity: "},
+		"collecting for long":    {func(c *Config) { c.MinSyncPeriod = c.SyncPeriod + 1 }, "MinSyncPeriod: 30.000000001s is longer"},
+		"collecting as long":     {func(c *Config) { c.MinSyncPeriod = c.SyncPeriod }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := Default()

@@ -26,6 +26,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
 // Addresses tells of the node's own addresses and its gateways.
@@ -50,6 +51,9 @@ type Daemon struct {
 	Addresses Addresses
 	Kernel    reconcile.Kernel
 	Ports     Ports
+	Witness   reconcile.Witness   // nil: nobody
+	Notices   *Notices            // nil: nobody is told
+	Placed    func(cluster.Place) // is told what is around the Services; nil: nobody
 	Log       *zap.Logger
 }
 
@@ -85,7 +89,7 @@ func (d Daemon) Run(ctx context.Context) error {
 		}
 	})
 	others.Go(func() { d.watchAddresses(ctx, v) })
-	reconcile.NewLoop(d.options(), d.Kernel, d.Log).Run(ctx, events)
+	reconcile.NewLoop(d.options(), d.Kernel, d.Log, d.witness()).Run(ctx, events)
 	others.Wait()
 	return failed
 }
@@ -107,6 +111,17 @@ func (d Daemon) begin(ctx context.Context, v *view) error {
 	return nil
 }
 
+// witness is who looks on, and the notices.
+func (d Daemon) witness() reconcile.Witness {
+	switch {
+	case d.Notices == nil:
+		return d.Witness
+	case d.Witness == nil:
+		return d.Notices
+	}
+	return reconcile.All(d.Witness, d.Notices)
+}
+
 func (d Daemon) options() reconcile.Options {
 	return reconcile.Options{
 		Ownership:    plan.Ownership{Exclude: d.Config.ExcludeCIDRs},
@@ -114,6 +129,9 @@ func (d Daemon) options() reconcile.Options {
 		DrainTimeout: d.Config.DrainTimeout,
 		DrainCheck:   drainCheck,
 		AuditPause:   auditPause,
+		Predecessor:  takeover.KubeProxy{},
+
+		MinSyncPeriod: d.Config.MinSyncPeriod,
 	}
 }
 

@@ -89,7 +89,7 @@ type noPorts struct{}
 func (noPorts) Set(types.NamespacedName, plan.Fragment) {}
 func (noPorts) Follow(plan.Node)                        {}
 
-func start(t *testing.T, k *mem.Kernel) *house {
+func start(t *testing.T, k *mem.Kernel, options ...func(*Daemon)) *house {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	h := &house{
@@ -107,6 +107,9 @@ func start(t *testing.T, k *mem.Kernel) *house {
 		Kernel:    reconcile.Kernel{Tables: k.Tables(), Flusher: h, Observer: mem.Observer{Kernel: k}},
 		Ports:     noPorts{},
 		Log:       zap.NewNop(),
+	}
+	for _, option := range options {
+		option(&d)
 	}
 	go func() { h.ended <- d.Run(ctx) }()
 	t.Cleanup(stop)

@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"fmt"
 	"net/netip"
 
 	"go.uber.org/zap"
@@ -23,19 +24,27 @@ type Listeners struct {
 	local  *loopback.NodePorts
 }
 
-// Listen returns Listeners that answer on no port yet.
-func Listen(c config.Config, log *zap.Logger) Listeners {
+// Listen returns Listeners that answer on no port yet. healthy is whether the
+// proxy is, for those who ask for the health of a Service. n is told of ports
+// that can't be opened.
+func Listen(c config.Config, log *zap.Logger, healthy func() bool, n *Notices) Listeners {
 	return Listeners{
 		config: c,
 		checks: health.New(health.Options{
-			Healthy: func() bool { return true }, // as long as it answers
+			Healthy: healthy,
 			Report: func(service types.NamespacedName, port uint16, err error) {
 				report(log, "health check port", service, zap.Uint16("port", port), err)
+				if err != nil {
+					n.port(service, reasonHealthCheck, fmt.Sprintf("health check port %d can't be opened: %v", port, err))
+				}
 			},
 		}),
 		local: loopback.New(loopback.Options{
 			Report: func(service types.NamespacedName, f state.Forward, err error) {
 				report(log, "NodePort on localhost", service, zap.Stringer("forward", f), err)
+				if err != nil {
+					n.port(service, reasonLocalhost, fmt.Sprintf("NodePort can't be opened on localhost: %v: %v", f, err))
+				}
 			},
 		}),
 	}

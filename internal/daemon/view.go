@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -31,7 +32,10 @@ type view struct {
 	log    *zap.Logger
 	events chan<- reconcile.Event
 
-	ports Ports
+	ports   Ports
+	notices *Notices
+	placed  func(cluster.Place)
+	began   time.Time
 
 	mutex    sync.Mutex    // the source and the watch on addresses both tell
 	config   config.Config // what was chosen, completed by the place
@@ -41,6 +45,8 @@ type view struct {
 	node     plan.Node // all together
 	services map[types.NamespacedName]plan.Objects
 	notes    map[types.NamespacedName][]state.Note
+	complete bool // all that there is has been told
+	doubts   []plan.Doubt
 }
 
 var _ cluster.Sink = (*view)(nil)
@@ -53,6 +59,9 @@ func newView(ctx context.Context, d Daemon, events chan<- reconcile.Event) *view
 		log:      d.Log,
 		events:   events,
 		ports:    d.Ports,
+		notices:  d.Notices,
+		placed:   d.Placed,
+		began:    time.Now(),
 		objects:  plan.NodeOf(d.NodeName, nil, nil),
 		node:     plan.NodeOf(d.NodeName, nil, nil),
 		services: map[types.NamespacedName]plan.Objects{},
@@ -72,15 +81,18 @@ func (v *view) send(e reconcile.Event) {
 func (v *view) Service(key types.NamespacedName, service *corev1.Service, slices []*discoveryv1.EndpointSlice) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
+	v.notices.know(key, service)
+	now := plan.Objects{Service: service, Slices: slices}
+	origin := originOf(v.services[key], now, v.began)
 	if service == nil {
 		delete(v.services, key)
 		delete(v.notes, key)
 		v.ports.Set(key, plan.Fragment{})
-		v.send(reconcile.Delete{Owner: owner(key)})
+		v.send(reconcile.Delete{Owner: owner(key), Origin: origin})
 		return
 	}
-	v.services[key] = plan.Objects{Service: service, Slices: slices}
-	v.plan(key)
+	v.services[key] = now
+	v.plan(key, origin)
 }
 
 // Place takes in what is around the Services.
@@ -91,8 +103,12 @@ func (v *view) Place(p cluster.Place) {
 		v.log.Info("networks of cluster IPs", zap.Stringers("serviceCIDRs", p.ServiceCIDRs))
 	}
 	v.place = p
+	if v.placed != nil {
+		v.placed(p)
+	}
 	v.objects = plan.NodeOf(v.node.Name, p.Node, p.Others)
 	v.settle(v.node.Addresses)
+	v.doubt()
 }
 
 // Told says how much of what was there at the start is known.
@@ -102,6 +118,25 @@ func (v *view) Told(e cluster.Extent) {
 		return
 	}
 	v.send(reconcile.Synced{})
+	v.mutex.Lock()
+	defer v.mutex.Unlock()
+	v.complete = true
+	v.doubt()
+}
+
+// doubt logs what of the configuration does not fit the node, when that changes.
+// Before all is known, what is missing may only not have been told yet.
+func (v *view) doubt() {
+	if !v.complete {
+		return
+	}
+	known := v.doubts
+	v.doubts = plan.Doubts(v.chosen, v.place.Node)
+	for _, d := range v.doubts {
+		if !slices.Contains(known, d) {
+			v.log.Warn("configuration does not fit the node", zap.String("field", d.Field), zap.String("why", d.Why))
+		}
+	}
 }
 
 // Routes takes in the node's own addresses, where NodePorts are served, and its
@@ -129,7 +164,7 @@ func (v *view) settle(addresses []netip.Addr) {
 		v.config = c
 		v.base()
 	}
-	n := v.objects.Protecting("a gateway", v.gateways...).Protecting("the API server", v.config.APIServers...)
+	n := v.objects.At(v.config.BindAddress).Protecting("a gateway", v.gateways...).Protecting("the API server", v.config.APIServers...)
 	n.Addresses = addresses
 	if same && n.Equal(v.node) {
 		return
@@ -146,19 +181,20 @@ func (v *view) base() { v.send(reconcile.Upsert{Fragment: plan.Base(v.config)}) 
 // can be compared. Those whose rows stay the same cost the kernel nothing.
 func (v *view) planAll() {
 	for _, key := range slices.SortedFunc(maps.Keys(v.services), cluster.CompareKeys) {
-		v.plan(key)
+		v.plan(key, reconcile.Origin{})
 	}
 }
 
-func (v *view) plan(key types.NamespacedName) {
+func (v *view) plan(key types.NamespacedName, origin reconcile.Origin) {
 	o := v.services[key]
 	f := plan.Service(o, v.node, v.config)
 	v.report(key, f.Notes)
 	v.ports.Set(key, f)
-	v.send(reconcile.Upsert{Owner: owner(key), Created: o.Service.CreationTimestamp.Time, Fragment: f})
+	origin.Queued = time.Now()
+	v.send(reconcile.Upsert{Owner: owner(key), Created: o.Service.CreationTimestamp.Time, Fragment: f, Origin: origin})
 }
 
-// report logs the notes of a Service when they change. That a Service is not
+// report logs and tells the notes of a Service when they change. That a Service is not
 // for us is nothing to warn of.
 func (v *view) report(key types.NamespacedName, notes []state.Note) {
 	if slices.Equal(v.notes[key], notes) {
@@ -173,6 +209,8 @@ func (v *view) report(key types.NamespacedName, notes []state.Note) {
 		log := v.log.Warn
 		if n.Reason == state.SkippedService {
 			log = v.log.Debug
+		} else {
+			v.notices.note(key, n)
 		}
 		log("part of a Service is left out", zap.Stringer("service", key),
 			zap.Stringer("reason", n.Reason), zap.String("field", n.Field), zap.String("why", n.Message))

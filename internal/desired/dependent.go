@@ -39,17 +39,30 @@ func SteersTo(e state.SetEntry, v state.Entry) (state.VirtualServerKey, bool) {
 // Get is the wished value of the row k, and whether the row is wished at all:
 // the value of the first claimant who may wish it.
 func (t Dependent[K, V]) Get(k K) (V, bool) {
+	c, ok := t.first(k)
+	return c.value, ok
+}
+
+// Owner is who wishes the row k, as Get finds it.
+func (t Dependent[K, V]) Owner(k K) (Owner, bool) {
+	c, ok := t.first(k)
+	if !ok {
+		return Owner{}, false
+	}
+	return c.by.owner, true
+}
+
+func (t Dependent[K, V]) first(k K) (claim[V], bool) {
 	c, claimed := t.claims.winners[k]
 	if claimed && t.counts(k, c) {
-		return c.value, true
+		return c, true
 	}
 	for _, c := range t.claims.losers[k] {
 		if t.counts(k, c) {
-			return c.value, true
+			return c, true
 		}
 	}
-	var none V
-	return none, false
+	return claim[V]{}, false
 }
 
 func (t Dependent[K, V]) counts(k K, c claim[V]) bool {

@@ -35,6 +35,18 @@ func (t Table[K, V]) Get(k K) (V, bool) {
 // Len is how many rows are wished.
 func (t Table[K, V]) Len() int { return len(t.winners) }
 
+// Owner is who wishes the row k and wins it, if anybody does.
+func (t Table[K, V]) Owner(k K) (Owner, bool) {
+	c, ok := t.winners[k]
+	if !ok {
+		return Owner{}, false
+	}
+	return c.by.owner, true
+}
+
+// Contested is how many rows have more than one claim.
+func (t Table[K, V]) Contested() int { return len(t.losers) }
+
 // All yields the wished rows in no order.
 func (t Table[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {

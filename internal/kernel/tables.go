@@ -56,12 +56,16 @@ func List[K, V comparable](ctx context.Context, name string, s Store[K, V], into
 // A real server that is to get no more connections (weight 0) is one that
 // leaves: its successors are there by then.
 //
+// What is steered is not refused, so an entry that refuses comes after those that
+// steer, and leaves before them.
+//
 // A set entry by which clients keep their address leaves before real servers
 // come, and comes after they have left: those of other nodes answer only to
 // this node's address.
 func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	var r Results
 	steering, entries := Split(d.Entries, func(_ state.SetEntry, e state.Entry) bool { return e.Mark != 0 })
+	refusing, entries := Split(entries, func(e state.SetEntry, _ state.Entry) bool { return e.Set.Refuses() })
 	keeping, entries := Split(entries, func(e state.SetEntry, _ state.Entry) bool { return e.Set.KeepsClient() })
 	resting, servers := Split(d.RealServers, func(_ state.RealServerKey, s state.RealServer) bool { return s.Weight == 0 })
 	set(ctx, t.Sysctls, d.Sysctls, &r.Sysctls)
@@ -77,9 +81,11 @@ func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	set(ctx, t.VirtualServers, d.VirtualServers, &r.VirtualServers)
 	set(ctx, t.RealServers, servers, &r.RealServers)
 	set(ctx, t.Entries, steering, &r.Entries)
+	set(ctx, t.Entries, refusing, &r.Entries)
 	set(ctx, t.Addresses, d.Addresses, &r.Addresses)
 
 	remove(ctx, t.Addresses, d.Addresses, &r.Addresses)
+	remove(ctx, t.Entries, refusing, &r.Entries)
 	remove(ctx, t.Entries, steering, &r.Entries)
 	set(ctx, t.RealServers, resting, &r.RealServers)
 	remove(ctx, t.RealServers, d.RealServers, &r.RealServers)

@@ -51,12 +51,14 @@ func sysctls(c config.Config) map[state.SysctlName]string {
 	if c.Kernel.DelaysReuse() {
 		s["net/ipv4/vs/conn_reuse_mode"] = "0"
 	}
-	for name, timeout := range map[state.SysctlName]time.Duration{
-		state.TCPTimeout: c.TCPTimeout, state.TCPFinTimeout: c.TCPFinTimeout, state.UDPTimeout: c.UDPTimeout,
-	} {
-		if timeout > 0 {
-			s[name] = strconv.Itoa(int(timeout / time.Second))
+	for name, timeout := range timeouts(c) {
+		if seconds := int(timeout / time.Second); seconds > 0 {
+			s[name] = strconv.Itoa(seconds)
 		}
+	}
+	if c.Conntrack.TCPBeLiberal {
+		// A packet outside of the TCP window stays one of its connection.
+		s["net/netfilter/nf_conntrack_tcp_be_liberal"] = "1"
 	}
 	if c.StrictARP {
 		// ARP is answered only for addresses of the device that was asked, and
@@ -65,6 +67,21 @@ func sysctls(c config.Config) map[state.SysctlName]string {
 		s["net/ipv4/conf/all/arp_announce"] = "2"
 	}
 	return s
+}
+
+// timeouts are how long the kernel keeps silent connections: IPVS its own, and
+// conntrack those that it masquerades or lets through. 0: as the kernel has it.
+func timeouts(c config.Config) map[state.SysctlName]time.Duration {
+	return map[state.SysctlName]time.Duration{
+		state.TCPTimeout:    c.TCPTimeout,
+		state.TCPFinTimeout: c.TCPFinTimeout,
+		state.UDPTimeout:    c.UDPTimeout,
+
+		"net/netfilter/nf_conntrack_tcp_timeout_established": c.Conntrack.TCPEstablished,
+		"net/netfilter/nf_conntrack_tcp_timeout_close_wait":  c.Conntrack.TCPCloseWait,
+		"net/netfilter/nf_conntrack_udp_timeout":             c.Conntrack.UDP,
+		"net/netfilter/nf_conntrack_udp_timeout_stream":      c.Conntrack.UDPStream,
+	}
 }
 
 func forwarding(f state.Family) state.SysctlName {

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -27,7 +28,13 @@ const (
 	maxRanges    = 1024
 )
 
-func externals(spec *corev1.ServiceSpec, ns *notes) []located {
+func externals(spec *corev1.ServiceSpec, c config.Config, ns *notes) []located {
+	if c.IgnoreExternalIPs {
+		if len(spec.ExternalIPs) > 0 {
+			ns.add(state.IgnoredAddress, "spec.externalIPs", "external IPs are turned off in this cluster (AllowServiceExternalIPs)")
+		}
+		return nil
+	}
 	var list []located
 	for i, text := range bounded(spec.ExternalIPs, maxAddresses, "spec.externalIPs", ns) {
 		if strings.TrimSpace(text) == "" {

@@ -64,6 +64,16 @@ func firstOfFamily(list []netip.Addr) []netip.Addr {
 	return first
 }
 
+// At is n known by address a, which its operator chose (config.BindAddress): it
+// takes the place of the Node object's of its family, and comes first. None or
+// an unspecified one leaves n as it is.
+func (n Node) At(a netip.Addr) Node {
+	if a = a.Unmap(); a.IsValid() && !a.IsUnspecified() {
+		n.IPs = firstOfFamily(append([]netip.Addr{a}, n.IPs...))
+	}
+	return n
+}
+
 // Protecting is n with more addresses in its Others.
 func (n Node) Protecting(whose string, addresses ...netip.Addr) Node {
 	n.Others = maps.Clone(n.Others)

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 )
 
@@ -67,5 +68,87 @@ func TestAddressesOfOtherNodesAreTheirs(t *testing.T) {
 func TestWithoutANodeObjectNothingIsKnown(t *testing.T) {
 	if n := plan.NodeOf("n1", nil, nil); !n.Equal(plan.Node{Name: "n1"}) {
 		t.Errorf("%+v", n)
+	}
+}
+
+// The combinations of bindAddress and the Node object's addresses for which
+// kube-proxy has tests. Where it takes 127.0.0.1 or ::1 for want of an address
+// there is none here: at neither could anybody be served.
+func TestAnAddressThatTheOperatorChoseComesBeforeTheNodeObjects(t *testing.T) {
+	for name, c := range map[string]struct {
+		object []string // internal IPs
+		chosen string
+		want   []string // the primary family's first
+	}{
+		"IPv4 and no Node object":                 {nil, "10.0.0.1", []string{"10.0.0.1"}},
+		"IPv6 and no Node object":                 {nil, "fd00:4321::2", []string{"fd00:4321::2"}},
+		"neither":                                 {nil, "", nil},
+		"unspecified and no Node object":          {nil, "0.0.0.0", nil},
+		"unspecified, and the Node's IPv4":        {[]string{"192.168.1.1"}, "0.0.0.0", []string{"192.168.1.1"}},
+		"unspecified IPv6, and the Node's IPv4":   {[]string{"192.168.1.1"}, "::", []string{"192.168.1.1"}},
+		"unspecified, and the Node's IPv6":        {[]string{"fd00:1234::1"}, "0.0.0.0", []string{"fd00:1234::1"}},
+		"unspecified IPv6, and the Node's IPv6":   {[]string{"fd00:1234::1"}, "::", []string{"fd00:1234::1"}},
+		"dual stack, IPv4 first":                  {[]string{"90.90.90.90", "2001:db8::2"}, "::", []string{"90.90.90.90", "2001:db8::2"}},
+		"dual stack, IPv6 first":                  {[]string{"2001:db8::2", "90.90.90.90"}, "0.0.0.0", []string{"2001:db8::2", "90.90.90.90"}},
+		"dual stack, another IPv4":                {[]string{"2001:db8::2", "90.90.90.90"}, "80.80.80.80", []string{"80.80.80.80", "2001:db8::2"}},
+		"dual stack, another IPv6":                {[]string{"90.90.90.90", "2001:db8::2"}, "2001:db8::555", []string{"2001:db8::555", "90.90.90.90"}},
+		"dual stack, IPv4 loopback":               {[]string{"90.90.90.90", "2001:db8::2"}, "127.0.0.1", []string{"127.0.0.1", "2001:db8::2"}},
+		"dual stack, IPv6 loopback":               {[]string{"90.90.90.90", "2001:db8::2"}, "::1", []string{"::1", "90.90.90.90"}},
+		"the Node's own":                          {[]string{"90.90.90.90"}, "90.90.90.90", []string{"90.90.90.90"}},
+		"IPv4 in IPv6 form":                       {[]string{"2001:db8::2"}, "::ffff:10.0.0.1", []string{"10.0.0.1", "2001:db8::2"}},
+		"unspecified IPv4 in IPv6 form":           {[]string{"2001:db8::2"}, "::ffff:0.0.0.0", []string{"2001:db8::2"}},
+		"only the other family is the operator's": {[]string{"90.90.90.90"}, "2001:db8::1", []string{"2001:db8::1", "90.90.90.90"}},
+	} {
+		var typed []string
+		for _, a := range c.object {
+			typed = append(typed, "InternalIP", a)
+		}
+		var chosen netip.Addr
+		if c.chosen != "" {
+			chosen = netip.MustParseAddr(c.chosen)
+		}
+		bare := plan.NodeOf("n1", nodeObject("n1", typed...), nil)
+		if n := bare.At(chosen); !slices.Equal(n.IPs, addresses(c.want...)) {
+			t.Errorf("%s: %v, want %v", name, n.IPs, c.want)
+		}
+		if !slices.Equal(bare.IPs, addresses(c.object...)) {
+			t.Errorf("%s: the node that was asked has %v now, and had %v", name, bare.IPs, c.object)
+		}
+	}
+}
+
+// kube-proxy serves NodePorts on all addresses if it knows none of the node, or
+// only a loopback one.
+func TestPrimaryNodePortsAreNeverAtLoopbackAddressesNorEverywhere(t *testing.T) {
+	service := corev1.Service{Spec: corev1.ServiceSpec{
+		ClusterIP: "10.96.0.10", ClusterIPs: []string{"10.96.0.10", "fd00:96::10"},
+		IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol},
+		Ports:      []corev1.ServicePort{{Port: 80, NodePort: 30080}},
+	}}
+	c := config.Default()
+	c.NodePortPrimary = true
+	for name, x := range map[string]struct {
+		object       []string
+		chosen       string
+		wantNodePort []string
+	}{
+		"nothing known":         {nil, "0.0.0.0", nil},
+		"IPv4 loopback":         {[]string{"InternalIP", "192.0.2.1", "InternalIP", "2001:db8::1"}, "127.0.0.1", []string{"[2001:db8::1]:30080"}},
+		"IPv6 loopback":         {[]string{"InternalIP", "192.0.2.1"}, "::1", []string{"192.0.2.1:30080"}},
+		"loopback alone":        {nil, "127.0.0.1", nil},
+		"an address of the two": {[]string{"InternalIP", "192.0.2.1"}, "192.0.2.77", []string{"192.0.2.77:30080"}},
+		"not on any interface":  {[]string{"InternalIP", "192.0.2.1"}, "192.0.2.99", nil},
+	} {
+		n := plan.NodeOf("n1", nodeObject("n1", x.object...), nil).At(netip.MustParseAddr(x.chosen))
+		n.Addresses = addresses("127.0.0.1", "192.0.2.1", "192.0.2.77", "::1", "2001:db8::1")
+		var got []string
+		for _, row := range plan.Service(plan.Objects{Service: &service}, n, c).VirtualServers {
+			if row.Key.Address.Port() == 30080 {
+				got = append(got, row.Key.Address.String())
+			}
+		}
+		if !slices.Equal(got, x.wantNodePort) {
+			t.Errorf("%s: NodePorts at %v, want %v", name, got, x.wantNodePort)
+		}
 	}
 }

@@ -31,7 +31,8 @@ type Node struct {
 	Name string
 	Zone string // of its label; empty: unknown
 
-	// IPs are the addresses that its Node object has, at most one of a family.
+	// IPs are the addresses that its Node object has, at most one of a family,
+	// or the operator chose (At). The first is of the node's primary family.
 	IPs []netip.Addr
 
 	// Addresses are those of its interfaces, but for state.DummyLink.

@@ -149,7 +149,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		ServiceCIDRs, ExcludeCIDRs                        []netip.Prefix
 		NodePortPrimary, NodePortSourceRanges, AnswerPing bool
 		RemoteHairpins                                    bool
-		LocalhostNodePorts                                bool
+		LocalhostNodePorts, IgnoreExternalIPs             bool
 	}
 	unmarshal(t, path, data, &in)
 	if in.Scheduler != nil {
@@ -161,7 +161,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 	c.MasqueradeAll, c.StrictARP, c.NodePortAddresses = in.MasqueradeAll, in.StrictARP, in.NodePortAddresses
 	c.Schedulers, c.ServiceCIDRs, c.ExcludeCIDRs = in.Schedulers, in.ServiceCIDRs, in.ExcludeCIDRs
 	c.RemoteHairpins = in.RemoteHairpins
-	c.LocalhostNodePorts = in.LocalhostNodePorts
+	c.LocalhostNodePorts, c.IgnoreExternalIPs = in.LocalhostNodePorts, in.IgnoreExternalIPs
 	c.NodePortPrimary, c.NodePortSourceRanges, c.AnswerPing = in.NodePortPrimary, in.NodePortSourceRanges, in.AnswerPing
 	switch {
 	case in.CIDRs != nil:

@@ -52,7 +52,7 @@ func parseService(o *corev1.Service, c config.Config, ns *notes) service {
 		joined:        joined(o.Annotations, ns),
 		scheduling:    newScheduling(o.Annotations, c, ns),
 		loadBalancers: loadBalancers(&o.Status, ns),
-		externals:     externals(&o.Spec, ns),
+		externals:     externals(&o.Spec, c, ns),
 		ranges:        ranges(&o.Spec, ns),
 		internalLocal: insideLocal(&o.Spec, ns),
 		externalLocal: local,

@@ -144,17 +144,23 @@ func (c *Core) observe(o Outcome, now time.Time) {
 	s := o.Observed
 	provenServer, provenAddress := c.provenBy(s.Entries)
 	none := func(state.SysctlName) bool { return false } // a sysctl that nobody wishes is not ours
-	observe(&c.sysctls, s.Sysctls, none)
-	observe(&c.sets, s.Sets, c.options.Ownership.Set)
-	observe(&c.entries, s.Entries, c.inWishedSet)
-	observe(&c.chains, s.Chains, listed) // the adapters list ours only
-	observe(&c.jumps, s.Jumps, listed)
-	observe(&c.links, s.Links, listed)
+	c.drift[Sysctls] = observe(&c.sysctls, s.Sysctls, none)
+	c.drift[Sets] = observe(&c.sets, s.Sets, c.options.Ownership.Set)
+	c.drift[Entries] = observe(&c.entries, s.Entries, c.inWishedSet)
+	c.drift[Chains] = observe(&c.chains, s.Chains, listed) // the adapters list ours only
+	if s.Chains != nil {
+		c.lookForPredecessor()
+	}
+	c.drift[Jumps] = observe(&c.jumps, s.Jumps, listed)
+	c.drift[Links] = observe(&c.links, s.Links, listed)
 	if !c.entries.listed { // without evidence all seem to be others'
 		s.Addresses, s.VirtualServers = nil, nil
 	}
-	observe(&c.addresses, s.Addresses, provenAddress)
-	observe(&c.virtualServers, s.VirtualServers, provenServer)
+	c.drift[Addresses] = observe(&c.addresses, s.Addresses, provenAddress)
+	if s.Addresses != nil {
+		c.strangers = len(s.Addresses) > len(c.addresses.have)
+	}
+	c.drift[VirtualServers] = observe(&c.virtualServers, s.VirtualServers, provenServer)
 	c.observeRealServers(s.RealServers, now)
 }
 
@@ -171,11 +177,15 @@ func (c *Core) nextAudit(now time.Time) time.Time {
 
 func listed[K comparable](K) bool { return true }
 
-func observe[K, V comparable](l *lane[K, V], rows map[K]V, ours func(K) bool) {
+// observe takes in one table and counts the rows that somebody else changed.
+func observe[K, V comparable](l *lane[K, V], rows map[K]V, ours func(K) bool) (drift int) {
 	l.begin(rows != nil)
 	if rows != nil {
-		l.observe(l.keep(rows, ours))
+		kept := l.keep(rows, ours)
+		drift = l.strayed(kept)
+		l.observe(kept)
 	}
+	return drift
 }
 
 // inWishedSet leaves the entries of sets that are to be destroyed alone: they
@@ -190,6 +200,7 @@ func (c *Core) inWishedSet(e state.SetEntry) bool {
 // weight 0 goes on draining.
 func (c *Core) observeRealServers(rows map[state.RealServerKey]state.RealServer, now time.Time) {
 	c.realServers.begin(rows != nil)
+	c.drift[RealServers] = 0
 	if rows == nil {
 		return
 	}
@@ -198,6 +209,7 @@ func (c *Core) observeRealServers(rows map[state.RealServerKey]state.RealServer,
 		_, there := c.virtualServers.have[k.Server]
 		return !there
 	})
+	c.drift[RealServers] = c.realServers.strayed(ours)
 	c.realServers.have = ours
 	for k := range ours {
 		if _, wished := c.desired.RealServers.Get(k); !wished {

@@ -42,6 +42,13 @@ type Options struct {
 	DrainTimeout time.Duration // after which a draining real server is removed with its connections
 	DrainCheck   time.Duration // between looks at the connections of draining real servers
 	AuditPause   time.Duration // at least this long between audits that drift calls for
+
+	// MinSyncPeriod is how long the loop collects changes after a write before
+	// the next one. 0: it does not.
+	MinSyncPeriod time.Duration
+
+	// Predecessor is whose place we take; nil: nobody's.
+	Predecessor Predecessor
 }
 
 // Core is the deciding half. It is not safe for concurrent use.
@@ -60,6 +67,9 @@ type Core struct {
 	drainTimeouts map[state.VirtualServerKey]time.Duration // that their owners chose
 	flows         []state.Flow                             // stale, to be flushed
 	flowsDue      time.Time
+	drift         [Tables]int // that the last audit found
+	strangers     bool        // ... and addresses on our device that are not ours
+	handover      handover
 
 	// coming are the virtual servers that the present delta adds, sorted.
 	coming []diff.Row[state.VirtualServerKey, state.VirtualServer]
@@ -90,6 +100,8 @@ func NewCore(o Options) *Core {
 		links:         newLane(d.Links, state.LinkName.Compare),
 		drainTimeouts: map[state.VirtualServerKey]time.Duration{},
 	}
+	c.handover.predecessor = o.Predecessor
+	c.chains.want = c.wantChain
 	c.virtualServers = newLane(d.VirtualServers, state.VirtualServerKey.Compare)
 	c.virtualServers.want = c.wantVirtualServer
 	c.addresses = newLane(d.Addresses, state.Address.Compare)
@@ -99,6 +111,8 @@ func NewCore(o Options) *Core {
 	c.virtualServers.mayAdd = c.virtualServerIsProven
 	c.realServers.mayAdd = c.realServerHasServer
 	c.addresses.mayAdd = c.addressIsProven
+	c.entries.family, c.virtualServers.family = familyOfEntry, familyOfServer
+	c.realServers.family, c.addresses.family = familyOfRealServer, familyOfAddress
 	c.holdRemovals()
 	return c
 }
@@ -107,10 +121,12 @@ func NewCore(o Options) *Core {
 // removed but by nobody's wish; its lane never asks.
 func (c *Core) holdRemovals() {
 	c.entries.mayRemove = func(e state.SetEntry) bool { return c.synced && c.entryProvesNothing(e) }
-	c.sets.mayRemove = func(state.SetName) bool { return c.synced }
-	c.chains.mayRemove = func(state.ChainKey) bool { return c.synced }
-	c.jumps.mayRemove = func(state.JumpKey) bool { return c.synced }
-	c.links.mayRemove = func(state.LinkName) bool { return c.synced }
+	c.sets.mayRemove = func(n state.SetName) bool { return c.synced && (n.Temporary() || c.setsProveNothing()) }
+	c.chains.mayRemove = c.mayGo
+	c.jumps.mayRemove = func(k state.JumpKey) bool {
+		return c.mayGo(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
+	}
+	c.links.mayRemove = func(state.LinkName) bool { return c.synced && c.deviceIsNoUse() }
 	c.virtualServers.mayRemove = func(state.VirtualServerKey) bool { return c.synced }
 	c.realServers.mayRemove = func(state.RealServerKey) bool { return c.synced }
 	c.addresses.mayRemove = func(state.Address) bool { return c.synced }
@@ -158,10 +174,14 @@ type Upsert struct {
 	Owner    desired.Owner
 	Created  time.Time // of the Service: the older wins a conflict
 	Fragment state.Fragment
+	Origin   Origin
 }
 
 // Delete says that an owner wishes nothing any more.
-type Delete struct{ Owner desired.Owner }
+type Delete struct {
+	Owner  desired.Owner
+	Origin Origin
+}
 
 // Restored says that the owners that were there some time ago have been told of:
 // what they wish is made, but nothing is removed that others may wish.
@@ -229,8 +249,8 @@ func (Drifted) step(c *Core, now time.Time) desired.Touched {
 	return desired.Touched{}
 }
 
-// Step takes an event in and returns the conflicts that it brought up.
-func (c *Core) Step(e Event, now time.Time) []desired.Conflict {
+// Step takes an event in and returns what it touches.
+func (c *Core) Step(e Event, now time.Time) desired.Touched {
 	t := e.step(c, now)
 	c.sysctls.touch(t.Sysctls...)
 	c.sets.touch(t.Sets...)
@@ -243,7 +263,7 @@ func (c *Core) Step(e Event, now time.Time) []desired.Conflict {
 	for _, k := range t.RealServers {
 		c.touchRealServer(k, now)
 	}
-	return t.Conflicts
+	return t
 }
 
 // touchRealServer begins or ends draining as the wish for k asks.
@@ -253,11 +273,12 @@ func (c *Core) touchRealServer(k state.RealServerKey, now time.Time) {
 		c.book.End(k)
 		return
 	}
-	if _, there := c.realServers.have[k]; there && c.synced && drain.Drains(k.Server) {
+	timeout := c.drainTimeout(k.Server)
+	if _, there := c.realServers.have[k]; there && c.synced && timeout > 0 && drain.Drains(k.Server) {
 		if c.book.Len() == 0 {
 			c.drainDue = now.Add(c.options.DrainCheck)
 		}
-		c.book.Begin(k, now.Add(c.drainTimeout(k.Server)))
+		c.book.Begin(k, now.Add(timeout))
 	}
 }
 
@@ -280,6 +301,7 @@ type Outcome struct {
 	Observed    state.State // a table that could not be listed is nil
 	ObserveErr  error
 	Results     kernel.Results
+	Flushed     [2]Flushed // IPv4, IPv6
 	FlushErr    error
 	Connections map[state.RealServerKey]state.Connections
 	LookErr     error
@@ -296,6 +318,9 @@ func (c *Core) Ready(now time.Time) Work {
 		return Work{Audit: true}
 	}
 	w := Work{Delta: c.delta(now)}
+	for w.Delta.Len() == 0 && c.takeOver() {
+		w.Delta = c.delta(now)
+	}
 	if !now.Before(c.flowsDue) {
 		w.Flows = c.flows
 	}

@@ -152,7 +152,7 @@ func TestAServiceThatGoesStaysForItsConnectionsWithoutTakingNewOnes(t *testing.T
 	b := synced(t, 2)
 	busy := endpoint(server(0, state.TCP), 1)
 	b.kernel.Connections[busy] = state.Connections{Active: 1}
-	b.step(Delete{owner(0)})
+	b.step(Delete{Owner: owner(0)})
 	b.pass(t, 20*time.Second)
 	h, there := b.kernel.State.RealServers[busy]
 	_, server0 := b.kernel.State.VirtualServers[busy.Server]
@@ -172,7 +172,7 @@ func TestADeletedServiceThatDrainsSurvivesACrash(t *testing.T) {
 	b := synced(t, 1)
 	busy := endpoint(server(0, state.TCP), 0)
 	b.kernel.Connections[busy] = state.Connections{Active: 1}
-	b.step(Delete{owner(0)})
+	b.step(Delete{Owner: owner(0)})
 	b.pass(t, 5*time.Second)
 	b.restart(nil)
 	b.pass(t, 20*time.Second)
@@ -190,7 +190,7 @@ func TestAServiceChoosesItsOwnDrainTimeout(t *testing.T) {
 	f := service(server(0, state.TCP), 0, 3)
 	f.Drains, f.DrainTimeout = true, 5*time.Second
 	b.step(Upsert{Owner: owner(0), Fragment: f})
-	b.step(Delete{owner(0)})
+	b.step(Delete{Owner: owner(0)})
 	b.pass(t, 7*time.Second)
 	b.mustEqualWish(t, "after its own deadline")
 }

@@ -69,7 +69,7 @@ func TestAVirtualServerThatWasMadeUnheardLeavesWithItsService(t *testing.T) {
 		t.Fatal("the virtual server was not made")
 	}
 	b.servers = false
-	b.step(Delete{owner(1)})
+	b.step(Delete{Owner: owner(1)})
 	b.settle(t)
 	b.restart(nil) // knows only what the kernel can prove
 	b.pass(t, time.Minute)
@@ -82,7 +82,7 @@ func TestAnEntryThatLeftUnheardIsThereAgainBeforeItsVirtualServer(t *testing.T) 
 	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 2)})
 	b.settle(t)
 	b.entries = true
-	b.step(Delete{owner(1)})
+	b.step(Delete{Owner: owner(1)})
 	b.settle(t)
 	b.entries = false
 	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 2)})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // A row that failed is tried again after retryFirst, then after twice as long
@@ -30,6 +31,11 @@ type lane[K, V comparable] struct {
 	// A row that may not be added or removed yet stays marked. nil: always.
 	mayAdd, mayRemove func(K) bool
 
+	// family is set where took is kept: when the kernel last took a row of
+	// each family.
+	family func(K) Families
+	took   [2]time.Time
+
 	have    map[K]V        // our rows in the kernel, by its own answers
 	doubt   map[K]struct{} // failed to change, but it may only be the answer that failed
 	begun   bool           // there has been an audit; before it, nothing is marked
@@ -39,6 +45,7 @@ type lane[K, V comparable] struct {
 }
 
 type retry struct {
+	since time.Time // it was refused first
 	after time.Duration
 	due   time.Time
 }
@@ -164,12 +171,51 @@ func (l *lane[K, V]) failed(k K, r kernel.Result[K], now time.Time) bool {
 	if _, failed := r.Failed[k]; !failed {
 		delete(l.retries, k)
 		delete(l.doubt, k)
+		l.taken(k, now)
 		return false
 	}
-	after := min(max(2*l.retries[k].after, retryFirst), retryLast)
-	l.retries[k] = retry{after: after, due: now.Add(after)}
+	before := l.retries[k]
+	after := min(max(2*before.after, retryFirst), retryLast)
+	l.retries[k] = retry{since: earlier(before.since, now), after: after, due: now.Add(after)}
 	l.doubt[k] = struct{}{}
 	return true
+}
+
+func (l *lane[K, V]) taken(k K, now time.Time) {
+	if l.family == nil {
+		return
+	}
+	for i, f := range []state.Family{state.IPv4, state.IPv6} {
+		if l.family(k).Has(f) {
+			l.took[i] = now
+		}
+	}
+}
+
+// strayed counts the rows that are not as the kernel's own answers left them:
+// somebody else has changed them. Before the first listing nothing is known, and
+// of a row in doubt neither.
+func (l *lane[K, V]) strayed(rows map[K]V) int {
+	if !l.listed {
+		return 0
+	}
+	n := 0
+	for k, h := range l.have {
+		if r, there := rows[k]; (!there || r != h) && !l.doubts(k) {
+			n++
+		}
+	}
+	for k := range rows {
+		if _, there := l.have[k]; !there && !l.doubts(k) {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *lane[K, V]) doubts(k K) bool {
+	_, doubt := l.doubt[k]
+	return doubt
 }
 
 // observe takes rows for what the kernel holds of ours, and marks every row

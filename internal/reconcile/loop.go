@@ -35,19 +35,26 @@ type Kernel struct {
 
 // Loop is the acting half: one goroutine that does what Core says.
 type Loop struct {
-	core   *Core
-	kernel Kernel
-	log    *zap.Logger
-	audits int    // so far
-	cause  string // of the next delta, for the log
+	core    *Core
+	kernel  Kernel
+	log     *zap.Logger
+	account *account
+	pause   time.Duration // from one write to the next
+	audits  int           // so far
+	cause   Cause         // of the next delta
 
-	written int  // rows, so far
-	started bool // all that was known at the start has been written
+	written   int       // rows, so far
+	lastWrite time.Time // its end
+	started   bool      // all that was known at the start has been written
 }
 
-// NewLoop returns a Loop over a new Core.
-func NewLoop(o Options, k Kernel, log *zap.Logger) *Loop {
-	return &Loop{core: NewCore(o), kernel: k, log: log}
+// NewLoop returns a Loop over a new Core, of which w is told. A nil w is nobody.
+func NewLoop(o Options, k Kernel, log *zap.Logger, w Witness) *Loop {
+	if w == nil {
+		w = All()
+	}
+	core := NewCore(o)
+	return &Loop{core: core, kernel: k, log: log, account: newAccount(core, w), pause: o.MinSyncPeriod, cause: CauseTime}
 }
 
 // eventsPerRound bounds how many waiting events are taken in before the kernel
@@ -68,7 +75,10 @@ func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 			l.step(e, now)
 			l.stepWaiting(events, now)
 		case <-timer.C:
-			l.cause = "time"
+		}
+		if early := time.Until(l.lastWrite.Add(l.pause)); !l.lastWrite.IsZero() && early > 0 {
+			timer.Reset(early)
+			continue
 		}
 		l.settle(ctx)
 		if l.core.Begun() {
@@ -89,8 +99,10 @@ func (l *Loop) stepWaiting(events <-chan Event, now time.Time) {
 }
 
 func (l *Loop) step(e Event, now time.Time) {
-	l.cause = "change"
-	for _, c := range l.core.Step(e, now) {
+	l.cause = CauseChange
+	t := l.core.Step(e, now)
+	l.account.took(e, t, now)
+	for _, c := range t.Conflicts {
 		l.log.Warn("two Services claim one address and port; the older one gets it",
 			zap.Stringer("virtualServer", c.Key), zap.Stringer("winner", c.Winner), zap.Stringer("loser", c.Loser))
 	}
@@ -105,14 +117,27 @@ func (l *Loop) settle(ctx context.Context) {
 	for ctx.Err() == nil {
 		w := l.core.Ready(time.Now())
 		if w.Empty() {
+			l.cause = CauseTime
 			l.completeStart()
+			l.account.settled(time.Now())
 			return
 		}
 		if w.Audit {
 			work = kernel.NewRound(context.WithoutCancel(ctx))
+			l.countAudit()
 		}
+		began := time.Now()
 		o := l.do(work, w)
 		l.core.Advance(w, o, time.Now())
+		l.account.did(l.cause, w, o, began)
+	}
+}
+
+func (l *Loop) countAudit() {
+	l.audits++
+	l.cause = CauseAudit
+	if l.audits == 1 {
+		l.cause = CauseStart
 	}
 }
 
@@ -131,32 +156,47 @@ func (l *Loop) do(ctx context.Context, w Work) Outcome {
 	var o Outcome
 	if w.Audit {
 		o.Observed, o.ObserveErr = l.kernel.Tables.List(ctx)
-		l.audits++
-		l.cause = "audit"
-		if l.audits == 1 {
-			l.cause = "start"
-		}
 		l.warn("kernel could not be read in full; looking again soon", o.ObserveErr)
 		return o
 	}
 	if w.Delta.Len() > 0 {
 		start := time.Now()
 		o.Results = l.kernel.Tables.Apply(ctx, w.Delta)
-		l.applied(w.Delta, o.Results, time.Since(start))
+		l.lastWrite = time.Now()
+		l.applied(w.Delta, o.Results, l.lastWrite.Sub(start))
 	}
 	if len(w.Flows) > 0 {
-		flushed := 0
-		flushed, o.FlushErr = l.kernel.Flusher.Flush(ctx, w.Flows)
-		l.warn("stale UDP flows could not be flushed; trying again", o.FlushErr)
-		if flushed > 0 {
-			l.log.Info("flushed stale UDP flows", zap.Int("flows", flushed))
-		}
+		l.flush(ctx, w.Flows, &o)
 	}
 	if len(w.Servers) > 0 {
 		o.Connections, o.LookErr = l.kernel.Observer.Connections(ctx, w.Servers)
 		l.warn("connections of draining real servers could not be read; looking again", o.LookErr)
 	}
 	return o
+}
+
+// flush does one family after the other, which costs no more: the kernel's table
+// is walked for each anyway.
+func (l *Loop) flush(ctx context.Context, flows []state.Flow, o *Outcome) {
+	for i, f := range []state.Family{state.IPv4, state.IPv6} {
+		var mine []state.Flow
+		for _, w := range flows {
+			if state.FamilyOf(w.Service.Addr()) == f {
+				mine = append(mine, w)
+			}
+		}
+		if len(mine) == 0 {
+			continue
+		}
+		start := time.Now()
+		n, err := l.kernel.Flusher.Flush(ctx, mine)
+		o.Flushed[i] = Flushed{Entries: n, Took: time.Since(start)}
+		o.FlushErr = errors.Join(o.FlushErr, err)
+	}
+	l.warn("stale UDP flows could not be flushed; trying again", o.FlushErr)
+	if flushed := o.Flushed[0].Entries + o.Flushed[1].Entries; flushed > 0 {
+		l.log.Info("flushed stale UDP flows", zap.Int("flows", flushed))
+	}
 }
 
 func (l *Loop) warn(message string, err error) {
@@ -168,13 +208,17 @@ func (l *Loop) warn(message string, err error) {
 func (l *Loop) applied(d state.Delta, r kernel.Results, took time.Duration) {
 	l.written += d.Len()
 	failures, failed := r.Failures(maxLogged)
-	fields := []zap.Field{zap.String("cause", l.cause), zap.Int("rows", d.Len()), zap.Duration("took", took)}
-	fields = append(fields, counts(d)...)
+	fields := []zap.Field{zap.String("cause", string(l.cause)), zap.Int("rows", d.Len()), zap.Duration("took", took)}
+	for t, c := range Counts(d) {
+		if c.Sum() > 0 {
+			fields = append(fields, zap.Int(Table(t).String(), c.Sum()))
+		}
+	}
 	switch {
 	case failed > 0:
 		l.log.Warn("kernel refused some rows; trying them again",
 			append(fields, zap.Int("refused", failed), zap.Error(errors.Join(failures...)))...)
-	case l.cause == "audit":
+	case l.cause == CauseAudit && l.core.drift != [Tables]int{}:
 		l.log.Warn("kernel was not as wished; repaired", fields...)
 	default:
 		l.log.Info("kernel brought to the wish", fields...)
@@ -183,22 +227,3 @@ func (l *Loop) applied(d state.Delta, r kernel.Results, took time.Duration) {
 
 // maxLogged is how many refusals one log line names; the rest are counted.
 const maxLogged = 10
-
-// counts are the numbers of touched rows by table, without the zeros.
-func counts(d state.Delta) []zap.Field {
-	var fields []zap.Field
-	for _, table := range []struct {
-		name string
-		rows int
-	}{
-		{"sysctls", d.Sysctls.Len()}, {"sets", d.Sets.Len()}, {"entries", d.Entries.Len()},
-		{"chains", d.Chains.Len()}, {"jumps", d.Jumps.Len()}, {"links", d.Links.Len()},
-		{"virtualServers", d.VirtualServers.Len()}, {"realServers", d.RealServers.Len()},
-		{"addresses", d.Addresses.Len()},
-	} {
-		if table.rows > 0 {
-			fields = append(fields, zap.Int(table.name, table.rows))
-		}
-	}
-	return fields
-}

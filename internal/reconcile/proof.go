@@ -74,6 +74,36 @@ func (c *Core) provenBesides(e state.SetEntry, k state.VirtualServerKey) bool {
 	})
 }
 
+// setsProveNothing says whether no row is to go that a set could prove. A set that
+// nobody wishes goes with all its entries at once, so it goes after them.
+func (c *Core) setsProveNothing() bool {
+	if !c.virtualServers.listed || !c.addresses.listed {
+		return false
+	}
+	for k := range c.virtualServers.have {
+		if _, wished := c.desired.VirtualServers.Get(k); !wished {
+			return false
+		}
+	}
+	for a := range c.addresses.have {
+		if _, wished := c.desired.Addresses.Get(a); !wished {
+			return false
+		}
+	}
+	return len(c.virtualServers.doubt)+len(c.addresses.doubt) == 0
+}
+
+// deviceIsNoUse says whether no address is to stay that goes with the device:
+// others' nor ours.
+func (c *Core) deviceIsNoUse() bool {
+	for a := range c.addresses.have {
+		if _, stays := c.wantAddress(a); stays {
+			return false
+		}
+	}
+	return !c.strangers
+}
+
 func (c *Core) proofs(k state.VirtualServerKey) iter.Seq[state.SetEntry] {
 	_, local := c.local[k.Address.Addr()]
 	return c.options.Ownership.Proofs(k, local)

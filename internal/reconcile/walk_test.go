@@ -191,7 +191,7 @@ func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 				switch random.IntN(10) {
 				case 0, 1:
 					delete(wishes, n)
-					b.step(Delete{owner(n)})
+					b.step(Delete{Owner: owner(n)})
 				case 2:
 					vandalise(b.kernel, random)
 				case 3:

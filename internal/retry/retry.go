@@ -30,6 +30,8 @@ type Options[K comparable] struct {
 	// Report is told the first error of a key, and nil when it works again. It
 	// runs under Lock.
 	Report func(K, error)
+	// Longest is the longest pause. 0: as long as reconcile's.
+	Longest time.Duration
 }
 
 // Tries is all that fails at present.
@@ -45,6 +47,9 @@ type failure struct {
 
 // New returns Tries of nothing yet.
 func New[K comparable](o Options[K]) *Tries[K] {
+	if o.Longest == 0 {
+		o.Longest = most
+	}
 	return &Tries[K]{Options: o, failing: map[K]*failure{}}
 }
 
@@ -62,7 +67,7 @@ func (t *Tries[K]) Now(key K) {
 // pause.
 func (t *Tries[K]) Failed(key K, err error) {
 	if f := t.failing[key]; f != nil {
-		f.pause = min(2*f.pause, most)
+		f.pause = min(2*f.pause, t.Longest)
 		f.timer.Reset(f.pause)
 		return
 	}

@@ -93,6 +93,24 @@ func TestPausesGrowAndAFailureIsReportedOnce(t *testing.T) {
 	})
 }
 
+func TestThePausesGrowToTheLongest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld("a")
+		w.tries.Longest = 2 * time.Second
+		w.do(func() { w.tries.Now("a") })
+		w.after(6*time.Second, func() {
+			want := []time.Duration{0, 100, 300, 700, 1500, 3100, 5100}
+			for i := range want {
+				want[i] *= time.Millisecond
+			}
+			if !slices.Equal(w.tried, want) {
+				t.Errorf("tried at %v, want %v", w.tried, want)
+			}
+			w.tries.Forget("a")
+		})
+	})
+}
+
 func TestASuccessIsReportedAndEndsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("a")

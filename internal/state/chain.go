@@ -18,6 +18,11 @@ const (
 	Mangle RuleTable = "mangle"
 )
 
+// NFTables is where a table of nftables stands among the chains: a whole table,
+// as one row with its name and no rules. We make none; a proxy before us may
+// have left one.
+const NFTables RuleTable = "nftables"
+
 // ChainKey identifies a chain of our own.
 type ChainKey struct {
 	Family Family
@@ -54,10 +59,10 @@ func parseFamilyTable(family, table string) (Family, RuleTable, error) {
 		return 0, "", err
 	}
 	switch t := RuleTable(table); t {
-	case NAT, Filter, Mangle:
+	case NAT, Filter, Mangle, NFTables:
 		return f, t, nil
 	}
-	return 0, "", fmt.Errorf("table %q is none of nat, filter, mangle", table)
+	return 0, "", fmt.Errorf("table %q is none of nat, filter, mangle, nftables", table)
 }
 
 // Chain is the whole content of a chain of ours. Order matters inside a chain,

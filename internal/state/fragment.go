@@ -132,7 +132,19 @@ const (
 	InvalidRange                          // a source range is no network
 	InvalidScheduler                      // a scheduler, its flags or weights are not known or don't fit
 	InvalidDrainTimeout                   // a drain timeout is no time
+	IgnoredAddress                        // addresses of this kind are turned off in the cluster
+
+	afterReasons
 )
+
+// Reasons are all reasons.
+func Reasons() []Reason {
+	var all []Reason
+	for r := SkippedService; r < afterReasons; r++ {
+		all = append(all, r)
+	}
+	return all
+}
 
 // String is an event reason in CamelCase.
 func (r Reason) String() string {
@@ -161,6 +173,8 @@ func (r Reason) String() string {
 		return "InvalidScheduler"
 	case InvalidDrainTimeout:
 		return "InvalidDrainTimeout"
+	case IgnoredAddress:
+		return "IgnoredAddress"
 	}
 	return fmt.Sprintf("Reason%d", uint8(r))
 }

@@ -46,7 +46,7 @@ func TestAnEmptyFragmentIsTheZeroFragment(t *testing.T) {
 
 func TestEveryReasonHasAName(t *testing.T) {
 	seen := map[string]bool{}
-	for r := SkippedService; r <= TooLong; r++ {
+	for _, r := range Reasons() {
 		name := r.String()
 		if seen[name] || strings.ContainsAny(name, "0123456789 ") {
 			t.Errorf("reason %d is %q", uint8(r), name)

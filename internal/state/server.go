@@ -198,3 +198,9 @@ type Counters struct {
 type Connections struct {
 	Active, Inactive, Persistent uint32
 }
+
+// Load is what a virtual server has been used for, and is at present.
+type Load struct {
+	Counters    Counters
+	Connections Connections // of all its real servers
+}

@@ -31,8 +31,12 @@ func (n SetName) Temporary() bool { return strings.HasPrefix(string(n), temporar
 // KeepsClient says whether an entry of the set lets clients keep their address,
 // to which only endpoints of this node can answer.
 func (n SetName) KeepsClient() bool {
-	return strings.Contains(string(n), "-LOCAL") && !strings.HasSuffix(string(n), "-NO-LOCAL")
+	return strings.Contains(string(n), "-LOCAL") && !n.Refuses()
 }
+
+// Refuses says whether packets that an entry of the set matches are dropped unless
+// an entry with a mark has steered them elsewhere.
+func (n SetName) Refuses() bool { return strings.HasSuffix(string(n), "-NO-LOCAL") }
 
 // SetType is ipset's name of what the entries of a set are made of.
 type SetType string

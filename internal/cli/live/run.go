@@ -6,99 +6,105 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cli"
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/file"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
-	"github.com/kube-ipvs/kube-ipvs/internal/daemon"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/config/watch"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
-	"github.com/kube-ipvs/kube-ipvs/internal/node"
+	"github.com/kube-ipvs/kube-ipvs/internal/logging"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/presence"
-	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// Run is the daemon on this machine's kernel: it holds the network namespace,
-// opens the kernel, and works until ctx ends. It logs to standard error.
+// Run is the daemon on this machine's kernel: it holds the network namespace and
+// works until ctx ends, anew with each changed configuration. It logs to standard
+// error.
 func Run(ctx context.Context, d cli.Daemon) (err error) {
-	log, err := logger(d.Verbose)
+	log, err := logged(d.Config.Log)
 	if err != nil {
 		return err
 	}
-	name, err := node.Name(d.Hostname)
-	if err != nil {
-		return err
-	}
-	c, err := fitToKernel(d.Config)
-	if err != nil {
-		return err
+	if d.InitOnly {
+		return Prepare(ctx, d.Config, log)
 	}
 	release, err := presence.Hold()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	k, err := linux.Open(ctx, ours(c))
-	if errors.Is(err, context.Canceled) {
-		return nil // asked to end before it began
+	for last, why := d, started; ; {
+		if log, err = logged(d.Config.Log); err != nil {
+			return err
+		}
+		next, err := runUntilChanged(ctx, d, why, log)
+		switch {
+		case ctx.Err() != nil || err != nil && why != changed:
+			return err
+		case err != nil:
+			log.Error("changed configuration does not work here; going on with the one before", zap.Error(err))
+			d, why = last, wentBack
+		default:
+			last, d, why = d, next, changed
+		}
 	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, k.Close()) }()
-	if c.Schedulers, err = schedulers(ctx, k.IPVS, c.Scheduler); err != nil {
-		return err
-	}
-	addresses, err := node.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, addresses.Close()) }()
-
-	tables := k.Tables()
-	tables.RealServers = kernel.Spread(tables.RealServers, name)
-	ports := daemon.Listen(c, log)
-	defer ports.Close()
-	log.Info("starting", zap.String("node", name), zap.String("manifests", d.Manifests), zap.Stringers("families", c.Families))
-	err = daemon.Daemon{
-		Config:    c,
-		NodeName:  name,
-		Source:    file.Source{Dir: d.Manifests, Node: name, Report: file.Log(log)},
-		Addresses: addresses,
-		Kernel:    reconcile.Kernel{Tables: tables, Flusher: k, Observer: k},
-		Ports:     ports,
-		Log:       log,
-	}.Run(ctx)
-	log.Info("stopping; the kernel goes on forwarding as it is")
-	return err
 }
 
-// logger writes lines of a fixed message and JSON fields, for eyes and for grep.
-func logger(verbose bool) (*zap.Logger, error) {
-	c := zap.NewProductionConfig()
-	c.Encoding = "console"
-	c.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
-	c.EncoderConfig.EncodeDuration = zapcore.StringDurationEncoder
-	c.Sampling = nil // each line is about another Service
-	c.DisableCaller = true
-	c.DisableStacktrace = true
-	if verbose {
-		c.Level.SetLevel(zap.DebugLevel)
+// cause is why the daemon begins.
+type cause uint8
+
+const (
+	started  cause = iota
+	changed        // the configuration
+	wentBack       // to the configuration before one that did not work
+)
+
+// logged is where is logged to, by us and by client-go.
+func logged(c config.Log) (*zap.Logger, error) {
+	log := logging.New(c, os.Stderr)
+	return log, logging.TakeKlog(c, log)
+}
+
+// runUntilChanged works until ctx ends or the configuration is another one, which
+// it returns. Stopping costs no connection and starting again writes nothing that
+// is right, so that this is all that a change of the configuration takes.
+func runUntilChanged(ctx context.Context, d cli.Daemon, why cause, log *zap.Logger) (next cli.Daemon, err error) {
+	for _, w := range d.Warnings {
+		log.Warn("configuration", zap.String("warning", w))
 	}
-	log, err := c.Build()
-	if err != nil {
-		return nil, fmt.Errorf("opening the log: %w", err)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	s := serving{asked: d, log: log}
+	if err := s.open(ctx); err != nil {
+		return next, errors.Join(err, s.close())
 	}
-	return log, nil
+	s.count(why)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		watch.Watch(ctx, d.Files, func() {
+			d, err := d.Reload()
+			if err != nil {
+				s.refuse(err)
+				return
+			}
+			log.Info("configuration changed; starting anew with it")
+			next = d
+			stop()
+		})
+	})
+	err = s.run(ctx)
+	stop()
+	watching.Wait()
+	return next, errors.Join(err, s.close())
 }
 
 // fitToKernel completes c with what the kernel is and has, and checks it.
@@ -129,11 +135,15 @@ func schedulers(ctx context.Context, k *ipvs.Conn, standard string) ([]string, e
 	return has, err
 }
 
-// ours is what belongs to us in the kernel by its name.
+// ours is what belongs to us in the kernel by its name, and what kube-proxy left
+// of its other modes, which goes.
 func ours(c config.Config) linux.Ours {
 	var sysctls []state.SysctlName
 	for _, row := range plan.Base(c).Sysctls {
 		sysctls = append(sysctls, row.Key)
 	}
-	return linux.Ours{Set: plan.OurSet, Chain: plan.OurChain, Sysctls: sysctls, Families: c.Families}
+	chain := func(name string) bool { return plan.OurChain(name) || takeover.OnlyIts(name) }
+	return linux.Ours{
+		Set: plan.OurSet, Chain: chain, Tables: []string{takeover.NFTable}, Sysctls: sysctls, Families: c.Families,
+	}
 }

@@ -126,19 +126,27 @@ func (s chains) removals(tables snapshot, work []chainWork, r *chainResult) []pi
 // free are the keys that nothing which stays goes to. A chain that is held back
 // holds back those that it goes to.
 func free(tables snapshot, keys []state.ChainKey, r *chainResult) []state.ChainKey {
+	holders := map[state.RuleTable]map[string][]string{}
+	leaving := map[state.ChainKey]bool{}
+	for _, k := range keys {
+		leaving[k] = true
+		if holders[k.Table] == nil {
+			holders[k.Table] = tables[k.Table].holders()
+		}
+	}
+	stays := func(k state.ChainKey) func(string) bool {
+		return func(holder string) bool { k.Name = holder; return !leaving[k] }
+	}
 	for again := true; again; {
 		again = false
-		leaving := map[state.RuleTable][]string{}
-		for _, k := range keys {
-			leaving[k.Table] = append(leaving[k.Table], k.Name)
-		}
 		keys = slices.DeleteFunc(keys, func(k state.ChainKey) bool {
-			holder := tables[k.Table].holder(k.Name, leaving[k.Table])
-			if holder != "" {
-				chainWork{key: k, remove: true}.fail(r, fmt.Errorf("chain %s still goes to it", holder))
+			i := slices.IndexFunc(holders[k.Table][k.Name], stays(k))
+			if i >= 0 {
+				chainWork{key: k, remove: true}.fail(r, fmt.Errorf("chain %s still goes to it", holders[k.Table][k.Name][i]))
+				delete(leaving, k)
 				again = true
 			}
-			return holder != ""
+			return i >= 0
 		})
 	}
 	return keys

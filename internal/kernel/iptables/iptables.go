@@ -43,12 +43,14 @@ type Conn struct {
 	seen  map[state.Family]snapshot
 }
 
-// Open finds the tools of the families. ours says which chains are ours, by
+// Open finds the tools of the families, of the variant that the machine uses
+// if it has both iptables-nft and iptables-legacy. ours says which chains are ours, by
 // name: no other chain is listed or changed.
 func Open(ctx context.Context, ours func(chain string) bool, families ...state.Family) (*Conn, error) {
 	c := &Conn{ours: ours, families: families, tools: map[state.Family]tools{}, seen: map[state.Family]snapshot{}}
+	v := c.variantInUse(ctx)
 	for _, f := range families {
-		if err := c.open(ctx, f); err != nil {
+		if err := c.open(ctx, f, v); err != nil {
 			return nil, fmt.Errorf("opening iptables for %v: %w", f, err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 
 	goiptables "github.com/coreos/go-iptables/iptables"
@@ -34,21 +35,63 @@ func (v version) before(o version) bool {
 	return v.patch < o.patch
 }
 
+// program is the name of a family's iptables.
+func program(f state.Family, v variant) string {
+	if f == state.IPv6 {
+		return "ip6tables" + string(v)
+	}
+	return "iptables" + string(v)
+}
+
+// variantInUse is that of this machine's other programs, if it has both.
+func (c *Conn) variantInUse(ctx context.Context) variant {
+	if !c.installed(nft) || !c.installed(legacy) {
+		return asNamed
+	}
+	return choose(c.ask(ctx, nft), c.ask(ctx, legacy))
+}
+
+func (c *Conn) installed(v variant) bool {
+	return !slices.ContainsFunc(c.families, func(f state.Family) bool {
+		_, err := find(f, v)
+		return err != nil
+	})
+}
+
+// ask reads all families by one variant, all tables at once: asking legacy tools
+// for a table by name makes it.
+func (c *Conn) ask(ctx context.Context, v variant) finding {
+	all := finding{works: true}
+	for _, f := range c.families {
+		out, err := c.run(ctx, program(f, v)+"-save", "")
+		if err != nil {
+			return finding{}
+		}
+		tables, err := parse(out)
+		if err != nil {
+			return finding{}
+		}
+		all.find(tables)
+	}
+	return all
+}
+
+// find finds the tools of a family and variant.
+func find(f state.Family, v variant) (t tools, err error) {
+	name := program(f, v)
+	var missing error
+	t.save, missing = exec.LookPath(name + "-save")
+	t.restore, err = exec.LookPath(name + "-restore")
+	return t, errors.Join(missing, err)
+}
+
 // open finds the tools of a family, and asks them for the filter table: that is
 // in every kernel that has iptables at all, and does nothing as long as it is
 // empty.
-func (c *Conn) open(ctx context.Context, f state.Family) error {
-	name := "iptables"
-	if f == state.IPv6 {
-		name = "ip6tables"
-	}
-	var t tools
-	var missing, err error
-	t.save, err = exec.LookPath(name + "-save")
-	missing = errors.Join(missing, err)
-	t.restore, err = exec.LookPath(name + "-restore")
-	if missing = errors.Join(missing, err); missing != nil {
-		return missing
+func (c *Conn) open(ctx context.Context, f state.Family, kind variant) error {
+	t, err := find(f, kind)
+	if err != nil {
+		return err
 	}
 	filter, err := c.run(ctx, t.save, "", "-t", "filter")
 	if err != nil {
@@ -56,12 +99,12 @@ func (c *Conn) open(ctx context.Context, f state.Family) error {
 	}
 	v, said := versionIn(filter)
 	if !said {
-		if v, err = c.askVersion(f); err != nil {
-			return fmt.Errorf("asking %s for its version: %w", name, err)
+		if v, err = c.askVersion(f, kind); err != nil {
+			return fmt.Errorf("asking %s for its version: %w", program(f, kind), err)
 		}
 	}
 	if v.before(oldest()) {
-		return fmt.Errorf("%s is of version %d.%d.%d, 1.6.2 or newer is needed", name, v.major, v.minor, v.patch)
+		return fmt.Errorf("%s is of version %d.%d.%d, 1.6.2 or newer is needed", program(f, kind), v.major, v.minor, v.patch)
 	}
 	c.tools[f] = t
 	return nil
@@ -82,13 +125,13 @@ func versionIn(saved string) (v version, said bool) {
 }
 
 // askVersion is for tools that print nothing of a table without rules.
-func (c *Conn) askVersion(f state.Family) (version, error) {
+func (c *Conn) askVersion(f state.Family, v variant) (version, error) {
 	protocol := goiptables.ProtocolIPv4
 	if f == state.IPv6 {
 		protocol = goiptables.ProtocolIPv6
 	}
 	c.forks++
-	tool, err := goiptables.New(goiptables.IPFamily(protocol))
+	tool, err := goiptables.New(goiptables.IPFamily(protocol), goiptables.Path(program(f, v)))
 	if err != nil {
 		return version{}, err
 	}

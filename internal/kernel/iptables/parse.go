@@ -150,14 +150,16 @@ func (t saved) jumps(from, to string) []string {
 	return rules
 }
 
-// holder is a chain that goes to the chain name and is none of leaving; empty
-// if there is none.
-func (t saved) holder(name string, leaving []string) string {
+// holders are, for each chain that others go to, these others.
+func (t saved) holders() map[string][]string {
+	by := map[string][]string{}
 	for chain, rules := range t.rules {
-		goes := func(rule string) bool { return target(rule) == name }
-		if !slices.Contains(leaving, chain) && slices.ContainsFunc(rules, goes) {
-			return chain
+		for _, rule := range rules {
+			to := target(rule)
+			if known := by[to]; to != "" && (len(known) == 0 || known[len(known)-1] != chain) {
+				by[to] = append(known, chain)
+			}
 		}
 	}
-	return ""
+	return by
 }

@@ -85,7 +85,14 @@ func TestConnectionsAndCountersOfRealTraffic(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if totals(u.VirtualServers[k.Server]) == want && totals(u.RealServers[k].Counters) == want {
+		loads, err := another.Loads(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if totals(u.VirtualServers[k.Server]) == want && totals(u.RealServers[k].Counters) == want && totals(loads[k.Server].Counters) == want {
+			if len(loads) != 2 || loads[k.Server].Connections != (state.Connections{Inactive: 1}) || loads[idle.Server] != (state.Load{}) {
+				t.Errorf("loads %+v", loads)
+			}
 			if u.RealServers[k].Connections.Inactive != 1 || totals(u.RealServers[idle].Counters) != (state.Counters{}) {
 				t.Errorf("%+v", u)
 			}

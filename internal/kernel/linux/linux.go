@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package linux is the kernel that this process runs on: all adapters together,
-// for the network namespace of the thread that opens it. It adds nothing to
-// them but the order in which they are opened and closed.
+// for the network namespace of the thread that opens it. It adds to them the
+// order in which they are opened and closed, and the limits that are one for the
+// machine or for this process, which no table has.
 package linux
 
 import (
@@ -18,6 +19,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/iptables"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/link"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/nft"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/sysctl"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -28,6 +30,7 @@ type Ours struct {
 	Chain    func(name string) bool
 	Sysctls  []state.SysctlName
 	Families []state.Family // whose chains we keep
+	Tables   []string       // of nftables, to be removed
 }
 
 // Kernel is the kernel of one network namespace. It is used by one goroutine at
@@ -36,6 +39,7 @@ type Kernel struct {
 	IPVS      *ipvs.Conn
 	Sets      *ipset.Conn
 	Rules     *iptables.Conn
+	nft       *nft.Conn // nil: no tables of nftables are to be removed
 	Link      *link.Conn
 	Conntrack *conntrack.Conn
 	sysctls   *sysctl.Store
@@ -46,7 +50,7 @@ type Kernel struct {
 // Open opens all adapters. An error says which one could not be, and why.
 func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 	sysctls, timeouts := settingsOf(ours.Sysctls)
-	k = &Kernel{sysctls: sysctl.Open("/proc/sys", sysctls...), timeouts: timeouts}
+	k = &Kernel{sysctls: sysctl.Open(sysctlRoot(), sysctls...), timeouts: timeouts}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, k.Close())
@@ -65,8 +69,25 @@ func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 	if k.Conntrack, err = keep(k, conntrack.Open); err != nil {
 		return k, err
 	}
+	if len(ours.Tables) > 0 {
+		if k.nft, err = keep(k, func() (*nft.Conn, error) { return nft.Open(ours.Tables...) }); err != nil {
+			return k, err
+		}
+	}
 	k.Rules, err = iptables.Open(ctx, ours.Chain, ours.Families...)
 	return k, err
+}
+
+// hostSysctls is where a pod has the machine's settings below net if it may
+// write to them: container runtimes mount /proc/sys for reading only unless the
+// container is privileged, and mount nothing else there.
+const hostSysctls = "/host/proc/sys"
+
+func sysctlRoot() string {
+	if _, err := os.Stat(hostSysctls + "/net"); err == nil {
+		return hostSysctls
+	}
+	return "/proc/sys"
 }
 
 func keep[C io.Closer](k *Kernel, open func() (C, error)) (C, error) {
@@ -92,13 +113,20 @@ func (k *Kernel) Tables() kernel.Tables {
 		Sysctls:        settings{k.sysctls, k.IPVS.Timeouts(), k.timeouts},
 		Sets:           k.Sets.Sets(),
 		Entries:        k.Sets.Entries(),
-		Chains:         k.Rules.Chains(),
+		Chains:         k.chains(),
 		Jumps:          k.Rules.Jumps(),
 		Links:          k.Link.Links(),
 		VirtualServers: k.IPVS.VirtualServers(),
 		RealServers:    k.IPVS.RealServers(),
 		Addresses:      k.Link.Addresses(),
 	}
+}
+
+func (k *Kernel) chains() nft.Chains {
+	if k.nft == nil {
+		return k.Rules.Chains()
+	}
+	return k.nft.Beside(k.Rules.Chains())
 }
 
 // Flush removes the conntrack entries of all flows.

@@ -22,6 +22,9 @@ func settings() []state.SysctlName {
 		"net/ipv4/vs/conntrack", "net/ipv4/vs/expire_nodest_conn", "net/ipv4/vs/expire_quiescent_template",
 		"net/ipv4/vs/conn_reuse_mode", "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding",
 		"net/ipv4/conf/all/arp_ignore", "net/ipv4/conf/all/arp_announce",
+		"net/netfilter/nf_conntrack_tcp_timeout_established", "net/netfilter/nf_conntrack_tcp_timeout_close_wait",
+		"net/netfilter/nf_conntrack_udp_timeout", "net/netfilter/nf_conntrack_udp_timeout_stream",
+		"net/netfilter/nf_conntrack_tcp_be_liberal",
 	}
 }
 

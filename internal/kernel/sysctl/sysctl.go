@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
@@ -73,6 +74,25 @@ func (s *Store) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string
 		r.Drift++
 	}
 	return r
+}
+
+// Raise makes a number at least so much, and returns what it was. One that is
+// as large is not written, so that it may as well be for reading only.
+func (s *Store) Raise(ctx context.Context, name state.SysctlName, least int) (was int, err error) {
+	text, err := os.ReadFile(s.file(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("reading sysctl %s: %w", name, absent(name))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reading sysctl %s: %w", name, err)
+	}
+	if was, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
+		return 0, fmt.Errorf("parsing sysctl %s: %w", name, err)
+	}
+	if was >= least {
+		return was, nil
+	}
+	return was, s.write(ctx, name, strconv.Itoa(least))
 }
 
 func (s *Store) write(ctx context.Context, name state.SysctlName, value string) error {

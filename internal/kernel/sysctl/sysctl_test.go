@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -166,4 +168,47 @@ func TestAValueThatTheKernelRefusesFails(t *testing.T) {
 		t.Error("the kernel took the word \"many\"")
 	}
 	listed(t, s, table{"net/ipv4/vs/conntrack": "0"})
+}
+
+func TestANumberIsRaisedButNeverLowered(t *testing.T) {
+	root := tree(t, map[string]string{"net/low": "65536\n", "net/high": "262144\n", "net/same": "131072\n", "net/word": "many\n"})
+	s := Open(root, "net/low", "net/high", "net/same", "net/word")
+	for name, want := range map[state.SysctlName]int{"net/low": 65536, "net/high": 262144, "net/same": 131072} {
+		if was, err := s.Raise(t.Context(), name, 131072); was != want || err != nil {
+			t.Errorf("%s was %d, %v, want %d", name, was, err, want)
+		}
+	}
+	if was, err := s.Raise(t.Context(), "net/word", 1); err == nil {
+		t.Errorf("a word is the number %d", was)
+	}
+	if _, err := s.Raise(t.Context(), "net/netfilter/nf_conntrack_max", 1); !errors.Is(err, fs.ErrNotExist) ||
+		err.Error() != "reading sysctl net/netfilter/nf_conntrack_max: module nf_conntrack is not loaded, or this kernel does not have it: file does not exist" {
+		t.Errorf("got %v for a setting that is not there", err)
+	}
+	listed(t, s, table{"net/low": "131072", "net/high": "262144", "net/same": "131072", "net/word": "many"})
+}
+
+// The limits of conntrack are the machine's, but how long it keeps a connection
+// is the network namespace's.
+func TestConntracksTimesAreEachNamespacesOwn(t *testing.T) {
+	names := map[state.SysctlName]string{
+		"net/netfilter/nf_conntrack_tcp_timeout_established": "4711",
+		"net/netfilter/nf_conntrack_tcp_timeout_close_wait":  "47",
+		"net/netfilter/nf_conntrack_tcp_be_liberal":          "1",
+		"net/netfilter/nf_conntrack_udp_timeout":             "11",
+		"net/netfilter/nf_conntrack_udp_timeout_stream":      "111",
+	}
+	kerneltest.Namespace(t)
+	s := Open("/proc/sys", slices.Collect(maps.Keys(names))...)
+	before, err := s.List(t.Context())
+	if err != nil || len(before) != len(names) {
+		t.Fatalf("%v, %v before anything is written, want %d rows", before, err, len(names))
+	}
+	if r := s.Apply(t.Context(), diff.Of(before, names, state.SysctlName.Compare)); len(r.Failed) > 0 || r.Drift > 0 {
+		t.Errorf("got %+v", r)
+	}
+	listed(t, s, names)
+
+	kerneltest.Namespace(t) // another
+	listed(t, s, before)
 }

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cli"
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/presence"
+	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
+)
+
+// Cleanup removes what the daemon made from this machine's kernel, or makes of it
+// what kube-proxy's IPVS mode can use. It is the daemon with nothing to wish for:
+// what is ours, and what goes first, is decided by the same code.
+func Cleanup(ctx context.Context, c cli.Cleanup) (done cli.Cleaned, err error) {
+	release, err := presence.Hold()
+	if errors.Is(err, presence.ErrHeld) {
+		return done, errors.New("kube-ipvs runs in this network namespace, and would make again what is removed: stop it first")
+	}
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	m, err := openParts(ctx)
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	x := cleanup{asked: c, parts: m}
+	if c.ForKubeProxy {
+		err = x.handBack(ctx)
+	} else {
+		err = x.removeAll(ctx)
+	}
+	x.done.Left = append(m.missing, x.done.Left...)
+	return x.done, errors.Join(err, m.broken)
+}
+
+// cleanup is one that is under way.
+type cleanup struct {
+	asked cli.Cleanup
+	parts *parts
+	done  cli.Cleaned
+}
+
+// longest is a time that nothing here takes.
+const longest = 1000 * time.Hour
+
+func (x *cleanup) task(o reconcile.Ownership) reconcile.Task {
+	return reconcile.Task{
+		Options: reconcile.Options{
+			Ownership: o, SyncPeriod: longest, DrainTimeout: x.asked.DrainTimeout,
+			DrainCheck: time.Second, AuditPause: time.Second,
+		},
+		Kernel: reconcile.Kernel{Tables: x.parts.tables, Flusher: x.parts, Observer: x.parts},
+		Done:   x.note,
+	}
+}
+
+// removeAll wishes for nothing.
+func (x *cleanup) removeAll(ctx context.Context) error {
+	chains, err := x.parts.tables.Chains.List(ctx)
+	if err != nil {
+		return fmt.Errorf("listing chains: %w", err)
+	}
+	if families := takeover.Serving(chains); len(families) > 0 {
+		x.parts.hide(families)
+		x.done.Left = append(x.done.Left, fmt.Sprintf("kube-proxy serves by iptables rules (%v): its chains stay", families))
+	}
+	err = x.task(plan.Ownership{Exclude: x.asked.Exclude}).Run(ctx, reconcile.Local{Addresses: x.parts.local}, reconcile.Synced{})
+	x.done.Left = append(x.done.Left, "sysctls stay as they are")
+	return errors.Join(err, x.lookBehind(ctx))
+}
+
+// lookBehind says why the device is still there, if it is.
+func (x *cleanup) lookBehind(ctx context.Context) error {
+	links, err := x.parts.tables.Links.List(ctx)
+	if err != nil || len(links) == 0 {
+		return err
+	}
+	addresses, err := x.parts.tables.Addresses.List(ctx)
+	if len(addresses) > 0 {
+		x.done.Left = append(x.done.Left, fmt.Sprintf("device %s stays: it has %d addresses that are not ours", state.DummyLink, len(addresses)))
+	}
+	return err
+}
+
+// handBack wishes for what kube-proxy can use, in two steps.
+func (x *cleanup) handBack(ctx context.Context) error {
+	x.parts.onlyMangle()
+	s, err := x.parts.tables.List(ctx)
+	if err != nil {
+		return err
+	}
+	back := takeover.ToKubeProxy(s)
+	t := x.task(backOwnership{})
+	if t.Leave = x.asked.DrainTimeout == 0; t.Leave {
+		t.Options.DrainTimeout = longest
+	}
+	for _, wish := range []state.State{back.First, back.Then} {
+		err := t.Run(ctx, reconcile.Local{Addresses: x.parts.local}, reconcile.Upsert{Fragment: state.FragmentOf(wish, nil)}, reconcile.Synced{})
+		if err != nil {
+			return err
+		}
+	}
+	if len(back.Flows) > 0 {
+		_, err = x.parts.Flush(ctx, back.Flows)
+	}
+	return errors.Join(err, x.countLeft(ctx))
+}
+
+// countLeft says what is left to connections.
+func (x *cleanup) countLeft(ctx context.Context) error {
+	servers, err := x.parts.tables.VirtualServers.List(ctx)
+	left := 0
+	for k := range servers {
+		if state.OurMark(k.Mark) {
+			left++
+		}
+	}
+	if left > 0 {
+		x.done.Left = append(x.done.Left, fmt.Sprintf(
+			"%d virtual servers (FWM) stay for connections through them, and take no new ones: call this again to remove them", left))
+	}
+	return err
+}
+
+// backOwnership is what is ours and not kube-proxy's.
+type backOwnership struct{}
+
+var _ reconcile.Ownership = backOwnership{}
+
+func (backOwnership) Set(n state.SetName) bool {
+	return plan.OurSet(n) && !takeover.ItsSet(n) || n.Temporary()
+}
+
+// Proofs are none: what sets prove stays.
+func (backOwnership) Proofs(state.VirtualServerKey, bool) iter.Seq[state.SetEntry] {
+	return func(func(state.SetEntry) bool) {}
+}
+
+// AddressProof is none.
+func (backOwnership) AddressProof(state.Address) state.SetEntry { return state.SetEntry{} }

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+)
+
+// feed brings all objects of one kind into the inbox. To client-go's reflector
+// it is the store that objects go to.
+type feed struct {
+	number int
+	kind   kind
+	inbox  *inbox
+	link   *link
+	pauses pauses
+	log    *zap.Logger
+
+	listed  bool // the inbox was given a whole list
+	without bool // the server has no such kind for us
+}
+
+var (
+	_ cache.TransformingStore      = (*feed)(nil)
+	_ cache.ReflectorBookmarkStore = (*feed)(nil)
+)
+
+// healthy is how long a watch has to last for the pauses to begin small again.
+const healthy = 2 * time.Minute
+
+// run follows the API server until ctx ends.
+func (f *feed) run(ctx context.Context) {
+	again := f.pauses.again
+	r := cache.NewReflectorWithOptions(f.requests(), f.kind.object, f, cache.ReflectorOptions{
+		Name: "kube-ipvs " + f.kind.resource, Backoff: &again, Clock: impatient{ctx: ctx, link: f.link},
+	})
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := r.ListAndWatchWithContext(ctx)
+		if time.Since(began) > healthy {
+			again = f.pauses.again
+		}
+		pause := again.Step()
+		if f.kind.optional && isRefusal(err) {
+			f.goWithout(err)
+			pause = f.pauses.refused
+		}
+		select {
+		case <-ctx.Done():
+		case <-f.link.returns():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// goWithout takes it that there are no objects of the kind, unless there were
+// some.
+func (f *feed) goWithout(err error) {
+	if !f.without {
+		f.without = true
+		f.log.Warn("the API server does not tell of a kind of objects; going on without", zap.String("kind", f.kind.resource), zap.Error(err))
+	}
+	if !f.listed {
+		f.replace(map[types.NamespacedName]runtime.Object{})
+	}
+}
+
+func (f *feed) replace(all map[types.NamespacedName]runtime.Object) {
+	f.listed = true
+	f.inbox.replace(f.number, all)
+}
+
+// Transformer strips objects as they come in a streaming list.
+func (f *feed) Transformer() cache.TransformFunc {
+	return func(o any) (any, error) {
+		if object, ok := o.(runtime.Object); ok {
+			f.kind.strip(object)
+		}
+		return o, nil
+	}
+}
+
+// Add takes in an object that is new.
+func (f *feed) Add(o any) error { return f.Update(o) }
+
+// Update takes in an object.
+func (f *feed) Update(o any) error {
+	f.link.heard()
+	object, key, err := f.named(o)
+	if err == nil {
+		f.kind.strip(object)
+		f.inbox.put(f.number, key, object)
+	}
+	return err
+}
+
+// Delete takes in that an object is gone.
+func (f *feed) Delete(o any) error {
+	f.link.heard()
+	_, key, err := f.named(o)
+	if err == nil {
+		f.inbox.put(f.number, key, nil)
+	}
+	return err
+}
+
+// Replace takes in all objects there are.
+func (f *feed) Replace(list []any, _ string) error {
+	f.link.heard()
+	f.without = false
+	all := make(map[types.NamespacedName]runtime.Object, len(list))
+	for _, o := range list {
+		object, key, err := f.named(o)
+		if err != nil {
+			return err
+		}
+		f.kind.strip(object)
+		all[key] = object
+	}
+	f.replace(all)
+	return nil
+}
+
+// Bookmark says that there was nothing up to a version.
+func (f *feed) Bookmark(string) error {
+	f.link.heard()
+	return nil
+}
+
+// Resync is not asked for.
+func (f *feed) Resync() error { return nil }
+
+func (f *feed) named(o any) (runtime.Object, types.NamespacedName, error) {
+	object, ok := o.(runtime.Object)
+	if !ok {
+		return nil, types.NamespacedName{}, fmt.Errorf("take in one of %s: %T is no object", f.kind.resource, o)
+	}
+	m, err := meta.Accessor(object)
+	if err != nil {
+		return nil, types.NamespacedName{}, fmt.Errorf("take in one of %s: %w", f.kind.resource, err)
+	}
+	return object, types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}, nil
+}
+
+// impatient is a clock by which a reflector waits no longer than a context lasts,
+// which it does not look at itself while a streaming list is refused, and no
+// longer than until another feed knows that the API server is back.
+type impatient struct {
+	clock.RealClock
+	ctx  context.Context
+	link *link
+}
+
+func (i impatient) After(d time.Duration) <-chan time.Time {
+	c := make(chan time.Time, 1)
+	timer := time.NewTimer(d)
+	go func() {
+		defer timer.Stop()
+		select {
+		case now := <-timer.C:
+			c <- now
+		case <-i.link.returns():
+			c <- i.Now()
+		case <-i.ctx.Done():
+			c <- i.Now()
+		}
+	}()
+	return c
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+)
+
+// inbox holds what came and was not taken yet, each object once, however often
+// it changed: who takes late finds less, not more.
+type inbox struct {
+	wake chan struct{} // has one if there may be something
+
+	mutex   sync.Mutex
+	waiting [kindCount]batch
+}
+
+// batch is what came of one kind.
+type batch struct {
+	whole   bool                                    // what is not in it is gone
+	objects map[types.NamespacedName]runtime.Object // nil: that one is gone
+}
+
+func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
+
+// put takes in an object, or that it is gone.
+func (x *inbox) put(kind int, key types.NamespacedName, o runtime.Object) {
+	x.mutex.Lock()
+	b := &x.waiting[kind]
+	if b.objects == nil {
+		b.objects = map[types.NamespacedName]runtime.Object{}
+	}
+	b.objects[key] = o
+	x.mutex.Unlock()
+	x.ring()
+}
+
+// replace takes in all objects of a kind.
+func (x *inbox) replace(kind int, all map[types.NamespacedName]runtime.Object) {
+	x.mutex.Lock()
+	x.waiting[kind] = batch{whole: true, objects: all}
+	x.mutex.Unlock()
+	x.ring()
+}
+
+func (x *inbox) ring() {
+	select {
+	case x.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take hands out all that waits.
+func (x *inbox) take() [kindCount]batch {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	taken := x.waiting
+	x.waiting = [kindCount]batch{}
+	return taken
+}
+
+// changes are what is different after a batch.
+type changes struct {
+	services []types.NamespacedName
+	place    bool
+}
+
+// apply brings b into an index.
+func (b batch) apply(k kind, index *cluster.Index) changes {
+	var c changes
+	if b.whole {
+		for _, key := range k.keys(index) {
+			if b.objects[key] == nil {
+				k.remove(index, key, &c)
+			}
+		}
+	}
+	for key, o := range b.objects {
+		if o == nil {
+			k.remove(index, key, &c)
+		} else {
+			k.set(index, o, &c)
+		}
+	}
+	return c
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package snapshot
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+)
+
+// content is what a snapshot has in it.
+type content struct {
+	place    cluster.Place
+	services []objects // sorted by key
+}
+
+// objects are those of one Service.
+type objects struct {
+	service *corev1.Service
+	slices  []*discoveryv1.EndpointSlice
+}
+
+func (o objects) key() types.NamespacedName {
+	return types.NamespacedName{Namespace: o.service.Namespace, Name: o.service.Name}
+}
+
+// kind is what a record is: a byte, then the length as uvarint, then as many
+// bytes, which are the object in Kubernetes' own protobuf. It is as stable as
+// the API, a third of the size of JSON, and ten times as fast.
+type kind byte
+
+// The kinds. EndpointSlices follow their Service.
+const (
+	kindNode kind = iota + 1
+	kindOther
+	kindCIDR // as netip.Prefix marshals itself
+	kindService
+	kindSlice
+)
+
+// maxRecord is far above what an API server takes as one object.
+const maxRecord = 16 << 20
+
+var errTooLarge = errors.New("there are more objects than the file may hold")
+
+// message is an object that can write itself.
+type message interface {
+	GetName() string
+	Size() int
+	MarshalToSizedBuffer([]byte) (int, error)
+}
+
+// encoder writes records, one at a time through one buffer.
+type encoder struct {
+	w    io.Writer
+	room int64 // bytes that may still be written
+	buf  []byte
+}
+
+func (e *encoder) content(c content) error {
+	if err := e.place(c.place); err != nil {
+		return err
+	}
+	for _, o := range c.services {
+		if err := e.service(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *encoder) place(p cluster.Place) error {
+	for _, cidr := range p.ServiceCIDRs {
+		b, err := cidr.MarshalBinary()
+		if err != nil {
+			return fmt.Errorf("encode ServiceCIDR %v: %w", cidr, err)
+		}
+		if err := e.put(append(e.begin(kindCIDR, len(b)), b...)); err != nil {
+			return err
+		}
+	}
+	if p.Node != nil {
+		if err := e.object(kindNode, p.Node); err != nil {
+			return err
+		}
+	}
+	for _, n := range p.Others {
+		if err := e.object(kindOther, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *encoder) service(o objects) error {
+	if err := e.object(kindService, o.service); err != nil {
+		return err
+	}
+	for _, s := range o.slices {
+		if err := e.object(kindSlice, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *encoder) object(k kind, m message) error {
+	n := m.Size()
+	if n > maxRecord {
+		return fmt.Errorf("encode %T %s of %d bytes: %w", m, m.GetName(), n, errTooLarge)
+	}
+	head := e.begin(k, n)
+	b := slices.Grow(head, n)[:len(head)+n]
+	if _, err := m.MarshalToSizedBuffer(b[len(head):]); err != nil {
+		return fmt.Errorf("encode %T %s: %w", m, m.GetName(), err)
+	}
+	return e.put(b)
+}
+
+func (e *encoder) begin(k kind, length int) []byte {
+	return binary.AppendUvarint(append(e.buf[:0], byte(k)), uint64(length))
+}
+
+func (e *encoder) put(b []byte) error {
+	e.buf = b
+	if e.room -= int64(len(b)); e.room < 0 {
+		return errTooLarge
+	}
+	_, err := e.w.Write(b)
+	return err
+}
+
+// decoder reads what an encoder wrote, and refuses everything else.
+type decoder struct {
+	r   *bufio.Reader
+	buf []byte
+	c   content
+}
+
+// decode reads all records there are.
+func decode(r io.Reader) (content, error) {
+	d := decoder{r: bufio.NewReader(r)}
+	for {
+		k, record, err := d.next()
+		if errors.Is(err, io.EOF) {
+			return d.c, nil
+		}
+		if err != nil {
+			return content{}, fmt.Errorf("read record after %d Services: %w", len(d.c.services), err)
+		}
+		if err := d.take(k, record); err != nil {
+			return content{}, fmt.Errorf("decode record after %d Services: %w", len(d.c.services), err)
+		}
+	}
+}
+
+// next returns one record, which is good until the next one; io.EOF if there is
+// none.
+func (d *decoder) next() (kind, []byte, error) {
+	k, err := d.r.ReadByte()
+	if err != nil {
+		return 0, nil, err
+	}
+	n, err := binary.ReadUvarint(d.r)
+	if err != nil {
+		return 0, nil, unexpected(err)
+	}
+	if n > maxRecord {
+		return 0, nil, fmt.Errorf("it has %d bytes, more than %d", n, maxRecord)
+	}
+	d.buf = slices.Grow(d.buf[:0], int(n))[:n]
+	_, err = io.ReadFull(d.r, d.buf)
+	return kind(k), d.buf, unexpected(err)
+}
+
+// unexpected is err where no end was expected.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (d *decoder) take(k kind, record []byte) error {
+	switch k {
+	case kindCIDR:
+		return d.takeCIDR(record)
+	case kindNode, kindOther:
+		return d.takeNode(k, record)
+	case kindService:
+		return d.takeService(record)
+	case kindSlice:
+		return d.takeSlice(record)
+	}
+	return fmt.Errorf("%d is no kind of record", k)
+}
+
+func (d *decoder) takeCIDR(record []byte) error {
+	var p netip.Prefix
+	if err := p.UnmarshalBinary(record); err != nil {
+		return err
+	}
+	if !p.IsValid() {
+		return errors.New("a ServiceCIDR without a network")
+	}
+	d.c.place.ServiceCIDRs = append(d.c.place.ServiceCIDRs, p)
+	return nil
+}
+
+func (d *decoder) takeNode(k kind, record []byte) error {
+	n := &corev1.Node{}
+	if err := n.Unmarshal(record); err != nil {
+		return err
+	}
+	switch {
+	case k == kindOther:
+		d.c.place.Others = append(d.c.place.Others, n)
+	case d.c.place.Node != nil:
+		return errors.New("a second Node of this name")
+	default:
+		d.c.place.Node = n
+	}
+	return nil
+}
+
+func (d *decoder) takeService(record []byte) error {
+	o := objects{service: &corev1.Service{}}
+	if err := o.service.Unmarshal(record); err != nil {
+		return err
+	}
+	if n := len(d.c.services); n > 0 && compareObjects(d.c.services[n-1], o) >= 0 {
+		return fmt.Errorf("Service %v does not come after %v", o.key(), d.c.services[n-1].key())
+	}
+	d.c.services = append(d.c.services, o)
+	return nil
+}
+
+func (d *decoder) takeSlice(record []byte) error {
+	s := &discoveryv1.EndpointSlice{}
+	if err := s.Unmarshal(record); err != nil {
+		return err
+	}
+	n := len(d.c.services)
+	if n == 0 {
+		return errors.New("an EndpointSlice before any Service")
+	}
+	d.c.services[n-1].slices = append(d.c.services[n-1].slices, s)
+	return nil
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package snapshot
+
+import (
+	"bufio"
+	"compress/gzip"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Stat reads only what a snapshot says of itself. Its content may be damaged all
+// the same.
+func Stat(file string) (Header, error) {
+	f, h, err := open(file)
+	if err != nil {
+		return Header{}, fmt.Errorf("read snapshot %s: %w", file, err)
+	}
+	return h, f.Close()
+}
+
+// open opens a snapshot and stands behind its header. It waits for nobody who
+// would write to a pipe.
+func open(file string) (*os.File, Header, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, Header{}, cause(err)
+	}
+	h, err := readHeader(f)
+	if err != nil {
+		return nil, Header{}, errors.Join(err, f.Close())
+	}
+	return f, h, nil
+}
+
+// cause is err without the path, which whoever wraps it names.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+func readHeader(f *os.File) (Header, error) {
+	stat, err := f.Stat()
+	if err != nil {
+		return Header{}, cause(err)
+	}
+	if !stat.Mode().IsRegular() {
+		return Header{}, errors.New("it is no regular file")
+	}
+	b := make([]byte, headerSize)
+	n, err := io.ReadFull(f, b)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return Header{}, fmt.Errorf("it has %d bytes, less than a header", n)
+	}
+	if err != nil {
+		return Header{}, cause(err)
+	}
+	h, err := parseHeader(b)
+	if err == nil && stat.Size()-headerSize != h.Length {
+		err = fmt.Errorf("it has %d bytes after the header, which says %d", stat.Size()-headerSize, h.Length)
+	}
+	return h, err
+}
+
+// read reads the snapshot of this Node, if it is whole and not above limit.
+func read(file, node string, limit int64) (Header, content, error) {
+	f, h, err := open(file)
+	if err != nil {
+		return Header{}, content{}, fmt.Errorf("read snapshot %s: %w", file, err)
+	}
+	c, err := readContent(f, h, node, limit)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return Header{}, content{}, fmt.Errorf("read snapshot %s: %w", file, err)
+	}
+	return h, c, nil
+}
+
+// readContent compares the checksum before it believes anything.
+func readContent(f io.ReadSeeker, h Header, node string, limit int64) (content, error) {
+	if err := h.mustBeOf(node); err != nil {
+		return content{}, err
+	}
+	if size := max(h.size(), h.Plain); size > limit {
+		return content{}, fmt.Errorf("it has %d bytes, more than %d", size, limit)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, io.LimitReader(f, h.Length)); err != nil {
+		return content{}, cause(err)
+	}
+	if [sha256.Size]byte(sum.Sum(nil)) != h.sum {
+		return content{}, errors.New("its content is damaged: the checksum is another")
+	}
+	if _, err := f.Seek(headerSize, io.SeekStart); err != nil {
+		return content{}, cause(err)
+	}
+	plain, err := gzip.NewReader(bufio.NewReader(io.LimitReader(f, h.Length)))
+	if err != nil {
+		return content{}, err
+	}
+	counted := &io.LimitedReader{R: plain, N: h.Plain + 1}
+	c, err := decode(counted)
+	if err == nil && (counted.N != 1 || len(c.services) != h.Services) {
+		err = errors.New("it holds something else than its header says")
+	}
+	return c, err
+}
+
+// write replaces the snapshot by c, or leaves the old one: it is always one of
+// the two, whole, that bears the name. Returned is what the header says.
+func write(file string, h Header, limit int64, c content) (Header, error) {
+	h.Services = len(c.services)
+	fresh := file + ".new" // always the same: what a crash leaves is replaced
+	folder := filepath.Dir(file)
+	err := os.MkdirAll(folder, 0o700)
+	if err == nil {
+		h, err = writeNew(fresh, h, limit, c)
+	}
+	if err == nil {
+		err = os.Rename(fresh, file)
+	}
+	if err != nil {
+		_ = os.Remove(fresh) // to leave no half of it on a disk that may be full
+		return Header{}, fmt.Errorf("write snapshot %s: %w", file, cause(err))
+	}
+	if err := syncFolder(folder); err != nil {
+		return Header{}, fmt.Errorf("write snapshot %s: sync folder: %w", file, cause(err))
+	}
+	return h, nil
+}
+
+// writeNew writes a file and has the disk keep it. Only root may read it: it
+// tells of all Services of the cluster.
+func writeNew(file string, h Header, limit int64, c content) (Header, error) {
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Header{}, err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return Header{}, err
+	}
+	h, err = writeAll(f, h, limit, c)
+	if err == nil {
+		err = f.Sync()
+	}
+	return h, errors.Join(err, f.Close())
+}
+
+// writeAll streams the content behind the room for the header, which comes last
+// as only then its sums are known.
+func writeAll(f *os.File, h Header, limit int64, c content) (Header, error) {
+	if _, err := f.Seek(headerSize, io.SeekStart); err != nil {
+		return h, err
+	}
+	sum := sha256.New()
+	out := bufio.NewWriterSize(io.MultiWriter(f, sum), 64<<10)
+	plain, err := writeContent(out, limit, c)
+	if err == nil {
+		err = out.Flush()
+	}
+	if err != nil {
+		return h, err
+	}
+	end, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return h, err
+	}
+	h.Plain, h.Length, h.sum = plain, end-headerSize, [sha256.Size]byte(sum.Sum(nil))
+	if h.size() > limit {
+		return h, errTooLarge
+	}
+	b, err := h.marshal()
+	if err == nil {
+		_, err = f.WriteAt(b, 0)
+	}
+	return h, err
+}
+
+// writeContent returns the length of the records. They are compressed at the
+// fastest level: half of the names and labels of a cluster repeat.
+func writeContent(w io.Writer, limit int64, c content) (int64, error) {
+	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+	if err != nil {
+		return 0, err
+	}
+	e := encoder{w: z, room: limit}
+	if err := e.content(c); err != nil {
+		return 0, err
+	}
+	return limit - e.room, z.Close()
+}
+
+func syncFolder(folder string) error {
+	f, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

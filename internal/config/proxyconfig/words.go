@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxyconfig
+
+import (
+	"net/netip"
+	"strings"
+
+	netutils "k8s.io/utils/net"
+)
+
+// words are those of a comma-separated list.
+func words(list string) []string {
+	var all []string
+	for word := range strings.SplitSeq(list, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			all = append(all, word)
+		}
+	}
+	return all
+}
+
+// networks reads CIDRs. Those that are none are zero, so that the others keep
+// their places.
+func (x *conversion) networks(path string, texts []string) []netip.Prefix {
+	var all []netip.Prefix
+	for i, text := range texts {
+		p, ok := network(text)
+		x.found.Unless(ok, at(path, i), "%q is not a CIDR such as 10.244.0.0/16", text)
+		all = append(all, p)
+	}
+	return all
+}
+
+// network reads a CIDR, and like kube-proxy one with zeros in front of numbers
+// too, which are decimal then.
+func network(text string) (netip.Prefix, bool) {
+	p, err := netip.ParsePrefix(text)
+	if err == nil {
+		return p.Masked(), true
+	}
+	_, n, err := netutils.ParseCIDRSloppy(text)
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	a, _ := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(a, bits), true
+}
+
+func (x *conversion) address(path, text string) netip.Addr {
+	a, ok := address(text)
+	x.found.Unless(ok, path, "%q is not an IP address", text)
+	return a
+}
+
+func address(text string) (netip.Addr, bool) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a.Unmap(), a.Zone() == ""
+	}
+	a, ok := netip.AddrFromSlice(netutils.ParseIPSloppy(text))
+	return a.Unmap(), ok
+}
+
+func (x *conversion) addressPort(path, text string) netip.AddrPort {
+	host, port, found := cutLast(text, ":")
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		host = strings.TrimSuffix(inner, "]")
+	} else if strings.Contains(host, ":") {
+		found = false
+	}
+	a, ok := address(host)
+	n, err := netutils.ParsePort(port, true)
+	if !found || !ok || err != nil {
+		x.found.Add(path, "%q is not an IP address and a port such as 192.0.2.1:6443", text)
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a, uint16(n))
+}
+
+func cutLast(text, separator string) (before, after string, found bool) {
+	i := strings.LastIndex(text, separator)
+	if i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+len(separator):], true
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Events tell people what is wrong with a Service, where they look for it. To
+// tell them makes nobody wait.
+type Events interface {
+	// Service tells what every node sees.
+	Service(s *corev1.Service, reason, note string)
+	// Here tells what this node can't do.
+	Here(s *corev1.Service, reason, note string)
+}
+
+// The reasons of events that are no state.Reason.
+const (
+	reasonConflict    = "AddressConflict"
+	reasonHealthCheck = "FailedToStartServiceHealthcheck" // kube-proxy's
+	reasonLocalhost   = "FailedToOpenLocalhostNodePort"
+)
+
+// Notices tell Events of Services. What is wrong is often noticed where only the
+// key of a Service is known, and an event is about an object, so they know the
+// object of each. Nil Notices tell nobody.
+type Notices struct {
+	events Events
+
+	// A lock of their own: some of those who notice run while the view's is
+	// held, others while the view waits for them.
+	mutex    sync.Mutex
+	services map[types.NamespacedName]*corev1.Service
+}
+
+var _ reconcile.Witness = (*Notices)(nil)
+
+// NewNotices returns Notices that tell e.
+func NewNotices(e Events) *Notices {
+	return &Notices{events: e, services: map[types.NamespacedName]*corev1.Service{}}
+}
+
+// know takes in the object of a Service; nil: there is none.
+func (n *Notices) know(key types.NamespacedName, s *corev1.Service) {
+	if n == nil {
+		return
+	}
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	n.services[key] = s
+	if s == nil {
+		delete(n.services, key)
+	}
+}
+
+func (n *Notices) find(key types.NamespacedName) *corev1.Service {
+	if n == nil {
+		return nil
+	}
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	return n.services[key]
+}
+
+// note tells what of a Service is left out.
+func (n *Notices) note(key types.NamespacedName, found state.Note) {
+	s := n.find(key)
+	if s == nil {
+		return
+	}
+	text := found.Message
+	if found.Field != "" {
+		text = found.Field + ": " + text
+	}
+	n.events.Service(s, found.Reason.String(), text)
+}
+
+// port tells that a port of a Service can't be opened on this node.
+func (n *Notices) port(key types.NamespacedName, reason, note string) {
+	if s := n.find(key); s != nil {
+		n.events.Here(s, reason, note)
+	}
+}
+
+func (n *Notices) conflict(c desired.Conflict) {
+	s := n.find(types.NamespacedName{Namespace: c.Loser.Namespace, Name: c.Loser.Name})
+	if s != nil {
+		n.events.Service(s, reasonConflict, fmt.Sprintf("%v is the older Service %v's, so this one is not served there", c.Key, c.Winner))
+	}
+}
+
+// Took tells who lost an address and port to another Service.
+func (n *Notices) Took(c reconcile.Change) {
+	for _, conflict := range c.Conflicts {
+		n.conflict(conflict)
+	}
+}
+
+// Did tells nothing: what the kernel does is no Service's fault.
+func (n *Notices) Did(reconcile.Act) {}
+
+// Settled tells nothing.
+func (n *Notices) Settled(reconcile.Balance) {}

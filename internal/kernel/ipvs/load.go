@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipvs
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Loads reads the load of every virtual server, at the cost of one dump and one
+// read of /proc, however many there are. That a real server is missing in it is
+// as possible as in Connections.
+func (c *Conn) Loads(ctx context.Context) (map[state.VirtualServerKey]state.Load, error) {
+	servers, err := c.dumpVirtualServers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading counters: %w", err)
+	}
+	ctx = kernel.NewRound(ctx)
+	c.round, c.dumped = kernel.RoundOf(ctx), maps.Clone(servers)
+	rows, err := c.readRealServers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("counting connections: %w", err)
+	}
+	loads := make(map[state.VirtualServerKey]state.Load, len(servers))
+	for k, v := range servers {
+		loads[k] = state.Load{Counters: v.counters}
+	}
+	for k, r := range rows {
+		if l, there := loads[k.Server]; there {
+			l.Connections.Active += r.connections.Active
+			l.Connections.Inactive += r.connections.Inactive
+			loads[k.Server] = l
+		}
+	}
+	return loads, nil
+}

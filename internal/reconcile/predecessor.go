@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Predecessor knows the rules that another service proxy left, one that works
+// without virtual servers.
+type Predecessor interface {
+	// Left says that a chain is its, and no use to us.
+	Left(state.ChainKey) bool
+	// Meanwhile is what a chain of ours should be until all else is in the
+	// kernel; false: nothing but as wished. It is so where have sends packets to
+	// endpoints by itself.
+	Meanwhile(have, want state.Chain) (state.Chain, bool)
+	// Flows are all that the chains can have sent on, but for connections that
+	// end. local are the node's own addresses.
+	Flows(chains map[state.ChainKey]state.Chain, local []netip.Addr) []state.Flow
+}
+
+// What a predecessor's rules send on never meets a virtual server. So they can
+// stay until all else is in the kernel, and have to: between taking them away and
+// the last virtual server and address, Services would be lost.
+type handover struct {
+	predecessor Predecessor                 // nil: there was none
+	serving     map[state.ChainKey]struct{} // chains of ours in which its rules are still at work
+	stage       stage                       // since the last audit
+}
+
+// stage is how much is taken from a predecessor.
+type stage uint8
+
+const (
+	nothing stage = iota
+	// refusals are what drops and rejects (in filter) what is not sent on: it
+	// would refuse what virtual servers get.
+	refusals
+	everything
+)
+
+// patience is how long the rows that fail are waited for, by the time between two
+// tries: what fails for longer would keep all other Services at endpoints that
+// may be gone.
+const patience = 3 * time.Second
+
+// lookForPredecessor is for an audit that has seen the chains.
+func (c *Core) lookForPredecessor() {
+	c.handover.stage = nothing
+	if c.handover.predecessor == nil {
+		return
+	}
+	c.handover.serving = map[state.ChainKey]struct{}{}
+	for k, have := range c.chains.have {
+		want, wished := c.desired.Chains.Get(k)
+		if !wished {
+			continue
+		}
+		if _, serves := c.handover.predecessor.Meanwhile(have, want); serves {
+			c.handover.serving[k] = struct{}{}
+		}
+	}
+}
+
+// wantChain keeps a predecessor's rules at work where they are.
+func (c *Core) wantChain(k state.ChainKey) (state.Chain, bool) {
+	want, wished := c.desired.Chains.Get(k)
+	if _, serving := c.handover.serving[k]; serving && wished {
+		if meanwhile, still := c.handover.predecessor.Meanwhile(c.chains.have[k], want); still {
+			return meanwhile, true
+		}
+	}
+	return want, wished
+}
+
+// mayGo says whether a chain may be removed, or a jump to it: what a predecessor
+// left goes last.
+func (c *Core) mayGo(k state.ChainKey) bool {
+	h := c.handover
+	if !c.synced || h.predecessor == nil || !h.predecessor.Left(k) {
+		return c.synced
+	}
+	return h.stage == everything || h.stage == refusals && k.Table == state.Filter
+}
+
+// takeOver takes the next part from the predecessor, if there is nothing else to
+// do, and says whether there was one.
+func (c *Core) takeOver() bool {
+	h := &c.handover
+	if h.predecessor == nil || h.stage == everything || !c.synced || !c.chains.listed || c.awaited() {
+		return false
+	}
+	h.stage++
+	if h.stage == everything {
+		c.forsake()
+		for k := range h.serving {
+			c.chains.touch(k)
+		}
+		h.serving = nil
+	}
+	return true
+}
+
+// awaited says whether a row failed that may soon not fail any more.
+func (c *Core) awaited() bool { return c.failing(patience) }
+
+// refused says whether a row failed and is still as it was.
+func (c *Core) refused() bool { return c.failing(2 * retryLast) }
+
+func (c *Core) failing(within time.Duration) bool {
+	return c.sysctls.failing(within) || c.sets.failing(within) || c.entries.failing(within) ||
+		c.chains.failing(within) || c.jumps.failing(within) || c.links.failing(within) ||
+		c.virtualServers.failing(within) || c.realServers.failing(within) || c.addresses.failing(within)
+}
+
+// failing says whether a row failed and is tried again within that time.
+func (l *lane[K, V]) failing(within time.Duration) bool {
+	for _, r := range l.retries {
+		if r.after < within {
+			return true
+		}
+	}
+	return false
+}
+
+// forsake notes the flows that the predecessor's rules sent to endpoints where
+// nobody wishes them any more.
+func (c *Core) forsake() {
+	if len(c.handover.serving) == 0 {
+		return
+	}
+	steered := map[state.VirtualServerKey][]state.VirtualServerKey{}
+	for e, v := range c.desired.Entries.All() {
+		if to, steers := desired.SteersTo(e, v); steers {
+			front := state.VirtualServerKey{Address: netip.AddrPortFrom(e.Address, e.Port), Protocol: e.Protocol}
+			steered[front] = append(steered[front], to)
+		}
+	}
+	for _, f := range c.handover.predecessor.Flows(c.chains.have, slices.Collect(maps.Keys(c.local))) {
+		front := state.VirtualServerKey{Address: f.Service, Protocol: f.Protocol}
+		goesOn := func(k state.VirtualServerKey) bool { return c.leadsTo(k, f.Endpoint) }
+		if !goesOn(front) && !slices.ContainsFunc(steered[front], goesOn) {
+			c.flows = append(c.flows, f)
+		}
+	}
+}
+
+// leadsTo says whether an endpoint is wished for a virtual server, which may keep
+// the client's port.
+func (c *Core) leadsTo(k state.VirtualServerKey, endpoint netip.AddrPort) bool {
+	for _, a := range []netip.AddrPort{endpoint, netip.AddrPortFrom(endpoint.Addr(), 0)} {
+		if _, wished := c.desired.RealServers.Get(state.RealServerKey{Server: k, Address: a}); wished {
+			return true
+		}
+	}
+	return false
+}

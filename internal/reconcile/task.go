@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Task brings the kernel to a wish once, for commands: by the same decisions and
+// in the same order as Loop keeps it there.
+type Task struct {
+	Options Options
+	Kernel  Kernel
+
+	// Done is told of each change. It may be nil.
+	Done func(state.Delta, kernel.Results)
+
+	// Leave is not to wait for connections to end: real servers that still have
+	// some stay, with weight 0.
+	Leave bool
+}
+
+// looks is how often a table that can't be read is tried.
+const looks = 3
+
+// Run works until nothing is left to do. Its error names rows that failed to the
+// end; ctx.Err() says that it was asked to end before.
+func (t Task) Run(ctx context.Context, events ...Event) error {
+	core := NewCore(t.Options)
+	for _, e := range events {
+		core.Step(e, time.Now())
+	}
+	r := taskRun{task: t, core: core}
+	for ctx.Err() == nil {
+		w := core.Ready(time.Now())
+		switch {
+		case w.Empty() && r.over():
+			return r.outcome()
+		case w.Empty():
+			r.sleep(ctx)
+			continue
+		}
+		o := t.do(ctx, w)
+		core.Advance(w, o, time.Now())
+		r.take(w, o)
+	}
+	return ctx.Err()
+}
+
+func (t Task) do(ctx context.Context, w Work) Outcome {
+	ctx = context.WithoutCancel(ctx) // what is begun is finished
+	var o Outcome
+	if w.Audit {
+		o.Observed, o.ObserveErr = t.Kernel.Tables.List(ctx)
+		return o
+	}
+	if w.Delta.Len() > 0 {
+		o.Results = t.Kernel.Tables.Apply(ctx, w.Delta)
+		if t.Done != nil {
+			t.Done(w.Delta, o.Results)
+		}
+	}
+	if len(w.Flows) > 0 {
+		_, o.FlushErr = t.Kernel.Flusher.Flush(ctx, w.Flows)
+	}
+	if len(w.Servers) > 0 {
+		o.Connections, o.LookErr = t.Kernel.Observer.Connections(ctx, w.Servers)
+	}
+	return o
+}
+
+// taskRun is how far a task is.
+type taskRun struct {
+	task   Task
+	core   *Core
+	looked bool // at connections
+	blind  int  // audits in a row that could not read all
+	unread error
+	failed []error // of the last change
+	flush  error
+	look   error
+}
+
+func (r *taskRun) take(w Work, o Outcome) {
+	if w.Audit {
+		r.unread = o.ObserveErr
+		r.blind++
+		if o.ObserveErr == nil {
+			r.blind = 0
+		}
+		return
+	}
+	if w.Delta.Len() > 0 {
+		const named = 10
+		var all int
+		r.failed, all = o.Results.Failures(named)
+		if more := all - len(r.failed); more > 0 {
+			r.failed = append(r.failed, fmt.Errorf("and %d more rows", more))
+		}
+	}
+	if len(w.Flows) > 0 {
+		r.flush = o.FlushErr
+	}
+	if len(w.Servers) > 0 {
+		r.looked, r.look = true, o.LookErr
+	}
+}
+
+// over says whether there is nothing to wait for.
+func (r *taskRun) over() bool {
+	drains := r.core.book.Len() > 0 && (!r.task.Leave || !r.looked)
+	return !drains && !r.core.awaited() && (r.unread == nil || r.blind >= looks)
+}
+
+func (r *taskRun) outcome() error {
+	err := errors.Join(r.unread, r.flush, r.look)
+	if r.core.refused() {
+		err = errors.Join(append(r.failed, err)...)
+	}
+	return err
+}
+
+func (r *taskRun) sleep(ctx context.Context) {
+	timer := time.NewTimer(time.Until(r.core.Wake()))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Witness is told what the loop does, on the loop's goroutine: it must not
+// block. It keeps nothing of what it is told that it does not copy, but for
+// values that nobody changes: fragments, deltas, results.
+type Witness interface {
+	// Took tells of a change when it is taken in, before anything is written
+	// because of it.
+	Took(Change)
+	// Did tells of one thing that was done, when it is done.
+	Did(Act)
+	// Settled tells that there is nothing to do for now: each change that was
+	// taken in has been written or refused. It is not called before something
+	// may be written.
+	Settled(Balance)
+}
+
+// Origin is what made an owner wish something else, for those who measure. The
+// zero Origin is of no known time and no object.
+type Origin struct {
+	Queued   time.Time // when the loop was told
+	Services int       // objects that changed
+	Slices   int
+
+	// Triggers say what in the cluster the change goes back to.
+	Triggers []Trigger
+	// Anew says that earlier triggers of this owner which still wait for the
+	// kernel do not count any more.
+	Anew bool
+}
+
+// Trigger is when a Pod or Service changed that made an EndpointSlice change, as
+// the EndpointSlice says.
+type Trigger struct {
+	Family state.Family
+	At     time.Time
+}
+
+// Change is an event that was taken in.
+type Change struct {
+	Event    Event
+	At       time.Time // when
+	Queued   time.Time // when the loop was told, or At if that is not known
+	Families Families  // whose rows it wants changed
+	Due      bool      // these may be written now, if there are any
+
+	// Owners are the virtual servers that another owner may have now.
+	Owners []ServerOwner
+
+	// Conflicts are the claims that the change made or met and that lost.
+	Conflicts []desired.Conflict
+}
+
+// ServerOwner says whose a virtual server is.
+type ServerOwner struct {
+	Key   state.VirtualServerKey
+	Owner desired.Owner
+	Owned bool // by anybody
+}
+
+// Cause is why something was written.
+type Cause string
+
+// The causes.
+const (
+	CauseStart  Cause = "start"  // what the kernel lacked at the start
+	CauseChange Cause = "change" // of what is wished
+	CauseAudit  Cause = "audit"  // what a full comparison found
+	CauseTime   Cause = "time"   // a retry, or a real server that is drained
+)
+
+// Act is something that the loop did.
+type Act struct {
+	Cause    Cause
+	Work     Work
+	Outcome  Outcome
+	Families Families // of the rows that were written or listed
+	Began    time.Time
+	Took     time.Duration
+
+	// Drift is, for an audit, how many rows were found to be other than the
+	// kernel had been left with, by Table.
+	Drift [Tables]int
+}
+
+// Flushed are the conntrack entries of one family that were removed.
+type Flushed struct {
+	Entries int
+	Took    time.Duration
+}
+
+// Balance is how far the kernel is from the wish when all that could be done has
+// been done.
+type Balance struct {
+	At   time.Time
+	Wake time.Time // when the loop acts next if nobody tells it anything
+
+	Rows      [Tables]Rows
+	IPv4      Trouble
+	IPv6      Trouble
+	Draining  int // real servers
+	Contested int // virtual servers that several owners want
+	Owners    int // who wish something
+
+	// Programmed are the changes that are in the kernel since the last Balance.
+	Programmed []Programmed
+}
+
+// Of is the trouble of one family.
+func (b Balance) Of(f state.Family) Trouble {
+	if f == state.IPv4 {
+		return b.IPv4
+	}
+	return b.IPv6
+}
+
+// Rows are the numbers of one table.
+type Rows struct {
+	Wished  int
+	There   int // of ours, by the kernel's answers
+	Refused int // tried again and again
+}
+
+// Trouble is what the kernel refuses.
+type Trouble struct {
+	Refused int       // rows
+	Since   time.Time // the first of them was refused; zero: none
+	// Blocked is since when it is not only one Service's rows that are refused
+	// but the node's own, or all that is written to a table. Zero: it is not.
+	Blocked time.Time
+}
+
+// Programmed is a change whose rows are all in the kernel.
+type Programmed struct {
+	Origin   Origin
+	Families Families
+}
+
+// All are the witnesses together, told in this order.
+func All(w ...Witness) Witness { return witnesses(w) }
+
+type witnesses []Witness
+
+func (all witnesses) Took(c Change) {
+	for _, w := range all {
+		w.Took(c)
+	}
+}
+
+func (all witnesses) Did(a Act) {
+	for _, w := range all {
+		w.Did(a)
+	}
+}
+
+func (all witnesses) Settled(b Balance) {
+	for _, w := range all {
+		w.Settled(b)
+	}
+}
+
+// refusedIn says in which families rows of a table were refused.
+func refusedIn[K comparable](r kernel.Result[K], family func(K) Families) Families {
+	found := NoFamily
+	for k := range r.Failed {
+		found |= family(k)
+	}
+	return found
+}
+
+// RulesRefused says in which families iptables refused rules.
+func (a Act) RulesRefused() Families {
+	return refusedIn(a.Outcome.Results.Chains, familyOfChain) | refusedIn(a.Outcome.Results.Jumps, familyOfJump)
+}
