@@ -13,23 +13,25 @@ FUZZTIME    ?= 10s
 PKG         ?= ./internal/kernel/...
 RUN         ?= .
 
-# A package needs the lab if its tests ask for a namespace, a world or a rig. All others are tested where make runs.
-tests_in_lab = $(shell grep -rlE 'kerneltest\.Namespace|(world|rig)\.New\b' --include='*_test.go' .)
-in_lab       = $(patsubst %/,%,$(sort $(dir $(tests_in_lab))))
-module       = $(shell go list -m)
-outside_lab  = $(filter-out $(patsubst ./%,$(module)/%,$(in_lab)),$(shell go list ./...))
+# A package needs the lab if its tests ask for a namespace, a world or a rig, and a real control plane if they ask for
+# that. All others are tested where make runs.
+asking      = $(patsubst %/,%,$(sort $(dir $(shell grep -rlE '$1' --include='*_test.go' .))))
+in_cluster  = $(call asking,control\.New\b)
+in_lab      = $(filter-out $(in_cluster),$(call asking,kerneltest\.Namespace|(world|rig)\.New\b))
+module      = $(shell go list -m)
+outside_lab = $(filter-out $(patsubst ./%,$(module)/%,$(in_lab) $(in_cluster)),$(shell go list ./...))
 
 # The race detector needs a C compiler and its library, which a fresh machine may lack.
 try_compiler = echo 'int main(void) { return 0; }' | $$(go env CC) -include stdlib.h -x c -o /dev/null - 2>/dev/null
 race         = $(eval race := $(shell $(try_compiler) && echo -race))$(race)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-outside test-lab lint bench fuzz kernel-test clean FORCE
+.PHONY: help build demo test test-outside test-lab e2e cluster-test lint bench fuzz kernel-test image clean FORCE
 
 help: ## list the targets
 	@echo 'make TARGET'
 	@echo
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: bin/kube-ipvs bin/lab bin/demo ## build bin/kube-ipvs and the programs that show and test it
 
@@ -52,11 +54,27 @@ test-outside: bin/lab
 	$(if $(race),CGO_ENABLED=1 )go test -count=1 $(race) $(outside_lab)
 
 # The tests of e2e start the program. Building it in the lab would take minutes.
-test-lab kernel-test: export KUBE_IPVS := $(CURDIR)/bin/kube-ipvs
+test-lab kernel-test e2e cluster-test bench: export KUBE_IPVS := $(CURDIR)/bin/kube-ipvs
 
 test-lab: bin/lab bin/kube-ipvs
 	@bin/lab --install
 	go test -count=1 -timeout=20m -exec $(LAB) $(in_lab)
+
+# The real control plane, and the kube-proxy whose place kube-ipvs takes. It takes minutes to build, once.
+upstream := $(addprefix bin/upstream/,etcd kube-apiserver kube-proxy)
+stamp     = -X k8s.io/component-base/version.gitVersion=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
+
+# Go names etcd's program after its folder.
+$(upstream) &: e2e/upstream/go.mod e2e/upstream/go.sum
+	@echo 'Building Kubernetes and etcd. The first time it takes some minutes.'
+	cd e2e/upstream && go build -trimpath -ldflags="-s -w $(stamp)" -o $(CURDIR)/bin/upstream/ tool
+	mv bin/upstream/server bin/upstream/etcd
+
+e2e cluster-test: export UPSTREAM := $(CURDIR)/bin/upstream
+
+e2e: bin/lab bin/kube-ipvs $(upstream) ## test on a real API server and against the real kube-proxy, in the lab (as root)
+	@bin/lab --install
+	go test -count=1 -timeout=20m -exec $(LAB) $(in_cluster)
 
 # deadcode prints what no program and no test reaches, and succeeds all the same.
 lint: ## check format, vet, staticcheck, code without use, and the modules
@@ -68,7 +86,7 @@ lint: ## check format, vet, staticcheck, code without use, and the modules
 	go mod verify
 	go mod tidy -diff
 
-bench: bin/lab ## run all benchmarks; those of the kernel in the lab
+bench: bin/lab bin/kube-ipvs ## run all benchmarks; those of the kernel in the lab
 	@bin/lab --install
 	go test -run='^$$' -bench=. -benchmem $(outside_lab)
 	go test -run='^$$' -bench=. -benchmem -exec $(LAB) $(in_lab)
@@ -82,6 +100,15 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 
 kernel-test: bin/lab bin/kube-ipvs ## test in the lab only: make kernel-test PKG=./internal/kernel/ipvs RUN=TestName
 	go test -count=1 -v -timeout=20m -exec $(LAB) -run '$(RUN)' $(PKG)
+
+cluster-test: bin/lab bin/kube-ipvs $(upstream) ## the same for what e2e tests: make cluster-test PKG=./e2e/cluster RUN=TestName
+	go test -count=1 -v -timeout=20m -exec $(LAB) -run '$(RUN)' $(PKG)
+
+# IMAGE_FLAGS: --platform=linux/amd64,linux/arm64 --push, for more platforms than this one.
+IMAGE ?= kube-ipvs:dev
+
+image: ## build the container image IMAGE (with docker and its buildx)
+	docker buildx build --tag=$(IMAGE) $(IMAGE_FLAGS) .
 
 clean: ## remove what was built
 	rm -rf bin

@@ -17,10 +17,13 @@ const (
 	uplink = "eth0"
 	// segmentBridge joins the uplinks of nodes and hosts outside.
 	segmentBridge = "segment"
+	// podLink is what the names of a node's links to its pods begin with.
+	podLink = "veth-"
 )
 
 // build makes all of a world. What was made before an error is w's, and Close's to take away.
 func (w *World) build(t Topology) (err error) {
+	w.topology = t
 	if w.segment, err = newSegment(); err != nil {
 		return err
 	}
@@ -30,7 +33,7 @@ func (w *World) build(t Topology) (err error) {
 		}
 	}
 	for _, o := range t.Outside {
-		if _, err := w.addOnSegment(o); err != nil {
+		if err := w.addOutside(o); err != nil {
 			return fmt.Errorf("add host %s: %w", o.Name, err)
 		}
 	}
@@ -58,6 +61,27 @@ func newSegment() (*Host, error) {
 }
 
 func (w *World) addNode(n Node, all []Node) error {
+	host, err := w.addHost(n.Name, addresses(n.Addresses))
+	if err != nil {
+		return err
+	}
+	if err := w.joinNode(host, n, all); err != nil {
+		return err
+	}
+	for _, p := range n.Pods {
+		pod, err := w.addHost(p.Name, p.Addresses)
+		if err != nil {
+			return err
+		}
+		if err := joinPod(host, pod, n.gateways()); err != nil {
+			return fmt.Errorf("add pod %s: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// joinNode makes a host that is joined to nothing the node.
+func (w *World) joinNode(host *Host, n Node, all []Node) error {
 	var routes []Route
 	for _, other := range all {
 		if other.Name == n.Name {
@@ -69,22 +93,13 @@ func (w *World) addNode(n Node, all []Node) error {
 		}
 		routes = append(routes, more...)
 	}
-	host, err := w.addOnSegment(Outside{Name: n.Name, Addresses: n.Addresses, Routes: routes})
-	if err != nil {
+	if err := w.joinSegment(host, n.Addresses, routes); err != nil {
 		return err
 	}
-	if n.Forward {
-		err := host.setSysctls([]sysctl{{"net/ipv4/ip_forward", "1"}, {"net/ipv6/conf/all/forwarding", "1"}})
-		if err != nil {
-			return err
-		}
+	if !n.Forward {
+		return nil
 	}
-	for _, p := range n.Pods {
-		if err := w.addPod(host, p, n.gateways()); err != nil {
-			return fmt.Errorf("add pod %s: %w", p.Name, err)
-		}
-	}
-	return nil
+	return host.setSysctls([]sysctl{{"net/ipv4/ip_forward", "1"}, {"net/ipv6/conf/all/forwarding", "1"}})
 }
 
 // addHost makes a host that is not joined to anything.
@@ -102,44 +117,45 @@ func (w *World) addHost(name string, own []netip.Addr) (*Host, error) {
 	return h, nil
 }
 
-// addOnSegment makes a host that is on the segment.
-func (w *World) addOnSegment(o Outside) (*Host, error) {
+// addOutside makes a host that is no part of the cluster.
+func (w *World) addOutside(o Outside) error {
 	h, err := w.addHost(o.Name, addresses(o.Addresses))
-	if err != nil {
-		return nil, err
-	}
-	port := "to-" + o.Name
-	if err := join(h, w.segment, port); err != nil {
-		return nil, err
-	}
-	if err := w.segment.plug(port, segmentBridge); err != nil {
-		return nil, err
-	}
-	if err := h.configure(uplink, o.Addresses); err != nil {
-		return nil, err
-	}
-	return h, h.addRoutes(uplink, o.Routes)
-}
-
-// addPod makes a pod and joins it to its node by a routed link, as the ptp plugin, kindnet and Calico do: the pod has no
-// neighbour but the gateway. Were the pods ports of a bridge, their answers to each other would pass the node below IP and
-// with their real addresses, unless the kernel had br_netfilter and was told to use it.
-func (w *World) addPod(node *Host, p Pod, gateways []netip.Addr) error {
-	pod, err := w.addHost(p.Name, p.Addresses)
 	if err != nil {
 		return err
 	}
-	link := "veth-" + p.Name
+	return w.joinSegment(h, o.Addresses, o.Routes)
+}
+
+// joinSegment joins a host to the segment.
+func (w *World) joinSegment(h *Host, own []netip.Prefix, routes []Route) error {
+	port := "to-" + h.Name
+	if err := join(h, w.segment, port); err != nil {
+		return err
+	}
+	if err := w.segment.plug(port, segmentBridge); err != nil {
+		return err
+	}
+	if err := h.configure(uplink, own); err != nil {
+		return err
+	}
+	return h.addRoutes(uplink, routes)
+}
+
+// joinPod joins a pod to its node by a routed link, as the ptp plugin, kindnet and Calico do: the pod has no neighbour but
+// the gateway. Were the pods ports of a bridge, their answers to each other would pass the node below IP and with their
+// real addresses, unless the kernel had br_netfilter and was told to use it.
+func joinPod(node, pod *Host, gateways []netip.Addr) error {
+	link := podLink + pod.Name
 	if err := join(pod, node, link); err != nil {
 		return err
 	}
 	if err := node.configure(link, hostPrefixes(gateways)); err != nil {
 		return err
 	}
-	if err := node.addRoutes(link, onLink(p.Addresses)); err != nil {
+	if err := node.addRoutes(link, onLink(pod.Addresses)); err != nil {
 		return err
 	}
-	if err := pod.configure(uplink, hostPrefixes(p.Addresses)); err != nil {
+	if err := pod.configure(uplink, hostPrefixes(pod.Addresses)); err != nil {
 		return err
 	}
 	routes := onLink(gateways)

@@ -46,29 +46,34 @@ func defaults() []sysctl {
 }
 
 func newHost(name string) (*Host, error) {
-	space, err := newNamespace()
-	if err != nil {
-		return nil, err
+	h := &Host{Name: name}
+	return h, h.boot()
+}
+
+// boot gives the host a kernel in which nothing is.
+func (h *Host) boot() (err error) {
+	if h.space, err = newNamespace(); err != nil {
+		return err
 	}
-	h := &Host{Name: name, space: space}
-	if h.links, err = netlink.NewHandleAt(netns.NsHandle(space.file.Fd()), unix.NETLINK_ROUTE); err != nil {
+	if h.links, err = netlink.NewHandleAt(netns.NsHandle(h.space.file.Fd()), unix.NETLINK_ROUTE); err != nil {
 		h.close()
-		return nil, fmt.Errorf("open netlink of %s: %w", name, err)
+		return fmt.Errorf("open netlink of %s: %w", h.Name, err)
 	}
 	if err := h.setSysctls(defaults()); err != nil {
 		h.close()
-		return nil, err
+		return err
 	}
 	if err := h.setUp("lo"); err != nil {
 		h.close()
-		return nil, err
+		return err
 	}
-	return h, nil
+	return nil
 }
 
 func (h *Host) close() {
 	if h.links != nil {
 		h.links.Close()
+		h.links = nil
 	}
 	h.space.file.Close()
 }

@@ -16,8 +16,9 @@ import (
 
 // World is a network that has been built.
 type World struct {
-	segment *Host
-	hosts   []*Host
+	topology Topology
+	segment  *Host
+	hosts    []*Host
 
 	mu      sync.Mutex
 	servers []io.Closer

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/control"
+	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// often is how often clients ask while the service proxy changes.
+const often = 100 * time.Millisecond
+
+// theirs starts the real kube-proxy on all nodes as its DaemonSet does, and waits until it serves.
+func (s *stage) theirs(t *testing.T, mode string) []*rig.Daemon {
+	t.Helper()
+	binary, err := control.Binary("kube-proxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*rig.Daemon
+	kubeconfig := s.kubeconfig(t, "kube-proxy", s.plane.User("system:kube-proxy"))
+	for _, n := range s.nodes {
+		n.configure(t, kubeconfig, mode)
+		all = append(all, n.StartAs(t, binary, "--config", n.config(), "--hostname-override", n.Node.Name))
+	}
+	for _, n := range s.nodes {
+		n.awaitHealthy(t)
+	}
+	return all
+}
+
+// awaitHealthy waits until the service proxy says that it has done all that it knows of.
+func (n *node) awaitHealthy(t *testing.T) {
+	t.Helper()
+	rig.Until(t, patience, func() error {
+		status, err := n.Node.Run(t.Context(), "curl", "--silent", "--write-out", " %{http_code}", "http://127.0.0.1:10256/healthz")
+		if err == nil && !strings.HasSuffix(status, " 200") {
+			err = fmt.Errorf("%s is not healthy: %s", n.Node.Name, status)
+		}
+		return err
+	})
+}
+
+// ours starts kube-ipvs where kube-proxy was, one node after the other, and tells what that took.
+func (s *stage) ours(t *testing.T, theirs []*rig.Daemon) []*rig.Daemon {
+	t.Helper()
+	var all []*rig.Daemon
+	kubeconfig := s.kubeconfig(t, account, s.identity(t.Context()))
+	for i, n := range s.nodes {
+		theirs[i].Kill()
+		n.configure(t, kubeconfig, modeIPVS)
+		begin := time.Now()
+		d := n.startOurs(t)
+		written := d.AwaitStart(t)
+		t.Logf("%s: kube-ipvs took over after %v; of %d rows it wrote %d", n.Node.Name, time.Since(begin).Round(time.Millisecond),
+			state.Diff(state.New(), n.Kernel(t)).Len(), written)
+		all = append(all, d)
+	}
+	return all
+}
+
+func TestKubeIPVSTakesOverFromKubeProxyInIPVSModeAndBack(t *testing.T) {
+	s := newStage(t)
+	web := loadBalancer(1, clusterIP(1, "web", pods("pod-a", "pod-d")...))
+	s.put(t, web)
+	theirs := s.theirs(t, modeIPVS)
+	awaitAnswers(t, flowsTo(web)...)
+	l := startLoad(t, often, flowsTo(web)...)
+
+	ours := s.ours(t, theirs)
+	s.settle(t)
+	l.more(t, 10)
+	for i, n := range s.nodes {
+		ours[i].Stop(t)
+		t.Logf("%s: %s", n.Node.Name, s.run(t, n.Node.Name, n.Command("cleanup", "--for-kube-proxy")...))
+	}
+	s.theirs(t, modeIPVS)
+	l.more(t, 10)
+	l.end(t)
+}
+
+func TestKubeIPVSTakesOverFromKubeProxyInIPTablesModeAndBack(t *testing.T) {
+	s := newStage(t)
+	web := loadBalancer(1, clusterIP(1, "web", pods("pod-a", "pod-d")...))
+	s.put(t, web)
+	theirs := s.theirs(t, modeIPTables)
+	awaitAnswers(t, flowsTo(web)...)
+	l := startLoad(t, often, flowsTo(web)...)
+
+	ours := s.ours(t, theirs)
+	s.settle(t)
+	l.more(t, 10)
+	for _, d := range ours {
+		d.Stop(t)
+	}
+	s.theirs(t, modeIPTables)
+	l.more(t, 10)
+	l.end(t)
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+)
+
+// issuer is whose tokens the API server trusts.
+const issuer = "https://kubernetes.default.svc"
+
+// lifetime is how long a token is good for: longer than any test runs.
+const lifetime = int64(3600)
+
+// Identity is how somebody proves to the API server who they are.
+type Identity struct {
+	user api.AuthInfo
+	err  error
+}
+
+// Admin may do everything.
+func (p *Plane) Admin() Identity { return p.User("admin", "system:masters") }
+
+// User is a user with a certificate, as kubeadm gives to those who are no pods.
+func (p *Plane) User(name string, groups ...string) Identity {
+	c, err := p.trust.issue(clientName(name, groups...))
+	return Identity{api.AuthInfo{ClientCertificateData: c.certificate, ClientKeyData: c.key}, err}
+}
+
+// Account is a service account with a token in a file, as pods have it. The account must exist.
+func (p *Plane) Account(ctx context.Context, by kubernetes.Interface, namespace, name string) Identity {
+	seconds := lifetime
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
+	answer, err := by.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, request, metav1.CreateOptions{})
+	if err != nil {
+		return Identity{err: fmt.Errorf("ask for a token of %s/%s: %w", namespace, name, err)}
+	}
+	file := p.file("token-" + namespace + "-" + name)
+	return Identity{api.AuthInfo{TokenFile: file}, os.WriteFile(file, []byte(answer.Status.Token), 0o600)}
+}
+
+// Client is a client of the API server at an address.
+func (p *Plane) Client(at netip.AddrPort, who Identity) (*kubernetes.Clientset, error) {
+	if who.err != nil {
+		return nil, who.err
+	}
+	return kubernetes.NewForConfig(&rest.Config{
+		Host:            "https://" + at.String(),
+		BearerTokenFile: who.user.TokenFile,
+		TLSClientConfig: rest.TLSClientConfig{
+			CAData: p.trust.certificate, CertData: who.user.ClientCertificateData, KeyData: who.user.ClientKeyData,
+		},
+		Dial:           p.dial,
+		QPS:            -1,
+		WarningHandler: rest.NoWarnings{},
+	})
+}
+
+// Kubeconfig writes a kubeconfig, like the one that kubeadm gives to kube-proxy, and returns its path.
+func (p *Plane) Kubeconfig(name string, at netip.AddrPort, who Identity) (string, error) {
+	if who.err != nil {
+		return "", who.err
+	}
+	c := api.NewConfig()
+	c.Clusters["default"] = &api.Cluster{Server: "https://" + at.String(), CertificateAuthority: p.CA()}
+	c.AuthInfos["default"] = &who.user
+	c.Contexts["default"] = &api.Context{Cluster: "default", AuthInfo: "default"}
+	c.CurrentContext = "default"
+	path := p.file(name + ".kubeconfig")
+	if err := clientcmd.WriteToFile(*c, path); err != nil {
+		return "", fmt.Errorf("write a kubeconfig for %s: %w", name, err)
+	}
+	return path, nil
+}

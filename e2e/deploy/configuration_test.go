@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cli"
+)
+
+// understood are the daemons that the containers of an overlay start, when their ConfigMap is in a folder of the test's.
+func understood(t *testing.T, overlay, mounted, folder string) (daemons map[string]cli.Daemon, complaints string) {
+	t.Helper()
+	d := one[*appsv1.DaemonSet](t, built(t, "overlays/"+overlay), "kube-ipvs")
+	p := d.Spec.Template.Spec
+	daemons = map[string]cli.Daemon{}
+	var stderr bytes.Buffer
+	for _, c := range slices.Concat(p.InitContainers, p.Containers) {
+		var args []string
+		for _, a := range c.Args {
+			a = strings.ReplaceAll(a, mounted+"/", folder+"/")
+			args = append(args, strings.ReplaceAll(a, "$(NODE_NAME)", "Node-1"))
+		}
+		env := cli.Env{Stdout: &stderr, Stderr: &stderr, Run: func(_ context.Context, d cli.Daemon) error {
+			daemons[c.Name] = d
+			return nil
+		}}
+		if status := cli.Execute(t.Context(), env, args); (status == cli.ExitOK) != (stderr.Len() == 0) {
+			t.Errorf("%s %v: status %d, %s", c.Name, args, status, stderr.String())
+		}
+		if !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == mounted && m.SubPath == "" && m.ReadOnly }) {
+			t.Errorf("%s has no %s, or a file of it that would never change", c.Name, mounted)
+		}
+	}
+	return daemons, stderr.String()
+}
+
+func checkDaemons(t *testing.T, daemons map[string]cli.Daemon) {
+	t.Helper()
+	for name, d := range daemons {
+		c := d.Config
+		if c.Hostname != "node-1" || d.Manifests != "" || d.InitOnly != (name == "init") || c.Serving.Healthz.Port() != 10256 || c.Serving.Metrics.Port() != 10249 {
+			t.Errorf("%s is to run %+v", name, d)
+		}
+	}
+	if file := daemons["kube-ipvs"].Config.Snapshot.File; filepath.Dir(file) != "/var/lib/kube-ipvs" {
+		t.Errorf("the snapshot is %q, which no volume keeps", file)
+	}
+	if len(daemons) != 2 {
+		t.Errorf("%d containers were understood", len(daemons))
+	}
+}
+
+func TestKubeadmsConfigMapIsTakenAsItIs(t *testing.T) {
+	text := string(read(t, root+"/internal/config/proxyconfig/testdata/kubeadm.yaml"))
+	iptables := strings.Replace(text, "\nmode: \"\"\n", "\nmode: iptables\n", 1)
+	if iptables == text {
+		t.Fatal("kubeadm's file has a mode")
+	}
+	for _, overlay := range []string{"kube-proxy-config", "migrate"} {
+		folder := t.TempDir()
+		write(t, filepath.Join(folder, "config.conf"), iptables)
+		daemons, _ := understood(t, overlay, "/var/lib/kube-proxy", folder)
+		checkDaemons(t, daemons)
+		if k := daemons["kube-ipvs"].Config.Client.Kubeconfig; k != "/var/lib/kube-proxy/kubeconfig.conf" {
+			t.Errorf("%s: the kubeconfig is %q", overlay, k)
+		}
+	}
+}
+
+func TestTheConfigurationOfOurOwnHasOnlyTheAPIServersToFillIn(t *testing.T) {
+	text := one[*corev1.ConfigMap](t, built(t, "overlays/own-config")).Data["config.yaml"]
+	folder := t.TempDir()
+	file := filepath.Join(folder, "config.yaml")
+	write(t, file, text)
+	if daemons, complaints := understood(t, "own-config", "/etc/kube-ipvs", folder); len(daemons) > 0 || !strings.Contains(complaints, `apiServers[0]: `) {
+		t.Errorf("taken without an API server: %v, %s", daemons, complaints)
+	}
+	write(t, file, strings.Replace(text, "FILL-IN", `"192.0.2.10:6443", "[2001:db8::10]:6443"`, 1))
+	daemons, complaints := understood(t, "own-config", "/etc/kube-ipvs", folder)
+	if complaints != "" {
+		t.Fatal(complaints)
+	}
+	checkDaemons(t, daemons)
+	want := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.10:6443"), netip.MustParseAddrPort("[2001:db8::10]:6443")}
+	if got := daemons["kube-ipvs"].Config.Client.Servers; !slices.Equal(got, want) {
+		t.Errorf("API servers are %v, want %v", got, want)
+	}
+	if len(daemons["kube-ipvs"].Warnings) > 1 {
+		t.Errorf("warns of %q", daemons["kube-ipvs"].Warnings)
+	}
+}

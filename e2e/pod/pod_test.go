@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pod_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/pod"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+)
+
+const example = `
+hostNetwork: true
+containers:
+- name: a
+  args: [--node=$(NODE_NAME), "$(OTHER)"]
+  securityContext:
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    capabilities: {drop: [ALL], add: [NET_ADMIN, NET_RAW]}
+  volumeMounts:
+  - {name: lock, mountPath: /run/xtables.lock}
+  - {name: sysctls, mountPath: /host/proc/sys/net}
+  - {name: state, mountPath: /var/lib/state}
+  - {name: config, mountPath: /etc-of-pod}
+  - {name: optional, mountPath: /optional}
+volumes:
+- {name: lock, hostPath: {path: /run/xtables.lock, type: FileOrCreate}}
+- {name: sysctls, hostPath: {path: /proc/sys/net}}
+- {name: state, hostPath: {path: /var/lib/state, type: DirectoryOrCreate}}
+- {name: config, configMap: {name: config}}
+- {name: optional, configMap: {name: other, optional: true}}
+`
+
+// looks says what a program in the container sees and may do.
+const looks = `#!/bin/sh
+echo "$@"
+cat /etc-of-pod/key
+may() { if eval "$2" 2>/dev/null; then echo "may $1"; else echo "may not $1"; fi; }
+may "write to the root" 'true >/file'
+may "write to its program" 'true >>/usr/local/bin/kube-ipvs'
+may "write to the image" 'true >/etc/of-pod-test'
+may "write to the host" 'true >/tmp/file'
+may "write to the config" 'true >/etc-of-pod/key'
+may "lock" 'flock /run/xtables.lock true'
+may "keep state" 'echo kept >/var/lib/state/file'
+may "set in /proc/sys" 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+may "set in /host/proc/sys" 'echo 1 >/host/proc/sys/net/ipv4/ip_forward'
+may "see the optional" 'test -e /optional'
+sed -n '/^Cap[^I]/p; /^NoNew/p' /proc/self/status
+`
+
+func TestAContainerHasWhatItsManifestGivesItAndNoMore(t *testing.T) {
+	kerneltest.Namespace(t)
+	folder := t.TempDir()
+	write(t, filepath.Join(folder, "program"), looks)
+	write(t, filepath.Join(folder, "config", "key"), "configured\n")
+	n := pod.Node{
+		Name: "node-1", Program: filepath.Join(folder, "program"), Root: filepath.Join(folder, "host"),
+		ConfigMaps: map[string]string{"config": filepath.Join(folder, "config")},
+	}
+	var p corev1.PodSpec
+	if err := yaml.UnmarshalStrict([]byte(example), &p); err != nil {
+		t.Fatal(err)
+	}
+	argv, err := n.Argv(p, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	want := `--node=node-1 $(OTHER)
+configured
+may not write to the root
+may not write to its program
+may not write to the image
+may not write to the host
+may not write to the config
+may lock
+may keep state
+may not set in /proc/sys
+may set in /host/proc/sys
+may not see the optional
+CapPrm:	0000000000003000
+CapEff:	0000000000003000
+CapBnd:	0000000000003000
+CapAmb:	0000000000000000
+NoNewPrivs:	1
+`
+	if d := cmp.Diff(want, string(out)); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	if kept, err := os.ReadFile(filepath.Join(folder, "host", "var", "lib", "state", "file")); string(kept) != "kept\n" {
+		t.Errorf("the host has %q, %v", kept, err)
+	}
+	if forward := kerneltest.Tool(t, "cat", "/proc/sys/net/ipv4/ip_forward"); forward != "1\n" {
+		t.Errorf("not set in this network namespace: %q", forward)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Program is a program that runs on a host. Who started it ends it.
+type Program struct {
+	// Log is the file that it writes to.
+	Log string
+
+	name    string
+	process *os.Process
+	ended   chan struct{}
+	err     error
+}
+
+// Launch starts a program whose output goes to a new file in a folder.
+func (h *Host) Launch(folder string, argv ...string) (*Program, error) {
+	name := filepath.Base(argv[0])
+	log, err := os.CreateTemp(folder, name+"-*.log")
+	if err != nil {
+		return nil, fmt.Errorf("make the log of %s: %w", name, err)
+	}
+	defer log.Close()
+	c := exec.Command(argv[0], argv[1:]...)
+	c.Stdout, c.Stderr = log, log
+	if err := h.Start(c); err != nil {
+		return nil, fmt.Errorf("start %s on %s: %w", name, h.Name, err)
+	}
+	p := &Program{Log: log.Name(), name: name, process: c.Process, ended: make(chan struct{})}
+	go func() {
+		p.err = c.Wait()
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// Ended is closed once the program has ended.
+func (p *Program) Ended() <-chan struct{} { return p.ended }
+
+// Err is how a program ended that has ended.
+func (p *Program) Err() error { return p.err }
+
+// Alive is an error if the program has ended.
+func (p *Program) Alive() error {
+	select {
+	case <-p.ended:
+		return errors.Join(fmt.Errorf("%s has ended", p.name), p.err)
+	default:
+		return nil
+	}
+}
+
+// Signal sends a signal to the program.
+func (p *Program) Signal(s os.Signal) error {
+	if err := p.process.Signal(s); err != nil {
+		return fmt.Errorf("send %v to %s: %w", s, p.name, err)
+	}
+	return nil
+}
+
+// Kill ends the program at once, wherever it is.
+func (p *Program) Kill() {
+	_ = p.process.Kill() // it may have ended by itself
+	<-p.ended
+}
+
+// LastWords are the last lines of the program's log.
+func (p *Program) LastWords(lines int) string {
+	text, err := os.ReadFile(p.Log)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
