@@ -61,6 +61,10 @@ func (s *stage) boot(t *testing.T, n *node, name string) {
 	if err := s.world.Reboot(name); err != nil {
 		t.Fatal(err)
 	}
+	// Every node has a way to the rest of the world. Without one it could not even think of Service addresses before
+	// rules of iptables mode change them.
+	s.run(t, name, "ip", "route", "add", "default", "via", "192.0.2.254")
+	s.run(t, name, "ip", "-6", "route", "add", "default", "via", "2001:db8:1::254")
 	n.Rig = rig.On(t, s.world, name, n.read(t))
 }
 

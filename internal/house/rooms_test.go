@@ -72,7 +72,7 @@ func rooms() []room {
 		{"retry", "", "", "tries what others may be in the way of, whatever it is"},
 		{"health", "retry state k8s.io/apimachinery", "addresses.go", "answers load balancers over HTTP"},
 		{"health/proxy", "cluster reconcile state k8s.io/api", "", "whether the proxy is well, by what the loop tells of itself"},
-		{"metrics", "desired plan reconcile state github.com/prometheus/client_golang", "", "counts what the loop tells; the only room with Prometheus"},
+		{"metrics", "desired plan reconcile state github.com/prometheus/client_golang k8s.io/client-go", "", "counts what the loop tells; the only room with Prometheus"},
 		{"serve", "retry", "", "two HTTP servers, whatever their pages say"},
 		{"loopback", "retry state k8s.io/apimachinery", "", "forwards NodePorts of the loopback addresses"},
 		{"events", "go.uber.org/zap k8s.io/client-go " + k8s, "", "tells people of objects and the node; when and what is others' choice"},

@@ -60,6 +60,9 @@ type Options struct {
 	// Loads reads the kernel's counters. nil: no traffic is counted.
 	Loads Loads
 
+	// Lasting is what was counted before too. nil: nothing.
+	Lasting *Lasting
+
 	// Status says where the objects come from. It is asked by many goroutines.
 	// nil: nobody knows.
 	Status func() Status
@@ -71,6 +74,15 @@ type Status struct {
 	Connected       bool      // to an API server
 	SnapshotWritten time.Time // when what is in the snapshot was true; zero: there is none
 	SnapshotFailing bool      // it could last not be read or written
+	Events          Events
+}
+
+// Events are how many events for the API met which fate.
+type Events struct {
+	Written int // by us
+	Known   int // another node was first
+	Refused int // by the API server
+	Dropped int // for want of room
 }
 
 // Metrics are told by a reconcile.Loop, and asked by many goroutines.
@@ -110,6 +122,9 @@ func New(o Options) *Metrics {
 	m.registry.MustRegister(m.proxy.all()...)
 	m.registry.MustRegister(m.own.all()...)
 	m.registry.MustRegister(newStanding(m))
+	if o.Lasting != nil {
+		m.registry.MustRegister(o.Lasting.all()...)
+	}
 	if o.Traffic > 0 && o.Loads != nil {
 		m.traffic = newTraffic(o.Loads, o.Traffic)
 		m.registry.MustRegister(m.traffic)
@@ -145,13 +160,4 @@ func (m *Metrics) Answered(page string, code int) {
 	case "livez":
 		m.proxy.livez.WithLabelValues(strconv.Itoa(code)).Inc()
 	}
-}
-
-// Reloaded counts a change of the configuration, which err kept from being used.
-func (m *Metrics) Reloaded(err error) {
-	result := "applied"
-	if err != nil {
-		result = "refused"
-	}
-	m.own.reloads.WithLabelValues(result).Inc()
 }

@@ -3,11 +3,13 @@
 package metrics
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -27,10 +29,17 @@ var (
 
 // full are Metrics with all there can be.
 func full() *Metrics {
+	lasting := Begin()
+	lasting.Increment(context.Background(), "200", "GET", "api.example.com")
+	lasting.Observe(context.Background(), "GET", url.URL{Host: "api.example.com"}, time.Second)
 	return New(Options{
+		Lasting:  lasting,
 		Families: both, Version: "v1.2.3", Revision: "abc", Traffic: 10, Loads: &kernelOf{},
 		Status: func() Status {
-			return Status{Source: "live", Connected: true, SnapshotWritten: time.Now(), SnapshotFailing: true}
+			return Status{
+				Source: "live", Connected: true, SnapshotWritten: time.Now(), SnapshotFailing: true,
+				Events: Events{Written: 1, Known: 2, Refused: 3, Dropped: 4},
+			}
 		},
 	})
 }
@@ -207,9 +216,9 @@ func TestAnswersAndReloadsAreCounted(t *testing.T) {
 	m.Answered("healthz", 503)
 	m.Answered("livez", 200)
 	m.Answered("elsewhere", 200)
-	m.Reloaded(nil)
-	m.Reloaded(errors.New("broken"))
-	m.Reloaded(errors.New("broken"))
+	m.options.Lasting.Reloaded(nil)
+	m.options.Lasting.Reloaded(errors.New("broken"))
+	m.options.Lasting.Reloaded(errors.New("broken"))
 	want(t, "answers", m, map[string]float64{
 		"kubeproxy_proxy_healthz_total{code=200}": 3, "kubeproxy_proxy_healthz_total{code=503}": 1,
 		"kubeproxy_proxy_livez_total{code=200}": 1, "kubeproxy_proxy_livez_total{code=503}": 0,
@@ -248,4 +257,24 @@ func TestTheBuildIsNamed(t *testing.T) {
 		}
 	}
 	t.Error("no series names the build")
+}
+
+func TestRequestsAndEventsAreCountedByWhatBecameOfThem(t *testing.T) {
+	m := full()
+	want(t, "events", m, map[string]float64{
+		"kubeipvs_events_total{result=written}": 1, "kubeipvs_events_total{result=known}": 2,
+		"kubeipvs_events_total{result=refused}": 3, "kubeipvs_events_total{result=dropped}": 4,
+	})
+	for _, f := range gather(t, m) {
+		switch f.GetName() {
+		case "rest_client_requests_total":
+			if got := labelsOf(f.GetMetric()[0]); got != "{code=200,host=api.example.com,method=GET}" {
+				t.Errorf("requests are counted by %s", got)
+			}
+		case "rest_client_request_duration_seconds":
+			if h := f.GetMetric()[0].GetHistogram(); h.GetSampleSum() != 1 || len(h.GetBucket()) != 12 {
+				t.Errorf("latencies are %v", h)
+			}
+		}
+	}
 }

@@ -21,7 +21,6 @@ type ownMetrics struct {
 	auditDuration  prometheus.Histogram
 	auditTime      prometheus.Gauge
 	changeDuration *prometheus.HistogramVec
-	reloads        *prometheus.CounterVec
 	build          *prometheus.GaugeVec
 }
 
@@ -46,7 +45,6 @@ func newOwnMetrics(o Options) ownMetrics {
 			Subsystem: ownSubsystem, Name: "change_duration_seconds", Buckets: milliseconds(),
 			Help: "From the time that a change was told to this program until its rows were in the kernel.",
 		}, []string{byFamily}),
-		reloads: ownCounters("config_reloads_total", "Changes of the configuration file, by result (applied, refused).", "result"),
 		build: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Subsystem: ownSubsystem, Name: "build_info", Help: "Always 1; the labels say which build this is.",
 		}, []string{"version", "revision", "go_version"}),
@@ -75,15 +73,12 @@ func (m ownMetrics) prepare(o Options) {
 	for _, f := range o.Families {
 		m.changeDuration.WithLabelValues(f.String())
 	}
-	for _, result := range []string{"applied", "refused"} {
-		m.reloads.WithLabelValues(result)
-	}
 	m.build.WithLabelValues(o.Version, o.Revision, runtime.Version()).Set(1)
 }
 
 func (m ownMetrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.operations, m.refusals, m.drift, m.writes, m.audits, m.auditDuration, m.auditTime, m.changeDuration, m.reloads, m.build,
+		m.operations, m.refusals, m.drift, m.writes, m.audits, m.auditDuration, m.auditTime, m.changeDuration, m.build,
 	}
 }
 

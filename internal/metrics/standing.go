@@ -20,6 +20,7 @@ type standing struct {
 	notes, noLocal, oldest       *prometheus.Desc
 	source, connected            *prometheus.Desc
 	snapshotAge, snapshotFailing *prometheus.Desc
+	events                       *prometheus.Desc
 }
 
 func newStanding(m *Metrics) standing {
@@ -41,6 +42,8 @@ func newStanding(m *Metrics) standing {
 		connected:       described("api_connected", "1 while an API server is followed."),
 		snapshotAge:     described("snapshot_age_seconds", "How long ago what is in the snapshot was all there was. Not there without a snapshot."),
 		snapshotFailing: described("snapshot_failing", "1 while the snapshot can't be read or written."),
+		events: described("events_total",
+			"Events for the API, by what became of them: written, known (another node was first), refused, dropped (for want of room).", "result"),
 	}
 }
 
@@ -48,7 +51,7 @@ func newStanding(m *Metrics) standing {
 func (s standing) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		s.wished, s.there, s.refused, s.draining, s.conflicts, s.owners, s.notes, s.noLocal, s.oldest,
-		s.source, s.connected, s.snapshotAge, s.snapshotFailing,
+		s.source, s.connected, s.snapshotAge, s.snapshotFailing, s.events,
 	} {
 		to <- d
 	}
@@ -125,6 +128,11 @@ func (s standing) status(to chan<- prometheus.Metric) {
 	}
 	gauge(to, s.connected, one(status.Connected))
 	gauge(to, s.snapshotFailing, one(status.SnapshotFailing))
+	for result, n := range map[string]int{
+		"written": status.Events.Written, "known": status.Events.Known, "refused": status.Events.Refused, "dropped": status.Events.Dropped,
+	} {
+		to <- prometheus.MustNewConstMetric(s.events, prometheus.CounterValue, float64(n), result)
+	}
 	if !status.SnapshotWritten.IsZero() {
 		gauge(to, s.snapshotAge, age(status.SnapshotWritten, time.Now()))
 	}

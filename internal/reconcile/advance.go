@@ -130,7 +130,15 @@ func (c *Core) looked(w Work, o Outcome, now time.Time) {
 func (c *Core) drained(k state.RealServerKey) {
 	c.realServers.touch(k)
 	c.virtualServers.touch(k.Server)
-	c.addresses.touch(state.Address{Addr: k.Server.Address.Addr()})
+	if k.Server.Mark == 0 {
+		c.addresses.touch(state.Address{Addr: k.Server.Address.Addr()})
+		return
+	}
+	for a := range c.addresses.have {
+		if _, wished := c.desired.Addresses.Get(a); !wished {
+			c.addresses.touch(a)
+		}
+	}
 }
 
 // observe takes in an audit. What could not be listed is left as believed, and

@@ -155,13 +155,14 @@ func (c *Core) wantVirtualServer(k state.VirtualServerKey) (state.VirtualServer,
 	return h, there && c.book.HasServer(k)
 }
 
-// wantAddress keeps an address with the connections that come to it.
+// wantAddress keeps an address with the connections that come to it. To which one
+// those behind a mark come, nothing tells any more: they keep all.
 func (c *Core) wantAddress(a state.Address) (state.Binding, bool) {
 	if v, ok := c.desired.Addresses.Get(a); ok {
 		return v, true
 	}
 	h, there := c.addresses.have[a]
-	return h, there && c.book.HasAddress(a.Addr)
+	return h, there && (c.book.HasAddress(a.Addr) || c.book.HasAddress(state.FamilyOf(a.Addr).Unspecified()))
 }
 
 // Event is something that happened outside the kernel.

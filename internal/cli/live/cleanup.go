@@ -72,12 +72,23 @@ func (x *cleanup) removeAll(ctx context.Context) error {
 		return fmt.Errorf("listing chains: %w", err)
 	}
 	if families := takeover.Serving(chains); len(families) > 0 {
+		if err := x.stopSteering(ctx); err != nil {
+			return err
+		}
 		x.parts.hide(families)
 		x.done.Left = append(x.done.Left, fmt.Sprintf("kube-proxy serves by iptables rules (%v): its chains stay", families))
 	}
 	err = x.task(plan.Ownership{Exclude: x.asked.Exclude}).Run(ctx, reconcile.Local{Addresses: x.parts.local}, reconcile.Synced{})
 	x.done.Left = append(x.done.Left, "sysctls stay as they are")
 	return errors.Join(err, x.lookBehind(ctx))
+}
+
+// stopSteering ends first what leads packets to virtual servers by marks: a mark
+// counts also for what kube-proxy's rules have sent on.
+func (x *cleanup) stopSteering(ctx context.Context) error {
+	t := x.task(backOwnership{})
+	t.Kernel.Tables = x.parts.mangle()
+	return t.Run(ctx, reconcile.Synced{})
 }
 
 // lookBehind says why the device is still there, if it is.

@@ -64,14 +64,14 @@ func (s *serving) openOrigin(ctx context.Context) error {
 	return nil
 }
 
-// Status is for the metrics.
-func (o *origin) Status() metrics.Status {
-	m := metrics.Status{Source: "live"}
-	if o.kube != nil {
-		m.Connected = o.kube.Status().Connected
+// status is where the objects come from, for the metrics.
+func (s *serving) status() metrics.Status {
+	m := metrics.Status{Source: "live", Events: metrics.Events(s.events.Counts())}
+	if s.origin.kube != nil {
+		m.Connected = s.origin.kube.Status().Connected
 	}
-	if o.stored != nil {
-		st := o.stored.Status()
+	if s.origin.stored != nil {
+		st := s.origin.stored.Status()
 		m.Source, m.SnapshotWritten, m.SnapshotFailing = st.From.String(), st.Written, st.Err != nil
 	}
 	return m

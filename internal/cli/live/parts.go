@@ -40,13 +40,7 @@ type parts struct {
 
 // openParts opens what there is. What the kernel lacks holds nothing of ours.
 func openParts(ctx context.Context) (m *parts, err error) {
-	m = &parts{tables: kernel.Tables{
-		Sysctls: absent[state.SysctlName, string]{},
-		Sets:    absent[state.SetName, state.Set]{}, Entries: absent[state.SetEntry, state.Entry]{},
-		Chains: absent[state.ChainKey, state.Chain]{}, Jumps: absent[state.JumpKey, state.Jump]{},
-		VirtualServers: absent[state.VirtualServerKey, state.VirtualServer]{},
-		RealServers:    absent[state.RealServerKey, state.RealServer]{},
-	}}
+	m = &parts{tables: noTables()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
@@ -152,20 +146,40 @@ func (m *parts) Connections(ctx context.Context, servers []state.VirtualServerKe
 
 // hide leaves the chains and jumps alone that are kube-proxy's in some families.
 func (m *parts) hide(families []state.Family) {
-	ours := func(k state.ChainKey) bool { return !slices.Contains(families, k.Family) || !takeover.Shared(k) }
-	m.onlyChains(ours)
+	m.tables.Chains, m.tables.Jumps = m.only(func(k state.ChainKey) bool {
+		return !slices.Contains(families, k.Family) || !takeover.Shared(k)
+	})
 }
 
 // onlyMangle leaves all chains and jumps alone but for those in mangle.
-func (m *parts) onlyMangle() {
-	m.onlyChains(func(k state.ChainKey) bool { return k.Table == state.Mangle })
+func (m *parts) onlyMangle() { m.tables.Chains, m.tables.Jumps = m.only(inMangle) }
+
+// mangle is a kernel that has nothing else.
+func (m *parts) mangle() kernel.Tables {
+	t := noTables()
+	t.Chains, t.Jumps = m.only(inMangle)
+	return t
 }
 
-func (m *parts) onlyChains(are func(state.ChainKey) bool) {
-	m.tables.Chains = some[state.ChainKey, state.Chain]{m.tables.Chains, are}
-	m.tables.Jumps = some[state.JumpKey, state.Jump]{m.tables.Jumps, func(k state.JumpKey) bool {
-		return are(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
-	}}
+func inMangle(k state.ChainKey) bool { return k.Table == state.Mangle }
+
+func (m *parts) only(are func(state.ChainKey) bool) (kernel.Store[state.ChainKey, state.Chain], kernel.Jumps) {
+	return some[state.ChainKey, state.Chain]{m.tables.Chains, are},
+		some[state.JumpKey, state.Jump]{m.tables.Jumps, func(k state.JumpKey) bool {
+			return are(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
+		}}
+}
+
+func noTables() kernel.Tables {
+	return kernel.Tables{
+		Sysctls: absent[state.SysctlName, string]{},
+		Sets:    absent[state.SetName, state.Set]{}, Entries: absent[state.SetEntry, state.Entry]{},
+		Chains: absent[state.ChainKey, state.Chain]{}, Jumps: absent[state.JumpKey, state.Jump]{},
+		Links:          absent[state.LinkName, state.Link]{},
+		VirtualServers: absent[state.VirtualServerKey, state.VirtualServer]{},
+		RealServers:    absent[state.RealServerKey, state.RealServer]{},
+		Addresses:      absent[state.Address, state.Binding]{},
+	}
 }
 
 // absent is a table that the kernel does not have.

@@ -20,6 +20,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
 	"github.com/kube-ipvs/kube-ipvs/internal/logging"
+	"github.com/kube-ipvs/kube-ipvs/internal/metrics"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/presence"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -42,31 +43,37 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	for last, why := d, started; ; {
+	lasting := metrics.Begin()
+	for last, changed := d, false; ; {
 		if log, err = logged(d.Config.Log); err != nil {
 			return err
 		}
-		next, err := runUntilChanged(ctx, d, why, log)
-		switch {
-		case ctx.Err() != nil || err != nil && why != changed:
-			return err
-		case err != nil:
-			log.Error("changed configuration does not work here; going on with the one before", zap.Error(err))
-			d, why = last, wentBack
+		s := &serving{asked: d, log: log, lasting: lasting}
+		switch err := s.open(ctx); {
+		case err == nil:
+		case errors.Is(err, context.Canceled):
+			return s.close() // asked to end before it began
+		case !changed:
+			return errors.Join(err, s.close())
 		default:
-			last, d, why = d, next, changed
+			s.refuse(err)
+			last.Files = d.Files // or else they would seem to be changed again
+			d, changed = last, false
+			if err := s.close(); err != nil {
+				return err
+			}
+			continue
 		}
+		if changed {
+			lasting.Reloaded(nil)
+		}
+		next, err := s.runUntilChanged(ctx)
+		if err = errors.Join(err, s.close()); err != nil || ctx.Err() != nil {
+			return err
+		}
+		last, d, changed = d, next, true
 	}
 }
-
-// cause is why the daemon begins.
-type cause uint8
-
-const (
-	started  cause = iota
-	changed        // the configuration
-	wentBack       // to the configuration before one that did not work
-)
 
 // logged is where is logged to, by us and by client-go.
 func logged(c config.Log) (*zap.Logger, error) {
@@ -77,26 +84,18 @@ func logged(c config.Log) (*zap.Logger, error) {
 // runUntilChanged works until ctx ends or the configuration is another one, which
 // it returns. Stopping costs no connection and starting again writes nothing that
 // is right, so that this is all that a change of the configuration takes.
-func runUntilChanged(ctx context.Context, d cli.Daemon, why cause, log *zap.Logger) (next cli.Daemon, err error) {
-	for _, w := range d.Warnings {
-		log.Warn("configuration", zap.String("warning", w))
-	}
+func (s *serving) runUntilChanged(ctx context.Context) (next cli.Daemon, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	s := serving{asked: d, log: log}
-	if err := s.open(ctx); err != nil {
-		return next, errors.Join(err, s.close())
-	}
-	s.count(why)
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		watch.Watch(ctx, d.Files, func() {
-			d, err := d.Reload()
+		watch.Watch(ctx, s.asked.Files, func() {
+			d, err := s.asked.Reload()
 			if err != nil {
 				s.refuse(err)
 				return
 			}
-			log.Info("configuration changed; starting anew with it")
+			s.log.Info("configuration changed; starting anew with it")
 			next = d
 			stop()
 		})
@@ -104,7 +103,7 @@ func runUntilChanged(ctx context.Context, d cli.Daemon, why cause, log *zap.Logg
 	err = s.run(ctx)
 	stop()
 	watching.Wait()
-	return next, errors.Join(err, s.close())
+	return next, err
 }
 
 // fitToKernel completes c with what the kernel is and has, and checks it.

@@ -29,8 +29,9 @@ import (
 
 // serving is the daemon with one configuration, and all that it has open.
 type serving struct {
-	asked cli.Daemon
-	log   *zap.Logger
+	asked    cli.Daemon
+	log      *zap.Logger
+	lasting  *metrics.Lasting
 
 	config    config.Config // completed by what the kernel is and has
 	node      string
@@ -45,6 +46,9 @@ type serving struct {
 
 // open opens all that the daemon needs, and takes what the kernel lets it have.
 func (s *serving) open(ctx context.Context) error {
+	for _, w := range s.asked.Warnings {
+		s.log.Warn("configuration", zap.String("warning", w))
+	}
 	for _, step := range []func(context.Context) error{
 		s.openKernel, s.openNode, s.openOrigin, s.openPages,
 	} {
@@ -107,7 +111,8 @@ func (s *serving) openPages(context.Context) error {
 		Version:  s.asked.Version,
 		Traffic:  s.config.Serving.Traffic,
 		Loads:    counters,
-		Status:   s.origin.Status,
+		Lasting:  s.lasting,
+		Status:   s.status,
 	})
 	s.health = proxy.New(proxy.Options{
 		SyncPeriod: s.config.SyncPeriod,
@@ -189,19 +194,9 @@ func (s *serving) notices() *daemon.Notices {
 	return daemon.NewNotices(s.events)
 }
 
-// count counts a change of the configuration that made the daemon begin.
-func (s *serving) count(why cause) {
-	switch why {
-	case changed:
-		s.metrics.Reloaded(nil)
-	case wentBack:
-		s.metrics.Reloaded(errors.New("the changed configuration did not work"))
-	}
-}
-
 // refuse tells of a changed configuration that can't be used.
 func (s *serving) refuse(err error) {
-	s.metrics.Reloaded(err)
+	s.lasting.Reloaded(err)
 	s.log.Error("changed configuration is refused; going on with the one before", zap.Error(err))
 	s.events.Node(corev1.EventTypeWarning, "ConfigurationRefused", fmt.Sprintf("going on with the one before: %v", err))
 }
