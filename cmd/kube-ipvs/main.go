@@ -34,6 +34,7 @@ func run() int {
 		Run:        live.Run,
 		Cleanup:    live.Cleanup,
 		Running:    presence.Held,
+		Stored:     live.Stored,
 		Build:      build,
 	}, os.Args[1:])
 }

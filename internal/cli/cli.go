@@ -46,6 +46,10 @@ type Env struct {
 	// Running tells whether the daemon runs in this network namespace.
 	Running func() bool
 
+	// Stored reads what is known of the objects in a daemon's snapshot. Its error
+	// wraps fs.ErrNotExist if there is no such file.
+	Stored func(file string) (Stored, error)
+
 	// Build is how this program was built; nil if it does not know.
 	Build *debug.BuildInfo
 }

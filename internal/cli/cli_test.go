@@ -50,6 +50,7 @@ func newWorld() *world {
 		Stderr:     &w.err,
 		OpenKernel: func() (Kernel, error) { return w.kernel, nil },
 		Running:    func() bool { return true },
+		Stored:     func(string) (Stored, error) { return Stored{}, fs.ErrNotExist },
 		Build:      build(),
 	}
 	return w

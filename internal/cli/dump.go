@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +45,8 @@ names in them, and one with a firewall mark is in no set.
 
   -o text   the columns of ipvsadm -Ln, and the Service behind them
   -o wide   more columns, what looks wrong in words, and what is left over:
-            set entries and addresses without a virtual server
+            set entries and addresses without a virtual server; and how old the
+            objects are with which a start without the API server would begin
   -o json   a VirtualServerList
   -o yaml   the same
   -o save   what ipvsadm --restore reads
@@ -61,7 +63,18 @@ const dumpExample = `  kube-ipvs dump
 type dumpFlags struct {
 	service, namespace, address, protocol, output string
 	stats, rate                                   bool
+	snapshot                                      string
 }
+
+// Stored is what is known of a snapshot without reading the objects in it.
+type Stored struct {
+	Node     string // whose it is
+	Services int
+	Age      time.Duration // since what is in it was all there was
+}
+
+// usualSnapshot is where the manifests put it.
+const usualSnapshot = "/var/lib/kube-ipvs/snapshot"
 
 func newDump(env Env) *cobra.Command {
 	var flags dumpFlags
@@ -86,15 +99,17 @@ func newDump(env Env) *cobra.Command {
 	f.StringVar(&flags.protocol, "protocol", "", "only this protocol: tcp, udp or sctp")
 	f.BoolVar(&flags.stats, "stats", false, "show counters instead of connections")
 	f.BoolVar(&flags.rate, "rate", false, "show rates per second instead of connections")
+	f.StringVar(&flags.snapshot, "snapshot", usualSnapshot, "the daemon's snapshot, of which -o wide shows the age")
 	addOutput(c, &flags.output, outputs())
 	return c
 }
 
 // request is what somebody wants to see.
 type request struct {
-	filter  render.Filter
-	columns render.Columns
-	output  output
+	filter   render.Filter
+	columns  render.Columns
+	output   output
+	snapshot string // a file; empty: not asked for
 }
 
 // output is a form of the output.
@@ -102,6 +117,7 @@ type output struct {
 	name     string
 	counters bool // it can show counters and rates
 	complete bool // it shows what is costly to read
+	stored   bool // it shows the age of the snapshot
 	write    func(io.Writer, render.View, render.Columns) error
 }
 
@@ -113,7 +129,7 @@ func outputs() []output {
 	}
 	return []output{
 		{name: "text", counters: true, write: render.Text},
-		{name: "wide", complete: true, write: plain(render.Wide)},
+		{name: "wide", complete: true, stored: true, write: plain(render.Wide)},
 		{name: "json", counters: true, complete: true, write: render.JSON},
 		{name: "yaml", counters: true, complete: true, write: render.YAML},
 		{name: "save", complete: true, write: plain(render.Save)},
@@ -135,6 +151,9 @@ func (f dumpFlags) parse() (request, error) {
 		r.columns = render.Traffic
 	case f.rate:
 		r.columns = render.Rates
+	}
+	if r.output.stored {
+		r.snapshot = f.snapshot
 	}
 	r.filter, err = f.filter()
 	return r, err
@@ -211,8 +230,25 @@ func dump(ctx context.Context, env Env, r request) error {
 	if len(v.VirtualServers) == 0 && r.filter != (render.Filter{}) {
 		say(env, "No virtual server in the kernel matches.%s", hint(v))
 	}
+	if r.snapshot != "" {
+		writeStored(&b, env, r.snapshot)
+	}
 	_, err = env.Stdout.Write(b.Bytes())
 	return err
+}
+
+// writeStored tells the age of the snapshot. None where it usually is is nothing
+// to tell of: not everybody keeps one.
+func writeStored(b *bytes.Buffer, env Env, file string) {
+	s, err := env.Stored(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && file == usualSnapshot:
+	case err != nil:
+		say(env, "The snapshot is of no use: %s", oneLine(err))
+	default:
+		fmt.Fprintf(b, "\nSnapshot of node %s, for a start without the API server: %d Services, as they were %v ago.\n",
+			s.Node, s.Services, s.Age.Round(time.Second))
+	}
 }
 
 func hint(v render.View) string {

@@ -5,10 +5,12 @@ package cli
 import (
 	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -142,6 +144,29 @@ func TestFiltersSelectVirtualServers(t *testing.T) {
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%s (-want +got):\n%s", line, d)
+		}
+	}
+}
+
+func TestDumpTellsTheAgeOfTheSnapshotInTheWideForm(t *testing.T) {
+	const told = "\nSnapshot of node node-1, for a start without the API server: 12 Services, as they were 1h0m0s ago.\n"
+	for _, c := range []struct {
+		line, stdout, stderr string
+		err                  error
+	}{
+		{"dump -o wide", told, "", nil},
+		{"dump -o wide --snapshot /x", told, "", nil},
+		{"dump", "", "", nil},
+		{"dump -o wide", "", "", fs.ErrNotExist},
+		{"dump -o wide --snapshot /x", "", "The snapshot is of no use: file does not exist\n", fs.ErrNotExist},
+		{"dump -o wide", "", "The snapshot is of no use: torn\n", errors.New("torn")},
+	} {
+		w := newWorld()
+		_, without, _ := w.run(t, strings.ReplaceAll(c.line, " --snapshot /x", ""))
+		w.env.Stored = func(string) (Stored, error) { return Stored{Node: "node-1", Services: 12, Age: time.Hour}, c.err }
+		status, stdout, stderr := w.run(t, c.line)
+		if status != ExitOK || stdout != without+c.stdout || stderr != c.stderr {
+			t.Errorf("%s (%v): status %d, stderr %q, and below the rows %q", c.line, c.err, status, stderr, strings.TrimPrefix(stdout, without))
 		}
 	}
 }

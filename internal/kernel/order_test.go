@@ -67,3 +67,38 @@ func TestClientsKeepTheirAddressOnlyWhileNoEndpointIsElsewhere(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatIsSteeredIsNeverRefused(t *testing.T) {
+	row := func(set state.SetName, mark uint32) diff.Row[state.SetEntry, state.Entry] {
+		return diff.Row[state.SetEntry, state.Entry]{Key: state.SetEntry{Set: set}, Value: state.Entry{Mark: mark}}
+	}
+	both := []diff.Row[state.SetEntry, state.Entry]{row("KUBE-6-CLUSTER-MARK", 1), row("KUBE-6-NO-LOCAL", 0)}
+	for name, c := range map[string]struct {
+		delta diff.Delta[state.SetEntry, state.Entry]
+		want  []state.SetName
+	}{
+		"they come": {diff.Delta[state.SetEntry, state.Entry]{Add: both}, []state.SetName{"KUBE-6-CLUSTER-MARK", "KUBE-6-NO-LOCAL"}},
+		"they go":   {diff.Delta[state.SetEntry, state.Entry]{Remove: both}, []state.SetName{"KUBE-6-NO-LOCAL", "KUBE-6-CLUSTER-MARK"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []state.SetName
+			kernel.Tables{Entries: entered{sets: &got}}.Apply(context.Background(), state.Delta{Entries: c.delta})
+			if !slices.Equal(got, c.want) {
+				t.Errorf("done in the order %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// entered writes down the sets whose entries are touched.
+type entered struct {
+	kernel.Store[state.SetEntry, state.Entry]
+	sets *[]state.SetName
+}
+
+func (e entered) Apply(_ context.Context, d diff.Delta[state.SetEntry, state.Entry]) (none kernel.Result[state.SetEntry]) {
+	for _, row := range slices.Concat(d.Add, d.Remove) {
+		*e.sets = append(*e.sets, row.Key.Set)
+	}
+	return none
+}

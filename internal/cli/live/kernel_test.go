@@ -275,6 +275,7 @@ func execute(t *testing.T, line string) (status int, stdout, stderr string) {
 		Stderr:     &err,
 		OpenKernel: func() (cli.Kernel, error) { return live.Open() },
 		Running:    presence.Held,
+		Stored:     live.Stored,
 	}, strings.Fields(line))
 	return status, out.String(), err.String()
 }

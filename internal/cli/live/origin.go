@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/cli"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/file"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube"
@@ -84,4 +85,10 @@ func (o *origin) restored() (age time.Duration, is bool) {
 	}
 	st := o.stored.Status()
 	return st.Age(time.Now()), st.From == snapshot.Snapshot
+}
+
+// Stored tells of the objects in a snapshot.
+func Stored(file string) (cli.Stored, error) {
+	h, err := snapshot.Stat(file)
+	return cli.Stored{Node: h.Node, Services: h.Services, Age: time.Since(h.Written)}, err
 }

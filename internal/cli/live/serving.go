@@ -29,9 +29,9 @@ import (
 
 // serving is the daemon with one configuration, and all that it has open.
 type serving struct {
-	asked    cli.Daemon
-	log      *zap.Logger
-	lasting  *metrics.Lasting
+	asked   cli.Daemon
+	log     *zap.Logger
+	lasting *metrics.Lasting
 
 	config    config.Config // completed by what the kernel is and has
 	node      string
