@@ -74,7 +74,7 @@ e2e cluster-test: export UPSTREAM := $(CURDIR)/bin/upstream
 
 e2e: bin/lab bin/kube-ipvs $(upstream) ## test on a real API server and against the real kube-proxy, in the lab (as root)
 	@bin/lab --install
-	go test -count=1 -timeout=20m -exec $(LAB) $(in_cluster)
+	go test -count=1 -v -timeout=25m -exec $(LAB) $(in_cluster)
 
 # deadcode prints what no program and no test reaches, and succeeds all the same.
 lint: ## check format, vet, staticcheck, code without use, and the modules

@@ -14,23 +14,21 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 )
 
-// page is what a node answers over HTTP.
-func (s *stage) page(t *testing.T, host, url string) (status, body string) {
-	t.Helper()
-	text := s.run(t, host, "curl", "--silent", "--globoff", "--write-out", "\n%{http_code}", url)
-	at := strings.LastIndex(text, "\n")
-	return text[at+1:], text[:at]
-}
-
-// awaitPage waits for a status.
+// awaitPage waits until a page is answered, with this status, and returns what it says.
 func (s *stage) awaitPage(t *testing.T, host, url, want string) string {
 	t.Helper()
 	var body string
 	rig.Until(t, patience, func() error {
-		var status string
-		if status, body = s.page(t, host, url); status != want {
-			return fmt.Errorf("%s from %s: %s, want %s: %s", url, host, status, want, body)
+		text, err := s.world.Host(host).Run(t.Context(),
+			"curl", "--silent", "--show-error", "--cacert", s.plane.CA(), "--write-out", "\n%{http_code}", url)
+		if err != nil {
+			return err
 		}
+		at := strings.LastIndex(text, "\n")
+		if text[at+1:] != want {
+			return fmt.Errorf("%s from %s: %s, want %s", url, host, text, want)
+		}
+		body = text[:at]
 		return nil
 	})
 	return body

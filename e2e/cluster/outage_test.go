@@ -15,7 +15,7 @@ const (
 	// away is how long nothing answers where the API server was, besides the time that it takes to start.
 	away = time.Minute
 	// leisurely is how often clients ask while there is time.
-	leisurely = 300 * time.Millisecond
+	leisurely = 500 * time.Millisecond
 )
 
 // restore brings the API server back to its address if a test left it elsewhere or dead.
@@ -68,7 +68,7 @@ func TestNoRequestIsLostWhileTheAPIServerIsAwayComesBackAndMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("the API server was away for %v, and is at another address now", time.Since(gone).Round(time.Second))
-	web.Endpoints = pods("pod-a", "pod-b", "pod-d", "pod-e") // those stay that have connections
+	web.Endpoints = append(web.Endpoints, endpoint("pod-b"))
 	s.put(t, web, clusterIP(3, "more", pods("pod-c")...))
 	s.remove(t, other)
 	back := time.Now()
@@ -85,8 +85,8 @@ func TestNoRequestIsLostWhileTheAPIServerIsAwayComesBackAndMoves(t *testing.T) {
 	if err := s.serve(t.Context(), firstServer()); err != nil {
 		t.Fatal(err)
 	}
-	web.Endpoints = pods("pod-a", "pod-d")
-	s.put(t, web)
+	web.Endpoints = append(web.Endpoints, endpoint("pod-e"))
+	s.put(t, web, clusterIP(3, "more", pods("pod-b")...))
 	s.settle(t)
 	l.more(t, 5)
 	l.end(t)

@@ -69,7 +69,7 @@ func TestANodeThatBootsWithoutAnAPIServerServesFromItsDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.remove(t, other)
-	web.Endpoints = pods("pod-a", "pod-b", "pod-d") // those stay that have connections
+	web.Endpoints = append(web.Endpoints, endpoint("pod-b"))
 	s.put(t, web)
 	s.settle(t)
 	l.more(t, 3)

@@ -30,20 +30,25 @@ func (s *stage) theirs(t *testing.T, mode string) []*rig.Daemon {
 		all = append(all, n.StartAs(t, binary, "--config", n.config(), "--hostname-override", n.Node.Name))
 	}
 	for _, n := range s.nodes {
-		n.awaitHealthy(t)
+		n.awaitSynced(t)
 	}
 	return all
 }
 
-// awaitHealthy waits until the service proxy says that it has done all that it knows of.
-func (n *node) awaitHealthy(t *testing.T) {
+// awaitSynced waits until kube-proxy has done all for the first time. It says that it is healthy before.
+func (n *node) awaitSynced(t *testing.T) {
 	t.Helper()
 	rig.Until(t, patience, func() error {
-		status, err := n.Node.Run(t.Context(), "curl", "--silent", "--write-out", " %{http_code}", "http://127.0.0.1:10256/healthz")
-		if err == nil && !strings.HasSuffix(status, " 200") {
-			err = fmt.Errorf("%s is not healthy: %s", n.Node.Name, status)
+		page, err := n.Node.Run(t.Context(), "curl", "--silent", "--show-error", "http://127.0.0.1:10249/metrics")
+		if err != nil {
+			return err
 		}
-		return err
+		for _, f := range families() {
+			if !strings.Contains(page, fmt.Sprintf("\nkubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=%q} ", f)) {
+				return fmt.Errorf("kube-proxy of %s has not made anything of %v", n.Node.Name, f)
+			}
+		}
+		return nil
 	})
 }
 
@@ -102,4 +107,12 @@ func TestKubeIPVSTakesOverFromKubeProxyInIPTablesModeAndBack(t *testing.T) {
 	s.theirs(t, modeIPTables)
 	l.more(t, 10)
 	l.end(t)
+	for _, n := range s.nodes {
+		s.run(t, n.Node.Name, n.Command("cleanup", "--drain-timeout", "5s")...)
+		have := n.Kernel(t)
+		if len(have.VirtualServers) > 0 || len(have.Addresses) > 0 || len(have.Links) > 0 || len(have.Sets) > 0 {
+			t.Errorf("%s: after the cleanup there are %v", n.Node.Name, rig.Differ(have, state.New()))
+		}
+	}
+	awaitAnswers(t, flowsTo(web)...)
 }

@@ -93,7 +93,7 @@ func Binary(name string) (string, error) {
 func binaries() (string, error) {
 	folder := os.Getenv(binariesEnv)
 	if folder == "" {
-		return "", fmt.Errorf("%s does not name the folder of etcd and the API server: run this with make e2e, or with make cluster-test PKG=./e2e/...",
+		return "", fmt.Errorf("%s does not name the folder of etcd and the API server: run this with make e2e, or with make cluster-test PKG=./e2e/cluster",
 			binariesEnv)
 	}
 	for _, name := range []string{"etcd", "kube-apiserver", "kube-proxy"} {

@@ -4,6 +4,7 @@ package world
 
 import (
 	"fmt"
+	"hash/fnv"
 	"net"
 	"net/netip"
 	"slices"
@@ -183,14 +184,24 @@ func everything(a netip.Addr) netip.Prefix {
 // join makes a wire from a host's uplink to a link of the given name on another host.
 func join(h, other *Host, name string) error {
 	wire := &netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: uplink, Namespace: netlink.NsFd(h.space.file.Fd())},
-		PeerName:      name,
-		PeerNamespace: netlink.NsFd(other.space.file.Fd()),
+		LinkAttrs:        netlink.LinkAttrs{Name: uplink, Namespace: netlink.NsFd(h.space.file.Fd()), HardwareAddr: card(h, uplink)},
+		PeerName:         name,
+		PeerNamespace:    netlink.NsFd(other.space.file.Fd()),
+		PeerHardwareAddr: card(other, name),
 	}
 	if err := h.links.LinkAdd(wire); err != nil {
 		return fmt.Errorf("add link %s of %s: %w", name, other.Name, err)
 	}
 	return nil
+}
+
+// card is the hardware address of a host's link. It is the same after a reboot: its neighbours remember it.
+func card(h *Host, link string) net.HardwareAddr {
+	sum := fnv.New64a()
+	fmt.Fprintf(sum, "%s %s", h.Name, link)
+	address := sum.Sum(nil)[:6]
+	address[0] = address[0]&^1 | 2 // of one host, and given by nobody
+	return address
 }
 
 // plug makes a link a port of a bridge.

@@ -78,6 +78,9 @@ func (s *serving) openKernel(ctx context.Context) (err error) {
 	if s.kernel, err = linux.Open(ctx, ours(c)); err != nil {
 		return err
 	}
+	if tools := s.kernel.Rules.Beside(); tools != "" {
+		s.log.Warn("a service proxy's rules are there that only other tools see; where they send packets on, they win", zap.String("tools", tools))
+	}
 	s.closes(s.kernel.Close)
 	if c.Schedulers, err = schedulers(ctx, s.kernel.IPVS, c.Scheduler); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,8 +26,9 @@ type feed struct {
 	pauses pauses
 	log    *zap.Logger
 
-	listed  bool // the inbox was given a whole list
-	without bool // the server has no such kind for us
+	listed  bool      // the inbox was given a whole list
+	without bool      // the server has no such kind for us
+	refused time.Time // since when the server keeps it from us; zero: it does not
 }
 
 var (
@@ -50,7 +52,7 @@ func (f *feed) run(ctx context.Context) {
 			again = f.pauses.again
 		}
 		pause := again.Step()
-		if f.kind.optional && isRefusal(err) {
+		if f.isWithout(err) {
 			f.goWithout(err)
 			pause = f.pauses.refused
 		}
@@ -60,6 +62,20 @@ func (f *feed) run(ctx context.Context) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// isWithout says whether an error means that objects of the kind are not to be
+// had. An API server that has just started forbids everything, until it knows
+// the roles: what it kept from us by then need not be missed.
+func (f *feed) isWithout(err error) bool {
+	if !f.kind.optional || !isRefusal(err) {
+		f.refused = time.Time{}
+		return false
+	}
+	if f.refused.IsZero() {
+		f.refused = time.Now()
+	}
+	return apierrors.IsNotFound(err) || time.Since(f.refused) > f.pauses.doubt
 }
 
 // goWithout takes it that there are no objects of the kind, unless there were

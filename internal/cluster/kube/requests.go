@@ -67,6 +67,9 @@ func (f *feed) request(o metav1.ListOptions) *rest.Request {
 
 // judge tells the link what an answer, or none, says of it.
 func (f *feed) judge(ctx context.Context, err error) {
+	if err == nil {
+		f.refused = time.Time{}
+	}
 	switch {
 	case ctx.Err() != nil:
 	case err == nil, f.kind.optional && isRefusal(err):

@@ -46,6 +46,7 @@ var _ cluster.Source = (*Source)(nil)
 type pauses struct {
 	again   wait.Backoff  // after a request that failed
 	refused time.Duration // after a refusal that may last
+	doubt   time.Duration // until one that may pass is taken for one that lasts
 	node    time.Duration // for the Node object, at the start
 }
 
@@ -57,6 +58,9 @@ func (p pauses) withDefaults() pauses {
 	}
 	if p.refused == 0 {
 		p.refused = 5 * time.Minute
+	}
+	if p.doubt == 0 {
+		p.doubt = 30 * time.Second
 	}
 	if p.node == 0 {
 		p.node = 30 * time.Second // as kube-proxy

@@ -143,7 +143,7 @@ func followWith(t *testing.T, s *server, change func(*pauses), to *sink) *follow
 	core, logs := observer.New(zap.InfoLevel)
 	f := &follower{sink: to, logs: logs, Source: &Source{
 		Client: s.client(), Node: "node-1", Log: zap.New(core),
-		pauses: pauses{again: wait.Backoff{Duration: time.Millisecond, Factor: 2, Steps: 10, Cap: 20 * time.Millisecond}, refused: time.Hour, node: patience},
+		pauses: pauses{again: wait.Backoff{Duration: time.Millisecond, Factor: 2, Steps: 10, Cap: 20 * time.Millisecond}, refused: time.Hour, doubt: 1, node: patience},
 	}}
 	if change != nil {
 		change(&f.pauses)
@@ -368,6 +368,25 @@ func TestAnAPIServerWithoutServiceCIDRsIsFollowed(t *testing.T) {
 		s.locked(func() { delete(s.refused, "servicecidrs") })
 		eventually(t, "it is told after all", func() bool { return slices.Contains(f.all(), "place node-1 [10.96.0.0/16]") })
 	}
+}
+
+// An API server forbids everything while it does not know the roles yet.
+func TestAnAPIServerThatHasJustStartedIsNotTakenAtItsWord(t *testing.T) {
+	s := newServer(t)
+	s.refused["servicecidrs"] = http.StatusForbidden
+	s.put(nodeObject("192.0.2.1"), service("web", "10.96.0.1"), serviceCIDR("10.96.0.0/16"))
+	f := follow(t, s, func(p *pauses) { p.doubt = time.Hour })
+	any := func(url.Values) bool { return true }
+	eventually(t, "it is tried again", func() bool { return s.requests("servicecidrs", any) > 5 })
+	if told := f.all(); told != nil {
+		t.Errorf("while the ServiceCIDRs are forbidden it told %q", told)
+	}
+	s.locked(func() { delete(s.refused, "servicecidrs") })
+	f.want(t, "web", "10.96.0.1")
+	if all := f.all(); all[0] != "place node-1 [10.96.0.0/16]" {
+		t.Errorf("first it told %q", all[0])
+	}
+	wantLines(t, f, "going on without", 0)
 }
 
 func TestTheNodeObjectIsWaitedForButNotForever(t *testing.T) {

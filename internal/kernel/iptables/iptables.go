@@ -38,6 +38,7 @@ type Conn struct {
 	families []state.Family
 	tools    map[state.Family]tools
 	forks    int
+	beside   string
 
 	round *kernel.Round // in which seen was read
 	seen  map[state.Family]snapshot
@@ -63,6 +64,11 @@ func (c *Conn) Chains() kernel.Store[state.ChainKey, state.Chain] { return chain
 // Jumps is the table of the jumps from built-in chains of nat, filter and
 // mangle to chains of ours.
 func (c *Conn) Jumps() kernel.Store[state.JumpKey, state.Jump] { return jumps{c} }
+
+// Beside names the tools of the other variant if they show chains of a service
+// proxy as well: rules of both are at work then, and these are out of reach. It is
+// empty if there are none.
+func (c *Conn) Beside() string { return c.beside }
 
 // Forks is how many times a tool has been run.
 func (c *Conn) Forks() int { return c.forks }

@@ -48,7 +48,12 @@ func (c *Conn) variantInUse(ctx context.Context) variant {
 	if !c.installed(nft) || !c.installed(legacy) {
 		return asNamed
 	}
-	return choose(c.ask(ctx, nft), c.ask(ctx, legacy))
+	n, l := c.ask(ctx, nft), c.ask(ctx, legacy)
+	v := choose(n, l)
+	if n.proxy && l.proxy {
+		c.beside = "iptables" + string(either(v == legacy))
+	}
+	return v
 }
 
 func (c *Conn) installed(v variant) bool {

@@ -160,3 +160,19 @@ func says(text string) string {
 	}
 	return "echo '" + strings.TrimSuffix(text, "\n") + "'\n"
 }
+
+func TestRulesOfAProxyByTheOtherVariantAreNoticed(t *testing.T) {
+	for _, c := range []struct{ nft, legacy, want string }{
+		{proxy, nothing, ""},
+		{proxy, hint, ""},
+		{proxy, proxy, "iptables-legacy"},
+		{proxy, proxy + hint, "iptables-nft"},
+	} {
+		fake(t, with(both(), "iptables-nft-save", says(c.nft), "iptables-legacy-save", says(c.legacy)))
+		conn := &Conn{families: []state.Family{state.IPv4}}
+		conn.variantInUse(context.Background())
+		if got := conn.Beside(); got != c.want {
+			t.Errorf("nft %q, legacy %q: beside are the rules of %q, want %q", c.nft, c.legacy, got, c.want)
+		}
+	}
+}
