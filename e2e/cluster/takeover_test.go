@@ -19,20 +19,25 @@ const often = 100 * time.Millisecond
 // theirs starts the real kube-proxy on all nodes as its DaemonSet does, and waits until it serves.
 func (s *stage) theirs(t *testing.T, mode string) []*rig.Daemon {
 	t.Helper()
-	binary, err := control.Binary("kube-proxy")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var all []*rig.Daemon
-	kubeconfig := s.kubeconfig(t, "kube-proxy", s.plane.User("system:kube-proxy"))
 	for _, n := range s.nodes {
-		n.configure(t, kubeconfig, mode)
-		all = append(all, n.StartAs(t, binary, "--config", n.config(), "--hostname-override", n.Node.Name))
+		all = append(all, s.theirsOn(t, n, mode))
 	}
 	for _, n := range s.nodes {
 		n.awaitSynced(t)
 	}
 	return all
+}
+
+// theirsOn starts the real kube-proxy on a node.
+func (s *stage) theirsOn(t *testing.T, n *node, mode string) *rig.Daemon {
+	t.Helper()
+	binary, err := control.Binary("kube-proxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.configure(t, s.kubeconfig(t, "kube-proxy", s.plane.User("system:kube-proxy")), mode)
+	return n.StartAs(t, binary, "--config", n.config(), "--hostname-override", n.Node.Name)
 }
 
 // awaitSynced waits until kube-proxy has done all for the first time. It says that it is healthy before.

@@ -28,7 +28,7 @@ const (
 	// nodeName is where kube-ipvs runs.
 	nodeName = "node-1"
 	// Patience is how long a slow kernel may take for what has no time limit of its own.
-	Patience = 30 * time.Second
+	Patience = time.Minute
 )
 
 // Rig is a world with a folder of manifests and a kernel to look into.

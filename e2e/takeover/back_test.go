@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package takeover
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// syncAsKubeProxy does what the first sync of kube-proxy's IPVS mode does to tables that are there, in its order. What
+// would end its sync fails the test.
+func (s *stage) syncAsKubeProxy(t *testing.T) {
+	t.Helper()
+	for _, f := range families() {
+		m := s.ipvsMode(t, f)
+		rules, jumps := m.parted()
+		for _, j := range jumps {
+			s.feed(t, "", tool(f, ""), j) // there already, or it would be made a second time
+		}
+		for _, c := range m.creates() {
+			s.run(t, "node-1", append([]string{"ipset"}, strings.Fields(c)...)...)
+		}
+		s.feed(t, m.setText(), "ipset", "restore")
+		s.feed(t, rules, tool(f, "-restore"), "--noflush", "--counters")
+	}
+}
+
+// parted are the rules without the jumps, and the jumps as iptables -C asks for them.
+func (m *ipvsMode) parted() (rules string, jumps []string) {
+	var table string
+	var kept []string
+	for line := range strings.Lines(m.rules()) {
+		if strings.HasPrefix(line, "*") {
+			table = strings.TrimSpace(line[1:])
+		}
+		if jump, is := strings.CutPrefix(strings.TrimSpace(line), "-I "); is {
+			jumps = append(jumps, "-t "+table+" -C "+jump)
+			continue
+		}
+		kept = append(kept, line)
+	}
+	return strings.Join(kept, ""), jumps
+}
+
+func TestKubeProxyCanNotUseOurSetsAsTheyAre(t *testing.T) {
+	s := newStage(t, true)
+	d := s.Start(t)
+	d.AwaitStart(t)
+	s.Settle(t)
+	d.Stop(t)
+	failed := 0
+	for _, f := range families() {
+		for _, c := range (&ipvsMode{family: f}).creates() {
+			if _, err := s.Node.Run(t.Context(), append([]string{"ipset"}, strings.Fields(c)...)...); err != nil {
+				failed++
+			}
+		}
+	}
+	if all := 2 * len(itsSets()); failed != all {
+		t.Errorf("%d of its %d sets can't be made: the way back may be shorter than it was", failed, all)
+	}
+}
+
+func TestGoingBackToServersLosesNothing(t *testing.T) {
+	s := newStage(t, true)
+	d := s.Start(t)
+	d.AwaitStart(t)
+	before := s.Settle(t)
+	l := s.startLoad(t, slices.DeleteFunc(s.clients(), func(c client) bool { return astray(c) || steered(c) && c.over == state.UDP }))
+	d.Stop(t)
+	status, stdout, stderr := s.cleanup(t, "--for-kube-proxy")
+	if status != 0 {
+		t.Fatalf("status %d: %s", status, stderr)
+	}
+	t.Logf("the way back:\n%s%s", stdout, stderr)
+	l.more(t, 5)
+	s.syncAsKubeProxy(t)
+	l.more(t, 5)
+	l.end(t)
+	s.isKubeProxys(t, before)
+}
+
+// steered are clients that come to endpoints by a mark, which kube-proxy does not know.
+func steered(c client) bool {
+	return strings.Contains(c.to.String(), "203.0.113.2") || strings.Contains(c.to.String(), "2001:db8:1b::2")
+}
+
+// isKubeProxys checks that nothing is left that kube-proxy does not know, once no connection needs it.
+func (s *stage) isKubeProxys(t *testing.T, before state.State) {
+	t.Helper()
+	s.mustCleanup(t, "--for-kube-proxy", "--drain-timeout", "1s") // IPVS remembers a closed connection for two minutes
+	if again := s.mustCleanup(t, "--for-kube-proxy"); again != "nothing to do\n" {
+		t.Errorf("once more: %q", again)
+	}
+	after := s.Kernel(t)
+	want := map[state.SetName]bool{"SOMEBODY": true}
+	for _, f := range families() {
+		for _, set := range itsSets() {
+			want[state.SetName((&ipvsMode{family: f}).set(set[0]))] = true
+		}
+	}
+	for n := range after.Sets {
+		if !want[n] {
+			t.Errorf("set %s is left", n)
+		}
+	}
+	for k := range after.Chains {
+		if k.Table == state.Mangle && !strings.HasPrefix(k.Name, "KUBE-KUBELET") && k.Name != "KUBE-IPTABLES-HINT" {
+			t.Errorf("chain %v is left", k)
+		}
+	}
+	for k := range before.VirtualServers {
+		if _, there := after.VirtualServers[k]; there == state.OurMark(k.Mark) {
+			t.Errorf("virtual server %v is there: %v", k, there)
+		}
+	}
+	if len(after.Addresses) != len(before.Addresses) {
+		t.Errorf("%d addresses, want %d", len(after.Addresses), len(before.Addresses))
+	}
+}
