@@ -30,6 +30,11 @@ func Keep(argv []string) (status int) {
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		return child.StartStatus(err)
 	}
+	held, err := stay(pid)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "lab:", err) // it is only slower
+	}
+	defer held.Close()
 	go func() {
 		<-end
 		killKernel(pid)

@@ -32,6 +32,9 @@ func Run(k Kernel, c job.Command, memory string, signals <-chan os.Signal) (int,
 	if err != nil {
 		return 0, err
 	}
+	if err := allowMaps(size); err != nil {
+		fmt.Fprintln(os.Stderr, "lab:", err) // it may need no more
+	}
 	c.Modules = k.Modules
 	dir, err := newJob(c)
 	if err != nil {
