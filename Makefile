@@ -16,7 +16,7 @@ RUN         ?= .
 # A package needs the lab if its tests ask for a namespace, a world or a rig, and a real control plane if they ask for
 # that. All others are tested where make runs.
 asking      = $(patsubst %/,%,$(sort $(dir $(shell grep -rlE '$1' --include='*_test.go' .))))
-in_cluster  = $(call asking,control\.New\b)
+in_cluster  = $(call asking,control\.(New|Binary)\b)
 in_lab      = $(filter-out $(in_cluster),$(call asking,kerneltest\.Namespace|(world|rig)\.New\b))
 module      = $(shell go list -m)
 outside_lab = $(filter-out $(patsubst ./%,$(module)/%,$(in_lab) $(in_cluster)),$(shell go list ./...))
@@ -26,7 +26,7 @@ try_compiler = echo 'int main(void) { return 0; }' | $$(go env CC) -include stdl
 race         = $(eval race := $(shell $(try_compiler) && echo -race))$(race)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-outside test-lab e2e cluster-test lint bench fuzz kernel-test image clean FORCE
+.PHONY: help build demo test test-outside test-lab e2e cluster-test lint bench bench-render bench-go fuzz kernel-test image clean FORCE
 
 help: ## list the targets
 	@echo 'make TARGET'
@@ -38,7 +38,7 @@ build: bin/kube-ipvs bin/lab bin/demo ## build bin/kube-ipvs and the programs th
 bin/kube-ipvs: FORCE
 	go build -trimpath -o $@ ./cmd/kube-ipvs
 
-bin/lab bin/demo: bin/%: FORCE
+bin/lab bin/demo bin/versus: bin/%: FORCE
 	go build -trimpath -o $@ ./e2e/$*
 
 demo: build ## show kube-ipvs at work on a small cluster (as root; about half a minute)
@@ -54,7 +54,7 @@ test-outside: bin/lab
 	$(if $(race),CGO_ENABLED=1 )go test -count=1 $(race) $(outside_lab)
 
 # The tests of e2e start the program. Building it in the lab would take minutes.
-test-lab kernel-test e2e cluster-test bench: export KUBE_IPVS := $(CURDIR)/bin/kube-ipvs
+test-lab kernel-test e2e cluster-test bench-go: export KUBE_IPVS := $(CURDIR)/bin/kube-ipvs
 
 test-lab: bin/lab bin/kube-ipvs
 	@bin/lab --install
@@ -70,7 +70,7 @@ $(upstream) &: e2e/upstream/go.mod e2e/upstream/go.sum
 	cd e2e/upstream && go build -trimpath -ldflags="-s -w $(stamp)" -o $(CURDIR)/bin/upstream/ tool
 	mv bin/upstream/server bin/upstream/etcd
 
-e2e cluster-test: export UPSTREAM := $(CURDIR)/bin/upstream
+e2e cluster-test bench: export UPSTREAM := $(CURDIR)/bin/upstream
 
 e2e: bin/lab bin/kube-ipvs $(upstream) ## test on a real API server and against the real kube-proxy, in the lab (as root)
 	@bin/lab --install
@@ -86,7 +86,17 @@ lint: ## check format, vet, staticcheck, code without use, and the modules
 	go mod verify
 	go mod tidy -diff
 
-bench: bin/lab bin/kube-ipvs ## run all benchmarks; those of the kernel in the lab
+# SIZES=1000x10,5000x10 PROXIES=kube-ipvs measure less. bin/versus run --help lists what else can be said in BENCH_FLAGS.
+bench: export LAB_MEM ?= 6G
+
+bench: bin/lab bin/kube-ipvs bin/versus $(upstream) ## measure kube-ipvs and kube-proxy side by side, into docs/benchmarks (as root; two hours)
+	@bin/lab --install
+	bin/lab bin/versus run $(if $(SIZES),-sizes $(SIZES)) $(if $(PROXIES),-proxies $(PROXIES)) $(BENCH_FLAGS)
+
+bench-render: bin/versus ## write the page and plots of docs/benchmarks anew from its results.json
+	bin/versus render
+
+bench-go: bin/lab bin/kube-ipvs ## run all benchmarks of packages; those of the kernel in the lab
 	@bin/lab --install
 	go test -run='^$$' -bench=. -benchmem $(outside_lab)
 	go test -run='^$$' -bench=. -benchmem -exec $(LAB) $(in_lab)

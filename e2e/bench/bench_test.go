@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"context"
 	"net"
 	"runtime"
 	"slices"
@@ -11,6 +12,8 @@ import (
 
 	moby "github.com/moby/ipvs"
 
+	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
+	"github.com/kube-ipvs/kube-ipvs/e2e/large"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -30,9 +33,9 @@ const rounds = 7
 // own ratios of ours to the floor: of the whole (ours, with all planning), of the
 // time in the kernel's tables alone (tables), and of each group of tables.
 func BenchmarkStart(b *testing.B) {
-	for _, s := range []size{ipv4(2000), dualStack(2000)} {
-		b.Run(s.name, func(b *testing.B) {
-			objects := s.objects()
+	for _, s := range []large.Size{large.IPv4(2000, endpoints), large.DualStack(2000, endpoints), large.IPv4(10_000, 10)} {
+		b.Run(s.String(), func(b *testing.B) {
+			objects := s.Objects()
 			want := wish(objects)
 			for b.Loop() {
 				compare(b, objects, want)
@@ -47,17 +50,17 @@ func compare(b *testing.B, objects []plan.Objects, want state.State) {
 	note := func(name string, figure float64) { figures[name] = append(figures[name], figure) }
 	for round := range rounds + 1 {
 		whole, ours := timeOurs(b, objects, want)
-		floor := timeFloor(b, want)
+		least := timeFloor(b, want)
 		if round == 0 { // loads modules and reads the tools from the disk
 			continue
 		}
 		note("ours-ms", milliseconds(whole))
-		note("tables-ms", milliseconds(ours.sum()))
-		note("floor-ms", milliseconds(floor.sum()))
-		note("ours/floor", ratio(whole, floor.sum()))
-		note("tables/floor", ratio(ours.sum(), floor.sum()))
-		for _, g := range groups() {
-			note(g+"/floor", ratio(ours[g], floor[g]))
+		note("tables-ms", milliseconds(ours.Sum()))
+		note("floor-ms", milliseconds(least.Sum()))
+		note("ours/floor", ratio(whole, least.Sum()))
+		note("tables/floor", ratio(ours.Sum(), least.Sum()))
+		for _, g := range floor.Groups() {
+			note(g+"/floor", ratio(ours[g], least[g]))
 		}
 	}
 	b.ReportMetric(milliseconds(timeSingly(b, want)), "singly-ms")
@@ -85,7 +88,7 @@ func timed(work func()) time.Duration {
 	return time.Since(start)
 }
 
-func timeOurs(b *testing.B, objects []plan.Objects, want state.State) (whole time.Duration, tables laps) {
+func timeOurs(b *testing.B, objects []plan.Objects, want state.State) (whole time.Duration, tables floor.Laps) {
 	kerneltest.Namespace(b)
 	h := open(b)
 	whole = timed(func() { h.start(b, objects) })
@@ -94,13 +97,42 @@ func timeOurs(b *testing.B, objects []plan.Objects, want state.State) (whole tim
 	return whole, h.meter.spent
 }
 
-func timeFloor(b *testing.B, want state.State) (spent laps) {
+func timeFloor(b *testing.B, want state.State) (spent floor.Laps) {
 	kerneltest.Namespace(b)
-	f, over := prepare(b, want), openSockets(b)
-	timed(func() { spent = f.send(b, over) })
-	over.close(b)
+	f, over := openFloor(b, want)
+	timed(func() { spent = send(b, f, over) })
+	closeFloor(b, over)
 	mustHold(b, want)
 	return spent
+}
+
+func openFloor(t testing.TB, want state.State) (floor.Floor, *floor.Sockets) {
+	t.Helper()
+	f, err := floor.Prepare(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, err := floor.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, over
+}
+
+func send(t testing.TB, f floor.Floor, over *floor.Sockets) floor.Laps {
+	t.Helper()
+	spent, err := f.Send(context.Background(), over)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spent
+}
+
+func closeFloor(t testing.TB, over *floor.Sockets) {
+	t.Helper()
+	if err := over.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // row is a virtual server with its real servers, as moby/ipvs takes them.
@@ -137,7 +169,7 @@ func singly(want state.State) []row {
 			mask = 128
 		}
 		servers[k] = &row{server: &moby.Service{
-			AddressFamily: familyNumber(k.Family()),
+			AddressFamily: floor.FamilyNumber(k.Family()),
 			Protocol:      uint16(k.Protocol),
 			Address:       net.IP(k.Address.Addr().AsSlice()),
 			Port:          k.Address.Port(),

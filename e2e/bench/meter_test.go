@@ -6,44 +6,31 @@ import (
 	"context"
 	"time"
 
+	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// laps is the time that each group of tables took.
-type laps map[string]time.Duration
-
-// groups are the tables that the floor writes together.
-func groups() []string { return []string{"sysctls", "sets", "rules", "servers", "addresses"} }
-
-func (l laps) sum() time.Duration {
-	var all time.Duration
-	for _, one := range l {
-		all += one
-	}
-	return all
-}
-
 // meter counts what is asked of tables, and how long that takes. Unlike that of
 // kerneltest it leaves chains and jumps coupled.
 type meter struct {
 	lists, rows int
-	spent       laps
+	spent       floor.Laps
 }
 
 func (m *meter) tables(t kernel.Tables) kernel.Tables {
 	return kernel.Tables{
-		Sysctls:        metered(m, "sysctls", t.Sysctls),
-		Sets:           metered(m, "sets", t.Sets),
-		Entries:        metered(m, "sets", t.Entries),
-		Chains:         meteredChains{metered(m, "rules", t.Chains)},
-		Jumps:          metered(m, "rules", t.Jumps),
-		Links:          metered(m, "addresses", t.Links),
-		VirtualServers: metered(m, "servers", t.VirtualServers),
-		RealServers:    metered(m, "servers", t.RealServers),
-		Addresses:      metered(m, "addresses", t.Addresses),
+		Sysctls:        metered(m, floor.Sysctls, t.Sysctls),
+		Sets:           metered(m, floor.Sets, t.Sets),
+		Entries:        metered(m, floor.Sets, t.Entries),
+		Chains:         meteredChains{metered(m, floor.Rules, t.Chains)},
+		Jumps:          metered(m, floor.Rules, t.Jumps),
+		Links:          metered(m, floor.Addresses, t.Links),
+		VirtualServers: metered(m, floor.Servers, t.VirtualServers),
+		RealServers:    metered(m, floor.Servers, t.RealServers),
+		Addresses:      metered(m, floor.Addresses, t.Addresses),
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/internal/daemon"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
@@ -39,7 +40,7 @@ func open(t testing.TB) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{kernel: k, meter: &meter{spent: laps{}}}
+	h := &house{kernel: k, meter: &meter{spent: floor.Laps{}}}
 	tables := k.Tables()
 	tables.RealServers = kernel.Spread(tables.RealServers, n.Name)
 	h.tables = h.meter.tables(tables)

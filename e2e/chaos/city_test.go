@@ -122,9 +122,9 @@ func (c *city) settle(t *testing.T) state.State {
 
 func add(to, from *cluster.Index) {
 	for _, key := range from.Services() {
-		service, slices := from.Objects(key)
-		to.SetService(service)
-		for _, s := range slices {
+		o := from.Objects(key)
+		to.SetService(o.Service)
+		for _, s := range o.Slices {
 			to.SetSlice(s)
 		}
 	}

@@ -172,7 +172,7 @@ func (r *reader) plan() {
 		list.Items = append(list.Items, runtime.RawExtension{Raw: []byte(typed)})
 	}
 	for _, key := range x.Services() {
-		service, all := x.Objects(key)
+		service, all := x.Objects(key).Unpack()
 		add("v1", "Service", service)
 		for _, o := range all {
 			add("discovery.k8s.io/v1", "EndpointSlice", o)

@@ -13,6 +13,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/control"
@@ -125,6 +126,18 @@ func TestAControlPlaneIsARealOne(t *testing.T) {
 		if diff := cmp.Diff(want, requests); diff != "" {
 			t.Errorf("requests (-want +got):\n%s", diff)
 		}
+	})
+	t.Run("what is stored past it is there", func(t *testing.T) {
+		stored := made.DeepCopy()
+		stored.Name, stored.ResourceVersion = "stored", ""
+		if err := p.Store(t.Context(), []runtime.Object{stored}); err != nil {
+			t.Fatal(err)
+		}
+		told := must[*corev1.Service](t)(admin.CoreV1().Services("default").Get(t.Context(), "stored", metav1.GetOptions{}))
+		if diff := cmp.Diff(made.Spec, told.Spec); diff != "" {
+			t.Errorf("the API server tells otherwise (-want +got):\n%s", diff)
+		}
+		must[struct{}](t)(struct{}{}, admin.CoreV1().Services("default").Delete(t.Context(), "stored", metav1.DeleteOptions{}))
 	})
 	t.Run("a second API server tells the same", func(t *testing.T) {
 		two := serve(t, p, second())

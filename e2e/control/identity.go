@@ -51,10 +51,19 @@ func (p *Plane) Account(ctx context.Context, by kubernetes.Interface, namespace,
 
 // Client is a client of the API server at an address.
 func (p *Plane) Client(at netip.AddrPort, who Identity) (*kubernetes.Clientset, error) {
+	c, err := p.Config(at, who)
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(c)
+}
+
+// Config is what a client of the API server at an address is made of. It knows no limit of requests.
+func (p *Plane) Config(at netip.AddrPort, who Identity) (*rest.Config, error) {
 	if who.err != nil {
 		return nil, who.err
 	}
-	return kubernetes.NewForConfig(&rest.Config{
+	return &rest.Config{
 		Host:            "https://" + at.String(),
 		BearerTokenFile: who.user.TokenFile,
 		TLSClientConfig: rest.TLSClientConfig{
@@ -63,7 +72,7 @@ func (p *Plane) Client(at netip.AddrPort, who Identity) (*kubernetes.Clientset, 
 		Dial:           p.dial,
 		QPS:            -1,
 		WarningHandler: rest.NoWarnings{},
-	})
+	}, nil
 }
 
 // Kubeconfig writes a kubeconfig, like the one that kubeadm gives to kube-proxy, and returns its path.

@@ -17,14 +17,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube"
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube/client"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/events"
 )
 
@@ -80,24 +79,24 @@ func (s *apiServer) requests() map[string]bool {
 
 type nobody struct{}
 
-func (nobody) Service(types.NamespacedName, *corev1.Service, []*discoveryv1.EndpointSlice) {}
-func (nobody) Place(cluster.Place)                                                         {}
-func (nobody) Told(cluster.Extent)                                                         {}
+func (nobody) Service(types.NamespacedName, *cluster.Objects) {}
+func (nobody) Place(cluster.Place)                            {}
+func (nobody) Told(cluster.Extent)                            {}
 
 func TestTheRoleIsWhatIsAskedOfTheAPIServer(t *testing.T) {
 	server := &apiServer{asked: map[string]bool{}}
 	h := httptest.NewServer(server)
-	client, err := kubernetes.NewForConfig(&rest.Config{Host: h.URL, QPS: -1})
+	c, err := client.Connect(config.Client{Master: h.URL, QPS: -1}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	recorder := events.New(client.EventsV1(), "node-1", zap.NewNop())
+	recorder := events.New(c.Events(), "node-1", zap.NewNop())
 	recorder.Node(corev1.EventTypeNormal, "Starting", "")
 	var work sync.WaitGroup
 	work.Go(func() { recorder.Run(ctx) })
 	work.Go(func() {
-		s := kube.Source{Client: client, Node: "node-1", Log: zap.NewNop()}
+		s := kube.Source{Client: c, Node: "node-1", Log: zap.NewNop()}
 		if err := s.Run(ctx, nobody{}); err != nil {
 			t.Error(err)
 		}

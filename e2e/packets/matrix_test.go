@@ -157,11 +157,22 @@ func TestEveryPacketMeetsItsFate(t *testing.T) {
 	}
 }
 
-func (m matrix) run(t *testing.T) {
+// The fates are the same if Service addresses are routed.
+func TestEveryPacketToARoutedAddressMeetsItsFate(t *testing.T) {
+	for _, m := range matrices() {
+		m.options = append(m.options, routed)
+		t.Run(m.name, func(t *testing.T) { m.run(t, func(s *stage) { s.nameNode(t) }) })
+	}
+}
+
+func (m matrix) run(t *testing.T, furnish ...func(*stage)) {
 	shapes := services()
 	maps.Copy(shapes, placed())
 	maps.Copy(shapes, guarded())
 	s := newStage(t, m.options...)
+	for _, f := range furnish {
+		f(s)
+	}
 	for _, name := range slices.Sorted(maps.Keys(shapes)) {
 		s.write(t, shapes[name])
 	}

@@ -44,6 +44,14 @@ type stage struct {
 
 func newStage(t *testing.T, options ...func(*config.Config)) *stage {
 	t.Helper()
+	s := prepare(t, options...)
+	s.begin(t, s.Argv()...)
+	return s
+}
+
+// prepare is newStage, but for kube-ipvs.
+func prepare(t *testing.T, options ...func(*config.Config)) *stage {
+	t.Helper()
 	s := &stage{Rig: rig.New(t, options...)}
 	for _, p := range protocols() {
 		for _, name := range []string{"pod-a", "pod-b", "pod-c", "pod-d"} {
@@ -53,13 +61,18 @@ func newStage(t *testing.T, options ...func(*config.Config)) *stage {
 	}
 	s.answerEveryRefusal(t)
 	s.leadToServices(t)
-	s.daemon = s.Start(t)
+	return s
+}
+
+// begin starts kube-ipvs, which has to be there to the end of the test.
+func (s *stage) begin(t *testing.T, argv ...string) {
+	t.Helper()
+	s.daemon = s.StartAs(t, argv...)
 	t.Cleanup(func() {
 		if err := s.daemon.Alive(); err != nil {
 			t.Error(err)
 		}
 	})
-	return s
 }
 
 func (s *stage) serve(t *testing.T, host string, p state.Protocol, port uint16) {
@@ -69,12 +82,13 @@ func (s *stage) serve(t *testing.T, host string, p state.Protocol, port uint16) 
 	}
 }
 
-// answerEveryRefusal lifts the limit on ICMP errors: a client that is refused more often than once a second would wait in
-// vain, and seem to be ignored.
+// answerEveryRefusal lifts the limits on ICMP errors: a client that is refused more often than once a second would wait in
+// vain, and seem to be ignored, and so would some of many that are refused at once, whoever they are. What ratemask has in it
+// is limited: here a type that is not in use, as the kernel takes no empty one.
 func (s *stage) answerEveryRefusal(t *testing.T) {
 	t.Helper()
 	err := s.Node.Do(func() error {
-		for path, value := range map[string]string{"ipv4/icmp_ratemask": "0", "ipv6/icmp/ratelimit": "0"} {
+		for path, value := range map[string]string{"ipv4/icmp_ratemask": "0", "ipv6/icmp/ratelimit": "0", "ipv6/icmp/ratemask": "255"} {
 			if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
 				return err
 			}

@@ -18,10 +18,11 @@ import (
 
 // sender keeps asking over one UDP socket: to the kernel all of it is one flow, whoever answers.
 type sender struct {
-	name string
-	conn *world.Conn
-	stop chan struct{}
-	done sync.WaitGroup
+	name   string
+	conn   *world.Conn
+	within time.Duration // an answer that is not there by then is lost
+	stop   chan struct{}
+	done   sync.WaitGroup
 
 	mu   sync.Mutex
 	last string // who answered last; or what the last error was
@@ -29,7 +30,7 @@ type sender struct {
 }
 
 // interval is the time from a sender's answer to its next question: far less than any time after which the kernel forgets
-// a flow. An answer that is not there after answerTime is taken for lost.
+// a flow. An answer that is not there after answerTime is mostly taken for lost.
 const (
 	interval   = 25 * time.Millisecond
 	answerTime = 500 * time.Millisecond
@@ -49,6 +50,11 @@ func remote() []cell {
 // senders are a socket of each client, in each family.
 func (s *stage) senders(t *testing.T, svc rig.Service, clients []cell) []*sender {
 	t.Helper()
+	return s.sendersWithin(t, svc, clients, answerTime)
+}
+
+func (s *stage) sendersWithin(t *testing.T, svc rig.Service, clients []cell, within time.Duration) []*sender {
+	t.Helper()
 	var list []*sender
 	for _, c := range clients {
 		for _, f := range families() {
@@ -56,7 +62,8 @@ func (s *stage) senders(t *testing.T, svc rig.Service, clients []cell) []*sender
 			if err != nil {
 				t.Fatal(err)
 			}
-			u := &sender{name: fmt.Sprintf("%s at %v over %v", c.client, c.where, f), conn: conn, stop: make(chan struct{})}
+			name := fmt.Sprintf("%s at %v over %v", c.client, c.where, f)
+			u := &sender{name: name, conn: conn, within: within, stop: make(chan struct{})}
 			u.done.Go(func() { u.run(t.Context()) })
 			t.Cleanup(u.end)
 			list = append(list, u)
@@ -85,7 +92,7 @@ func (u *sender) run(ctx context.Context) {
 }
 
 func (u *sender) ask(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, u.within)
 	defer cancel()
 	reply, err := u.conn.Ask(ctx)
 	u.mu.Lock()

@@ -45,6 +45,9 @@ func flags(c config.Config) []string {
 		"--remote-hairpins=" + strconv.FormatBool(c.RemoteHairpins),
 		"--localhost-nodeports=" + strconv.FormatBool(c.LocalhostNodePorts),
 	}
+	if c.VIPBinding != config.Default().VIPBinding {
+		list = append(list, "--vip-binding", string(c.VIPBinding))
+	}
 	if len(c.ServiceCIDRs) > 0 {
 		list = append(list, "--service-cidrs", join(c.ServiceCIDRs))
 	}

@@ -92,7 +92,7 @@ func (r *Rig) WishOf(t testing.TB, index *cluster.Index) state.State {
 	n.Addresses = r.Addresses(t)
 	for _, key := range index.Services() {
 		var o plan.Objects
-		o.Service, o.Slices = index.Objects(key)
+		o.Service, o.Slices = index.Objects(key).Unpack()
 		f := plan.Service(o, n, c)
 		d.Upsert(desired.Owner{Namespace: key.Namespace, Name: key.Name}, o.Service.CreationTimestamp.Time, f)
 	}

@@ -78,6 +78,13 @@ func On(t *testing.T, w *world.World, node string, c config.Config) *Rig {
 	return r
 }
 
+// Expect changes with which configuration the kernel should be as wished from now on; kube-ipvs has to be told of it.
+func (r *Rig) Expect(options ...func(*config.Config)) {
+	for _, option := range options {
+		option(&r.config)
+	}
+}
+
 // folder is an empty folder in memory. User-mode Linux forgets the inodes of the host's files, and with them who watches
 // them, as soon as nobody has them open.
 func folder(t *testing.T) string {

@@ -122,6 +122,7 @@ func (w *walker) start() {
 		DrainTimeout: w.config.DrainTimeout,
 		DrainCheck:   time.Second,
 		AuditPause:   time.Second,
+		Chunk:        1 + w.IntN(200),
 	})
 	w.tell(reconcile.Upsert{Fragment: plan.Base(w.config)})
 	w.tell(reconcile.Local{Addresses: w.node.Addresses})
@@ -206,7 +207,7 @@ func (w *walker) pass(d time.Duration) {
 // audit and what is done upon it are one round.
 func (w *walker) settle() {
 	ctx := context.Background()
-	for range 100 {
+	for range 1000 {
 		work := w.core.Ready(w.now)
 		if work.Empty() {
 			return
@@ -216,7 +217,7 @@ func (w *walker) settle() {
 		}
 		w.core.Advance(work, w.do(ctx, work), w.now)
 	}
-	w.Fatal("the daemon does not settle: more than 100 works are due at one moment")
+	w.Fatal("the daemon does not settle: more than 1000 works are due at one moment")
 }
 
 var errFault = errors.New("injected fault")

@@ -43,6 +43,9 @@ func (h *Host) Launch(folder string, argv ...string) (*Program, error) {
 	return p, nil
 }
 
+// Pid is the number of its process.
+func (p *Program) Pid() int { return p.process.Pid }
+
 // Ended is closed once the program has ended.
 func (p *Program) Ended() <-chan struct{} { return p.ended }
 

@@ -15,9 +15,10 @@ func (b *boundFlags) ownPlanning() {
 	b.list("api-servers", "apiServers", &x.APIServers, "IP:port of API servers to try in turn in place of the kubeconfig's; no Service may take their addresses")
 	b.yes("remote-hairpins", "remoteHairpins", &x.RemoteHairpins, "masquerade pods of other nodes that reach themselves through this one")
 	b.yes("answer-ping", "answerPing", &x.AnswerPing, "answer ICMP echo requests to Service addresses")
+	b.text("vip-binding", "vipBinding", &x.VIPBinding, "how the node takes packets to Service addresses: address, as kube-proxy does, or route, for thousands of them")
 	b.time("idle-tcp-timeout", "idleTCPTimeout", &x.IdleTCPTimeout, "time for which IPVS keeps an idle TCP connection if --ipvs-tcp-timeout is 0; 0: as the kernel has it")
 	b.hold("localhost-nodeports", "nodeport-source-ranges", "service-node-port-range", "service-cidrs", "api-server-addresses",
-		"api-servers", "remote-hairpins", "answer-ping", "idle-tcp-timeout")
+		"api-servers", "remote-hairpins", "answer-ping", "vip-binding", "idle-tcp-timeout")
 }
 
 func (b *boundFlags) ownDaemon() {

@@ -180,7 +180,7 @@ func conflictNote(c desired.Conflict) render.PlanNote {
 func byAge(x *cluster.Index) []plan.Objects {
 	var all []plan.Objects
 	for _, key := range x.Services() {
-		service, slices := x.Objects(key)
+		service, slices := x.Objects(key).Unpack()
 		all = append(all, plan.Objects{Service: service, Slices: slices})
 	}
 	slices.SortStableFunc(all, func(a, b plan.Objects) int {

@@ -14,7 +14,6 @@ import (
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -29,10 +28,9 @@ type Source interface {
 // Sink is told of objects. It must not change them; the source does not
 // change them either after it told of them.
 type Sink interface {
-	// Service tells all objects of one Service. Its EndpointSlices are sorted
-	// by name. A nil service means that there is no such Service (any more);
-	// its EndpointSlices are then not told, even if there are some.
-	Service(key types.NamespacedName, service *corev1.Service, slices []*discoveryv1.EndpointSlice)
+	// Service tells all objects of one Service. None means that there is no such
+	// Service (any more).
+	Service(key types.NamespacedName, o *Objects)
 
 	// Place tells what is around the Services. It is called when something of it
 	// changed that is used.

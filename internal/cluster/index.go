@@ -10,87 +10,80 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 )
 
 // Index holds Services with their EndpointSlices, Nodes, and ServiceCIDRs. Each change
 // returns the keys of the Services whose objects are now different in
 // something that is used; a Service that has EndpointSlices only does not
-// count. Objects are kept, not copied. An Index is used by one goroutine.
+// count. Nodes are kept, not copied. An Index is used by one goroutine.
 type Index struct {
-	services map[types.NamespacedName]*parts
-	slices   map[types.NamespacedName]*discoveryv1.EndpointSlice
+	services map[types.NamespacedName]*Objects // without a Service as long as only EndpointSlices are known
+	slices   map[types.NamespacedName]packed.Slice
 	nodes    map[string]*corev1.Node
 	cidrs    map[string][]netip.Prefix // of each ServiceCIDR
-}
-
-// parts is what one Service consists of. The service is nil as long as only
-// EndpointSlices are known: the two come in any order.
-type parts struct {
-	service *corev1.Service
-	slices  map[string]*discoveryv1.EndpointSlice
 }
 
 // NewIndex returns an Index that holds nothing.
 func NewIndex() *Index {
 	return &Index{
-		services: map[types.NamespacedName]*parts{},
-		slices:   map[types.NamespacedName]*discoveryv1.EndpointSlice{},
+		services: map[types.NamespacedName]*Objects{},
+		slices:   map[types.NamespacedName]packed.Slice{},
 		nodes:    map[string]*corev1.Node{},
 		cidrs:    map[string][]netip.Prefix{},
 	}
 }
 
 // SetService adds or replaces a Service.
-func (x *Index) SetService(s *corev1.Service) []types.NamespacedName {
-	key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
-	p := x.parts(key)
-	old := p.service
-	p.service = s
-	if old != nil && sameService(old, s) {
+func (x *Index) SetService(s packed.Service) []types.NamespacedName {
+	key := s.Key()
+	var fresh Objects
+	if old := x.services[key]; old != nil {
+		fresh = *old
+	}
+	if fresh.Service == s {
 		return nil
 	}
+	fresh.Service = s
+	x.services[key] = &fresh
 	return []types.NamespacedName{key}
 }
 
 // DeleteService removes a Service. Its EndpointSlices stay.
 func (x *Index) DeleteService(key types.NamespacedName) []types.NamespacedName {
-	p := x.services[key]
-	if p == nil || p.service == nil {
+	if !x.Has(key) {
 		return nil
 	}
-	p.service = nil
-	x.forget(key)
+	x.keep(key, &Objects{Slices: x.services[key].Slices})
 	return []types.NamespacedName{key}
 }
 
 // SetSlice adds or replaces an EndpointSlice. Two Services change when it
 // moved from one to the other.
-func (x *Index) SetSlice(s *discoveryv1.EndpointSlice) []types.NamespacedName {
-	key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+func (x *Index) SetSlice(s packed.Slice) []types.NamespacedName {
+	key, owner := s.Names()
 	old := x.slices[key]
-	x.slices[key] = s
-	var changed []types.NamespacedName
-	if old != nil && serviceOf(old) != serviceOf(s) {
-		changed = x.detach(old)
-	}
-	if owner := serviceOf(s); owner.Name != "" {
-		x.parts(owner).slices[s.Name] = s
-	}
-	if old != nil && SameSlice(old, s) {
+	if old.Same(s) {
 		return nil
 	}
-	return append(changed, x.present(serviceOf(s))...)
+	x.slices[key] = s
+	var changed []types.NamespacedName
+	if _, was := namesOf(old); was != owner {
+		changed = x.detach(old)
+	}
+	if owner.Name == "" {
+		return changed
+	}
+	x.keep(owner, x.services[owner].With(s))
+	return append(changed, x.present(owner)...)
 }
 
 // DeleteSlice removes an EndpointSlice.
 func (x *Index) DeleteSlice(key types.NamespacedName) []types.NamespacedName {
 	old := x.slices[key]
-	if old == nil {
-		return nil
-	}
 	delete(x.slices, key)
 	return x.detach(old)
 }
@@ -111,20 +104,14 @@ func (x *Index) DeleteNode(name string) bool {
 }
 
 // Has says whether there is a Service.
-func (x *Index) Has(key types.NamespacedName) bool {
-	p := x.services[key]
-	return p != nil && p.service != nil
-}
+func (x *Index) Has(key types.NamespacedName) bool { return x.Objects(key) != nil }
 
-// Objects returns a Service and its EndpointSlices, sorted by name; nil and
-// none if there is no such Service.
-func (x *Index) Objects(key types.NamespacedName) (*corev1.Service, []*discoveryv1.EndpointSlice) {
-	p := x.services[key]
-	if p == nil || p.service == nil {
-		return nil, nil
+// Objects returns those of a Service; none if there is no such Service.
+func (x *Index) Objects(key types.NamespacedName) *Objects {
+	if o := x.services[key]; o != nil && !o.Service.IsZero() {
+		return o
 	}
-	byName := func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) }
-	return p.service, slices.SortedFunc(maps.Values(p.slices), byName)
+	return nil
 }
 
 // SetServiceCIDR adds or replaces what a ServiceCIDR says, and says whether it
@@ -168,10 +155,8 @@ func (x *Index) Place(node string) Place {
 // Services returns the keys of all Services, sorted.
 func (x *Index) Services() []types.NamespacedName {
 	var keys []types.NamespacedName
-	for key, p := range x.services {
-		if p.service != nil {
-			keys = append(keys, key)
-		}
+	for key := range x.services {
+		keys = append(keys, x.present(key)...)
 	}
 	slices.SortFunc(keys, CompareKeys)
 	return keys
@@ -191,29 +176,22 @@ func CompareKeys(a, b types.NamespacedName) int {
 	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
-// serviceOf is the Service that s belongs to; without a name if to none.
-func serviceOf(s *discoveryv1.EndpointSlice) types.NamespacedName {
-	return types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}
-}
-
-func (x *Index) parts(key types.NamespacedName) *parts {
-	p := x.services[key]
-	if p == nil {
-		p = &parts{slices: map[string]*discoveryv1.EndpointSlice{}}
-		x.services[key] = p
-	}
-	return p
-}
-
-// detach takes s away from its Service.
-func (x *Index) detach(s *discoveryv1.EndpointSlice) []types.NamespacedName {
-	owner := serviceOf(s)
+// detach takes s away from its Service, if it has one.
+func (x *Index) detach(s packed.Slice) []types.NamespacedName {
+	own, owner := namesOf(s)
 	if owner.Name == "" {
 		return nil
 	}
-	delete(x.parts(owner).slices, s.Name)
-	x.forget(owner)
+	x.keep(owner, x.services[owner].without(own.Name))
 	return x.present(owner)
+}
+
+// namesOf are those of s, and none if s is none.
+func namesOf(s packed.Slice) (own, owner types.NamespacedName) {
+	if s.IsZero() {
+		return own, owner
+	}
+	return s.Names()
 }
 
 // present is key if there is such a Service.
@@ -224,8 +202,10 @@ func (x *Index) present(key types.NamespacedName) []types.NamespacedName {
 	return nil
 }
 
-func (x *Index) forget(key types.NamespacedName) {
-	if p := x.services[key]; p.service == nil && len(p.slices) == 0 {
+// keep replaces what is known of a Service.
+func (x *Index) keep(key types.NamespacedName, o *Objects) {
+	x.services[key] = o
+	if o.Service.IsZero() && len(o.Slices) == 0 {
 		delete(x.services, key)
 	}
 }

@@ -69,6 +69,9 @@ type Config struct {
 	// cluster IPs has to be masqueraded.
 	LocalDetector LocalDetector
 
+	// VIPBinding is by which means the node takes packets to Service addresses.
+	VIPBinding VIPBinding
+
 	// StrictARP keeps the node from answering ARP for Service addresses, which
 	// those who announce them (MetalLB, keepalived) need.
 	StrictARP bool
@@ -143,6 +146,7 @@ func Default() Config {
 		Families:      []state.Family{state.IPv4, state.IPv6},
 		Scheduler:     "rr",
 		MasqueradeBit: 14,
+		VIPBinding:    AddressBinding,
 		SyncPeriod:    30 * time.Second,
 
 		Client: Client{ContentType: "application/vnd.kubernetes.protobuf", QPS: 5, Burst: 10},
@@ -238,6 +242,19 @@ type Log struct {
 
 // Mark is the firewall mark that asks for masquerade.
 func (c Config) Mark() uint32 { return 1 << c.MasqueradeBit }
+
+// VIPBinding is a way to bind Service addresses to the node.
+type VIPBinding string
+
+// The ways. The names are those that operators write.
+const (
+	// AddressBinding gives all of them to the dummy device, as kube-proxy does: tools
+	// and CNIs look for them there. The kernel takes the longer for each, the more
+	// there are.
+	AddressBinding VIPBinding = "address"
+	// RouteBinding makes the local routes alone that the kernel makes of addresses.
+	RouteBinding VIPBinding = "route"
+)
 
 // LocalDetector is a way to tell pods of this node from the rest.
 type LocalDetector struct {

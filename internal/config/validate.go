@@ -32,6 +32,7 @@ func (c Config) Validate() error {
 	v.Unless(c.Log.Verbosity >= 0, "Log.Verbosity", "%d is below 0", c.Log.Verbosity)
 	v.word("Scheduler", c.Scheduler, maxScheduler)
 	v.Unless(c.MasqueradeBit < 32, "MasqueradeBit", "%d is not in 0..31", c.MasqueradeBit)
+	v.Unless(c.VIPBinding == AddressBinding || c.VIPBinding == RouteBinding, "VIPBinding", "%q is none of %s, %s", c.VIPBinding, AddressBinding, RouteBinding)
 	c.LocalDetector.validate(&v)
 	c.validatePeriods(&v)
 	c.validateTimeouts(&v)
@@ -65,6 +66,7 @@ func (c Client) validate(v *Complaints) {
 	qps := float64(c.QPS)
 	v.Unless(!math.IsNaN(qps) && !math.IsInf(qps, 0), "Client.QPS", "%v is no number", c.QPS)
 	v.Unless(c.Burst >= 0, "Client.Burst", "%d is below 0", c.Burst)
+	v.Unless(c.Burst != 0 || qps <= 0, "Client.Burst", "0 lets no request through, at %v a second", c.QPS)
 }
 
 func (s Serving) validate(v *Complaints) {

@@ -142,7 +142,7 @@ func (d Daemon) watchAddresses(ctx context.Context, v *view) {
 		err := d.Addresses.Watch(ctx, func(e node.Event) {
 			v.Routes(e.Addresses, e.Gateways)
 			if e.LinkLost {
-				d.Log.Warn("device of the Service addresses was deleted; making it anew", zap.String("device", string(state.DummyLink)))
+				d.Log.Warn("device of the Service addresses was deleted or changed; putting it right", zap.String("device", string(state.DummyLink)))
 				v.send(reconcile.Drifted{})
 			}
 		})

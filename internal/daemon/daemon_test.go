@@ -130,7 +130,7 @@ func (h *house) tell(calls ...func(cluster.Sink)) {
 func (h *house) vandalise(change func(state.State)) {
 	h.tell(func(sink cluster.Sink) {
 		change(h.kernel.State)
-		sink.Service(types.NamespacedName{Name: "nobody"}, nil, nil)
+		sink.Service(types.NamespacedName{Name: "nobody"}, nil)
 	})
 }
 
@@ -170,7 +170,7 @@ func web(endpoint string) func(cluster.Sink) {
 		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{endpoint}}},
 		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &tcp}},
 	}
-	return func(sink cluster.Sink) { sink.Service(key, s, []*discoveryv1.EndpointSlice{slice}) }
+	return func(sink cluster.Sink) { sink.Service(key, cluster.Pack(s, slice)) }
 }
 
 func synced(sink cluster.Sink) { sink.Told(cluster.Complete) }
@@ -208,9 +208,10 @@ type withExternalIP struct {
 	ip string
 }
 
-func (w withExternalIP) Service(key types.NamespacedName, s *corev1.Service, slices []*discoveryv1.EndpointSlice) {
+func (w withExternalIP) Service(key types.NamespacedName, o *cluster.Objects) {
+	s, slices := o.Unpack()
 	s.Spec.ExternalIPs = []string{w.ip}
-	w.Sink.Service(key, s, slices)
+	w.Sink.Service(key, cluster.Pack(s, slices...))
 }
 
 func TestTheAddressesOfOthersAreNoServices(t *testing.T) {
@@ -316,7 +317,7 @@ func TestADeletedServiceLeavesNothing(t *testing.T) {
 		h := start(t, mem.New())
 		h.tell(synced)
 		empty := len(h.kernel.State.Entries)
-		h.tell(web("10.244.1.10"), func(sink cluster.Sink) { sink.Service(key, nil, nil) })
+		h.tell(web("10.244.1.10"), func(sink cluster.Sink) { sink.Service(key, nil) })
 		time.Sleep(2 * drainCheck) // of the bubble's clock: what was made already drains first
 		synctest.Wait()
 		s := h.kernel.State

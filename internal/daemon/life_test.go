@@ -59,7 +59,7 @@ func behind(p corev1.Protocol, port int32, endpoints ...string) *discoveryv1.End
 // offer tells of the Service as it is now, and waits until what it had and has
 // no more is drained.
 func (h *house) offer(s *corev1.Service, slices ...*discoveryv1.EndpointSlice) {
-	h.tell(func(sink cluster.Sink) { sink.Service(key, s.DeepCopy(), slices) })
+	h.tell(func(sink cluster.Sink) { sink.Service(key, cluster.Pack(s, slices...)) })
 	time.Sleep(2 * drainCheck) // of the bubble's clock
 	synctest.Wait()
 }
@@ -395,7 +395,7 @@ func TestAffinityIsSwitchedInPlace(t *testing.T) {
 				v.Flags, v.Timeout = state.Persistent, 10800
 			}
 			h.tell(func(sink cluster.Sink) {
-				sink.Service(key, s, []*discoveryv1.EndpointSlice{behind(viaTCP, 80, "10.244.1.1")})
+				sink.Service(key, cluster.Pack(s, behind(viaTCP, 80, "10.244.1.1")))
 			})
 			if got := h.kernel.State.VirtualServers[serverOf(80)]; got != v {
 				t.Errorf("affinity %s: %+v, want %+v", affinity, got, v)

@@ -4,7 +4,6 @@ package daemon
 
 import (
 	"fmt"
-	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,44 +30,27 @@ const (
 )
 
 // Notices tell Events of Services. What is wrong is often noticed where only the
-// key of a Service is known, and an event is about an object, so they know the
-// object of each. Nil Notices tell nobody.
+// key of a Service is known, and an event is about an object, so they know where
+// the objects are. Nil Notices tell nobody.
 type Notices struct {
-	events Events
-
-	// A lock of their own: some of those who notice run while the view's is
-	// held, others while the view waits for them.
-	mutex    sync.Mutex
-	services map[types.NamespacedName]*corev1.Service
+	events   Events
+	services *register // of the view
 }
 
 var _ reconcile.Witness = (*Notices)(nil)
 
-// NewNotices returns Notices that tell e.
-func NewNotices(e Events) *Notices {
-	return &Notices{events: e, services: map[types.NamespacedName]*corev1.Service{}}
-}
-
-// know takes in the object of a Service; nil: there is none.
-func (n *Notices) know(key types.NamespacedName, s *corev1.Service) {
-	if n == nil {
-		return
-	}
-	n.mutex.Lock()
-	defer n.mutex.Unlock()
-	n.services[key] = s
-	if s == nil {
-		delete(n.services, key)
-	}
-}
+// NewNotices returns Notices that tell e, for one Daemon.
+func NewNotices(e Events) *Notices { return &Notices{events: e, services: newRegister()} }
 
 func (n *Notices) find(key types.NamespacedName) *corev1.Service {
 	if n == nil {
 		return nil
 	}
-	n.mutex.Lock()
-	defer n.mutex.Unlock()
-	return n.services[key]
+	s := serviceOf(n.services.of(key))
+	if s.IsZero() {
+		return nil
+	}
+	return s.Object()
 }
 
 // note tells what of a Service is left out.

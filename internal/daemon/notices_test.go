@@ -69,7 +69,7 @@ func TestPeopleAreToldWhatIsWrongWithAService(t *testing.T) {
 			}
 			change(s)
 			return func(sink cluster.Sink) {
-				sink.Service(types.NamespacedName{Namespace: "shop", Name: "bad"}, s, nil)
+				sink.Service(types.NamespacedName{Namespace: "shop", Name: "bad"}, cluster.Pack(s))
 			}
 		}
 		external := func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"x"} }
@@ -87,7 +87,7 @@ func TestPeopleAreToldWhatIsWrongWithAService(t *testing.T) {
 		h.tell(bad("1", 1, func(s *corev1.Service) { s.Spec.ClusterIP = corev1.ClusterIPNone }))
 		p.mustHave(t, "headless: nothing to warn of")
 
-		h.tell(func(sink cluster.Sink) { sink.Service(types.NamespacedName{Namespace: "shop", Name: "bad"}, nil, nil) })
+		h.tell(func(sink cluster.Sink) { sink.Service(types.NamespacedName{Namespace: "shop", Name: "bad"}, nil) })
 		h.tell(bad("2", 1, func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.80"} }))
 		time.Sleep(2 * drainCheck)
 		synctest.Wait()
@@ -109,7 +109,7 @@ func TestPeopleAreToldOfPortsThatCannotBeOpened(t *testing.T) {
 	port := uint16(taken.Addr().(*net.TCPAddr).Port)
 	p := &people{}
 	n := NewNotices(p)
-	n.know(key, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, UID: "1"}})
+	n.services.set(key, cluster.Pack(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, UID: "1"}}))
 	c := config.Default()
 	l := Listen(c, zap.NewNop(), func() bool { return true }, n)
 	defer l.Close()
@@ -120,7 +120,7 @@ func TestPeopleAreToldOfPortsThatCannotBeOpened(t *testing.T) {
 		t.Errorf("told %q, want %q...", told, want)
 	}
 	l.Set(key, plan.Fragment{})
-	n.know(key, nil)
+	n.services.set(key, nil)
 	n.port(key, "Reason", "note")
 	p.mustHave(t, "of a Service that is gone")
 }

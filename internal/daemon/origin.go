@@ -5,34 +5,35 @@ package daemon
 import (
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
-	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // originOf says what of a Service's objects changed. Triggers that are older than
 // this program would measure how long it was not there.
-func originOf(before, now plan.Objects, began time.Time) reconcile.Origin {
-	o := reconcile.Origin{Queued: time.Now()}
-	if before.Service != now.Service {
+func originOf(before, now *cluster.Objects, began time.Time) reconcile.Origin {
+	var o reconcile.Origin
+	if serviceOf(before) != serviceOf(now) {
 		o.Services = 1
 	}
-	known := map[string]*discoveryv1.EndpointSlice{}
-	for _, s := range before.Slices {
-		known[s.Name] = s
+	known := map[types.NamespacedName]packed.Slice{}
+	for _, s := range slicesOf(before) {
+		name, _ := s.Names()
+		known[name] = s
 	}
-	for _, s := range now.Slices {
-		old := known[s.Name]
-		delete(known, s.Name)
+	for _, s := range slicesOf(now) {
+		name, _ := s.Names()
+		old := known[name]
+		delete(known, name)
 		if old == s {
 			continue
 		}
 		o.Slices++
-		if old != nil && cluster.SameSlice(old, s) {
+		if old.Same(s) {
 			continue
 		}
 		if t, ok := triggerOf(s); ok && t.At.After(began) {
@@ -44,12 +45,23 @@ func originOf(before, now plan.Objects, began time.Time) reconcile.Origin {
 	return o
 }
 
-// triggerOf is what the slice itself says of the change that it came by.
-func triggerOf(s *discoveryv1.EndpointSlice) (reconcile.Trigger, bool) {
-	family, err := state.ParseFamily(string(s.AddressType))
-	if err != nil {
-		return reconcile.Trigger{}, false
+func serviceOf(o *cluster.Objects) packed.Service {
+	if o == nil {
+		return packed.Service{}
 	}
-	at, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime])
-	return reconcile.Trigger{Family: family, At: at}, err == nil
+	return o.Service
+}
+
+func slicesOf(o *cluster.Objects) []packed.Slice {
+	if o == nil {
+		return nil
+	}
+	return o.Slices
+}
+
+// triggerOf is what the slice itself says of the change that it came by.
+func triggerOf(s packed.Slice) (reconcile.Trigger, bool) {
+	at, of, ok := s.Trigger()
+	family, err := state.ParseFamily(string(of))
+	return reconcile.Trigger{Family: family, At: at}, ok && err == nil
 }

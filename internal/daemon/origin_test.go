@@ -3,17 +3,16 @@
 package daemon
 
 import (
-	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/mem"
-	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -40,7 +39,7 @@ func TestWhatOfAServicesObjectsChanged(t *testing.T) {
 		}
 		return list
 	}
-	web, same, other := shop(viaTCP, 80), shop(viaTCP, 80), triggered(443, later, "10.244.1.9")
+	web, changedWeb, other := shop(viaTCP, 80), shop(viaTCP, 81), triggered(443, later, "10.244.1.9")
 	a := triggered(80, first, "10.244.1.1")
 	annotated := triggered(80, later, "10.244.1.1")
 	changed := triggered(80, later, "10.244.1.2")
@@ -49,29 +48,28 @@ func TestWhatOfAServicesObjectsChanged(t *testing.T) {
 	named := triggered(80, later, "host")
 	named.AddressType = discoveryv1.AddressTypeFQDN
 	plain := behind(viaTCP, 80, "10.244.1.1")
-	type slices = []*discoveryv1.EndpointSlice
 	for _, c := range []struct {
 		name        string
-		before, now plan.Objects
+		before, now *cluster.Objects
 		want        reconcile.Origin
 	}{
-		{"new", plan.Objects{}, plan.Objects{Service: web, Slices: slices{a, other}}, reconcile.Origin{Services: 1, Slices: 2, Triggers: at(first, later)}},
-		{"the Service alone", plan.Objects{Service: web, Slices: slices{a}}, plan.Objects{Service: same, Slices: slices{a}}, reconcile.Origin{Services: 1}},
-		{"a slice", plan.Objects{Service: web, Slices: slices{a, other}}, plan.Objects{Service: web, Slices: slices{changed, other}}, reconcile.Origin{Slices: 1, Triggers: at(later)}},
-		{"nothing that is used", plan.Objects{Service: web, Slices: slices{a}}, plan.Objects{Service: web, Slices: slices{annotated}}, reconcile.Origin{Slices: 1}},
-		{"a slice less", plan.Objects{Service: web, Slices: slices{a, other}}, plan.Objects{Service: web, Slices: slices{other}}, reconcile.Origin{Slices: 1, Anew: true}},
-		{"deleted", plan.Objects{Service: web, Slices: slices{a, other}}, plan.Objects{}, reconcile.Origin{Services: 1, Slices: 2, Anew: true}},
-		{"without a time", plan.Objects{Service: web}, plan.Objects{Service: web, Slices: slices{plain}}, reconcile.Origin{Slices: 1}},
-		{"with what is no time", plan.Objects{Service: web}, plan.Objects{Service: web, Slices: slices{triggered(80, "today")}}, reconcile.Origin{Slices: 1}},
-		{"from before this program", plan.Objects{Service: web}, plan.Objects{Service: web, Slices: slices{triggered(80, before)}}, reconcile.Origin{Slices: 1}},
-		{"of IPv6", plan.Objects{Service: web}, plan.Objects{Service: web, Slices: slices{six}},
+		{"new", nil, cluster.Pack(web, a, other), reconcile.Origin{Services: 1, Slices: 2, Triggers: at(later, first)}},
+		{"the Service alone", cluster.Pack(web, a), cluster.Pack(changedWeb, a), reconcile.Origin{Services: 1}},
+		{"a slice", cluster.Pack(web, a, other), cluster.Pack(web, changed, other), reconcile.Origin{Slices: 1, Triggers: at(later)}},
+		{"nothing that is used", cluster.Pack(web, a), cluster.Pack(web, annotated), reconcile.Origin{Slices: 1}},
+		{"a slice less", cluster.Pack(web, a, other), cluster.Pack(web, other), reconcile.Origin{Slices: 1, Anew: true}},
+		{"deleted", cluster.Pack(web, a, other), nil, reconcile.Origin{Services: 1, Slices: 2, Anew: true}},
+		{"without a time", cluster.Pack(web), cluster.Pack(web, plain), reconcile.Origin{Slices: 1}},
+		{"with what is no time", cluster.Pack(web), cluster.Pack(web, triggered(80, "today")), reconcile.Origin{Slices: 1}},
+		{"from before this program", cluster.Pack(web), cluster.Pack(web, triggered(80, before)), reconcile.Origin{Slices: 1}},
+		{"of IPv6", cluster.Pack(web), cluster.Pack(web, six),
 			reconcile.Origin{Slices: 1, Triggers: []reconcile.Trigger{{Family: state.IPv6, At: at(later)[0].At}}}},
-		{"of no family", plan.Objects{Service: web}, plan.Objects{Service: web, Slices: slices{named}}, reconcile.Origin{Slices: 1}},
+		{"of no family", cluster.Pack(web), cluster.Pack(web, named), reconcile.Origin{Slices: 1}},
 	} {
 		got := originOf(c.before, c.now, began)
 		got.Queued = time.Time{}
-		if !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, d)
 		}
 	}
 }

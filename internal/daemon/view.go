@@ -4,7 +4,6 @@ package daemon
 
 import (
 	"context"
-	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -12,8 +11,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
@@ -43,8 +40,9 @@ type view struct {
 	objects  plan.Node // as the Node objects tell of it
 	gateways []netip.Addr
 	node     plan.Node // all together
-	services map[types.NamespacedName]plan.Objects
+	services *register
 	notes    map[types.NamespacedName][]state.Note
+	told     bool // what may be written before all that there is
 	complete bool // all that there is has been told
 	doubts   []plan.Doubt
 }
@@ -52,6 +50,10 @@ type view struct {
 var _ cluster.Sink = (*view)(nil)
 
 func newView(ctx context.Context, d Daemon, events chan<- reconcile.Event) *view {
+	services := newRegister()
+	if d.Notices != nil {
+		services = d.Notices.services
+	}
 	return &view{
 		ctx:      ctx,
 		chosen:   d.Config,
@@ -64,7 +66,7 @@ func newView(ctx context.Context, d Daemon, events chan<- reconcile.Event) *view
 		began:    time.Now(),
 		objects:  plan.NodeOf(d.NodeName, nil, nil),
 		node:     plan.NodeOf(d.NodeName, nil, nil),
-		services: map[types.NamespacedName]plan.Objects{},
+		services: services,
 		notes:    map[types.NamespacedName][]state.Note{},
 	}
 }
@@ -78,21 +80,27 @@ func (v *view) send(e reconcile.Event) {
 }
 
 // Service takes in the objects of one Service.
-func (v *view) Service(key types.NamespacedName, service *corev1.Service, slices []*discoveryv1.EndpointSlice) {
+func (v *view) Service(key types.NamespacedName, now *cluster.Objects) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	v.notices.know(key, service)
-	now := plan.Objects{Service: service, Slices: slices}
-	origin := originOf(v.services[key], now, v.began)
-	if service == nil {
-		delete(v.services, key)
+	origin := originOf(v.services.set(key, now), now, v.began)
+	if now == nil {
+		origin.Queued = v.now()
 		delete(v.notes, key)
 		v.ports.Set(key, plan.Fragment{})
 		v.send(reconcile.Delete{Owner: owner(key), Origin: origin})
 		return
 	}
-	v.services[key] = now
-	v.plan(key, origin)
+	v.plan(key, now, origin)
+}
+
+// now is when a change was told of. Before anything may be written nobody asks for
+// that: the clock of a virtual machine may be slow to read.
+func (v *view) now() time.Time {
+	if !v.told {
+		return time.Time{}
+	}
+	return time.Now()
 }
 
 // Place takes in what is around the Services.
@@ -113,6 +121,9 @@ func (v *view) Place(p cluster.Place) {
 
 // Told says how much of what was there at the start is known.
 func (v *view) Told(e cluster.Extent) {
+	v.mutex.Lock()
+	v.told = true
+	v.mutex.Unlock()
 	if e == cluster.Restored {
 		v.send(reconcile.Restored{})
 		return
@@ -180,17 +191,19 @@ func (v *view) base() { v.send(reconcile.Upsert{Fragment: plan.Base(v.config)}) 
 // planAll plans all Services again, in a fixed order, so that logs of two runs
 // can be compared. Those whose rows stay the same cost the kernel nothing.
 func (v *view) planAll() {
-	for _, key := range slices.SortedFunc(maps.Keys(v.services), cluster.CompareKeys) {
-		v.plan(key, reconcile.Origin{})
+	for _, key := range v.services.keys() {
+		v.plan(key, v.services.of(key), reconcile.Origin{})
 	}
 }
 
-func (v *view) plan(key types.NamespacedName, origin reconcile.Origin) {
-	o := v.services[key]
+// plan unpacks the objects of one Service, for as long as it is planned.
+func (v *view) plan(key types.NamespacedName, all *cluster.Objects, origin reconcile.Origin) {
+	var o plan.Objects
+	o.Service, o.Slices = all.Unpack()
 	f := plan.Service(o, v.node, v.config)
 	v.report(key, f.Notes)
 	v.ports.Set(key, f)
-	origin.Queued = time.Now()
+	origin.Queued = v.now()
 	v.send(reconcile.Upsert{Owner: owner(key), Created: o.Service.CreationTimestamp.Time, Fragment: f, Origin: origin})
 }
 
@@ -202,6 +215,9 @@ func (v *view) report(key types.NamespacedName, notes []state.Note) {
 	}
 	known := v.notes[key]
 	v.notes[key] = notes
+	if len(notes) == 0 {
+		delete(v.notes, key)
+	}
 	for _, n := range notes {
 		if slices.Contains(known, n) {
 			continue

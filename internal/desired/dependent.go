@@ -4,28 +4,19 @@ package desired
 
 import (
 	"iter"
+	"maps"
+	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Dependent is a wished table with rows that count only if who wishes them also
-// won the virtual server that they are for.
-type Dependent[K, V comparable] struct {
-	servers Table[state.VirtualServerKey, state.VirtualServer]
-	on      func(K, V) (state.VirtualServerKey, bool) // false: on none, the row counts by itself
-	claims  Table[K, V]
-}
-
-func newDependent[K, V comparable](
-	servers Table[state.VirtualServerKey, state.VirtualServer], on func(K, V) (state.VirtualServerKey, bool),
-) Dependent[K, V] {
-	return Dependent[K, V]{servers, on, newTable[K, V]()}
-}
-
-func belongsTo(k state.RealServerKey, _ state.RealServer) (state.VirtualServerKey, bool) {
-	return k.Server, true
-}
+type (
+	serverTable = Table[state.VirtualServerKey, state.VirtualServer]
+	entryTable  = Table[state.SetEntry, state.Entry]
+	serverDelta = diff.Delta[state.VirtualServerKey, state.VirtualServer]
+	entryDelta  = diff.Delta[state.SetEntry, state.Entry]
+)
 
 // SteersTo is the virtual server to which an entry leads packets by a mark, if it
 // does.
@@ -36,57 +27,230 @@ func SteersTo(e state.SetEntry, v state.Entry) (state.VirtualServerKey, bool) {
 	return state.MarkKey(state.FamilyOf(e.Address), v.Mark), true
 }
 
+// Entries are the wished set entries. One that steers packets to a virtual server
+// counts only if who wishes it also won that virtual server.
+type Entries struct {
+	servers serverTable
+	claims  entryTable
+}
+
 // Get is the wished value of the row k, and whether the row is wished at all:
 // the value of the first claimant who may wish it.
-func (t Dependent[K, V]) Get(k K) (V, bool) {
-	c, ok := t.first(k)
-	return c.value, ok
+func (t Entries) Get(k state.SetEntry) (state.Entry, bool) {
+	_, v, ok := t.first(k)
+	return v, ok
 }
 
 // Owner is who wishes the row k, as Get finds it.
-func (t Dependent[K, V]) Owner(k K) (Owner, bool) {
-	c, ok := t.first(k)
+func (t Entries) Owner(k state.SetEntry) (Owner, bool) {
+	c, _, ok := t.first(k)
 	if !ok {
 		return Owner{}, false
 	}
-	return c.by.owner, true
+	return c.owner, true
 }
 
-func (t Dependent[K, V]) first(k K) (claim[V], bool) {
+func (t Entries) first(k state.SetEntry) (*claimant, state.Entry, bool) {
 	c, claimed := t.claims.winners[k]
-	if claimed && t.counts(k, c) {
-		return c, true
+	if !claimed {
+		return nil, state.Entry{}, false
+	}
+	return t.foremost(k, c)
+}
+
+// foremost is the first claimant whose claim counts; c is the first of all.
+func (t Entries) foremost(k state.SetEntry, c *claimant) (*claimant, state.Entry, bool) {
+	if v := t.claims.value(c, k); t.counts(k, v, c) {
+		return c, v, true
 	}
 	for _, c := range t.claims.losers[k] {
-		if t.counts(k, c) {
-			return c, true
+		if v := t.claims.value(c, k); t.counts(k, v, c) {
+			return c, v, true
 		}
 	}
-	return claim[V]{}, false
+	return nil, state.Entry{}, false
 }
 
-func (t Dependent[K, V]) counts(k K, c claim[V]) bool {
-	server, dependent := t.on(k, c.value)
-	return !dependent || t.servers.winners[server].by == c.by
+func (t Entries) counts(k state.SetEntry, v state.Entry, by *claimant) bool {
+	server, steers := SteersTo(k, v)
+	return !steers || t.servers.winners[server] == by
 }
 
 // Len is how many rows are wished by anybody, whether they count or not.
-func (t Dependent[K, V]) Len() int { return t.claims.Len() }
+func (t Entries) Len() int { return t.claims.Len() }
 
 // All yields the wished rows in no order.
-func (t Dependent[K, V]) All() iter.Seq2[K, V] {
-	return func(yield func(K, V) bool) {
-		for k := range t.claims.winners {
-			if v, ok := t.Get(k); ok && !yield(k, v) {
+func (t Entries) All() iter.Seq2[state.SetEntry, state.Entry] {
+	return func(yield func(state.SetEntry, state.Entry) bool) {
+		for k, c := range t.claims.winners {
+			if _, v, ok := t.foremost(k, c); ok && !yield(k, v) {
 				return
 			}
 		}
 	}
 }
 
-// change touches every row that c's delta names, whether c wins it or not.
-func (t Dependent[K, V]) change(c *claimant, d diff.Delta[K, V]) []K {
-	touched := make([]K, 0, d.Len())
-	t.claims.enter(c, d, func(k K, _ bool) { touched = append(touched, k) })
-	return touched
+// steers says whether rows have anything to do with marks. Those of few Services
+// do.
+func steers(h holdings) bool {
+	return slices.ContainsFunc(h.servers, func(r diff.Row[state.VirtualServerKey, state.VirtualServer]) bool { return r.Key.Mark != 0 }) ||
+		slices.ContainsFunc(h.entries, func(r diff.Row[state.SetEntry, state.Entry]) bool { return r.Value.Mark != 0 })
+}
+
+// were is what the entries are that c's change can touch: its own, and all that
+// steer to a virtual server that c comes to or leaves.
+func (t Entries) were(entries entryDelta, servers serverDelta, c *claimant, to holdings) []Was[state.SetEntry, state.Entry] {
+	before := make([]Was[state.SetEntry, state.Entry], 0, entries.Len())
+	note := func(k state.SetEntry) {
+		v, there := t.Get(k)
+		before = append(before, Was[state.SetEntry, state.Entry]{k, v, there})
+	}
+	for k := range keys(entries) {
+		note(k)
+	}
+	for k := range keys(servers) {
+		for _, e := range steering(to.entries, k) {
+			note(e)
+		}
+		for _, other := range append(t.servers.claimants(k), c) {
+			for _, e := range steering(other.entries, k) {
+				note(e)
+			}
+		}
+	}
+	return before
+}
+
+// since are those that are not any more as they were.
+func (t Entries) since(before []Was[state.SetEntry, state.Entry]) []Was[state.SetEntry, state.Entry] {
+	return slices.DeleteFunc(before, func(w Was[state.SetEntry, state.Entry]) bool {
+		v, there := t.Get(w.Key)
+		return v == w.Value && there == w.There
+	})
+}
+
+// keys yields those of all rows that d touches.
+func keys[K, V comparable](d diff.Delta[K, V]) iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for _, rows := range [][]diff.Row[K, V]{d.Remove, d.Add} {
+			for _, r := range rows {
+				if !yield(r.Key) {
+					return
+				}
+			}
+		}
+		for _, c := range d.Update {
+			if !yield(c.Key) {
+				return
+			}
+		}
+	}
+}
+
+func steering(entries []diff.Row[state.SetEntry, state.Entry], k state.VirtualServerKey) []state.SetEntry {
+	if k.Mark == 0 {
+		return nil
+	}
+	var found []state.SetEntry
+	for _, r := range entries {
+		if to, steers := SteersTo(r.Key, r.Value); steers && to == k {
+			found = append(found, r.Key)
+		}
+	}
+	return found
+}
+
+// RealServers are the wished real servers. They are those that the owner of their
+// virtual server wishes for it, so there is no table of them: to find one is to
+// find its owner.
+type RealServers struct {
+	servers serverTable
+	size    *int
+}
+
+// Of are the wished real servers of one virtual server.
+func (t RealServers) Of(k state.VirtualServerKey) state.Reals {
+	c, wished := t.servers.winners[k]
+	if !wished {
+		return nil
+	}
+	return c.realsOf(k)
+}
+
+// Get is the wished value of the row k, and whether the row is wished at all.
+func (t RealServers) Get(k state.RealServerKey) (state.RealServer, bool) {
+	return t.Of(k.Server).Find(k.Address)
+}
+
+// Owner is who wishes the row k.
+func (t RealServers) Owner(k state.RealServerKey) (Owner, bool) {
+	if _, wished := t.Get(k); !wished {
+		return Owner{}, false
+	}
+	return t.servers.Owner(k.Server)
+}
+
+// Len is how many are wished.
+func (t RealServers) Len() int { return *t.size }
+
+// All yields the wished rows in no order.
+func (t RealServers) All() iter.Seq2[state.RealServerKey, state.RealServer] {
+	return func(yield func(state.RealServerKey, state.RealServer) bool) {
+		for k, c := range t.servers.winners {
+			for _, r := range c.realsOf(k) {
+				if !yield(r.Key(k), r.Value()) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Servers yields the virtual servers that are wished, in no order.
+func (t RealServers) Servers() iter.Seq[state.VirtualServerKey] { return maps.Keys(t.servers.winners) }
+
+// WereReals are the real servers that were wished for a virtual server before a
+// change.
+type WereReals struct {
+	Server state.VirtualServerKey
+	Reals  state.Reals
+}
+
+// were is what the real servers are of the virtual servers whose real servers can
+// be other ones when c has other holdings.
+func (t RealServers) were(c *claimant, to holdings) []WereReals {
+	var before []WereReals
+	note := func(k state.VirtualServerKey) { before = append(before, WereReals{k, t.Of(k)}) }
+	i, j := 0, 0
+	for i < len(c.servers) && j < len(to.servers) {
+		a, b := c.servers[i].Key, to.servers[j].Key
+		switch order := a.Compare(b); {
+		case order < 0:
+			note(a)
+			i++
+		case order > 0:
+			note(b)
+			j++
+		default:
+			if !slices.Equal(c.reals[i], to.reals[j]) {
+				note(a)
+			}
+			i, j = i+1, j+1
+		}
+	}
+	for ; i < len(c.servers); i++ {
+		note(c.servers[i].Key)
+	}
+	for ; j < len(to.servers); j++ {
+		note(to.servers[j].Key)
+	}
+	return before
+}
+
+// since are those that are not any more as they were.
+func (t RealServers) since(before []WereReals) []WereReals {
+	for _, w := range before {
+		*t.size += len(t.Of(w.Server)) - len(w.Reals)
+	}
+	return slices.DeleteFunc(before, func(w WereReals) bool { return slices.Equal(t.Of(w.Server), w.Reals) })
 }

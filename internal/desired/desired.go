@@ -13,6 +13,7 @@ package desired
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -33,11 +34,11 @@ func (o Owner) String() string {
 	return o.Namespace + "/" + o.Name
 }
 
-// claimant is an owner with its precedence and its present fragment.
+// claimant is an owner with its precedence and what it wishes at present.
 type claimant struct {
-	owner    Owner
-	created  int64 // Unix seconds, as fine as the API tells it
-	fragment state.Fragment
+	owner   Owner
+	created int64 // Unix seconds, as fine as the API tells it
+	holdings
 }
 
 func (c *claimant) compare(o *claimant) int {
@@ -57,43 +58,45 @@ type Desired struct {
 
 	Sysctls        Table[state.SysctlName, string]
 	Sets           Table[state.SetName, state.Set]
-	Entries        Dependent[state.SetEntry, state.Entry]
+	Entries        Entries
 	Chains         Table[state.ChainKey, state.Chain]
 	Jumps          Table[state.JumpKey, state.Jump]
 	Links          Table[state.LinkName, state.Link]
 	VirtualServers Table[state.VirtualServerKey, state.VirtualServer]
-	RealServers    Dependent[state.RealServerKey, state.RealServer]
+	RealServers    RealServers
 	Addresses      Table[state.Address, state.Binding]
 }
 
 // New returns a Desired in which nobody wishes anything.
 func New() *Desired {
-	servers := newTable[state.VirtualServerKey, state.VirtualServer]()
-	return &Desired{
+	d := &Desired{
 		owners:         map[Owner]*claimant{},
-		Sysctls:        newTable[state.SysctlName, string](),
-		Sets:           newTable[state.SetName, state.Set](),
-		Entries:        newDependent(servers, SteersTo),
-		Chains:         newTable[state.ChainKey, state.Chain](),
-		Jumps:          newTable[state.JumpKey, state.Jump](),
-		Links:          newTable[state.LinkName, state.Link](),
-		VirtualServers: servers,
-		RealServers:    newDependent(servers, belongsTo),
-		Addresses:      newTable[state.Address, state.Binding](),
+		Sysctls:        newTable(sysctls, state.SysctlName.Compare),
+		Sets:           newTable(sets, state.SetName.Compare),
+		Chains:         newTable(chains, state.ChainKey.Compare),
+		Jumps:          newTable(jumps, state.JumpKey.Compare),
+		Links:          newTable(links, state.LinkName.Compare),
+		VirtualServers: newTable(servers, state.VirtualServerKey.Compare),
+		Addresses:      newTable(addresses, state.Address.Compare),
 	}
+	d.Entries = Entries{d.VirtualServers, newTable(entries, state.SetEntry.Compare)}
+	d.RealServers = RealServers{d.VirtualServers, new(int)}
+	return d
 }
 
-// Touched names the rows whose wish changed, and the conflicts that came up.
+// Touched tells of the rows whose wish changed what it was, each once, and of the
+// conflicts that came up. A virtual server is also told of if only its owner
+// changed.
 type Touched struct {
-	Sysctls        []state.SysctlName
-	Sets           []state.SetName
-	Entries        []state.SetEntry
-	Chains         []state.ChainKey
-	Jumps          []state.JumpKey
-	Links          []state.LinkName
-	VirtualServers []state.VirtualServerKey
-	RealServers    []state.RealServerKey
-	Addresses      []state.Address
+	Sysctls        []Was[state.SysctlName, string]
+	Sets           []Was[state.SetName, state.Set]
+	Entries        []Was[state.SetEntry, state.Entry]
+	Chains         []Was[state.ChainKey, state.Chain]
+	Jumps          []Was[state.JumpKey, state.Jump]
+	Links          []Was[state.LinkName, state.Link]
+	VirtualServers []Was[state.VirtualServerKey, state.VirtualServer]
+	RealServers    []WereReals
+	Addresses      []Was[state.Address, state.Binding]
 
 	Conflicts []Conflict
 }
@@ -123,17 +126,41 @@ func (d *Desired) recreate(c *claimant, created time.Time, f state.Fragment) Tou
 	c.created = created.Unix()
 	back := d.replace(c, f)
 	return Touched{
-		Sysctls:        append(gone.Sysctls, back.Sysctls...),
-		Sets:           append(gone.Sets, back.Sets...),
-		Entries:        append(gone.Entries, back.Entries...),
-		Chains:         append(gone.Chains, back.Chains...),
-		Jumps:          append(gone.Jumps, back.Jumps...),
-		Links:          append(gone.Links, back.Links...),
-		VirtualServers: append(gone.VirtualServers, back.VirtualServers...),
-		RealServers:    append(gone.RealServers, back.RealServers...),
-		Addresses:      append(gone.Addresses, back.Addresses...),
+		Sysctls:        first(gone.Sysctls, back.Sysctls),
+		Sets:           first(gone.Sets, back.Sets),
+		Entries:        first(gone.Entries, back.Entries),
+		Chains:         first(gone.Chains, back.Chains),
+		Jumps:          first(gone.Jumps, back.Jumps),
+		Links:          first(gone.Links, back.Links),
+		VirtualServers: first(gone.VirtualServers, back.VirtualServers),
+		RealServers:    firstReals(gone.RealServers, back.RealServers),
+		Addresses:      first(gone.Addresses, back.Addresses),
 		Conflicts:      back.Conflicts,
 	}
+}
+
+// first is what rows were before the first of two changes.
+func first[K, V comparable](a, b []Was[K, V]) []Was[K, V] {
+	known := make(map[K]struct{}, len(a))
+	for _, w := range a {
+		known[w.Key] = struct{}{}
+	}
+	for _, w := range b {
+		if _, told := known[w.Key]; !told {
+			a = append(a, w)
+		}
+	}
+	return a
+}
+
+func firstReals(a, b []WereReals) []WereReals {
+	known := len(a)
+	for _, w := range b {
+		if !slices.ContainsFunc(a[:known], func(o WereReals) bool { return o.Server == w.Server }) {
+			a = append(a, w)
+		}
+	}
+	return a
 }
 
 // Delete takes back all that o wished.
@@ -146,97 +173,85 @@ func (d *Desired) Delete(o Owner) Touched {
 	return d.replace(c, state.Fragment{})
 }
 
+// Claims are the rows that an owner wishes, of the tables that grow with the
+// cluster.
+type Claims struct {
+	Owner          Owner
+	Entries        []diff.Row[state.SetEntry, state.Entry]
+	VirtualServers []diff.Row[state.VirtualServerKey, state.VirtualServer]
+	Addresses      []diff.Row[state.Address, state.Binding]
+}
+
+// Claims yields those of all owners, in the order of their names.
+func (d *Desired) Claims() iter.Seq[Claims] {
+	names := func(a, b Owner) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	}
+	return func(yield func(Claims) bool) {
+		for _, o := range slices.SortedFunc(maps.Keys(d.owners), names) {
+			c := d.owners[o]
+			if !yield(Claims{o, c.entries, c.servers, c.addresses}) {
+				return
+			}
+		}
+	}
+}
+
 // Owners is the number of owners, the base included.
 func (d *Desired) Owners() int { return len(d.owners) }
 
 func (d *Desired) replace(c *claimant, f state.Fragment) Touched {
-	b := c.fragment
-	c.fragment = f
-	servers := diff.OfRows(b.VirtualServers, f.VirtualServers, state.VirtualServerKey.Compare)
+	b, h := c.holdings, holdingsOf(f)
+	byServer := diff.OfRows(b.servers, h.servers, state.VirtualServerKey.Compare)
+	byEntry := diff.OfRows(b.entries, h.entries, state.SetEntry.Compare)
+	marks := steers(b) || steers(h)
+	var wereEntries []Was[state.SetEntry, state.Entry]
+	if marks {
+		wereEntries = d.Entries.were(byEntry, byServer, c, h)
+	}
+	wereReals := d.RealServers.were(c, h)
+
+	c.holdings = h
 	touched := Touched{
-		Sysctls:        change(d.Sysctls, c, b.Sysctls, f.Sysctls, state.SysctlName.Compare),
-		Sets:           change(d.Sets, c, b.Sets, f.Sets, state.SetName.Compare),
-		Entries:        d.Entries.change(c, diff.OfRows(b.Entries, f.Entries, state.SetEntry.Compare)),
-		Chains:         change(d.Chains, c, b.Chains, f.Chains, state.ChainKey.Compare),
-		Jumps:          change(d.Jumps, c, b.Jumps, f.Jumps, state.JumpKey.Compare),
-		Links:          change(d.Links, c, b.Links, f.Links, state.LinkName.Compare),
-		VirtualServers: d.VirtualServers.change(c, servers),
-		Addresses:      change(d.Addresses, c, b.Addresses, f.Addresses, state.Address.Compare),
+		VirtualServers: d.VirtualServers.change(c, byServer),
+		Addresses:      d.Addresses.change(c, diff.OfRows(b.addresses, h.addresses, state.Address.Compare)),
+		Entries:        d.Entries.claims.change(c, byEntry),
 	}
-	touched.RealServers = d.RealServers.change(c, diff.OfRows(b.RealServers, f.RealServers, state.RealServerKey.Compare))
-	for _, k := range touched.VirtualServers {
-		touched.RealServers = append(touched.RealServers, d.rivals(k, c)...)
-		touched.Entries = append(touched.Entries, d.rivalEntries(k, c)...)
+	if marks {
+		touched.Entries = d.Entries.since(wereEntries)
 	}
-	for _, r := range servers.Add {
+	touched.RealServers = d.RealServers.since(wereReals)
+	if b.few != nil || h.few != nil {
+		d.replaceFew(c, b, &touched)
+	}
+	for _, r := range byServer.Add {
 		touched.Conflicts = append(touched.Conflicts, d.conflicts(r.Key)...)
 	}
 	return touched
 }
 
-func change[K, V comparable](t Table[K, V], c *claimant, before, rows []diff.Row[K, V], compare func(a, b K) int) []K {
-	return t.change(c, diff.OfRows(before, rows, compare))
+// replaceFew is for the tables of which Services have no rows.
+func (d *Desired) replaceFew(c *claimant, before holdings, touched *Touched) {
+	b := &claimant{holdings: before}
+	touched.Sysctls = changeFew(d.Sysctls, b, c)
+	touched.Sets = changeFew(d.Sets, b, c)
+	touched.Chains = changeFew(d.Chains, b, c)
+	touched.Jumps = changeFew(d.Jumps, b, c)
+	touched.Links = changeFew(d.Links, b, c)
 }
 
-// rivals are the real servers that others than c wish for the virtual server k:
-// when c wins or leaves it, they fall or rise with it.
-func (d *Desired) rivals(k state.VirtualServerKey, c *claimant) []state.RealServerKey {
-	var keys []state.RealServerKey
-	for _, other := range d.VirtualServers.claimants(k) {
-		if other == c {
-			continue
-		}
-		for _, r := range realServersOf(other.fragment, k) {
-			keys = append(keys, r.Key)
-		}
-	}
-	return keys
-}
-
-// rivalEntries are, likewise, the entries of others than c that steer to k.
-func (d *Desired) rivalEntries(k state.VirtualServerKey, c *claimant) []state.SetEntry {
-	var keys []state.SetEntry
-	for _, other := range d.VirtualServers.claimants(k) {
-		if other != c {
-			keys = append(keys, steering(other.fragment, k)...)
-		}
-	}
-	return keys
+func changeFew[K, V comparable](t Table[K, V], before, c *claimant) []Was[K, V] {
+	return t.change(c, diff.OfRows(t.rows(before), t.rows(c), t.compare))
 }
 
 // Steering are the wished entries by whose mark packets reach the virtual server
-// k. To find them costs the size of its owner's fragment.
+// k. To find them costs the size of what its owner wishes.
 func (d *Desired) Steering(k state.VirtualServerKey) []state.SetEntry {
 	won, wished := d.VirtualServers.winners[k]
 	if !wished {
 		return nil
 	}
-	return steering(won.by.fragment, k)
-}
-
-func steering(f state.Fragment, k state.VirtualServerKey) []state.SetEntry {
-	if k.Mark == 0 {
-		return nil
-	}
-	var keys []state.SetEntry
-	for _, r := range f.Entries {
-		if to, steers := SteersTo(r.Key, r.Value); steers && to == k {
-			keys = append(keys, r.Key)
-		}
-	}
-	return keys
-}
-
-func realServersOf(f state.Fragment, k state.VirtualServerKey) []diff.Row[state.RealServerKey, state.RealServer] {
-	byServer := func(r diff.Row[state.RealServerKey, state.RealServer], k state.VirtualServerKey) int {
-		return r.Key.Server.Compare(k)
-	}
-	from, _ := slices.BinarySearchFunc(f.RealServers, k, byServer)
-	to := from
-	for to < len(f.RealServers) && f.RealServers[to].Key.Server == k {
-		to++
-	}
-	return f.RealServers[from:to]
+	return steering(won.entries, k)
 }
 
 func (d *Desired) conflicts(k state.VirtualServerKey) []Conflict {

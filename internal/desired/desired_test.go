@@ -47,6 +47,20 @@ func service(scheduler string, server byte, endpoints ...byte) state.Fragment {
 	return f
 }
 
+// steered is f with a virtual server behind a mark as well, and an entry that
+// steers to it.
+func steered(f state.Fragment, mark uint32, front byte, endpoints ...byte) state.Fragment {
+	s, k := f.State(), state.MarkKey(state.IPv4, mark)
+	s.VirtualServers[k] = state.VirtualServer{Scheduler: "rr"}
+	for _, e := range endpoints {
+		s.RealServers[state.RealServerKey{Server: k, Address: endpointKey(0, e).Address}] = state.RealServer{Weight: 2}
+	}
+	a := serverKey(front).Address
+	s.Entries[state.SetEntry{Set: "MARK", Address: a.Addr(), Protocol: state.TCP, Port: a.Port()}] = state.Entry{Mark: mark}
+	s.Entries[state.SetEntry{Set: "PLAIN", Address: a.Addr()}] = state.Entry{Comment: f.VirtualServers[0].Value.Scheduler}
+	return state.FragmentOf(s, nil)
+}
+
 var (
 	early = time.Unix(1000, 0)
 	late  = time.Unix(2000, 0)
@@ -80,10 +94,9 @@ func TestTheLoserGetsTheAddressWhenTheWinnerLeaves(t *testing.T) {
 	d.Upsert(old, early, service("rr", 1, 1, 2))
 	d.Upsert(young, late, service("lc", 1, 2, 3))
 	touched := d.Delete(old)
-	want := []state.RealServerKey{endpointKey(1, 1), endpointKey(1, 2), endpointKey(1, 3)}
-	got := slices.SortedFunc(slices.Values(touched.RealServers), state.RealServerKey.Compare)
-	if !slices.Equal(slices.Compact(got), want) {
-		t.Errorf("touched real servers %v, want %v", got, want)
+	was := state.Reals{state.RealOf(endpointKey(1, 1).Address, state.RealServer{Weight: 1}), state.RealOf(endpointKey(1, 2).Address, state.RealServer{Weight: 1})}
+	if got := touched.RealServers; len(got) != 1 || got[0].Server != serverKey(1) || !slices.Equal(got[0].Reals, was) {
+		t.Errorf("touched real servers were %v, want %v", got, was)
 	}
 	if _, ok := d.RealServers.Get(endpointKey(1, 1)); ok {
 		t.Error("the winner's endpoint is still wished after it left")
@@ -134,13 +147,18 @@ func TestRandomChangesEqualAMergeFromScratch(t *testing.T) {
 			for i := range endpoints {
 				endpoints[i] = byte(random.IntN(5))
 			}
-			w := wish{time.Unix(int64(random.IntN(3)), 0), service([]string{"rr", "lc"}[random.IntN(2)], byte(random.IntN(3)), endpoints...)}
+			f := service([]string{"rr", "lc"}[random.IntN(2)], byte(random.IntN(3)), endpoints...)
+			if random.IntN(2) == 0 {
+				f = steered(f, uint32(random.IntN(2)+1), byte(random.IntN(3)), endpoints...)
+			}
+			w := wish{time.Unix(int64(random.IntN(3)), 0), f}
 			wishes[o] = w
 			touched = d.Upsert(o, w.created, w.fragment)
 		}
-		update(copied.VirtualServers, touched.VirtualServers, d.VirtualServers.Get)
-		update(copied.RealServers, touched.RealServers, d.RealServers.Get)
-		update(copied.Addresses, touched.Addresses, d.Addresses.Get)
+		update(t, copied.VirtualServers, touched.VirtualServers, d.VirtualServers.Get)
+		update(t, copied.Entries, touched.Entries, d.Entries.Get)
+		update(t, copied.Addresses, touched.Addresses, d.Addresses.Get)
+		updateReals(t, copied.RealServers, touched.RealServers, d.RealServers)
 
 		scratch := New()
 		for o, w := range wishes {
@@ -155,12 +173,41 @@ func TestRandomChangesEqualAMergeFromScratch(t *testing.T) {
 	}
 }
 
-func update[K, V comparable](table map[K]V, keys []K, get func(K) (V, bool)) {
-	for _, k := range keys {
-		if v, ok := get(k); ok {
-			table[k] = v
-		} else {
-			delete(table, k)
+// update brings touched rows up to date, and checks what they are said to have been.
+func update[K, V comparable](t *testing.T, table map[K]V, touched []Was[K, V], get func(K) (V, bool)) {
+	t.Helper()
+	for _, w := range touched {
+		if v, there := table[w.Key]; v != w.Value || there != w.There {
+			t.Fatalf("%v was %v %v, but is said to have been %v %v", w.Key, there, v, w.There, w.Value)
 		}
+	}
+	for _, w := range touched {
+		if v, ok := get(w.Key); ok {
+			table[w.Key] = v
+		} else {
+			delete(table, w.Key)
+		}
+	}
+}
+
+func updateReals(t *testing.T, table map[state.RealServerKey]state.RealServer, touched []WereReals, now RealServers) {
+	t.Helper()
+	for _, w := range touched {
+		size := len(table)
+		for _, r := range w.Reals {
+			if v, there := table[r.Key(w.Server)]; !there || v != r.Value() {
+				t.Fatalf("%v was %v %v, but is said to have been %v", r.Key(w.Server), there, v, r.Value())
+			}
+			delete(table, r.Key(w.Server))
+		}
+		if len(table) != size-len(w.Reals) {
+			t.Fatalf("%v is said to have had a real server twice: %v", w.Server, w.Reals)
+		}
+		for _, r := range now.Of(w.Server) {
+			table[r.Key(w.Server)] = r.Value()
+		}
+	}
+	if len(table) != now.Len() {
+		t.Fatalf("%d real servers are wished, said to be %d", len(table), now.Len())
 	}
 }

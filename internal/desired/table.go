@@ -9,27 +9,43 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 )
 
-// claim is one owner's wish for a row.
-type claim[V comparable] struct {
-	by    *claimant
-	value V
+// Was is what the wish for a row was before a change.
+type Was[K, V comparable] struct {
+	Key   K
+	Value V    // the zero one unless There
+	There bool // it was wished
 }
 
-// Table is one wished table, merged from the claims of many owners. Almost
-// every row has one claim, so the losing ones live in a map of their own.
+// Table is one wished table, merged from the claims of many owners. What an owner
+// wishes is in its own sorted rows and nowhere else; here is only whose row
+// counts. Almost every row has one claim, so the losing ones live in a map of
+// their own.
 type Table[K, V comparable] struct {
-	winners map[K]claim[V]
-	losers  map[K][]claim[V] // in order of precedence
+	rows    func(*claimant) []diff.Row[K, V]
+	compare func(a, b K) int
+	winners map[K]*claimant
+	losers  map[K][]*claimant // in order of precedence
 }
 
-func newTable[K, V comparable]() Table[K, V] {
-	return Table[K, V]{winners: map[K]claim[V]{}, losers: map[K][]claim[V]{}}
+func newTable[K, V comparable](rows func(*claimant) []diff.Row[K, V], compare func(a, b K) int) Table[K, V] {
+	return Table[K, V]{rows, compare, map[K]*claimant{}, map[K][]*claimant{}}
 }
 
 // Get is the wished value of the row k, and whether the row is wished at all.
 func (t Table[K, V]) Get(k K) (V, bool) {
 	c, ok := t.winners[k]
-	return c.value, ok
+	if !ok {
+		var none V
+		return none, false
+	}
+	return t.value(c, k), true
+}
+
+// value is what c wishes the row k to be, which it claims.
+func (t Table[K, V]) value(c *claimant, k K) V {
+	rows := t.rows(c)
+	i, _ := slices.BinarySearchFunc(rows, k, func(r diff.Row[K, V], k K) int { return t.compare(r.Key, k) })
+	return rows[i].Value
 }
 
 // Len is how many rows are wished.
@@ -41,7 +57,7 @@ func (t Table[K, V]) Owner(k K) (Owner, bool) {
 	if !ok {
 		return Owner{}, false
 	}
-	return c.by.owner, true
+	return c.owner, true
 }
 
 // Contested is how many rows have more than one claim.
@@ -51,60 +67,60 @@ func (t Table[K, V]) Contested() int { return len(t.losers) }
 func (t Table[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		for k, c := range t.winners {
-			if !yield(k, c.value) {
+			if !yield(k, t.value(c, k)) {
 				return
 			}
 		}
 	}
 }
 
-// change makes d the change of what by wishes, and returns the keys whose
-// effective row or owner changed.
-func (t Table[K, V]) change(by *claimant, d diff.Delta[K, V]) []K {
-	touched := make([]K, 0, d.Len())
-	t.enter(by, d, func(k K, changed bool) {
-		if changed {
-			touched = append(touched, k)
+// change makes d, that is in the rows of by already, the change of what by
+// wishes. It returns what the rows were whose effective value or owner changed.
+func (t Table[K, V]) change(by *claimant, d diff.Delta[K, V]) []Was[K, V] {
+	touched := make([]Was[K, V], 0, d.Len())
+	for _, r := range d.Remove {
+		if t.drop(r.Key, by) {
+			touched = append(touched, Was[K, V]{r.Key, r.Value, true})
 		}
-	})
+	}
+	for _, c := range d.Update {
+		if t.winners[c.Key] == by {
+			touched = append(touched, Was[K, V]{c.Key, c.Old, true})
+		}
+	}
+	for _, r := range d.Add {
+		before := Was[K, V]{Key: r.Key}
+		before.Value, before.There = t.Get(r.Key)
+		if t.put(r.Key, by) {
+			touched = append(touched, before)
+		}
+	}
 	return touched
 }
 
-// enter makes d the change of what by wishes, and notes of each row whether the
-// effective one or its owner changed.
-func (t Table[K, V]) enter(by *claimant, d diff.Delta[K, V], note func(K, bool)) {
-	for _, r := range d.Remove {
-		note(r.Key, t.drop(r.Key, by))
-	}
-	for _, c := range d.Update {
-		note(c.Key, t.put(c.Key, c.New, by))
-	}
-	for _, r := range d.Add {
-		note(r.Key, t.put(r.Key, r.Value, by))
-	}
-}
-
-func (t Table[K, V]) put(k K, v V, by *claimant) bool {
+// put notes a new claim and says whether it wins.
+func (t Table[K, V]) put(k K, by *claimant) bool {
 	won, claimed := t.winners[k]
 	switch {
-	case !claimed || won.by == by:
-		t.winners[k] = claim[V]{by, v}
+	case !claimed:
+		t.winners[k] = by
 		return true
-	case by.before(won.by):
-		t.winners[k] = claim[V]{by, v}
+	case by.before(won):
+		t.winners[k] = by
 		t.losers[k] = insert(t.losers[k], won)
 		return true
 	}
-	t.losers[k] = insert(without(t.losers[k], by), claim[V]{by, v})
+	t.losers[k] = insert(t.losers[k], by)
 	return false
 }
 
+// drop takes a claim back and says whether it was the winning one.
 func (t Table[K, V]) drop(k K, by *claimant) bool {
-	won := t.winners[k].by == by
+	won := t.winners[k] == by
 	rest := t.losers[k]
 	switch {
 	case !won:
-		rest = without(rest, by)
+		rest = slices.DeleteFunc(rest, func(c *claimant) bool { return c == by })
 	case len(rest) > 0:
 		t.winners[k], rest = rest[0], rest[1:]
 	default:
@@ -124,18 +140,10 @@ func (t Table[K, V]) claimants(k K) []*claimant {
 	if !ok {
 		return nil
 	}
-	all := []*claimant{c.by}
-	for _, l := range t.losers[k] {
-		all = append(all, l.by)
-	}
-	return all
+	return append([]*claimant{c}, t.losers[k]...)
 }
 
-func insert[V comparable](claims []claim[V], c claim[V]) []claim[V] {
-	i, _ := slices.BinarySearchFunc(claims, c, func(a, b claim[V]) int { return a.by.compare(b.by) })
+func insert(claims []*claimant, c *claimant) []*claimant {
+	i, _ := slices.BinarySearchFunc(claims, c, (*claimant).compare)
 	return slices.Insert(claims, i, c)
-}
-
-func without[V comparable](claims []claim[V], by *claimant) []claim[V] {
-	return slices.DeleteFunc(claims, func(c claim[V]) bool { return c.by == by })
 }

@@ -22,12 +22,6 @@ import (
 // on into nothing for as long as the client keeps its port.
 func Drains(k state.VirtualServerKey) bool { return k.Transport() == state.TCP }
 
-// Weightless is how a real server looks while it drains.
-func Weightless(r state.RealServer) state.RealServer {
-	r.Weight = 0
-	return r
-}
-
 // Book is the list of draining real servers. The zero Book is empty.
 type Book struct {
 	deadlines map[state.VirtualServerKey]map[state.RealServerKey]time.Time

@@ -37,7 +37,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	client "k8s.io/client-go/kubernetes/typed/events/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 )
 
@@ -91,14 +91,14 @@ type waiter struct {
 	due   time.Time
 }
 
-// New returns a Recorder of the events of this node. They are written by Run.
-func New(c client.EventsGetter, node string, log *zap.Logger) *Recorder {
+// New returns a Recorder of the events of this node. They are written by Run, to
+// the group of the API for events.
+func New(c rest.Interface, node string, log *zap.Logger) *Recorder {
 	return &Recorder{
 		node: node,
 		log:  log,
 		create: func(ctx context.Context, e *eventsv1.Event) error {
-			_, err := c.Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
-			return err
+			return c.Post().Namespace(e.Namespace).Resource("events").Body(e).Do(ctx).Error()
 		},
 		budget: flowcontrol.NewTokenBucketRateLimiter(float32(1/refill.Seconds()), burst),
 		wake:   make(chan struct{}, 1),

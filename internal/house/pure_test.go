@@ -21,11 +21,11 @@ func TestWhatDecidesIsPure(t *testing.T) {
 	}
 }
 
-// pureStandard are the packages of the standard library that only compute. io
-// and io/fs are here for their interfaces and errors.
+// pureStandard are the packages of the standard library that only compute. bufio, io
+// and io/fs are here for what they do with readers that are given, their interfaces and errors.
 func pureStandard() []string {
 	return []string{
-		"bytes", "cmp", "encoding/binary", "encoding/json", "errors", "fmt", "hash/fnv", "io", "io/fs", "iter", "maps",
+		"bufio", "bytes", "cmp", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt", "hash/fnv", "io", "io/fs", "iter", "maps",
 		"math", "math/bits", "net/netip", "reflect", "regexp", "slices", "strconv", "strings", "text/tabwriter", "time", "unicode",
 	}
 }

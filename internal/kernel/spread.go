@@ -32,26 +32,27 @@ func (s spread) Apply(ctx context.Context, d diff.Delta[state.RealServerKey, sta
 	return s.Store.Apply(ctx, d)
 }
 
-// order keeps the rows of a virtual server together: they come sorted.
-func (s spread) order(rows []diff.Row[state.RealServerKey, state.RealServer]) []diff.Row[state.RealServerKey, state.RealServer] {
-	ordered := slices.Clone(rows)
-	for from := 0; from < len(ordered); {
-		to := from + 1
-		for to < len(ordered) && ordered[to].Key.Server == ordered[from].Key.Server {
-			to++
-		}
-		if to-from > 1 {
-			s.shuffle(ordered[from:to])
-		}
-		from = to
-	}
-	return ordered
+// placed is a row and its place among those of its virtual server.
+type placed struct {
+	place uint64
+	row   int
 }
 
-func (s spread) shuffle(rows []diff.Row[state.RealServerKey, state.RealServer]) {
-	slices.SortFunc(rows, func(a, b diff.Row[state.RealServerKey, state.RealServer]) int {
-		return cmp.Or(cmp.Compare(s.place(a.Key), s.place(b.Key)), a.Key.Compare(b.Key))
-	})
+// order keeps the rows of a virtual server together: they come sorted.
+func (s spread) order(rows []diff.Row[state.RealServerKey, state.RealServer]) []diff.Row[state.RealServerKey, state.RealServer] {
+	ordered := make([]diff.Row[state.RealServerKey, state.RealServer], 0, len(rows))
+	var places []placed
+	for from := 0; from < len(rows); from = len(ordered) {
+		places = places[:0]
+		for i := from; i < len(rows) && rows[i].Key.Server == rows[from].Key.Server; i++ {
+			places = append(places, placed{s.place(rows[i].Key), i})
+		}
+		slices.SortFunc(places, func(a, b placed) int { return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.row, b.row)) })
+		for _, p := range places {
+			ordered = append(ordered, rows[p.row])
+		}
+	}
+	return ordered
 }
 
 // place is a hash of the node and the endpoint. The same endpoints come in the

@@ -40,7 +40,9 @@ type Event struct {
 
 	// LinkLost says that the device that carries the Service addresses was
 	// deleted, renamed or moved away since the last event, even if there is one
-	// of its name again. All Service addresses went with it.
+	// of its name again: all Service addresses went with it. Or it lost what
+	// routes need that it has in place of addresses: it was set down, or
+	// state.Anchor was taken from it.
 	LinkLost bool
 }
 
@@ -142,11 +144,11 @@ func (c *Conn) Watch(ctx context.Context, each func(Event)) error {
 	stop := context.AfterFunc(ctx, c.wake)
 	defer stop()
 
-	device, err := c.links.Index()
+	device, up, err := c.links.Device()
 	if err != nil {
 		return err
 	}
-	seen := watched{device: device, stale: true}
+	seen := watched{device: device, up: up, stale: true}
 	for {
 		if err := c.refresh(ctx, &seen, each); err != nil {
 			return err
@@ -225,11 +227,11 @@ func (c *Conn) collect(ctx context.Context, seen *watched) error {
 func (c *Conn) receive(seen *watched) error {
 	n, err := c.events.Read(c.buffer)
 	if errors.Is(err, unix.ENOBUFS) {
-		device, err := c.links.Index()
+		device, up, err := c.links.Device()
 		if err != nil {
 			return err
 		}
-		seen.overflow(device)
+		seen.overflow(device, up)
 		return nil
 	}
 	if err != nil {

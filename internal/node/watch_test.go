@@ -230,6 +230,37 @@ func TestAStormIsFewEvents(t *testing.T) {
 	}
 }
 
+// Routes to Service addresses are no news, but that they are lost is.
+func TestRoutesToTheDeviceAreNoNewsUntilTheyAreLost(t *testing.T) {
+	kerneltest.Namespace(t)
+	ours, other := dummy(t, "kube-ipvs0"), dummy(t, "dummy7")
+	w := watch(t)
+	ip := func(words ...string) {
+		t.Helper()
+		kerneltest.Tool(t, append([]string{"ip"}, words...)...)
+	}
+	ip("link", "set", "kube-ipvs0", "addrgenmode", "none", "up")
+	ip("address", "add", "127.0.0.73/32", "dev", "kube-ipvs0")
+	for _, a := range []string{"10.96.0.1", "fd00:96::1"} {
+		for _, verb := range []string{"add", "del", "add"} {
+			ip("route", verb, "local", a, "dev", "kube-ipvs0", "table", "local", "metric", "1024")
+		}
+	}
+	assign(t, other, addrs("192.0.2.1")...)
+	w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs()})
+	for _, loss := range [][]string{
+		{"link", "set", "kube-ipvs0", "down"},
+		{"address", "del", "127.0.0.73/32", "dev", "kube-ipvs0"},
+	} {
+		ip(loss...)
+		w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs(), LinkLost: true})
+	}
+	if err := netlink.LinkDel(ours); err != nil {
+		t.Fatal(err)
+	}
+	w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs(), LinkLost: true})
+}
+
 func TestEventsThatDoNotFitAreMadeUpFor(t *testing.T) {
 	kerneltest.Namespace(t)
 	l, ours := dummy(t, "dummy7"), dummy(t, "kube-ipvs0")

@@ -19,8 +19,9 @@ import (
 // watched is what a stream of rtnetlink events has said so far.
 type watched struct {
 	device    int          // the index of state.DummyLink; 0 if there is none
+	up        bool         // whether it is
 	stale     bool         // what follows may not be right any more
-	lost      bool         // the device went away; then stale too
+	lost      bool         // the device went away, or routes with what they need of it; then stale too
 	addresses []netip.Addr // as last passed on; nil before the first time
 	gateways  []netip.Addr // likewise
 	uplinks   []int        // the devices that default routes go through
@@ -33,7 +34,7 @@ func (w *watched) news(now []netip.Addr, hops []hop) (Event, bool) {
 	gateways := gatewaysOf(hops)
 	e := Event{Addresses: slices.Clone(now), Gateways: slices.Clone(gateways), LinkLost: w.lost}
 	worth := first || w.lost || !slices.Equal(now, w.addresses) || !slices.Equal(gateways, w.gateways)
-	*w = watched{device: w.device, addresses: now, gateways: gateways, uplinks: linksOf(hops)}
+	*w = watched{device: w.device, up: w.up, addresses: now, gateways: gateways, uplinks: linksOf(hops)}
 	return e, worth
 }
 
@@ -46,7 +47,7 @@ func (w *watched) take(datagram []byte) error {
 	for _, m := range messages {
 		switch m.Header.Type {
 		case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-			err = w.address(m.Data)
+			err = w.address(m.Data, m.Header.Type == unix.RTM_DELADDR)
 		case unix.RTM_NEWLINK:
 			err = w.link(m.Data, true)
 		case unix.RTM_DELLINK:
@@ -63,14 +64,19 @@ func (w *watched) take(datagram []byte) error {
 
 // address takes in that a device got or lost an address, or that something else
 // about the address changed.
-func (w *watched) address(body []byte) error {
+func (w *watched) address(body []byte, gone bool) error {
 	a, err := link.ParseAssigned(body)
 	if err != nil {
 		return err
 	}
 	w.stale = w.stale || a.Index != w.device && counts(a.Prefix.Addr())
+	if gone && a.Index == w.device && a.Prefix.Addr() == state.Anchor() {
+		w.lose()
+	}
 	return nil
 }
+
+func (w *watched) lose() { w.lost, w.stale = true, true }
 
 // route takes in that a route came or went.
 func (w *watched) route(body []byte) error {
@@ -98,25 +104,37 @@ func (w *watched) link(body []byte, exists bool) error {
 	w.stale = w.stale || !up && slices.Contains(w.uplinks, index)
 	switch ours := exists && name == state.DummyLink; {
 	case ours && index != w.device:
-		w.follow(index)
+		w.follow(index, up)
 	case !ours && index == w.device:
-		w.follow(0)
+		w.follow(0, false)
+	case ours:
+		w.set(up)
 	}
 	return nil
 }
 
 // follow notes that another device, or none, has the name now.
-func (w *watched) follow(device int) {
+func (w *watched) follow(device int, up bool) {
 	w.lost = w.lost || w.device != 0
 	w.stale = true
-	w.device = device
+	w.device, w.up = device, up
+}
+
+// set notes whether the device is up. All that IPv6 has of one that is set down,
+// the kernel takes away.
+func (w *watched) set(up bool) {
+	if w.up && !up {
+		w.lose()
+	}
+	w.up = up
 }
 
 // overflow notes that events were lost.
-func (w *watched) overflow(device int) {
+func (w *watched) overflow(device int, up bool) {
 	if device != w.device {
-		w.follow(device)
+		w.follow(device, up)
 	}
+	w.set(up)
 	w.stale = true
 }
 

@@ -113,6 +113,26 @@ func TestWhatEventsMean(t *testing.T) {
 			watched{device: ours},
 		},
 		{
+			"but that of the address that keeps its routes",
+			watched{device: ours}, addressEvent(unix.RTM_DELADDR, ours, "127.0.0.73"),
+			watched{device: ours, stale: true, lost: true},
+		},
+		{
+			"which means nothing when it comes",
+			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, ours, "127.0.0.73"),
+			watched{device: ours},
+		},
+		{
+			"nor at another device",
+			watched{device: ours}, addressEvent(unix.RTM_DELADDR, other, "127.0.0.73"),
+			watched{device: ours},
+		},
+		{
+			"the device is set down",
+			watched{device: ours, up: true}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"),
+			watched{device: ours, stale: true, lost: true},
+		},
+		{
 			"another device's address counts",
 			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, other, "192.0.2.1"),
 			watched{device: ours, stale: true},
@@ -234,12 +254,27 @@ func TestWhatAnOverflowMeans(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := watched{device: c.before}
-			w.overflow(c.now)
+			w.overflow(c.now, false)
 			want := watched{device: c.now, stale: true, lost: c.lost}
 			if d := cmp.Diff(want, w, cmp.AllowUnexported(watched{})); d != "" {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+func TestADeviceThatIsSetDownLosesItsRoutes(t *testing.T) {
+	for _, c := range []struct{ before, now, lost bool }{{true, false, true}, {false, false, false}, {false, true, false}, {true, true, false}} {
+		w := watched{device: 5, up: c.before}
+		w.set(c.now)
+		if d := cmp.Diff(watched{device: 5, up: c.now, stale: c.lost, lost: c.lost}, w, cmp.AllowUnexported(watched{})); d != "" {
+			t.Errorf("%+v: %s", c, d)
+		}
+		w = watched{device: 5, up: c.before}
+		w.overflow(5, c.now)
+		if d := cmp.Diff(watched{device: 5, up: c.now, stale: true, lost: c.lost}, w, cmp.AllowUnexported(watched{})); d != "" {
+			t.Errorf("%+v, not seen: %s", c, d)
+		}
 	}
 }
 

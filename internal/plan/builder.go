@@ -216,7 +216,7 @@ func (b *builder) markedServer(f state.Family) state.VirtualServer {
 }
 
 func (b *builder) bind(a netip.Addr) {
-	b.addresses[state.Address{Addr: a}] = state.Binding{}
+	b.addresses[state.Address{Addr: a}] = b.vicinity.binding(state.FamilyOf(a))
 	b.enter(addressEntry(a), state.Entry{Comment: b.name})
 }
 

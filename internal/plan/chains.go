@@ -136,7 +136,11 @@ func clusterIPMasquerade(f state.Family, c config.Config) string {
 		return elsewhere + " " + toClusterIP + mark
 	}
 	// Nobody can tell who is a pod. What is sure is that a source which is
-	// itself a Service address is the node, which got it from DummyLink.
+	// itself a Service address is the node, which got it from DummyLink; and if the
+	// address is routed, one that is the node's own.
+	if c.VIPBinding == config.RouteBinding {
+		return "-m addrtype --src-type LOCAL " + toClusterIP + mark
+	}
 	return "[KUBE-CLUSTER-IP] src,dst" + mark
 }
 

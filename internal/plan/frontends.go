@@ -119,7 +119,8 @@ func (s service) nodeFrontend(p port, address netip.Addr, v vicinity) frontend {
 
 // guards are the entries that let only the Service's source ranges in. A client
 // on the node itself has the node's address or, to an address that is bound,
-// that very address as its source.
+// that very address as its source; not to one that is routed, but it may have been
+// assigned a moment ago.
 func (s service) guards(k state.VirtualServerKey, v vicinity) []state.SetEntry {
 	ranges := s.ranges[k.Family()]
 	if len(ranges) == 0 {
@@ -158,6 +159,36 @@ func (v vicinity) inside(ranges []netip.Prefix) bool {
 	return slices.ContainsFunc(ranges, func(r netip.Prefix) bool {
 		return slices.ContainsFunc(addresses, r.Contains)
 	})
+}
+
+// binding is how Service addresses of family f are bound.
+func (v vicinity) binding(f state.Family) state.Binding {
+	if v.config.VIPBinding != config.RouteBinding {
+		return state.Binding{}
+	}
+	return state.Binding{Means: state.Routed, Source: v.source(f)}
+}
+
+// source is where the node's own packets to routed addresses of family f come
+// from: the address that the Node object has, by which others know the node. If no
+// interface has that, a route can't name it. Of IPv4 the kernel takes the Service
+// address itself then, as if it were assigned. Of IPv6 it would take an address of
+// any interface, that of a bridge of pods too, and the node be taken for a pod; so
+// one that is none of theirs is named.
+func (v vicinity) source(f state.Family) netip.Addr {
+	isSource := func(a netip.Addr) bool { return state.FamilyOf(a) == f && slices.Contains(v.node.Addresses, a) }
+	if i := slices.IndexFunc(v.node.IPs, isSource); i >= 0 {
+		return v.node.IPs[i]
+	}
+	var first netip.Addr
+	for _, a := range v.node.Addresses {
+		contains := func(p netip.Prefix) bool { return p.Contains(a) }
+		fit := f == state.IPv6 && a.Is6() && servable(a) == nil && !slices.ContainsFunc(v.config.LocalDetector.CIDRs, contains)
+		if fit && (!first.IsValid() || a.Less(first)) {
+			first = a
+		}
+	}
+	return first
 }
 
 // nodePortAddresses are the node's addresses of family f at which NodePorts

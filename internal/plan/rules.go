@@ -163,7 +163,7 @@ func sourceRanges() []string {
 		// A client in the ranges.
 		`[KUBE-LOAD-BALANCER-SOURCE-CIDR] dst,dst,src -j RETURN`,
 		// The node itself, if it is in the ranges: its packets to a VIP have
-		// the VIP as their source.
+		// the VIP as their source, unless a route names another.
 		`[KUBE-LOAD-BALANCER-SOURCE-IP] dst,dst,src -j RETURN`,
 		// Everybody else. No answer, as with a cloud's load balancer.
 		`-j DROP`,

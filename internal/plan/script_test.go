@@ -150,6 +150,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		NodePortPrimary, NodePortSourceRanges, AnswerPing bool
 		RemoteHairpins                                    bool
 		LocalhostNodePorts, IgnoreExternalIPs             bool
+		VIPBinding                                        config.VIPBinding
 	}
 	unmarshal(t, path, data, &in)
 	if in.Scheduler != nil {
@@ -161,6 +162,9 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 	c.MasqueradeAll, c.StrictARP, c.NodePortAddresses = in.MasqueradeAll, in.StrictARP, in.NodePortAddresses
 	c.Schedulers, c.ServiceCIDRs, c.ExcludeCIDRs = in.Schedulers, in.ServiceCIDRs, in.ExcludeCIDRs
 	c.RemoteHairpins = in.RemoteHairpins
+	if in.VIPBinding != "" {
+		c.VIPBinding = in.VIPBinding
+	}
 	c.LocalhostNodePorts, c.IgnoreExternalIPs = in.LocalhostNodePorts, in.IgnoreExternalIPs
 	c.NodePortPrimary, c.NodePortSourceRanges, c.AnswerPing = in.NodePortPrimary, in.NodePortSourceRanges, in.AnswerPing
 	switch {

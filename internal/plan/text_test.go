@@ -43,7 +43,7 @@ func text(f plan.Fragment) string {
 		line("real server %v %v weight %d%s", r.Key, r.Value.Method, r.Value.Weight, thresholds(r.Value))
 	}
 	for _, r := range f.Addresses {
-		line("address %v", r.Key)
+		line("address %v%s", r.Key, binding(r.Value))
 	}
 	if h := f.HealthCheck; h != (state.HealthCheck{}) {
 		line("health check %d IPv4 %+v IPv6 %+v", h.Port, h.IPv4, h.IPv6)
@@ -58,6 +58,14 @@ func text(f plan.Fragment) string {
 		line("note %v", n)
 	}
 	return b.String()
+}
+
+// binding is empty for what is bound as most are.
+func binding(b state.Binding) string {
+	if b == (state.Binding{}) {
+		return ""
+	}
+	return " " + b.String()
 }
 
 func mark(e state.Entry) string {

@@ -36,9 +36,9 @@ func (a *account) took(e Event, t desired.Touched, now time.Time) {
 	case Restored, Synced:
 		c.Families = BothFamilies
 	}
-	for _, k := range t.VirtualServers {
-		o, owned := a.core.desired.VirtualServers.Owner(k)
-		c.Owners = append(c.Owners, ServerOwner{Key: k, Owner: o, Owned: owned})
+	for _, w := range t.VirtualServers {
+		o, owned := a.core.desired.VirtualServers.Owner(w.Key)
+		c.Owners = append(c.Owners, ServerOwner{Key: w.Key, Owner: o, Owned: owned})
 	}
 	a.witness.Took(c)
 }
@@ -65,9 +65,9 @@ func (a *account) forget(o desired.Owner) {
 	}
 }
 
-func (a *account) did(cause Cause, w Work, o Outcome, began time.Time) {
-	act := Act{Cause: cause, Work: w, Outcome: o, Families: familiesOfDelta(w.Delta), Began: began, Took: time.Since(began)}
-	if w.Audit {
+func (a *account) did(act Act) {
+	act.Families = familiesOfDelta(act.Work.Delta)
+	if act.Work.Audit {
 		act.Families, act.Drift = BothFamilies, a.core.drift
 	}
 	a.witness.Did(act)

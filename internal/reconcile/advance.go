@@ -3,8 +3,8 @@
 package reconcile
 
 import (
-	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
@@ -19,8 +19,8 @@ func (c *Core) Advance(w Work, o Outcome, now time.Time) {
 		c.observe(o, now)
 		return
 	}
+	c.flushed(w, o, now) // before the delta adds flows of its own
 	c.apply(w.Delta, o.Results, now)
-	c.flushed(w, o, now)
 	c.looked(w, o, now)
 }
 
@@ -35,6 +35,9 @@ func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
 	c.realServers.advance(d.RealServers, r.RealServers, now)
 	c.addresses.advance(d.Addresses, r.Addresses, now)
 	c.staleFlows(d, r)
+	if d.Len() > d.RealServers.Len() {
+		c.turn++
+	}
 	if drift(r.Sets) || drift(r.Entries) || drift(r.Chains) || drift(r.Jumps) ||
 		drift(r.Links) || drift(r.VirtualServers) || drift(r.RealServers) || drift(r.Addresses) {
 		c.drifted(now)
@@ -61,6 +64,7 @@ func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
 				endpoint = netip.AddrPortFrom(endpoint.Addr(), front.Port())
 			}
 			c.flows = append(c.flows, state.Flow{Protocol: k.Server.Transport(), Service: front, Endpoint: endpoint})
+			c.flowsLost = true
 		}
 	}
 	for _, row := range d.VirtualServers.Add {
@@ -110,7 +114,7 @@ func (c *Core) flushed(w Work, o Outcome, now time.Time) {
 		c.flowsDue = now.Add(retryLast)
 		return
 	}
-	c.flows = c.flows[len(w.Flows):]
+	c.flows, c.flowsLost = c.flows[len(w.Flows):], false
 }
 
 func (c *Core) looked(w Work, o Outcome, now time.Time) {
@@ -126,19 +130,16 @@ func (c *Core) looked(w Work, o Outcome, now time.Time) {
 	}
 }
 
-// drained looks again at a real server and at what was kept for it.
+// drained looks again at a real server and at what was kept for it. Of one behind
+// a mark nothing tells any more at which address that is.
 func (c *Core) drained(k state.RealServerKey) {
-	c.realServers.touch(k)
-	c.virtualServers.touch(k.Server)
+	g := group{servers: []state.VirtualServerKey{k.Server}, rows: 1}
 	if k.Server.Mark == 0 {
-		c.addresses.touch(state.Address{Addr: k.Server.Address.Addr()})
-		return
+		g.addresses = append(g.addresses, state.Address{Addr: k.Server.Address.Addr()})
+	} else {
+		g.addresses = slices.Collect(c.addresses.unwished())
 	}
-	for a := range c.addresses.have {
-		if _, wished := c.desired.Addresses.Get(a); !wished {
-			c.addresses.touch(a)
-		}
-	}
+	c.backlog.put(g)
 }
 
 // observe takes in an audit. What could not be listed is left as believed, and
@@ -152,24 +153,26 @@ func (c *Core) observe(o Outcome, now time.Time) {
 	s := o.Observed
 	provenServer, provenAddress := c.provenBy(s.Entries)
 	none := func(state.SysctlName) bool { return false } // a sysctl that nobody wishes is not ours
-	c.drift[Sysctls] = observe(&c.sysctls, s.Sysctls, none)
-	c.drift[Sets] = observe(&c.sets, s.Sets, c.options.Ownership.Set)
+	c.drift[Sysctls] = observeFew(&c.sysctls, s.Sysctls, none)
+	c.drift[Sets] = observeFew(&c.sets, s.Sets, c.options.Ownership.Set)
 	c.drift[Entries] = observe(&c.entries, s.Entries, c.inWishedSet)
-	c.drift[Chains] = observe(&c.chains, s.Chains, listed) // the adapters list ours only
+	c.drift[Chains] = observeFew(&c.chains, s.Chains, listed) // the adapters list ours only
 	if s.Chains != nil {
 		c.lookForPredecessor()
 	}
-	c.drift[Jumps] = observe(&c.jumps, s.Jumps, listed)
-	c.drift[Links] = observe(&c.links, s.Links, listed)
+	c.drift[Jumps] = observeFew(&c.jumps, s.Jumps, listed)
+	c.drift[Links] = observeFew(&c.links, s.Links, listed)
 	if !c.entries.listed { // without evidence all seem to be others'
 		s.Addresses, s.VirtualServers = nil, nil
 	}
 	c.drift[Addresses] = observe(&c.addresses, s.Addresses, provenAddress)
 	if s.Addresses != nil {
-		c.strangers = len(s.Addresses) > len(c.addresses.have)
+		c.strangers = len(s.Addresses) > c.addresses.there
 	}
 	c.drift[VirtualServers] = observe(&c.virtualServers, s.VirtualServers, provenServer)
-	c.observeRealServers(s.RealServers, now)
+	c.drift[RealServers] = c.observeRealServers(s.RealServers, now)
+	c.turn++
+	c.gather()
 }
 
 // nextAudit is a sync period after the last one began, so that how long an audit
@@ -188,10 +191,20 @@ func listed[K comparable](K) bool { return true }
 // observe takes in one table and counts the rows that somebody else changed.
 func observe[K, V comparable](l *lane[K, V], rows map[K]V, ours func(K) bool) (drift int) {
 	l.begin(rows != nil)
-	if rows != nil {
-		kept := l.keep(rows, ours)
-		drift = l.strayed(kept)
-		l.observe(kept)
+	if rows == nil {
+		return 0
+	}
+	return l.observe(rows, ours)
+}
+
+// observeFew is observe for a table that does not grow with the cluster, and marks
+// the rows that are not as wished.
+func observeFew[K, V comparable](l *lane[K, V], rows map[K]V, ours func(K) bool) (drift int) {
+	drift = observe(l, rows, ours)
+	for k := range l.differ.rows {
+		if l.stale(k) {
+			l.touch(k)
+		}
 	}
 	return drift
 }
@@ -206,29 +219,36 @@ func (c *Core) inWishedSet(e state.SetEntry) bool {
 // observeRealServers takes in the real servers of our virtual servers. One that
 // nobody wishes begins to drain, whoever left it behind; one that already has
 // weight 0 goes on draining.
-func (c *Core) observeRealServers(rows map[state.RealServerKey]state.RealServer, now time.Time) {
-	c.realServers.begin(rows != nil)
-	c.drift[RealServers] = 0
+func (c *Core) observeRealServers(rows map[state.RealServerKey]state.RealServer, now time.Time) (drift int) {
+	l := &c.realServers
+	l.begin(rows != nil)
 	if rows == nil {
-		return
+		return 0
 	}
-	ours := maps.Clone(rows)
-	maps.DeleteFunc(ours, func(k state.RealServerKey, _ state.RealServer) bool {
-		_, there := c.virtualServers.have[k.Server]
-		return !there
+	drift = l.observe(rows, func(k state.VirtualServerKey) bool {
+		_, there := c.virtualServers.get(k)
+		return there
 	})
-	c.drift[RealServers] = c.realServers.strayed(ours)
-	c.realServers.have = ours
-	for k := range ours {
-		if _, wished := c.desired.RealServers.Get(k); !wished {
-			c.touchRealServer(k, now)
+	for k, have := range l.differ.rows {
+		leaves := false
+		for h, w := range state.Both(have, c.desired.RealServers.Of(k)) {
+			if h == nil {
+				continue
+			}
+			leaves = leaves || leaving(h, w)
+			if w == nil {
+				c.drain(h.Key(k), now)
+			}
+		}
+		if leaves {
+			l.leaving = append(l.leaving, k)
 		}
 	}
 	for _, k := range c.book.Keys() {
-		if _, there := ours[k]; !there {
+		if _, there := rows[k]; !there {
 			c.book.End(k)
 			c.drained(k)
 		}
 	}
-	c.realServers.observe(ours)
+	return drift
 }

@@ -3,6 +3,9 @@
 package reconcile
 
 import (
+	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
@@ -24,21 +27,25 @@ func (c *Core) Balance(now time.Time) Balance {
 }
 
 func (l *lane[K, V]) rows() Rows {
-	return Rows{Wished: l.size(), There: len(l.have), Refused: len(l.retries)}
+	return Rows{Wished: l.wishes.Len(), There: l.there, Refused: l.retries.len()}
+}
+
+func (l *flock) rows() Rows {
+	return Rows{Wished: l.wishes.Len(), There: l.there, Refused: l.retries.len()}
 }
 
 // trouble is what the kernel refuses of family f. Sysctls are left out: some are
 // not everywhere to be had, and what they are for then works less well, but works.
 func (c *Core) trouble(f state.Family) Trouble {
 	d := c.desired
-	t := everyRow(&c.sets, f, familyOfSet, d.Sets.Owner)
-	t = t.and(everyRow(&c.chains, f, familyOfChain, d.Chains.Owner))
-	t = t.and(everyRow(&c.jumps, f, familyOfJump, d.Jumps.Owner))
-	t = t.and(everyRow(&c.links, f, familyOfLink, d.Links.Owner))
-	t = t.and(severalServices(&c.entries, f, familyOfEntry, d.Entries.Owner))
-	t = t.and(severalServices(&c.virtualServers, f, familyOfServer, d.VirtualServers.Owner))
-	t = t.and(severalServices(&c.realServers, f, familyOfRealServer, d.RealServers.Owner))
-	return t.and(severalServices(&c.addresses, f, familyOfAddress, d.Addresses.Owner))
+	t := everyRow(&c.sets.trials, f, familyOfSet, d.Sets.Owner)
+	t = t.and(everyRow(&c.chains.trials, f, familyOfChain, d.Chains.Owner))
+	t = t.and(everyRow(&c.jumps.trials, f, familyOfJump, d.Jumps.Owner))
+	t = t.and(everyRow(&c.links.trials, f, familyOfLink, d.Links.Owner))
+	t = t.and(severalServices(&c.entries.trials, f, d.Entries.Owner))
+	t = t.and(severalServices(&c.virtualServers.trials, f, d.VirtualServers.Owner))
+	t = t.and(severalServices(&c.realServers.trials, f, d.RealServers.Owner))
+	return t.and(severalServices(&c.addresses.trials, f, d.Addresses.Owner))
 }
 
 func (t Trouble) and(o Trouble) Trouble {
@@ -55,9 +62,9 @@ func earlier(a, b time.Time) time.Time {
 
 // everyRow is the trouble of a table with the node's own rows, each of which all
 // Services need. One that is not wished any more is in nobody's way.
-func everyRow[K, V comparable](l *lane[K, V], f state.Family, family func(K) Families, owner func(K) (desired.Owner, bool)) Trouble {
+func everyRow[K comparable](l *trials[K], f state.Family, family func(K) Families, owner func(K) (desired.Owner, bool)) Trouble {
 	var t Trouble
-	for k, r := range l.retries {
+	for k, r := range l.retries.rows {
 		if !family(k).Has(f) {
 			continue
 		}
@@ -72,15 +79,15 @@ func everyRow[K, V comparable](l *lane[K, V], f state.Family, family func(K) Fam
 // severalServices is the trouble of a table with rows of Services. It is blocked
 // if rows of more than one Service have been refused since the kernel last took
 // one: a single odd Service does not speak for the others.
-func severalServices[K, V comparable](l *lane[K, V], f state.Family, family func(K) Families, owner func(K) (desired.Owner, bool)) Trouble {
-	var t Trouble
+func severalServices[K comparable](l *trials[K], f state.Family, owner func(K) (desired.Owner, bool)) Trouble {
+	all := l.sum(f)
+	t := Trouble{Refused: all.refused, Since: all.since}
+	if all.refused == 0 || !l.unheard(f) {
+		return t
+	}
 	began := map[desired.Owner]time.Time{}
-	for k, r := range l.retries {
-		if !family(k).Has(f) {
-			continue
-		}
-		t = t.and(Trouble{Refused: 1, Since: r.since})
-		if r.since.After(l.took[familyIndex(f)]) {
+	for k, r := range l.retries.rows {
+		if l.family(k).Has(f) && r.since.After(l.took[familyIndex(f)]) {
 			o, _ := owner(k)
 			began[o] = earlier(began[o], r.since)
 		}
@@ -101,7 +108,8 @@ func second(began map[desired.Owner]time.Time) time.Time {
 	return next
 }
 
-// unfinished are the owners of whom a row is refused or waits for such a one.
+// unfinished are the owners of whom a row waits for its turn, is refused, or waits
+// for such a one.
 func (c *Core) unfinished() map[desired.Owner]struct{} {
 	d, who := c.desired, map[desired.Owner]struct{}{}
 	waiting(&c.sets, d.Sets.Owner, who)
@@ -110,18 +118,26 @@ func (c *Core) unfinished() map[desired.Owner]struct{} {
 	waiting(&c.jumps, d.Jumps.Owner, who)
 	waiting(&c.links, d.Links.Owner, who)
 	waiting(&c.virtualServers, d.VirtualServers.Owner, who)
-	waiting(&c.realServers, d.RealServers.Owner, who)
 	waiting(&c.addresses, d.Addresses.Owner, who)
+	note(maps.Keys(c.realServers.retries.rows), d.RealServers.Owner, who)
+	note(slices.Values(c.realServers.held), d.VirtualServers.Owner, who)
+	for _, p := range c.realServers.dirty {
+		note(slices.Values([]state.VirtualServerKey{p.server}), d.VirtualServers.Owner, who)
+	}
+	for o := range c.backlog.byOwner.rows {
+		who[o] = struct{}{}
+	}
 	return who
 }
 
 func waiting[K, V comparable](l *lane[K, V], owner func(K) (desired.Owner, bool), who map[desired.Owner]struct{}) {
-	for k := range l.retries {
-		if o, wished := owner(k); wished {
-			who[o] = struct{}{}
-		}
-	}
-	for _, k := range l.dirty {
+	note(maps.Keys(l.retries.rows), owner, who)
+	note(slices.Values(l.held), owner, who)
+	note(slices.Values(l.dirty), owner, who)
+}
+
+func note[K comparable](rows iter.Seq[K], owner func(K) (desired.Owner, bool), who map[desired.Owner]struct{}) {
+	for k := range rows {
 		if o, wished := owner(k); wished {
 			who[o] = struct{}{}
 		}

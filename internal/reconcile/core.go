@@ -47,6 +47,9 @@ type Options struct {
 	// the next one. 0: it does not.
 	MinSyncPeriod time.Duration
 
+	// Chunk is about how many rows are written at a time. 0: some thousand.
+	Chunk int
+
 	// Predecessor is whose place we take; nil: nobody's.
 	Predecessor Predecessor
 }
@@ -66,10 +69,20 @@ type Core struct {
 	drainDue      time.Time
 	drainTimeouts map[state.VirtualServerKey]time.Duration // that their owners chose
 	flows         []state.Flow                             // stale, to be flushed
+	flowsLost     bool                                     // some go where nobody is any more
 	flowsDue      time.Time
 	drift         [Tables]int // that the last audit found
 	strangers     bool        // ... and addresses on our device that are not ours
 	handover      handover
+
+	backlog backlog
+	// turn changes whenever rows that are held back have to be looked at again.
+	turn     uint64
+	released uint64 // the turn in which that was last done
+
+	// left: the last delta ended what was to leave. What else waits has its turn then,
+	// so that it does not wait for as long as endpoints die.
+	left bool
 
 	// coming are the virtual servers that the present delta adds, sorted.
 	coming []diff.Row[state.VirtualServerKey, state.VirtualServer]
@@ -81,7 +94,7 @@ type Core struct {
 	jumps          lane[state.JumpKey, state.Jump]
 	links          lane[state.LinkName, state.Link]
 	virtualServers lane[state.VirtualServerKey, state.VirtualServer]
-	realServers    lane[state.RealServerKey, state.RealServer]
+	realServers    flock
 	addresses      lane[state.Address, state.Binding]
 }
 
@@ -106,10 +119,9 @@ func NewCore(o Options) *Core {
 	c.virtualServers.want = c.wantVirtualServer
 	c.addresses = newLane(d.Addresses, state.Address.Compare)
 	c.addresses.want = c.wantAddress
-	c.realServers = newLane(d.RealServers, state.RealServerKey.Compare)
-	c.realServers.want = c.wantRealServer
+	c.realServers = flock{wishes: d.RealServers, book: &c.book}
 	c.virtualServers.mayAdd = c.virtualServerIsProven
-	c.realServers.mayAdd = c.realServerHasServer
+	c.realServers.mayAdd = c.realServersHaveServer
 	c.addresses.mayAdd = c.addressIsProven
 	c.entries.family, c.virtualServers.family = familyOfEntry, familyOfServer
 	c.realServers.family, c.addresses.family = familyOfRealServer, familyOfAddress
@@ -121,28 +133,24 @@ func NewCore(o Options) *Core {
 // removed but by nobody's wish; its lane never asks.
 func (c *Core) holdRemovals() {
 	c.entries.mayRemove = func(e state.SetEntry) bool { return c.synced && c.entryProvesNothing(e) }
-	c.sets.mayRemove = func(n state.SetName) bool { return c.synced && (n.Temporary() || c.setsProveNothing()) }
-	c.chains.mayRemove = c.mayGo
+	c.sets.mayRemove = func(n state.SetName) bool { return c.mayGoLast() && (n.Temporary() || c.setsProveNothing()) }
+	c.chains.mayRemove = func(k state.ChainKey) bool { return c.mayGoLast() && c.mayGo(k) }
 	c.jumps.mayRemove = func(k state.JumpKey) bool {
-		return c.mayGo(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
+		return c.mayGoLast() && c.mayGo(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
 	}
 	c.links.mayRemove = func(state.LinkName) bool { return c.synced && c.deviceIsNoUse() }
 	c.virtualServers.mayRemove = func(state.VirtualServerKey) bool { return c.synced }
-	c.realServers.mayRemove = func(state.RealServerKey) bool { return c.synced }
+	c.realServers.mayRemove = func() bool { return c.synced }
 	c.addresses.mayRemove = func(state.Address) bool { return c.synced }
 }
 
-// wantRealServer is the wish with draining in it: a draining real server is
-// wished at weight 0.
-func (c *Core) wantRealServer(k state.RealServerKey) (state.RealServer, bool) {
-	if v, ok := c.desired.RealServers.Get(k); ok {
-		return v, true
-	}
-	if h, there := c.realServers.have[k]; there && c.book.Has(k) {
-		return drain.Weightless(h), true
-	}
-	return state.RealServer{}, false
-}
+// mayGoLast says whether no rows of Services wait for their turn. What is common to
+// all of them, such as the rules that steer packets by marks, goes no earlier: in
+// one delta it would go after all that comes (kernel.Tables).
+func (c *Core) mayGoLast() bool { return c.synced && c.backlog.empty() }
+
+// holdsLast says whether something is held back until then.
+func (c *Core) holdsLast() bool { return len(c.sets.held)+len(c.chains.held)+len(c.jumps.held) > 0 }
 
 // wantVirtualServer keeps a virtual server that nobody wishes any more for as
 // long as a real server drains in it. It takes no new connections, as all that
@@ -151,7 +159,7 @@ func (c *Core) wantVirtualServer(k state.VirtualServerKey) (state.VirtualServer,
 	if v, ok := c.desired.VirtualServers.Get(k); ok {
 		return v, true
 	}
-	h, there := c.virtualServers.have[k]
+	h, there := c.virtualServers.get(k)
 	return h, there && c.book.HasServer(k)
 }
 
@@ -161,7 +169,7 @@ func (c *Core) wantAddress(a state.Address) (state.Binding, bool) {
 	if v, ok := c.desired.Addresses.Get(a); ok {
 		return v, true
 	}
-	h, there := c.addresses.have[a]
+	h, there := c.addresses.get(a)
 	return h, there && (c.book.HasAddress(a.Addr) || c.book.HasAddress(state.FamilyOf(a.Addr).Unspecified()))
 }
 
@@ -253,29 +261,42 @@ func (Drifted) step(c *Core, now time.Time) desired.Touched {
 // Step takes an event in and returns what it touches.
 func (c *Core) Step(e Event, now time.Time) desired.Touched {
 	t := e.step(c, now)
-	c.sysctls.touch(t.Sysctls...)
-	c.sets.touch(t.Sets...)
-	c.entries.touch(t.Entries...)
-	c.chains.touch(t.Chains...)
-	c.jumps.touch(t.Jumps...)
-	c.links.touch(t.Links...)
-	c.addresses.touch(t.Addresses...)
-	c.virtualServers.touch(t.VirtualServers...)
-	for _, k := range t.RealServers {
-		c.touchRealServer(k, now)
+	c.sysctls.touch(c.sysctls.note(t.Sysctls, now)...)
+	c.sets.touch(c.sets.note(t.Sets, now)...)
+	c.chains.touch(c.chains.note(t.Chains, now)...)
+	c.jumps.touch(c.jumps.note(t.Jumps, now)...)
+	c.links.touch(c.links.note(t.Links, now)...)
+	c.queue(ownerOf(e), t, now)
+	if !onlyReals(t) {
+		c.turn++
 	}
 	return t
 }
 
-// touchRealServer begins or ends draining as the wish for k asks.
-func (c *Core) touchRealServer(k state.RealServerKey, now time.Time) {
-	c.realServers.touch(k)
-	if _, wished := c.desired.RealServers.Get(k); wished {
-		c.book.End(k)
-		return
+// ownerOf is who wishes something else by an event that touches rows.
+func ownerOf(e Event) desired.Owner {
+	switch e := e.(type) {
+	case Upsert:
+		return e.Owner
+	case Delete:
+		return e.Owner
 	}
+	return desired.Owner{}
+}
+
+// onlyReals says whether only real servers were touched, which nothing that is
+// held back waits for.
+func onlyReals(t desired.Touched) bool {
+	others := len(t.Sysctls) + len(t.Sets) + len(t.Entries) + len(t.Chains) + len(t.Jumps) + len(t.Links) +
+		len(t.VirtualServers) + len(t.Addresses)
+	return len(t.RealServers) > 0 && others == 0
+}
+
+// drain begins to drain a real server that nobody wishes, if it is there and worth
+// it.
+func (c *Core) drain(k state.RealServerKey, now time.Time) {
 	timeout := c.drainTimeout(k.Server)
-	if _, there := c.realServers.have[k]; there && c.synced && timeout > 0 && drain.Drains(k.Server) {
+	if _, there := c.realServers.get(k); there && c.synced && timeout > 0 && drain.Drains(k.Server) {
 		if c.book.Len() == 0 {
 			c.drainDue = now.Add(c.options.DrainCheck)
 		}
@@ -319,11 +340,11 @@ func (c *Core) Ready(now time.Time) Work {
 		return Work{Audit: true}
 	}
 	w := Work{Delta: c.delta(now)}
-	for w.Delta.Len() == 0 && c.takeOver() {
+	for w.Delta.Len() == 0 && (!c.backlog.empty() || len(c.realServers.leaving) > 0 || c.takeOver()) {
 		w.Delta = c.delta(now)
 	}
-	if !now.Before(c.flowsDue) {
-		w.Flows = c.flows
+	if !now.Before(c.flowsDue) && (c.flowsLost || c.backlog.empty()) {
+		w.Flows = c.flows // each time the kernel's whole table of connections is walked
 	}
 	if c.book.Len() > 0 && !now.Before(c.drainDue) {
 		w.Servers = c.book.Servers()
@@ -331,19 +352,38 @@ func (c *Core) Ready(now time.Time) Work {
 	return w
 }
 
+// delta is the next chunk: real servers that are to get no more packets, or else
+// all that is marked.
 func (c *Core) delta(now time.Time) state.Delta {
-	servers := c.virtualServers.next(now)
-	c.coming = servers.Add
+	if !c.left {
+		leaving := c.realServers.leave(now, c.chunk())
+		if c.left = len(c.realServers.leaving) == 0; leaving.Len() > 0 {
+			return state.Delta{RealServers: leaving}
+		}
+	}
+	c.left = false
+	c.release()
+	waited := !c.backlog.empty()
+	if c.admit(now); waited && c.backlog.empty() && c.holdsLast() {
+		c.turn++
+	}
+	servers := c.virtualServers.next(now, c.turn)
+	if c.coming = servers.Add; len(c.coming) > 0 {
+		c.turn++
+	}
+	for _, r := range c.coming {
+		c.realServers.touchSome(r.Key, c.chunk()) // also if they changed since it was marked
+	}
 	return state.Delta{
 		VirtualServers: servers,
-		Sysctls:        c.sysctls.next(now),
-		Sets:           c.sets.next(now),
-		Entries:        c.entries.next(now),
-		Chains:         c.chains.next(now),
-		Jumps:          c.jumps.next(now),
-		Links:          c.links.next(now),
-		RealServers:    c.realServers.next(now),
-		Addresses:      c.addresses.next(now),
+		Sysctls:        c.sysctls.next(now, c.turn),
+		Sets:           c.sets.next(now, c.turn),
+		Entries:        c.entries.next(now, c.turn),
+		Chains:         c.chains.next(now, c.turn),
+		Jumps:          c.jumps.next(now, c.turn),
+		Links:          c.links.next(now, c.turn),
+		RealServers:    c.realServers.next(now, c.turn),
+		Addresses:      c.addresses.next(now, c.turn),
 	}
 }
 
@@ -359,6 +399,15 @@ func (c *Core) Wake() time.Time {
 	wake = c.sysctls.wake(c.sets.wake(c.entries.wake(wake)))
 	wake = c.chains.wake(c.jumps.wake(c.links.wake(wake)))
 	return c.virtualServers.wake(c.realServers.wake(c.addresses.wake(wake)))
+}
+
+// Latest is the number of the last group of rows that came to wait for its turn.
+func (c *Core) Latest() uint64 { return c.backlog.number }
+
+// Behind says whether a group up to that number still waits.
+func (c *Core) Behind(number uint64) bool {
+	g := c.backlog.oldest()
+	return g != nil && g.number <= number
 }
 
 // Begun says whether there is a wish to bring the kernel to.

@@ -4,64 +4,138 @@ package reconcile
 
 import (
 	"iter"
-	"maps"
 	"slices"
 	"time"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/state"
-)
-
-// A row that failed is tried again after retryFirst, then after twice as long
-// each time, up to retryLast.
-const (
-	retryFirst = 100 * time.Millisecond
-	retryLast  = 30 * time.Second
 )
 
 // lane is one table on its way from wish to kernel: what is believed to be
 // there, and which rows have to be looked at.
+//
+// What is believed of a row is what is wished of it, but for those in differ. So
+// the rows that are right, which soon are all, take no memory and are compared
+// with nothing.
 type lane[K, V comparable] struct {
-	want    func(K) (V, bool)
-	all     func() iter.Seq2[K, V] // every wished row
-	size    func() int             // how many these are, about
+	trials[K]
+	wishes  table[K, V]
+	want    func(K) (V, bool) // the wish, with what else is to stay
 	compare func(a, b K) int
 
 	// A row that may not be added or removed yet stays marked. nil: always.
 	mayAdd, mayRemove func(K) bool
 
-	// family is set where took is kept: when the kernel last took a row of
-	// each family.
-	family func(K) Families
-	took   [2]time.Time
-
-	have    map[K]V        // our rows in the kernel, by its own answers
-	doubt   map[K]struct{} // failed to change, but it may only be the answer that failed
-	begun   bool           // there has been an audit; before it, nothing is marked
-	listed  bool           // ... which could read the table
-	dirty   []K            // marked rows, perhaps more than once
-	retries map[K]retry
+	differ elastic[K, belief[V]] // our rows in the kernel, by its own answers
+	there  int                   // how many rows are believed to be there
+	begun  bool                  // there has been an audit; before it, nothing is marked
+	listed bool                  // ... which could read the table
+	dirty  []K                   // marked rows, perhaps more than once
+	held   []K                   // marked rows that may not be added or removed yet
+	turn   uint64                // when these were looked at
 }
 
-type retry struct {
-	since time.Time // it was refused first
-	after time.Duration
-	due   time.Time
+// belief is what a row is believed to be in the kernel.
+type belief[V comparable] struct {
+	value V // the zero one unless there
+	there bool
 }
 
-// wishes is a table of package desired.
-type wishes[K, V comparable] interface {
+// table is one of package desired.
+type table[K, V comparable] interface {
 	Get(K) (V, bool)
 	All() iter.Seq2[K, V]
 	Len() int
 }
 
-func newLane[K, V comparable](w wishes[K, V], compare func(a, b K) int) lane[K, V] {
-	return lane[K, V]{
-		want: w.Get, all: w.All, size: w.Len, compare: compare,
-		have: map[K]V{}, doubt: map[K]struct{}{}, retries: map[K]retry{},
+func newLane[K, V comparable](w table[K, V], compare func(a, b K) int) lane[K, V] {
+	return lane[K, V]{wishes: w, want: w.Get, compare: compare}
+}
+
+// get is what the row is believed to be in the kernel.
+func (l *lane[K, V]) get(k K) (V, bool) {
+	if !l.begun {
+		var none V
+		return none, false
 	}
+	if b, differs := l.differ.get(k); differs {
+		return b.value, b.there
+	}
+	return l.wishes.Get(k)
+}
+
+// believed yields all rows that are believed to be in the kernel.
+func (l *lane[K, V]) believed() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		if !l.begun {
+			return
+		}
+		for k, w := range l.wishes.All() {
+			if !l.differ.has(k) && !yield(k, w) {
+				return
+			}
+		}
+		for k, b := range l.differ.rows {
+			if b.there && !yield(k, b.value) {
+				return
+			}
+		}
+	}
+}
+
+// unwished yields the rows that are believed to be in the kernel and that nobody
+// wishes.
+func (l *lane[K, V]) unwished() iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for k, b := range l.differ.rows {
+			if !b.there {
+				continue
+			}
+			if _, wished := l.wishes.Get(k); !wished && !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// hold makes b what is believed of a row.
+func (l *lane[K, V]) hold(k K, b belief[V]) {
+	if w, wished := l.wishes.Get(k); b == (belief[V]{w, wished}) {
+		l.differ.drop(k)
+		return
+	}
+	l.differ.put(k, b)
+}
+
+// learn is hold for a row of which the kernel answered.
+func (l *lane[K, V]) learn(k K, b belief[V]) {
+	if _, there := l.get(k); there != b.there {
+		l.there--
+		if b.there {
+			l.there += 2
+		}
+	}
+	l.hold(k, b)
+}
+
+// note keeps what is believed of rows as it was, while their wish has changed. It
+// returns their keys.
+func (l *lane[K, V]) note(rows []desired.Was[K, V], now time.Time) []K {
+	if !l.begun || len(rows) == 0 {
+		return nil
+	}
+	keys := make([]K, len(rows))
+	for i, w := range rows {
+		b, differs := l.differ.get(w.Key)
+		if !differs {
+			b = belief[V]{w.Value, w.There}
+		}
+		l.hold(w.Key, b)
+		l.hasten(w.Key, now)
+		keys[i] = w.Key
+	}
+	return keys
 }
 
 // touch marks rows whose wish may have changed. A row that waits for its retry
@@ -72,47 +146,61 @@ func (l *lane[K, V]) touch(keys ...K) {
 	}
 }
 
-// begin is for an audit. One that can't read the table marks all that is wished,
-// if it is the first.
+// mark is touch for rows of which some may wait for their retry.
+func (l *lane[K, V]) mark(keys []K, now time.Time) {
+	if l.retries.len() == 0 {
+		l.touch(keys...)
+		return
+	}
+	for _, k := range keys {
+		if !l.waits(k, now) {
+			l.touch(k)
+		}
+	}
+}
+
+// begin is for an audit. If the first one can't read the table, nothing is
+// believed to be there.
 func (l *lane[K, V]) begin(read bool) {
 	first := !l.begun
 	l.begun = true
 	if !first || read {
 		return
 	}
-	for k := range l.all() {
-		l.touch(k)
+	for k := range l.wishes.All() {
+		l.differ.put(k, belief[V]{})
 	}
 }
 
 // next returns what has to happen to the marked rows and those whose retry is
-// due, and takes the marks off all that are not held back.
-func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
-	for k, r := range l.retries {
-		if !now.Before(r.due) {
-			l.touch(k)
-		}
+// due, and takes the marks off. Those that are held back are looked at again in
+// another turn: when what they wait for may have happened.
+func (l *lane[K, V]) next(now time.Time, turn uint64) diff.Delta[K, V] {
+	l.touch(l.due(now)...)
+	if l.turn != turn {
+		l.dirty = append(l.dirty, l.held...)
+		l.held, l.turn = nil, turn
 	}
 	var d diff.Delta[K, V]
 	if len(l.dirty) == 0 {
 		return d
 	}
-	marked := l.marked()
-	held := marked[:0] // in their place: at a start, all wait for another table first
+	slices.SortFunc(l.dirty, l.compare)
+	marked := slices.Compact(l.dirty)
+	l.dirty = emptied(l.dirty) // of which marked is a part, but nothing is marked meanwhile
 	for i, k := range marked {
-		h, hasH := l.have[k]
+		h, hasH := l.get(k)
 		w, hasW := l.want(k)
-		if waits(l.mayAdd, k, hasW && !hasH) || waits(l.mayRemove, k, hasH && !hasW) {
-			delete(l.retries, k) // it waits for something else, not for a time
-			held = append(held, k)
+		if held(l.mayAdd, k, hasW && !hasH) || held(l.mayRemove, k, hasH && !hasW) {
+			l.forget(k) // it waits for something else, not for a time
+			l.held = append(l.held, k)
 			continue
 		}
-		_, doubt := l.doubt[k]
 		switch asWished := hasH == hasW && h == w; {
-		case asWished && hasW && doubt:
+		case asWished && hasW && l.doubts(k):
 			d.Update = append(d.Update, diff.Change[K, V]{Key: k, Old: h, New: w})
 		case asWished:
-			delete(l.retries, k)
+			l.forget(k)
 		default:
 			if hasW && !hasH && d.Add == nil {
 				d.Add = make([]diff.Row[K, V], 0, len(marked)-i)
@@ -120,19 +208,19 @@ func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
 			d.Note(k, h, hasH, w, hasW)
 		}
 	}
-	if l.dirty = held; len(held) == 0 {
-		l.dirty = nil
-	}
 	return d
 }
 
-// marked are the marked rows, each once, in the order in which a delta has them.
-func (l *lane[K, V]) marked() []K {
-	slices.SortFunc(l.dirty, l.compare)
-	return slices.Compact(l.dirty)
+// emptied is a list without its rows, and with its room, if that is not too much to
+// keep for the next ones.
+func emptied[T any](list []T) []T {
+	if cap(list) > chunkRows/4 {
+		return nil
+	}
+	return list[:0]
 }
 
-func waits[K comparable](may func(K) bool, k K, concerned bool) bool {
+func held[K comparable](may func(K) bool, k K, concerned bool) bool {
 	return concerned && may != nil && !may(k)
 }
 
@@ -140,143 +228,88 @@ func waits[K comparable](may func(K) bool, k K, concerned bool) bool {
 func (l *lane[K, V]) advance(d diff.Delta[K, V], r kernel.Result[K], now time.Time) {
 	for _, row := range d.Remove {
 		if !l.failed(row.Key, r, now) {
-			delete(l.have, row.Key)
+			l.learn(row.Key, belief[V]{})
 		}
 	}
-	l.have = withRoom(l.have, len(d.Add))
 	for _, row := range d.Add {
 		if !l.failed(row.Key, r, now) {
-			l.have[row.Key] = row.Value
+			l.learn(row.Key, belief[V]{row.Value, true})
 		}
 	}
 	for _, c := range d.Update {
 		if !l.failed(c.Key, r, now) {
-			l.have[c.Key] = c.New
+			l.learn(c.Key, belief[V]{c.New, true})
 		}
 	}
 }
 
-// withRoom is the map m, of a size at once to which it would only grow by being
-// copied several times.
-func withRoom[K, V comparable](m map[K]V, more int) map[K]V {
-	if more <= len(m) {
-		return m
-	}
-	roomy := make(map[K]V, len(m)+more)
-	maps.Copy(roomy, m)
-	return roomy
-}
-
-func (l *lane[K, V]) failed(k K, r kernel.Result[K], now time.Time) bool {
-	if _, failed := r.Failed[k]; !failed {
-		delete(l.retries, k)
-		delete(l.doubt, k)
-		l.taken(k, now)
-		return false
-	}
-	before := l.retries[k]
-	after := min(max(2*before.after, retryFirst), retryLast)
-	l.retries[k] = retry{since: earlier(before.since, now), after: after, due: now.Add(after)}
-	l.doubt[k] = struct{}{}
-	return true
-}
-
-func (l *lane[K, V]) taken(k K, now time.Time) {
-	if l.family == nil {
-		return
-	}
-	for i, f := range []state.Family{state.IPv4, state.IPv6} {
-		if l.family(k).Has(f) {
-			l.took[i] = now
+// observe takes those of rows for what the kernel holds that are wished, believed
+// to be ours, or ours by the evidence of the kernel itself. It counts the rows
+// that are not as the kernel's own answers left them: somebody else has changed
+// them. Before the first listing nothing is known, and of a row in doubt neither.
+func (l *lane[K, V]) observe(rows map[K]V, ours func(K) bool) (strayed int) {
+	var differ elastic[K, belief[V]]
+	differ.reserve(l.wishes.Len() - len(rows))
+	there, missing := 0, l.there
+	for k, r := range rows {
+		h, believed := l.get(k)
+		if believed {
+			missing--
+		}
+		w, wished := l.wishes.Get(k)
+		if !wished && !believed && !l.stays(k) && !ours(k) {
+			continue
+		}
+		there++
+		if (!believed || h != r) && !l.doubts(k) {
+			strayed++
+		}
+		if !wished || w != r {
+			differ.put(k, belief[V]{r, true})
 		}
 	}
-}
-
-// strayed counts the rows that are not as the kernel's own answers left them:
-// somebody else has changed them. Before the first listing nothing is known, and
-// of a row in doubt neither.
-func (l *lane[K, V]) strayed(rows map[K]V) int {
+	for k := range l.wishes.All() {
+		if _, there := rows[k]; !there {
+			differ.put(k, belief[V]{})
+		}
+	}
+	strayed += missing - l.missed(rows)
 	if !l.listed {
-		return 0
+		strayed = 0
 	}
+	l.differ, l.there, l.listed = differ, there, true
+	l.doubt.clear()
+	return strayed
+}
+
+func (l *lane[K, V]) stays(k K) bool {
+	_, wanted := l.want(k)
+	return wanted
+}
+
+// missed counts the rows in doubt that are believed to be there and are not.
+func (l *lane[K, V]) missed(rows map[K]V) int {
 	n := 0
-	for k, h := range l.have {
-		if r, there := rows[k]; (!there || r != h) && !l.doubts(k) {
-			n++
-		}
-	}
-	for k := range rows {
-		if _, there := l.have[k]; !there && !l.doubts(k) {
+	for k := range l.doubt.rows {
+		_, believed := l.get(k)
+		if _, there := rows[k]; believed && !there {
 			n++
 		}
 	}
 	return n
 }
 
-func (l *lane[K, V]) doubts(k K) bool {
-	_, doubt := l.doubt[k]
-	return doubt
-}
-
-// observe takes rows for what the kernel holds of ours, and marks every row
-// that is not as wished. Rows that wait for their retry go on waiting.
-func (l *lane[K, V]) observe(rows map[K]V) {
-	l.have, l.listed = rows, true
-	clear(l.doubt)
-	l.dirty = slices.DeleteFunc(l.dirty, func(k K) bool { _, waiting := l.retries[k]; return !waiting }) // marked anew
-	l.dirty = slices.Grow(l.dirty, max(0, l.size()-len(rows)))
-	for k, w := range l.all() {
-		if h, ok := rows[k]; !ok || h != w {
-			l.mark(k)
-		}
-	}
-	for k, h := range rows {
-		if w, ok := l.want(k); !ok || h != w {
-			l.mark(k)
-		}
-	}
-}
-
-func (l *lane[K, V]) mark(k K) {
-	if _, waiting := l.retries[k]; !waiting {
-		l.touch(k)
-	}
-}
+// stale says whether a row is not as wished, and does not wait for its retry.
+func (l *lane[K, V]) stale(k K) bool { return l.differ.has(k) && !l.retries.has(k) }
 
 // surelyHas and mayHave say whether the row is, or may be, in the kernel, for
 // all that is known.
 func (l *lane[K, V]) surelyHas(k K) bool {
-	_, there := l.have[k]
-	_, doubt := l.doubt[k]
-	return there && !doubt
+	_, there := l.get(k)
+	return there && !l.doubts(k)
 }
 
 func (l *lane[K, V]) mayHave(k K) bool {
-	_, there := l.have[k]
-	_, doubt := l.doubt[k]
-	return there || doubt
-}
-
-// wake is the time of the first retry, and late if there is none.
-func (l *lane[K, V]) wake(late time.Time) time.Time {
-	for _, r := range l.retries {
-		if r.due.Before(late) {
-			late = r.due
-		}
-	}
-	return late
-}
-
-// keep returns the rows that are wished, believed to be ours, or ours by the
-// evidence of the kernel itself.
-func (l *lane[K, V]) keep(observed map[K]V, ours func(K) bool) map[K]V {
-	kept := make(map[K]V, len(observed))
-	for k, v := range observed {
-		_, wished := l.want(k)
-		_, believed := l.have[k]
-		if wished || believed || ours(k) {
-			kept[k] = v
-		}
-	}
-	return kept
+	_, there := l.get(k)
+	return there || l.doubts(k)
 }

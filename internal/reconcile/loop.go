@@ -67,23 +67,27 @@ func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		var now time.Time
 		select {
 		case <-ctx.Done():
 			return
 		case e := <-events:
-			now := time.Now()
+			now = time.Now()
+			l.cause = CauseChange
 			l.step(e, now)
 			l.stepWaiting(events, now)
 		case <-timer.C:
+			now = time.Now()
 		}
-		if early := time.Until(l.lastWrite.Add(l.pause)); !l.lastWrite.IsZero() && early > 0 {
+		if !l.core.Begun() {
+			continue
+		}
+		if early := l.lastWrite.Add(l.pause).Sub(now); !l.lastWrite.IsZero() && early > 0 {
 			timer.Reset(early)
 			continue
 		}
-		l.settle(ctx)
-		if l.core.Begun() {
-			timer.Reset(time.Until(l.core.Wake()))
-		}
+		now = l.settle(ctx, events, now)
+		timer.Reset(l.core.Wake().Sub(now))
 	}
 }
 
@@ -99,7 +103,6 @@ func (l *Loop) stepWaiting(events <-chan Event, now time.Time) {
 }
 
 func (l *Loop) step(e Event, now time.Time) {
-	l.cause = CauseChange
 	t := l.core.Step(e, now)
 	l.account.took(e, t, now)
 	for _, c := range t.Conflicts {
@@ -108,29 +111,43 @@ func (l *Loop) step(e Event, now time.Time) {
 	}
 }
 
-// settle works until nothing is due. An audit and what is done upon it are one
-// round.
-func (l *Loop) settle(ctx context.Context) {
+// settle works until nothing is due, and returns when that was. An audit and what
+// is done upon it are one round. What comes while a large change is being written
+// is taken in, until all of that change is; so that however much comes, there is an
+// end.
+//
+// The clock is read no more often than needed: where the kernel has to be asked
+// for the time, that is most of what a small change costs.
+func (l *Loop) settle(ctx context.Context, events <-chan Event, now time.Time) time.Time {
 	// A batch cut off half-way would be mended, but it costs nothing to finish
 	// it.
 	work := context.WithoutCancel(ctx)
+	large := l.core.Latest()
 	for ctx.Err() == nil {
-		w := l.core.Ready(time.Now())
+		w := l.core.Ready(now)
 		if w.Empty() {
 			l.cause = CauseTime
 			l.completeStart()
-			l.account.settled(time.Now())
-			return
+			l.account.settled(now)
+			return now
 		}
 		if w.Audit {
 			work = kernel.NewRound(context.WithoutCancel(ctx))
 			l.countAudit()
 		}
 		began := time.Now()
-		o := l.do(work, w)
-		l.core.Advance(w, o, time.Now())
-		l.account.did(l.cause, w, o, began)
+		var o Outcome
+		o, now = l.do(work, w, began)
+		l.core.Advance(w, o, now)
+		l.account.did(Act{Cause: l.cause, Work: w, Outcome: o, Began: began, Took: now.Sub(began)})
+		if w.Audit {
+			large = l.core.Latest()
+		}
+		if l.core.Behind(large) {
+			l.stepWaiting(events, now)
+		}
 	}
+	return now
 }
 
 func (l *Loop) countAudit() {
@@ -150,20 +167,22 @@ func (l *Loop) completeStart() {
 	}
 }
 
-// do acts. The parts of a Work come in the order that is safe for packets: a
-// flow is flushed after the rows that would make it anew are gone.
-func (l *Loop) do(ctx context.Context, w Work) Outcome {
-	var o Outcome
+// do acts, and returns when it has. The parts of a Work come in the order that is
+// safe for packets: a flow is flushed after the rows that would make it anew are
+// gone.
+func (l *Loop) do(ctx context.Context, w Work, began time.Time) (o Outcome, ended time.Time) {
 	if w.Audit {
 		o.Observed, o.ObserveErr = l.kernel.Tables.List(ctx)
 		l.warn("kernel could not be read in full; looking again soon", o.ObserveErr)
-		return o
+		return o, time.Now()
 	}
 	if w.Delta.Len() > 0 {
-		start := time.Now()
 		o.Results = l.kernel.Tables.Apply(ctx, w.Delta)
 		l.lastWrite = time.Now()
-		l.applied(w.Delta, o.Results, l.lastWrite.Sub(start))
+		l.applied(w.Delta, o.Results, l.lastWrite.Sub(began))
+	}
+	if len(w.Flows)+len(w.Servers) == 0 {
+		return o, l.lastWrite
 	}
 	if len(w.Flows) > 0 {
 		l.flush(ctx, w.Flows, &o)
@@ -172,7 +191,7 @@ func (l *Loop) do(ctx context.Context, w Work) Outcome {
 		o.Connections, o.LookErr = l.kernel.Observer.Connections(ctx, w.Servers)
 		l.warn("connections of draining real servers could not be read; looking again", o.LookErr)
 	}
-	return o
+	return o, time.Now()
 }
 
 // flush does one family after the other, which costs no more: the kernel's table

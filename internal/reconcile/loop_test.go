@@ -83,6 +83,7 @@ type works struct {
 	events chan Event
 	began  time.Time
 	takes  time.Duration
+	chunk  int
 
 	mutex   sync.Mutex
 	refused map[state.VirtualServerKey]bool // whose real servers
@@ -110,7 +111,7 @@ func run(t *testing.T, w *works, pause time.Duration) {
 	tables := w.kernel.Tables()
 	tables.RealServers = odd[state.RealServerKey, state.RealServer]{tables.RealServers, w.takes, w.refuses}
 	o := testOptions()
-	o.MinSyncPeriod = pause
+	o.MinSyncPeriod, o.Chunk = pause, w.chunk
 	l := NewLoop(o, Kernel{Tables: tables, Flusher: w, Observer: mem.Observer{Kernel: w.kernel}}, zap.NewNop(), w.diary)
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(func() {
@@ -178,6 +179,39 @@ func TestChangesAreCollectedFromTheEndOfOneWriteToTheNext(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A chunk takes a second, and the large change some fifty.
+func TestAChangeIsTakenInWhileALargeOneIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &works{takes: time.Second, chunk: 20}
+		run(t, w, 0)
+		w.tell(Synced{})
+		w.pass(time.Second)
+		w.tell(change(1, 1000))
+		w.pass(5500 * time.Millisecond)
+		settled := len(w.diary.read().balances)
+		w.tell(change(2, 1))
+		w.pass(3 * time.Second)
+		if d := w.diary.read(); len(d.balances) != settled || d.acts[len(d.acts)-1].Cause != CauseChange {
+			t.Fatal("the large change did not take long")
+		}
+		if !slices.ContainsFunc(w.diary.read().acts, func(a Act) bool {
+			return slices.ContainsFunc(a.Work.Delta.RealServers.Add, func(r diff.Row[state.RealServerKey, state.RealServer]) bool {
+				return r.Key.Server == server(2, state.TCP)
+			})
+		}) {
+			t.Error("the small change waits for all of the large one")
+		}
+		for n := range 200 {
+			w.tell(change(3, 1+n))
+			w.pass(500 * time.Millisecond)
+		}
+		if got := len(w.diary.read().balances); got < settled+5 {
+			t.Errorf("settled %d times while changes kept coming", got-settled)
+		}
+		w.pass(time.Minute) // what is being written is finished
+	})
 }
 
 func TestWhatTheWitnessIsToldOfAChange(t *testing.T) {

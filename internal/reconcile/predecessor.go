@@ -58,7 +58,7 @@ func (c *Core) lookForPredecessor() {
 		return
 	}
 	c.handover.serving = map[state.ChainKey]struct{}{}
-	for k, have := range c.chains.have {
+	for k, have := range c.chains.believed() {
 		want, wished := c.desired.Chains.Get(k)
 		if !wished {
 			continue
@@ -73,7 +73,8 @@ func (c *Core) lookForPredecessor() {
 func (c *Core) wantChain(k state.ChainKey) (state.Chain, bool) {
 	want, wished := c.desired.Chains.Get(k)
 	if _, serving := c.handover.serving[k]; serving && wished {
-		if meanwhile, still := c.handover.predecessor.Meanwhile(c.chains.have[k], want); still {
+		have, _ := c.chains.get(k)
+		if meanwhile, still := c.handover.predecessor.Meanwhile(have, want); still {
 			return meanwhile, true
 		}
 	}
@@ -98,6 +99,7 @@ func (c *Core) takeOver() bool {
 		return false
 	}
 	h.stage++
+	c.turn++
 	if h.stage == everything {
 		c.forsake()
 		for k := range h.serving {
@@ -120,16 +122,6 @@ func (c *Core) failing(within time.Duration) bool {
 		c.virtualServers.failing(within) || c.realServers.failing(within) || c.addresses.failing(within)
 }
 
-// failing says whether a row failed and is tried again within that time.
-func (l *lane[K, V]) failing(within time.Duration) bool {
-	for _, r := range l.retries {
-		if r.after < within {
-			return true
-		}
-	}
-	return false
-}
-
 // forsake notes the flows that the predecessor's rules sent to endpoints where
 // nobody wishes them any more.
 func (c *Core) forsake() {
@@ -143,7 +135,7 @@ func (c *Core) forsake() {
 			steered[front] = append(steered[front], to)
 		}
 	}
-	for _, f := range c.handover.predecessor.Flows(c.chains.have, slices.Collect(maps.Keys(c.local))) {
+	for _, f := range c.handover.predecessor.Flows(maps.Collect(c.chains.believed()), slices.Collect(maps.Keys(c.local))) {
 		front := state.VirtualServerKey{Address: f.Service, Protocol: f.Protocol}
 		goesOn := func(k state.VirtualServerKey) bool { return c.leadsTo(k, f.Endpoint) }
 		if !goesOn(front) && !slices.ContainsFunc(steered[front], goesOn) {

@@ -35,14 +35,14 @@ func (c *Core) addressIsProven(a state.Address) bool {
 	return c.entries.surelyHas(e) || !wished
 }
 
-// realServerHasServer spares the kernel requests that it can only refuse. A
+// realServersHaveServer spares the kernel requests that it can only refuse. A
 // virtual server that is added by the same delta counts: it must not be reached
 // without its real servers.
-func (c *Core) realServerHasServer(k state.RealServerKey) bool {
-	if _, there := c.virtualServers.have[k.Server]; there {
+func (c *Core) realServersHaveServer(k state.VirtualServerKey) bool {
+	if _, there := c.virtualServers.get(k); there {
 		return true
 	}
-	_, coming := slices.BinarySearchFunc(c.coming, k.Server,
+	_, coming := slices.BinarySearchFunc(c.coming, k,
 		func(r diff.Row[state.VirtualServerKey, state.VirtualServer], k state.VirtualServerKey) int {
 			return r.Key.Compare(k)
 		})
@@ -80,23 +80,19 @@ func (c *Core) setsProveNothing() bool {
 	if !c.virtualServers.listed || !c.addresses.listed {
 		return false
 	}
-	for k := range c.virtualServers.have {
-		if _, wished := c.desired.VirtualServers.Get(k); !wished {
-			return false
-		}
+	for range c.virtualServers.unwished() {
+		return false
 	}
-	for a := range c.addresses.have {
-		if _, wished := c.desired.Addresses.Get(a); !wished {
-			return false
-		}
+	for range c.addresses.unwished() {
+		return false
 	}
-	return len(c.virtualServers.doubt)+len(c.addresses.doubt) == 0
+	return c.virtualServers.doubt.len()+c.addresses.doubt.len() == 0
 }
 
 // deviceIsNoUse says whether no address is to stay that goes with the device:
 // others' nor ours.
 func (c *Core) deviceIsNoUse() bool {
-	for a := range c.addresses.have {
+	for a := range c.addresses.believed() {
 		if _, stays := c.wantAddress(a); stays {
 			return false
 		}
@@ -130,11 +126,11 @@ func (c *Core) provable(e state.SetEntry) []state.VirtualServerKey {
 // provenBy says which observed virtual servers and addresses are ours by the
 // observed entries, or by those believed if they could not be listed.
 func (c *Core) provenBy(entries map[state.SetEntry]state.Entry) (func(state.VirtualServerKey) bool, func(state.Address) bool) {
-	if entries == nil {
-		entries = c.entries.have
-	}
 	in := func(e state.SetEntry) bool {
 		_, there := entries[e]
+		if entries == nil {
+			_, there = c.entries.get(e)
+		}
 		return there
 	}
 	servers := func(k state.VirtualServerKey) bool {

@@ -114,9 +114,14 @@ func familyOfEntry(e state.SetEntry) Families { return familyOfSet(e.Set) }
 
 // familiesOfTouched are those of whose rows the wish changed.
 func familiesOfTouched(t desired.Touched) Families {
-	return among(t.Sysctls, familyOfSysctl) | among(t.Sets, familyOfSet) | among(t.Entries, familyOfEntry) |
-		among(t.Chains, familyOfChain) | among(t.Jumps, familyOfJump) | among(t.Links, familyOfLink) |
-		among(t.VirtualServers, familyOfServer) | among(t.RealServers, familyOfRealServer) | among(t.Addresses, familyOfAddress)
+	reals := among(t.RealServers, func(w desired.WereReals) Families { return familyOfServer(w.Server) })
+	return reals | touched(t.Sysctls, familyOfSysctl) | touched(t.Sets, familyOfSet) | touched(t.Entries, familyOfEntry) |
+		touched(t.Chains, familyOfChain) | touched(t.Jumps, familyOfJump) | touched(t.Links, familyOfLink) |
+		touched(t.VirtualServers, familyOfServer) | touched(t.Addresses, familyOfAddress)
+}
+
+func touched[K, V comparable](rows []desired.Was[K, V], family func(K) Families) Families {
+	return among(rows, func(w desired.Was[K, V]) Families { return family(w.Key) })
 }
 
 func among[K any](keys []K, family func(K) Families) Families {

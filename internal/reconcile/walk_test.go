@@ -184,6 +184,7 @@ func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 7))
 			share := 0.1
 			b := newBench(func(k kernelTables) kernelTables { return faultyNow(k, random, &share) })
+			b.core.options.Chunk = int(seed % 7 * 3) // 0: some thousand
 			b.step(Synced{})
 			wishes := map[int]state.Fragment{}
 			for range 300 {
@@ -216,7 +217,9 @@ func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 // restart is kill -9 and a new start: the new core knows only the kernel and
 // the objects.
 func (b *bench) restart(wishes map[int]state.Fragment) {
+	chunk := b.core.options.Chunk
 	b.core = NewCore(testOptions())
+	b.core.options.Chunk = chunk
 	b.step(Upsert{Fragment: base()})
 	for n, f := range wishes {
 		b.step(Upsert{Owner: owner(n), Fragment: f})

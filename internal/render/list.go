@@ -33,7 +33,9 @@ type ListServer struct {
 	Address        string     `json:"address,omitempty"`
 	Port           uint16     `json:"port,omitempty"`
 	Mark           uint32     `json:"mark,omitempty"`
-	Bound          *bool      `json:"bound,omitempty"` // address is on kube-ipvs0; absent if unknown, and of node ports
+	Bound          *bool      `json:"bound,omitempty"`   // address is on kube-ipvs0 or routed to it; absent if unknown, and of node ports
+	Binding        string     `json:"binding,omitempty"` // routed, doubled; absent if assigned, as most are
+	Source         string     `json:"source,omitempty"`  // the node's own packets to a routed address come from there
 	Scheduler      string     `json:"scheduler"`
 	Flags          []string   `json:"flags"` // persistent, ops, and the scheduler's, as ipvsadm calls them
 	TimeoutSeconds uint32     `json:"timeoutSeconds,omitempty"`
@@ -102,6 +104,12 @@ func listServer(s VirtualServer, c Columns) ListServer {
 	if s.Bound == Yes || s.Bound == No {
 		bound := s.Bound == Yes
 		item.Bound = &bound
+	}
+	if s.Bound == Yes && s.Binding.Means != state.Assigned {
+		item.Binding = s.Binding.Means.String()
+	}
+	if s.Binding.Source.IsValid() {
+		item.Source = s.Binding.Source.String()
 	}
 	if s.Row.Flags&state.Persistent != 0 {
 		item.ClientPrefix = s.Row.Prefix

@@ -151,11 +151,19 @@ func chainRows(table map[state.ChainKey]state.Chain) func(string) (string, error
 
 func addressRows(table map[state.Address]state.Binding) func(string) (string, error) {
 	return func(text string) (string, error) {
-		k, err := state.ParseAddress(text)
+		address, binding, has := strings.Cut(text, equals)
+		k, err := state.ParseAddress(address)
 		if err != nil {
 			return "", err
 		}
-		return addressLine(k, state.Binding{}), add(table, k, state.Binding{})
+		var v state.Binding
+		if has {
+			v, err = state.ParseBinding(binding)
+		}
+		if err != nil {
+			return "", fmt.Errorf("row %q: %w", text, err)
+		}
+		return addressLine(k, v), add(table, k, v)
 	}
 }
 

@@ -26,7 +26,7 @@ type Plan struct {
 	Jumps          []PlanJump        `json:"jumps"`
 	Links          []PlanLink        `json:"links"`
 	VirtualServers []ListServer      `json:"virtualServers"` // as in a List
-	Addresses      []string          `json:"addresses"`      // on the link
+	Addresses      []string          `json:"addresses"`      // on the link, or routed to it
 	Notes          []PlanNote        `json:"notes"`
 }
 
@@ -104,7 +104,7 @@ func PlanOf(s state.State, claims func(state.VirtualServerKey) []state.SetEntry)
 		Jumps:          each(s.Jumps, state.JumpKey.Compare, planJump),
 		Links:          each(s.Links, state.LinkName.Compare, planLink),
 		VirtualServers: ListOf(Join(s, Observed{}, claims), Connections).Items,
-		Addresses:      each(s.Addresses, state.Address.Compare, addressLine),
+		Addresses:      each(s.Addresses, state.Address.Compare, planAddress),
 		Notes:          []PlanNote{},
 	}
 	for k, v := range s.Sysctls {
@@ -140,6 +140,8 @@ func planChain(k state.ChainKey, v state.Chain) PlanChain {
 func planJump(k state.JumpKey, v state.Jump) PlanJump {
 	return PlanJump{Family: k.Family.String(), Table: string(k.Table), From: k.From, To: k.To, Rule: v.Rule}
 }
+
+func planAddress(k state.Address, _ state.Binding) string { return k.String() }
 
 func planLink(k state.LinkName, v state.Link) PlanLink { return PlanLink{string(k), v.Kind} }
 

@@ -130,11 +130,43 @@ func Links(w io.Writer, s state.State) error {
 	for _, k := range slices.SortedFunc(maps.Keys(s.Links), state.LinkName.Compare) {
 		fmt.Fprintf(&b, "link add %s type %s\n", k, s.Links[k].Kind)
 	}
+	b.WriteString(ground(s))
 	for _, k := range slices.SortedFunc(maps.Keys(s.Addresses), state.Address.Compare) {
-		fmt.Fprintf(&b, "address add %v/%d dev %s%s\n", k, k.Addr.BitLen(), state.DummyLink, noDetection(k))
+		v := s.Addresses[k]
+		if v.Means != state.Routed {
+			fmt.Fprintf(&b, "address add %v/%d dev %s%s\n", k, k.Addr.BitLen(), state.DummyLink, noDetection(k))
+		}
+		if v.Means != state.Assigned {
+			fmt.Fprintf(&b, "route add local %v/%d dev %s table local protocol %d scope host metric %d%s\n",
+				k, k.Addr.BitLen(), state.DummyLink, state.RouteProtocol, state.RouteMetric, from(v))
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// ground is what the device needs for routes: of IPv4 an address that keeps them,
+// and of IPv6 to be up.
+func ground(s state.State) string {
+	needs := map[state.Family]bool{}
+	for k, v := range s.Addresses {
+		needs[state.FamilyOf(k.Addr)] = needs[state.FamilyOf(k.Addr)] || v.Means != state.Assigned
+	}
+	var text string
+	if needs[state.IPv4] {
+		text += fmt.Sprintf("address add %v/32 dev %s scope host\n", state.Anchor(), state.DummyLink)
+	}
+	if needs[state.IPv6] {
+		text += fmt.Sprintf("link set %s addrgenmode none\nlink set %[1]s up\n", state.DummyLink)
+	}
+	return text
+}
+
+func from(v state.Binding) string {
+	if !v.Source.IsValid() {
+		return ""
+	}
+	return " src " + v.Source.String()
 }
 
 // noDetection keeps the kernel from looking for others that have the address:

@@ -4,6 +4,7 @@ package render_test
 
 import (
 	"io"
+	"net/netip"
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/render"
@@ -35,7 +36,10 @@ func wished() state.State {
 		{Family: state.IPv6, Table: state.Filter, From: "INPUT", To: "KUBE-OTHER"}:      {Rule: "-j KUBE-OTHER"},
 	}
 	s.Links = map[state.LinkName]state.Link{state.DummyLink: {Kind: "dummy"}}
-	s.Addresses = map[state.Address]state.Binding{bound("10.96.0.1"): {}, bound("fd00::1"): {}}
+	s.Addresses = map[state.Address]state.Binding{
+		bound("10.96.0.1"): {}, bound("fd00::1"): {},
+		bound("10.96.0.2"): {Means: state.Routed, Source: netip.MustParseAddr("192.0.2.1")}, bound("fd00::2"): {Means: state.Routed},
+	}
 	return s
 }
 
@@ -75,8 +79,13 @@ COMMIT
 		"timeouts": {render.Timeouts, "--set 0 0 300\n"},
 		"sysctl":   {render.Sysctls, "net/ipv4/ip_forward = 1\nnet/ipv4/vs/conntrack = 1\n"},
 		"ip": {render.Links, `link add kube-ipvs0 type dummy
+address add 127.0.0.73/32 dev kube-ipvs0 scope host
+link set kube-ipvs0 addrgenmode none
+link set kube-ipvs0 up
 address add 10.96.0.1/32 dev kube-ipvs0
+route add local 10.96.0.2/32 dev kube-ipvs0 table local protocol 73 scope host metric 1024 src 192.0.2.1
 address add fd00::1/128 dev kube-ipvs0 nodad
+route add local fd00::2/128 dev kube-ipvs0 table local protocol 73 scope host metric 1024
 `},
 	} {
 		t.Run(name, func(t *testing.T) {

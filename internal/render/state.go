@@ -37,6 +37,7 @@ import (
 //	  TCP 10.96.0.1:443 -> 192.0.2.1:6443 = Masq weight 1
 //	addresses
 //	  10.96.0.1
+//	  10.96.0.2 = routed from 192.0.2.1
 func State(w io.Writer, s state.State) error {
 	var b strings.Builder
 	section(&b, sysctls, s.Sysctls, state.SysctlName.Compare, sysctlLine)
@@ -193,4 +194,10 @@ func realServerLine(k state.RealServerKey, v state.RealServer) string {
 	return text
 }
 
-func addressLine(k state.Address, _ state.Binding) string { return k.String() }
+// addressLine leaves out what most addresses are: assigned.
+func addressLine(k state.Address, v state.Binding) string {
+	if v == (state.Binding{}) {
+		return k.String()
+	}
+	return k.String() + equals + v.String()
+}

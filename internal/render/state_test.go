@@ -54,6 +54,8 @@ func full() state.State {
 		},
 	}
 	s.Links = map[state.LinkName]state.Link{state.DummyLink: {Kind: "dummy"}}
+	s.Addresses[bound("10.96.0.10")] = state.Binding{Means: state.Routed, Source: netip.MustParseAddr("192.0.2.1")}
+	s.Addresses[bound("fd00::2")] = state.Binding{Means: state.Doubled}
 	s.VirtualServers[at(state.TCP, "10.96.0.77:1")] = state.VirtualServer{
 		Scheduler: "odd scheduler", Flags: 0xffffffff, Timeout: 1<<32 - 1, Prefix: 0, Engine: "odd engine",
 	}
@@ -110,8 +112,10 @@ real servers
   TCP 10.96.0.1:443 -> 192.0.2.9:1 = Tunnel weight 0 upper 2 lower 1
 addresses
   10.96.0.1
+  10.96.0.10 = routed from 192.0.2.1
   10.96.8.8
   fd00::1
+  fd00::2 = doubled
 `)
 }
 

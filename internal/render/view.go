@@ -50,7 +50,8 @@ type VirtualServer struct {
 	Key         state.VirtualServerKey
 	Row         state.VirtualServer
 	Owner       Owner
-	Bound       Answer // is the address on the dummy device?
+	Bound       Answer // is the address on the dummy device, or routed to it?
+	Binding     state.Binding
 	Counters    state.Counters
 	RealServers []RealServer
 }
@@ -145,6 +146,7 @@ func Join(s state.State, seen Observed, claims Claims) View {
 			Row:         row,
 			Owner:       o,
 			Bound:       b,
+			Binding:     s.Addresses[state.Address{Addr: k.Address.Addr()}],
 			Counters:    seen.VirtualServers[k],
 			RealServers: realServers[k],
 		})

@@ -109,6 +109,28 @@ func TestWideSaysWhatIsUnusual(t *testing.T) {
 	}, "\n"))
 }
 
+func TestWideSaysHowAnAddressIsBound(t *testing.T) {
+	s := sample()
+	source := netip.MustParseAddr("192.0.2.1")
+	for binding, want := range map[state.Binding][2]string{
+		{}:                                    {"yes", "1 of 2 draining"},
+		{Means: state.Routed, Source: source}: {"routed", "1 of 2 draining"},
+		{Means: state.Doubled}:                {"doubled", "1 of 2 draining; both an address and a route: a change of one to the other has not ended"},
+	} {
+		s.Addresses[bound("10.96.0.1")] = binding
+		v := render.Join(s, render.Observed{}, claims).Only(render.Filter{Namespace: "default"})
+		got := written(t, func(w io.Writer) error { return render.Wide(w, v) })
+		line := strings.Split(got, "\n")[1]
+		if end := "KUBE-CLUSTER-IP  " + want[0]; !strings.Contains(line, end) || !strings.HasSuffix(line, want[1]) {
+			t.Errorf("%v: %q", binding, line)
+		}
+		item := render.ListOf(v, render.Connections).Items[0]
+		if routed := binding.Means != state.Assigned; (item.Binding != "") != routed || (item.Source == "192.0.2.1") != binding.Source.IsValid() || !*item.Bound {
+			t.Errorf("%v: %+v", binding, item)
+		}
+	}
+}
+
 func TestWhatWasNotReadIsUnknown(t *testing.T) {
 	s := sample()
 	s.Entries, s.Addresses = nil, nil

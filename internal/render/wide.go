@@ -66,7 +66,15 @@ func wideVirtualServer(w io.Writer, s VirtualServer) {
 	}
 	row(w, s.Owner.String(), kind, s.Key.Family().String(), address, s.Row.Scheduler,
 		fmt.Sprint(weight), fmt.Sprint(sum.Active), fmt.Sprint(sum.Inactive),
-		affinity(s), wideFlags(s.Row), set, s.Bound.String(), strings.Join(Notes(s), "; "))
+		affinity(s), wideFlags(s.Row), set, binding(s), strings.Join(Notes(s), "; "))
+}
+
+// binding is how an address is bound, if not as most are.
+func binding(s VirtualServer) string {
+	if s.Bound == Yes && s.Binding.Means != state.Assigned {
+		return s.Binding.Means.String()
+	}
+	return s.Bound.String()
 }
 
 func affinity(s VirtualServer) string {
@@ -129,6 +137,9 @@ func Notes(s VirtualServer) []string {
 		notes = append(notes, fmt.Sprintf("address on %s but in no set of ours", state.DummyLink))
 	case s.Owner.Ours == Yes && s.Bound == No:
 		notes = append(notes, fmt.Sprintf("address not on %s", state.DummyLink))
+	}
+	if s.Bound == Yes && s.Binding.Means == state.Doubled {
+		notes = append(notes, "both an address and a route: a change of one to the other has not ended")
 	}
 	return notes
 }

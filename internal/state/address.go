@@ -148,14 +148,87 @@ type Link struct {
 	Kind string // the rtnetlink kind: "dummy"
 }
 
-// Address is an IP address on DummyLink, always as a host prefix.
+// Address is an IP address whose packets the node takes by DummyLink, always as
+// a host prefix.
 type Address struct{ netip.Addr }
 
 // Compare orders IPv4 before IPv6, then by number.
 func (a Address) Compare(b Address) int { return a.Addr.Compare(b.Addr) }
 
-// Binding is the value of an Address: that it is there is all there is to say.
-type Binding struct{}
+// Binding is the value of an Address: how the node comes to take its packets.
+type Binding struct {
+	Means Means
+	// Source is the address from which the node's own packets to a routed Address
+	// come. Not valid: as the kernel chooses.
+	Source netip.Addr
+}
+
+// Means is what makes the kernel take packets to an Address.
+type Means uint8
+
+// The means. The zero one is kube-proxy's.
+const (
+	// Assigned: it is an address of DummyLink, of which the kernel makes a route.
+	Assigned Means = iota
+	// Routed: only that route is there, made by us, and no address.
+	Routed
+	// Doubled: both are, as in the middle of a change from one to the other. The
+	// address counts. Nobody wishes it.
+	Doubled
+)
+
+// String is "assigned", "routed" or "doubled".
+func (m Means) String() string {
+	switch m {
+	case Assigned:
+		return "assigned"
+	case Routed:
+		return "routed"
+	case Doubled:
+		return "doubled"
+	}
+	return fmt.Sprintf("means %d", uint8(m))
+}
+
+// ParseBinding reads what a Binding's String wrote.
+func ParseBinding(s string) (Binding, error) {
+	word, source, from := strings.Cut(s, " from ")
+	for _, m := range []Means{Assigned, Routed, Doubled} {
+		switch {
+		case word != m.String():
+		case !from:
+			return Binding{Means: m}, nil
+		case m != Assigned:
+			a, err := parseAddr(source)
+			return Binding{m, a}, err
+		}
+	}
+	return Binding{}, fmt.Errorf("%q is neither assigned, routed nor doubled, the last two perhaps from an address", s)
+}
+
+// String is the means, and the source behind it: "routed from 192.0.2.1".
+func (b Binding) String() string {
+	if b.Source.IsValid() {
+		return b.Means.String() + " from " + b.Source.String()
+	}
+	return b.Means.String()
+}
+
+// What tells our routes from others' on DummyLink, in the kernel's table local.
+const (
+	// RouteProtocol is rtnetlink's protocol of a route, which says who made it.
+	// It is none that a routing program has, nor one that people use (static), lest
+	// somebody takes ours for theirs, or we theirs for ours.
+	RouteProtocol = 73
+	// RouteMetric puts our routes behind those that the kernel makes of addresses,
+	// which have none: both can be there.
+	RouteMetric = 1024
+)
+
+// Anchor is an address that DummyLink has beside the Service addresses that are
+// routed: with the last IPv4 address of a device the kernel takes away all of the
+// device's IPv4 routes. It is one of loopback, which is the node's anyway.
+func Anchor() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 73}) }
 
 // SysctlName is a path below /proc/sys, such as "net/ipv4/vs/conntrack", or one
 // of IPVS' three timeouts.

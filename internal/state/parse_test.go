@@ -67,6 +67,15 @@ func TestAddressesAreReadAsTheyAreWritten(t *testing.T) {
 	refused(t, []string{"", "10.96.0", "fe80::1%eth0", "10.96.0.1/32"}, ParseAddress)
 }
 
+func TestBindingsAreReadAsTheyAreWritten(t *testing.T) {
+	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	thereAndBack(t, Binding{}, "assigned", ParseBinding)
+	thereAndBack(t, Binding{Means: Routed}, "routed", ParseBinding)
+	thereAndBack(t, Binding{Means: Routed, Source: v4}, "routed from 192.0.2.1", ParseBinding)
+	thereAndBack(t, Binding{Means: Doubled, Source: v6}, "doubled from 2001:db8::1", ParseBinding)
+	refused(t, []string{"", "route", "assigned from 192.0.2.1", "routed from", "routed from ", "routed from fe80::1%eth0"}, ParseBinding)
+}
+
 func TestVirtualServerKeysAreReadAsTheyAreWritten(t *testing.T) {
 	at := func(p Protocol, a string) VirtualServerKey {
 		return VirtualServerKey{Address: netip.MustParseAddrPort(a), Protocol: p}

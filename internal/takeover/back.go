@@ -63,6 +63,11 @@ func Sets() []state.SetName {
 func ToKubeProxy(s state.State) Back {
 	then := state.New()
 	then.Links = s.Links
+	for a, b := range s.Addresses {
+		if b.Means != state.Assigned { // it knows no routes, and would leave them behind
+			then.Addresses[a] = state.Binding{}
+		}
+	}
 	for _, n := range Sets() {
 		if have, there := s.Sets[n]; there && have != its(have) {
 			then.Sets[n] = its(have)

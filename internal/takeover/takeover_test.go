@@ -215,6 +215,9 @@ func node(local bool) (s state.State, front, behind state.VirtualServerKey) {
 	entry("KUBE-CLUSTER-MARK", behind.Mark)
 	s.VirtualServers[front] = state.VirtualServer{Scheduler: "rr"}
 	s.VirtualServers[behind] = state.VirtualServer{Scheduler: "rr"}
+	for last, means := range []state.Means{state.Assigned, state.Routed, state.Doubled} {
+		s.Addresses[bound(byte(last))] = state.Binding{Means: means}
+	}
 	for i, a := range []string{"10.244.1.1:53", "10.244.2.1:53"} {
 		to := netip.MustParseAddrPort(a)
 		s.RealServers[state.RealServerKey{Server: behind, Address: to}] = state.RealServer{Weight: 1}
@@ -225,6 +228,10 @@ func node(local bool) (s state.State, front, behind state.VirtualServerKey) {
 	return s, front, behind
 }
 
+func bound(last byte) state.Address {
+	return state.Address{Addr: netip.AddrFrom4([4]byte{10, 96, 0, last})}
+}
+
 func TestTheWayBackGivesKubeProxyItsSetsAndNothingThatItDoesNotKnow(t *testing.T) {
 	for _, local := range []bool{true, false} {
 		t.Run(fmt.Sprint("local endpoints ", local), func(t *testing.T) {
@@ -232,6 +239,7 @@ func TestTheWayBackGivesKubeProxyItsSetsAndNothingThatItDoesNotKnow(t *testing.T
 			b := ToKubeProxy(s)
 			want := state.New()
 			want.Links = s.Links
+			want.Addresses[bound(1)], want.Addresses[bound(2)] = state.Binding{}, state.Binding{}
 			want.Sets["KUBE-LOAD-BALANCER"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 65536}
 			want.Sets["KUBE-NODE-PORT-UDP"] = state.Set{Type: state.BitmapPort}
 			want.Entries[state.SetEntry{Set: "KUBE-LOAD-BALANCER", Address: front.Address.Addr(), Protocol: state.UDP, Port: 53}] = state.Entry{}
@@ -241,7 +249,7 @@ func TestTheWayBackGivesKubeProxyItsSetsAndNothingThatItDoesNotKnow(t *testing.T
 					want.RealServers[state.RealServerKey{Server: front, Address: k.Address}] = state.RealServer{Weight: 1}
 				}
 			}
-			same := cmpopts.EquateComparable(state.VirtualServerKey{}, state.RealServerKey{}, state.SetEntry{}, netip.AddrPort{})
+			same := cmpopts.EquateComparable(state.VirtualServerKey{}, state.RealServerKey{}, state.SetEntry{}, state.Address{}, state.Binding{}, netip.AddrPort{})
 			if diff := cmp.Diff(want, b.Then, same); diff != "" {
 				t.Errorf("in the end (-want +got):\n%s", diff)
 			}

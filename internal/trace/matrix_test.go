@@ -21,6 +21,7 @@ type detector struct {
 	knows  bool   // who is a pod
 	all    bool   // masqueradeAll
 	by     string // the interface that pods' packets come by; empty: not told
+	routed bool   // Service addresses
 }
 
 func detectors() []detector {
@@ -32,7 +33,12 @@ func detectors() []detector {
 	byBridge.config.LocalDetector = config.LocalDetector{Kind: config.DetectBridge, Interface: "cni0"}
 	byPrefix := detector{name: "prefix", config: config.Default(), knows: true, by: "veth1234"}
 	byPrefix.config.LocalDetector = config.LocalDetector{Kind: config.DetectPrefix, Interface: "veth"}
-	return []detector{byCIDR, byAll, byNone, byBridge, byPrefix}
+	list := []detector{byCIDR, byAll, byNone, byBridge, byPrefix}
+	for _, d := range []detector{byCIDR, byNone} {
+		d.name, d.config.VIPBinding, d.routed = d.name+", routed", config.RouteBinding, true
+		list = append(list, d)
+	}
+	return list
 }
 
 // client is who sends.
@@ -102,13 +108,14 @@ func among(have []string, local bool) outcome {
 }
 
 // clusterIPMasquerade: without a way to know pods nobody is masqueraded, but a
-// node that talks with the Service's own address as its source.
+// node that talks with the Service's own address as its source, or, if that is
+// routed, with its own.
 func clusterIPMasquerade(c cell) bool {
 	switch {
 	case c.detector.all:
 		return true
 	case !c.detector.knows:
-		return c.client == node
+		return c.client == node || c.client == nodeSrc && c.detector.routed
 	}
 	return c.client != pod
 }
@@ -135,7 +142,7 @@ func TestAPlannedNodeTreatsEveryClientAsTheReferenceDoes(t *testing.T) {
 			}
 		}
 	}
-	if cells != 5*3*16*4*4*2 {
+	if cells != 7*3*16*4*4*2 {
 		t.Errorf("%d cells were tried", cells)
 	}
 }

@@ -183,8 +183,10 @@ func (w *walk) doubt(format string, args ...any) {
 
 // local says whether a is an address of the node, and which kind.
 func (w *walk) local(a netip.Addr) (why string, local bool) {
-	_, bound := w.state.Addresses[state.Address{Addr: a}]
+	b, bound := w.state.Addresses[state.Address{Addr: a}]
 	switch {
+	case bound && b.Means == state.Routed:
+		return fmt.Sprintf("%v is routed to %s", a, state.DummyLink), true
 	case bound:
 		return fmt.Sprintf("%v is on %s", a, state.DummyLink), true
 	case a.IsLoopback():
@@ -196,7 +198,9 @@ func (w *walk) local(a netip.Addr) (why string, local bool) {
 }
 
 // pickSource gives the node's own packet the source that the kernel would pick:
-// an address of the node talks to itself.
+// an address of the node talks to itself, but for one that is routed from another.
+// An IPv6 route without a source says nothing of it, as the address is on no
+// device.
 func (w *walk) pickSource() {
 	to := w.packet.Destination.Addr()
 	if w.packet.Source.Addr().IsValid() {
@@ -204,7 +208,13 @@ func (w *walk) pickSource() {
 	}
 	pick := func(a netip.Addr) { w.packet.Source = netip.AddrPortFrom(a, w.packet.Source.Port()) }
 	why, local := w.local(to)
-	if local {
+	b := w.state.Addresses[state.Address{Addr: to}]
+	switch routed := b.Means == state.Routed; {
+	case routed && b.Source.IsValid():
+		pick(b.Source)
+		w.step("routing", "%s from %v -> that is the source", why, b.Source)
+		return
+	case local && !(routed && w.family == state.IPv6):
 		pick(to)
 		w.step("routing", "%s -> it is the source too", why)
 		return

@@ -63,6 +63,28 @@ func ask(t *testing.T, s state.State, questions []question) {
 
 const tcp, udp = state.TCP, state.UDP
 
+func TestTheNodesPacketsToARoutedAddressComeFromItsOwn(t *testing.T) {
+	c := cidrs()
+	c.VIPBinding = config.RouteBinding
+	s := rows(t, c, both())
+	for to, from := range map[string]string{clusterIP: nodeIP, clusterIP6: nodeIP6} {
+		v := trace.Of(s, packet(tcp, "", to, port), fromNode())
+		if got := v.Packet.Source.Addr().String(); got != from || len(v.Doubts) > 0 {
+			t.Errorf("to %s: from %s, want %s\n%s", to, got, from, text(t, v))
+		}
+	}
+	for to, want := range map[string]struct {
+		from   string
+		doubts int
+	}{clusterIP: {clusterIP, 0}, clusterIP6: {nodeIP6, 1}} { // the kernel chooses
+		s.Addresses[state.Address{Addr: netip.MustParseAddr(to)}] = state.Binding{Means: state.Routed}
+		v := trace.Of(s, packet(tcp, "", to, port), fromNode())
+		if got := v.Packet.Source.Addr().String(); got != want.from || len(v.Doubts) != want.doubts {
+			t.Errorf("to %s: from %s, want %+v\n%s", to, got, want, text(t, v))
+		}
+	}
+}
+
 func TestAnEndpointThatMeetsItselfIsMasqueraded(t *testing.T) {
 	s := rows(t, cidrs(), both())
 	local := both()

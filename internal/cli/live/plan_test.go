@@ -25,7 +25,7 @@ import (
 )
 
 // planned is what kube-ipvs plan writes of testdata/cluster.yaml.
-func planned(t *testing.T, output string) string {
+func planned(t *testing.T, binding config.VIPBinding, output string) string {
 	t.Helper()
 	manifests, err := os.ReadFile("testdata/cluster.yaml")
 	if err != nil {
@@ -34,7 +34,7 @@ func planned(t *testing.T, output string) string {
 	var stdout, stderr bytes.Buffer
 	env := cli.Env{Stdin: bytes.NewReader(manifests), Stdout: &stdout, Stderr: &stderr}
 	args := strings.Fields("plan -f - --node n1 --cluster-cidr 10.244.0.0/16,fd00:10:244::/56 --answer-ping --service-cidrs 10.96.0.0/16" +
-		" --ipvs-udp-timeout 300s -o " + output)
+		" --ipvs-udp-timeout 300s --vip-binding " + string(binding) + " -o " + output)
 	if status := cli.Execute(t.Context(), env, args); status != cli.ExitOK || stderr.Len() > 0 {
 		t.Fatalf("status %d, stderr %q", status, stderr.String())
 	}
@@ -67,10 +67,22 @@ func listed(t *testing.T, want state.State) state.State {
 }
 
 func TestTheToolsMakeOfAPlanWhatTheDaemonWouldMake(t *testing.T) {
+	for _, binding := range []config.VIPBinding{config.AddressBinding, config.RouteBinding} {
+		t.Run(string(binding), func(t *testing.T) { toolsMakeOfAPlan(t, binding) })
+	}
+}
+
+func toolsMakeOfAPlan(t *testing.T, binding config.VIPBinding) {
 	kerneltest.Namespace(t)
+	planned := func(t *testing.T, output string) string { return planned(t, binding, output) }
 	want, err := render.ParseState(strings.NewReader(planned(t, "text")))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, b := range want.Addresses {
+		if b.Source.IsValid() { // the node has it
+			tool(t, "", "ip", "address", "replace", b.Source.String(), "dev", "lo")
+		}
 	}
 	for _, step := range []struct{ output, command string }{
 		{"sysctl", "sysctl -p -"},

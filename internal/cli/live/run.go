@@ -43,6 +43,7 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	limitGarbage()
 	lasting := metrics.Begin()
 	for last, changed := d, false; ; {
 		if log, err = logged(d.Config.Log); err != nil {

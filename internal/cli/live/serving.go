@@ -41,6 +41,7 @@ type serving struct {
 	events    *events.Recorder // nil: there is no API server to tell
 	metrics   *metrics.Metrics
 	health    *proxy.Health
+	tidy      tidy
 	closers   []func() error
 }
 
@@ -104,16 +105,17 @@ func (s *serving) openNode(context.Context) (err error) {
 // openPages serves what others read of this node. What they read of the kernel's
 // counters has a connection of its own.
 func (s *serving) openPages(context.Context) error {
-	counters, err := ipvs.Open()
+	own, err := ipvs.Open()
 	if err != nil {
 		return err
 	}
-	s.closes(counters.Close)
+	s.closes(own.Close)
+	s.tidy = newTidy()
 	s.metrics = metrics.New(metrics.Options{
 		Families: s.config.Families,
 		Version:  s.asked.Version,
 		Traffic:  s.config.Serving.Traffic,
-		Loads:    counters,
+		Loads:    counters{own, s.tidy},
 		Lasting:  s.lasting,
 		Status:   s.status,
 	})
@@ -180,7 +182,7 @@ func (s *serving) run(ctx context.Context) error {
 		Addresses: s.addresses,
 		Kernel:    reconcile.Kernel{Tables: tables, Flusher: s.kernel, Observer: s.kernel},
 		Ports:     ports,
-		Witness:   reconcile.All(s.metrics, s.health),
+		Witness:   reconcile.All(s.metrics, s.health, s.tidy),
 		Placed:    func(p cluster.Place) { s.health.Node(p.Node) },
 		Notices:   notices,
 		Log:       s.log,

@@ -5,6 +5,10 @@ package file
 import (
 	"cmp"
 	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 )
 
 // claims says which file's object counts if several define the same: the
@@ -13,12 +17,37 @@ type claims map[identity][]claim
 
 type claim struct {
 	file string
-	object
+	kept
+}
+
+// kept is an object of a file as it is remembered.
+type kept struct {
+	id      identity
+	line    int
+	service packed.Service
+	slice   packed.Slice
+	node    *corev1.Node
+}
+
+// keep packs the objects of a file.
+func keep(all []object) []kept {
+	var list []kept
+	for _, o := range all {
+		k := kept{id: o.id, line: o.line, node: o.node}
+		switch {
+		case o.service != nil:
+			k.service = packed.OfService(o.service)
+		case o.slice != nil:
+			k.slice = packed.OfSlice(o.slice)
+		}
+		list = append(list, k)
+	}
+	return list
 }
 
 // replace puts the objects of a file in the place of those it had before, and
 // returns the identities that either had.
-func (c claims) replace(file string, before, after []object) map[identity]bool {
+func (c claims) replace(file string, before, after []kept) map[identity]bool {
 	touched := map[identity]bool{}
 	for _, o := range before {
 		touched[o.id] = true
@@ -39,11 +68,11 @@ func (c claims) replace(file string, before, after []object) map[identity]bool {
 
 // lost are the problems of a file whose objects other files or lines define
 // before it does.
-func (c claims) lost(file string, objects []object) []Problem {
+func (c claims) lost(file string, objects []kept) []Problem {
 	var all []Problem
 	for _, o := range objects {
 		first := c[o.id][0]
-		if first.object == o {
+		if first.file == file && first.kept == o {
 			continue
 		}
 		p := Problem{Line: o.line, Object: o.id.String(), Text: "is defined in " + first.file + " too, which counts"}

@@ -31,7 +31,7 @@ type manifest struct {
 	stat     fs.FileInfo       // nil: look again
 	sum      [sha256.Size]byte // of the content that was parsed last
 	target   string            // where a symbolic link leads to; empty: no link
-	objects  []object          // the last good ones
+	objects  []kept            // the last good ones
 	problems []Problem         // of the latest content
 	broken   bool
 	ignored  map[string]int
@@ -127,7 +127,7 @@ const (
 
 // readFile reads a file if it is dirty or looks different, and returns the
 // objects that it had before.
-func (f *folder) readFile(entry fs.DirEntry, dirty bool) (fate, []object) {
+func (f *folder) readFile(entry fs.DirEntry, dirty bool) (fate, []kept) {
 	path := filepath.Join(f.dir, entry.Name())
 	link := entry.Type()&fs.ModeSymlink != 0
 	stat, err := os.Stat(path)
@@ -208,6 +208,6 @@ func (m *manifest) take(c contents) {
 	m.ignored = c.ignored
 	m.problems = append(c.errors, c.notes...)
 	if !m.broken {
-		m.objects = c.objects
+		m.objects = keep(c.objects)
 	}
 }

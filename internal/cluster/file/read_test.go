@@ -14,7 +14,7 @@ import (
 func servicesOf(x *cluster.Index) string {
 	var all []string
 	for _, key := range x.Services() {
-		s, _ := x.Objects(key)
+		s, _ := x.Objects(key).Unpack()
 		all = append(all, fmt.Sprint(key, ":", s.Spec.Ports[0].Port))
 	}
 	return strings.Join(all, " ")

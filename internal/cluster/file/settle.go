@@ -13,18 +13,18 @@ import (
 func (f *folder) settle(c *change, ids map[identity]bool) {
 	for id := range ids {
 		if all := f.claims[id]; len(all) > 0 {
-			f.set(c, all[0].object)
+			f.set(c, all[0].kept)
 		} else {
 			f.unset(c, id)
 		}
 	}
 }
 
-func (f *folder) set(c *change, o object) {
+func (f *folder) set(c *change, o kept) {
 	switch {
-	case o.service != nil:
+	case !o.service.IsZero():
 		c.add(f.index.SetService(o.service))
-	case o.slice != nil:
+	case !o.slice.IsZero():
 		c.add(f.index.SetSlice(o.slice))
 	default:
 		c.nodes = f.index.SetNode(o.node) || c.nodes

@@ -148,8 +148,7 @@ func (r *run) tell(c change) {
 	for _, gone := range []bool{true, false} { // first: others may have their addresses now
 		for _, key := range keys {
 			if r.folder.index.Has(key) != gone {
-				service, all := r.folder.index.Objects(key)
-				r.sink.Service(key, service, all)
+				r.sink.Service(key, r.folder.index.Objects(key))
 			}
 		}
 	}

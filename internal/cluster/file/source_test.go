@@ -17,7 +17,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
@@ -33,14 +32,15 @@ type world struct {
 	reports  []string          // "a.yaml" and, after it, what is to be said of it
 }
 
-func (w *world) Service(key types.NamespacedName, s *corev1.Service, all []*discoveryv1.EndpointSlice) {
+func (w *world) Service(key types.NamespacedName, o *cluster.Objects) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, key.String())
-	if s == nil {
+	if o == nil {
 		delete(w.services, key.String())
 		return
 	}
+	s, all := o.Unpack()
 	text := fmt.Sprint(s.Spec.Ports[0].Port)
 	for _, slice := range all {
 		text += " " + slice.Name + "=" + slice.Endpoints[0].Addresses[0]

@@ -86,23 +86,19 @@ func (f *feed) goWithout(err error) {
 		f.log.Warn("the API server does not tell of a kind of objects; going on without", zap.String("kind", f.kind.resource), zap.Error(err))
 	}
 	if !f.listed {
-		f.replace(map[types.NamespacedName]runtime.Object{})
+		f.replace(map[types.NamespacedName]any{})
 	}
 }
 
-func (f *feed) replace(all map[types.NamespacedName]runtime.Object) {
+func (f *feed) replace(all map[types.NamespacedName]any) {
 	f.listed = true
 	f.inbox.replace(f.number, all)
 }
 
-// Transformer strips objects as they come in a streaming list.
+// Transformer packs objects as they come in a streaming list: all of them as they
+// come would be a hundred times what is kept.
 func (f *feed) Transformer() cache.TransformFunc {
-	return func(o any) (any, error) {
-		if object, ok := o.(runtime.Object); ok {
-			f.kind.strip(object)
-		}
-		return o, nil
-	}
+	return func(o any) (any, error) { return f.item(o) }
 }
 
 // Add takes in an object that is new.
@@ -111,10 +107,9 @@ func (f *feed) Add(o any) error { return f.Update(o) }
 // Update takes in an object.
 func (f *feed) Update(o any) error {
 	f.link.heard()
-	object, key, err := f.named(o)
+	i, err := f.item(o)
 	if err == nil {
-		f.kind.strip(object)
-		f.inbox.put(f.number, key, object)
+		f.inbox.put(f.number, i.key, i.kept)
 	}
 	return err
 }
@@ -133,14 +128,13 @@ func (f *feed) Delete(o any) error {
 func (f *feed) Replace(list []any, _ string) error {
 	f.link.heard()
 	f.without = false
-	all := make(map[types.NamespacedName]runtime.Object, len(list))
+	all := make(map[types.NamespacedName]any, len(list))
 	for _, o := range list {
-		object, key, err := f.named(o)
+		i, err := f.item(o)
 		if err != nil {
 			return err
 		}
-		f.kind.strip(object)
-		all[key] = object
+		all[i.key] = i.kept
 	}
 	f.replace(all)
 	return nil
@@ -154,6 +148,18 @@ func (f *feed) Bookmark(string) error {
 
 // Resync is not asked for.
 func (f *feed) Resync() error { return nil }
+
+// item is of an object that came, or of one that a list had.
+func (f *feed) item(o any) (item, error) {
+	if i, ok := o.(item); ok {
+		return i, nil
+	}
+	object, key, err := f.named(o)
+	if err != nil {
+		return item{}, err
+	}
+	return item{key, f.kind.keep(object)}, nil
+}
 
 func (f *feed) named(o any) (runtime.Object, types.NamespacedName, error) {
 	object, ok := o.(runtime.Object)

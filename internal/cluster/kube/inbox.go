@@ -5,7 +5,6 @@ package kube
 import (
 	"sync"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
@@ -22,18 +21,18 @@ type inbox struct {
 
 // batch is what came of one kind.
 type batch struct {
-	whole   bool                                    // what is not in it is gone
-	objects map[types.NamespacedName]runtime.Object // nil: that one is gone
+	whole   bool                         // what is not in it is gone
+	objects map[types.NamespacedName]any // as they are kept; nil: that one is gone
 }
 
 func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
 
 // put takes in an object, or that it is gone.
-func (x *inbox) put(kind int, key types.NamespacedName, o runtime.Object) {
+func (x *inbox) put(kind int, key types.NamespacedName, o any) {
 	x.mutex.Lock()
 	b := &x.waiting[kind]
 	if b.objects == nil {
-		b.objects = map[types.NamespacedName]runtime.Object{}
+		b.objects = map[types.NamespacedName]any{}
 	}
 	b.objects[key] = o
 	x.mutex.Unlock()
@@ -41,7 +40,7 @@ func (x *inbox) put(kind int, key types.NamespacedName, o runtime.Object) {
 }
 
 // replace takes in all objects of a kind.
-func (x *inbox) replace(kind int, all map[types.NamespacedName]runtime.Object) {
+func (x *inbox) replace(kind int, all map[types.NamespacedName]any) {
 	x.mutex.Lock()
 	x.waiting[kind] = batch{whole: true, objects: all}
 	x.mutex.Unlock()

@@ -8,10 +8,10 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 )
 
 // kind is one kind of objects: where they are, which are wanted, and what
@@ -25,13 +25,12 @@ type kind struct {
 	// is taken for one that has none.
 	optional bool
 
-	object  runtime.Object // an example
-	newList func() runtime.Object
-	strip   func(runtime.Object)
+	object runtime.Object           // an empty one
+	keep   func(runtime.Object) any // what is kept of one that came
 
 	// keys, set and remove are of the index.
 	keys   func(*cluster.Index) []types.NamespacedName
-	set    func(*cluster.Index, runtime.Object, *changes)
+	set    func(x *cluster.Index, kept any, c *changes)
 	remove func(*cluster.Index, types.NamespacedName, *changes)
 }
 
@@ -39,26 +38,25 @@ const kindCount = 4
 
 // kinds are all that is watched, with kube-proxy's selectors. The order is that
 // in which they are taken in.
-func kinds(c kubernetes.Interface, node string) [kindCount]kind {
+func kinds(c Client, node string) [kindCount]kind {
 	return [kindCount]kind{
-		serviceCIDRs(c.NetworkingV1().RESTClient()),
-		thisNode(c.CoreV1().RESTClient(), node),
-		services(c.CoreV1().RESTClient()),
-		endpointSlices(c.DiscoveryV1().RESTClient()),
+		serviceCIDRs(c.Networking()),
+		thisNode(c.Core(), node),
+		services(c.Core()),
+		endpointSlices(c.Discovery(), node),
 	}
 }
 
 func services(c rest.Interface) kind {
 	return kind{
 		client: c, resource: "services",
-		labels:  "!" + labelProxyName,
-		fields:  "spec.clusterIP!=" + corev1.ClusterIPNone,
-		object:  &corev1.Service{},
-		newList: func() runtime.Object { return &corev1.ServiceList{} },
-		strip:   func(o runtime.Object) { stripService(o.(*corev1.Service)) },
-		keys:    (*cluster.Index).Services,
-		set: func(x *cluster.Index, o runtime.Object, c *changes) {
-			c.services = append(c.services, x.SetService(o.(*corev1.Service))...)
+		labels: "!" + labelProxyName,
+		fields: "spec.clusterIP!=" + corev1.ClusterIPNone,
+		object: &corev1.Service{},
+		keep:   func(o runtime.Object) any { return packed.OfService(o.(*corev1.Service)) },
+		keys:   (*cluster.Index).Services,
+		set: func(x *cluster.Index, kept any, c *changes) {
+			c.services = append(c.services, x.SetService(kept.(packed.Service))...)
 		},
 		remove: func(x *cluster.Index, key types.NamespacedName, c *changes) {
 			c.services = append(c.services, x.DeleteService(key)...)
@@ -66,16 +64,19 @@ func services(c rest.Interface) kind {
 	}
 }
 
-func endpointSlices(c rest.Interface) kind {
+func endpointSlices(c rest.Interface, node string) kind {
 	return kind{
 		client: c, resource: "endpointslices",
-		labels:  "!" + corev1.IsHeadlessService,
-		object:  &discoveryv1.EndpointSlice{},
-		newList: func() runtime.Object { return &discoveryv1.EndpointSliceList{} },
-		strip:   func(o runtime.Object) { stripSlice(o.(*discoveryv1.EndpointSlice)) },
-		keys:    (*cluster.Index).Slices,
-		set: func(x *cluster.Index, o runtime.Object, c *changes) {
-			c.services = append(c.services, x.SetSlice(o.(*discoveryv1.EndpointSlice))...)
+		labels: "!" + corev1.IsHeadlessService,
+		object: &discoveryv1.EndpointSlice{},
+		keep: func(o runtime.Object) any {
+			s := o.(*discoveryv1.EndpointSlice)
+			stripSlice(s, node)
+			return packed.OfSlice(s)
+		},
+		keys: (*cluster.Index).Slices,
+		set: func(x *cluster.Index, kept any, c *changes) {
+			c.services = append(c.services, x.SetSlice(kept.(packed.Slice))...)
 		},
 		remove: func(x *cluster.Index, key types.NamespacedName, c *changes) {
 			c.services = append(c.services, x.DeleteSlice(key)...)
@@ -86,13 +87,15 @@ func endpointSlices(c rest.Interface) kind {
 func thisNode(c rest.Interface, name string) kind {
 	return kind{
 		client: c, resource: "nodes",
-		fields:  "metadata.name=" + name,
-		object:  &corev1.Node{},
-		newList: func() runtime.Object { return &corev1.NodeList{} },
-		strip:   func(o runtime.Object) { stripNode(o.(*corev1.Node)) },
-		keys:    func(x *cluster.Index) []types.NamespacedName { return unspaced(x.Nodes()) },
-		set: func(x *cluster.Index, o runtime.Object, c *changes) {
-			c.place = x.SetNode(o.(*corev1.Node)) || c.place
+		fields: "metadata.name=" + name,
+		object: &corev1.Node{},
+		keep: func(o runtime.Object) any {
+			stripNode(o.(*corev1.Node))
+			return o
+		},
+		keys: func(x *cluster.Index) []types.NamespacedName { return unspaced(x.Nodes()) },
+		set: func(x *cluster.Index, kept any, c *changes) {
+			c.place = x.SetNode(kept.(*corev1.Node)) || c.place
 		},
 		remove: func(x *cluster.Index, key types.NamespacedName, c *changes) {
 			c.place = x.DeleteNode(key.Name) || c.place
@@ -105,11 +108,13 @@ func serviceCIDRs(c rest.Interface) kind {
 		client: c, resource: "servicecidrs",
 		optional: true,
 		object:   &networkingv1.ServiceCIDR{},
-		newList:  func() runtime.Object { return &networkingv1.ServiceCIDRList{} },
-		strip:    func(o runtime.Object) { stripServiceCIDR(o.(*networkingv1.ServiceCIDR)) },
-		keys:     func(x *cluster.Index) []types.NamespacedName { return unspaced(x.ServiceCIDRs()) },
-		set: func(x *cluster.Index, o runtime.Object, c *changes) {
-			c.place = x.SetServiceCIDR(o.(*networkingv1.ServiceCIDR)) || c.place
+		keep: func(o runtime.Object) any {
+			stripServiceCIDR(o.(*networkingv1.ServiceCIDR))
+			return o
+		},
+		keys: func(x *cluster.Index) []types.NamespacedName { return unspaced(x.ServiceCIDRs()) },
+		set: func(x *cluster.Index, kept any, c *changes) {
+			c.place = x.SetServiceCIDR(kept.(*networkingv1.ServiceCIDR)) || c.place
 		},
 		remove: func(x *cluster.Index, key types.NamespacedName, c *changes) {
 			c.place = x.DeleteServiceCIDR(key.Name) || c.place

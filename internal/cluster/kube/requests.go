@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
@@ -29,12 +28,12 @@ func (f *feed) requests() *cache.ListWatch {
 }
 
 func (f *feed) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-	list := f.kind.newList()
-	err := f.request(o).Do(ctx).Into(list)
+	l := &list{fresh: f.kind.object.DeepCopyObject, item: func(o runtime.Object) (item, error) { return f.item(o) }}
+	err := f.request(o).Do(ctx).Into(l)
 	if err != nil {
 		f.judge(ctx, err)
 	}
-	return list, err // that the server can be followed is for the watch to show
+	return l, err // that the server can be followed is for the watch to show
 }
 
 func (f *feed) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
@@ -62,7 +61,7 @@ func (f *feed) request(o metav1.ListOptions) *rest.Request {
 	if o.TimeoutSeconds != nil {
 		timeout = time.Duration(*o.TimeoutSeconds) * time.Second
 	}
-	return f.kind.client.Get().Resource(f.kind.resource).VersionedParams(&o, scheme.ParameterCodec).Timeout(timeout).MaxRetries(0)
+	return f.kind.client.Get().Resource(f.kind.resource).SpecificallyVersionedParams(&o, metav1.ParameterCodec, metav1.Unversioned).Timeout(timeout).MaxRetries(0)
 }
 
 // judge tells the link what an answer, or none, says of it.

@@ -16,12 +16,15 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube/client"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
 // server is an API server in as much as reflectors know one: lists, watches,
@@ -40,6 +43,8 @@ type server struct {
 	refused   map[string]int // resource to status
 	away      bool           // all connections are cut, at once
 	noStreams bool           // streaming lists are not known
+	protobuf  bool           // lists are in protobuf
+	pages     bool           // of one object each
 	watches   map[string]int // that are open, by resource
 	asked     []asked
 	epoch     int             // of connections
@@ -71,8 +76,8 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-func (s *server) client() kubernetes.Interface {
-	c, err := kubernetes.NewForConfig(&rest.Config{Host: s.http.URL, QPS: -1})
+func (s *server) client() Client {
+	c, err := client.Connect(config.Client{Master: s.http.URL, QPS: -1}, "test")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -185,7 +190,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case s.refused[resource] != 0:
 		fail(w, s.refused[resource])
 	case query.Get("watch") == "":
-		s.list(w, resource)
+		s.list(w, resource, query.Get("continue"))
 	case streams && s.noStreams:
 		fail(w, http.StatusUnprocessableEntity)
 	case !streams && from < s.oldest:
@@ -217,11 +222,45 @@ func (s *server) of(resource string) []runtime.Object {
 	return all
 }
 
-func (s *server) list(w http.ResponseWriter, resource string) {
+// list answers with all objects of a resource; if in pages, with one and the number of
+// the next.
+func (s *server) list(w http.ResponseWriter, resource, from string) {
+	head, all := metav1.ListMeta{ResourceVersion: strconv.Itoa(s.version)}, s.of(resource)
+	if i, _ := strconv.Atoi(from); s.pages && i < len(all) {
+		if i+1 < len(all) {
+			head.Continue = strconv.Itoa(i + 1)
+		}
+		all = all[i : i+1]
+	}
+	if s.protobuf {
+		s.listInProtobuf(w, resource, head, all)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"apiVersion": typeOf(resource).APIVersion, "kind": typeOf(resource).Kind + "List", "metadata": map[string]string{"resourceVersion": strconv.Itoa(s.version)}, "items": s.of(resource),
+		"apiVersion": typeOf(resource).APIVersion, "kind": typeOf(resource).Kind + "List", "metadata": head, "items": all,
 	})
+}
+
+func (s *server) listInProtobuf(w http.ResponseWriter, resource string, head metav1.ListMeta, all []runtime.Object) {
+	list := map[string]runtime.Object{
+		"services": &corev1.ServiceList{ListMeta: head}, "nodes": &corev1.NodeList{ListMeta: head},
+		"endpointslices": &discoveryv1.EndpointSliceList{ListMeta: head}, "servicecidrs": &networkingv1.ServiceCIDRList{ListMeta: head},
+	}[resource]
+	if err := meta.SetList(list, all); err != nil {
+		s.t.Error(err)
+	}
+	known := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme} {
+		if err := add(known); err != nil {
+			s.t.Error(err)
+		}
+	}
+	list.GetObjectKind().SetGroupVersionKind(schema.FromAPIVersionAndKind(typeOf(resource).APIVersion, typeOf(resource).Kind+"List"))
+	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
+	if err := protobuf.NewSerializer(known, known).Encode(list, w); err != nil {
+		s.t.Error(err)
+	}
 }
 
 // watch streams events as they come. It is called under the lock, and so is

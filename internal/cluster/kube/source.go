@@ -3,10 +3,11 @@
 // Package kube takes Kubernetes objects from an API server and follows them:
 // the Services, EndpointSlices and ServiceCIDRs of the cluster and the Node
 // object of this node, chosen by the server, read by streaming lists where it
-// has them, and stripped to what is used before they are kept.
+// has them, and packed to what is used as they come, one by one.
 //
 // client-go's reflectors list, watch and begin anew where a watch was lost.
-// There is one copy of each object, in a cluster.Index that one goroutine owns.
+// There is one copy of each object, and it is packed. A cluster.Index that one
+// goroutine owns has all of them.
 // An API server that is away takes nothing away: what is known stays, and the
 // watches go on where they were once it is back. Only a new list, or a watch,
 // can say that something is gone.
@@ -25,14 +26,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
+// Client is how the groups of the API are asked that have what is followed.
+type Client interface {
+	Core() rest.Interface
+	Discovery() rest.Interface
+	Networking() rest.Interface
+}
+
 // Source is an API server.
 type Source struct {
-	Client kubernetes.Interface
+	Client Client
 	Node   string // the name of this Node
 	Log    *zap.Logger
 
@@ -165,12 +173,11 @@ func (r *run) tell() {
 	for _, gone := range []bool{true, false} { // first: others may have their addresses now
 		for _, key := range keys {
 			if r.index.Has(key) != gone {
-				service, all := r.index.Objects(key)
-				r.sink.Service(key, service, all)
+				r.sink.Service(key, r.index.Objects(key))
 			}
 		}
 	}
-	clear(r.dirty)
+	r.dirty = map[types.NamespacedName]bool{} // not cleared: at the start it is as large as the cluster
 	r.moved = false
 }
 

@@ -39,9 +39,10 @@ type sink struct {
 	place    cluster.Place
 }
 
-func (s *sink) Service(key types.NamespacedName, service *corev1.Service, all []*discoveryv1.EndpointSlice) {
+func (s *sink) Service(key types.NamespacedName, o *cluster.Objects) {
 	text := ""
-	if service != nil {
+	if o != nil {
+		service, all := o.Unpack()
 		if s.each != nil {
 			s.each(service)
 		}
@@ -52,7 +53,7 @@ func (s *sink) Service(key types.NamespacedName, service *corev1.Service, all []
 	}
 	s.tell("service "+strings.TrimSpace(key.Name+" "+text), func() {
 		s.services[key.Name] = text
-		if service == nil {
+		if o == nil {
 			delete(s.services, key.Name)
 		}
 	})

@@ -4,7 +4,6 @@ package kube
 
 import (
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -19,69 +18,49 @@ import (
 const (
 	// labelProxyName gives a Service to another proxy, whatever its value.
 	labelProxyName = "service.kubernetes.io/service-proxy-name"
-	// ourAnnotations is how the names of annotations for this program begin.
-	ourAnnotations = "kube-ipvs.io/"
 	// taintLeaving is put on a Node that is about to be removed.
 	taintLeaving = "ToBeDeletedByClusterAutoscaler"
 )
 
-func stripService(s *corev1.Service) {
-	spec := s.Spec
-	ports := make([]corev1.ServicePort, len(spec.Ports))
-	for i, p := range spec.Ports {
-		ports[i] = corev1.ServicePort{Name: p.Name, Protocol: p.Protocol, Port: p.Port, NodePort: p.NodePort}
-	}
-	*s = corev1.Service{
-		ObjectMeta: stripMeta(&s.ObjectMeta, labelProxyName),
-		Spec: corev1.ServiceSpec{
-			Type:                     spec.Type,
-			ClusterIP:                spec.ClusterIP,
-			ClusterIPs:               spec.ClusterIPs,
-			IPFamilies:               spec.IPFamilies,
-			Ports:                    ports,
-			ExternalIPs:              spec.ExternalIPs,
-			LoadBalancerSourceRanges: spec.LoadBalancerSourceRanges,
-			SessionAffinity:          spec.SessionAffinity,
-			SessionAffinityConfig:    spec.SessionAffinityConfig,
-			ExternalTrafficPolicy:    spec.ExternalTrafficPolicy,
-			InternalTrafficPolicy:    spec.InternalTrafficPolicy,
-			HealthCheckNodePort:      spec.HealthCheckNodePort,
-		},
-		Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: ingress(s.Status.LoadBalancer.Ingress)}},
+// stripSlice leaves of the names of nodes that of this one, by which endpoints are
+// known to be here. The rest of what is read of a slice, as of a Service, is known
+// to package packed.
+func stripSlice(s *discoveryv1.EndpointSlice, node string) {
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		if e.NodeName != nil && *e.NodeName != node {
+			e.NodeName = nil
+		}
+		if e.Hints != nil {
+			e.Hints.ForNodes = hintsFor(e.Hints.ForNodes, node)
+		}
 	}
 }
 
-func ingress(all []corev1.LoadBalancerIngress) []corev1.LoadBalancerIngress {
-	var kept []corev1.LoadBalancerIngress
-	for _, in := range all {
-		kept = append(kept, corev1.LoadBalancerIngress{IP: in.IP, IPMode: in.IPMode})
+// hintsFor is one hint in place of many: for this node, or for no node of this name.
+func hintsFor(all []discoveryv1.ForNode, node string) []discoveryv1.ForNode {
+	us := discoveryv1.ForNode{Name: node}
+	switch {
+	case len(all) == 0:
+		return nil
+	case slices.Contains(all, us):
+		return []discoveryv1.ForNode{us}
 	}
-	return kept
-}
-
-func stripSlice(s *discoveryv1.EndpointSlice) {
-	for i, p := range s.Ports {
-		s.Ports[i] = discoveryv1.EndpointPort{Name: p.Name, Protocol: p.Protocol, Port: p.Port}
-	}
-	for i, e := range s.Endpoints {
-		s.Endpoints[i] = discoveryv1.Endpoint{Addresses: e.Addresses, Conditions: e.Conditions, NodeName: e.NodeName, Zone: e.Zone, Hints: e.Hints}
-	}
-	*s = discoveryv1.EndpointSlice{
-		ObjectMeta:  stripMeta(&s.ObjectMeta, discoveryv1.LabelServiceName, corev1.IsHeadlessService),
-		AddressType: s.AddressType,
-		Ports:       s.Ports,
-		Endpoints:   s.Endpoints,
-	}
+	return []discoveryv1.ForNode{{}}
 }
 
 func stripNode(n *corev1.Node) {
+	zone, zoned := n.Labels[corev1.LabelTopologyZone]
 	*n = corev1.Node{
-		ObjectMeta: stripMeta(&n.ObjectMeta, corev1.LabelTopologyZone),
+		ObjectMeta: stripMeta(&n.ObjectMeta),
 		Spec: corev1.NodeSpec{
 			PodCIDRs: n.Spec.PodCIDRs,
 			Taints:   slices.DeleteFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key != taintLeaving }),
 		},
 		Status: corev1.NodeStatus{Addresses: n.Status.Addresses},
+	}
+	if zoned {
+		n.Labels = map[string]string{corev1.LabelTopologyZone: zone}
 	}
 }
 
@@ -92,36 +71,14 @@ func stripServiceCIDR(c *networkingv1.ServiceCIDR) {
 	}
 }
 
-// stripMeta keeps what names an object and its version, when it came and when
-// it goes, and the annotations and labels that mean something.
-func stripMeta(m *metav1.ObjectMeta, labels ...string) metav1.ObjectMeta {
+// stripMeta keeps what names an object and its version, and when it came and when
+// it goes.
+func stripMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
-		Namespace:         m.Namespace,
 		Name:              m.Name,
 		UID:               m.UID,
 		ResourceVersion:   m.ResourceVersion,
 		CreationTimestamp: m.CreationTimestamp,
 		DeletionTimestamp: m.DeletionTimestamp,
-		Labels:            only(m.Labels, func(key string) bool { return slices.Contains(labels, key) }),
-		Annotations:       only(m.Annotations, isRead),
 	}
-}
-
-// isRead says whether an annotation means something. The time of the change is
-// for the metric of how long programming takes.
-func isRead(annotation string) bool {
-	return annotation == corev1.EndpointsLastChangeTriggerTime || strings.HasPrefix(annotation, ourAnnotations)
-}
-
-func only(m map[string]string, keep func(string) bool) map[string]string {
-	var kept map[string]string
-	for key, value := range m {
-		if keep(key) {
-			if kept == nil {
-				kept = map[string]string{}
-			}
-			kept[key] = value
-		}
-	}
-	return kept
 }

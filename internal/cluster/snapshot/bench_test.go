@@ -21,7 +21,7 @@ import (
 func town(services, endpoints int) content {
 	c := content{place: place("node-1")}
 	for i := range services {
-		c.services = append(c.services, dwelling(i, endpoints))
+		c.services = append(c.services, dwelling(i, endpoints).pack())
 	}
 	return c
 }
@@ -94,7 +94,7 @@ func BenchmarkRead(b *testing.B) {
 func BenchmarkCopyOfWhatWasTold(b *testing.B) {
 	r := newRelay(&diary{}, func() {})
 	for _, o := range town(townSize, 1).services {
-		r.Service(o.key(), o.service, o.slices)
+		r.Service(o.Service.Key(), o)
 	}
 	r.Told(cluster.Complete)
 	b.ReportAllocs()

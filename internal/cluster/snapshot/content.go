@@ -13,25 +13,15 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 )
 
 // content is what a snapshot has in it.
 type content struct {
 	place    cluster.Place
-	services []objects // sorted by key
-}
-
-// objects are those of one Service.
-type objects struct {
-	service *corev1.Service
-	slices  []*discoveryv1.EndpointSlice
-}
-
-func (o objects) key() types.NamespacedName {
-	return types.NamespacedName{Namespace: o.service.Namespace, Name: o.service.Name}
+	services []*cluster.Objects // sorted by key
 }
 
 // kind is what a record is: a byte, then the length as uvarint, then as many
@@ -102,11 +92,14 @@ func (e *encoder) place(p cluster.Place) error {
 	return nil
 }
 
-func (e *encoder) service(o objects) error {
-	if err := e.object(kindService, o.service); err != nil {
+// service writes the objects as the API has them: what is packed is only ours, and
+// may be packed otherwise by the program that reads it.
+func (e *encoder) service(o *cluster.Objects) error {
+	service, all := o.Unpack()
+	if err := e.object(kindService, service); err != nil {
 		return err
 	}
-	for _, s := range o.slices {
+	for _, s := range all {
 		if err := e.object(kindSlice, s); err != nil {
 			return err
 		}
@@ -234,26 +227,35 @@ func (d *decoder) takeNode(k kind, record []byte) error {
 }
 
 func (d *decoder) takeService(record []byte) error {
-	o := objects{service: &corev1.Service{}}
-	if err := o.service.Unmarshal(record); err != nil {
+	var s corev1.Service
+	if err := s.Unmarshal(record); err != nil {
 		return err
 	}
-	if n := len(d.c.services); n > 0 && compareObjects(d.c.services[n-1], o) >= 0 {
-		return fmt.Errorf("Service %v does not come after %v", o.key(), d.c.services[n-1].key())
+	o := cluster.Pack(&s)
+	if last, ok := d.last(); ok && cluster.CompareKeys(last.Service.Key(), o.Service.Key()) >= 0 {
+		return fmt.Errorf("Service %v does not come after %v", o.Service.Key(), last.Service.Key())
 	}
 	d.c.services = append(d.c.services, o)
 	return nil
 }
 
 func (d *decoder) takeSlice(record []byte) error {
-	s := &discoveryv1.EndpointSlice{}
+	var s discoveryv1.EndpointSlice
 	if err := s.Unmarshal(record); err != nil {
 		return err
 	}
-	n := len(d.c.services)
-	if n == 0 {
+	last, ok := d.last()
+	if !ok {
 		return errors.New("an EndpointSlice before any Service")
 	}
-	d.c.services[n-1].slices = append(d.c.services[n-1].slices, s)
+	d.c.services[len(d.c.services)-1] = last.With(packed.OfSlice(&s))
 	return nil
+}
+
+// last is the Service that came last, if one did.
+func (d *decoder) last() (*cluster.Objects, bool) {
+	if n := len(d.c.services); n > 0 {
+		return d.c.services[n-1], true
+	}
+	return nil, false
 }

@@ -34,7 +34,11 @@ func encoded(t testing.TB, c content) []byte {
 }
 
 func difference(want, got content) string {
-	return cmp.Diff(want, got, cmp.AllowUnexported(content{}, objects{}), cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty())
+	unpacked := cmp.Transformer("unpacked", func(o *cluster.Objects) objects {
+		service, all := o.Unpack()
+		return objects{service, all}
+	})
+	return cmp.Diff(want, got, unpacked, cmp.AllowUnexported(content{}, objects{}), cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty())
 }
 
 // full has something of everything that is read.
@@ -45,7 +49,8 @@ func full() content {
 	n.Spec.Taints = []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoSchedule}}
 	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}}
 	c.place.Others = []*corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "node-2"}}, {ObjectMeta: metav1.ObjectMeta{Name: "node-3"}}}
-	s := c.services[0].service
+	all := []objects{dwelling(0, 3), dwelling(1, 0), dwelling(2, 3)}
+	s := all[0].service
 	s.DeletionTimestamp = &metav1.Time{Time: time.Unix(1800000000, 0)}
 	s.Annotations = map[string]string{"kube-ipvs.io/scheduler": "wrr", "ü": "\n"}
 	s.Spec.Type, s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, "Local", 30090
@@ -55,9 +60,10 @@ func full() content {
 	s.Spec.LoadBalancerSourceRanges, s.Spec.ExternalIPs = []string{"198.51.100.0/24"}, []string{"203.0.113.1"}
 	s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "dns", Port: 53, NodePort: 30053, Protocol: corev1.ProtocolUDP, TargetPort: intstr.FromString("dns")})
 	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.2", IPMode: new(corev1.LoadBalancerIPModeProxy)}}
-	c.services[1].slices = nil
-	c.services[2].slices = append(c.services[2].slices, &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: "none"}})
-	c.services[2].service.CreationTimestamp = metav1.Time{}
+	all[1].slices = nil
+	all[2].slices = append(all[2].slices, &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: "none"}})
+	all[2].service.CreationTimestamp = metav1.Time{}
+	c.services = packAll(all...)
 	return c
 }
 
@@ -137,9 +143,9 @@ func TestObjectsAreWrittenUpToTheBoundAndNoFurther(t *testing.T) {
 		}
 	}
 	huge := shop("web", "10.96.0.1")
-	huge.service.Annotations = map[string]string{"a": strings.Repeat("a", maxRecord)}
+	huge.service.Annotations = map[string]string{"kube-ipvs.io/a": strings.Repeat("a", maxRecord)}
 	e := encoder{w: io.Discard, room: math.MaxInt64}
-	if err := e.content(content{cluster.Place{}, []objects{huge}}); !errors.Is(err, errTooLarge) {
+	if err := e.content(content{cluster.Place{}, packAll(huge)}); !errors.Is(err, errTooLarge) {
 		t.Errorf("an object that could not be read again: %v", err)
 	}
 }
@@ -147,7 +153,7 @@ func TestObjectsAreWrittenUpToTheBoundAndNoFurther(t *testing.T) {
 // What is read can be written, and is the same when it is read again.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(encoded(f, content{place: place("node-1"), services: []objects{shop("web", "10.96.0.1", "web-1")}}))
+	f.Add(encoded(f, content{place: place("node-1"), services: packAll(shop("web", "10.96.0.1", "web-1"))}))
 	f.Add(encoded(f, full()))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := decode(bytes.NewReader(b))

@@ -84,7 +84,7 @@ func TestWhatIsNoFileOfOursSaysWhy(t *testing.T) {
 }
 
 func TestReadingIsBounded(t *testing.T) {
-	file := keep(t, time.Unix(0, 0), town(100, 10).services...)
+	file := keepAll(t, time.Unix(0, 0), town(100, 10).services)
 	h, err := Stat(file)
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestWhatACrashLeftIsReplaced(t *testing.T) {
 	if err := errors.Join(os.WriteFile(precious, []byte("gold"), 0o600), os.Symlink(precious, file+".new")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := write(file, Header{Node: "node-1"}, defaultMaxBytes, content{place("node-1"), []objects{shop("db", "10.96.0.3")}}); err != nil {
+	if _, err := write(file, Header{Node: "node-1"}, defaultMaxBytes, content{place("node-1"), packAll(shop("db", "10.96.0.3"))}); err != nil {
 		t.Fatal(err)
 	}
 	mustHold(t, file, "db 10.96.0.3")

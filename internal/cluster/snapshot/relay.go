@@ -3,14 +3,11 @@
 package snapshot
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"slices"
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
@@ -28,12 +25,12 @@ type relay struct {
 
 	mutex    sync.Mutex
 	sink     cluster.Sink
-	extent   cluster.Extent                   // told so far; 0: none
-	services map[types.NamespacedName]objects // Live's; without a Service: gone, kept until Complete
-	place    *cluster.Place                   // Live's; nil: not told
-	restored map[types.NamespacedName]bool    // told by the file alone
-	borrowed bool                             // the place is the file's
-	version  uint64                           // of what is there to write; 0: not all is known
+	extent   cluster.Extent                            // told so far; 0: none
+	services map[types.NamespacedName]*cluster.Objects // Live's; nil: gone, kept until Complete
+	place    *cluster.Place                            // Live's; nil: not told
+	restored map[types.NamespacedName]bool             // told by the file alone
+	borrowed bool                                      // the place is the file's
+	version  uint64                                    // of what is there to write; 0: not all is known
 }
 
 var _ cluster.Sink = (*relay)(nil)
@@ -44,22 +41,21 @@ func newRelay(sink cluster.Sink, live func()) *relay {
 		changed:  make(chan struct{}, 1),
 		live:     live,
 		sink:     sink,
-		services: map[types.NamespacedName]objects{},
+		services: map[types.NamespacedName]*cluster.Objects{},
 		restored: map[types.NamespacedName]bool{},
 	}
 }
 
 // Service passes on what Live told, which wins over what was restored.
-func (r *relay) Service(key types.NamespacedName, service *corev1.Service, all []*discoveryv1.EndpointSlice) {
+func (r *relay) Service(key types.NamespacedName, o *cluster.Objects) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	if service == nil && r.extent == cluster.Complete {
+	r.services[key] = o
+	if o == nil && r.extent == cluster.Complete {
 		delete(r.services, key)
-	} else {
-		r.services[key] = objects{service, all}
 	}
 	delete(r.restored, key)
-	r.sink.Service(key, service, all)
+	r.sink.Service(key, o)
 	r.touch()
 }
 
@@ -99,10 +95,10 @@ func (r *relay) dismiss() {
 		r.sink.Place(cluster.Place{})
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(r.restored), cluster.CompareKeys) {
-		r.sink.Service(key, nil, nil)
+		r.sink.Service(key, nil)
 	}
 	r.restored = nil
-	maps.DeleteFunc(r.services, func(_ types.NamespacedName, o objects) bool { return o.service == nil })
+	maps.DeleteFunc(r.services, func(_ types.NamespacedName, o *cluster.Objects) bool { return o == nil })
 }
 
 // restore tells what Live has not told of yet, unless it has told all. It says
@@ -118,9 +114,10 @@ func (r *relay) restore(ctx context.Context, c content, restored func()) bool {
 		r.sink.Place(c.place)
 	}
 	for _, o := range c.services {
-		if _, told := r.services[o.key()]; !told {
-			r.restored[o.key()] = true
-			r.sink.Service(o.key(), o.service, o.slices)
+		key := o.Service.Key()
+		if _, told := r.services[key]; !told {
+			r.restored[key] = true
+			r.sink.Service(key, o)
 		}
 	}
 	restored()
@@ -162,17 +159,11 @@ func (r *relay) current(known uint64) (content, uint64) {
 	if r.place != nil {
 		c.place = *r.place
 	}
-	c.services = make([]objects, 0, len(r.services))
-	for _, o := range r.services {
-		c.services = append(c.services, o)
-	}
-	version := r.version
+	services, version := maps.Clone(r.services), r.version
 	r.mutex.Unlock()
 
-	slices.SortFunc(c.services, compareObjects)
+	for _, key := range slices.SortedFunc(maps.Keys(services), cluster.CompareKeys) {
+		c.services = append(c.services, services[key])
+	}
 	return c, version
-}
-
-func compareObjects(a, b objects) int {
-	return cmp.Or(cmp.Compare(a.service.Namespace, b.service.Namespace), cmp.Compare(a.service.Name, b.service.Name))
 }

@@ -71,6 +71,11 @@ func (h *house) end(t *testing.T) {
 // keep writes a snapshot as an earlier run would have left it.
 func keep(t *testing.T, written time.Time, services ...objects) string {
 	t.Helper()
+	return keepAll(t, written, packAll(services...))
+}
+
+func keepAll(t *testing.T, written time.Time, services []*cluster.Objects) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "objects")
 	if _, err := write(file, Header{Node: "node-1", Written: written}, defaultMaxBytes, content{place("node-1"), services}); err != nil {
 		t.Fatal(err)

@@ -40,11 +40,12 @@ func (d *diary) write(line string) {
 	d.lines = append(d.lines, line)
 }
 
-func (d *diary) Service(key types.NamespacedName, s *corev1.Service, slices []*discoveryv1.EndpointSlice) {
-	if s == nil {
+func (d *diary) Service(key types.NamespacedName, o *cluster.Objects) {
+	if o == nil {
 		d.write(key.Name + " gone")
 		return
 	}
+	s, slices := o.Unpack()
 	line := key.Name + " " + s.Spec.ClusterIP
 	for _, slice := range slices {
 		line += " " + slice.Name
@@ -110,10 +111,10 @@ func says(line string) func(cluster.Sink) {
 	case words[0] == "place":
 		return func(sink cluster.Sink) { sink.Place(place(words[1])) }
 	case words[1] == "gone":
-		return func(sink cluster.Sink) { sink.Service(named(words[0]), nil, nil) }
+		return func(sink cluster.Sink) { sink.Service(named(words[0]), nil) }
 	}
 	o := shop(words[0], words[1], words[2:]...)
-	return func(sink cluster.Sink) { sink.Service(o.key(), o.service, o.slices) }
+	return func(sink cluster.Sink) { sink.Service(o.key(), o.pack()) }
 }
 
 func named(name string) types.NamespacedName {
@@ -130,6 +131,27 @@ func place(name string) cluster.Place {
 }
 
 const somewhere = "place node-1 [10.96.0.0/16 fd00:96::/112]"
+
+// objects are those of one Service, as the API has them.
+type objects struct {
+	service *corev1.Service
+	slices  []*discoveryv1.EndpointSlice
+}
+
+func (o objects) key() types.NamespacedName {
+	return types.NamespacedName{Namespace: o.service.Namespace, Name: o.service.Name}
+}
+
+func (o objects) pack() *cluster.Objects { return cluster.Pack(o.service, o.slices...) }
+
+// packAll returns the objects of several Services.
+func packAll(all ...objects) []*cluster.Objects {
+	var list []*cluster.Objects
+	for _, o := range all {
+		list = append(list, o.pack())
+	}
+	return list
+}
 
 // shop is a Service and its EndpointSlices.
 func shop(name, ip string, slices ...string) objects {

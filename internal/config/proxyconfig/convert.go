@@ -190,6 +190,7 @@ func (x *conversion) own() {
 	x.to.ServiceCIDRs = x.networks("serviceCIDRs", o.ServiceCIDRs)
 	x.to.RemoteHairpins = o.RemoteHairpins
 	x.to.AnswerPing = o.AnswerPing
+	x.to.VIPBinding = config.VIPBinding(o.VIPBinding)
 	x.to.DrainTimeout = o.DrainTimeout.Duration
 	x.to.Snapshot = config.Snapshot{File: o.Snapshot.File, MaxBytes: o.Snapshot.MaxBytes}
 }

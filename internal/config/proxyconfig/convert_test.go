@@ -156,6 +156,7 @@ func ownEffects() []effect {
 		{"localhostNodePorts", "localhostNodePorts: true", wants{"LocalhostNodePorts": true}},
 		{"remoteHairpins", "remoteHairpins: true", wants{"RemoteHairpins": true}},
 		{"answerPing", "answerPing: true", wants{"AnswerPing": true}},
+		{"vipBinding", "vipBinding: route", wants{"VIPBinding": config.RouteBinding}},
 		{"drainTimeout", "drainTimeout: 0s", wants{"DrainTimeout": time.Duration(0)}},
 		{"idleTCPTimeout", "idleTCPTimeout: 0s", wants{"TCPTimeout": time.Duration(0)}},
 		{"snapshot.file", "snapshot: {file: /s}", wants{"Snapshot.File": "/s"}},

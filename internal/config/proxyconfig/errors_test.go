@@ -71,6 +71,7 @@ func TestComplaintsNameThePathOfTheField(t *testing.T) {
 		"---\n" + ownHead + "snapshot: {path: /s}\nnodePortRnge: '1-2'":                   "nodePortRnge: unknown field; snapshot.path: unknown field",
 		"---\n" + ownHead + "answerPing: true\nansWerPing: true":                          "ansWerPing: unknown field",
 		"---\n" + ownHead + "answerPing: true\nanswerPing: true":                          `line 8: key "answerPing" already set in map`,
+		"---\n" + ownHead + "vipBinding: Route":                                           `vipBinding: "Route" is none of address, route`,
 		"---\n" + ownHead + "answerPing: 1":                                               "answerPing: a number, want a bool",
 	} {
 		p := Default()

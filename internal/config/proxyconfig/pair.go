@@ -77,6 +77,10 @@ type KubeIPVSConfiguration struct {
 	// answerPing answers ICMP echo requests to Service addresses.
 	AnswerPing bool `json:"answerPing"`
 
+	// vipBinding is by which means the node takes packets to Service addresses:
+	// "address", as kube-proxy does, or "route", for more than a few thousand.
+	VIPBinding string `json:"vipBinding"`
+
 	// drainTimeout is the time after which a removed endpoint loses the
 	// connections it still has. "0s": at once.
 	DrainTimeout metav1.Duration `json:"drainTimeout"`
@@ -120,6 +124,7 @@ func defaultOwn(c config.Config) KubeIPVSConfiguration {
 		LocalhostNodePorts:     c.LocalhostNodePorts,
 		RemoteHairpins:         c.RemoteHairpins,
 		AnswerPing:             c.AnswerPing,
+		VIPBinding:             string(c.VIPBinding),
 		DrainTimeout:           duration(c.DrainTimeout),
 		IdleTCPTimeout:         duration(c.TCPTimeout),
 		Snapshot:               Snapshot{File: c.Snapshot.File, MaxBytes: c.Snapshot.MaxBytes},

@@ -46,6 +46,7 @@ func (x *conversion) paths() map[string]string {
 		"SyncPeriod":               "ipvs.syncPeriod",
 		"TCPFinTimeout":            "ipvs.tcpFinTimeout",
 		"TCPTimeout":               tcpTimeout,
+		"VIPBinding":               "vipBinding",
 		"UDPTimeout":               "ipvs.udpTimeout",
 	}
 }

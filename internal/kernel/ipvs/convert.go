@@ -166,30 +166,32 @@ func nestedFields(body []byte, kind uint16) (*fields, error) {
 	if len(body) < unix.GENL_HDRLEN {
 		return nil, fmt.Errorf("message of %d bytes", len(body))
 	}
-	top, err := batch.ParseAttributes(body[unix.GENL_HDRLEN:])
+	var inside *batch.Attribute
+	err := batch.EachAttribute(body[unix.GENL_HDRLEN:], func(a batch.Attribute) {
+		if a.Type == kind && inside == nil {
+			inside = &a
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range top {
-		if a.Type == kind {
-			return fieldsOf(a.Value)
-		}
+	if inside == nil {
+		return nil, fmt.Errorf("message without attribute %d", kind)
 	}
-	return nil, fmt.Errorf("message without attribute %d", kind)
+	return fieldsOf(inside.Value)
 }
 
 func fieldsOf(data []byte) (*fields, error) {
-	attributes, err := batch.ParseAttributes(data)
-	if err != nil {
-		return nil, err
-	}
-	var f fields
-	for _, a := range attributes {
+	f := &fields{}
+	err := batch.EachAttribute(data, func(a batch.Attribute) {
 		if int(a.Type) < len(f) {
 			f[a.Type] = a
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
-	return &f, nil
+	return f, nil
 }
 
 // decodeVirtualServer reads the answer to GET_SERVICE.

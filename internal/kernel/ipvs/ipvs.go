@@ -17,6 +17,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -34,12 +36,11 @@ type Conn struct {
 	listing   *os.File // /proc/net/ip_vs, which belongs to the namespace it was opened in
 	namespace string   // of the thread that opened it
 	requests  batch.Requests
-	text      []byte
 
 	// dumped are the virtual servers that were listed in a round: real servers
 	// listed next in it need no dump of their own.
 	round  *kernel.Round
-	dumped map[state.VirtualServerKey]seenVirtualServer
+	dumped map[state.VirtualServerKey]struct{}
 }
 
 // Traffic is what has been sent to the kernel so far. Reads of /proc and the
@@ -77,39 +78,38 @@ func (c *Conn) RealServers() kernel.Store[state.RealServerKey, state.RealServer]
 }
 
 func (c *Conn) listVirtualServers(ctx context.Context) (map[state.VirtualServerKey]state.VirtualServer, error) {
-	seen, err := c.dumpVirtualServers(ctx)
+	rows, err := dumpVirtualServers(ctx, c, func(v seenVirtualServer) state.VirtualServer { return v.server })
 	if err != nil {
 		return nil, err
 	}
-	c.round, c.dumped = kernel.RoundOf(ctx), seen
-	rows := make(map[state.VirtualServerKey]state.VirtualServer, len(seen))
-	for k, v := range seen {
-		rows[k] = v.server
-	}
+	c.dumpedIn(kernel.RoundOf(ctx), maps.Keys(rows))
 	return rows, nil
+}
+
+// dumpedIn remembers the virtual servers of a round.
+func (c *Conn) dumpedIn(round *kernel.Round, keys iter.Seq[state.VirtualServerKey]) {
+	if c.round, c.dumped = round, nil; round == nil {
+		return
+	}
+	c.dumped = map[state.VirtualServerKey]struct{}{}
+	for k := range keys {
+		c.dumped[k] = struct{}{}
+	}
 }
 
 // takeVirtualServers returns those that this round has just dumped, once, or dumps
 // them.
-func (c *Conn) takeVirtualServers(ctx context.Context) (map[state.VirtualServerKey]seenVirtualServer, error) {
+func (c *Conn) takeVirtualServers(ctx context.Context) (map[state.VirtualServerKey]struct{}, error) {
 	round, dumped := c.round, c.dumped
 	c.round, c.dumped = nil, nil
 	if round != nil && round == kernel.RoundOf(ctx) {
 		return dumped, nil
 	}
-	return c.dumpVirtualServers(ctx)
+	return dumpVirtualServers(ctx, c, func(seenVirtualServer) struct{} { return struct{}{} })
 }
 
 func (c *Conn) listRealServers(ctx context.Context) (map[state.RealServerKey]state.RealServer, error) {
-	seen, err := c.readRealServers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rows := make(map[state.RealServerKey]state.RealServer, len(seen))
-	for k, v := range seen {
-		rows[k] = v.server
-	}
-	return rows, nil
+	return readRealServers(ctx, c, func(r seenRealServer) state.RealServer { return r.server })
 }
 
 // Connections counts the connections of every real server, except the persistent
@@ -119,16 +119,14 @@ func (c *Conn) listRealServers(ctx context.Context) (map[state.RealServerKey]sta
 // not lock its table for a reader of /proc, so a row can be missed while somebody
 // else removes virtual servers.
 func (c *Conn) Connections(ctx context.Context) (map[state.RealServerKey]state.Connections, error) {
-	seen, err := c.readRealServers(ctx)
+	connections, err := readRealServers(ctx, c, connectionsOf)
 	if err != nil {
 		return nil, fmt.Errorf("counting connections: %w", err)
 	}
-	connections := make(map[state.RealServerKey]state.Connections, len(seen))
-	for k, v := range seen {
-		connections[k] = v.connections
-	}
 	return connections, nil
 }
+
+func connectionsOf(r seenRealServer) state.Connections { return r.connections }
 
 // RealServerUsage is what the kernel tells of a real server beside what it was
 // wished to be. It includes the thresholds, which RealServers does not list.
@@ -147,30 +145,25 @@ type Usage struct {
 // Counters reads all counters. It is the one call that costs a dump for every
 // virtual server: it is for showing, not for watching.
 func (c *Conn) Counters(ctx context.Context) (Usage, error) {
-	servers, err := c.dumpVirtualServers(ctx)
+	servers, err := dumpVirtualServers(ctx, c, countersOf)
 	if err != nil {
 		return Usage{}, fmt.Errorf("reading counters: %w", err)
 	}
-	u := Usage{
-		VirtualServers: make(map[state.VirtualServerKey]state.Counters, len(servers)),
-		RealServers:    map[state.RealServerKey]RealServerUsage{},
-	}
-	for k, v := range servers {
-		u.VirtualServers[k] = v.counters
-		rows, err := c.dumpRealServers(ctx, k)
+	u := Usage{VirtualServers: servers, RealServers: map[state.RealServerKey]RealServerUsage{}}
+	for k := range servers {
+		rows, err := dumpRealServers(ctx, c, k, usageOf)
 		if err != nil {
 			return Usage{}, fmt.Errorf("reading counters: %w", err)
 		}
-		for key, row := range rows {
-			u.RealServers[key] = RealServerUsage{
-				Counters:    row.counters,
-				Connections: row.connections,
-				Upper:       row.server.Upper,
-				Lower:       row.server.Lower,
-			}
-		}
+		maps.Copy(u.RealServers, rows)
 	}
 	return u, nil
+}
+
+func countersOf(v seenVirtualServer) state.Counters { return v.counters }
+
+func usageOf(r seenRealServer) RealServerUsage {
+	return RealServerUsage{Counters: r.counters, Connections: r.connections, Upper: r.server.Upper, Lower: r.server.Lower}
 }
 
 // severalServers is the number of virtual servers from which on one read of all
@@ -185,16 +178,14 @@ func (c *Conn) ConnectionsOf(ctx context.Context, servers []state.VirtualServerK
 	}
 	connections := map[state.RealServerKey]state.Connections{}
 	for _, k := range servers {
-		rows, err := c.dumpRealServers(ctx, k)
+		rows, err := dumpRealServers(ctx, c, k, connectionsOf)
 		switch {
 		case errors.Is(err, unix.ESRCH):
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("counting connections: %w", err)
 		}
-		for key, row := range rows {
-			connections[key] = row.connections
-		}
+		maps.Copy(connections, rows)
 	}
 	return connections, nil
 }

@@ -3,9 +3,11 @@
 package ipvs
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -34,10 +36,12 @@ const (
 	realServerMark = "  -> "
 )
 
-// listing is a /proc/net/ip_vs that is being read.
-type listing struct {
-	rows    map[state.RealServerKey]seenRealServer
-	empty   map[state.VirtualServerKey]struct{} // without real servers; marks, of which no family is known then, are not listed
+// listing is a /proc/net/ip_vs that is being read. Of each real server is kept
+// what of returns.
+type listing[V any] struct {
+	of      func(seenRealServer) V
+	rows    map[state.RealServerKey]V
+	servers map[state.VirtualServerKey]struct{} // all but marks without real servers, of which no family is known
 	server  state.VirtualServerKey              // of the current section; a mark has no address here yet
 	inside  bool                                // a section has begun
 	section []listedRealServer
@@ -50,30 +54,51 @@ type listedRealServer struct {
 
 // parseListing reads the text of /proc/net/ip_vs. It accepts nothing that the
 // kernel would not write: a row that is read wrong is worse than none.
-func parseListing(text string) (listing, error) {
-	title, rest, ok := strings.Cut(text, "\n")
-	if !ok || !strings.HasPrefix(title, listingTitle) {
-		return listing{}, fmt.Errorf("listing of IPVS starts with %.60q", title)
+func parseListing[V any](text io.Reader, of func(seenRealServer) V) (listing[V], error) {
+	lines := bufio.NewReader(text)
+	if err := parseHead(lines); err != nil {
+		return listing[V]{}, err
 	}
-	rest, ok = strings.CutPrefix(rest, listingColumns)
-	if !ok {
-		return listing{}, fmt.Errorf("listing of IPVS has other columns than %q", listingColumns)
-	}
-	l := listing{rows: map[state.RealServerKey]seenRealServer{}, empty: map[state.VirtualServerKey]struct{}{}}
-	for number := 4; rest != ""; number++ {
-		var line string
-		if line, rest, ok = strings.Cut(rest, "\n"); !ok {
-			return listing{}, fmt.Errorf("listing of IPVS: line %d %.80q has no end", number, line)
+	l := listing[V]{of: of, rows: map[state.RealServerKey]V{}, servers: map[state.VirtualServerKey]struct{}{}}
+	for number := 4; ; number++ {
+		line, err := lines.ReadString('\n')
+		if errors.Is(err, io.EOF) && line == "" {
+			break
 		}
-		if err := l.line(line); err != nil {
-			return listing{}, fmt.Errorf("listing of IPVS: line %d %.80q: %w", number, line, err)
+		line, ended := strings.CutSuffix(line, "\n")
+		if errors.Is(err, io.EOF) && !ended {
+			return listing[V]{}, fmt.Errorf("listing of IPVS: line %d %.80q has no end", number, line)
+		}
+		if err == nil {
+			err = l.line(line)
+		}
+		if err != nil {
+			return listing[V]{}, fmt.Errorf("listing of IPVS: line %d %.80q: %w", number, line, err)
 		}
 	}
 	err := l.endSection()
 	return l, err
 }
 
-func (l *listing) line(line string) error {
+// parseHead reads what comes before the first row.
+func parseHead(lines *bufio.Reader) error {
+	var head [3]string
+	for i := range head {
+		var err error
+		if head[i], err = lines.ReadString('\n'); err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("listing of IPVS: line %d: %w", i+1, err)
+		}
+	}
+	if title, ok := strings.CutSuffix(head[0], "\n"); !ok || !strings.HasPrefix(title, listingTitle) {
+		return fmt.Errorf("listing of IPVS starts with %.60q", title)
+	}
+	if head[1]+head[2] != listingColumns {
+		return fmt.Errorf("listing of IPVS has other columns than %q", listingColumns)
+	}
+	return nil
+}
+
+func (l *listing[V]) line(line string) error {
 	if columns, ok := strings.CutPrefix(line, realServerMark); ok {
 		if !l.inside {
 			return errors.New("real server before any virtual server")
@@ -92,16 +117,16 @@ func (l *listing) line(line string) error {
 }
 
 // endSection books the real servers of a virtual server, when all are known.
-func (l *listing) endSection() error {
+func (l *listing[V]) endSection() error {
 	k := l.server
-	if l.inside && len(l.section) == 0 && k.Mark == 0 {
-		l.empty[k] = struct{}{}
-	}
 	if k.Mark != 0 {
 		k = state.MarkKey(sectionFamily(l.section), k.Mark)
 	}
+	if l.inside && (len(l.section) > 0 || k.Mark == 0) {
+		l.servers[k] = struct{}{}
+	}
 	for _, r := range l.section {
-		if err := insert(l.rows, state.RealServerKey{Server: k, Address: r.address}, r.seen); err != nil {
+		if err := insert(l.rows, state.RealServerKey{Server: k, Address: r.address}, l.of(r.seen)); err != nil {
 			return err
 		}
 	}
@@ -196,9 +221,9 @@ func parseProtocol(s string) (state.Protocol, error) {
 }
 
 func parseRealServer(line string) (listedRealServer, error) {
-	columns := strings.Fields(line)
-	if len(columns) != 5 {
-		return listedRealServer{}, fmt.Errorf("real server with %d columns", len(columns))
+	var columns [5]string
+	if n := fiveColumns(line, &columns); n != len(columns) {
+		return listedRealServer{}, fmt.Errorf("real server with %d columns", n)
 	}
 	a, err := parseAddressPort(columns[0])
 	if err != nil {
@@ -217,6 +242,18 @@ func parseRealServer(line string) (listedRealServer, error) {
 		server:      state.RealServer{Weight: uint32(weight), Method: method},
 		connections: state.Connections{Active: active, Inactive: inactive},
 	}}, err
+}
+
+// fiveColumns fills in the columns of a line and says how many it has: of the lines that
+// have five there are so many that a list of them for each would be felt.
+func fiveColumns(line string, columns *[5]string) (n int) {
+	for column := range strings.FieldsSeq(line) {
+		if n < len(columns) {
+			columns[n] = column
+		}
+		n++
+	}
+	return n
 }
 
 func parseConnections(active, inactive string) (a, i uint32, err error) {

@@ -130,19 +130,19 @@ func decodeFamily(body []byte) (uint16, error) {
 
 // dumpVirtualServers reads all virtual servers. The kernel continues a dump by
 // counting rows, so one that changes meanwhile can show a row twice: then it is
-// no dump to rely on, and is repeated.
-func (c *Conn) dumpVirtualServers(ctx context.Context) (map[state.VirtualServerKey]seenVirtualServer, error) {
+// no dump to rely on, and is repeated. Of each row is kept what of returns.
+func dumpVirtualServers[V any](ctx context.Context, c *Conn, of func(seenVirtualServer) V) (map[state.VirtualServerKey]V, error) {
 	c.requests.Reset()
 	begin(&c.requests, c.family, commandGetService)
-	var rows map[state.VirtualServerKey]seenVirtualServer
+	var rows map[state.VirtualServerKey]V
 	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
-		rows = map[state.VirtualServerKey]seenVirtualServer{}
+		rows = map[state.VirtualServerKey]V{}
 		return func(body []byte) error {
 			k, v, err := decodeVirtualServer(body)
 			if err != nil {
 				return err
 			}
-			return insert(rows, k, v)
+			return insert(rows, k, of(v))
 		}
 	})
 	if err != nil {
@@ -151,18 +151,18 @@ func (c *Conn) dumpVirtualServers(ctx context.Context) (map[state.VirtualServerK
 	return rows, nil
 }
 
-func (c *Conn) dumpRealServers(ctx context.Context, k state.VirtualServerKey) (map[state.RealServerKey]seenRealServer, error) {
+func dumpRealServers[V any](ctx context.Context, c *Conn, k state.VirtualServerKey, of func(seenRealServer) V) (map[state.RealServerKey]V, error) {
 	c.requests.Reset()
 	encodeGetDest(&c.requests, c.family, k)
-	var rows map[state.RealServerKey]seenRealServer
+	var rows map[state.RealServerKey]V
 	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
-		rows = map[state.RealServerKey]seenRealServer{}
+		rows = map[state.RealServerKey]V{}
 		return func(body []byte) error {
 			key, v, err := decodeRealServer(body, k)
 			if err != nil {
 				return err
 			}
-			return insert(rows, key, v)
+			return insert(rows, key, of(v))
 		}
 	})
 	if err != nil {
@@ -186,8 +186,8 @@ func insert[K comparable, V any](rows map[K]V, k K, v V) error {
 // have virtual servers too, /proc leaves out some of ours at the end of each page:
 // the kernel goes on from a count of ours (ip_vs_info_array) that it made of all
 // (ip_vs_info_seq_next). Those are asked for one by one.
-func (c *Conn) readRealServers(ctx context.Context) (map[state.RealServerKey]seenRealServer, error) {
-	l, err := c.readListing(ctx)
+func readRealServers[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (map[state.RealServerKey]V, error) {
+	l, err := readListing(ctx, c, of)
 	if err != nil {
 		return nil, err
 	}
@@ -195,14 +195,11 @@ func (c *Conn) readRealServers(ctx context.Context) (map[state.RealServerKey]see
 	if err != nil {
 		return nil, err
 	}
-	for r := range l.rows {
-		delete(servers, r.Server)
-	}
 	for k := range servers {
-		if _, listed := l.empty[k]; listed {
+		if _, listed := l.servers[k]; listed {
 			continue
 		}
-		rows, err := c.dumpRealServers(ctx, k)
+		rows, err := dumpRealServers(ctx, c, k, of)
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			return nil, err
 		}
@@ -212,28 +209,18 @@ func (c *Conn) readRealServers(ctx context.Context) (map[state.RealServerKey]see
 }
 
 // readListing reads /proc. A listing that contradicts itself changed while it was
-// read, and is read again.
-func (c *Conn) readListing(ctx context.Context) (l listing, err error) {
+// read, and is read again. Its text is not kept: it is as large as all that is.
+func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (l listing[V], err error) {
 	for range listingAttempts {
 		if err := ctx.Err(); err != nil {
-			return listing{}, err
+			return listing[V]{}, err
 		}
-		if err := c.readText(); err != nil {
-			return listing{}, fmt.Errorf("reading %s: %w", listingPath, err)
+		if _, err := c.listing.Seek(0, io.SeekStart); err != nil {
+			return listing[V]{}, fmt.Errorf("reading %s: %w", listingPath, err)
 		}
-		if l, err = parseListing(string(c.text)); !errors.Is(err, batch.ErrInterrupted) {
+		if l, err = parseListing(c.listing, of); !errors.Is(err, batch.ErrInterrupted) {
 			return l, err
 		}
 	}
-	return listing{}, err
-}
-
-func (c *Conn) readText() error {
-	if _, err := c.listing.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	b := bytes.NewBuffer(c.text[:0])
-	_, err := b.ReadFrom(c.listing)
-	c.text = b.Bytes()
-	return err
+	return listing[V]{}, err
 }

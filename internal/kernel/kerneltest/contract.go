@@ -17,7 +17,8 @@ import (
 //
 // A kernel may hold rows before: they must be there after each case as well, as
 // far as the tables list them. Sets and chains are named KUBE-*; the settings
-// net/ipv4/vs/conntrack and net/ipv4/ip_forward must be there.
+// net/ipv4/vs/conntrack and net/ipv4/ip_forward must be there, and the node must
+// have the addresses of Sources.
 func Contract(t *testing.T, open func(testing.TB) kernel.Tables) {
 	c := contract{open}
 	t.Run("sysctls stay and are written", c.sysctls)
@@ -33,6 +34,7 @@ func Contract(t *testing.T, open func(testing.TB) kernel.Tables) {
 	t.Run("removing a set takes its entries", c.setTakesEntries)
 	t.Run("removing the device takes its addresses", c.linkTakesAddresses)
 	t.Run("without the device there are no addresses", c.noDeviceNoAddress)
+	t.Run("addresses become routes and addresses again", c.otherMeans)
 	t.Run("a set in use by a chain stays", c.setInUse)
 	t.Run("a chain in use by a jump or a chain stays", c.chainInUse)
 	t.Run("chains that need each other come and go together", c.chainsTogether)

@@ -82,6 +82,24 @@ func (c contract) noDeviceNoAddress(t *testing.T) {
 	b.isAsWanted("all that")
 }
 
+// otherMeans binds all addresses by other means, to and fro, many and few.
+func (c contract) otherMeans(t *testing.T) {
+	b := c.begin(t, addressRows())
+	for range 2 {
+		for _, means := range []state.Means{state.Routed, state.Assigned} {
+			for _, f := range families() {
+				want := maps.Clone(b.want.Addresses)
+				for a := range want {
+					if state.FamilyOf(a.Addr) == f {
+						want[a] = state.Binding{Means: means}
+					}
+				}
+				b.does(fmt.Sprintf("binding %v addresses otherwise", f), state.Delta{Addresses: diff.Of(b.want.Addresses, want, state.Address.Compare)})
+			}
+		}
+	}
+}
+
 // ruleRows are chains with all that they need, and jumps to them.
 func ruleRows() state.State {
 	s := state.New()

@@ -27,6 +27,7 @@ func address(f state.Family, network byte, n int) netip.Addr {
 const (
 	services  byte = 96
 	endpoints byte = 244
+	nodes     byte = 1
 )
 
 // setName is a name for each type and family.
@@ -309,13 +310,33 @@ func realServerTable() table[state.RealServerKey, state.RealServer] {
 	}
 }
 
+// Sources are addresses that the node has, two of each family, from which routes
+// may let its own packets come.
+func Sources() []netip.Addr {
+	var list []netip.Addr
+	for _, f := range families() {
+		list = append(list, source(f, 1), source(f, 2))
+	}
+	return list
+}
+
+func source(f state.Family, n int) netip.Addr { return address(f, nodes, n) }
+
 func addressTable() table[state.Address, state.Binding] {
 	needs := state.New()
 	maps.Copy(needs.Links, links())
-	rows := map[state.Address]state.Binding{}
+	rows, other := map[state.Address]state.Binding{}, map[state.Address]state.Binding{}
 	for _, f := range families() {
-		for n := range 3 {
-			rows[state.Address{Addr: address(f, services, 1+n)}] = state.Binding{}
+		for n, b := range [][2]state.Binding{
+			{{}, {}},
+			{{Means: state.Routed}, {Means: state.Routed, Source: source(f, 1)}},
+			{{Means: state.Routed, Source: source(f, 1)}, {Means: state.Routed, Source: source(f, 2)}},
+			{{}, {Means: state.Routed, Source: source(f, 2)}},
+			{{Means: state.Routed, Source: source(f, 2)}, {}},
+			{{Means: state.Routed}, {}},
+		} {
+			a := state.Address{Addr: address(f, services, 1+n)}
+			rows[a], other[a] = b[0], b[1]
 		}
 	}
 	return table[state.Address, state.Binding]{
@@ -324,7 +345,7 @@ func addressTable() table[state.Address, state.Binding] {
 		compare: state.Address.Compare,
 		needs:   needs,
 		rows:    rows,
-		other:   rows,
+		other:   other,
 		refused: map[state.Address]state.Binding{{Addr: netip.MustParseAddr("ff02::1")}: {}},
 	}
 }

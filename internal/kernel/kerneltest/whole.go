@@ -68,7 +68,7 @@ func crowd() (good, bad state.State) {
 			good.Entries[state.SetEntry{Set: setName(f, state.HashIP), Address: a}] = state.Entry{Comment: fmt.Sprint("shop/web-", n)}
 			good.VirtualServers[k] = state.VirtualServer{Scheduler: "rr", Prefix: bits}
 			good.RealServers[state.RealServerKey{Server: k, Address: netip.AddrPortFrom(address(f, endpoints, n), 80)}] = state.RealServer{Weight: 1}
-			good.Addresses[state.Address{Addr: a}] = state.Binding{}
+			good.Addresses[state.Address{Addr: a}] = state.Binding{Means: state.Means(n % 2)} // assigned and routed
 		}
 		// In the order of keys these are among the good ones.
 		a, k := address(f, services, half/2), server(f, half/2, state.UDP)

@@ -4,151 +4,146 @@ package link
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"net/netip"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// addresses is the store of the host addresses on the device. The device's
-// index is looked up each time: it changes when somebody deletes and makes it
-// again.
+// addresses is the store of the Service addresses of the device, by either means:
+// host addresses that it has, and local routes of ours that go to it. The
+// device's index is looked up each time: it changes when somebody deletes and
+// makes it again.
+//
+// To add an address, the kernel looks at all that the device has: forty thousand
+// take half a minute. A route costs the same however many there are.
 type addresses struct{ c *Conn }
 
 // List returns the addresses with a host prefix, but not IPv6 link-local ones,
-// which the kernel gives to a device by itself. Without the device there are
-// none.
+// which the kernel gives to a device by itself, and those that routes of ours
+// lead to. Without the device there are none.
 func (s addresses) List(ctx context.Context) (map[state.Address]state.Binding, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	device, err := s.c.Index()
+	d, err := s.c.device()
 	if err != nil {
 		return nil, err
 	}
-	rows := map[state.Address]state.Binding{}
-	if device == 0 {
-		return rows, nil
+	if d.index == 0 {
+		return map[state.Address]state.Binding{}, nil
 	}
-	assigned, err := s.c.dump(ctx, func(a Assigned) bool { return a.Index == device && bound(a.Prefix) })
+	assigned, err := s.c.assigned(ctx, d.index)
 	if err != nil {
-		return nil, fmt.Errorf("listing addresses on %s: %w", state.DummyLink, err)
+		return nil, err
 	}
+	routes, err := s.c.routes(ctx, d.index, state.RouteProtocol)
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[state.Address]state.Binding, len(assigned)+len(routes))
 	for _, a := range assigned {
-		rows[state.Address{Addr: a.Prefix.Addr()}] = state.Binding{}
+		rows[a] = state.Binding{}
+	}
+	for _, r := range routes {
+		a, b := state.Address{Addr: r.to}, state.Binding{Means: state.Routed, Source: r.source}
+		if _, both := rows[a]; both {
+			b.Means = state.Doubled
+		}
+		rows[a] = b
 	}
 	return rows, nil
 }
 
 func bound(p netip.Prefix) bool {
 	linkLocal := p.Addr().Is6() && p.Addr().IsLinkLocalUnicast()
-	return p.IsSingleIP() && !linkLocal
+	return p.IsSingleIP() && !linkLocal && p.Addr() != state.Anchor()
 }
 
-// Apply adds and removes addresses, many in one system call.
+// Apply adds and removes addresses and routes, many in one system call. A row
+// that changes from one to the other has both for a moment, so that its packets
+// are never somebody else's.
 //
-// A new IPv4 address attracts packets when Apply returns; an IPv6 one some
-// milliseconds later, when the kernel's work queue has made its local route.
+// A new IPv4 address attracts packets when Apply returns, and a route of either
+// family too; an IPv6 address some milliseconds later, when the kernel's work
+// queue has made its local route.
 func (s addresses) Apply(ctx context.Context, d diff.Delta[state.Address, state.Binding]) kernel.Result[state.Address] {
-	var r kernel.Result[state.Address]
-	device, err := s.c.Index()
-	for _, t := range []step{removal(d), revision(d), addition(d)} {
+	t := task{ctx: ctx, c: s.c}
+	var err error
+	if t.device, err = s.c.device(); err == nil && t.device.index == 0 {
+		t.result.Drift = len(d.Remove) // gone with the device
+		d.Remove, err = nil, errNoDevice()
+	}
+	routed, assigned := kernel.Split(d, func(_ state.Address, b state.Binding) bool { return b.Means != state.Assigned })
+	for _, step := range []struct {
+		lot lot
+		do  func(lot)
+	}{
+		{lotOf(assigned.Remove, true), func(l lot) { t.remove(l, unassigning(), unrouting()) }},
+		{lotOf(routed.Remove, true), func(l lot) { t.remove(l, unrouting(), unassigning()) }},
+		{changed(assigned.Update), t.assign},
+		{changed(routed.Update), t.route},
+		{lotOf(assigned.Add, false), t.assign},
+		{lotOf(routed.Add, false), t.route},
+	} {
 		switch {
+		case len(step.lot.marks) == 0:
 		case err != nil:
-			t.fail(&r, 0, err)
-		case device > 0:
-			s.run(ctx, device, t, &r)
-		case t.makes:
-			t.fail(&r, 0, errNoDevice())
-		default: // gone with all its addresses
-			r.Drift += len(t.rows)
+			t.fail(step.lot, step.lot.which(0, 0), "changing", err)
+		default:
+			step.do(step.lot)
 		}
 	}
-	return r
+	return t.result
 }
 
-func errNoDevice() error {
-	return fmt.Errorf("device %s is missing: %w", state.DummyLink, fs.ErrNotExist)
+// lot is the rows of one kind of change.
+type lot struct {
+	at    func(i int) row
+	marks []mark
+	there bool // they are thought to be
 }
 
-// step is one kind of request for many addresses.
-type step struct {
-	verb   string
-	rows   []state.Address
-	makes  bool // the addresses, or takes them away
-	encode func(b *batch.Requests, device int, a netip.Addr)
-
-	// met knows the refusals that mean that a row was as wished before.
-	met      func(refusal error) bool
-	expected bool // that it was
+// row is what is wished for an address, and by which means it is, or if it is not
+// there is to be, in the kernel.
+type row struct {
+	key  state.Address
+	want state.Binding
+	had  state.Means
 }
 
-func removal(d diff.Delta[state.Address, state.Binding]) step {
-	return step{"removing", keys(d.Remove), false, addUnbind, isGone, false}
+// mark is what is known of a row meanwhile.
+type mark uint8
+
+const (
+	failed mark = 1 << iota
+	found       // by one means or the other
+	routed      // there is a route, of whatever source
+)
+
+func lotOf(list []diff.Row[state.Address, state.Binding], there bool) lot {
+	at := func(i int) row { return row{list[i].Key, list[i].Value, list[i].Value.Means} }
+	return lot{at, make([]mark, len(list)), there}
 }
 
-// revision is of updated rows. A Binding has one value, so nobody should have
-// any, but if so the addresses have to be there.
-func revision(d diff.Delta[state.Address, state.Binding]) step {
-	rows := make([]state.Address, len(d.Update))
-	for i, c := range d.Update {
-		rows[i] = c.Key
-	}
-	return step{"updating", rows, true, addBind, isThere, true}
+func changed(list []diff.Change[state.Address, state.Binding]) lot {
+	at := func(i int) row { return row{list[i].Key, list[i].New, list[i].Old.Means} }
+	return lot{at, make([]mark, len(list)), true}
 }
 
-func addition(d diff.Delta[state.Address, state.Binding]) step {
-	return step{"adding", keys(d.Add), true, addBind, isThere, false}
+// which are the rows that have all the marks of with and none of those of
+// without.
+func (l lot) which(with, without mark) []int {
+	return l.where(with, without, func(row) bool { return true })
 }
 
-func isGone(refusal error) bool {
-	return errors.Is(refusal, unix.EADDRNOTAVAIL) || errors.Is(refusal, unix.ENODEV)
-}
-
-func isThere(refusal error) bool { return errors.Is(refusal, fs.ErrExist) }
-
-func keys(rows []diff.Row[state.Address, state.Binding]) []state.Address {
-	list := make([]state.Address, len(rows))
-	for i, row := range rows {
-		list[i] = row.Key
+func (l lot) where(with, without mark, is func(row) bool) []int {
+	list := make([]int, 0, len(l.marks))
+	for i, m := range l.marks {
+		if m&with == with && m&without == 0 && is(l.at(i)) {
+			list = append(list, i)
+		}
 	}
 	return list
-}
-
-func (s addresses) run(ctx context.Context, device int, t step, r *kernel.Result[state.Address]) {
-	b := &s.c.requests
-	refused, err := s.c.socket.Stream(ctx, b, len(t.rows), func(i int) { t.encode(b, device, t.rows[i].Addr) })
-	for i, refusal := range refused {
-		met := refusal != nil && t.met(refusal)
-		switch {
-		case refusal != nil && !met:
-			r.Fail(t.rows[i], t.explain(t.rows[i], refusal))
-		case met != t.expected:
-			r.Drift++
-		}
-	}
-	if err != nil {
-		t.fail(r, len(refused), err)
-	}
-}
-
-// fail fails the rows from the index on.
-func (t step) fail(r *kernel.Result[state.Address], from int, err error) {
-	for _, a := range t.rows[from:] {
-		r.Fail(a, t.explain(a, err))
-	}
-}
-
-func (t step) explain(a state.Address, err error) error {
-	if errors.Is(err, unix.ENODEV) { // deleted since its index was looked up
-		err = errNoDevice()
-	}
-	return fmt.Errorf("%s address %v on %s: %w", t.verb, a, state.DummyLink, err)
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Assigned is one address of one device, as rtnetlink tells it.
@@ -51,10 +52,11 @@ func newAssigned(header, raw []byte) (Assigned, error) {
 	return Assigned{Index: int(binary.NativeEndian.Uint32(header[4:])), Prefix: prefix}, nil
 }
 
-// addDump appends the request for all addresses of both families.
-func addDump(b *batch.Requests) {
+// addDump appends the request for the addresses of both families that a device
+// has; of device 0, for those of all. An old kernel tells all either way.
+func addDump(b *batch.Requests, device int) {
 	b.Begin(unix.RTM_GETADDR, 0)
-	b.Raw(header(unix.AF_UNSPEC, 0, 0, 0)...)
+	b.Raw(header(unix.AF_UNSPEC, 0, 0, device)...)
 }
 
 // addBind appends the request to give a to the device.
@@ -75,6 +77,17 @@ func addBind(b *batch.Requests, device int, a netip.Addr) {
 func addUnbind(b *batch.Requests, device int, a netip.Addr) {
 	b.Begin(unix.RTM_DELADDR, 0)
 	addAddress(b, device, a, 0)
+}
+
+// addAnchor appends the request to give state.Anchor to the device, for this host
+// alone.
+func addAnchor(b *batch.Requests, device int) {
+	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	h := header(unix.AF_INET, state.Anchor().BitLen(), 0, device)
+	h[3] = unix.RT_SCOPE_HOST
+	b.Raw(h...)
+	b.Bytes(unix.IFA_LOCAL, state.Anchor().AsSlice())
+	b.Bytes(unix.IFA_ADDRESS, state.Anchor().AsSlice())
 }
 
 func addAddress(b *batch.Requests, device int, a netip.Addr, flags int) {

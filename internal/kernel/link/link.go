@@ -2,10 +2,11 @@
 
 // Package link is the kernel's network devices and their addresses, as far as a
 // Service proxy needs them: the one dummy device that carries the Service
-// addresses, those addresses, and which addresses the other devices have.
+// addresses, those addresses or the local routes in their place, and which
+// addresses the other devices have.
 //
 // It decides nothing: which addresses Services have is somebody else's
-// knowledge, and so is which of the node's addresses count. Routes and
+// knowledge, and so is which of the node's addresses count. Other routes and
 // neighbours are no business of this package, nor are events (package node).
 package link
 
@@ -27,7 +28,7 @@ import (
 // It and its stores are used by one goroutine at a time.
 type Conn struct {
 	handle   *netlink.Handle // links: few, one request each
-	socket   *batch.Socket   // addresses: many
+	socket   *batch.Socket   // addresses and routes: many
 	requests batch.Requests
 }
 
@@ -36,6 +37,9 @@ func Open() (*Conn, error) {
 	socket, err := batch.Open(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
+	}
+	if err := socket.FilterDumps(); err != nil {
+		return nil, errors.Join(err, socket.Close())
 	}
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -50,30 +54,35 @@ func (c *Conn) Close() error {
 	return c.socket.Close()
 }
 
-// Traffic is what has been sent to the kernel so far for addresses; the few
-// requests for devices are not part of it.
+// Traffic is what has been sent to the kernel so far for addresses and routes; the
+// few requests for devices are not part of it.
 func (c *Conn) Traffic() batch.Traffic { return c.socket.Traffic() }
 
 // Links is the table of the device state.DummyLink; other devices never show
 // in it.
 func (c *Conn) Links() kernel.Store[state.LinkName, state.Link] { return links{c} }
 
-// Addresses is the table of the host addresses on state.DummyLink.
+// Addresses is the table of the Service addresses on state.DummyLink.
 func (c *Conn) Addresses() kernel.Store[state.Address, state.Binding] { return addresses{c} }
 
 // Index is the index of the device state.DummyLink, 0 if there is none.
 func (c *Conn) Index() (int, error) {
-	l, err := c.lookup(state.DummyLink)
-	if err != nil || l == nil {
-		return 0, err
-	}
-	return l.Attrs().Index, nil
+	d, err := c.device()
+	return d.index, err
+}
+
+// Device is Index, and whether the device is up.
+func (c *Conn) Device() (index int, up bool, err error) {
+	d, err := c.device()
+	return d.index, d.up, err
 }
 
 // Elsewhere returns the addresses of all devices but the one with the index
 // dummy, in no order, as often as they are assigned.
 func (c *Conn) Elsewhere(ctx context.Context, dummy int) ([]netip.Addr, error) {
-	assigned, err := c.dump(ctx, func(a Assigned) bool { return a.Index != dummy })
+	c.requests.Reset()
+	addDump(&c.requests, 0)
+	assigned, err := dump(ctx, c, ParseAssigned, func(a Assigned) bool { return a.Index != dummy })
 	if err != nil {
 		return nil, fmt.Errorf("listing addresses of the node: %w", err)
 	}
@@ -96,22 +105,47 @@ func (c *Conn) lookup(name state.LinkName) (netlink.Link, error) {
 	return l, nil
 }
 
-// dump lists the addresses that keep wants.
-func (c *Conn) dump(ctx context.Context, keep func(Assigned) bool) ([]Assigned, error) {
+// assigned lists the addresses of the device that can be Services'.
+func (c *Conn) assigned(ctx context.Context, device int) ([]state.Address, error) {
 	c.requests.Reset()
-	addDump(&c.requests)
-	var list []Assigned
+	addDump(&c.requests, device)
+	list, err := dump(ctx, c, ParseAssigned, func(a Assigned) bool { return a.Index == device && bound(a.Prefix) })
+	if err != nil {
+		return nil, fmt.Errorf("listing addresses on %s: %w", state.DummyLink, err)
+	}
+	addresses := make([]state.Address, len(list))
+	for i, a := range list {
+		addresses[i] = state.Address{Addr: a.Prefix.Addr()}
+	}
+	return addresses, nil
+}
+
+// routes lists the routes by which a protocol made addresses local on the device:
+// the kernel, for those that are assigned, or we.
+func (c *Conn) routes(ctx context.Context, device int, protocol uint8) ([]route, error) {
+	c.requests.Reset()
+	addRouteDump(&c.requests, device, protocol)
+	list, err := dump(ctx, c, parseRoute, func(r route) bool { return r.binds(device, protocol) })
+	if err != nil {
+		return nil, fmt.Errorf("listing routes to %s: %w", state.DummyLink, err)
+	}
+	return list, nil
+}
+
+// dump sends the one request that c has and lists what keep wants of the answer.
+func dump[T any](ctx context.Context, c *Conn, parse func([]byte) (T, error), keep func(T) bool) ([]T, error) {
+	var list []T
 	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
 		list = nil
 		return func(body []byte) error {
-			a, err := ParseAssigned(body)
-			if err == nil && keep(a) {
-				list = append(list, a)
+			one, err := parse(body)
+			if err == nil && keep(one) {
+				list = append(list, one)
 			}
 			return err
 		}
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ENODEV) { // the device was deleted since its index was looked up
 		return nil, err
 	}
 	return list, nil

@@ -100,8 +100,8 @@ func listedLinks(t *testing.T, c *Conn, want map[state.LinkName]state.Link) {
 	}
 }
 
-// device makes a device that is not ours.
-func device(t *testing.T, l netlink.Link, list ...string) {
+// foreignDevice makes a device that is not ours.
+func foreignDevice(t *testing.T, l netlink.Link, list ...string) {
 	t.Helper()
 	if err := netlink.LinkAdd(l); err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestLinkComesStaysDownAndGoes(t *testing.T) {
 
 func TestADeviceOfAnotherKindIsShownAndLeftAlone(t *testing.T) {
 	c := open(t)
-	device(t, &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "kube-ipvs0"}})
+	foreignDevice(t, &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "kube-ipvs0"}})
 	bridge := map[state.LinkName]state.Link{"kube-ipvs0": {Kind: "bridge"}}
 	listedLinks(t, c, bridge)
 
@@ -160,7 +160,7 @@ func TestADeviceOfAnotherKindIsShownAndLeftAlone(t *testing.T) {
 func TestOtherDevicesAreNeverTouched(t *testing.T) {
 	c := open(t)
 	row := []diff.Row[state.LinkName, state.Link]{{Key: "dummy7", Value: state.Link{Kind: "dummy"}}}
-	device(t, &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "dummy7"}})
+	foreignDevice(t, &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "dummy7"}})
 	listedLinks(t, c, map[state.LinkName]state.Link{})
 	for _, d := range []linkDelta{{Add: row}, {Remove: row}} {
 		if r := c.Links().Apply(t.Context(), d); r.Failed["dummy7"] == nil {
@@ -228,7 +228,7 @@ func TestAddressesNotOfOurKindAreNotListed(t *testing.T) {
 func TestAddressesOfOtherDevicesAreUntouched(t *testing.T) {
 	c := openWithDummy(t)
 	other := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "dummy7"}}
-	device(t, other, "10.96.0.1/32", "fd00:96::1/128")
+	foreignDevice(t, other, "10.96.0.1/32", "fd00:96::1/128")
 
 	applied(t, c.Addresses().Apply(t.Context(), add("10.96.0.1", "fd00:96::1")), 0)
 	listed(t, c, "10.96.0.1", "fd00:96::1")
@@ -274,7 +274,7 @@ func TestTheDeviceMayBeMadeAgainInBetween(t *testing.T) {
 	}
 	applied(t, c.Addresses().Apply(t.Context(), add("10.96.0.1", "fd00:96::1")), 0)
 	applied(t, c.Links().Apply(t.Context(), removeDummy()), 0)
-	device(t, &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "dummy7"}})
+	foreignDevice(t, &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "dummy7"}})
 	applied(t, c.Links().Apply(t.Context(), addDummy()), 0)
 	after, err := c.Index()
 	if err != nil {
@@ -296,14 +296,20 @@ func TestADeviceDeletedAfterTheLookUpIsMissing(t *testing.T) {
 	}
 	applied(t, c.Links().Apply(t.Context(), removeDummy()), 0)
 
-	var r kernel.Result[state.Address]
-	s := addresses{c}
-	s.run(t.Context(), gone, removal(remove("10.96.0.1", "fd00:96::1")), &r)
-	applied(t, r, 2)
-	s.run(t.Context(), gone, addition(add("10.96.0.1", "fd00:96::1")), &r)
-	for _, row := range rows([]string{"10.96.0.1", "fd00:96::1"}) {
-		if err := r.Failed[row.Key]; !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%v: got %v, want fs.ErrNotExist", row.Key, err)
+	for name, change := range map[string]func(*task, lot){
+		"assign": (*task).assign,
+		"route":  (*task).route,
+	} {
+		list := rows([]string{"10.96.0.1", "fd00:96::1"})
+		removing := task{ctx: t.Context(), c: c, device: device{gone, true}}
+		removing.remove(lotOf(list, true), unassigning(), unrouting())
+		applied(t, removing.result, 2)
+		making := task{ctx: t.Context(), c: c, device: device{gone, true}}
+		change(&making, lotOf(list, false))
+		for _, row := range list {
+			if err := making.result.Failed[row.Key]; !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: %v: got %v, want fs.ErrNotExist", name, row.Key, err)
+			}
 		}
 	}
 }

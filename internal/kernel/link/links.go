@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,7 +22,9 @@ const dummyKind = "dummy"
 // links is the store of the one device. The device stays down, as kube-proxy
 // leaves it: the kernel makes local routes for the addresses of a dummy that is
 // down, of either family, and a device that is down announces nothing, gets no
-// link-local address and can't lose its IPv6 addresses by being set down.
+// link-local address and can't lose its IPv6 addresses by being set down. Only
+// IPv6 routes of our own need it up; it is so from the first one on, and never
+// set down again.
 type links struct{ c *Conn }
 
 // List returns the device, with whatever kind it has.
@@ -132,4 +135,47 @@ func (s links) remove(ctx context.Context, name state.LinkName) (met bool, err e
 		return true, fmt.Errorf("deleting device %s: %w", name, err)
 	}
 	return true, nil
+}
+
+// device is the one device as it was looked up; the zero one is not there.
+type device struct {
+	index int
+	up    bool
+}
+
+func (c *Conn) device() (device, error) {
+	l, err := c.lookup(state.DummyLink)
+	if err != nil || l == nil {
+		return device{}, err
+	}
+	return device{l.Attrs().Index, l.Attrs().Flags&net.FlagUp != 0}, nil
+}
+
+// raise sets the device up, without the link-local address that the kernel would
+// give to it then. A dummy does no ARP, and sends what it is given nowhere.
+func (c *Conn) raise(d device) error {
+	const none = 1 // IN6_ADDR_GEN_MODE_NONE
+	l := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: d.index}}
+	err := c.handle.LinkSetIP6AddrGenMode(l, none)
+	if err == nil {
+		err = c.handle.LinkSetUp(l)
+	}
+	if err != nil {
+		return fmt.Errorf("setting device %s up: %w", state.DummyLink, err)
+	}
+	return nil
+}
+
+// anchor gives the device the address that keeps its IPv4 routes.
+func (c *Conn) anchor(ctx context.Context, device int) error {
+	c.requests.Reset()
+	addAnchor(&c.requests, device)
+	refused, err := c.socket.Do(ctx, &c.requests)
+	if err == nil {
+		err = refused[0]
+	}
+	if err != nil && !isThere(err) {
+		return fmt.Errorf("adding address %v: %w", state.Anchor(), err)
+	}
+	return nil
 }

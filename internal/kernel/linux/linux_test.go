@@ -4,6 +4,7 @@ package linux_test
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -15,7 +16,11 @@ import (
 
 func TestTheRealKernelKeepsTheContract(t *testing.T) {
 	kerneltest.Contract(t, func(t testing.TB) kernel.Tables {
-		return open(t, "net/ipv4/vs/conntrack", "net/ipv4/ip_forward").Tables()
+		k := open(t, "net/ipv4/vs/conntrack", "net/ipv4/ip_forward")
+		for _, a := range kerneltest.Sources() {
+			kerneltest.Tool(t, "ip", "address", "add", netip.PrefixFrom(a, a.BitLen()).String(), "dev", "lo")
+		}
+		return k.Tables()
 	})
 }
 

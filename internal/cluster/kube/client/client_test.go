@@ -27,8 +27,7 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
@@ -170,7 +169,7 @@ func (a *authority) write(path, kind string, der []byte) {
 }
 
 // connect is a client whose ring starts with the first server.
-func (a *authority) connect(user string, servers ...netip.AddrPort) (kubernetes.Interface, *ring) {
+func (a *authority) connect(user string, servers ...netip.AddrPort) (*Client, *ring) {
 	rc, err := load(config.Client{Kubeconfig: a.kubeconfig(user)})
 	if err != nil {
 		a.t.Fatal(err)
@@ -179,7 +178,7 @@ func (a *authority) connect(user string, servers ...netip.AddrPort) (kubernetes.
 	r := newRing(servers, 0)
 	r.dialer.Timeout, r.answer = 300*time.Millisecond, 300*time.Millisecond
 	r.carry(rc)
-	c, err := kubernetes.NewForConfig(rc)
+	c, err := newClient(rc)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -187,16 +186,14 @@ func (a *authority) connect(user string, servers ...netip.AddrPort) (kubernetes.
 }
 
 // who is the server that answers.
-func who(c kubernetes.Interface) (string, error) {
-	list, err := c.CoreV1().Services("").List(context.Background(), metav1.ListOptions{})
-	if err != nil {
-		return "", err
-	}
-	return list.ResourceVersion, nil
+func who(c *Client) (string, error) {
+	var list corev1.ServiceList
+	err := c.Core().Get().Resource("services").Do(context.Background()).Into(&list)
+	return list.ResourceVersion, err
 }
 
 // wantWho wants a server to answer after so many failures.
-func wantWho(t *testing.T, c kubernetes.Interface, failures int, want string) {
+func wantWho(t *testing.T, c *Client, failures int, want string) {
 	t.Helper()
 	for range failures {
 		if _, err := who(c); err == nil {
@@ -290,7 +287,7 @@ func TestAServerThatGoesAwayIsReplacedAndNotComeBackTo(t *testing.T) {
 	client, r := a.connect("token: x", one.address(), two.address())
 	wantWho(t, client, 0, "one")
 	wantWho(t, client, 0, "one")
-	w, err := client.CoreV1().Services("").Watch(t.Context(), metav1.ListOptions{})
+	w, err := client.Core().Get().Resource("services").Param("watch", "true").Watch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +310,7 @@ func TestAServerThatOnlyFailsIsLeft(t *testing.T) {
 	sick, good := a.serve("sick", name), a.serve("good", name)
 	sick.status = http.StatusInternalServerError
 	client, _ := a.connect("token: x", sick.address(), good.address())
-	w, err := client.CoreV1().Services("").Watch(t.Context(), metav1.ListOptions{})
+	w, err := client.Core().Get().Resource("services").Param("watch", "true").Watch(t.Context())
 	if err == nil {
 		w.Stop()
 		t.Fatal("the watch began")
@@ -335,12 +332,12 @@ func TestAllThatIsAskedSharesOneConnection(t *testing.T) {
 	s := a.serve("one", name)
 	client, r := a.connect("token: x", s.address())
 	for range 3 {
-		w, err := client.CoreV1().Services("").Watch(t.Context(), metav1.ListOptions{})
+		w, err := client.Core().Get().Resource("services").Param("watch", "true").Watch(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer w.Stop()
-		if _, err := client.DiscoveryV1().EndpointSlices("").Watch(t.Context(), metav1.ListOptions{}); err != nil {
+		if _, err := client.Discovery().Get().Resource("endpointslices").Param("watch", "true").Watch(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bench
+package floor
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	moby "github.com/moby/ipvs"
@@ -16,7 +18,7 @@ import (
 )
 
 // The numbers of linux/netfilter/ipset/ip_set.h and linux/ip_vs.h that the
-// floor needs.
+// package needs.
 const (
 	setCreate, setAdd  = 6<<8 | 2, 6<<8 | 9 // NFNL_SUBSYS_IPSET
 	setProtocol        = 7
@@ -40,17 +42,11 @@ func revision(t state.SetType) uint8 {
 
 func encodeSets(sets []diff.Row[state.SetName, state.Set], entries []diff.Row[state.SetEntry, state.Entry]) *batch.Requests {
 	b := &batch.Requests{}
-	begin := func(command, flags uint16, set state.SetName) {
-		b.Begin(command, flags)
-		b.Raw(unix.AF_INET, 0, 0, 0)
-		b.Uint8(1, setProtocol)
-		b.String(2, string(set))
-	}
 	for _, s := range sets {
-		begin(setCreate, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Key)
+		BeginSet(b, setCreate, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Key)
 		b.String(3, string(s.Value.Type))
 		b.Uint8(4, revision(s.Value.Type))
-		b.Uint8(5, uint8(familyNumber(s.Value.Family)))
+		b.Uint8(5, uint8(FamilyNumber(s.Value.Family)))
 		b.Nest(7, func() {
 			if s.Value.Type == state.BitmapPort {
 				b.Port(4|bigEndian, 0)
@@ -67,20 +63,37 @@ func encodeSets(sets []diff.Row[state.SetName, state.Set], entries []diff.Row[st
 		})
 	}
 	for _, e := range entries {
-		begin(setAdd, unix.NLM_F_EXCL, e.Key.Set)
+		BeginSet(b, setAdd, unix.NLM_F_EXCL, e.Key.Set)
 		b.Nest(7, func() {
-			putSetAddress(b, 1, e.Key.Address)
-			if e.Key.Protocol != 0 {
-				b.Port(4|bigEndian, e.Key.Port)
-				b.Uint8(7, uint8(e.Key.Protocol))
-			}
-			if e.Key.Source.IsValid() {
-				putSetAddress(b, 20, e.Key.Source.Addr())
-			}
+			putEntry(b, e.Key)
 			b.String(26, e.Value.Comment)
 		})
 	}
 	return b
+}
+
+// BeginSet begins a request about a set.
+func BeginSet(b *batch.Requests, command, flags uint16, set state.SetName) {
+	b.Begin(command, flags)
+	b.Raw(unix.AF_INET, 0, 0, 0)
+	b.Uint8(1, setProtocol)
+	b.String(2, string(set))
+}
+
+// PutEntry names an entry of the set that a request is about.
+func PutEntry(b *batch.Requests, e state.SetEntry) {
+	b.Nest(7, func() { putEntry(b, e) })
+}
+
+func putEntry(b *batch.Requests, e state.SetEntry) {
+	putSetAddress(b, 1, e.Address)
+	if e.Protocol != 0 {
+		b.Port(4|bigEndian, e.Port)
+		b.Uint8(7, uint8(e.Protocol))
+	}
+	if e.Source.IsValid() {
+		putSetAddress(b, 20, e.Source.Addr())
+	}
 }
 
 func putSetAddress(b *batch.Requests, kind uint16, a netip.Addr) {
@@ -94,16 +107,16 @@ func putSetAddress(b *batch.Requests, kind uint16, a netip.Addr) {
 }
 
 // encodeTimeout is for the one timeout that is wished.
-func encodeTimeout(family uint16, seconds string) *batch.Requests {
+func encodeTimeout(family uint16, seconds string) (*batch.Requests, error) {
 	b := &batch.Requests{}
 	b.Begin(family, 0)
 	b.Raw(setConfig, 1, 0, 0)
 	n, err := strconv.ParseUint(seconds, 10, 32)
 	if err != nil {
-		panic(err)
+		return nil, fmt.Errorf("parse timeout: %w", err)
 	}
 	b.Uint32(4, uint32(n))
-	return b
+	return b, nil
 }
 
 func encodeServers(
@@ -117,7 +130,7 @@ func encodeServers(
 	for _, r := range virtual {
 		begin(newServer)
 		b.Nest(1, func() {
-			putServerKey(b, r.Key)
+			PutServer(b, r.Key)
 			b.String(6, r.Value.Scheduler)
 			b.Bytes(7, binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, uint32(r.Value.Flags)), ^uint32(0)))
 			b.Uint32(8, r.Value.Timeout)
@@ -130,9 +143,9 @@ func encodeServers(
 	}
 	for _, r := range real {
 		begin(newReal)
-		b.Nest(1, func() { putServerKey(b, r.Key.Server) })
+		b.Nest(1, func() { PutServer(b, r.Key.Server) })
 		b.Nest(2, func() {
-			b.Uint16(11, familyNumber(r.Key.Server.Family()))
+			b.Uint16(11, FamilyNumber(r.Key.Server.Family()))
 			b.Bytes(1, r.Key.Address.Addr().AsSlice())
 			b.Port(2, r.Key.Address.Port())
 			b.Uint32(3, moby.ConnectionFlagMasq)
@@ -144,40 +157,67 @@ func encodeServers(
 	return b
 }
 
-func putServerKey(b *batch.Requests, k state.VirtualServerKey) {
-	b.Uint16(1, familyNumber(k.Family()))
+// PutServer names a virtual server.
+func PutServer(b *batch.Requests, k state.VirtualServerKey) {
+	b.Uint16(1, FamilyNumber(k.Family()))
 	b.Uint16(2, uint16(k.Protocol))
 	b.Bytes(3, k.Address.Addr().AsSlice())
 	b.Port(4, k.Address.Port())
 }
 
-// encodeAddresses makes the device too, with a number of its own, so that the addresses
-// can be encoded before there is one.
+// device is the number that encodeAddresses gives to the device, so that the addresses can be encoded before there is one.
+const device = 1000
+
+// encodeAddresses makes the device too, and the address that it needs beside the Service addresses if these are routed.
 func encodeAddresses(addresses []diff.Row[state.Address, state.Binding]) *batch.Requests {
-	const index = 1000
 	b := &batch.Requests{}
 	b.Begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	header := make([]byte, unix.SizeofIfInfomsg)
-	binary.NativeEndian.PutUint32(header[4:], index)
+	binary.NativeEndian.PutUint32(header[4:], device)
 	b.Raw(header...)
 	b.String(unix.IFLA_IFNAME, string(state.DummyLink))
 	b.Nest(unix.IFLA_LINKINFO, func() { b.String(unix.IFLA_INFO_KIND, "dummy") })
+	routed := func(a diff.Row[state.Address, state.Binding]) bool { return a.Value.Means == state.Routed }
+	if slices.ContainsFunc(addresses, routed) {
+		assign(b, state.Anchor(), unix.RT_SCOPE_HOST)
+	}
 	for _, a := range addresses {
-		flags := byte(0)
-		if a.Key.Is6() {
-			flags = unix.IFA_F_NODAD
+		if routed(a) {
+			route(b, a.Key.Addr, a.Value.Source)
+		} else {
+			assign(b, a.Key.Addr, unix.RT_SCOPE_UNIVERSE)
 		}
-		b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-		b.Raw(binary.NativeEndian.AppendUint32([]byte{
-			byte(familyNumber(state.FamilyOf(a.Key.Addr))), byte(a.Key.BitLen()), flags, unix.RT_SCOPE_UNIVERSE,
-		}, index)...)
-		b.Bytes(unix.IFA_LOCAL, a.Key.AsSlice())
-		b.Bytes(unix.IFA_ADDRESS, a.Key.AsSlice())
 	}
 	return b
 }
 
-func familyNumber(f state.Family) uint16 {
+func assign(b *batch.Requests, a netip.Addr, scope byte) {
+	flags := byte(0)
+	if a.Is6() {
+		flags = unix.IFA_F_NODAD
+	}
+	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	b.Raw(binary.NativeEndian.AppendUint32([]byte{
+		byte(FamilyNumber(state.FamilyOf(a))), byte(a.BitLen()), flags, scope,
+	}, device)...)
+	b.Bytes(unix.IFA_LOCAL, a.AsSlice())
+	b.Bytes(unix.IFA_ADDRESS, a.AsSlice())
+}
+
+func route(b *batch.Requests, to, source netip.Addr) {
+	b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	b.Raw(byte(FamilyNumber(state.FamilyOf(to))), byte(to.BitLen()), 0, 0,
+		unix.RT_TABLE_LOCAL, state.RouteProtocol, unix.RT_SCOPE_HOST, unix.RTN_LOCAL, 0, 0, 0, 0)
+	b.Bytes(unix.RTA_DST, to.AsSlice())
+	b.Uint32(unix.RTA_OIF, device)
+	b.Uint32(unix.RTA_PRIORITY, state.RouteMetric)
+	if source.IsValid() {
+		b.Bytes(unix.RTA_PREFSRC, source.AsSlice())
+	}
+}
+
+// FamilyNumber is the kernel's number of a family.
+func FamilyNumber(f state.Family) uint16 {
 	switch f {
 	case state.IPv4:
 		return unix.AF_INET

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+)
+
+const (
+	metricsAt = "127.0.0.1:10249"
+	// syncPeriod is shorter than a real one, to see some audits, and longer than it
+	// takes until what they took is given back.
+	syncPeriod = 15 * time.Second
+	audits     = 2 // that are awaited
+	// pause is between two looks at the metrics, which take memory too.
+	pause = syncPeriod / 3
+)
+
+// program is the real one at work, in the namespace of the test.
+type program struct {
+	command *exec.Cmd
+	mutex   sync.Mutex
+	log     bytes.Buffer
+}
+
+// Write takes in what the program logs.
+func (p *program) Write(b []byte) (int, error) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.log.Write(b)
+}
+
+func launch(t testing.TB, url string) *program {
+	t.Helper()
+	p := &program{command: exec.CommandContext(context.Background(), os.Getenv("KUBE_IPVS"), "run", "--master", url, "--hostname-override", here,
+		"--ipvs-sync-period", syncPeriod.String(), "--metrics-bind-address", metricsAt)}
+	p.command.Stdout, p.command.Stderr = p, p
+	if err := p.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = p.command.Process.Signal(syscall.SIGTERM)
+		_ = p.command.Wait() // its status says nothing of its memory
+		if t.Failed() {
+			t.Log(p.log.String())
+		}
+	})
+	return p
+}
+
+// audited is how many audits there were, the one at the start included. It is asked
+// without a client of HTTP, which would do so outside this thread's namespace.
+func (p *program) audited() int {
+	c, err := net.Dial("tcp", metricsAt)
+	if err != nil {
+		return 0
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET /metrics HTTP/1.0\r\n\r\n")
+	page, _ := io.ReadAll(c) // half a page has no such line, or another is asked for
+	for line := range strings.Lines(string(page)) {
+		if f := strings.Fields(line); len(f) == 2 && strings.HasPrefix(f[0], "kubeipvs_audits_total") {
+			n, _ := strconv.Atoi(f[1])
+			return n
+		}
+	}
+	return 0
+}
+
+// resident is what the kernel says of the program's memory, in MB: now, and at most.
+func (p *program) resident(t testing.TB) (now, most float64) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.command.Process.Pid) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]float64{}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && f[2] == "kB" {
+			kB, _ := strconv.ParseFloat(f[1], 64)
+			said[f[0]] = kB * 1024 / 1e6
+		}
+	}
+	return said["VmRSS:"], said["VmHWM:"]
+}
+
+func TestTheProgramTakesWhatIsPublished(t *testing.T) {
+	for _, c := range []struct {
+		size
+		rest, most float64 // MB
+	}{
+		{size{0, 0}, 32, 36},
+		{size{1_000, 10}, 40, 48},
+		{size{10_000, 10}, 70, 110},
+	} {
+		t.Run(c.String(), func(t *testing.T) {
+			kerneltest.Namespace(t)
+			_, url := serve(t, c.size, true)
+			p := launch(t, url)
+			rest, most := p.afterAudits(t, c.size)
+			name := fmt.Sprintf("%d x %d", c.services, c.endpoints)
+			check(t, figure{name + ", at rest", rest, c.rest}, figure{name + ", at most", most, c.most})
+		})
+	}
+}
+
+// afterAudits is the least that the program has between two audits, and the most
+// that it had.
+func (p *program) afterAudits(t testing.TB, s size) (rest, most float64) {
+	t.Helper()
+	end := time.Now().Add(patience)
+	for p.audited() < audits {
+		if time.Now().After(end) {
+			t.Fatal("not in time: audits")
+		}
+		time.Sleep(pause)
+	}
+	if n := listed(t); n != s.all() {
+		t.Fatalf("the kernel has %d real servers, want %d", n, s.all())
+	}
+	rest, most = p.resident(t)
+	for p.audited() == audits {
+		time.Sleep(pause)
+		now, _ := p.resident(t)
+		rest = min(rest, now)
+	}
+	return rest, most
+}
+
+// listed is how many real servers the kernel has.
+func listed(t testing.TB) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/thread-self/net/ip_vs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(b), "\n  -> ") - 1 // the head has one too
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"cmp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
+)
+
+// Objects are a Service and its EndpointSlices, sorted by name. They are never
+// changed, so that all who know of them share them: there is one copy, and it is
+// packed. Nil Objects are none.
+type Objects struct {
+	Service packed.Service
+	Slices  []packed.Slice
+}
+
+// Pack returns Objects of a Service and its EndpointSlices, which it does not keep;
+// none without a Service.
+func Pack(service *corev1.Service, all ...*discoveryv1.EndpointSlice) *Objects {
+	if service == nil {
+		return nil
+	}
+	o := &Objects{Service: packed.OfService(service)}
+	for _, s := range all {
+		o = o.With(packed.OfSlice(s))
+	}
+	return o
+}
+
+// Unpack returns the objects as the API has them, but for what is not read. They
+// are the caller's own.
+func (o *Objects) Unpack() (*corev1.Service, []*discoveryv1.EndpointSlice) {
+	if o == nil {
+		return nil, nil
+	}
+	all := make([]*discoveryv1.EndpointSlice, len(o.Slices))
+	for i, s := range o.Slices {
+		all[i] = s.Object()
+	}
+	return o.Service.Object(), all
+}
+
+// With returns Objects in which s is in place of the EndpointSlice of its name.
+func (o *Objects) With(s packed.Slice) *Objects {
+	var fresh Objects
+	if o != nil {
+		fresh = *o
+	}
+	own, _ := s.Names()
+	i, there := fresh.find(own.Name)
+	fresh.Slices = slices.Concat(fresh.Slices[:i], []packed.Slice{s}, fresh.Slices[i+count(there):])
+	return &fresh
+}
+
+// without returns Objects in which there is no EndpointSlice of this name.
+func (o *Objects) without(name string) *Objects {
+	fresh := *o
+	i, there := fresh.find(name)
+	fresh.Slices = slices.Concat(fresh.Slices[:i], fresh.Slices[i+count(there):])
+	return &fresh
+}
+
+// find says where the EndpointSlice of this name is, or would be.
+func (o *Objects) find(name string) (int, bool) {
+	return slices.BinarySearchFunc(o.Slices, name, func(s packed.Slice, name string) int {
+		own, _ := s.Names()
+		return cmp.Compare(own.Name, name)
+	})
+}
+
+func count(there bool) int {
+	if there {
+		return 1
+	}
+	return 0
+}

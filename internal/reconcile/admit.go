@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"slices"
+	"time"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// chunkRows is about how many rows are written at a time: few enough that what
+// comes meanwhile need not wait for long, and so many that the kernel takes them in
+// full batches.
+const chunkRows = 4096
+
+// queue makes the rows that an event touched wait for their turn, and notes what
+// they were.
+func (c *Core) queue(owner desired.Owner, t desired.Touched, now time.Time) {
+	g := group{
+		owners:    []desired.Owner{owner},
+		entries:   c.entries.note(t.Entries, now),
+		servers:   c.virtualServers.note(t.VirtualServers, now),
+		addresses: c.addresses.note(t.Addresses, now),
+	}
+	g.rows = len(g.entries) + len(g.servers) + len(g.addresses)
+	for _, w := range t.RealServers {
+		if c.realServers.begun {
+			g.servers = append(g.servers, w.Server)
+			g.rows += c.noteReals(w, now)
+		}
+	}
+	c.backlog.put(g)
+}
+
+// noteReals begins or ends draining as the wish for the real servers of a virtual
+// server asks, and returns how many changed.
+func (c *Core) noteReals(w desired.WereReals, now time.Time) int {
+	c.realServers.note(w)
+	changed := 0
+	leaves := false
+	for was, is := range state.Both(w.Reals, c.desired.RealServers.Of(w.Server)) {
+		if was != nil && is != nil && *was == *is {
+			continue
+		}
+		changed++
+		leaves = leaves || is == nil || is.Weight() == 0
+		if is != nil {
+			c.keepReal(is.Key(w.Server), now)
+		} else {
+			c.leaveReal(was.Key(w.Server), now)
+		}
+	}
+	if leaves {
+		c.realServers.leaving = append(c.realServers.leaving, w.Server)
+	}
+	return changed
+}
+
+func (c *Core) keepReal(k state.RealServerKey, now time.Time) {
+	c.realServers.hasten(k, now)
+	c.book.End(k)
+}
+
+// leaveReal begins to drain a real server that nobody wishes.
+func (c *Core) leaveReal(k state.RealServerKey, now time.Time) {
+	c.realServers.hasten(k, now)
+	c.drain(k, now)
+}
+
+// gather makes all rows that an audit found not to be as wished wait for their
+// turn. What waits for its retry goes on waiting.
+func (c *Core) gather() {
+	if c.entries.differ.len()+c.virtualServers.differ.len()+c.realServers.differ.len()+c.addresses.differ.len() == 0 {
+		return
+	}
+	waited := c.backlog.size > 0
+	c.backlog.reserve(c.virtualServers.differ.len())
+	for claims := range c.desired.Claims() {
+		g := group{owners: []desired.Owner{claims.Owner}}
+		for _, r := range claims.Entries {
+			if c.entries.stale(r.Key) {
+				g.entries = append(g.entries, r.Key)
+			}
+		}
+		for _, r := range claims.Addresses {
+			if c.addresses.stale(r.Key) {
+				g.addresses = append(g.addresses, r.Key)
+			}
+		}
+		g.rows = len(g.entries) + len(g.addresses)
+		for _, r := range claims.VirtualServers {
+			g.rows += c.gatherServer(r.Key, &g)
+		}
+		c.backlog.put(g)
+	}
+	c.gatherUnwished()
+	if waited { // what waits and is gathered too was counted twice
+		c.backlog.recount(c.remaining)
+	}
+}
+
+// gatherServer adds a virtual server to a group if it or its real servers are not
+// as wished, and returns how many rows that are.
+func (c *Core) gatherServer(k state.VirtualServerKey, g *group) int {
+	rows := 0
+	if c.virtualServers.stale(k) {
+		rows++
+	}
+	if c.realServers.differ.has(k) {
+		rows += c.realServers.distance(k)
+	}
+	if rows > 0 {
+		g.servers = append(g.servers, k)
+	}
+	return rows
+}
+
+// gatherUnwished is for rows that nobody wishes.
+func (c *Core) gatherUnwished() {
+	for _, a := range slices.SortedFunc(c.addresses.unwished(), state.Address.Compare) {
+		c.backlog.put(group{addresses: []state.Address{a}, rows: 1})
+	}
+	for _, k := range c.unwishedServers() {
+		var g group
+		g.rows = c.gatherServer(k, &g)
+		c.backlog.put(g)
+	}
+	for _, e := range slices.SortedFunc(c.entries.unwished(), state.SetEntry.Compare) {
+		c.backlog.put(c.unwishedEntry(e))
+	}
+}
+
+// unwishedEntry goes with the virtual server that it proves or leads to.
+func (c *Core) unwishedEntry(e state.SetEntry) group {
+	g := group{entries: []state.SetEntry{e}, rows: 1}
+	v, _ := c.entries.get(e)
+	if to, steers := desired.SteersTo(e, v); steers {
+		g.servers = append(g.servers, to)
+	}
+	if e.Address.IsValid() && e.Port != 0 {
+		g.servers = append(g.servers, c.provable(e)...)
+	}
+	return g
+}
+
+func (c *Core) unwishedServers() []state.VirtualServerKey {
+	keys := slices.Collect(c.virtualServers.unwished())
+	for k := range c.realServers.differ.rows {
+		if _, wished := c.desired.VirtualServers.Get(k); !wished {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, state.VirtualServerKey.Compare)
+	return slices.Compact(keys)
+}
+
+// admit marks groups of about as many rows as may be written at a time: most of
+// them the smallest, so that a small change need not wait for a large one, and
+// then the oldest, so that a large one comes to its end.
+func (c *Core) admit(now time.Time) {
+	room := c.chunk()
+	for _, g := range c.backlog.rest {
+		if g.place == led {
+			c.backlog.remove(g)
+			c.markAll(g, now)
+		}
+	}
+	c.backlog.rest = nil
+	for share := room * 3 / 4; share > 0; {
+		g := c.backlog.smallest()
+		if g == nil {
+			break
+		}
+		rows := c.mark(g, room, now)
+		share -= rows
+		room -= rows
+	}
+	for room > 0 {
+		g := c.backlog.oldest()
+		if g == nil {
+			break
+		}
+		room -= c.mark(g, room, now)
+	}
+}
+
+func (c *Core) chunk() int {
+	if c.options.Chunk > 0 {
+		return c.options.Chunk
+	}
+	return chunkRows
+}
+
+// mark marks a group, or a part of one that is too large, and returns how many
+// rows of the chunk that takes. Entries without which all else would be held back
+// come in one chunk, and the rest of the group in the next.
+func (c *Core) mark(g *group, room int, now time.Time) int {
+	if g.rows > c.chunk() && !g.begun { // what went to and fro was counted each time
+		g.rows = c.remaining(g)
+	}
+	if g.rows > c.chunk() && c.markPart(g, room, now) {
+		return room
+	}
+	if c.markFirst(g, now) {
+		c.backlog.lead(g)
+	} else {
+		c.backlog.remove(g)
+		c.markAll(g, now)
+	}
+	return max(g.rows, 1)
+}
+
+// markFirst marks the entries that lead, and says whether there were any.
+func (c *Core) markFirst(g *group, now time.Time) bool {
+	first := only(g.entries, func(e state.SetEntry) bool { return c.leads(e, now) })
+	c.entries.touch(first...)
+	return len(first) > 0
+}
+
+func (c *Core) markAll(g *group, now time.Time) {
+	c.entries.mark(g.entries, now)
+	c.virtualServers.mark(g.servers, now)
+	c.realServers.touch(g.servers...)
+	c.addresses.mark(g.addresses, now)
+}
+
+// markPart marks what of a group can be written by and by, before all else of it,
+// and says whether there was anything. That is, in the order of kernel.Tables: the
+// entries that come first, the real servers that are to be added, all that does
+// not come after real servers have left, and the real servers that leave.
+func (c *Core) markPart(g *group, room int, now time.Time) bool {
+	if !g.begun {
+		g.begun = true
+		if c.markFirst(g, now) {
+			return true
+		}
+	}
+	if c.markSome(g, room, c.realServers.missing) {
+		return true
+	}
+	if !g.leaving {
+		g.leaving = true
+		c.virtualServers.mark(only(g.servers, c.wishesServer), now)
+		c.entries.mark(only(g.entries, func(e state.SetEntry) bool { return !e.Set.KeepsClient() }), now)
+		c.addresses.mark(g.addresses, now)
+		return true
+	}
+	return c.markSome(g, room, c.realServers.distance)
+}
+
+// markSome marks so many of the real servers that count counts.
+func (c *Core) markSome(g *group, room int, count func(state.VirtualServerKey) int) bool {
+	left := room
+	for _, k := range g.servers {
+		if n := min(left, count(k)); n > 0 {
+			if c.wishesServer(k) {
+				c.virtualServers.touch(k)
+			}
+			c.realServers.touchSome(k, n)
+			left -= n
+		}
+	}
+	g.rows -= room - left
+	return left < room
+}
+
+// precedes says whether an entry is to be written before real servers are added.
+// What steers or refuses has to wait for them. That by which clients keep their
+// address comes last of all, and so has to leave now.
+func (c *Core) precedes(e state.SetEntry) bool {
+	v, wished := c.desired.Entries.Get(e)
+	if e.Set.KeepsClient() {
+		return !wished
+	}
+	return wished && v.Mark == 0 && !e.Set.Refuses()
+}
+
+func (c *Core) wishesServer(k state.VirtualServerKey) bool {
+	_, wished := c.desired.VirtualServers.Get(k)
+	return wished
+}
+
+// leads says whether an entry precedes real servers, is not as wished yet, and does
+// not wait for its retry, as then all else has to go on without it.
+func (c *Core) leads(e state.SetEntry, now time.Time) bool {
+	return c.entries.differ.has(e) && c.precedes(e) && !c.entries.waits(e, now)
+}
+
+func only[T any](list []T, is func(T) bool) []T {
+	var those []T
+	for _, e := range list {
+		if is(e) {
+			those = append(those, e)
+		}
+	}
+	return those
+}
+
+// release lets rows that were held back, and may not be any more, wait for their
+// turn again, if they are too many for once.
+func (c *Core) release() {
+	if c.released == c.turn {
+		return
+	}
+	c.released = c.turn
+	rows := len(c.entries.held) + len(c.virtualServers.held) + len(c.addresses.held)
+	for _, k := range c.realServers.held {
+		rows += c.realServers.distance(k)
+	}
+	if rows <= c.chunk() {
+		return
+	}
+	for _, a := range c.addresses.held {
+		c.backlog.put(group{owners: ownerIf(c.desired.Addresses.Owner(a)), addresses: []state.Address{a}, rows: 1})
+	}
+	for _, k := range slices.Concat(c.virtualServers.held, c.realServers.held) {
+		g := group{owners: ownerIf(c.desired.VirtualServers.Owner(k)), servers: []state.VirtualServerKey{k}, rows: 1}
+		c.backlog.put(g)
+	}
+	for _, e := range c.entries.held {
+		g := c.unwishedEntry(e)
+		g.owners = ownerIf(c.desired.Entries.Owner(e))
+		c.backlog.put(g)
+	}
+	c.entries.held, c.virtualServers.held, c.addresses.held, c.realServers.held = nil, nil, nil, nil
+	c.backlog.recount(c.remaining)
+}
+
+func ownerIf(o desired.Owner, owned bool) []desired.Owner {
+	if !owned {
+		return nil
+	}
+	return []desired.Owner{o}
+}
+
+// remaining is how many rows of a group are not as wished.
+func (c *Core) remaining(g *group) int {
+	n := 0
+	for _, e := range g.entries {
+		n += one(c.entries.differ.has(e))
+	}
+	for _, k := range g.servers {
+		n += one(c.virtualServers.differ.has(k)) + c.realServers.distance(k)
+	}
+	for _, a := range g.addresses {
+		n += one(c.addresses.differ.has(a))
+	}
+	return n
+}
+
+func one(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
