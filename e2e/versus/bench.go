@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +49,11 @@ func (b *bench) run(ctx context.Context) error {
 	defer func() { err = errors.Join(err, b.close()) }()
 	for i, size := range b.options.sizes {
 		if err := b.prepare(ctx, i); err != nil {
-			return fmt.Errorf("prepare %v: %w", size, err)
+			b.leave("%v: there is no such cluster: %v", size, err)
+			if err := errors.Join(ctx.Err(), b.close()); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := b.measure(ctx, size, ours, theirs); err != nil {
 			return err
@@ -132,7 +137,7 @@ func (b *bench) runner(ctx context.Context, size large.Size, make func(config st
 		return nil, err
 	}
 	r.program, r.text = make(path), text
-	b.command(strings.Join(r.program.argv, " "))
+	b.command(filepath.Base(r.program.argv[0]) + " " + strings.ReplaceAll(strings.Join(r.program.argv[1:], " "), b.site.folder+"/", ""))
 	// The first start reads the program from the disk, which may be another machine's.
 	if _, err := r.node().Run(ctx, r.program.argv[0], "--help"); err != nil {
 		return nil, err

@@ -203,24 +203,33 @@ func receive(from <-chan int) (i int, ok, waiting bool) {
 	}
 }
 
-// seen looks for open changes, the oldest first, and returns those that are still open.
+// seen looks for open changes, the oldest first, and returns those that are still open. One look at a Service is for all its
+// changes: with a thousand endpoints it takes as long as many changes do.
 func (r *runner) seen(ctx context.Context, changes []one, open []int) ([]int, error) {
 	missed := 0
+	found := map[int]map[netip.AddrPort]uint32{}
 	var still []int
 	for k, i := range open {
-		if missed == misses {
-			return append(still, open[k:]...), nil
-		}
 		c := &changes[i]
-		weights, err := r.look.Weights(ctx, serverOf(c.service))
-		if err != nil {
-			return open, err
+		weights, looked := found[c.service]
+		if !looked && missed == misses {
+			still = append(still, i)
+			continue
+		}
+		if !looked {
+			var err error
+			if weights, err = r.look.Weights(ctx, serverOf(c.service)); err != nil {
+				return append(still, open[k:]...), err
+			}
+			found[c.service] = weights
 		}
 		if weights[c.at] > 0 == c.serves {
 			c.seen = time.Now()
 			continue
 		}
-		missed++
+		if !looked {
+			missed++
+		}
 		still = append(still, i)
 	}
 	return still, nil
