@@ -101,11 +101,11 @@ func (p *program) resident(t testing.TB) (now, most float64) {
 func TestTheProgramTakesWhatIsPublished(t *testing.T) {
 	for _, c := range []struct {
 		size
-		rest, most float64 // MB
+		rest, most float64 // MB; the most is more by what a scrape takes, if one meets an audit
 	}{
 		{size{0, 0}, 32, 36},
 		{size{1_000, 10}, 40, 48},
-		{size{10_000, 10}, 70, 110},
+		{size{10_000, 10}, 70, 135},
 	} {
 		t.Run(c.String(), func(t *testing.T) {
 			kerneltest.Namespace(t)
