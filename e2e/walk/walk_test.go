@@ -8,7 +8,7 @@
 // one. What belongs to others must survive all of it.
 //
 // Time is a number here, and nothing runs beside: the same seed makes the same
-// walk. go test -seed N makes that of one seed only.
+// walk. What the daemon does beside, an audit, is done a table at a time. go test -seed N makes that of one seed only.
 package walk
 
 import (
@@ -48,6 +48,7 @@ type walker struct {
 	share float64 // of row changes and lists that fail
 
 	core     *reconcile.Core
+	beside   *beside // an audit that goes on; nil: there is none
 	config   config.Config
 	node     plan.Node
 	now      time.Time
@@ -115,7 +116,7 @@ func (w *walker) step() {
 
 // start is that of a daemon: it knows only the kernel and the objects.
 func (w *walker) start() {
-	w.informed = false
+	w.informed, w.beside = false, nil
 	w.core = reconcile.NewCore(reconcile.Options{
 		Ownership:    plan.Ownership{},
 		SyncPeriod:   w.config.SyncPeriod,
@@ -183,6 +184,7 @@ func (w *walker) crash() {
 // calm lets time pass without faults.
 func (w *walker) calm(d time.Duration) {
 	w.share = 0
+	w.proceed(everything)
 	w.pass(d)
 	w.share = faults
 }
@@ -208,9 +210,14 @@ func (w *walker) pass(d time.Duration) {
 func (w *walker) settle() {
 	ctx := context.Background()
 	for range 1000 {
+		w.proceed(w.IntN(3))
 		work := w.core.Ready(w.now)
 		if work.Empty() {
 			return
+		}
+		if work.Aside && w.share > 0 && w.IntN(3) > 0 {
+			w.beside = &beside{work, kerneltest.Begin(w.tables)}
+			continue
 		}
 		if work.Audit {
 			ctx = kernel.NewRound(context.Background())
@@ -218,6 +225,25 @@ func (w *walker) settle() {
 		w.core.Advance(work, w.do(ctx, work), w.now)
 	}
 	w.Fatal("the daemon does not settle: more than 1000 works are due at one moment")
+}
+
+// beside is an audit that goes on while other work is done.
+type beside struct {
+	work    reconcile.Work
+	listing *kerneltest.Listing
+}
+
+const everything = 100
+
+// proceed reads so many more tables for the audit that goes on.
+func (w *walker) proceed(tables int) {
+	b := w.beside
+	if b == nil || !b.listing.Go(tables) {
+		return
+	}
+	w.beside = nil
+	w.informed = w.informed || b.listing.Err == nil
+	w.core.Advance(b.work, reconcile.Outcome{Observed: b.listing.State, ObserveErr: b.listing.Err}, w.now)
 }
 
 var errFault = errors.New("injected fault")

@@ -56,7 +56,7 @@ func rooms() []room {
 			"the dummy device and its addresses, or the local routes in their place"},
 		{"kernel/nft", "diff kernel kernel/batch state " + sys, "convert.go", "tables of nftables that somebody left: it has no rules of its own"},
 		{"kernel/sysctl", "diff kernel state", "", "files below /proc/sys: no library"},
-		{"kernel/linux", "diff kernel kernel/conntrack kernel/ipset kernel/iptables kernel/ipvs kernel/link kernel/nft kernel/sysctl state", "",
+		{"kernel/linux", "diff kernel kernel/conntrack kernel/ipset kernel/iptables kernel/ipvs kernel/link kernel/nft kernel/sysctl state " + sys, "",
 			"all adapters of this machine together, and nothing beside them"},
 		{"kernel/mem", "diff kernel state", "", "a kernel in memory, for tests that need no other"},
 		{"kernel/kerneltest", "diff kernel state " + sys, "", "what tests of kernels share"},

@@ -16,7 +16,7 @@ import (
 // Advance takes in what came of w.
 func (c *Core) Advance(w Work, o Outcome, now time.Time) {
 	if w.Audit {
-		c.observe(o, now)
+		c.observe(w, o, now)
 		return
 	}
 	c.flushed(w, o, now) // before the delta adds flows of its own
@@ -143,14 +143,20 @@ func (c *Core) drained(k state.RealServerKey) {
 }
 
 // observe takes in an audit. What could not be listed is left as believed, and
-// looked at again soon.
-func (c *Core) observe(o Outcome, now time.Time) {
-	c.lastAudit = now
-	c.auditDue = c.nextAudit(now)
-	if o.ObserveErr != nil {
-		c.auditDue = now.Add(min(c.options.SyncPeriod, max(retryFirst, c.options.AuditPause)))
-	}
+// looked at again soon; at once and alone, if the reason may be what was written
+// meanwhile.
+func (c *Core) observe(w Work, o Outcome, now time.Time) {
 	s := o.Observed
+	lacking, first := c.correct(&s), !c.virtualServers.begun
+	c.auditing, c.lastAudit = false, now
+	due := c.nextAudit(now)
+	switch {
+	case w.Aside && (lacking || o.ObserveErr != nil):
+		due, c.alone = now, true
+	case o.ObserveErr != nil:
+		due = now.Add(min(c.options.SyncPeriod, max(retryFirst, c.options.AuditPause)))
+	}
+	c.auditDue = earlier(c.auditDue, due)
 	provenServer, provenAddress := c.provenBy(s.Entries)
 	none := func(state.SysctlName) bool { return false } // a sysctl that nobody wishes is not ours
 	c.drift[Sysctls] = observeFew(&c.sysctls, s.Sysctls, none)
@@ -171,6 +177,8 @@ func (c *Core) observe(o Outcome, now time.Time) {
 	}
 	c.drift[VirtualServers] = observe(&c.virtualServers, s.VirtualServers, provenServer)
 	c.drift[RealServers] = c.observeRealServers(s.RealServers, now)
+	c.endListing()
+	c.fresh = c.fresh || first && c.virtualServers.listed && c.virtualServers.there == 0
 	c.turn++
 	c.gather()
 }

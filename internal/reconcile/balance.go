@@ -15,7 +15,7 @@ import (
 // Balance is how far the kernel is from the wish.
 func (c *Core) Balance(now time.Time) Balance {
 	b := Balance{
-		At: now, Wake: c.Wake(),
+		At: now, Wake: c.expected(),
 		Draining: c.book.Len(), Contested: c.desired.VirtualServers.Contested(), Owners: c.desired.Owners(),
 		Rows: [Tables]Rows{
 			c.sysctls.rows(), c.sets.rows(), c.entries.rows(), c.chains.rows(), c.jumps.rows(), c.links.rows(),
@@ -24,6 +24,16 @@ func (c *Core) Balance(now time.Time) Balance {
 	}
 	b.IPv4, b.IPv6 = c.trouble(state.IPv4), c.trouble(state.IPv6)
 	return b
+}
+
+// expected is when something is to happen at the latest. An audit that goes on is
+// to be over when the next one would be due.
+func (c *Core) expected() time.Time {
+	wake := c.Wake()
+	if end := c.auditBegan.Add(c.options.SyncPeriod); c.auditing && end.Before(wake) {
+		return end
+	}
+	return wake
 }
 
 func (l *lane[K, V]) rows() Rows {

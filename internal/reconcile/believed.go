@@ -18,6 +18,7 @@ type edit struct {
 // advance takes the outcome of a delta for the truth about its rows. The delta is
 // sorted, as next returned it.
 func (l *flock) advance(d realDelta, r realResult, now time.Time) {
+	wrote(&l.meanwhile, d)
 	take := func(k state.RealServerKey, v state.RealServer, gone bool) {
 		if !l.failed(k, r, now) {
 			l.edits = append(l.edits, edit{state.RealOf(k.Address, v), gone})
@@ -114,7 +115,7 @@ func (l *flock) observe(rows map[state.RealServerKey]state.RealServer, ours func
 	}
 	l.differ = elastic[state.VirtualServerKey, state.Reals]{rows: odd, most: len(odd)}
 	l.listed = true
-	l.doubt.clear()
+	l.listedAll(l.written)
 	return strayed
 }
 

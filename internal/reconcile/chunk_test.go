@@ -276,3 +276,40 @@ func TestWhatWasHeldBackComesInChunksToo(t *testing.T) {
 		t.Errorf("a chunk has %d rows", b.largest)
 	}
 }
+
+func TestChunksAreLargerOnANodeThatIsNew(t *testing.T) {
+	const services, endpoints = 4000, 5 // 32,000 rows
+	largest := func(b *bench) (rows int) {
+		for w := b.core.Ready(b.now); !w.Empty(); w = b.core.Ready(b.now) {
+			var o Outcome
+			if w.Audit {
+				o = b.list()
+			}
+			o.Results = b.tables.Apply(context.Background(), w.Delta)
+			b.core.Advance(w, o, b.now)
+			rows = max(rows, w.Delta.Len())
+		}
+		return rows
+	}
+	b := newBench(nil)
+	for n := range services {
+		b.step(Upsert{Owner: owner(n), Fragment: service(server(n, state.TCP), 0, endpoints)})
+	}
+	b.step(Synced{})
+	if got := largest(b); got < startRows/2 || got > 2*startRows {
+		t.Errorf("the largest chunk of a new node has %d rows, not about %d", got, startRows)
+	}
+	for n := range services {
+		b.step(Upsert{Owner: owner(n), Fragment: service(server(n, state.TCP), 100, endpoints)})
+	}
+	if got := largest(b); got > 2*chunkRows {
+		t.Errorf("the largest chunk of a change has %d rows, not about %d", got, chunkRows)
+	}
+	clear(b.kernel.State.RealServers)
+	clear(b.kernel.State.VirtualServers)
+	b.step(Drifted{})
+	b.now = b.now.Add(time.Minute)
+	if got := largest(b); got > 2*chunkRows {
+		t.Errorf("the largest chunk of a repair has %d rows, not about %d", got, chunkRows)
+	}
+}

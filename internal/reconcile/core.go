@@ -64,6 +64,8 @@ type Core struct {
 	local   map[netip.Addr]struct{} // every address that has been the node's own
 
 	auditDue      time.Time
+	auditing      bool      // the tables are being listed
+	alone         bool      // nothing is to be written during the next audit
 	auditBegan    time.Time // the last one
 	lastAudit     time.Time // its end
 	drainDue      time.Time
@@ -76,6 +78,7 @@ type Core struct {
 	handover      handover
 
 	backlog backlog
+	fresh   bool // the first audit found none of our rows, and not all have been written since
 	// turn changes whenever rows that are held back have to be looked at again.
 	turn     uint64
 	released uint64 // the turn in which that was last done
@@ -235,13 +238,13 @@ func (c *Core) drainTimeout(k state.VirtualServerKey) time.Duration {
 func (e Delete) step(c *Core, _ time.Time) desired.Touched { return c.desired.Delete(e.Owner) }
 
 func (Restored) step(c *Core, now time.Time) desired.Touched {
-	c.begun = true
+	c.begun, c.alone = true, true
 	c.auditDue = now
 	return desired.Touched{}
 }
 
 func (Synced) step(c *Core, now time.Time) desired.Touched {
-	c.begun, c.synced = true, true
+	c.begun, c.alone, c.synced = true, true, true
 	c.auditDue = now
 	return desired.Touched{}
 }
@@ -305,9 +308,10 @@ func (c *Core) drain(k state.RealServerKey, now time.Time) {
 }
 
 // Work is what has to be done next. Its parts are independent of each other,
-// except that an audit comes alone.
+// except that an audit comes by itself.
 type Work struct {
 	Audit   bool                     // list the kernel's tables
+	Aside   bool                     // other Work may be done before this audit ends
 	Delta   state.Delta              // apply
 	Flows   []state.Flow             // flush from conntrack
 	Servers []state.VirtualServerKey // look up the connections of their real servers
@@ -335,9 +339,8 @@ func (c *Core) Ready(now time.Time) Work {
 	switch {
 	case !c.begun:
 		return Work{}
-	case !now.Before(c.auditDue):
-		c.auditBegan = now
-		return Work{Audit: true}
+	case !c.auditing && !now.Before(c.auditDue):
+		return c.beginAudit(now)
 	}
 	w := Work{Delta: c.delta(now)}
 	for w.Delta.Len() == 0 && (!c.backlog.empty() || len(c.realServers.leaving) > 0 || c.takeOver()) {
@@ -349,6 +352,17 @@ func (c *Core) Ready(now time.Time) Work {
 	if c.book.Len() > 0 && !now.Before(c.drainDue) {
 		w.Servers = c.book.Servers()
 	}
+	return w
+}
+
+// never is when an audit is due that nothing calls for yet.
+func never() time.Time { return time.Unix(1<<40, 0) }
+
+func (c *Core) beginAudit(now time.Time) Work {
+	w := Work{Audit: true, Aside: !c.alone}
+	c.auditing, c.alone = true, false
+	c.auditBegan, c.auditDue = now, never()
+	c.beginListing()
 	return w
 }
 
@@ -387,9 +401,13 @@ func (c *Core) delta(now time.Time) state.Delta {
 	}
 }
 
-// Wake is when Ready has something to say without any further event.
+// Wake is when Ready has something to say without any further event, such as the
+// end of an audit.
 func (c *Core) Wake() time.Time {
 	wake := c.auditDue
+	if c.auditing {
+		wake = never()
+	}
 	if len(c.flows) > 0 && c.flowsDue.Before(wake) {
 		wake = c.flowsDue
 	}

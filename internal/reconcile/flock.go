@@ -24,6 +24,7 @@ type (
 // map.
 type flock struct {
 	trials[state.RealServerKey]
+	meanwhile[state.RealServerKey]
 	wishes desired.RealServers
 	book   *drain.Book
 

@@ -20,6 +20,7 @@ import (
 // with nothing.
 type lane[K, V comparable] struct {
 	trials[K]
+	meanwhile[K]
 	wishes  table[K, V]
 	want    func(K) (V, bool) // the wish, with what else is to stay
 	compare func(a, b K) int
@@ -226,6 +227,7 @@ func held[K comparable](may func(K) bool, k K, concerned bool) bool {
 
 // advance takes the outcome of a delta for the truth about its rows.
 func (l *lane[K, V]) advance(d diff.Delta[K, V], r kernel.Result[K], now time.Time) {
+	wrote(&l.meanwhile, d)
 	for _, row := range d.Remove {
 		if !l.failed(row.Key, r, now) {
 			l.learn(row.Key, belief[V]{})
@@ -278,7 +280,7 @@ func (l *lane[K, V]) observe(rows map[K]V, ours func(K) bool) (strayed int) {
 		strayed = 0
 	}
 	l.differ, l.there, l.listed = differ, there, true
-	l.doubt.clear()
+	l.listedAll(l.written)
 	return strayed
 }
 

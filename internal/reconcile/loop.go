@@ -5,6 +5,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,11 +27,18 @@ type Observer interface {
 	Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error)
 }
 
+// Lister reads all tables, over connections of its own: it may be asked while they
+// are written.
+type Lister interface {
+	List(ctx context.Context) (state.State, error)
+}
+
 // Kernel is all that the loop acts on.
 type Kernel struct {
 	Tables   kernel.Tables
 	Flusher  Flusher
 	Observer Observer
+	Aside    Lister // nil: changes wait while the tables are listed
 }
 
 // Loop is the acting half: one goroutine that does what Core says.
@@ -43,9 +51,19 @@ type Loop struct {
 	audits  int           // so far
 	cause   Cause         // of the next delta
 
+	audited chan audit // the one that goes on beside, when it is over
+	aside   sync.WaitGroup
+
 	written   int       // rows, so far
 	lastWrite time.Time // its end
 	started   bool      // all that was known at the start has been written
+}
+
+// audit is one that is over.
+type audit struct {
+	work    Work
+	outcome Outcome
+	began   time.Time
 }
 
 // NewLoop returns a Loop over a new Core, of which w is told. A nil w is nobody.
@@ -54,7 +72,10 @@ func NewLoop(o Options, k Kernel, log *zap.Logger, w Witness) *Loop {
 		w = All()
 	}
 	core := NewCore(o)
-	return &Loop{core: core, kernel: k, log: log, account: newAccount(core, w), pause: o.MinSyncPeriod, cause: CauseTime}
+	return &Loop{
+		core: core, kernel: k, log: log, account: newAccount(core, w), pause: o.MinSyncPeriod, cause: CauseTime,
+		audited: make(chan audit, 1),
+	}
 }
 
 // eventsPerRound bounds how many waiting events are taken in before the kernel
@@ -66,6 +87,7 @@ const eventsPerRound = 4096
 func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer l.aside.Wait()
 	for {
 		var now time.Time
 		select {
@@ -76,6 +98,9 @@ func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 			l.cause = CauseChange
 			l.step(e, now)
 			l.stepWaiting(events, now)
+		case a := <-l.audited:
+			now = time.Now()
+			l.advance(a.work, a.outcome, a.began, now)
 		case <-timer.C:
 			now = time.Now()
 		}
@@ -131,15 +156,17 @@ func (l *Loop) settle(ctx context.Context, events <-chan Event, now time.Time) t
 			l.account.settled(now)
 			return now
 		}
+		began := time.Now()
+		if w.Aside && l.kernel.Aside != nil {
+			l.listAside(ctx, w, began)
+			continue
+		}
 		if w.Audit {
 			work = kernel.NewRound(context.WithoutCancel(ctx))
-			l.countAudit()
 		}
-		began := time.Now()
 		var o Outcome
 		o, now = l.do(work, w, began)
-		l.core.Advance(w, o, now)
-		l.account.did(Act{Cause: l.cause, Work: w, Outcome: o, Began: began, Took: now.Sub(began)})
+		l.advance(w, o, began, now)
 		if w.Audit {
 			large = l.core.Latest()
 		}
@@ -148,6 +175,24 @@ func (l *Loop) settle(ctx context.Context, events <-chan Event, now time.Time) t
 		}
 	}
 	return now
+}
+
+// listAside begins an audit that is taken in when it is over.
+func (l *Loop) listAside(ctx context.Context, w Work, began time.Time) {
+	l.aside.Go(func() {
+		a := audit{work: w, began: began}
+		a.outcome.Observed, a.outcome.ObserveErr = l.kernel.Aside.List(ctx)
+		l.audited <- a // there is room: no other begins before this one is taken in
+	})
+}
+
+// advance takes in what came of w.
+func (l *Loop) advance(w Work, o Outcome, began, now time.Time) {
+	if w.Audit {
+		l.countAudit()
+	}
+	l.core.Advance(w, o, now)
+	l.account.did(Act{Cause: l.cause, Work: w, Outcome: o, Began: began, Took: now.Sub(began)})
 }
 
 func (l *Loop) countAudit() {

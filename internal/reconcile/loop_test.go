@@ -84,6 +84,7 @@ type works struct {
 	began  time.Time
 	takes  time.Duration
 	chunk  int
+	aside  *slow
 
 	mutex   sync.Mutex
 	refused map[state.VirtualServerKey]bool // whose real servers
@@ -112,7 +113,11 @@ func run(t *testing.T, w *works, pause time.Duration) {
 	tables.RealServers = odd[state.RealServerKey, state.RealServer]{tables.RealServers, w.takes, w.refuses}
 	o := testOptions()
 	o.MinSyncPeriod, o.Chunk = pause, w.chunk
-	l := NewLoop(o, Kernel{Tables: tables, Flusher: w, Observer: mem.Observer{Kernel: w.kernel}}, zap.NewNop(), w.diary)
+	k := Kernel{Tables: tables, Flusher: w, Observer: mem.Observer{Kernel: w.kernel}}
+	if w.aside != nil {
+		k.Aside = w.aside
+	}
+	l := NewLoop(o, k, zap.NewNop(), w.diary)
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(func() {
 		stop()

@@ -146,6 +146,18 @@ func (t *trials[K]) wake(late time.Time) time.Time {
 	return late
 }
 
+// listedAll ends the doubts about all rows but those that were written while they
+// were listed.
+func (t *trials[K]) listedAll(but map[K]struct{}) {
+	var left elastic[K, struct{}]
+	for k := range but {
+		if t.doubt.has(k) {
+			left.put(k, struct{}{})
+		}
+	}
+	t.doubt = left
+}
+
 func (t *trials[K]) doubts(k K) bool { return t.doubt.has(k) }
 
 // failing says whether a row failed and is tried again within that time.

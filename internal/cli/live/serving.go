@@ -36,6 +36,7 @@ type serving struct {
 	config    config.Config // completed by what the kernel is and has
 	node      string
 	kernel    *linux.Kernel
+	reader    *linux.Reader // for audits, so that changes need not wait for them
 	addresses *node.Conn
 	origin    origin
 	events    *events.Recorder // nil: there is no API server to tell
@@ -83,6 +84,10 @@ func (s *serving) openKernel(ctx context.Context) (err error) {
 		s.log.Warn("a service proxy's rules are there that only other tools see; where they send packets on, they win", zap.String("tools", tools))
 	}
 	s.closes(s.kernel.Close)
+	if s.reader, err = s.kernel.Reader(); err != nil {
+		return err
+	}
+	s.closes(s.reader.Close)
 	if c.Schedulers, err = schedulers(ctx, s.kernel.IPVS, c.Scheduler); err != nil {
 		return err
 	}
@@ -180,7 +185,7 @@ func (s *serving) run(ctx context.Context) error {
 		NodeName:  s.node,
 		Source:    s.origin.source,
 		Addresses: s.addresses,
-		Kernel:    reconcile.Kernel{Tables: tables, Flusher: s.kernel, Observer: s.kernel},
+		Kernel:    reconcile.Kernel{Tables: tables, Flusher: s.kernel, Observer: s.kernel, Aside: s.reader},
 		Ports:     ports,
 		Witness:   reconcile.All(s.metrics, s.health, s.tidy),
 		Placed:    func(p cluster.Place) { s.health.Node(p.Node) },

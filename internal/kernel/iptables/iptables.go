@@ -58,6 +58,11 @@ func Open(ctx context.Context, ours func(chain string) bool, families ...state.F
 	return c, nil
 }
 
+// Another is a Conn for another goroutine, which has the tools already.
+func (c *Conn) Another() *Conn {
+	return &Conn{ours: c.ours, families: c.families, tools: c.tools, beside: c.beside, seen: map[state.Family]snapshot{}}
+}
+
 // Chains is the table of our chains in nat, filter and mangle.
 func (c *Conn) Chains() kernel.Store[state.ChainKey, state.Chain] { return chains{c} }
 

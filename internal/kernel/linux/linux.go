@@ -44,38 +44,45 @@ type Kernel struct {
 	Conntrack *conntrack.Conn
 	sysctls   *sysctl.Store
 	timeouts  []state.SysctlName
+	ours      Ours
 	closers   []io.Closer
 }
 
 // Open opens all adapters. An error says which one could not be, and why.
 func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 	sysctls, timeouts := settingsOf(ours.Sysctls)
-	k = &Kernel{sysctls: sysctl.Open(sysctlRoot(), sysctls...), timeouts: timeouts}
+	k = &Kernel{sysctls: sysctl.Open(sysctlRoot(), sysctls...), timeouts: timeouts, ours: ours}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, k.Close())
 		}
 	}()
-	if k.IPVS, err = keep(k, ipvs.Open); err != nil {
-		return k, err
-	}
-	set := func(n state.SetName) bool { return ours.Set(n) || n.Temporary() }
-	if k.Sets, err = keep(k, func() (*ipset.Conn, error) { return ipset.Open(set) }); err != nil {
-		return k, err
-	}
-	if k.Link, err = keep(k, link.Open); err != nil {
+	if err = k.connect(); err != nil {
 		return k, err
 	}
 	if k.Conntrack, err = keep(k, conntrack.Open); err != nil {
 		return k, err
 	}
-	if len(ours.Tables) > 0 {
-		if k.nft, err = keep(k, func() (*nft.Conn, error) { return nft.Open(ours.Tables...) }); err != nil {
-			return k, err
-		}
-	}
 	k.Rules, err = iptables.Open(ctx, ours.Chain, ours.Families...)
 	return k, err
+}
+
+// connect opens the connections by which tables are read and written.
+func (k *Kernel) connect() (err error) {
+	if k.IPVS, err = keep(k, ipvs.Open); err != nil {
+		return err
+	}
+	set := func(n state.SetName) bool { return k.ours.Set(n) || n.Temporary() }
+	if k.Sets, err = keep(k, func() (*ipset.Conn, error) { return ipset.Open(set) }); err != nil {
+		return err
+	}
+	if k.Link, err = keep(k, link.Open); err != nil {
+		return err
+	}
+	if len(k.ours.Tables) > 0 {
+		k.nft, err = keep(k, func() (*nft.Conn, error) { return nft.Open(k.ours.Tables...) })
+	}
+	return err
 }
 
 // hostSysctls is where a pod has the machine's settings below net if it may

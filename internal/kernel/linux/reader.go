@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// namespacePath is that of the calling thread.
+const namespacePath = "/proc/thread-self/ns/net"
+
+// Reader reads the tables of a Kernel over connections of its own. It is used by
+// one goroutine at a time, while another may use the Kernel. A list that is read
+// while the tables change may lack rows that were there all the time: a dump of
+// virtual servers or addresses goes on by counting rows.
+type Reader struct {
+	kernel    *Kernel
+	namespace *os.File
+	name      string // of the namespace
+}
+
+// Reader opens a Reader for the calling thread's network namespace, which has to
+// be the Kernel's.
+func (k *Kernel) Reader() (r *Reader, err error) {
+	own := &Kernel{sysctls: k.sysctls, timeouts: k.timeouts, ours: k.ours, Rules: k.Rules.Another()}
+	r = &Reader{kernel: own}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("opening the kernel a second time: %w", errors.Join(err, r.Close()))
+		}
+	}()
+	if r.name, err = os.Readlink(namespacePath); err != nil {
+		return r, err
+	}
+	if r.namespace, err = keep(own, func() (*os.File, error) { return os.Open(namespacePath) }); err != nil {
+		return r, err
+	}
+	return r, own.connect()
+}
+
+// Close closes the connections.
+func (r *Reader) Close() error { return r.kernel.Close() }
+
+// List reads all tables, as kernel.Tables.List does.
+//
+// Settings and the tools of iptables are those of the thread's namespace. A process
+// that has several, as tests have, calls List on a goroutine that ends with it: its
+// thread enters the namespace and does not come back.
+func (r *Reader) List(ctx context.Context) (state.State, error) {
+	runtime.LockOSThread()
+	here, err := os.Readlink(namespacePath)
+	if err == nil && here != r.name {
+		err = unix.Setns(int(r.namespace.Fd()), unix.CLONE_NEWNET)
+	} else {
+		defer runtime.UnlockOSThread()
+	}
+	if err != nil {
+		return state.State{}, fmt.Errorf("entering network namespace %s: %w", r.name, err)
+	}
+	return r.kernel.Tables().List(ctx)
+}
