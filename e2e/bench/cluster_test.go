@@ -17,7 +17,6 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
-	"github.com/kube-ipvs/kube-ipvs/internal/node"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -68,16 +67,4 @@ func (m memory) Run(ctx context.Context, sink cluster.Sink) error {
 
 func tell(sink cluster.Sink, o plan.Objects) {
 	sink.Service(types.NamespacedName{Namespace: o.Service.Namespace, Name: o.Service.Name}, cluster.Pack(o.Service, o.Slices...))
-}
-
-// still is a node whose addresses never change.
-type still []netip.Addr
-
-func (s still) Addresses(context.Context) ([]netip.Addr, error) { return s, nil }
-
-func (still) Gateways(context.Context) ([]netip.Addr, error) { return nil, nil }
-
-func (s still) Watch(ctx context.Context, _ func(node.Event)) error {
-	<-ctx.Done()
-	return ctx.Err()
 }

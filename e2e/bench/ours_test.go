@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
+	"github.com/kube-ipvs/kube-ipvs/e2e/large"
 	"github.com/kube-ipvs/kube-ipvs/internal/daemon"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
@@ -62,7 +63,7 @@ func (h *house) run(ctx context.Context, t testing.TB, source memory) {
 		Config:    c,
 		NodeName:  n.Name,
 		Source:    source,
-		Addresses: still(n.Addresses),
+		Addresses: large.Still(n.Addresses),
 		Kernel:    reconcile.Kernel{Tables: h.tables, Flusher: h.kernel, Observer: h.kernel},
 		Ports:     noPorts{},
 		Log:       zap.NewNop(),

@@ -12,17 +12,15 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kube-ipvs/kube-ipvs/e2e/large"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube/client"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/daemon"
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/node"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
-	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // source follows the API server at a URL.
@@ -100,56 +98,16 @@ func house(from cluster.Source) (daemon.Daemon, settled) {
 		Config:    c,
 		NodeName:  here,
 		Source:    from,
-		Addresses: still{netip.MustParseAddr("192.0.2.1")},
-		Kernel:    reconcile.Kernel{Tables: abyss(), Flusher: nobody{}, Observer: nobody{}},
-		Ports:     nobody{},
+		Addresses: large.Still{netip.MustParseAddr("192.0.2.1")},
+		Kernel:    reconcile.Kernel{Tables: kerneltest.Holes(), Flusher: kerneltest.Idle{}, Observer: kerneltest.Idle{}},
+		Ports:     noPorts{},
 		Witness:   w,
 		Log:       zap.NewNop(),
 	}, w
 }
 
-// still is a node whose addresses never change.
-type still []netip.Addr
+// noPorts opens none: what is measured is memory.
+type noPorts struct{}
 
-func (s still) Addresses(context.Context) ([]netip.Addr, error) { return s, nil }
-
-func (still) Gateways(context.Context) ([]netip.Addr, error) { return nil, nil }
-
-func (s still) Watch(ctx context.Context, _ func(node.Event)) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-type nobody struct{}
-
-func (nobody) Set(types.NamespacedName, plan.Fragment) {}
-func (nobody) Follow(plan.Node)                        {}
-
-func (nobody) Flush(context.Context, []state.Flow) (int, error) { return 0, nil }
-
-func (nobody) Connections(context.Context, []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
-	return nil, nil
-}
-
-// hole is a table that takes everything and keeps nothing.
-type hole[K, V comparable] struct{}
-
-func (hole[K, V]) List(context.Context) (map[K]V, error) { return map[K]V{}, nil }
-
-func (hole[K, V]) Apply(context.Context, diff.Delta[K, V]) kernel.Result[K] {
-	return kernel.Result[K]{}
-}
-
-func abyss() kernel.Tables {
-	return kernel.Tables{
-		Sysctls:        hole[state.SysctlName, string]{},
-		Sets:           hole[state.SetName, state.Set]{},
-		Entries:        hole[state.SetEntry, state.Entry]{},
-		Chains:         hole[state.ChainKey, state.Chain]{},
-		Jumps:          hole[state.JumpKey, state.Jump]{},
-		Links:          hole[state.LinkName, state.Link]{},
-		VirtualServers: hole[state.VirtualServerKey, state.VirtualServer]{},
-		RealServers:    hole[state.RealServerKey, state.RealServer]{},
-		Addresses:      hole[state.Address, state.Binding]{},
-	}
-}
+func (noPorts) Set(types.NamespacedName, plan.Fragment) {}
+func (noPorts) Follow(plan.Node)                        {}

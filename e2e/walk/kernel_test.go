@@ -46,7 +46,7 @@ func TestAWalkInMemoryEndsAtTheWish(t *testing.T) {
 		ours := all
 		ours.Chains = named[state.ChainKey, state.Chain]{all.Chains, func(c state.ChainKey) bool { return plan.OurChain(c.Name) }}
 		ours.Jumps = named[state.JumpKey, state.Jump]{all.Jumps, func(j state.JumpKey) bool { return plan.OurChain(j.To) }}
-		return ground{tables: ours, witness: all, flusher: noFlows{}, observer: mem.Observer{Kernel: k}}
+		return ground{tables: ours, witness: all, flusher: kerneltest.Idle{}, observer: mem.Observer{Kernel: k}}
 	})
 }
 
@@ -61,10 +61,6 @@ func (n named[K, V]) List(ctx context.Context) (map[K]V, error) {
 	maps.DeleteFunc(rows, func(k K, _ V) bool { return !n.ours(k) })
 	return rows, err
 }
-
-type noFlows struct{}
-
-func (noFlows) Flush(context.Context, []state.Flow) (int, error) { return 0, nil }
 
 func TestAWalkOnTheRealKernelEndsAtTheWish(t *testing.T) {
 	walks(t, 1, 160, func(t testing.TB) ground {

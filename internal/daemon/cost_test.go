@@ -18,42 +18,9 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
-	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
-
-// hole is a table that takes everything and keeps nothing.
-type hole[K, V comparable] struct{}
-
-func (hole[K, V]) List(context.Context) (map[K]V, error) { return map[K]V{}, nil }
-
-func (hole[K, V]) Apply(context.Context, diff.Delta[K, V]) (none kernel.Result[K]) { return none }
-
-func holes() kernel.Tables {
-	return kernel.Tables{
-		Sysctls:        hole[state.SysctlName, string]{},
-		Sets:           hole[state.SetName, state.Set]{},
-		Entries:        hole[state.SetEntry, state.Entry]{},
-		Chains:         hole[state.ChainKey, state.Chain]{},
-		Jumps:          hole[state.JumpKey, state.Jump]{},
-		Links:          hole[state.LinkName, state.Link]{},
-		VirtualServers: hole[state.VirtualServerKey, state.VirtualServer]{},
-		RealServers:    hole[state.RealServerKey, state.RealServer]{},
-		Addresses:      hole[state.Address, state.Binding]{},
-	}
-}
-
-// idle has no connections to flush or to look at.
-type idle struct{}
-
-func (idle) Flush(context.Context, []state.Flow) (int, error) { return 0, nil }
-
-func (idle) Connections(context.Context, []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
-	return nil, nil
-}
 
 // calm is a witness that says when there is nothing left to do.
 type calm chan struct{}
@@ -78,7 +45,7 @@ func newTown(t testing.TB, services int) town {
 	events := make(chan reconcile.Event, queued)
 	d := Daemon{Config: c, NodeName: "here", Ports: noPorts{}, Log: zap.NewNop()}
 	w := town{view: newView(ctx, d, events), calm: make(calm), ops: &kerneltest.Operations{}}
-	k := reconcile.Kernel{Tables: kerneltest.Metered(holes(), w.ops), Flusher: idle{}, Observer: idle{}}
+	k := reconcile.Kernel{Tables: kerneltest.Metered(kerneltest.Holes(), w.ops), Flusher: kerneltest.Idle{}, Observer: kerneltest.Idle{}}
 	go reconcile.NewLoop(d.options(), k, d.Log, w.calm).Run(ctx, events)
 	w.view.base()
 	w.view.Routes([]netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil)

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package large
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/node"
+)
+
+// Still is a node whose addresses never change, for a daemon of which all else is measured.
+type Still []netip.Addr
+
+// Addresses are always the same.
+func (s Still) Addresses(context.Context) ([]netip.Addr, error) { return s, nil }
+
+// Gateways are none.
+func (Still) Gateways(context.Context) ([]netip.Addr, error) { return nil, nil }
+
+// Watch has nothing to tell until ctx ends.
+func (Still) Watch(ctx context.Context, _ func(node.Event)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
