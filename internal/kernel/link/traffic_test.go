@@ -55,6 +55,14 @@ func (n neighbour) do(f func() error) error {
 	return <-result
 }
 
+// openBesideNeighbour has the device already, and a neighbour on a cable.
+func openBesideNeighbour(t *testing.T) (*Conn, neighbour) {
+	t.Helper()
+	c, n := openWithDummy(t), newNeighbour(t)
+	wire(t, n)
+	return c, n
+}
+
 // wire puts a cable between the test's namespace (.1) and the neighbour (.2),
 // which reaches the Service addresses through it.
 func wire(t *testing.T, n neighbour) {
@@ -141,15 +149,7 @@ func ask(address string) (string, error) {
 func TestAddressesOnADeviceThatIsDownGetTraffic(t *testing.T) {
 	for _, vip := range []string{"10.96.0.1", "fd00:96::1"} {
 		t.Run(vip, func(t *testing.T) {
-			kerneltest.Namespace(t)
-			n := newNeighbour(t)
-			wire(t, n)
-			c, err := Open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			applied(t, c.Links().Apply(t.Context(), addDummy()), 0)
+			c, n := openBesideNeighbour(t)
 			applied(t, c.Addresses().Apply(t.Context(), add(vip)), 0)
 
 			here := netip.AddrPortFrom(netip.MustParseAddr(vip), 8080).String()
@@ -185,15 +185,7 @@ func serve(l net.Listener) {
 func TestRoutesGetTraffic(t *testing.T) {
 	for vip, source := range map[string]string{"10.96.0.1": "192.0.2.1", "fd00:96::1": "fd00:1::1"} {
 		t.Run(vip, func(t *testing.T) {
-			kerneltest.Namespace(t)
-			n := newNeighbour(t)
-			wire(t, n)
-			c, err := Open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			applied(t, c.Links().Apply(t.Context(), addDummy()), 0)
+			c, n := openBesideNeighbour(t)
 			applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: routedRows(source, vip)}), 0)
 
 			// What listens at a Service address itself could not do so over IPv6.
@@ -234,18 +226,10 @@ func TestWhoHasAServiceAddress(t *testing.T) {
 		for _, means := range []state.Means{state.Assigned, state.Routed} {
 			for _, strict := range []bool{false, true} {
 				t.Run(fmt.Sprint(vip, " ", state.Binding{Means: means}, " ", strict), func(t *testing.T) {
-					kerneltest.Namespace(t)
-					n := newNeighbour(t)
-					wire(t, n)
-					c, err := Open()
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer c.Close()
+					c, n := openBesideNeighbour(t)
 					if strict {
 						kerneltest.Tool(t, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore")
 					}
-					applied(t, c.Links().Apply(t.Context(), addDummy()), 0)
 					list := rows([]string{vip})
 					list[0].Value.Means = means
 					applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: list}), 0)
@@ -307,15 +291,7 @@ func (n neighbour) resolves(t *testing.T, vip string) (resolved bool) {
 // Thousands of addresses become routes and addresses again while a neighbour and
 // the node itself send to some of them, and every datagram arrives.
 func TestBindingOtherwiseLosesNoDatagram(t *testing.T) {
-	kerneltest.Namespace(t)
-	n := newNeighbour(t)
-	wire(t, n)
-	c, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	applied(t, c.Links().Apply(t.Context(), addDummy()), 0)
+	c, n := openBesideNeighbour(t)
 	const many = 1500
 	var list, asked []string
 	for _, first := range []string{"10.96.0.1", "fd00:96::1"} {
