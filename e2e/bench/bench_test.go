@@ -50,7 +50,7 @@ func compare(b *testing.B, objects []plan.Objects, want state.State) {
 	note := func(name string, figure float64) { figures[name] = append(figures[name], figure) }
 	for round := range rounds + 1 {
 		whole, ours := timeOurs(b, objects, want)
-		least := timeFloor(b, want)
+		least, _ := sendFloor(b, want)
 		if round == 0 { // loads modules and reads the tools from the disk
 			continue
 		}
@@ -97,42 +97,24 @@ func timeOurs(b *testing.B, objects []plan.Objects, want state.State) (whole tim
 	return whole, h.meter.spent
 }
 
-func timeFloor(b *testing.B, want state.State) (spent floor.Laps) {
-	kerneltest.Namespace(b)
-	f, over := openFloor(b, want)
-	timed(func() { spent = send(b, f, over) })
-	closeFloor(b, over)
-	mustHold(b, want)
-	return spent
-}
-
-func openFloor(t testing.TB, want state.State) (floor.Floor, *floor.Sockets) {
+// sendFloor sends the rows into a namespace of its own, which is empty after it.
+func sendFloor(t testing.TB, want state.State) (spent floor.Laps, all cost) {
 	t.Helper()
+	kerneltest.Namespace(t)
 	f, err := floor.Prepare(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	over, err := floor.Open()
+	timed(func() { spent, err = f.Send(context.Background()) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f, over
-}
-
-func send(t testing.TB, f floor.Floor, over *floor.Sockets) floor.Laps {
-	t.Helper()
-	spent, err := f.Send(context.Background(), over)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return spent
-}
-
-func closeFloor(t testing.TB, over *floor.Sockets) {
-	t.Helper()
-	if err := over.Close(); err != nil {
+	all = cost{Traffic: f.Traffic(), Forks: f.Forks()}
+	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
+	mustHold(t, want)
+	return spent, all
 }
 
 // row is a virtual server with its real servers, as moby/ipvs takes them.

@@ -47,8 +47,10 @@ func (l Laps) Sum() time.Duration {
 	return all
 }
 
-// Floor is the rows of a wish, encoded.
+// Floor is the rows of a wish, encoded, and the sockets that they are sent over, which belong to the network namespace of the
+// thread that prepared it.
 type Floor struct {
+	over      *sockets
 	sysctls   []diff.Row[state.SysctlName, string]
 	timeout   *batch.Requests
 	sets      *batch.Requests // and their entries
@@ -65,8 +67,17 @@ func restore(f state.Family) string {
 	return "iptables-restore"
 }
 
-// Prepare encodes all rows.
+// Prepare does all that can be done before the rows are sent: it encodes them and opens what they are sent over.
 func Prepare(want state.State) (Floor, error) {
+	f, err := encode(want)
+	if err != nil {
+		return Floor{}, err
+	}
+	f.over, err = open()
+	return f, err
+}
+
+func encode(want state.State) (Floor, error) {
 	ipvs, err := netlink.GenlFamilyGet("IPVS")
 	if err != nil {
 		return Floor{}, fmt.Errorf("find IPVS: %w", err)
@@ -118,18 +129,24 @@ func script(f state.Family, chains []diff.Row[state.ChainKey, state.Chain], jump
 // Forks is how many tools are run for it.
 func (f Floor) Forks() int { return len(f.rules) }
 
+// Traffic is what was sent over all sockets.
+func (f Floor) Traffic() batch.Traffic { return f.over.traffic() }
+
+// Close closes the sockets.
+func (f Floor) Close() error { return f.over.close() }
+
 // Send writes all rows in the order of kernel.Tables.Apply, and tells how long each group of tables took.
-func (f Floor) Send(ctx context.Context, over *Sockets) (Laps, error) {
+func (f Floor) Send(ctx context.Context) (Laps, error) {
 	spent, last := Laps{}, time.Now()
 	for _, step := range []struct {
 		group string
 		write func() error
 	}{
-		{Sysctls, func() error { return f.writeSysctls(ctx, over.generic) }},
-		{Sets, func() error { return do(ctx, over.netfilter, f.sets) }},
+		{Sysctls, func() error { return f.writeSysctls(ctx) }},
+		{Sets, func() error { return do(ctx, f.over.netfilter, f.sets) }},
 		{Rules, func() error { return f.writeRules(ctx) }},
-		{Servers, func() error { return do(ctx, over.generic, f.servers) }},
-		{Addresses, func() error { return do(ctx, over.route, f.addresses) }},
+		{Servers, func() error { return do(ctx, f.over.generic, f.servers) }},
+		{Addresses, func() error { return do(ctx, f.over.route, f.addresses) }},
 	} {
 		if err := step.write(); err != nil {
 			return spent, fmt.Errorf("write %s: %w", step.group, err)
@@ -141,13 +158,13 @@ func (f Floor) Send(ctx context.Context, over *Sockets) (Laps, error) {
 	return spent, nil
 }
 
-func (f Floor) writeSysctls(ctx context.Context, over *batch.Socket) error {
+func (f Floor) writeSysctls(ctx context.Context) error {
 	for _, s := range f.sysctls {
 		if err := os.WriteFile("/proc/sys/"+string(s.Key), []byte(s.Value), 0); err != nil {
 			return err
 		}
 	}
-	return do(ctx, over, f.timeout)
+	return do(ctx, f.over.generic, f.timeout)
 }
 
 func (f Floor) writeRules(ctx context.Context) error {
@@ -175,19 +192,17 @@ func do(ctx context.Context, s *batch.Socket, r *batch.Requests) error {
 	return nil
 }
 
-// Sockets are those that a floor is sent over. They belong to the network namespace of the thread that opened them.
-type Sockets struct{ netfilter, generic, route *batch.Socket }
+type sockets struct{ netfilter, generic, route *batch.Socket }
 
-// Open opens the sockets.
-func Open() (*Sockets, error) {
-	s := &Sockets{}
+func open() (*sockets, error) {
+	s := &sockets{}
 	for _, one := range []struct {
 		into     **batch.Socket
 		protocol int
 	}{{&s.netfilter, unix.NETLINK_NETFILTER}, {&s.generic, unix.NETLINK_GENERIC}, {&s.route, unix.NETLINK_ROUTE}} {
 		opened, err := batch.Open(one.protocol)
 		if err != nil {
-			return nil, errors.Join(err, s.Close())
+			return nil, errors.Join(err, s.close())
 		}
 		*one.into = opened
 	}
@@ -195,12 +210,11 @@ func Open() (*Sockets, error) {
 }
 
 // all are those that are open.
-func (s *Sockets) all() []*batch.Socket {
+func (s *sockets) all() []*batch.Socket {
 	return slices.DeleteFunc([]*batch.Socket{s.netfilter, s.generic, s.route}, func(one *batch.Socket) bool { return one == nil })
 }
 
-// Close closes the sockets.
-func (s *Sockets) Close() error {
+func (s *sockets) close() error {
 	var err error
 	for _, one := range s.all() {
 		err = errors.Join(err, one.Close())
@@ -208,8 +222,7 @@ func (s *Sockets) Close() error {
 	return err
 }
 
-// Traffic is what was sent over all of them.
-func (s *Sockets) Traffic() batch.Traffic {
+func (s *sockets) traffic() batch.Traffic {
 	var sum batch.Traffic
 	for _, one := range s.all() {
 		sum.Calls += one.Traffic().Calls

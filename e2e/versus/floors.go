@@ -84,17 +84,13 @@ func (r *runner) sendFloor(ctx context.Context) (laps floor.Laps, err error) {
 		return nil, err
 	}
 	err = r.node().Do(func() error {
-		encoded, err := floor.Prepare(r.want)
-		if err != nil {
-			return err
-		}
-		over, err := floor.Open()
+		least, err := floor.Prepare(r.want)
 		if err != nil {
 			return err
 		}
 		runtime.GC()
-		laps, err = encoded.Send(ctx, over)
-		return errors.Join(err, over.Close())
+		laps, err = least.Send(ctx)
+		return errors.Join(err, least.Close())
 	})
 	if err != nil {
 		return nil, err

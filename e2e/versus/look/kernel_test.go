@@ -43,15 +43,9 @@ func fill(t *testing.T, b state.Binding) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	over, err := floor.Open()
-	if err != nil {
+	kerneltest.CloseAtEnd(t, f)
+	if _, err := f.Send(t.Context()); err != nil {
 		t.Fatal(err)
-	}
-	if _, err := f.Send(t.Context(), over); err != nil {
-		t.Fatal(err)
-	}
-	if err := over.Close(); err != nil {
-		t.Error(err)
 	}
 }
 
