@@ -14,6 +14,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -151,7 +152,7 @@ func singly(want state.State) []row {
 			mask = 128
 		}
 		servers[k] = &row{server: &moby.Service{
-			AddressFamily: floor.FamilyNumber(k.Family()),
+			AddressFamily: uint16(batch.FamilyNumber(k.Family())),
 			Protocol:      uint16(k.Protocol),
 			Address:       net.IP(k.Address.Addr().AsSlice()),
 			Port:          k.Address.Port(),

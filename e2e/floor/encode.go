@@ -46,7 +46,7 @@ func encodeSets(sets []diff.Row[state.SetName, state.Set], entries []diff.Row[st
 		BeginSet(b, setCreate, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Key)
 		b.String(3, string(s.Value.Type))
 		b.Uint8(4, revision(s.Value.Type))
-		b.Uint8(5, uint8(FamilyNumber(s.Value.Family)))
+		b.Uint8(5, batch.FamilyNumber(s.Value.Family))
 		b.Nest(7, func() {
 			if s.Value.Type == state.BitmapPort {
 				b.Port(4|bigEndian, 0)
@@ -145,7 +145,7 @@ func encodeServers(
 		begin(newReal)
 		b.Nest(1, func() { PutServer(b, r.Key.Server) })
 		b.Nest(2, func() {
-			b.Uint16(11, FamilyNumber(r.Key.Server.Family()))
+			b.Uint16(11, uint16(batch.FamilyNumber(r.Key.Server.Family())))
 			b.Bytes(1, r.Key.Address.Addr().AsSlice())
 			b.Port(2, r.Key.Address.Port())
 			b.Uint32(3, moby.ConnectionFlagMasq)
@@ -159,7 +159,7 @@ func encodeServers(
 
 // PutServer names a virtual server.
 func PutServer(b *batch.Requests, k state.VirtualServerKey) {
-	b.Uint16(1, FamilyNumber(k.Family()))
+	b.Uint16(1, uint16(batch.FamilyNumber(k.Family())))
 	b.Uint16(2, uint16(k.Protocol))
 	b.Bytes(3, k.Address.Addr().AsSlice())
 	b.Port(4, k.Address.Port())
@@ -198,7 +198,7 @@ func assign(b *batch.Requests, a netip.Addr, scope byte) {
 	}
 	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	b.Raw(binary.NativeEndian.AppendUint32([]byte{
-		byte(FamilyNumber(state.FamilyOf(a))), byte(a.BitLen()), flags, scope,
+		batch.FamilyNumber(state.FamilyOf(a)), byte(a.BitLen()), flags, scope,
 	}, device)...)
 	b.Bytes(unix.IFA_LOCAL, a.AsSlice())
 	b.Bytes(unix.IFA_ADDRESS, a.AsSlice())
@@ -206,7 +206,7 @@ func assign(b *batch.Requests, a netip.Addr, scope byte) {
 
 func route(b *batch.Requests, to, source netip.Addr) {
 	b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	b.Raw(byte(FamilyNumber(state.FamilyOf(to))), byte(to.BitLen()), 0, 0,
+	b.Raw(batch.FamilyNumber(state.FamilyOf(to)), byte(to.BitLen()), 0, 0,
 		unix.RT_TABLE_LOCAL, state.RouteProtocol, unix.RT_SCOPE_HOST, unix.RTN_LOCAL, 0, 0, 0, 0)
 	b.Bytes(unix.RTA_DST, to.AsSlice())
 	b.Uint32(unix.RTA_OIF, device)
@@ -214,15 +214,4 @@ func route(b *batch.Requests, to, source netip.Addr) {
 	if source.IsValid() {
 		b.Bytes(unix.RTA_PREFSRC, source.AsSlice())
 	}
-}
-
-// FamilyNumber is the kernel's number of a family.
-func FamilyNumber(f state.Family) uint16 {
-	switch f {
-	case state.IPv4:
-		return unix.AF_INET
-	case state.IPv6:
-		return unix.AF_INET6
-	}
-	return unix.AF_UNSPEC
 }

@@ -43,7 +43,7 @@ func rooms() []room {
 			"the core decides; the loop is the one place that has a clock, a log and tables"},
 
 		{"kernel", "diff state", "", "what a table is: it talks to no kernel, so it needs no library"},
-		{"kernel/batch", sys, "attribute.go message.go requests.go", "many netlink requests at once, whatever they say"},
+		{"kernel/batch", "state " + sys, "attribute.go family.go message.go requests.go", "many netlink requests at once, whatever they say, for a family of the tables"},
 		{"kernel/conntrack", "kernel/batch state github.com/vishvananda/netlink " + sys, "convert.go walk.go",
 			"an action and no table, so it knows neither Store nor diff"},
 		{"kernel/ipset", "diff kernel kernel/batch state " + sys, "decode.go encode.go errors.go numbers.go",

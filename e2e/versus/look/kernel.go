@@ -251,7 +251,7 @@ func (k *Kernel) Local(ctx context.Context, a netip.Addr) (bool, error) {
 	b := &batch.Requests{}
 	b.Begin(unix.RTM_GETROUTE, 0)
 	header := make([]byte, unix.SizeofRtMsg)
-	header[0], header[1] = byte(floor.FamilyNumber(state.FamilyOf(a))), byte(a.BitLen())
+	header[0], header[1] = batch.FamilyNumber(state.FamilyOf(a)), byte(a.BitLen())
 	b.Raw(header...)
 	b.Bytes(unix.RTA_DST, a.AsSlice())
 	local := false

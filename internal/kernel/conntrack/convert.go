@@ -47,10 +47,7 @@ func (w walk) addDump(b *batch.Requests) {
 
 // generic is a struct nfgenmsg.
 func generic(f state.Family) []byte {
-	if f == state.IPv4 {
-		return []byte{unix.AF_INET, unix.NFNETLINK_V0, 0, 0}
-	}
-	return []byte{unix.AF_INET6, unix.NFNETLINK_V0, 0, 0}
+	return []byte{batch.FamilyNumber(f), unix.NFNETLINK_V0, 0, 0}
 }
 
 // entry is one tracked connection: whose it is, and the kernel's own words by

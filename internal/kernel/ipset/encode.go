@@ -35,7 +35,7 @@ func (b *requests) create(name state.SetName, s state.Set, revision uint8) {
 	b.beginSet(commandCreate, unix.NLM_F_CREATE|unix.NLM_F_EXCL, name)
 	b.String(attrTypeName, string(s.Type))
 	b.Uint8(attrRevision, revision)
-	b.Uint8(attrFamily, addressFamily(s.Family))
+	b.Uint8(attrFamily, batch.FamilyNumber(s.Family))
 	b.Nest(attrContent, func() {
 		if s.Type == state.BitmapPort {
 			b.Port(attrPort|networkOrder, 0)
@@ -85,7 +85,7 @@ func (b *requests) listEntries(name state.SetName) { b.beginSet(commandList, 0, 
 func (b *requests) askType(t state.SetType, f state.Family) {
 	b.begin(commandType, 0)
 	b.String(attrTypeName, string(t))
-	b.Uint8(attrFamily, addressFamily(f))
+	b.Uint8(attrFamily, batch.FamilyNumber(f))
 }
 
 // wholeMark is the mask of an entry's mark: no bit of the packet's own is kept.
@@ -138,16 +138,6 @@ func (b *requests) address(kind uint16, a netip.Addr) {
 			b.Bytes(attrIPv6|networkOrder, a.AsSlice())
 		}
 	})
-}
-
-func addressFamily(f state.Family) uint8 {
-	switch f {
-	case state.IPv4:
-		return unix.AF_INET
-	case state.IPv6:
-		return unix.AF_INET6
-	}
-	return unix.AF_UNSPEC
 }
 
 // checkName guards the kernel's commands: without a name, destroy destroys all

@@ -92,7 +92,7 @@ func encodeRealServer(b *batch.Requests, family uint16, r row[state.RealServerKe
 	begin(b, family, commandNewDest+uint8(r.verb))
 	b.Nest(attrService, func() { putVirtualServerKey(b, r.key.Server) })
 	b.Nest(attrDest, func() {
-		b.Uint16(destFamily, addressFamily(state.FamilyOf(r.key.Address.Addr())))
+		b.Uint16(destFamily, uint16(batch.FamilyNumber(state.FamilyOf(r.key.Address.Addr()))))
 		putAddress(b, destAddress, r.key.Address.Addr())
 		b.Port(destPort, r.key.Address.Port())
 		if r.verb != remove {
@@ -110,7 +110,7 @@ func encodeGetDest(b *batch.Requests, family uint16, k state.VirtualServerKey) {
 }
 
 func putVirtualServerKey(b *batch.Requests, k state.VirtualServerKey) {
-	b.Uint16(serviceFamily, addressFamily(k.Family()))
+	b.Uint16(serviceFamily, uint16(batch.FamilyNumber(k.Family())))
 	if k.Mark != 0 {
 		b.Uint32(serviceMark, k.Mark)
 		return
@@ -145,13 +145,6 @@ func putAddress(b *batch.Requests, kind uint16, a netip.Addr) {
 	}
 	v6 := a.As16()
 	b.Bytes(kind, v6[:])
-}
-
-func addressFamily(f state.Family) uint16 {
-	if f == state.IPv4 {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
 }
 
 // fields are the attributes of one virtual or real server by their type. All

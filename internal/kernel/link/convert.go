@@ -91,17 +91,13 @@ func addAnchor(b *batch.Requests, device int) {
 }
 
 func addAddress(b *batch.Requests, device int, a netip.Addr, flags int) {
-	family := unix.AF_INET
-	if !a.Is4() {
-		family = unix.AF_INET6
-	}
-	b.Raw(header(family, a.BitLen(), flags, device)...)
+	b.Raw(header(batch.FamilyNumber(state.FamilyOf(a)), a.BitLen(), flags, device)...)
 	b.Bytes(unix.IFA_LOCAL, a.AsSlice())
 	b.Bytes(unix.IFA_ADDRESS, a.AsSlice())
 }
 
 // header is a struct ifaddrmsg; the scope stays global.
-func header(family, bits, flags, device int) []byte {
-	h := []byte{byte(family), byte(bits), byte(flags), unix.RT_SCOPE_UNIVERSE}
+func header(family uint8, bits, flags, device int) []byte {
+	h := []byte{family, byte(bits), byte(flags), unix.RT_SCOPE_UNIVERSE}
 	return binary.NativeEndian.AppendUint32(h, uint32(device))
 }

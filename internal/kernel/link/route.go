@@ -104,18 +104,14 @@ func addRouteRemoval(b *batch.Requests, device int, a netip.Addr) {
 }
 
 func addLocal(b *batch.Requests, device int, a netip.Addr) {
-	family := unix.AF_INET
-	if !a.Is4() {
-		family = unix.AF_INET6
-	}
-	b.Raw(routeHeader(family, a.BitLen(), state.RouteProtocol, unix.RT_SCOPE_HOST)...)
+	b.Raw(routeHeader(batch.FamilyNumber(state.FamilyOf(a)), a.BitLen(), state.RouteProtocol, unix.RT_SCOPE_HOST)...)
 	b.Bytes(unix.RTA_DST, a.AsSlice())
 	b.Uint32(unix.RTA_OIF, uint32(device))
 	b.Uint32(unix.RTA_PRIORITY, state.RouteMetric)
 }
 
 // routeHeader is a struct rtmsg for the table local.
-func routeHeader(family, bits int, protocol, scope uint8) []byte {
-	h := []byte{byte(family), byte(bits), 0, 0, unix.RT_TABLE_LOCAL, protocol, scope, unix.RTN_LOCAL}
+func routeHeader(family uint8, bits int, protocol, scope uint8) []byte {
+	h := []byte{family, byte(bits), 0, 0, unix.RT_TABLE_LOCAL, protocol, scope, unix.RTN_LOCAL}
 	return binary.NativeEndian.AppendUint32(h, 0)
 }
