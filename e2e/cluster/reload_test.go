@@ -46,17 +46,11 @@ func TestAChangedConfigMapTakesEffectWithoutALostRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// In memory: a user-mode kernel does not watch the host's files.
-	folder, err := os.MkdirTemp("/dev/shm", "kube-ipvs-config-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	m := &mount{folder: folder}
+	m := &mount{folder: rig.EmptyFolder(t)}
 	m.write(t, "config.conf", string(text))
 	web := loadBalancer(1, clusterIP(1, "web", pods("pod-a", "pod-d")...))
 	s.put(t, web)
-	d := n.StartAs(t, n.Command("run", "--config", filepath.Join(folder, "config.conf"), "--hostname-override", n.Node.Name)...)
+	d := n.StartAs(t, n.Command("run", "--config", filepath.Join(m.folder, "config.conf"), "--hostname-override", n.Node.Name)...)
 	d.AwaitStart(t)
 	var mine []flow
 	for _, f := range flowsTo(web) {

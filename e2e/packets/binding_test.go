@@ -40,16 +40,7 @@ type settings struct{ path string }
 
 func newSettings(t *testing.T, text string) settings {
 	t.Helper()
-	folder, err := os.MkdirTemp("/dev/shm", "kube-ipvs-settings-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(folder); err != nil {
-			t.Error(err)
-		}
-	})
-	f := settings{filepath.Join(folder, "settings.yaml")}
+	f := settings{filepath.Join(rig.EmptyFolder(t), "settings.yaml")}
 	f.write(t, text)
 	return f
 }

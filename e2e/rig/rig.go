@@ -65,7 +65,7 @@ func New(t *testing.T, options ...func(*config.Config)) *Rig {
 // On is a rig of a node of a world that is there already. It is over when the node is rebooted.
 func On(t *testing.T, w *world.World, node string, c config.Config) *Rig {
 	t.Helper()
-	r := &Rig{Folder: folder(t), logs: t.TempDir(), binary: binary(t), config: onThisKernel(t, c), World: w, Node: w.Host(node)}
+	r := &Rig{Folder: EmptyFolder(t), logs: t.TempDir(), binary: binary(t), config: onThisKernel(t, c), World: w, Node: w.Host(node)}
 	if err := r.Node.Do(func() error { return r.open(t.Context()) }); err != nil {
 		t.Fatal(err)
 	}
@@ -85,9 +85,9 @@ func (r *Rig) Expect(options ...func(*config.Config)) {
 	}
 }
 
-// folder is an empty folder in memory. User-mode Linux forgets the inodes of the host's files, and with them who watches
-// them, as soon as nobody has them open.
-func folder(t *testing.T) string {
+// EmptyFolder is a folder in memory, until the test ends. User-mode Linux forgets the inodes of the host's files, and with
+// them who watches them, as soon as nobody has them open.
+func EmptyFolder(t *testing.T) string {
 	t.Helper()
 	path, err := os.MkdirTemp("/dev/shm", "kube-ipvs-rig-")
 	if err != nil {
