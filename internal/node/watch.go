@@ -53,6 +53,7 @@ type Conn struct {
 	routes   *batch.Socket
 	requests batch.Requests
 	events   *os.File // an rtnetlink socket
+	keptBack int      // the device whose new addresses are no events
 	buffer   []byte
 }
 
@@ -149,6 +150,9 @@ func (c *Conn) Watch(ctx context.Context, each func(Event)) error {
 		return err
 	}
 	seen := watched{device: device, up: up, stale: true}
+	if err := c.keepBack(device); err != nil {
+		return err
+	}
 	for {
 		if err := c.refresh(ctx, &seen, each); err != nil {
 			return err
@@ -205,6 +209,13 @@ func (c *Conn) collect(ctx context.Context, seen *watched) error {
 	for {
 		if deadline.IsZero() && seen.stale {
 			deadline = time.Now().Add(settle)
+		}
+		// What is kept back of a device that had the name is made up for: it is
+		// stale then, and all is read.
+		if seen.device != c.keptBack {
+			if err := c.keepBack(seen.device); err != nil {
+				return err
+			}
 		}
 		if err := c.events.SetReadDeadline(deadline); err != nil {
 			return fmt.Errorf("waiting for netlink events: %w", err)
