@@ -15,12 +15,6 @@ import (
 // full batches.
 const chunkRows = 4096
 
-// startRows is chunkRows for a node that is new. Nobody's packets wait for one
-// Service more than for the others then, and larger chunks are quicker: the kernel
-// looks through all addresses of a device for each that is added, which takes it
-// twice as long if it has done something else since the last one.
-const startRows = 8 * chunkRows
-
 // queue makes the rows that an event touched wait for their turn, and notes what
 // they were.
 func (c *Core) queue(owner desired.Owner, t desired.Touched, now time.Time) {
@@ -190,15 +184,11 @@ func (c *Core) admit(now time.Time) {
 		}
 		room -= c.mark(g, room, now)
 	}
-	c.fresh = c.fresh && !c.backlog.empty()
 }
 
 func (c *Core) chunk() int {
 	if c.options.Chunk > 0 {
 		return c.options.Chunk
-	}
-	if c.fresh {
-		return startRows
 	}
 	return chunkRows
 }

@@ -147,7 +147,7 @@ func (c *Core) drained(k state.RealServerKey) {
 // meanwhile.
 func (c *Core) observe(w Work, o Outcome, now time.Time) {
 	s := o.Observed
-	lacking, first := c.correct(&s), !c.virtualServers.begun
+	lacking := c.correct(&s)
 	c.auditing, c.lastAudit = false, now
 	due := c.nextAudit(now)
 	switch {
@@ -178,7 +178,6 @@ func (c *Core) observe(w Work, o Outcome, now time.Time) {
 	c.drift[VirtualServers] = observe(&c.virtualServers, s.VirtualServers, provenServer)
 	c.drift[RealServers] = c.observeRealServers(s.RealServers, now)
 	c.endListing()
-	c.fresh = c.fresh || first && c.virtualServers.listed && c.virtualServers.there == 0
 	c.turn++
 	c.gather()
 }

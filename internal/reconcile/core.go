@@ -78,7 +78,6 @@ type Core struct {
 	handover      handover
 
 	backlog backlog
-	fresh   bool // the first audit found none of our rows, and not all have been written since
 	// turn changes whenever rows that are held back have to be looked at again.
 	turn     uint64
 	released uint64 // the turn in which that was last done
