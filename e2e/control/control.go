@@ -9,6 +9,7 @@ package control
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -53,14 +54,17 @@ type Plane struct {
 	folder   string
 	binaries string
 	trust    *authority
-	etcd     *world.Program
-	audits   []string
-	programs []*world.Program
+	// adminToken is a secret.
+	adminToken string
+	etcd       *world.Program
+	audits     []string
+	programs   []*world.Program
+	settings   []string // of the environment of all programs
 }
 
-// New starts etcd on a host. Its data is in memory.
-func New(ctx context.Context, host *world.Host) (*Plane, error) {
-	p := &Plane{host: host}
+// New starts etcd on a host. Its data is in memory. The settings are for the environment of etcd and of all API servers.
+func New(ctx context.Context, host *world.Host, settings ...string) (*Plane, error) {
+	p := &Plane{host: host, settings: settings}
 	err := p.open(ctx)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make a control plane: %w", err), p.Close())
@@ -78,6 +82,7 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	if p.trust, err = newAuthority(); err != nil {
 		return err
 	}
+	p.adminToken = rand.Text()
 	if err := p.writeFiles(); err != nil {
 		return err
 	}
@@ -118,7 +123,7 @@ func (p *Plane) Close() error {
 // launch starts a program that ends with the plane, if not before.
 func (p *Plane) launch(argv ...string) (*world.Program, error) {
 	argv[0] = filepath.Join(p.binaries, argv[0])
-	program, err := p.host.Launch(p.folder, argv...)
+	program, err := p.host.LaunchWith(p.folder, p.settings, argv...)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +136,7 @@ func (p *Plane) file(name string) string { return filepath.Join(p.folder, name) 
 
 // writeFiles writes what is the same for all API servers.
 func (p *Plane) writeFiles() error {
-	files := map[string][]byte{"audit-policy.yaml": []byte(auditPolicy), "ca.crt": p.trust.certificate}
+	files := map[string][]byte{"audit-policy.yaml": []byte(auditPolicy), "ca.crt": p.trust.certificate, tokensName: p.adminLine()}
 	server, err := p.trust.issue(serverName())
 	if err != nil {
 		return err
@@ -220,7 +225,7 @@ func (p *Plane) serverFlags(at netip.Addr, audit string) []string {
 		"--etcd-servers=" + etcdURL,
 		"--bind-address=" + at.String(), "--advertise-address=" + at.String(), fmt.Sprintf("--secure-port=%d", securePort),
 		"--tls-cert-file=" + p.file("server.crt"), "--tls-private-key-file=" + p.file("server.key"),
-		"--client-ca-file=" + p.file("ca.crt"),
+		"--client-ca-file=" + p.file("ca.crt"), "--token-auth-file=" + p.file(tokensName),
 		"--service-account-issuer=" + issuer,
 		"--service-account-signing-key-file=" + p.file("tokens.key"), "--service-account-key-file=" + p.file("tokens.pub"),
 		"--authorization-mode=RBAC",

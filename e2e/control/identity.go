@@ -28,8 +28,16 @@ type Identity struct {
 	err  error
 }
 
-// Admin may do everything.
-func (p *Plane) Admin() Identity { return p.User("admin", "system:masters") }
+// tokensName is the file with the tokens that the API server knows from the start.
+const tokensName = "tokens.csv"
+
+// adminLine is what stands there of Admin.
+func (p *Plane) adminLine() []byte {
+	return []byte(p.adminToken + `,admin,admin,"system:masters"` + "\n")
+}
+
+// Admin may do everything. An API server verifies a certificate anew with every request: who makes many has a token.
+func (p *Plane) Admin() Identity { return Identity{user: api.AuthInfo{Token: p.adminToken}} }
 
 // User is a user with a certificate, as kubeadm gives to those who are no pods.
 func (p *Plane) User(name string, groups ...string) Identity {
@@ -65,6 +73,7 @@ func (p *Plane) Config(at netip.AddrPort, who Identity) (*rest.Config, error) {
 	}
 	return &rest.Config{
 		Host:            "https://" + at.String(),
+		BearerToken:     who.user.Token,
 		BearerTokenFile: who.user.TokenFile,
 		TLSClientConfig: rest.TLSClientConfig{
 			CAData: p.trust.certificate, CertData: who.user.ClientCertificateData, KeyData: who.user.ClientKeyData,

@@ -232,10 +232,17 @@ func (r *runner) writeSlice(n int, change func(*discoveryv1.EndpointSlice)) func
 	if change != nil {
 		change(slice)
 	}
-	return func(ctx context.Context) error {
-		_, err := r.api.DiscoveryV1().EndpointSlices(slice.Namespace).Update(ctx, slice, metav1.UpdateOptions{})
-		return err
+	return func(ctx context.Context) error { return r.update(ctx, slice) }
+}
+
+// update writes an EndpointSlice. What became of it nobody reads.
+func (s *site) update(ctx context.Context, slice *discoveryv1.EndpointSlice) error {
+	err := s.api.DiscoveryV1().RESTClient().Put().Namespace(slice.Namespace).Resource("endpointslices").Name(slice.Name).
+		Body(slice).Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("update EndpointSlice %s: %w", slice.Name, err)
 	}
+	return nil
 }
 
 // serves looks whether an endpoint gets connections of its Service, as it should or not.

@@ -13,7 +13,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
 	"github.com/kube-ipvs/kube-ipvs/e2e/versus/look"
@@ -149,7 +148,7 @@ func (r *runner) play(ctx context.Context, s schedule) error {
 		c, slice := &s.changes[i], s.slices[i]
 		c.sent = time.Now()
 		sent <- i
-		_, err := r.api.DiscoveryV1().EndpointSlices(slice.Namespace).Update(ctx, slice, metav1.UpdateOptions{})
+		err := r.update(ctx, slice)
 		c.answered = time.Now()
 		return err
 	})

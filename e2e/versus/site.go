@@ -63,7 +63,7 @@ func (s *site) open(ctx context.Context) (err error) {
 	if err := s.answer(ctx); err != nil {
 		return err
 	}
-	if s.plane, err = control.New(ctx, s.world.Host("control")); err != nil {
+	if s.plane, err = control.New(ctx, s.world.Host("control"), settings()...); err != nil {
 		return err
 	}
 	if err := s.serve(ctx); err != nil {
@@ -81,22 +81,46 @@ func (s *site) open(ctx context.Context) (err error) {
 	return s.prepare(ctx)
 }
 
+// settings make etcd look less often whether it is still its own leader, and whether there is something to write to its file.
+func settings() []string {
+	return []string{"ETCD_HEARTBEAT_INTERVAL=500", "ETCD_ELECTION_TIMEOUT=5000", "ETCD_BACKEND_BATCH_INTERVAL=1s"}
+}
+
 // serve starts the API server. There is no one whom it would have to be protected from, and nobody reads what was asked of it.
+// What it keeps beside the present state of the objects, to answer who asks for a list in pages or to doubt itself, costs it
+// time with each change.
 func (s *site) serve(ctx context.Context) (err error) {
 	s.server, err = s.plane.Serve(ctx, control.Host().Addresses[0].Addr(),
 		"--audit-policy-file=", "--audit-log-path=", "--enable-priority-and-fairness=false",
-		"--max-requests-inflight=0", "--max-mutating-requests-inflight=0", "--disable-admission-plugins="+strings.Join(admission(), ","))
+		"--max-requests-inflight=0", "--max-mutating-requests-inflight=0",
+		"--feature-gates=ListFromCacheSnapshot=false,DetectCacheInconsistency=false",
+		"--runtime-config="+strings.Join(groups(), ","), "--disable-admission-plugins="+strings.Join(admission(), ","))
 	return err
+}
+
+// groups are those of the API that are served: those that kube-proxy, kube-ipvs and the API server itself ask for. For each
+// kind of object that it serves an API server looks every second whether there is something to tell.
+func groups() []string {
+	list := []string{"api/all=false"}
+	for _, group := range []string{
+		"", "apiextensions.k8s.io", "apiregistration.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "coordination.k8s.io",
+		"discovery.k8s.io", "events.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io",
+	} {
+		list = append(list, group+"/v1=true")
+	}
+	return list
 }
 
 // admission are the plugins that an API server has by default. None has anything to do with what is written here, and each
 // asks for the time before and after.
 func admission() []string {
 	return []string{
-		"CertificateApproval", "CertificateSigning", "CertificateSubjectRestriction", "ClusterTrustBundleAttest", "DefaultIngressClass",
-		"DefaultStorageClass", "DefaultTolerationSeconds", "LimitRanger", "MutatingAdmissionWebhook", "NamespaceLifecycle",
-		"PersistentVolumeClaimResize", "PodSecurity", "Priority", "ResourceQuota", "RuntimeClass", "ServiceAccount",
-		"StorageObjectInUseProtection", "TaintNodesByCondition", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook",
+		"CertificateApproval", "CertificateSigning", "CertificateSubjectRestriction", "ClusterTrustBundleAttest",
+		"DefaultIngressClass", "DefaultStorageClass", "DefaultTolerationSeconds", "JobValidation", "LimitRanger",
+		"MutatingAdmissionPolicy", "MutatingAdmissionWebhook", "NamespaceLifecycle", "NodeDeclaredFeatureValidator",
+		"PersistentVolumeClaimResize", "PodGroupProtection", "PodGroupWorkloadExists", "PodResizeValidator", "PodSecurity",
+		"PodTopologyLabels", "Priority", "ResourceQuota", "RuntimeClass", "ServiceAccount", "StorageObjectInUseProtection",
+		"TaintNodesByCondition", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook",
 	}
 }
 

@@ -24,6 +24,11 @@ type Program struct {
 
 // Launch starts a program whose output goes to a new file in a folder.
 func (h *Host) Launch(folder string, argv ...string) (*Program, error) {
+	return h.LaunchWith(folder, nil, argv...)
+}
+
+// LaunchWith is Launch with more in the program's environment than in ours.
+func (h *Host) LaunchWith(folder string, environment []string, argv ...string) (*Program, error) {
 	name := filepath.Base(argv[0])
 	log, err := os.CreateTemp(folder, name+"-*.log")
 	if err != nil {
@@ -32,6 +37,7 @@ func (h *Host) Launch(folder string, argv ...string) (*Program, error) {
 	defer log.Close()
 	c := exec.Command(argv[0], argv[1:]...)
 	c.Stdout, c.Stderr = log, log
+	c.Env = append(os.Environ(), environment...)
 	if err := h.Start(c); err != nil {
 		return nil, fmt.Errorf("start %s on %s: %w", name, h.Name, err)
 	}
