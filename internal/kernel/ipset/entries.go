@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -27,20 +26,20 @@ func (s entries) List(ctx context.Context) (map[state.SetEntry]state.Entry, erro
 	if err != nil {
 		return nil, fmt.Errorf("listing sets: %w", err)
 	}
-	rows := map[state.SetEntry]state.Entry{}
+	rows := make(map[state.SetEntry]state.Entry, s.c.listed)
 	for name, header := range headers {
 		if !s.c.ours(name) || !known(plain(header.Type)) {
 			continue
 		}
-		members, err := s.c.members(ctx, name)
+		err := s.c.addMembers(ctx, name, rows)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // destroyed since, and its entries with it
 		}
 		if err != nil {
 			return nil, fmt.Errorf("listing entries of set %s: %w", name, err)
 		}
-		maps.Copy(rows, members)
 	}
+	s.c.listed = len(rows)
 	return rows, nil
 }
 

@@ -26,6 +26,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"golang.org/x/sys/unix"
 
@@ -41,6 +42,7 @@ type Conn struct {
 	requests  requests
 	ours      func(state.SetName) bool
 	revisions map[revisionKey]uint8
+	listed    int // entries, last time
 }
 
 type revisionKey struct {
@@ -120,13 +122,28 @@ func (c *Conn) headers(ctx context.Context, name state.SetName) (map[state.SetNa
 	return rows, nil
 }
 
-// members reads the entries of a set of a known type into rows.
+// members reads the entries of a set of a known type.
 func (c *Conn) members(ctx context.Context, name state.SetName) (map[state.SetEntry]state.Entry, error) {
+	rows := map[state.SetEntry]state.Entry{}
+	if err := c.addMembers(ctx, name, rows); err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// addMembers is members into rows that those of other sets are in. Nothing is added
+// by a dump that is interrupted or fails.
+func (c *Conn) addMembers(ctx context.Context, name state.SetName, rows map[state.SetEntry]state.Entry) error {
 	c.requests.Reset()
 	c.requests.listEntries(name)
-	var rows map[state.SetEntry]state.Entry
+	others := len(rows)
+	reset := func() {
+		if len(rows) > others {
+			maps.DeleteFunc(rows, func(e state.SetEntry, _ state.Entry) bool { return e.Set == name })
+		}
+	}
 	err := c.socket.Dump(ctx, &c.requests.Requests, func() func([]byte) error {
-		rows = map[state.SetEntry]state.Entry{}
+		reset()
 		var kind state.SetType
 		return func(body []byte) error {
 			p, err := parsePart(body)
@@ -140,9 +157,10 @@ func (c *Conn) members(ctx context.Context, name state.SetName) (map[state.SetEn
 		}
 	})
 	if err != nil {
-		return nil, explain(err, false)
+		reset()
+		return explain(err, false)
 	}
-	return rows, nil
+	return nil
 }
 
 func (p part) decode(kind state.SetType, rows map[state.SetEntry]state.Entry) error {

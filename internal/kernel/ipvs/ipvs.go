@@ -36,6 +36,7 @@ type Conn struct {
 	listing   *os.File // /proc/net/ip_vs, which belongs to the namespace it was opened in
 	namespace string   // of the thread that opened it
 	requests  batch.Requests
+	room      room // for what was listed last
 
 	// dumped are the virtual servers that were listed in a round: real servers
 	// listed next in it need no dump of their own.

@@ -53,13 +53,16 @@ type listedRealServer struct {
 }
 
 // parseListing reads the text of /proc/net/ip_vs. It accepts nothing that the
-// kernel would not write: a row that is read wrong is worse than none.
-func parseListing[V any](text io.Reader, of func(seenRealServer) V) (listing[V], error) {
+// kernel would not write: a row that is read wrong is worse than none. There is room
+// for so many rows from the beginning: to make more of it is most of what they cost.
+func parseListing[V any](text io.Reader, room room, of func(seenRealServer) V) (listing[V], error) {
 	lines := bufio.NewReader(text)
 	if err := parseHead(lines); err != nil {
 		return listing[V]{}, err
 	}
-	l := listing[V]{of: of, rows: map[state.RealServerKey]V{}, servers: map[state.VirtualServerKey]struct{}{}}
+	l := listing[V]{
+		of: of, rows: make(map[state.RealServerKey]V, room.rows), servers: make(map[state.VirtualServerKey]struct{}, room.servers),
+	}
 	for number := 4; ; number++ {
 		line, err := lines.ReadString('\n')
 		if errors.Is(err, io.EOF) && line == "" {
@@ -79,6 +82,9 @@ func parseListing[V any](text io.Reader, of func(seenRealServer) V) (listing[V],
 	err := l.endSection()
 	return l, err
 }
+
+// room is for rows that are expected.
+type room struct{ servers, rows int }
 
 // parseHead reads what comes before the first row.
 func parseHead(lines *bufio.Reader) error {

@@ -252,7 +252,7 @@ func BenchmarkParseListing2000x5(b *testing.B) {
 }
 
 func rowsIn(text string) (map[state.RealServerKey]seenRealServer, error) {
-	l, err := parseListing(strings.NewReader(text), func(r seenRealServer) seenRealServer { return r })
+	l, err := parseListing(strings.NewReader(text), room{}, func(r seenRealServer) seenRealServer { return r })
 	if err != nil {
 		return nil, err
 	}

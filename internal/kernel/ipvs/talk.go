@@ -136,7 +136,7 @@ func dumpVirtualServers[V any](ctx context.Context, c *Conn, of func(seenVirtual
 	begin(&c.requests, c.family, commandGetService)
 	var rows map[state.VirtualServerKey]V
 	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
-		rows = map[state.VirtualServerKey]V{}
+		rows = make(map[state.VirtualServerKey]V, c.room.servers)
 		return func(body []byte) error {
 			k, v, err := decodeVirtualServer(body)
 			if err != nil {
@@ -218,7 +218,8 @@ func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V)
 		if _, err := c.listing.Seek(0, io.SeekStart); err != nil {
 			return listing[V]{}, fmt.Errorf("reading %s: %w", listingPath, err)
 		}
-		if l, err = parseListing(c.listing, of); !errors.Is(err, batch.ErrInterrupted) {
+		if l, err = parseListing(c.listing, c.room, of); !errors.Is(err, batch.ErrInterrupted) {
+			c.room = room{len(l.servers), len(l.rows)}
 			return l, err
 		}
 	}
