@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
 	"github.com/kube-ipvs/kube-ipvs/e2e/versus/look"
@@ -78,33 +79,50 @@ func addressOf(size large.Size, n, i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(e.Addresses[0]), large.TargetPort)
 }
 
-// measureLoad measures many changes a second. All is as before when it is over.
-func (r *runner) measureLoad(ctx context.Context, run *report.Run) error {
+// measureLoad measures many changes a second that are written to the API server, or as many as it takes.
+func (r *runner) measureLoad(ctx context.Context, run *report.Run) (err error) {
+	run.Load, err = r.measureWrites(ctx, phaseLoad, r.update)
+	return err
+}
+
+// measureStored measures as many that come to the API server from etcd, as if another one had written them. That is so with most
+// changes in a large cluster, and one in user-mode Linux takes no hundred a second.
+func (r *runner) measureStored(ctx context.Context, run *report.Run) (err error) {
+	run.Stored, err = r.measureWrites(ctx, phaseStored, func(ctx context.Context, s *discoveryv1.EndpointSlice) error {
+		return r.plane.Store(ctx, []runtime.Object{s})
+	})
+	return err
+}
+
+// write writes an EndpointSlice.
+type write func(context.Context, *discoveryv1.EndpointSlice) error
+
+// measureWrites measures many changes a second. All is as before when it is over.
+func (r *runner) measureWrites(ctx context.Context, phase string, w write) (*report.Load, error) {
 	if err := sleep(ctx, calm); err != nil {
-		return err
+		return nil, err
 	}
 	s := newSchedule(r.size, int(r.options.rate*r.options.load.Seconds()))
 	p := look.Program(r.daemon.Pid())
 	before, err := p.CPU()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	stop := r.profile(phaseLoad)
-	err = r.play(ctx, s)
+	stop := r.profile(phase)
+	err = r.play(ctx, s, w)
 	stop()
 	if err != nil {
-		return errors.Join(err, r.restore(context.WithoutCancel(ctx), s))
+		return nil, errors.Join(err, r.restore(context.WithoutCancel(ctx), s))
 	}
 	cpu, err := p.CPU()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l := summarize(s.changes)
 	l.Asked, l.CPU = r.options.rate, report.Of(cpu-before)/report.Seconds(len(s.changes))
-	run.Load = &l
-	r.say("  %d changes, %.1f a second: p50 %.3f s, p99 %.3f s; until the API server answered p50 %.3f s, p99 %.3f s; CPU %.2f ms a change",
+	r.say("  %d changes, %.1f a second: p50 %.3f s, p99 %.3f s; until the write was answered p50 %.3f s, p99 %.3f s; CPU %.2f ms a change",
 		l.Changes, l.Written, l.Took.P50, l.Took.P99, l.Answered.P50, l.Answered.P99, l.CPU*1000)
-	return r.restore(ctx, s)
+	return &l, r.restore(ctx, s)
 }
 
 func summarize(changes []one) report.Load {
@@ -128,8 +146,8 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// play writes the changes at their times, or as fast as the API server takes them, and watches the kernel meanwhile.
-func (r *runner) play(ctx context.Context, s schedule) error {
+// play writes the changes at their times, or as fast as they are taken, and watches the kernel meanwhile.
+func (r *runner) play(ctx context.Context, s schedule, w write) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	sent := make(chan int, len(s.changes))
@@ -148,7 +166,7 @@ func (r *runner) play(ctx context.Context, s schedule) error {
 		c, slice := &s.changes[i], s.slices[i]
 		c.sent = time.Now()
 		sent <- i
-		err := r.update(ctx, slice)
+		err := w(ctx, slice)
 		c.answered = time.Now()
 		return err
 	})

@@ -20,12 +20,13 @@ const (
 	phaseSteady  = "steady state"
 	phaseChanges = "changes"
 	phaseLoad    = "load"
+	phaseStored  = "stored load"
 	phaseRestart = "restart"
 	phaseFloor   = "floor" // of the rows, whoever makes them
 )
 
 func phases() []string {
-	return []string{phaseCold, phaseSteady, phaseChanges, phaseLoad, phaseRestart, phaseFloor}
+	return []string{phaseCold, phaseSteady, phaseChanges, phaseLoad, phaseStored, phaseRestart, phaseFloor}
 }
 
 // options are what is measured, and how often.

@@ -260,7 +260,7 @@ func (r *runner) phases(ctx context.Context, run *report.Run) error {
 		measure func(context.Context, *report.Run) error
 	}{
 		{phaseCold, r.measureCold}, {phaseSteady, r.measureSteady}, {phaseChanges, r.measureChanges},
-		{phaseLoad, r.measureLoad}, {phaseRestart, r.measureRestart},
+		{phaseLoad, r.measureLoad}, {phaseStored, r.measureStored}, {phaseRestart, r.measureRestart},
 	} {
 		if !r.options.wants(one.name) && one.name != phaseCold { // nothing can be measured of who did not start
 			continue

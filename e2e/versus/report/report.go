@@ -59,6 +59,7 @@ type Run struct {
 	Cold    []Cold   `json:",omitempty"`
 	Changes []Change `json:",omitempty"`
 	Load    *Load    `json:",omitempty"`
+	Stored  *Load    `json:",omitempty"` // past the API server, which tells of it
 	Restart *Restart `json:",omitempty"`
 	Steady  *Steady  `json:",omitempty"`
 }
@@ -109,10 +110,10 @@ type Change struct {
 // Load is many changes a second for some time.
 type Load struct {
 	Asked   float64 // changes a second
-	Written float64 // a second, as the API server took them
+	Written float64 // a second, as they were taken
 	Changes int
 	Took    Summary
-	// Answered is until the API server has answered the writes.
+	// Answered is until the writes were answered.
 	Answered Summary
 	// CPU is what the program and its children took for one change.
 	CPU Seconds

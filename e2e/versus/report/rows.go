@@ -113,13 +113,16 @@ func when[T any](name string, write func(float64) string, part func(Run) *T, get
 }
 
 func loadRows() []row {
-	load := func(r Run) *Load { return r.Load }
+	load, stored := func(r Run) *Load { return r.Load }, func(r Run) *Load { return r.Stored }
 	return []row{
 		when("load: changes a second that were written", plain, load, func(l Load) figure { return number(l.Written) }),
 		when("load: one change, p50 / p99", seconds, load, func(l Load) figure { return two(l.Took.P50, l.Took.P99) }),
 		when("load: the API server's answer, p50 / p99", seconds, load, func(l Load) figure { return two(l.Answered.P50, l.Answered.P99) }),
 		when("load: CPU time for one change", seconds, load, func(l Load) figure { return number(l.CPU) }),
 		when("load: behind the last write", seconds, load, func(l Load) figure { return number(l.Last) }),
+		when("load stored in etcd: changes a second that were written", plain, stored, func(l Load) figure { return number(l.Written) }),
+		when("load stored in etcd: one change, p50 / p99", seconds, stored, func(l Load) figure { return two(l.Took.P50, l.Took.P99) }),
+		when("load stored in etcd: CPU time for one change", seconds, stored, func(l Load) figure { return number(l.CPU) }),
 	}
 }
 
