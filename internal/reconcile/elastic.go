@@ -57,5 +57,3 @@ func (e *elastic[K, V]) drop(k K) {
 	maps.Copy(smaller, e.rows)
 	e.rows, e.most = smaller, len(smaller)
 }
-
-func (e *elastic[K, V]) clear() { *e = elastic[K, V]{} }
