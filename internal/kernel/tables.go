@@ -19,18 +19,27 @@ func (t Tables) List(ctx context.Context) (state.State, error) {
 		ctx = NewRound(ctx)
 	}
 	var s state.State
-	err := errors.Join(
-		List(ctx, "sysctls", t.Sysctls, &s.Sysctls),
-		List(ctx, "sets", t.Sets, &s.Sets),
-		List(ctx, "set entries", t.Entries, &s.Entries),
-		List(ctx, "chains", t.Chains, &s.Chains),
-		List(ctx, "jumps", t.Jumps, &s.Jumps),
-		List(ctx, "links", t.Links, &s.Links),
-		List(ctx, "virtual servers", t.VirtualServers, &s.VirtualServers),
-		List(ctx, "real servers", t.RealServers, &s.RealServers),
-		List(ctx, "addresses", t.Addresses, &s.Addresses),
-	)
+	var err error
+	for _, read := range t.Listing(ctx, &s) {
+		err = errors.Join(err, read())
+	}
 	return s, err
+}
+
+// Listing is List in its steps, of which each reads one table into s: for tests that
+// let something happen in between.
+func (t Tables) Listing(ctx context.Context, s *state.State) []func() error {
+	return []func() error{
+		func() error { return List(ctx, "sysctls", t.Sysctls, &s.Sysctls) },
+		func() error { return List(ctx, "sets", t.Sets, &s.Sets) },
+		func() error { return List(ctx, "set entries", t.Entries, &s.Entries) },
+		func() error { return List(ctx, "chains", t.Chains, &s.Chains) },
+		func() error { return List(ctx, "jumps", t.Jumps, &s.Jumps) },
+		func() error { return List(ctx, "links", t.Links, &s.Links) },
+		func() error { return List(ctx, "virtual servers", t.VirtualServers, &s.VirtualServers) },
+		func() error { return List(ctx, "real servers", t.RealServers, &s.RealServers) },
+		func() error { return List(ctx, "addresses", t.Addresses, &s.Addresses) },
+	}
 }
 
 // List reads one table into a map; the error names it.

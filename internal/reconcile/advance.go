@@ -25,6 +25,7 @@ func (c *Core) Advance(w Work, o Outcome, now time.Time) {
 }
 
 func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
+	c.remember(d)
 	c.sysctls.advance(d.Sysctls, r.Sysctls, now)
 	c.sets.advance(d.Sets, r.Sets, now)
 	c.entries.advance(d.Entries, r.Entries, now)

@@ -28,20 +28,10 @@ func (b *bench) aside(t *testing.T) Work {
 	return w
 }
 
-// served is a bench that has written some Services, and has nothing to do but the
-// next audit.
-func served(t *testing.T, services int) *bench {
-	t.Helper()
-	b := newBench(nil)
-	for n := range services {
-		b.step(Upsert{Owner: owner(n), Fragment: service(server(n, state.TCP), 0, 2)})
-	}
-	b.step(Synced{})
-	b.settle(t)
-	return b
+func (b *bench) list() (o Outcome) {
+	o.Observed, o.ObserveErr = b.tables.List(context.Background())
+	return o
 }
-
-func (b *bench) list() Outcome { return Outcome{Observed: kerneltest.State(b.tables)} }
 
 func TestTheFirstAuditsAreAlone(t *testing.T) {
 	b := newBench(nil)
@@ -57,10 +47,10 @@ func TestTheFirstAuditsAreAlone(t *testing.T) {
 
 func TestWhatIsWrittenDuringAnAuditCountsAsWritten(t *testing.T) {
 	for _, when := range []string{"listed before", "listed after"} {
-		b := served(t, 3)
+		b := synced(t, 3)
 		w := b.aside(t)
 		o := b.list()
-		b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 3)}) // one real server leaves, two come
+		b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 4)}) // one real server leaves, two come
 		b.step(Upsert{Owner: owner(9), Fragment: service(server(9, state.TCP), 0, 2)})
 		b.step(Delete{Owner: owner(1)})
 		b.settle(t)
@@ -79,12 +69,12 @@ func TestWhatIsWrittenDuringAnAuditCountsAsWritten(t *testing.T) {
 }
 
 func TestWhatSomebodyBreaksDuringAnAuditIsRepaired(t *testing.T) {
-	b := served(t, 3)
+	b := synced(t, 3)
 	w := b.aside(t)
 	broken, changed := endpoint(server(1, state.TCP), 0), owner(0)
 	delete(b.kernel.State.RealServers, broken)
 	o := b.list()
-	b.step(Upsert{Owner: changed, Fragment: service(server(0, state.TCP), 0, 3)})
+	b.step(Upsert{Owner: changed, Fragment: service(server(0, state.TCP), 0, 4)})
 	b.settle(t)
 	b.core.Advance(w, o, b.now)
 	if b.core.drift[RealServers] != 1 {
@@ -96,7 +86,7 @@ func TestWhatSomebodyBreaksDuringAnAuditIsRepaired(t *testing.T) {
 
 // The kernel goes on with a dump of virtual servers by counting rows.
 func TestALongListThatLacksRowsIsNotBelievedIfOthersWentMeanwhile(t *testing.T) {
-	b := served(t, 3)
+	b := synced(t, 3)
 	w := b.aside(t)
 	o := b.list()
 	delete(o.Observed.VirtualServers, server(2, state.TCP))
@@ -138,7 +128,7 @@ func TestARefusedWriteDuringAnAuditStaysInDoubt(t *testing.T) {
 }
 
 func TestDriftDuringAnAuditCallsForAnother(t *testing.T) {
-	b := served(t, 1)
+	b := synced(t, 1)
 	w := b.aside(t)
 	o := b.list()
 	b.step(Drifted{})
@@ -149,7 +139,7 @@ func TestDriftDuringAnAuditCallsForAnother(t *testing.T) {
 }
 
 func TestAnAuditBesideThatFailsIsMadeAlone(t *testing.T) {
-	b := served(t, 1)
+	b := synced(t, 1)
 	w := b.aside(t)
 	o := b.list()
 	o.Observed.VirtualServers, o.ObserveErr = nil, errors.New("interrupted")
@@ -164,7 +154,7 @@ func TestAnAuditBesideThatFailsIsMadeAlone(t *testing.T) {
 func TestAuditsBesideARandomWalkFindNothing(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 11))
-		b := served(t, 10)
+		b := synced(t, 10)
 		for range 200 {
 			b.now = b.now.Add(testOptions().SyncPeriod + time.Second)
 			w := b.core.Ready(b.now)
@@ -224,7 +214,11 @@ func TestAChangeDoesNotWaitForAnAuditThatGoesOnBeside(t *testing.T) {
 		w := &works{aside: &slow{make(chan state.State, 1), 20 * time.Second}}
 		run(t, w, 0)
 		w.tell(change(1, 2), Synced{})
-		w.aside.listed <- kerneltest.State(w.kernel.Tables())
+		listed, err := w.kernel.Tables().List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.aside.listed <- listed
 		w.pass(testOptions().SyncPeriod + time.Second - time.Since(w.began))
 		w.tell(change(1, 3))
 		if ends := w.written(); ends[len(ends)-1] != testOptions().SyncPeriod+time.Second {

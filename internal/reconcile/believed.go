@@ -18,7 +18,6 @@ type edit struct {
 // advance takes the outcome of a delta for the truth about its rows. The delta is
 // sorted, as next returned it.
 func (l *flock) advance(d realDelta, r realResult, now time.Time) {
-	wrote(&l.meanwhile, d)
 	take := func(k state.RealServerKey, v state.RealServer, gone bool) {
 		if !l.failed(k, r, now) {
 			l.edits = append(l.edits, edit{state.RealOf(k.Address, v), gone})

@@ -361,7 +361,6 @@ func (c *Core) beginAudit(now time.Time) Work {
 	w := Work{Audit: true, Aside: !c.alone}
 	c.auditing, c.alone = true, false
 	c.auditBegan, c.auditDue = now, never()
-	c.beginListing()
 	return w
 }
 

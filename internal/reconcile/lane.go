@@ -227,7 +227,6 @@ func held[K comparable](may func(K) bool, k K, concerned bool) bool {
 
 // advance takes the outcome of a delta for the truth about its rows.
 func (l *lane[K, V]) advance(d diff.Delta[K, V], r kernel.Result[K], now time.Time) {
-	wrote(&l.meanwhile, d)
 	for _, row := range d.Remove {
 		if !l.failed(row.Key, r, now) {
 			l.learn(row.Key, belief[V]{})

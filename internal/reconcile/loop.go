@@ -136,8 +136,8 @@ func (l *Loop) step(e Event, now time.Time) {
 	}
 }
 
-// settle works until nothing is due, and returns when that was. An audit and what
-// is done upon it are one round. What comes while a large change is being written
+// settle works until nothing is due, and returns when that was. An audit alone and
+// what is done upon it are one round. What comes while a large change is being written
 // is taken in, until all of that change is; so that however much comes, there is an
 // end.
 //
@@ -177,7 +177,8 @@ func (l *Loop) settle(ctx context.Context, events <-chan Event, now time.Time) t
 	return now
 }
 
-// listAside begins an audit that is taken in when it is over.
+// listAside begins an audit that is taken in when it is over. That one fails needs no
+// warning: Core asks for another then, alone, and of that one it is said.
 func (l *Loop) listAside(ctx context.Context, w Work, began time.Time) {
 	l.aside.Go(func() {
 		a := audit{work: w, began: began}

@@ -21,18 +21,15 @@ import (
 
 // meanwhile is what was written of a table while it was listed.
 type meanwhile[K comparable] struct {
-	listing  bool
 	written  map[K]struct{}
 	reshaped bool // rows came or went
 }
-
-func (m *meanwhile[K]) beginListing() { *m = meanwhile[K]{listing: true} }
 
 func (m *meanwhile[K]) endListing() { *m = meanwhile[K]{} }
 
 // wrote notes the rows of a delta, whatever became of them.
 func wrote[K, V comparable](m *meanwhile[K], d diff.Delta[K, V]) {
-	if !m.listing || d.Len() == 0 {
+	if d.Len() == 0 {
 		return
 	}
 	if m.written == nil {
@@ -50,19 +47,23 @@ func wrote[K, V comparable](m *meanwhile[K], d diff.Delta[K, V]) {
 	m.reshaped = m.reshaped || len(d.Remove)+len(d.Add) > 0
 }
 
-// beginListing notes from now on what is written.
-func (c *Core) beginListing() {
-	c.sysctls.beginListing()
-	c.sets.beginListing()
-	c.entries.beginListing()
-	c.chains.beginListing()
-	c.jumps.beginListing()
-	c.links.beginListing()
-	c.virtualServers.beginListing()
-	c.realServers.beginListing()
-	c.addresses.beginListing()
+// remember notes what is written while an audit goes on.
+func (c *Core) remember(d state.Delta) {
+	if !c.auditing {
+		return
+	}
+	wrote(&c.sysctls.meanwhile, d.Sysctls)
+	wrote(&c.sets.meanwhile, d.Sets)
+	wrote(&c.entries.meanwhile, d.Entries)
+	wrote(&c.chains.meanwhile, d.Chains)
+	wrote(&c.jumps.meanwhile, d.Jumps)
+	wrote(&c.links.meanwhile, d.Links)
+	wrote(&c.virtualServers.meanwhile, d.VirtualServers)
+	wrote(&c.realServers.meanwhile, d.RealServers)
+	wrote(&c.addresses.meanwhile, d.Addresses)
 }
 
+// endListing forgets it again.
 func (c *Core) endListing() {
 	c.sysctls.endListing()
 	c.sets.endListing()

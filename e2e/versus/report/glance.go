@@ -39,18 +39,10 @@ func aims() []aim {
 			return ratio(r.added(Ours, larger()), r.added(Theirs, usual()))
 		}},
 		{"100 changes a second at 10,000 x 10: p99", "under 1 s", func(r Report) (string, bool) {
-			run := r.working(Ours, larger())
-			if run == nil {
-				return "", false
-			}
-			return busy(run.Load)
+			return r.busy(func(r Run) *Load { return r.Load })
 		}},
 		{"the same, stored in etcd past the API server: p99", "under 1 s", func(r Report) (string, bool) {
-			run := r.working(Ours, larger())
-			if run == nil {
-				return "", false
-			}
-			return busy(run.Stored)
+			return r.busy(func(r Run) *Load { return r.Stored })
 		}},
 		{"resident memory: ours at 10,000 x 10, kube-proxy at 1,000 x 10", "less", func(r Report) (string, bool) {
 			a, b := r.working(Ours, larger()), r.working(Theirs, usual())
@@ -69,10 +61,13 @@ func aims() []aim {
 	}
 }
 
-func busy(l *Load) (string, bool) {
-	if l == nil {
+// busy is one of the loads of ours at the larger size.
+func (r Report) busy(of func(Run) *Load) (string, bool) {
+	run := r.working(Ours, larger())
+	if run == nil || of(*run) == nil {
 		return "", false
 	}
+	l := of(*run)
 	return fmt.Sprintf("%s at %.1f a second, CPU %s a change", seconds(float64(l.Took.P99)), l.Written, seconds(float64(l.CPU))), true
 }
 

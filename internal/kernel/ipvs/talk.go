@@ -219,7 +219,9 @@ func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V)
 			return listing[V]{}, fmt.Errorf("reading %s: %w", listingPath, err)
 		}
 		if l, err = parseListing(c.listing, c.room, of); !errors.Is(err, batch.ErrInterrupted) {
-			c.room = room{len(l.servers), len(l.rows)}
+			if err == nil {
+				c.room = room{len(l.servers), len(l.rows)}
+			}
 			return l, err
 		}
 	}

@@ -22,19 +22,8 @@ type Listing struct {
 // Begin begins a Listing, of which nothing is read yet.
 func Begin(t kernel.Tables) *Listing {
 	l := &Listing{}
-	ctx := kernel.NewRound(context.Background())
-	l.rest = []func() error{
-		one(ctx, "sysctls", t.Sysctls, &l.State.Sysctls), one(ctx, "sets", t.Sets, &l.State.Sets),
-		one(ctx, "set entries", t.Entries, &l.State.Entries), one(ctx, "chains", t.Chains, &l.State.Chains),
-		one(ctx, "jumps", t.Jumps, &l.State.Jumps), one(ctx, "links", t.Links, &l.State.Links),
-		one(ctx, "virtual servers", t.VirtualServers, &l.State.VirtualServers),
-		one(ctx, "real servers", t.RealServers, &l.State.RealServers), one(ctx, "addresses", t.Addresses, &l.State.Addresses),
-	}
+	l.rest = t.Listing(kernel.NewRound(context.Background()), &l.State)
 	return l
-}
-
-func one[K, V comparable](ctx context.Context, name string, s kernel.Store[K, V], into *map[K]V) func() error {
-	return func() error { return kernel.List(ctx, name, s, into) }
 }
 
 // Go reads so many more tables, and says whether that were all.
@@ -44,11 +33,4 @@ func (l *Listing) Go(tables int) (done bool) {
 		l.rest = l.rest[1:]
 	}
 	return len(l.rest) == 0
-}
-
-// State is all that the tables hold, as far as they can be read.
-func State(t kernel.Tables) state.State {
-	l := Begin(t)
-	l.Go(len(l.rest))
-	return l.State
 }

@@ -43,15 +43,14 @@ type Kernel struct {
 	Link      *link.Conn
 	Conntrack *conntrack.Conn
 	sysctls   *sysctl.Store
-	timeouts  []state.SysctlName
+	timeouts  []state.SysctlName // of IPVS, which are no files
 	ours      Ours
 	closers   []io.Closer
 }
 
 // Open opens all adapters. An error says which one could not be, and why.
 func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
-	sysctls, timeouts := settingsOf(ours.Sysctls)
-	k = &Kernel{sysctls: sysctl.Open(sysctlRoot(), sysctls...), timeouts: timeouts, ours: ours}
+	k = unconnected(ours)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, k.Close())
@@ -65,6 +64,12 @@ func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 	}
 	k.Rules, err = iptables.Open(ctx, ours.Chain, ours.Families...)
 	return k, err
+}
+
+// unconnected is a Kernel that has opened no connection.
+func unconnected(ours Ours) *Kernel {
+	sysctls, timeouts := settingsOf(ours.Sysctls)
+	return &Kernel{sysctls: sysctl.Open(sysctlRoot(), sysctls...), timeouts: timeouts, ours: ours}
 }
 
 // connect opens the connections by which tables are read and written.

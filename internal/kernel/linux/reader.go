@@ -30,7 +30,8 @@ type Reader struct {
 // Reader opens a Reader for the calling thread's network namespace, which has to
 // be the Kernel's.
 func (k *Kernel) Reader() (r *Reader, err error) {
-	own := &Kernel{sysctls: k.sysctls, timeouts: k.timeouts, ours: k.ours, Rules: k.Rules.Another()}
+	own := unconnected(k.ours)
+	own.Rules = k.Rules.Another()
 	r = &Reader{kernel: own}
 	defer func() {
 		if err != nil {
