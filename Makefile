@@ -64,16 +64,15 @@ test-lab: bin/lab bin/kube-ipvs
 upstream := $(addprefix bin/upstream/,etcd kube-apiserver kube-proxy)
 stamp     = -X k8s.io/component-base/version.gitVersion=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
 
-# Go names etcd's program after its folder.
-$(upstream) &: e2e/upstream/go.mod e2e/upstream/go.sum
+$(upstream) &: e2e/upstream/go.mod e2e/upstream/go.sum $(wildcard e2e/upstream/*/*.go e2e/upstream/*/*.s)
 	@echo 'Building Kubernetes and etcd. The first time it takes some minutes.'
-	cd e2e/upstream && go build -trimpath -ldflags="-s -w $(stamp)" -o $(CURDIR)/bin/upstream/ tool
-	mv bin/upstream/server bin/upstream/etcd
+	cd e2e/upstream && go build -trimpath -ldflags="-s -w $(stamp)" -o $(CURDIR)/bin/upstream/ ./etcd ./kube-apiserver tool
 
 e2e cluster-test bench: export UPSTREAM := $(CURDIR)/bin/upstream
 
 e2e: bin/lab bin/kube-ipvs $(upstream) ## test on a real API server and against the real kube-proxy, in the lab (as root)
 	@bin/lab --install
+	cd e2e/upstream && go test -count=1 -exec $(LAB) ./counter
 	go test -count=1 -v -timeout=25m -exec $(LAB) $(in_cluster)
 
 # deadcode prints what no program and no test reaches, and succeeds all the same.

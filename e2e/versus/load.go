@@ -185,13 +185,19 @@ func (r *runner) play(ctx context.Context, s schedule, w write) error {
 // all of them each time would keep the processor from those who work.
 const misses = 8
 
+// steadily is the pause between two looks under load. Where all compete for one processor, a look may take long because others
+// work: a pause of some times as long was once taken for waits of seconds, which nobody had but the one who looked.
+func steadily(took time.Duration) time.Duration {
+	return min(max(20*time.Millisecond, 4*took), 200*time.Millisecond)
+}
+
 // watch notes when the kernel has each of the changes that were sent.
 func (r *runner) watch(ctx context.Context, changes []one, sent <-chan int) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.options.load+r.options.limit, errExceeded)
 	defer cancel()
 	var open []int
 	more := true
-	return poll(ctx, often, func() (bool, error) {
+	return poll(ctx, steadily, func() (bool, error) {
 		for more {
 			i, ok, waiting := receive(sent)
 			if waiting {

@@ -192,15 +192,17 @@ func (r *runner) awaitWorked(ctx context.Context) error {
 	}
 }
 
-// How many times as long as a look took nobody looks again. What takes seconds need not be known to the millisecond.
-const (
-	often  = 9
-	seldom = 49
-)
+// A pause is for how long nobody looks again after a look that took so long.
+type pause func(took time.Duration) time.Duration
 
-// poll calls look again and again until it says yes, and leaves most of the time to those who are measured.
-func poll(ctx context.Context, pause time.Duration, look func() (bool, error)) error {
-	const shortest = 2 * time.Millisecond
+// often and seldom leave most of the time to those who are measured. What takes seconds need not be known to the millisecond.
+func often(took time.Duration) time.Duration  { return max(shortest, 9*took) }
+func seldom(took time.Duration) time.Duration { return max(shortest, 49*took) }
+
+const shortest = 2 * time.Millisecond
+
+// poll calls look again and again until it says yes.
+func poll(ctx context.Context, p pause, look func() (bool, error)) error {
 	for {
 		began := time.Now()
 		yes, err := look()
@@ -210,7 +212,7 @@ func poll(ctx context.Context, pause time.Duration, look func() (bool, error)) e
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(max(shortest, pause*time.Since(began))):
+		case <-time.After(p(time.Since(began))):
 		}
 	}
 }

@@ -147,8 +147,11 @@ func (c *Core) drained(k state.RealServerKey) {
 // looked at again soon; at once and alone, if the reason may be what was written
 // meanwhile.
 func (c *Core) observe(w Work, o Outcome, now time.Time) {
-	s := o.Observed
-	lacking := c.correct(&s)
+	s, reals := o.Observed, o.Reals
+	if reals == nil && s.RealServers != nil {
+		reals = state.PackReals(s.RealServers)
+	}
+	lacking := c.correct(&s, &reals)
 	c.auditing, c.lastAudit = false, now
 	due := c.nextAudit(now)
 	switch {
@@ -177,7 +180,7 @@ func (c *Core) observe(w Work, o Outcome, now time.Time) {
 		c.strangers = len(s.Addresses) > c.addresses.there
 	}
 	c.drift[VirtualServers] = observe(&c.virtualServers, s.VirtualServers, provenServer)
-	c.drift[RealServers] = c.observeRealServers(s.RealServers, now)
+	c.drift[RealServers] = c.observeRealServers(reals, now)
 	c.endListing()
 	c.turn++
 	c.gather()
@@ -227,7 +230,7 @@ func (c *Core) inWishedSet(e state.SetEntry) bool {
 // observeRealServers takes in the real servers of our virtual servers. One that
 // nobody wishes begins to drain, whoever left it behind; one that already has
 // weight 0 goes on draining.
-func (c *Core) observeRealServers(rows map[state.RealServerKey]state.RealServer, now time.Time) (drift int) {
+func (c *Core) observeRealServers(rows map[state.VirtualServerKey]state.Reals, now time.Time) (drift int) {
 	l := &c.realServers
 	l.begin(rows != nil)
 	if rows == nil {
@@ -253,7 +256,7 @@ func (c *Core) observeRealServers(rows map[state.RealServerKey]state.RealServer,
 		}
 	}
 	for _, k := range c.book.Keys() {
-		if _, there := rows[k]; !there {
+		if _, there := rows[k.Server].Find(k.Address); !there {
 			c.book.End(k)
 			c.drained(k)
 		}

@@ -84,6 +84,25 @@ func TestWhatSomebodyBreaksDuringAnAuditIsRepaired(t *testing.T) {
 	b.mustEqualWish(t, "after the audit")
 }
 
+// What is written of a virtual server says nothing of its other real servers.
+func TestWhatSomebodyBreaksBesideWhatIsWrittenIsRepaired(t *testing.T) {
+	b := synced(t, 3)
+	w := b.aside(t)
+	k := server(0, state.TCP)
+	delete(b.kernel.State.RealServers, endpoint(k, 1))
+	b.kernel.State.RealServers[endpoint(k, 9)] = state.RealServer{Weight: 1}
+	o := b.list()
+	b.step(Upsert{Owner: owner(0), Fragment: service(k, 0, 4)})
+	b.settle(t)
+	b.core.Advance(w, o, b.now)
+	if b.core.drift[RealServers] != 2 {
+		t.Errorf("drift of real servers is %d, want one that left and one that came", b.core.drift[RealServers])
+	}
+	b.settle(t)
+	b.pass(t, 2*time.Minute) // what drains leaves
+	b.mustEqualWish(t, "after the audit")
+}
+
 // The kernel goes on with a dump of virtual servers by counting rows.
 func TestALongListThatLacksRowsIsNotBelievedIfOthersWentMeanwhile(t *testing.T) {
 	b := synced(t, 3)

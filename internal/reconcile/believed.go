@@ -90,25 +90,23 @@ func (l *flock) learn(k state.VirtualServerKey) {
 
 // observe takes rows for what the kernel holds of the virtual servers that are
 // ours, and counts those that are not as the kernel's own answers left them.
-func (l *flock) observe(rows map[state.RealServerKey]state.RealServer, ours func(state.VirtualServerKey) bool) (strayed int) {
-	counts, odd := map[state.VirtualServerKey]int{}, map[state.VirtualServerKey]state.Reals{}
+func (l *flock) observe(rows map[state.VirtualServerKey]state.Reals, ours func(state.VirtualServerKey) bool) (strayed int) {
+	odd := map[state.VirtualServerKey]state.Reals{}
 	l.there = 0
-	for k, r := range rows {
-		if !ours(k.Server) {
+	for k, rs := range rows {
+		if !ours(k) {
 			continue
 		}
-		l.there++
-		counts[k.Server]++
-		if w, wished := l.wishes.Get(k); !wished || w != r {
-			odd[k.Server] = nil
+		l.there += len(rs)
+		if !slices.Equal(rs, l.wishes.Of(k)) {
+			odd[k] = slices.Clone(rs) // to keep one is not to keep all
 		}
 	}
 	for k := range l.wishes.Servers() {
-		if counts[k] != len(l.wishes.Of(k)) {
+		if (len(rows[k]) == 0 || !ours(k)) && len(l.wishes.Of(k)) > 0 {
 			odd[k] = nil
 		}
 	}
-	gather(odd, rows, ours)
 	if l.listed {
 		strayed = l.strayed(odd)
 	}
@@ -116,21 +114,6 @@ func (l *flock) observe(rows map[state.RealServerKey]state.RealServer, ours func
 	l.listed = true
 	l.listedAll(l.written)
 	return strayed
-}
-
-// gather fills in the rows of the virtual servers in odd.
-func gather(odd map[state.VirtualServerKey]state.Reals, rows map[state.RealServerKey]state.RealServer, ours func(state.VirtualServerKey) bool) {
-	if len(odd) == 0 {
-		return
-	}
-	for k, r := range rows {
-		if rs, is := odd[k.Server]; is && ours(k.Server) {
-			odd[k.Server] = append(rs, state.RealOf(k.Address, r))
-		}
-	}
-	for _, rs := range odd {
-		slices.SortFunc(rs, state.Real.Compare)
-	}
 }
 
 // strayed counts what somebody else changed: odd are the real servers of all

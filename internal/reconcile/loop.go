@@ -183,6 +183,9 @@ func (l *Loop) listAside(ctx context.Context, w Work, began time.Time) {
 	l.aside.Go(func() {
 		a := audit{work: w, began: began}
 		a.outcome.Observed, a.outcome.ObserveErr = l.kernel.Aside.List(ctx)
+		if rows := &a.outcome.Observed.RealServers; *rows != nil {
+			a.outcome.Reals, *rows = state.PackReals(*rows), nil // here, so that changes need not wait for it
+		}
 		l.audited <- a // there is room: no other begins before this one is taken in
 	})
 }

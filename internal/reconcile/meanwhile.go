@@ -3,6 +3,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
@@ -78,7 +79,7 @@ func (c *Core) endListing() {
 
 // correct puts right in a list what was written meanwhile, and leaves tables out
 // that lack rows for which that may be the reason. It says whether there were any.
-func (c *Core) correct(s *state.State) (lacking bool) {
+func (c *Core) correct(s *state.State, reals *map[state.VirtualServerKey]state.Reals) (lacking bool) {
 	c.entries.reshaped = c.entries.reshaped || c.sets.reshaped
 	c.realServers.reshaped = c.virtualServers.reshaped // those of one virtual server are listed at once
 	c.addresses.reshaped = c.addresses.reshaped || c.links.reshaped
@@ -86,35 +87,30 @@ func (c *Core) correct(s *state.State) (lacking bool) {
 		correct(&c.sysctls, &s.Sysctls), correct(&c.sets, &s.Sets), correct(&c.entries, &s.Entries),
 		correct(&c.chains, &s.Chains), correct(&c.jumps, &s.Jumps), correct(&c.links, &s.Links),
 		correct(&c.virtualServers, &s.VirtualServers),
-		patch(&c.realServers.meanwhile, c.realServers.get, c.realServers.there, &s.RealServers),
+		c.realServers.correct(reals),
 		correct(&c.addresses, &s.Addresses),
 	}
 	return slices.Contains(whole[:], false)
 }
 
+// correct is for one table. It says whether there is nothing to list again.
 func correct[K, V comparable](l *lane[K, V], rows *map[K]V) (whole bool) {
-	return patch(&l.meanwhile, l.get, l.there, rows)
-}
-
-// patch is correct for one table, of whose rows get tells what is believed, and of
-// which so many are believed to be there. It says whether there is nothing to list
-// again.
-func patch[K, V comparable](m *meanwhile[K], get func(K) (V, bool), there int, rows *map[K]V) (whole bool) {
 	if *rows == nil {
 		return true
 	}
-	for k := range m.written {
-		if v, believed := get(k); believed {
+	for k := range l.meanwhile.written {
+		if v, believed := l.get(k); believed {
 			(*rows)[k] = v
 		} else {
 			delete(*rows, k)
 		}
 	}
-	if !m.reshaped {
+	if !l.reshaped {
 		return true
 	}
+	there := l.there
 	for k := range *rows {
-		if _, believed := get(k); believed {
+		if _, believed := l.get(k); believed {
 			there--
 		}
 	}
@@ -122,4 +118,48 @@ func patch[K, V comparable](m *meanwhile[K], get func(K) (V, bool), there int, r
 		*rows = nil
 	}
 	return *rows != nil
+}
+
+// correct is the same for real servers.
+func (l *flock) correct(rows *map[state.VirtualServerKey]state.Reals) (whole bool) {
+	if *rows == nil {
+		return true
+	}
+	servers := map[state.VirtualServerKey]struct{}{}
+	for k := range l.meanwhile.written {
+		servers[k.Server] = struct{}{}
+	}
+	for k := range servers {
+		(*rows)[k] = l.corrected(k, (*rows)[k])
+	}
+	if !l.reshaped {
+		return true
+	}
+	there := l.there
+	for k, rs := range *rows {
+		for h, r := range state.Both(l.of(k), rs) {
+			if h != nil && r != nil {
+				there--
+			}
+		}
+	}
+	if there > 0 {
+		*rows = nil
+	}
+	return *rows != nil
+}
+
+// corrected is what is listed of a virtual server, but for what was written.
+func (l *flock) corrected(k state.VirtualServerKey, listed state.Reals) state.Reals {
+	var rs state.Reals
+	for h, r := range state.Both(l.of(k), listed) {
+		either := cmp.Or(r, h)
+		if _, written := l.meanwhile.written[either.Key(k)]; written {
+			r = h
+		}
+		if r != nil {
+			rs = append(rs, *r)
+		}
+	}
+	return rs
 }

@@ -101,6 +101,25 @@ func RealsOf(servers []diff.Row[VirtualServerKey, VirtualServer], rows []diff.Ro
 	return all
 }
 
+// PackReals packs a table of real servers by their virtual servers.
+func PackReals(rows map[RealServerKey]RealServer) map[VirtualServerKey]Reals {
+	counts := map[VirtualServerKey]int{}
+	for k := range rows {
+		counts[k.Server]++
+	}
+	packed, room := make(map[VirtualServerKey]Reals, len(counts)), make(Reals, len(rows))
+	for k, n := range counts {
+		packed[k], room = room[:0:n], room[n:]
+	}
+	for k, r := range rows {
+		packed[k.Server] = append(packed[k.Server], RealOf(k.Address, r))
+	}
+	for _, rs := range packed {
+		slices.SortFunc(rs, Real.Compare)
+	}
+	return packed
+}
+
 // Both walks through two lists together: each address comes once, with what each
 // list has there, nil if it has nothing.
 func Both(a, b Reals) iter.Seq2[*Real, *Real] {

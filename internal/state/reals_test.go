@@ -85,3 +85,30 @@ func TestTwoListsAreWalkedTogether(t *testing.T) {
 		t.Errorf("walked %v, want %v", seen, want)
 	}
 }
+
+func TestATableOfRealServersIsPackedByVirtualServer(t *testing.T) {
+	rows := map[RealServerKey]RealServer{}
+	for _, r := range someReals() {
+		rows[r.Key] = r.Value
+		r.Key.Server.Protocol = UDP
+		rows[r.Key] = r.Value
+	}
+	packed := PackReals(rows)
+	if len(packed) != 2 {
+		t.Fatalf("%d virtual servers, want 2", len(packed))
+	}
+	for k, rs := range packed {
+		if !slices.IsSortedFunc(rs, Real.Compare) {
+			t.Errorf("%v: %v is not in order", k, rs)
+		}
+		for _, r := range rs {
+			if v, there := rows[r.Key(k)]; !there || v != r.Value() {
+				t.Errorf("%v is packed as %+v, and is %+v", r.Key(k), r.Value(), v)
+			}
+			delete(rows, r.Key(k))
+		}
+	}
+	if len(rows) > 0 {
+		t.Errorf("left out: %v", rows)
+	}
+}

@@ -83,7 +83,7 @@ func (r Report) circumstances(add func(string, ...any)) {
 	add("Begun %s, took %s. Kernel: %s, %d processors (%s), %d MiB of memory.", r.Began.UTC().Format("2006-01-02 15:04 MST"),
 		time.Duration(float64(r.Took)*float64(time.Second)).Round(time.Second), m.Kernel, m.Processors, m.Processor, m.MemoryMiB)
 	if m.Host != "" {
-		add("It is a user-mode Linux, a program on `%s`. The API server, etcd, the service proxy and the bench share its one processor, and system calls are dear there: figures are for comparison within this page.", m.Host)
+		add("It is a user-mode Linux, a program on `%s`. The API server, etcd, the service proxy and the bench share its one processor, and system calls are dear there: figures are for comparison within this page. The API server and etcd, which only serve, read the time off the processor's counter, for to ask this kernel for it is a system call; the programs that are measured ask the kernel.", m.Host)
 	}
 	add("")
 	for _, name := range slices.Sorted(maps.Keys(m.Versions)) {
@@ -111,7 +111,7 @@ func meanings() []string {
 	return []string{
 		"**cold start**: from the start of the process on an empty node until the last row is in the kernel and the last Service answers; the median of all starts",
 		"**one change**: from the write to the API until the kernel has it, the API server's own part included; `p50 / p99`. An endpoint that is removed or unready is gone once it gets no new connection. A Service that is deleted is, too; its last rows go when its connections are gone",
-		"**load**: changes at a fixed rate, each a write to the API, or as many as the API server takes",
+		"**load**: changes at a fixed rate, each a write to the API, or as many as the API server takes; the kernel is looked at every 20 to 200 ms, as others leave time for it",
 		"**restart**: a start where everything is in place. Rows written are by the program's own word; notices are the kernel's, of addresses, routes and links",
 		"**idle**: a minute without changes, the audits or full syncs of the default sync period in it",
 		"**CPU** counts the programs that a program runs as its own",

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/pace"
 )
 
 // A chunk is what goes into one sendmsg. 64 KiB stays well below the send
@@ -139,9 +141,9 @@ func (s *Socket) Do(ctx context.Context, b *Requests) (refused []error, err erro
 			return refused, err
 		}
 		to := b.chunkEnd(from)
-		answers, err := s.exchange(b, from, to)
+		answers, err := s.exchange(ctx, b, from, to)
 		if errors.Is(err, unix.ENOBUFS) {
-			answers, err = s.oneByOne(b, from, to)
+			answers, err = s.oneByOne(ctx, b, from, to)
 		}
 		if err != nil {
 			return refused, err
@@ -174,10 +176,10 @@ func (s *Socket) Stream(ctx context.Context, b *Requests, n int, encode func(i i
 // oneByOne repeats a chunk whose answers did not fit the receive buffer. What
 // was already done in the first attempt is answered as "exists" or "not found",
 // which callers take for success anyway.
-func (s *Socket) oneByOne(b *Requests, from, to int) ([]error, error) {
+func (s *Socket) oneByOne(ctx context.Context, b *Requests, from, to int) ([]error, error) {
 	answers := make([]error, 0, to-from)
 	for i := from; i < to; i++ {
-		answer, err := s.exchange(b, i, i+1)
+		answer, err := s.exchange(ctx, b, i, i+1)
 		if err != nil {
 			return nil, err
 		}
@@ -188,9 +190,9 @@ func (s *Socket) oneByOne(b *Requests, from, to int) ([]error, error) {
 
 // exchange sends the requests from..to-1 in one sendmsg and reads answers until
 // that of the last one.
-func (s *Socket) exchange(b *Requests, from, to int) ([]error, error) {
+func (s *Socket) exchange(ctx context.Context, b *Requests, from, to int) ([]error, error) {
 	a := acknowledgements{first: s.next(to - from), refused: make([]error, to-from)}
-	err := s.converse(b.stamp(from, to, a.first, unix.NLM_F_ACK), to-from, a.take)
+	err := s.converse(ctx, b.stamp(from, to, a.first, unix.NLM_F_ACK), to-from, a.take)
 	return a.refused, err
 }
 
@@ -200,7 +202,7 @@ func (s *Socket) Ask(ctx context.Context, b *Requests, each func(body []byte) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.bodies(b, unix.NLM_F_ACK, each)
+	return s.bodies(ctx, b, unix.NLM_F_ACK, each)
 }
 
 // Dump sends the single dump request in b and passes the body of each answer to
@@ -209,25 +211,28 @@ func (s *Socket) Ask(ctx context.Context, b *Requests, each func(body []byte) er
 // function returns ErrInterrupted, having found that the answers contradict each
 // other. ErrInterrupted is returned only after several attempts.
 func (s *Socket) Dump(ctx context.Context, b *Requests, collect func() func(body []byte) error) error {
-	return repeat(ctx, func() error { return s.bodies(b, unix.NLM_F_DUMP, collect()) })
+	return repeat(ctx, func(ctx context.Context) error { return s.bodies(ctx, b, unix.NLM_F_DUMP, collect()) })
 }
 
-func repeat(ctx context.Context, attempt func() error) error {
+// repeat makes up to so many attempts. Who may rest does so in the first one only:
+// the less time a dump takes, the less can interrupt it.
+func repeat(ctx context.Context, attempt func(context.Context) error) error {
 	var err error
 	for range dumpAttempts {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err = attempt(); !errors.Is(err, ErrInterrupted) {
+		if err = attempt(ctx); !errors.Is(err, ErrInterrupted) {
 			return err
 		}
+		ctx = pace.Hurried(ctx)
 	}
 	return err
 }
 
-func (s *Socket) bodies(b *Requests, flags uint16, each func(body []byte) error) error {
+func (s *Socket) bodies(ctx context.Context, b *Requests, flags uint16, each func(body []byte) error) error {
 	a := answers{sequence: s.next(1), each: each}
-	if err := s.converse(b.stamp(0, 1, a.sequence, flags), 1, a.take); err != nil {
+	if err := s.converse(ctx, b.stamp(0, 1, a.sequence, flags), 1, a.take); err != nil {
 		return err
 	}
 	return a.outcome()
@@ -241,8 +246,8 @@ func (s *Socket) next(n int) uint32 {
 }
 
 // converse sends data and passes messages on until take says that it was the
-// last one.
-func (s *Socket) converse(data []byte, requests int, take func(message) (done bool, err error)) error {
+// last one. It may rest in between.
+func (s *Socket) converse(ctx context.Context, data []byte, requests int, take func(message) (done bool, err error)) error {
 	if err := s.drain(); err != nil {
 		return err
 	}
@@ -259,6 +264,7 @@ func (s *Socket) converse(data []byte, requests int, take func(message) (done bo
 		if err != nil {
 			return err
 		}
+		pace.Rest(ctx)
 	}
 	s.unfinished = false
 	return nil

@@ -187,7 +187,7 @@ func TestASocketIsOfUseAfterAConversationBrokeOff(t *testing.T) {
 	shrink(t, s)
 	var b Requests
 	unknown(&b, 200)
-	if _, err := s.exchange(&b, 0, 200); !errors.Is(err, unix.ENOBUFS) {
+	if _, err := s.exchange(t.Context(), &b, 0, 200); !errors.Is(err, unix.ENOBUFS) {
 		t.Fatalf("200 refusals in a small buffer: %v", err)
 	}
 	if all := names(t, s); len(all) == 0 {
@@ -198,7 +198,7 @@ func TestASocketIsOfUseAfterAConversationBrokeOff(t *testing.T) {
 	b.Reset()
 	command(&b, unix.CTRL_CMD_GETFAMILY, "")
 	broken := errors.New("broken")
-	if err := s.converse(b.stamp(0, 1, s.next(1), unix.NLM_F_DUMP), 1, func(message) (bool, error) { return false, broken }); !errors.Is(err, broken) {
+	if err := s.converse(t.Context(), b.stamp(0, 1, s.next(1), unix.NLM_F_DUMP), 1, func(message) (bool, error) { return false, broken }); !errors.Is(err, broken) {
 		t.Fatal(err)
 	}
 	if all := names(t, s); len(all) == 0 {

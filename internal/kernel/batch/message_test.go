@@ -185,7 +185,7 @@ func TestRepeatGivesUpAfterSeveralInterruptions(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			attempts := 0
-			err := repeat(context.Background(), func() error {
+			err := repeat(context.Background(), func(context.Context) error {
 				attempts++
 				if attempts <= len(c.outcomes) {
 					return c.outcomes[attempts-1]

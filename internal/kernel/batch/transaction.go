@@ -23,7 +23,7 @@ func (s *Socket) Transaction(ctx context.Context, b *Requests, subsystem uint16)
 		header := data[whole.starts[i+1]:]
 		binary.NativeEndian.PutUint16(header[6:], binary.NativeEndian.Uint16(header[6:])|unix.NLM_F_ACK)
 	}
-	if err := s.converse(data, whole.Len(), t.take); err != nil {
+	if err := s.converse(ctx, data, whole.Len(), t.take); err != nil {
 		return err
 	}
 	return t.refusal

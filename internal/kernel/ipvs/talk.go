@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/pace"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -218,12 +219,24 @@ func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V)
 		if _, err := c.listing.Seek(0, io.SeekStart); err != nil {
 			return listing[V]{}, fmt.Errorf("reading %s: %w", listingPath, err)
 		}
-		if l, err = parseListing(c.listing, c.room, of); !errors.Is(err, batch.ErrInterrupted) {
+		if l, err = parseListing(unhurried{ctx, c.listing}, c.room, of); !errors.Is(err, batch.ErrInterrupted) {
 			if err == nil {
 				c.room = room{len(l.servers), len(l.rows)}
 			}
 			return l, err
 		}
+		ctx = pace.Hurried(ctx)
 	}
 	return listing[V]{}, err
+}
+
+// unhurried is text of the kernel, of which each page may be read after a rest.
+type unhurried struct {
+	ctx  context.Context
+	text io.Reader
+}
+
+func (u unhurried) Read(p []byte) (int, error) {
+	pace.Rest(u.ctx)
+	return u.text.Read(p)
 }

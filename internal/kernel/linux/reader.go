@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/pace"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -50,7 +51,7 @@ func (k *Kernel) Reader() (r *Reader, err error) {
 // Close closes the connections.
 func (r *Reader) Close() error { return r.kernel.Close() }
 
-// List reads all tables, as kernel.Tables.List does.
+// List reads all tables, as kernel.Tables.List does, unhurried.
 //
 // Settings and the tools of iptables are those of the thread's namespace. A process
 // that has several, as tests have, calls List on a goroutine that ends with it: its
@@ -66,5 +67,5 @@ func (r *Reader) List(ctx context.Context) (state.State, error) {
 	if err != nil {
 		return state.State{}, fmt.Errorf("entering network namespace %s: %w", r.name, err)
 	}
-	return r.kernel.Tables().List(ctx)
+	return r.kernel.Tables().List(pace.Unhurried(ctx))
 }
