@@ -118,11 +118,36 @@ func (c *Core) flushed(w Work, o Outcome, now time.Time) {
 	c.flows, c.flowsLost = c.flows[len(w.Flows):], false
 }
 
+// Changes wait for a look at connections, and where many endpoints change, many
+// drain. So no more than so many virtual servers are looked at together, and some
+// times as long as a look took there is none.
+const (
+	lookServers = 16
+	lookPause   = 3
+)
+
+// looks are the virtual servers to be looked at now: the next ones of a round.
+func (c *Core) looks() []state.VirtualServerKey {
+	if len(c.round) == 0 {
+		c.round = c.book.Servers()
+	}
+	n := min(lookServers, len(c.round))
+	return c.round[:n:n]
+}
+
 func (c *Core) looked(w Work, o Outcome, now time.Time) {
 	if len(w.Servers) == 0 {
 		return
 	}
-	c.drainDue = now.Add(c.options.DrainCheck)
+	pause := lookPause * o.Looking
+	c.round = c.round[len(w.Servers):]
+	if o.LookErr != nil {
+		c.round = nil
+	}
+	if len(c.round) == 0 {
+		pause = max(pause, c.options.DrainCheck)
+	}
+	c.drainDue = now.Add(pause)
 	if o.LookErr != nil {
 		return
 	}

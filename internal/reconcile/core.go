@@ -69,6 +69,7 @@ type Core struct {
 	auditBegan    time.Time // the last one
 	lastAudit     time.Time // its end
 	drainDue      time.Time
+	round         []state.VirtualServerKey                 // with draining real servers, still to be looked at before the next DrainCheck
 	drainTimeouts map[state.VirtualServerKey]time.Duration // that their owners chose
 	flows         []state.Flow                             // stale, to be flushed
 	flowsLost     bool                                     // some go where nobody is any more
@@ -300,7 +301,10 @@ func (c *Core) drain(k state.RealServerKey, now time.Time) {
 	timeout := c.drainTimeout(k.Server)
 	if _, there := c.realServers.get(k); there && c.synced && timeout > 0 && drain.Drains(k.Server) {
 		if c.book.Len() == 0 {
-			c.drainDue = now.Add(c.options.DrainCheck)
+			c.round = nil
+			if soon := now.Add(c.options.DrainCheck); soon.After(c.drainDue) {
+				c.drainDue = soon
+			}
 		}
 		c.book.Begin(k, now.Add(timeout))
 	}
@@ -331,6 +335,7 @@ type Outcome struct {
 	FlushErr    error
 	Connections map[state.RealServerKey]state.Connections
 	LookErr     error
+	Looking     time.Duration // for how long connections were looked at
 }
 
 // Ready returns what is to be done now. The caller does it and reports with
@@ -350,7 +355,7 @@ func (c *Core) Ready(now time.Time) Work {
 		w.Flows = c.flows // each time the kernel's whole table of connections is walked
 	}
 	if c.book.Len() > 0 && !now.Before(c.drainDue) {
-		w.Servers = c.book.Servers()
+		w.Servers = c.looks()
 	}
 	return w
 }

@@ -115,6 +115,58 @@ func TestADrainingRealServerLeavesAtItsDeadline(t *testing.T) {
 	b.mustEqualWish(t, "after the deadline")
 }
 
+func TestALookAtConnectionsThatTakesLongIsNotTakenAgainSoon(t *testing.T) {
+	b := synced(t, 1)
+	gone := endpoint(server(0, state.TCP), 0)
+	b.kernel.Connections[gone] = state.Connections{Active: 1}
+	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
+	b.settle(t)
+	b.now = b.core.Wake()
+	w := b.core.Ready(b.now)
+	if len(w.Servers) == 0 {
+		t.Fatalf("due is %+v, not a look at connections", w)
+	}
+	b.core.Advance(w, Outcome{Connections: b.kernel.Connections, Looking: time.Second}, b.now)
+	if pause := b.core.Wake().Sub(b.now); pause < lookPause*time.Second {
+		t.Errorf("the next look is %v after one that took a second", pause)
+	}
+	b.kernel.Connections[gone] = state.Connections{}
+	b.pass(t, (lookPause+1)*time.Second)
+	b.mustEqualWish(t, "after the next look")
+}
+
+func TestManyDrainingRealServersAreLookedAtByAndBy(t *testing.T) {
+	const services = 3*lookServers + 1
+	b := synced(t, services)
+	for n := range services {
+		b.kernel.Connections[endpoint(server(n, state.TCP), 0)] = state.Connections{Active: 1}
+		b.step(Upsert{Owner: owner(n), Fragment: service(server(n, state.TCP), 1, 2)})
+	}
+	b.settle(t)
+	for range 2 { // rounds
+		seen := map[state.VirtualServerKey]bool{}
+		for b.now = b.core.Wake(); len(seen) < services; b.now = b.core.Wake() {
+			w := b.core.Ready(b.now)
+			if len(w.Servers) == 0 || len(w.Servers) > lookServers {
+				t.Fatalf("%d virtual servers are to be looked at, after %d", len(w.Servers), len(seen))
+			}
+			for _, k := range w.Servers {
+				if seen[k] {
+					t.Fatalf("%v is looked at again before all others were", k)
+				}
+				seen[k] = true
+			}
+			b.core.Advance(w, Outcome{Connections: b.kernel.Connections, Looking: 10 * time.Millisecond}, b.now)
+		}
+	}
+	clear(b.kernel.Connections)
+	for n := range services {
+		b.kernel.Connections[endpoint(server(n, state.TCP), 0)] = state.Connections{}
+	}
+	b.pass(t, 3*time.Second)
+	b.mustEqualWish(t, "after their last connections")
+}
+
 func TestARealServerThatIsWantedAgainGetsItsWeightBackInPlace(t *testing.T) {
 	b := synced(t, 1)
 	k := endpoint(server(0, state.TCP), 0)

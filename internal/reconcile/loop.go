@@ -237,7 +237,9 @@ func (l *Loop) do(ctx context.Context, w Work, began time.Time) (o Outcome, ende
 		l.flush(ctx, w.Flows, &o)
 	}
 	if len(w.Servers) > 0 {
+		start := time.Now()
 		o.Connections, o.LookErr = l.kernel.Observer.Connections(ctx, w.Servers)
+		o.Looking = time.Since(start)
 		l.warn("connections of draining real servers could not be read; looking again", o.LookErr)
 	}
 	return o, time.Now()

@@ -190,6 +190,21 @@ func (nobody) Connections(context.Context, []state.VirtualServerKey) (map[state.
 	return nil, nil
 }
 
+func TestATaskThatLeavesWhatDrainsLooksAtAllOfItFirst(t *testing.T) {
+	b := synced(t, 3*lookServers)
+	busy := endpoint(server(1, state.TCP), 0)
+	b.kernel.Connections[busy] = state.Connections{Active: 1}
+	leaves := task(b.kernel, nil)
+	leaves.Options.DrainTimeout, leaves.Leave = time.Hour, true
+	leaves.Kernel.Observer = mem.Observer{Kernel: b.kernel}
+	if err := leaves.Run(t.Context(), Synced{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, there := b.kernel.State.RealServers[busy]; !there || len(b.kernel.State.RealServers) != 1 {
+		t.Errorf("left are %v, want the one with a connection", b.kernel.State.RealServers)
+	}
+}
+
 func TestATaskThatWishesNothingRemovesWhatIsOursAndNothingElse(t *testing.T) {
 	b := synced(t, 3)
 	other := state.VirtualServerKey{Address: netip.MustParseAddrPort("192.0.2.1:25"), Protocol: state.TCP}

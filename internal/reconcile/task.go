@@ -114,7 +114,7 @@ func (r *taskRun) take(w Work, o Outcome) {
 
 // over says whether there is nothing to wait for.
 func (r *taskRun) over() bool {
-	drains := r.core.book.Len() > 0 && (!r.task.Leave || !r.looked)
+	drains := r.core.book.Len() > 0 && (!r.task.Leave || !r.looked || len(r.core.round) > 0)
 	return !drains && !r.core.awaited() && (r.unread == nil || r.blind >= looks)
 }
 

@@ -167,16 +167,9 @@ func usageOf(r seenRealServer) RealServerUsage {
 	return RealServerUsage{Counters: r.counters, Connections: r.connections, Upper: r.server.Upper, Lower: r.server.Lower}
 }
 
-// severalServers is the number of virtual servers from which on one read of all
-// real servers is cheaper than a dump for each.
-const severalServers = 64
-
 // ConnectionsOf counts the connections of the real servers of some virtual
 // servers. One that is gone has no part in the answer.
 func (c *Conn) ConnectionsOf(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
-	if len(servers) >= severalServers {
-		return c.Connections(ctx)
-	}
 	connections := map[state.RealServerKey]state.Connections{}
 	for _, k := range servers {
 		rows, err := dumpRealServers(ctx, c, k, connectionsOf)
