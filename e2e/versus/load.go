@@ -86,7 +86,7 @@ func (r *runner) measureLoad(ctx context.Context, run *report.Run) (err error) {
 }
 
 // measureStored measures as many that come to the API server from etcd, as if another one had written them. That is so with most
-// changes in a large cluster, and one in user-mode Linux takes no hundred a second.
+// changes in a large cluster.
 func (r *runner) measureStored(ctx context.Context, run *report.Run) (err error) {
 	run.Stored, err = r.measureWrites(ctx, phaseStored, func(ctx context.Context, s *discoveryv1.EndpointSlice) error {
 		return r.plane.Store(ctx, []runtime.Object{s})
