@@ -72,6 +72,31 @@ func TestNodePortsOnLocalhostIfAskedFor(t *testing.T) {
 	s := newStage(t, podsByAddress, func(c *config.Config) { c.LocalhostNodePorts = true })
 	svc := local(1, "web", "pod-a", "pod-d")
 	s.offer(t, svc)
+	s.answersOnLocalhost(t, svc)
+}
+
+// TestNodePortsOnLocalhostAlone is what the word localhost in nodePortAddresses asks for if nothing else is there.
+func TestNodePortsOnLocalhostAlone(t *testing.T) {
+	s := newStage(t, podsByAddress, func(c *config.Config) {
+		c.LocalhostNodePorts = true
+		c.NodePortAddresses = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	})
+	svc := local(1, "web", "pod-a", "pod-d")
+	s.offer(t, svc)
+	s.answersOnLocalhost(t, svc)
+	for _, f := range families() {
+		at := netip.AddrPortFrom(s.Node.Addr(f), nodePort(svc, state.TCP))
+		for _, from := range []string{"client", "pod-a", s.Node.Name} {
+			if reply, err := s.World.Host(from).Ask(t.Context(), state.TCP, at); err == nil {
+				t.Errorf("%s: %v answers: %v", from, at, reply.Server)
+			}
+		}
+	}
+}
+
+// answersOnLocalhost waits until the NodePorts of svc answer this node at the loopback addresses, by all endpoints.
+func (s *stage) answersOnLocalhost(t *testing.T, svc rig.Service) {
+	t.Helper()
 	for _, f := range families() {
 		for _, p := range []state.Protocol{state.TCP, state.UDP} {
 			at := netip.AddrPortFrom(loopback(f), nodePort(svc, p))

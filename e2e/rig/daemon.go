@@ -48,6 +48,9 @@ func flags(c config.Config) []string {
 	if c.VIPBinding != config.Default().VIPBinding {
 		list = append(list, "--vip-binding", string(c.VIPBinding))
 	}
+	if len(c.NodePortAddresses) > 0 {
+		list = append(list, "--nodeport-addresses", join(c.NodePortAddresses))
+	}
 	if len(c.ServiceCIDRs) > 0 {
 		list = append(list, "--service-cidrs", join(c.ServiceCIDRs))
 	}

@@ -22,7 +22,7 @@ func (b *boundFlags) proxyPlanning() {
 	b.text("cluster-cidr", "clusterCIDR", &x.ClusterCIDR, "for ClusterCIDR: pod networks, at most one of a family, comma-separated")
 	b.text("pod-bridge-interface", "detectLocal.bridgeInterface", &x.DetectLocal.BridgeInterface, "for BridgeInterface: the bridge that pods are behind")
 	b.text("pod-interface-name-prefix", "detectLocal.interfaceNamePrefix", &x.DetectLocal.InterfaceNamePrefix, "for InterfaceNamePrefix: what the names of pod interfaces begin with")
-	b.list("nodeport-addresses", "nodePortAddresses", &x.NodePortAddresses, "networks of the node addresses that serve NodePorts, or primary for those of the Node object; none: all addresses")
+	b.list("nodeport-addresses", "nodePortAddresses", &x.NodePortAddresses, "networks of the node addresses that serve NodePorts, and words: primary for those of the Node object, localhost for the loopback addresses too, all; none: all addresses")
 	b.proxyIPVS()
 	b.proxyConntrack()
 }

@@ -84,11 +84,12 @@ type Config struct {
 	MinSyncPeriod time.Duration
 
 	// NodePortAddresses are the networks on whose node addresses NodePorts are
-	// served. None of a family: on all addresses of that family.
+	// served. None of a family: on all addresses of that family, unless
+	// NodePortPrimary is set.
 	NodePortAddresses []netip.Prefix
 
-	// NodePortPrimary serves NodePorts on the addresses of the Node object in
-	// place of NodePortAddresses.
+	// NodePortPrimary serves NodePorts on the addresses of the Node object too,
+	// and on no others but those in NodePortAddresses.
 	NodePortPrimary bool
 
 	// NodePortRange is where the API server takes NodePorts from. Masquerade

@@ -133,10 +133,16 @@ func (d LocalDetector) validateFamilies(field string, v *Complaints) {
 
 func (c *Complaints) networks(field string, cidrs []netip.Prefix) {
 	for i, p := range cidrs {
-		field := fmt.Sprintf("%s[%d]", field, i)
-		c.Unless(p.IsValid(), field, "not a CIDR")
-		c.Unless(!p.Addr().Is4In6(), field, "%v is an IPv4 network in IPv6 form", p)
+		c.Network(fmt.Sprintf("%s[%d]", field, i), p)
 	}
+}
+
+// Network complains about the field unless p is a network that addresses can be
+// in, and reports whether it is.
+func (c *Complaints) Network(field string, p netip.Prefix) bool {
+	c.Unless(p.IsValid(), field, "not a CIDR")
+	c.Unless(!p.Addr().Is4In6(), field, "%v is an IPv4 network in IPv6 form", p)
+	return p.IsValid() && !p.Addr().Is4In6()
 }
 
 func (c *Complaints) address(field string, a netip.Addr) {

@@ -5,6 +5,7 @@ package daemon
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
@@ -67,9 +68,14 @@ func (l Listeners) Set(service types.NamespacedName, f plan.Fragment) {
 
 // Follow opens the health check ports where NodePorts are served on n.
 func (l Listeners) Follow(n plan.Node) {
-	networks := l.config.NodePortAddresses
-	if l.config.NodePortPrimary {
-		networks = nil
+	l.checks.Addresses(health.Listening(nodePortNetworks(l.config, n), n.Addresses))
+}
+
+// nodePortNetworks are the networks in which n serves NodePorts; none of a family:
+// everywhere.
+func nodePortNetworks(c config.Config, n plan.Node) []netip.Prefix {
+	networks := slices.Clone(c.NodePortAddresses)
+	if c.NodePortPrimary {
 		for _, f := range []state.Family{state.IPv4, state.IPv6} {
 			// Without this, a family of which no address is known would be
 			// served on all of them.
@@ -79,7 +85,7 @@ func (l Listeners) Follow(n plan.Node) {
 			networks = append(networks, netip.PrefixFrom(ip, ip.BitLen()))
 		}
 	}
-	l.checks.Addresses(health.Listening(networks, n.Addresses))
+	return networks
 }
 
 // Close closes all ports, and the connections through those on localhost.

@@ -17,8 +17,10 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/health"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/mem"
 	"github.com/kube-ipvs/kube-ipvs/internal/node"
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -122,6 +124,42 @@ func TestPrimaryNodePortsAreAtTheAddressThatTheOperatorChose(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestHealthChecksAreAnsweredWhereNodePortsAre(t *testing.T) {
+	addresses := func(texts ...string) []netip.Addr {
+		var list []netip.Addr
+		for _, a := range texts {
+			list = append(list, netip.MustParseAddr(a))
+		}
+		return list
+	}
+	n := plan.Node{
+		IPs:       addresses("192.0.2.1"),
+		Addresses: addresses("192.0.2.1", "192.0.2.77", "198.51.100.7", "2001:db8::1"),
+	}
+	for name, c := range map[string]struct {
+		primary  bool
+		networks []string
+		want     []netip.Addr
+	}{
+		"everywhere":               {false, nil, addresses("0.0.0.0", "::")},
+		"the Node's addresses":     {true, nil, addresses("192.0.2.1")},
+		"these and a network":      {true, []string{"198.51.100.0/24"}, addresses("192.0.2.1", "198.51.100.7")},
+		"these and localhost":      {true, []string{"127.0.0.0/8", "::1/128"}, addresses("127.0.0.1", "192.0.2.1", "::1")},
+		"localhost alone":          {false, []string{"127.0.0.0/8", "::1/128"}, addresses("127.0.0.1", "::1")},
+		"a network of one family":  {false, []string{"198.51.100.0/24"}, addresses("198.51.100.7", "::")},
+		"all, and the Node's more": {true, []string{"0.0.0.0/0", "::/0"}, addresses("0.0.0.0", "::")},
+	} {
+		x := config.Default()
+		x.NodePortPrimary = c.primary
+		for _, p := range c.networks {
+			x.NodePortAddresses = append(x.NodePortAddresses, netip.MustParsePrefix(p))
+		}
+		if got := health.Listening(nodePortNetworks(x, n), n.Addresses); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
 	}
 }
 

@@ -3,7 +3,8 @@
 // Package loopback serves NodePorts on 127.0.0.1 and [::1]. IPVS can't: it would
 // send packets with a loopback source to another host, and the kernel drops
 // these. So this package listens there itself and forwards to the same NodePort at
-// an address of the node, where IPVS balances as for every client on the node.
+// an address of the node, or to the cluster IP if none has NodePorts. There IPVS
+// balances as for every client on the node.
 //
 // It chooses no endpoint and knows no policy. What it forwards comes from the
 // node, so endpoints never see 127.0.0.1 as their client; and unlike what IPVS

@@ -78,10 +78,15 @@ func (b *builder) port(p port, clusterIP netip.Addr, all []endpoint) {
 			b.serveInside(f, p, to.cluster)
 		}
 		if f.node {
-			b.forward(f, p)
+			b.forward(p, f.server)
 		}
 	}
+	if k := serverKey(clusterIP, p.number, p.protocol); b.has(k) && p.nodePort != 0 {
+		b.forward(p, k)
+	}
 }
+
+func (b *builder) has(k state.VirtualServerKey) bool { _, ok := b.servers[k]; return ok }
 
 // place decides whether the address of f is bound, and says whether f may be
 // served at all.
@@ -162,14 +167,15 @@ func hash(s string) uint32 {
 	return h.Sum32()
 }
 
-// forward lets localhost clients reach the NodePort at the first of the node's
-// addresses of the family.
-func (b *builder) forward(f frontend, p port) {
+// forward lets localhost clients reach the NodePort at the first frontend of the
+// family that it is called with: at one of the node's addresses, or at the cluster
+// IP if none of these serves NodePorts.
+func (b *builder) forward(p port, k state.VirtualServerKey) {
 	same := func(o state.Forward) bool {
-		return o.Protocol == p.protocol && o.NodePort == p.nodePort && state.FamilyOf(o.To.Addr()) == f.server.Family()
+		return o.Protocol == p.protocol && o.NodePort == p.nodePort && state.FamilyOf(o.To.Addr()) == k.Family()
 	}
 	if b.vicinity.config.LocalhostNodePorts && p.protocol != state.SCTP && !slices.ContainsFunc(b.forwards, same) {
-		b.forwards = append(b.forwards, state.Forward{Protocol: p.protocol, NodePort: p.nodePort, To: f.server.Address})
+		b.forwards = append(b.forwards, state.Forward{Protocol: p.protocol, NodePort: p.nodePort, To: k.Address})
 	}
 }
 

@@ -33,7 +33,9 @@ func Doubts(c config.Config, self *corev1.Node) []Doubt {
 		doubt(podField(c), "no network of %v, which the node has: of that family nobody is known to be a pod", f)
 	}
 	for _, f := range missing(ips, c.NodePortAddresses) {
-		doubt("nodePortAddresses", "no network of %v, which the node has: NodePorts are served at all its addresses of that family", f)
+		if !c.NodePortPrimary {
+			doubt("nodePortAddresses", "no network of %v, which the node has: NodePorts are served at all its addresses of that family", f)
+		}
 	}
 	if why := withoutPodCIDRs(self); why != "" && c.LocalDetector.Kind == config.DetectNodeCIDR {
 		doubt(podField(c), "%s: nobody is known to be a pod of this node", why)

@@ -209,14 +209,14 @@ func (v vicinity) nodePortAddresses(f state.Family) []netip.Addr {
 func (v vicinity) servesNodePorts(a netip.Addr) bool {
 	contains := func(p netip.Prefix) bool { return p.Contains(a) }
 	sameFamily := func(p netip.Prefix) bool { return state.FamilyOf(p.Addr()) == state.FamilyOf(a) }
+	networks, primary := v.config.NodePortAddresses, v.config.NodePortPrimary
 	switch {
 	case slices.ContainsFunc(v.config.ExcludeCIDRs, contains):
 		return false
-	case v.config.NodePortPrimary:
-		return slices.Contains(v.node.IPs, a)
+	case slices.ContainsFunc(networks, contains), primary && slices.Contains(v.node.IPs, a):
+		return true
 	}
-	return !slices.ContainsFunc(v.config.NodePortAddresses, sameFamily) ||
-		slices.ContainsFunc(v.config.NodePortAddresses, contains)
+	return !primary && !slices.ContainsFunc(networks, sameFamily)
 }
 
 // place says whether the node may have address a for itself, and if nothing may

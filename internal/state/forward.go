@@ -12,7 +12,7 @@ import (
 type Forward struct {
 	Protocol Protocol // TCP or UDP; others are not forwarded
 	NodePort uint16
-	To       netip.AddrPort // where the kernel serves the same NodePort
+	To       netip.AddrPort // where the kernel serves the same port of the Service
 }
 
 // At is where clients connect to.

@@ -151,21 +151,6 @@ func (x *conversion) localDetector() {
 	}
 }
 
-func (x *conversion) nodePorts() {
-	list := x.Proxy.NodePortAddresses
-	x.to.NodePortPrimary = isPrimary(list)
-	if !x.to.NodePortPrimary {
-		x.to.NodePortAddresses = x.networks("nodePortAddresses", list)
-	}
-	x.found.Unless(!x.to.NodePortPrimary || len(list) == 1, "nodePortAddresses", "%s does not go together with others", primary)
-	var err error
-	if x.to.NodePortRange, err = config.ParsePortRange(x.Own.NodePortRange); err != nil {
-		x.found.Add("nodePortRange", "%v", err)
-	}
-	x.to.NodePortSourceRanges = x.Own.NodePortSourceRanges
-	x.to.LocalhostNodePorts = x.Own.LocalhostNodePorts
-}
-
 func (x *conversion) ipvs() {
 	i := x.Proxy.IPVS
 	if i.Scheduler != "" {

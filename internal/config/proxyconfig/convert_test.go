@@ -127,6 +127,12 @@ func proxyEffects() []effect {
 		}},
 		{"nodePortAddresses", "nodePortAddresses: [192.0.2.7/24]", wants{"NodePortAddresses": prefixes("192.0.2.0/24")}},
 		{"nodePortAddresses", "nodePortAddresses: [primary]", wants{"NodePortPrimary": true}},
+		{"nodePortAddresses", "nodePortAddresses: [all]", wants{"NodePortAddresses": prefixes("0.0.0.0/0", "::/0")}},
+		{"nodePortAddresses", "nodePortAddresses: [localhost]", wants{"NodePortAddresses": prefixes("127.0.0.0/8", "::1/128"), "LocalhostNodePorts": true}},
+		{"nodePortAddresses", "nodePortAddresses: [127.0.0.0/8, '::1/128']", wants{"NodePortAddresses": prefixes("127.0.0.0/8", "::1/128")}},
+		{"nodePortAddresses", "nodePortAddresses: [10.0.0.0/8, localhost, primary]", wants{
+			"NodePortPrimary": true, "NodePortAddresses": prefixes("10.0.0.0/8", "127.0.0.0/8", "::1/128"), "LocalhostNodePorts": true,
+		}},
 		{"oomScoreAdj", "oomScoreAdj: 0", wants{"OOMScoreAdj": 0}},
 		{"conntrack.maxPerCore", "conntrack: {maxPerCore: 0}", wants{"Conntrack.MaxPerCore": int32(0)}},
 		{"conntrack.min", "conntrack: {min: 1}", wants{"Conntrack.Min": int32(1)}},
@@ -328,11 +334,14 @@ func TestAdvice(t *testing.T) {
 	for yaml, want := range map[string][]string{
 		"":                             {"nodePortAddresses: none, so"},
 		"nodePortAddresses: [primary]": nil,
-		"nodePortAddresses: [10.0.0.0/8]\nclusterCIDR: 10.244.0.0/16,fd00::/56":       {"nodePortAddresses: none is of IPv6"},
-		"nodePortAddresses: ['fd00::/8']\nclusterCIDR: 10.244.0.0/16":                 {"nodePortAddresses: none is of IPv4"},
-		"nodePortAddresses: ['fd00::/8']\nclusterCIDR: fd00::/56":                     nil,
-		"nodePortAddresses: ['fd00::/8', 10.0.0.0/8]\nipvs: {excludeCIDRs: ['::/0']}": nil,
-		"nodePortAddresses: [10.0.0.0/8]\nipvs: {excludeCIDRs: ['fd00::/64']}":        {"nodePortAddresses: none is of IPv6"},
+		"nodePortAddresses: [all]\nclusterCIDR: 10.244.0.0/16,fd00::/56":                   {},
+		"nodePortAddresses: [10.0.0.0/8, localhost]\nclusterCIDR: 10.244.0.0/16,fd00::/56": {},
+		"nodePortAddresses: [10.0.0.0/8, primary]\nclusterCIDR: 10.244.0.0/16,fd00::/56":   {},
+		"nodePortAddresses: [10.0.0.0/8]\nclusterCIDR: 10.244.0.0/16,fd00::/56":            {"nodePortAddresses: none is of IPv6"},
+		"nodePortAddresses: ['fd00::/8']\nclusterCIDR: 10.244.0.0/16":                      {"nodePortAddresses: none is of IPv4"},
+		"nodePortAddresses: ['fd00::/8']\nclusterCIDR: fd00::/56":                          nil,
+		"nodePortAddresses: ['fd00::/8', 10.0.0.0/8]\nipvs: {excludeCIDRs: ['::/0']}":      nil,
+		"nodePortAddresses: [10.0.0.0/8]\nipvs: {excludeCIDRs: ['fd00::/64']}":             {"nodePortAddresses: none is of IPv6"},
 	} {
 		p := Default()
 		if _, err := p.ReadConfig([]byte(head + yaml)); err != nil {

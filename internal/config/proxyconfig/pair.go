@@ -11,7 +11,6 @@
 package proxyconfig
 
 import (
-	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -146,8 +145,3 @@ const (
 
 // gateExternalIPs is the one feature gate that means something here.
 const gateExternalIPs = "AllowServiceExternalIPs"
-
-// primary is the word that stands for the addresses of the Node object.
-const primary = "primary"
-
-func isPrimary(list []string) bool { return slices.Contains(list, primary) }
