@@ -117,7 +117,7 @@ type run struct {
 // loop takes in what came and tells it. What comes meanwhile waits in the
 // inbox, each object once.
 func (r *run) loop(ctx context.Context) {
-	var late <-chan time.Time
+	var late <-chan time.Time // nil: the Node object is not waited for
 	for {
 		select {
 		case <-ctx.Done():
@@ -136,6 +136,9 @@ func (r *run) loop(ctx context.Context) {
 			r.begin()
 		case late == nil:
 			late = time.After(r.patience)
+		}
+		if r.complete {
+			late = nil
 		}
 	}
 }
