@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,9 +51,15 @@ func (p *page) take() []string {
 // open is a log on a page, with klog through it until the test ends.
 func open(t *testing.T, c config.Log) (*zap.Logger, *page) {
 	t.Helper()
+	return openNext(t, c, &logging.Klog{})
+}
+
+// openNext is open for where klog logs to already.
+func openNext(t *testing.T, c config.Log, libraries *logging.Klog) (*zap.Logger, *page) {
+	t.Helper()
 	p := &page{now: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)}
 	log := logging.New(c, p).WithOptions(zap.WithClock(p))
-	if err := logging.TakeKlog(c, log); err != nil {
+	if err := libraries.LogTo(c, log); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -197,6 +204,45 @@ func TestRetriesOfClientGoDoNotFloodTheLog(t *testing.T) {
 	_, p = open(t, config.Log{Verbosity: 4})
 	if n := attempts(p); n != 100 {
 		t.Errorf("%d lines of 100 attempts for somebody who looks for faults, want all", n)
+	}
+}
+
+// klog may not be in use when it gets a logger, and client-go uses it all the time
+// (the race detector tells). So a changed configuration changes where the one logger
+// writes, also for loggers that client-go made of it before.
+func TestAChangedConfigurationMovesKlogWhileItIsInUse(t *testing.T) {
+	var libraries logging.Klog
+	_, before := openNext(t, config.Log{}, &libraries)
+	made := klog.Background().WithName("reflector").WithValues("node", "n1")
+	made.Info("first")
+	wantLines(t, before, "2026-01-02T03:04:05.006Z\tinfo\tfirst\t"+`{"node": "n1", "logger": "client-go.reflector"}`)
+
+	stop := make(chan struct{})
+	var logs sync.WaitGroup
+	logs.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				klog.V(9).InfoS("in use")
+				made.V(9).Info("in use")
+			}
+		}
+	})
+	_, after := openNext(t, config.Log{JSON: true, Verbosity: 2}, &libraries)
+	close(stop)
+	logs.Wait()
+
+	made.V(2).Info("second")
+	klog.InfoS("third")
+	wantLines(t, before)
+	wantLines(t, after,
+		`{"level":"debug","ts":"2026-01-02T03:04:05.006Z","msg":"second","node":"n1","logger":"client-go.reflector"}`,
+		`{"level":"info","ts":"2026-01-02T03:04:05.006Z","msg":"third","logger":"client-go"}`)
+	klog.Flush()
+	if before.synced != 0 || after.synced != 1 {
+		t.Errorf("a flush synced the log of before %d times and that of now %d times", before.synced, after.synced)
 	}
 }
 

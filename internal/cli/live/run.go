@@ -31,7 +31,8 @@ import (
 // works until ctx ends, anew with each changed configuration. It logs to standard
 // error.
 func Run(ctx context.Context, d cli.Daemon) (err error) {
-	log, err := logged(d.Config.Log)
+	var libraries logging.Klog
+	log, err := logged(d.Config.Log, &libraries)
 	if err != nil {
 		return err
 	}
@@ -46,7 +47,7 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 	limitGarbage()
 	lasting := metrics.Begin()
 	for last, changed := d, false; ; {
-		if log, err = logged(d.Config.Log); err != nil {
+		if log, err = logged(d.Config.Log, &libraries); err != nil {
 			return err
 		}
 		s := &serving{asked: d, log: log, lasting: lasting}
@@ -77,9 +78,9 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 }
 
 // logged is where is logged to, by us and by client-go.
-func logged(c config.Log) (*zap.Logger, error) {
+func logged(c config.Log, libraries *logging.Klog) (*zap.Logger, error) {
 	log := logging.New(c, os.Stderr)
-	return log, logging.TakeKlog(c, log)
+	return log, libraries.LogTo(c, log)
 }
 
 // runUntilChanged works until ctx ends or the configuration is another one, which
