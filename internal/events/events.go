@@ -51,6 +51,9 @@ const (
 	kept     = time.Hour        // for which a cluster keeps events, if nobody chose otherwise
 	remember = 1024             // events that were told
 
+	tryFirst = 5 * time.Second  // until an event that the API server failed to write is tried again
+	tryLast  = 10 * time.Minute // the same at most: it is twice as long each time
+
 	maxNote = 1024 // bytes, by the API
 	maxName = 200  // of what a name of an event begins with
 )
@@ -89,6 +92,7 @@ type Recorder struct {
 type waiter struct {
 	event *eventsv1.Event
 	due   time.Time
+	tries uint // so far
 }
 
 // New returns a Recorder of the events of this node. They are written by Run, to
@@ -182,21 +186,31 @@ func (r *Recorder) put(e *eventsv1.Event, delay time.Duration) {
 		clear(r.told) // that an event exists already is then learned from the API server
 	}
 	r.told[key] = now
-	w := waiter{event: e, due: now.Add(delay)}
-	if len(r.queue) < waiting {
-		r.queue = append(r.queue, w)
-	} else {
-		r.counts.Dropped++
-		i := rand.IntN(waiting + 1)
-		if i < waiting {
-			r.queue[i], w = w, r.queue[i]
-		}
-		delete(r.told, w.event.Namespace+"/"+w.event.Name)
-	}
+	r.enqueue(waiter{event: e, due: now.Add(delay)})
 	select {
 	case r.wake <- struct{}{}:
 	default:
 	}
+}
+
+// wait lets an event that is not written yet wait again.
+func (r *Recorder) wait(w waiter) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.enqueue(w)
+}
+
+// enqueue lets an event wait, and drops one at random if there are too many.
+func (r *Recorder) enqueue(w waiter) {
+	if len(r.queue) < waiting {
+		r.queue = append(r.queue, w)
+		return
+	}
+	r.counts.Dropped++
+	if i := rand.IntN(waiting + 1); i < waiting {
+		r.queue[i], w = w, r.queue[i]
+	}
+	delete(r.told, w.event.Namespace+"/"+w.event.Name)
 }
 
 // name is that of an event: what it is about, as far as there is room, and its

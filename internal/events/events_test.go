@@ -196,6 +196,51 @@ func TestAnAPIServerThatIsAwayIsWaitedFor(t *testing.T) {
 	})
 }
 
+// A webhook that fails for one namespace makes the API server answer 500 to events
+// of that namespace, and of no other.
+func TestAnEventThatTheAPIServerCannotWriteHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer()
+		r, logs := recorder(t, s, "node-1")
+		tried := map[string]int{}
+		odd := func(e *eventsv1.Event) error {
+			tried[e.Note]++
+			if strings.Contains(e.Note, "odd") {
+				return apierrors.NewInternalError(errors.New("failed calling webhook"))
+			}
+			return nil
+		}
+		s.fail(odd)
+		r.Here(service("web"), "Reason", "odd 1")
+		r.Here(service("web"), "Reason", "odd 2")
+		for i := range 5 {
+			r.Here(service("web"), "Reason", fmt.Sprint("note ", i))
+		}
+		pass(time.Second)
+		wantCounts(t, r, Counts{Written: 5})
+
+		s.fail(func(e *eventsv1.Event) error {
+			if strings.Contains(e.Note, "odd 1") {
+				return nil
+			}
+			return odd(e)
+		})
+		pass(tryLast)
+		wantCounts(t, r, Counts{Written: 6})
+
+		pass(kept)
+		r.Here(service("web"), "Reason", "the last")
+		pass(time.Second)
+		wantCounts(t, r, Counts{Written: 7, Refused: 1})
+		if n := tried["node node-1: odd 2"]; n > 20 {
+			t.Errorf("one event was tried %d times", n)
+		}
+		if logs.Len() != 1 {
+			t.Errorf("it was logged: %v", logs.All())
+		}
+	})
+}
+
 func TestARefusalIsSaidOnceAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()

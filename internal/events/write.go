@@ -3,6 +3,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -18,74 +19,100 @@ import (
 
 // Run writes events until ctx ends. What waits then is not written any more.
 func (r *Recorder) Run(ctx context.Context) {
+	patience := wait.Backoff{Duration: tryFirst, Factor: 2, Jitter: 0.5, Steps: 10, Cap: time.Minute}
+	away := patience // with an API server that does not answer
 	for ctx.Err() == nil {
-		e, pause := r.next()
-		if e != nil {
-			r.write(ctx, e)
+		w, pause := r.next()
+		if w.event == nil {
+			select {
+			case <-ctx.Done():
+			case <-r.wake:
+			case <-time.After(pause):
+			}
+			continue
+		}
+		if r.write(ctx, w) {
+			away = patience
 			continue
 		}
 		select {
 		case <-ctx.Done():
-		case <-r.wake:
-		case <-time.After(pause):
+		case <-time.After(away.Step()):
 		}
 	}
 }
 
-// next takes the event that waited longest, if it is due, or says when to look
-// again.
-func (r *Recorder) next() (*eventsv1.Event, time.Duration) {
+// next takes an event that is due, or says when to look again. One that was tried
+// less often comes first, then one that waited longer.
+func (r *Recorder) next() (waiter, time.Duration) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	if len(r.queue) == 0 {
-		return nil, time.Hour
-	}
-	first := 0
+	now, pause := time.Now(), time.Hour
+	first := -1
 	for i, w := range r.queue {
-		if w.due.Before(r.queue[first].due) {
+		if early := w.due.Sub(now); early > 0 {
+			pause = min(pause, early)
+			continue
+		}
+		if first < 0 || w.before(r.queue[first]) {
 			first = i
 		}
 	}
+	if first < 0 {
+		return waiter{}, pause
+	}
 	w := r.queue[first]
-	if pause := time.Until(w.due); pause > 0 {
-		return nil, pause
-	}
 	r.queue = slices.Delete(r.queue, first, first+1)
-	return w.event, 0
+	return w, 0
 }
 
-// write writes one event, however long the API server is away: the others wait
-// meanwhile, and only so many.
-func (r *Recorder) write(ctx context.Context, e *eventsv1.Event) {
-	again := wait.Backoff{Duration: 5 * time.Second, Factor: 2, Jitter: 0.5, Steps: 10, Cap: time.Minute}
-	for {
-		if r.budget.Wait(ctx) != nil {
-			return
-		}
-		err := r.create(ctx, e)
-		if !mayPass(err) {
-			r.settle(e, err)
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(again.Step()):
-		}
-	}
+func (w waiter) before(o waiter) bool {
+	return cmp.Or(cmp.Compare(w.tries, o.tries), w.due.Compare(o.due)) < 0
 }
 
-// mayPass says whether the same request may succeed later.
-func mayPass(err error) bool {
-	if err == nil {
+// write tries to write one event, and reports whether the API server answered. If it
+// did not, or wants nobody to ask for now, all events wait, however long that takes.
+// If the answer is that it failed, that may be because of this one event, as where a
+// webhook for its namespace fails: it is tried again later, and the others go on.
+func (r *Recorder) write(ctx context.Context, w waiter) (answered bool) {
+	if r.budget.Wait(ctx) != nil {
 		return false
 	}
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return true // nobody answered
+	err := r.create(ctx, w.event)
+	switch code, answered := answer(err); {
+	case !answered || code == http.StatusTooManyRequests:
+		r.wait(waiter{w.event, time.Now(), w.tries})
+		return false
+	case code >= http.StatusInternalServerError:
+		r.postpone(w, err)
+	default:
+		r.settle(w.event, err)
 	}
-	code := status.Status().Code
-	return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests
+	return true
+}
+
+// postpone lets an event wait longer each time, and gives it up at the age at which
+// the cluster would forget it.
+func (r *Recorder) postpone(w waiter, err error) {
+	now := time.Now()
+	pause := wait.Jitter(min(tryFirst<<w.tries, tryLast), 0.5)
+	if now.Add(pause).Sub(w.event.EventTime.Time) > kept {
+		r.settle(w.event, err)
+		return
+	}
+	r.wait(waiter{w.event, now.Add(pause), w.tries + 1})
+}
+
+// answer is the status of the API server's answer; false: nobody answered.
+func answer(err error) (code int32, answered bool) {
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+		return http.StatusCreated, true
+	case errors.As(err, &status):
+		return status.Status().Code, true
+	}
+	return 0, false
 }
 
 func (r *Recorder) settle(e *eventsv1.Event, err error) {
