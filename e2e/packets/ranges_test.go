@@ -21,12 +21,15 @@ func theNodes() []string  { return []string{"192.0.2.0/24", "2001:db8:1::/64"} }
 func guarded() map[string]rig.Service {
 	endpoints := rig.Pods("pod-a", "pod-d")
 	return numbered(80, map[string]rig.Service{
-		"the client's":        {Endpoints: endpoints, SourceRanges: theClient()},
-		"the client's, Local": {Endpoints: endpoints, SourceRanges: theClient(), ExternalLocal: true},
-		"the nodes'":          {Endpoints: endpoints, SourceRanges: theNodes()},
-		"the nodes', Local":   {Endpoints: endpoints, SourceRanges: theNodes(), ExternalLocal: true},
-		"somebody's":          {Endpoints: endpoints, SourceRanges: []string{"192.0.2.101/32", "2001:db8:1::101/128"}},
-		"everybody's":         {Endpoints: endpoints, SourceRanges: []string{"0.0.0.0/0", "::/0", "192.0.2.101/32", "2001:db8:1::101/128"}},
+		"the client's":         {Endpoints: endpoints, SourceRanges: theClient()},
+		"the client's, Local":  {Endpoints: endpoints, SourceRanges: theClient(), ExternalLocal: true},
+		"the nodes'":           {Endpoints: endpoints, SourceRanges: theNodes()},
+		"the nodes', Local":    {Endpoints: endpoints, SourceRanges: theNodes(), ExternalLocal: true},
+		"somebody's":           {Endpoints: endpoints, SourceRanges: []string{"192.0.2.101/32", "2001:db8:1::101/128"}},
+		"the client's, mapped": {Endpoints: endpoints, SourceRanges: []string{"::ffff:c000:264/128", "2001:db8:1::100/128"}},
+		"a translator's":       {Endpoints: endpoints, SourceRanges: []string{"64:ff9b::192.0.2.0/96", "198.51.100.0/24"}},
+		"mistyped":             {Endpoints: endpoints, SourceRanges: []string{"192.0.2.100/33", "2001:db8:1:100/128"}},
+		"everybody's":          {Endpoints: endpoints, SourceRanges: []string{"0.0.0.0/0", "::/0", "192.0.2.101/32", "2001:db8:1::101/128"}},
 	})
 }
 
@@ -35,14 +38,14 @@ func guards(places ...frontend) []cell {
 	pods, all := names("pod-client", "pod-a", "pod-d"), names("pod-client", "pod-a", "pod-d", "node-1", "node-2", "client")
 	masked, kept := masking("pod-a", "pod-d"), keeping("pod-a")
 	return slices.Concat(
-		cells(names("client"), places, names("the client's"), masked),
+		cells(names("client"), places, names("the client's", "the client's, mapped"), masked),
 		cells(names("client"), places, names("the client's, Local"), kept),
-		cells(slices.Concat(pods, names("node-1", "node-2")), places, names("the client's", "the client's, Local"), silent()),
+		cells(slices.Concat(pods, names("node-1", "node-2")), places, names("the client's", "the client's, mapped", "the client's, Local"), silent()),
 		cells(names("client", "node-1", "node-2"), places, names("the nodes'"), masked),
 		cells(names("client", "node-2"), places, names("the nodes', Local"), kept),
 		cells(names("node-1"), places, names("the nodes', Local"), masked),
 		cells(pods, places, names("the nodes'", "the nodes', Local"), silent()),
-		cells(all, places, names("somebody's"), silent()),
+		cells(all, places, names("somebody's", "a translator's", "mistyped"), silent()),
 		cells(all, places, names("everybody's"), masked),
 	)
 }

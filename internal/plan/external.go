@@ -77,9 +77,10 @@ func bounded[T any](list []T, most int, field string, ns *notes) []T {
 }
 
 // ranges are, by family, the networks from which clients may come to the load
-// balancer's addresses. Without any of a family everybody may: so it is if one
-// of them is all addresses, or if those that are given are all of the other
-// family or none at all.
+// balancer's addresses. Of a family that is not in it everybody may: so it is if
+// one of them is all addresses, or if all that were given are of the other family
+// or none were. From a family that is in it without any network nobody may: some
+// of what was given can't be read, so whom it lets in is not known.
 func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix {
 	const field = "spec.loadBalancerSourceRanges"
 	if len(spec.LoadBalancerSourceRanges) == 0 {
@@ -87,10 +88,12 @@ func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix
 	}
 	byFamily := map[state.Family][]netip.Prefix{}
 	all := map[state.Family]bool{}
+	unread := len(spec.LoadBalancerSourceRanges) > maxRanges
 	for i, text := range bounded(spec.LoadBalancerSourceRanges, maxRanges, field, ns) {
 		p, err := parsePrefix(text)
 		if err != nil {
 			ns.add(state.InvalidRange, fmt.Sprintf("%s[%d]", field, i), "%v", err)
+			unread = true
 			continue
 		}
 		f := state.FamilyOf(p.Addr())
@@ -99,12 +102,24 @@ func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix
 			byFamily[f] = append(byFamily[f], p)
 		}
 	}
-	for f := range all {
+	for _, f := range []state.Family{state.IPv4, state.IPv6} {
 		if all[f] {
 			delete(byFamily, f)
+		} else if unread && len(byFamily[f]) == 0 {
+			byFamily[f] = []netip.Prefix{}
 		}
 	}
 	return byFamily
+}
+
+// noteClosed tells of the families that nobody may come over.
+func (s service) noteClosed(ns *notes) {
+	for _, ip := range s.clusterIPs {
+		f := state.FamilyOf(ip)
+		if list, guarded := s.ranges[f]; guarded && len(list) == 0 {
+			ns.add(state.InvalidRange, "spec.loadBalancerSourceRanges", "no network of %v can be used, and not all of the list could be read: nobody may come over %v", f, f)
+		}
+	}
 }
 
 // outsideLocal says whether externalTrafficPolicy Local counts: only for what

@@ -122,8 +122,8 @@ func (s service) nodeFrontend(p port, address netip.Addr, v vicinity) frontend {
 // that very address as its source; not to one that is routed, but it may have been
 // assigned a moment ago.
 func (s service) guards(k state.VirtualServerKey, v vicinity) []state.SetEntry {
-	ranges := s.ranges[k.Family()]
-	if len(ranges) == 0 {
+	ranges, guarded := s.ranges[k.Family()]
+	if !guarded {
 		return nil
 	}
 	entries := []state.SetEntry{serverEntry(setLoadBalancerFW, k)}

@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -71,6 +72,60 @@ func TestParseAddr(t *testing.T) {
 			t.Errorf("parseAddr(%q) = %v, %v; want %q", c.in, got, err, c.want)
 		}
 	}
+}
+
+func TestParsePrefix(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"192.0.2.0/24", "192.0.2.0/24"},
+		{" 10.1.2.3/16 ", "10.1.0.0/16"},
+		{"010.000.0.0/8", "10.0.0.0/8"},
+		{"::ffff:a00:0/104", "10.0.0.0/8"},
+		{"::ffff:10.0.0.0/104", "10.0.0.0/8"},
+		{"::ffff:10.0.0.1/128", "10.0.0.1/32"},
+		{"::ffff:0:0/96", "0.0.0.0/0"},
+		{"64:ff9b::192.0.2.0/96", "64:ff9b::/96"},
+		{"64:ff9b::192.0.2.33/128", "64:ff9b::c000:221/128"},
+		{"::192.0.2.0/120", "::c000:200/120"},
+		{"2001:DB8::1/32", "2001:db8::/32"},
+		{"::/0", "::/0"},
+		{"::ffff:10.0.0.0/8", ""}, {"::ffff:a00:0/95", ""}, {"::ffff:10.0.0.0/129", ""},
+		{"10.0.0.0/33", ""}, {"10.0.0.0", ""}, {"10.0.0.0/-1", ""}, {"10.0.0.0/x", ""}, {"64:ff9b::192.0.2.0/129", ""},
+		{"", ""}, {"/", ""}, {"fe80::1%eth0/64", ""},
+	} {
+		got, err := parsePrefix(c.in)
+		if err == nil && got.String() != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("parsePrefix(%q) = %v, %v; want %q", c.in, got, err, c.want)
+		}
+	}
+}
+
+// FuzzParsePrefix compares the spellings of one network: of what can be read, all
+// mean the same.
+func FuzzParsePrefix(f *testing.F) {
+	f.Add([]byte{10, 0, 0, 1}, uint8(8))
+	f.Add(netip.MustParseAddr("64:ff9b::192.0.2.0").AsSlice(), uint8(96))
+	f.Add(netip.MustParseAddr("::ffff:10.0.0.0").AsSlice(), uint8(104))
+	f.Fuzz(func(t *testing.T, raw []byte, bits uint8) {
+		a, ok := netip.AddrFromSlice(raw)
+		if !ok {
+			return
+		}
+		want, forms := netip.PrefixFrom(a, int(bits)).Masked(), []string{fmt.Sprintf("%v/%d", a, bits)}
+		if a.Is4() {
+			forms = append(forms, fmt.Sprintf("::ffff:%v/%d", a, int(bits)+96), fmt.Sprintf("::ffff:%x:%x/%d", raw[:2], raw[2:], int(bits)+96))
+		} else {
+			hex := raw[:12]
+			forms = append(forms, fmt.Sprintf("%x:%x:%x:%x:%x:%x:%d.%d.%d.%d/%d", hex[:2], hex[2:4], hex[4:6], hex[6:8], hex[8:10], hex[10:], raw[12], raw[13], raw[14], raw[15], bits))
+		}
+		if a.Is4In6() {
+			want = netip.PrefixFrom(a.Unmap(), int(bits)-96).Masked()
+		}
+		for _, form := range forms {
+			if got, err := parsePrefix(form); (err == nil) != want.IsValid() || err == nil && got != want {
+				t.Errorf("parsePrefix(%q) = %v, %v; want %v", form, got, err, want)
+			}
+		}
+	})
 }
 
 func TestWhatTellsMoreOfAnEndpointIsBelieved(t *testing.T) {

@@ -17,6 +17,12 @@ import (
 // with leading zeros in IPv4 ("10.180.00.001", decimal), which netip refuses.
 // An IPv4 address in IPv6 form is the IPv4 address.
 func parseAddr(s string) (netip.Addr, error) {
+	a, err := parseForm(s)
+	return a.Unmap(), err
+}
+
+// parseForm is parseAddr that leaves an IPv4 address in the form that it has.
+func parseForm(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil {
 		a, err = netip.ParseAddr(withoutZeros(s))
@@ -24,17 +30,19 @@ func parseAddr(s string) (netip.Addr, error) {
 	if err != nil || a.Zone() != "" {
 		return netip.Addr{}, fmt.Errorf("%.64q is not an IP address", s)
 	}
-	return a.Unmap(), nil
+	return a, nil
 }
 
 // parsePrefix reads a network as leniently as parseAddr, with blanks around it
-// and with bits behind its length.
+// and with bits behind its length. Whatever its spelling, the length counts from
+// the first bit of what was written: of an IPv4 network in IPv6 form, and of no
+// other with dots in it, 96 bits are the form's.
 func parsePrefix(s string) (netip.Prefix, error) {
-	address, length, found := strings.Cut(strings.TrimSpace(s), "/")
-	a, err := parseAddr(address)
+	text, length, found := strings.Cut(strings.TrimSpace(s), "/")
+	a, err := parseForm(text)
 	bits, badBits := strconv.Atoi(length)
-	if strings.Contains(address, ".") && strings.Contains(address, ":") {
-		bits -= 96 // an IPv4 network in IPv6 form
+	if a.Is4In6() {
+		a, bits = a.Unmap(), bits-96
 	}
 	if !found || err != nil || badBits != nil || bits < 0 || bits > a.BitLen() {
 		return netip.Prefix{}, fmt.Errorf("%.64q is not a network such as 192.0.2.0/24", s)

@@ -63,6 +63,11 @@ func (d dice) protocol() corev1.Protocol {
 	return pick[corev1.Protocol](d, "TCP", "UDP", "SCTP", "", "tcp")
 }
 
+func (d dice) sourceRange() string {
+	good := pick(d, "192.0.2.0/24", "10.0.0.0/8", " 2001:db8::/32 ", "::ffff:a00:0/104", "64:ff9b::192.0.2.0/96", "0.0.0.0/0")
+	return mostly(d, good, pick(d, "::ffff:10.0.0.0/8", "10.0.0.0/33", "10.0.0.0", "", "x"))
+}
+
 func (d dice) name() string { return mostly(d, "http", pick(d, "", "\"\n\x00")) }
 
 func (d dice) service() *corev1.Service {
@@ -75,6 +80,11 @@ func (d dice) service() *corev1.Service {
 	s.Spec.Ports = some(d, 4, func() corev1.ServicePort {
 		return corev1.ServicePort{Name: d.name(), Protocol: d.protocol(), Port: d.port(), NodePort: d.port()}
 	})
+	s.Spec.ExternalIPs = some(d, 2, d.address)
+	s.Spec.LoadBalancerSourceRanges = some(d, 2, d.sourceRange)
+	for _, ip := range some(d, 2, d.address) {
+		s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: ip})
+	}
 	s.Spec.SessionAffinity = pick[corev1.ServiceAffinity](d, "", "None", "ClientIP", "ClientIP", "x")
 	s.Spec.SessionAffinityConfig = maybe(d, corev1.SessionAffinityConfig{
 		ClientIP: maybe(d, corev1.ClientIPConfig{TimeoutSeconds: maybe[int32](d, 1, 60, 86400, 0, -1, 86401)}),

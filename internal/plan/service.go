@@ -22,7 +22,7 @@ type service struct {
 	scheduling      scheduling
 
 	loadBalancers, externals     []located
-	ranges                       map[state.Family][]netip.Prefix // who may come to the load balancers; none: all
+	ranges                       map[state.Family][]netip.Prefix // who may come to the load balancers; of a family that is not in it all
 	internalLocal, externalLocal bool                            // traffic policy Local
 	healthPort                   uint16                          // 0: none
 }
@@ -43,7 +43,7 @@ type port struct {
 
 func parseService(o *corev1.Service, c config.Config, ns *notes) service {
 	local := outsideLocal(&o.Spec, ns)
-	return service{
+	s := service{
 		namespace:     o.Namespace,
 		name:          o.Name,
 		clusterIPs:    clusterIPs(&o.Spec, ns),
@@ -58,6 +58,8 @@ func parseService(o *corev1.Service, c config.Config, ns *notes) service {
 		externalLocal: local,
 		healthPort:    healthPort(&o.Spec, local, ns),
 	}
+	s.noteClosed(ns)
+	return s
 }
 
 func (s service) has(f state.Family) bool {
