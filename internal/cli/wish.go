@@ -144,37 +144,39 @@ func named(nodes []*corev1.Node) string {
 	return strings.Join(names, ", ")
 }
 
-// wishOf plans all Services of x for node n, older ones first, so that each
-// conflict is known when its loser comes.
+// wishOf plans all Services of x for node n. Notes are in the order of the Services,
+// older ones first.
 func wishOf(x *cluster.Index, n plan.Node, c config.Config) wish {
 	w := wish{node: n}
 	d := desired.New()
 	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(c))
-	told := map[desired.Conflict]bool{}
-	for _, o := range byAge(x) {
+	all, notes := byAge(x), map[desired.Owner][]render.PlanNote{}
+	for _, o := range all {
 		f := plan.Service(o, n, c)
-		owner := desired.Owner{Namespace: o.Service.Namespace, Name: o.Service.Name}
+		owner := ownerOf(o)
 		for _, note := range f.Notes {
-			w.notes = append(w.notes, render.PlanNote{
+			notes[owner] = append(notes[owner], render.PlanNote{
 				Service: owner.String(), Reason: note.Reason.String(), Field: note.Field, Message: note.Message,
 			})
 		}
-		for _, conflict := range d.Upsert(owner, o.Service.CreationTimestamp.Time, f).Conflicts {
-			if !told[conflict] {
-				told[conflict] = true
-				w.notes = append(w.notes, conflictNote(conflict))
-			}
-		}
+		d.Upsert(owner, o.Service.CreationTimestamp.Time, f)
+	}
+	for _, conflict := range d.Conflicts() {
+		notes[conflict.Loser] = append(notes[conflict.Loser], conflictNote(conflict))
+	}
+	for _, o := range all {
+		w.notes = append(w.notes, notes[ownerOf(o)]...)
 	}
 	w.state = d.State()
 	return w
 }
 
+func ownerOf(o plan.Objects) desired.Owner {
+	return desired.Owner{Namespace: o.Service.Namespace, Name: o.Service.Name}
+}
+
 func conflictNote(c desired.Conflict) render.PlanNote {
-	return render.PlanNote{
-		Service: c.Loser.String(), Reason: "Conflict",
-		Message: fmt.Sprintf("%v is served by %v, which is older or comes first by name", c.Key, c.Winner),
-	}
+	return render.PlanNote{Service: c.Loser.String(), Reason: "Conflict", Message: c.String()}
 }
 
 func byAge(x *cluster.Index) []plan.Objects {

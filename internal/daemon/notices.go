@@ -3,8 +3,6 @@
 package daemon
 
 import (
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -76,7 +74,7 @@ func (n *Notices) port(key types.NamespacedName, reason, note string) {
 func (n *Notices) conflict(c desired.Conflict) {
 	s := n.find(types.NamespacedName{Namespace: c.Loser.Namespace, Name: c.Loser.Name})
 	if s != nil {
-		n.events.Service(s, reasonConflict, fmt.Sprintf("%v is the older Service %v's, so this one is not served there", c.Key, c.Winner))
+		n.events.Service(s, reasonConflict, c.String())
 	}
 }
 

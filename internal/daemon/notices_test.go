@@ -92,7 +92,7 @@ func TestPeopleAreToldWhatIsWrongWithAService(t *testing.T) {
 		time.Sleep(2 * drainCheck)
 		synctest.Wait()
 		p.mustHave(t, "a younger Service with the address of another",
-			"all: shop/bad 2 AddressConflict: TCP 10.96.0.80:80 is the older Service shop/web's, so this one is not served there")
+			"all: shop/bad 2 AddressConflict: TCP 10.96.0.80:80 is served by shop/web, which is older or comes first by name")
 	})
 }
 

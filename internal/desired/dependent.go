@@ -27,11 +27,12 @@ func SteersTo(e state.SetEntry, v state.Entry) (state.VirtualServerKey, bool) {
 	return state.MarkKey(state.FamilyOf(e.Address), v.Mark), true
 }
 
-// Entries are the wished set entries. One that steers packets to a virtual server
-// counts only if who wishes it also won that virtual server.
+// Entries are the wished set entries. One that is about a virtual server, or steers
+// packets to one, counts only if who wishes it also won that virtual server.
 type Entries struct {
 	servers serverTable
 	claims  entryTable
+	nobodys *int // rows that are claimed, and of which no claim counts
 }
 
 // Get is the wished value of the row k, and whether the row is wished at all:
@@ -72,12 +73,18 @@ func (t Entries) foremost(k state.SetEntry, c *claimant) (*claimant, state.Entry
 }
 
 func (t Entries) counts(k state.SetEntry, v state.Entry, by *claimant) bool {
-	server, steers := SteersTo(k, v)
-	return !steers || t.servers.winners[server] == by
+	if server, steers := SteersTo(k, v); steers && t.servers.winners[server] != by {
+		return false
+	}
+	if len(t.servers.losers) == 0 { // as mostly
+		return true
+	}
+	about, ok := k.Server()
+	return !ok || !t.servers.lost(about, by)
 }
 
-// Len is how many rows are wished by anybody, whether they count or not.
-func (t Entries) Len() int { return t.claims.Len() }
+// Len is how many rows are wished.
+func (t Entries) Len() int { return t.claims.Len() - *t.nobodys }
 
 // All yields the wished rows in no order.
 func (t Entries) All() iter.Seq2[state.SetEntry, state.Entry] {
@@ -97,36 +104,96 @@ func steers(h holdings) bool {
 		slices.ContainsFunc(h.entries, func(r diff.Row[state.SetEntry, state.Entry]) bool { return r.Value.Mark != 0 })
 }
 
-// were is what the entries are that c's change can touch: its own, and all that
-// steer to a virtual server that c comes to or leaves.
-func (t Entries) were(entries entryDelta, servers serverDelta, c *claimant, to holdings) []Was[state.SetEntry, state.Entry] {
-	before := make([]Was[state.SetEntry, state.Entry], 0, entries.Len())
-	note := func(k state.SetEntry) {
-		v, there := t.Get(k)
-		before = append(before, Was[state.SetEntry, state.Entry]{k, v, there})
-	}
-	for k := range keys(entries) {
-		note(k)
-	}
+// contested reports whether c's change is about a virtual server that another owner
+// claims too.
+func (t Entries) contested(entries entryDelta, servers serverDelta, c *claimant) bool {
 	for k := range keys(servers) {
-		for _, e := range steering(to.entries, k) {
-			note(e)
+		if won, claimed := t.servers.winners[k]; claimed && won != c || len(t.servers.losers[k]) > 0 {
+			return true
 		}
-		for _, other := range append(t.servers.claimants(k), c) {
-			for _, e := range steering(other.entries, k) {
-				note(e)
+	}
+	if len(t.servers.losers) == 0 {
+		return false
+	}
+	for e := range keys(entries) {
+		if k, ok := e.Server(); ok && len(t.servers.losers[k]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// wasEntry is what an entry was before a change, claimed or not.
+type wasEntry struct {
+	Was[state.SetEntry, state.Entry]
+	claimed bool
+}
+
+// were is what the entries are that c's change can touch: its own, and those of
+// others that depend on a virtual server which c comes to or leaves. Who neither has
+// that virtual server nor is next in line for it has none.
+func (t Entries) were(entries entryDelta, servers serverDelta, c *claimant, to holdings) []wasEntry {
+	touched := slices.Collect(keys(entries))
+	changed := slices.SortedFunc(keys(servers), state.VirtualServerKey.Compare)
+	touched = append(dependent(touched, c.entries, changed), dependent(nil, to.entries, changed)...)
+	others := map[*claimant][]state.VirtualServerKey{}
+	for _, k := range changed {
+		for _, other := range t.servers.foremost(k) {
+			if other != c {
+				others[other] = append(others[other], k)
 			}
 		}
+	}
+	for other, servers := range others {
+		touched = dependent(touched, other.entries, servers)
+	}
+	slices.SortFunc(touched, state.SetEntry.Compare)
+	touched = slices.Compact(touched)
+	before := make([]wasEntry, len(touched))
+	for i, k := range touched {
+		v, there := t.Get(k)
+		_, claimed := t.claims.winners[k]
+		before[i] = wasEntry{Was[state.SetEntry, state.Entry]{k, v, there}, claimed}
 	}
 	return before
 }
 
+// dependent adds those of the entries that depend on one of the servers, which are
+// sorted.
+func dependent(to []state.SetEntry, entries []diff.Row[state.SetEntry, state.Entry], servers []state.VirtualServerKey) []state.SetEntry {
+	among := func(k state.VirtualServerKey) bool {
+		_, found := slices.BinarySearchFunc(servers, k, state.VirtualServerKey.Compare)
+		return found
+	}
+	for _, r := range entries {
+		about, ok := r.Key.Server()
+		server, steers := SteersTo(r.Key, r.Value)
+		if ok && among(about) || steers && among(server) {
+			to = append(to, r.Key)
+		}
+	}
+	return to
+}
+
 // since are those that are not any more as they were.
-func (t Entries) since(before []Was[state.SetEntry, state.Entry]) []Was[state.SetEntry, state.Entry] {
-	return slices.DeleteFunc(before, func(w Was[state.SetEntry, state.Entry]) bool {
+func (t Entries) since(before []wasEntry) []Was[state.SetEntry, state.Entry] {
+	var touched []Was[state.SetEntry, state.Entry]
+	for _, w := range before {
 		v, there := t.Get(w.Key)
-		return v == w.Value && there == w.There
-	})
+		_, claimed := t.claims.winners[w.Key]
+		*t.nobodys += one(claimed && !there) - one(w.claimed && !w.There)
+		if v != w.Value || there != w.There {
+			touched = append(touched, w.Was)
+		}
+	}
+	return touched
+}
+
+func one(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // keys yields those of all rows that d touches.

@@ -5,10 +5,11 @@
 //
 // Two owners may wish for one row: two Services that share a node-local
 // endpoint, or two that claim one address and port. The winner is the base,
-// then the older Service, then the first by name; the same everywhere and at
-// every start. A real server is wished only if its owner also won the virtual
-// server, and so is a set entry that steers packets to one by a mark: Services
-// never mix their endpoints.
+// then the Service with the better right to it (state.Rank), then the older one,
+// then the first by name; the same everywhere and at every start. A real server
+// is wished only if its owner also won the virtual server, and so is a set entry
+// that is about one, or steers packets to one by a mark: Services never mix their
+// endpoints, nor whom they let in.
 package desired
 
 import (
@@ -50,8 +51,6 @@ func (c *claimant) compare(o *claimant) int {
 	)
 }
 
-func (c *claimant) before(o *claimant) bool { return c.compare(o) < 0 }
-
 // Desired is the merged wish of all owners.
 type Desired struct {
 	owners map[Owner]*claimant
@@ -71,15 +70,15 @@ type Desired struct {
 func New() *Desired {
 	d := &Desired{
 		owners:         map[Owner]*claimant{},
-		Sysctls:        newTable(sysctls, state.SysctlName.Compare),
-		Sets:           newTable(sets, state.SetName.Compare),
-		Chains:         newTable(chains, state.ChainKey.Compare),
-		Jumps:          newTable(jumps, state.JumpKey.Compare),
-		Links:          newTable(links, state.LinkName.Compare),
-		VirtualServers: newTable(servers, state.VirtualServerKey.Compare),
-		Addresses:      newTable(addresses, state.Address.Compare),
+		Sysctls:        newTable(sysctls, state.SysctlName.Compare, unranked),
+		Sets:           newTable(sets, state.SetName.Compare, unranked),
+		Chains:         newTable(chains, state.ChainKey.Compare, unranked),
+		Jumps:          newTable(jumps, state.JumpKey.Compare, unranked),
+		Links:          newTable(links, state.LinkName.Compare, unranked),
+		VirtualServers: newTable(servers, state.VirtualServerKey.Compare, rankOfServer),
+		Addresses:      newTable(addresses, state.Address.Compare, rankOfAddress),
 	}
-	d.Entries = Entries{d.VirtualServers, newTable(entries, state.SetEntry.Compare)}
+	d.Entries = Entries{d.VirtualServers, newTable(entries, state.SetEntry.Compare, rankOfEntry), new(int)}
 	d.RealServers = RealServers{d.VirtualServers, new(int)}
 	return d
 }
@@ -101,30 +100,26 @@ type Touched struct {
 	Conflicts []Conflict
 }
 
-// Conflict says that two owners claim one virtual server.
-type Conflict struct {
-	Key           state.VirtualServerKey
-	Winner, Loser Owner
-}
-
 // Upsert makes f the wish of o, created at a time that decides conflicts.
 func (d *Desired) Upsert(o Owner, created time.Time, f state.Fragment) Touched {
 	c, known := d.owners[o]
+	h := holdingsOf(f)
 	if !known {
 		c = &claimant{owner: o, created: created.Unix()}
 		d.owners[o] = c
-	} else if c.created != created.Unix() {
-		return d.recreate(c, created, f)
+	} else if c.created != created.Unix() || c.reranked(&h) {
+		return d.claimAnew(c, created, h)
 	}
-	return d.replace(c, f)
+	return d.replace(c, h)
 }
 
-// recreate is for a Service that was deleted and made again under its name: it
-// keeps the rows that stay the same, but not its seniority.
-func (d *Desired) recreate(c *claimant, created time.Time, f state.Fragment) Touched {
-	gone := d.replace(c, state.Fragment{})
+// claimAnew is for a Service that was deleted and made again under its name, or
+// claims what it had by another right: it keeps the rows that stay the same, but
+// not its place among those who claim them.
+func (d *Desired) claimAnew(c *claimant, created time.Time, h holdings) Touched {
+	gone := d.replace(c, holdings{})
 	c.created = created.Unix()
-	back := d.replace(c, f)
+	back := d.replace(c, h)
 	return Touched{
 		Sysctls:        first(gone.Sysctls, back.Sysctls),
 		Sets:           first(gone.Sets, back.Sets),
@@ -170,7 +165,7 @@ func (d *Desired) Delete(o Owner) Touched {
 		return Touched{}
 	}
 	delete(d.owners, o)
-	return d.replace(c, state.Fragment{})
+	return d.replace(c, holdings{})
 }
 
 // Claims are the rows that an owner wishes, of the tables that grow with the
@@ -200,13 +195,13 @@ func (d *Desired) Claims() iter.Seq[Claims] {
 // Owners is the number of owners, the base included.
 func (d *Desired) Owners() int { return len(d.owners) }
 
-func (d *Desired) replace(c *claimant, f state.Fragment) Touched {
-	b, h := c.holdings, holdingsOf(f)
+func (d *Desired) replace(c *claimant, h holdings) Touched {
+	b := c.holdings
 	byServer := diff.OfRows(b.servers, h.servers, state.VirtualServerKey.Compare)
 	byEntry := diff.OfRows(b.entries, h.entries, state.SetEntry.Compare)
-	marks := steers(b) || steers(h)
-	var wereEntries []Was[state.SetEntry, state.Entry]
-	if marks {
+	depends := steers(b) || steers(h) || d.Entries.contested(byEntry, byServer, c)
+	var wereEntries []wasEntry
+	if depends {
 		wereEntries = d.Entries.were(byEntry, byServer, c, h)
 	}
 	wereReals := d.RealServers.were(c, h)
@@ -217,7 +212,7 @@ func (d *Desired) replace(c *claimant, f state.Fragment) Touched {
 		Addresses:      d.Addresses.change(c, diff.OfRows(b.addresses, h.addresses, state.Address.Compare)),
 		Entries:        d.Entries.claims.change(c, byEntry),
 	}
-	if marks {
+	if depends {
 		touched.Entries = d.Entries.since(wereEntries)
 	}
 	touched.RealServers = d.RealServers.since(wereReals)
@@ -225,7 +220,7 @@ func (d *Desired) replace(c *claimant, f state.Fragment) Touched {
 		d.replaceFew(c, b, &touched)
 	}
 	for _, r := range byServer.Add {
-		touched.Conflicts = append(touched.Conflicts, d.conflicts(r.Key)...)
+		touched.Conflicts = append(touched.Conflicts, d.conflictOf(r.Key, c)...)
 	}
 	return touched
 }
@@ -254,11 +249,33 @@ func (d *Desired) Steering(k state.VirtualServerKey) []state.SetEntry {
 	return steering(won.entries, k)
 }
 
-func (d *Desired) conflicts(k state.VirtualServerKey) []Conflict {
+// conflictOf is the one that c's claim to k makes, if it makes one: with who has it,
+// or with who had it.
+func (d *Desired) conflictOf(k state.VirtualServerKey, c *claimant) []Conflict {
+	all := d.VirtualServers.foremost(k)
+	switch {
+	case len(all) < 2:
+		return nil
+	case all[0] == c:
+		return []Conflict{conflict(k, c, all[1])}
+	}
+	return []Conflict{conflict(k, all[0], c)}
+}
+
+func conflict(k state.VirtualServerKey, winner, loser *claimant) Conflict {
+	return Conflict{
+		Key: k, Winner: winner.owner, Loser: loser.owner,
+		WinnerRank: winner.rankOf(k), LoserRank: loser.rankOf(k),
+	}
+}
+
+// Conflicts are those that there are now, in the order of the virtual servers.
+func (d *Desired) Conflicts() []Conflict {
 	var all []Conflict
-	claimants := d.VirtualServers.claimants(k)
-	for _, loser := range claimants[1:] {
-		all = append(all, Conflict{Key: k, Winner: claimants[0].owner, Loser: loser.owner})
+	for _, k := range slices.SortedFunc(maps.Keys(d.VirtualServers.losers), state.VirtualServerKey.Compare) {
+		for _, loser := range d.VirtualServers.losers[k] {
+			all = append(all, conflict(k, d.VirtualServers.winners[k], loser))
+		}
 	}
 	return all
 }

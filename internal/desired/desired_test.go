@@ -83,7 +83,7 @@ func TestTheOlderOfTwoServicesWinsAnAddressWhicheverComesFirst(t *testing.T) {
 		if diff := cmp.Diff(want, d.State(), cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("order %v (-want +got):\n%s", order, diff)
 		}
-		if diff := cmp.Diff([]Conflict{{serverKey(1), old, young}}, conflicts, cmpopts.EquateComparable(state.VirtualServerKey{})); diff != "" {
+		if diff := cmp.Diff([]Conflict{{Key: serverKey(1), Winner: old, Loser: young}}, conflicts, cmpopts.EquateComparable(state.VirtualServerKey{})); diff != "" {
 			t.Errorf("order %v: conflicts (-want +got):\n%s", order, diff)
 		}
 	}
@@ -151,6 +151,7 @@ func TestRandomChangesEqualAMergeFromScratch(t *testing.T) {
 			if random.IntN(2) == 0 {
 				f = steered(f, uint32(random.IntN(2)+1), byte(random.IntN(3)), endpoints...)
 			}
+			f = ranked(guarded(f, o, random.IntN(3)), state.Rank(random.IntN(3)))
 			w := wish{time.Unix(int64(random.IntN(3)), 0), f}
 			wishes[o] = w
 			touched = d.Upsert(o, w.created, w.fragment)
@@ -169,6 +170,21 @@ func TestRandomChangesEqualAMergeFromScratch(t *testing.T) {
 		}
 		if delta := state.Diff(copied, d.State()); delta.Len() != 0 {
 			t.Fatalf("step %d: touched rows missed %+v", step, delta)
+		}
+		if n := len(copied.Entries); d.Entries.Len() != n {
+			t.Fatalf("step %d: %d entries are wished, said to be %d", step, n, d.Entries.Len())
+		}
+		checkGuards(t, d)
+	}
+}
+
+// checkGuards checks that who may come to a virtual server is said by its owner alone.
+func checkGuards(t *testing.T, d *Desired) {
+	t.Helper()
+	for e, v := range d.Entries.All() {
+		k, about := e.Server()
+		if o, wished := d.VirtualServers.Owner(k); about && e.Set == "GUARD" && (!wished || o.Name != v.Comment) {
+			t.Fatalf("%v of %s counts, but %v has the virtual server (%v)", e, v.Comment, o, wished)
 		}
 	}
 }

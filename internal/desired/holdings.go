@@ -16,7 +16,8 @@ type holdings struct {
 	servers   []diff.Row[state.VirtualServerKey, state.VirtualServer]
 	reals     []state.Reals // of each of the servers
 	addresses []diff.Row[state.Address, state.Binding]
-	few       *few // nil for a Service
+	ranks     []diff.Row[state.VirtualServerKey, state.Rank] // of the servers that are not Allocated
+	few       *few                                           // nil for a Service
 }
 
 // few are the rows of tables that do not grow with the cluster.
@@ -34,6 +35,7 @@ func holdingsOf(f state.Fragment) holdings {
 		servers:   trim(f.VirtualServers),
 		reals:     state.RealsOf(f.VirtualServers, f.RealServers),
 		addresses: trim(f.Addresses),
+		ranks:     trim(f.Ranks),
 	}
 	if len(f.Sysctls)+len(f.Sets)+len(f.Chains)+len(f.Jumps)+len(f.Links) > 0 {
 		h.few = &few{f.Sysctls, f.Sets, f.Chains, f.Jumps, f.Links}
@@ -51,14 +53,17 @@ func trim[T any](rows []T) []T {
 
 // realsOf are the real servers for one virtual server.
 func (h *holdings) realsOf(k state.VirtualServerKey) state.Reals {
-	i, found := slices.BinarySearchFunc(h.servers, k,
-		func(r diff.Row[state.VirtualServerKey, state.VirtualServer], k state.VirtualServerKey) int {
-			return r.Key.Compare(k)
-		})
+	i, found := find(h.servers, k)
 	if !found {
 		return nil
 	}
 	return h.reals[i]
+}
+
+func find[V comparable](rows []diff.Row[state.VirtualServerKey, V], k state.VirtualServerKey) (int, bool) {
+	return slices.BinarySearchFunc(rows, k, func(r diff.Row[state.VirtualServerKey, V], k state.VirtualServerKey) int {
+		return r.Key.Compare(k)
+	})
 }
 
 func entries(c *claimant) []diff.Row[state.SetEntry, state.Entry]    { return c.entries }

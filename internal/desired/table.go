@@ -3,10 +3,12 @@
 package desired
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Was is what the wish for a row was before a change.
@@ -23,13 +25,17 @@ type Was[K, V comparable] struct {
 type Table[K, V comparable] struct {
 	rows    func(*claimant) []diff.Row[K, V]
 	compare func(a, b K) int
+	rank    func(*claimant, K) state.Rank
 	winners map[K]*claimant
 	losers  map[K][]*claimant // in order of precedence
 }
 
-func newTable[K, V comparable](rows func(*claimant) []diff.Row[K, V], compare func(a, b K) int) Table[K, V] {
-	return Table[K, V]{rows, compare, map[K]*claimant{}, map[K][]*claimant{}}
+func newTable[K, V comparable](rows func(*claimant) []diff.Row[K, V], compare func(a, b K) int, rank func(*claimant, K) state.Rank) Table[K, V] {
+	return Table[K, V]{rows, compare, rank, map[K]*claimant{}, map[K][]*claimant{}}
 }
+
+// unranked is for the tables of which every claim is as good as any other.
+func unranked[K comparable](*claimant, K) state.Rank { return state.Allocated }
 
 // Get is the wished value of the row k, and whether the row is wished at all.
 func (t Table[K, V]) Get(k K) (V, bool) {
@@ -105,13 +111,24 @@ func (t Table[K, V]) put(k K, by *claimant) bool {
 	case !claimed:
 		t.winners[k] = by
 		return true
-	case by.before(won):
+	case t.order(k, by, won) < 0:
 		t.winners[k] = by
-		t.losers[k] = insert(t.losers[k], won)
+		t.lose(k, won)
 		return true
 	}
-	t.losers[k] = insert(t.losers[k], by)
+	t.lose(k, by)
 	return false
+}
+
+// order is that of two claims to the row k: the better comes first.
+func (t Table[K, V]) order(k K, a, b *claimant) int {
+	return cmp.Or(cmp.Compare(t.rank(a, k), t.rank(b, k)), a.compare(b))
+}
+
+func (t Table[K, V]) lose(k K, c *claimant) {
+	claims := t.losers[k]
+	i, _ := slices.BinarySearchFunc(claims, c, func(a, b *claimant) int { return t.order(k, a, b) })
+	t.losers[k] = slices.Insert(claims, i, c)
 }
 
 // drop takes a claim back and says whether it was the winning one.
@@ -134,6 +151,25 @@ func (t Table[K, V]) drop(k K, by *claimant) bool {
 	return won
 }
 
+// lost reports whether c claims the row k, and another has it.
+func (t Table[K, V]) lost(k K, c *claimant) bool {
+	if won, claimed := t.winners[k]; !claimed || won == c {
+		return false
+	}
+	_, claims := slices.BinarySearchFunc(t.rows(c), k, func(r diff.Row[K, V], k K) int { return t.compare(r.Key, k) })
+	return claims
+}
+
+// foremost are who has the row k and who is next in line, as far as there are any.
+func (t Table[K, V]) foremost(k K) []*claimant {
+	won, claimed := t.winners[k]
+	if !claimed {
+		return nil
+	}
+	next := t.losers[k]
+	return append([]*claimant{won}, next[:min(len(next), 1)]...)
+}
+
 // claimants are all who wish for the row k, the winner first.
 func (t Table[K, V]) claimants(k K) []*claimant {
 	c, ok := t.winners[k]
@@ -141,9 +177,4 @@ func (t Table[K, V]) claimants(k K) []*claimant {
 		return nil
 	}
 	return append([]*claimant{c}, t.losers[k]...)
-}
-
-func insert(claims []*claimant, c *claimant) []*claimant {
-	i, _ := slices.BinarySearchFunc(claims, c, (*claimant).compare)
-	return slices.Insert(claims, i, c)
 }

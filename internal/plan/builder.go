@@ -23,6 +23,7 @@ type builder struct {
 	servers     map[state.VirtualServerKey]state.VirtualServer
 	realServers []diff.Row[state.RealServerKey, state.RealServer]
 	addresses   map[state.Address]state.Binding
+	ranks       []diff.Row[state.VirtualServerKey, state.Rank]
 
 	notes    *notes
 	service  service
@@ -58,6 +59,8 @@ func (b *builder) fragment() Fragment {
 	f.Entries = slices.CompactFunc(b.entries, func(a, b diff.Row[state.SetEntry, state.Entry]) bool { return a.Key == b.Key })
 	slices.SortFunc(b.realServers, func(a, b diff.Row[state.RealServerKey, state.RealServer]) int { return a.Key.Compare(b.Key) })
 	f.RealServers = b.realServers
+	slices.SortFunc(b.ranks, func(a, b diff.Row[state.VirtualServerKey, state.Rank]) int { return a.Key.Compare(b.Key) })
+	f.Ranks = b.ranks
 	f.Forwards = b.forwards
 	return f
 }
@@ -131,6 +134,9 @@ func (b *builder) serve(f frontend, to chosen) bool {
 	}
 	if !b.balance(f.server, f.field, b.virtualServer(f.server.Family()), targets) {
 		return false
+	}
+	if f.rank != state.Allocated {
+		b.ranks = append(b.ranks, diff.Row[state.VirtualServerKey, state.Rank]{Key: f.server, Value: f.rank})
 	}
 	for _, e := range f.entries {
 		b.enter(e, state.Entry{Comment: f.comment})

@@ -18,6 +18,7 @@ type frontend struct {
 	entries []state.SetEntry // say whose it is, and which rules its packets meet
 	bound   bool             // the address is ours to have on the node
 	node    bool             // the address is the node's
+	rank    state.Rank       // by what right the Service has the address
 
 	// local lets only endpoints of this node serve, by its traffic policy.
 	local bool
@@ -75,6 +76,7 @@ func (s service) externalFrontend(p port, at located) frontend {
 		server:  k,
 		entries: []state.SetEntry{serverEntry(set, k)},
 		bound:   true,
+		rank:    state.External,
 		local:   s.externalLocal,
 		outside: true,
 	}
@@ -92,6 +94,7 @@ func (s service) loadBalancerFrontend(p port, at located, v vicinity) frontend {
 		server:  k,
 		entries: append(entries, s.guards(k, v)...),
 		bound:   true,
+		rank:    state.Balanced,
 		local:   s.externalLocal,
 		outside: true,
 	}

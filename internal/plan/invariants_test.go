@@ -19,6 +19,7 @@ func checkInvariants(t testing.TB, f plan.Fragment) {
 	// The way through maps and back sorts, and drops keys that are there twice.
 	again := state.FragmentOf(f.State(), f.Notes)
 	again.HealthCheck, again.DrainTimeout, again.Drains, again.Forwards = f.HealthCheck, f.DrainTimeout, f.Drains, f.Forwards
+	again.Ranks = f.Ranks
 	if !reflect.DeepEqual(again, f) {
 		t.Errorf("fragment is not sorted or has a key twice (-want +got):\n%s", cmp.Diff(text(again), text(f)))
 	}
@@ -31,6 +32,11 @@ func checkInvariants(t testing.TB, f plan.Fragment) {
 	}
 	for k, v := range s.RealServers {
 		checkRealServer(t, s, k, v)
+	}
+	for i, r := range f.Ranks {
+		if _, served := s.VirtualServers[r.Key]; !served || r.Value == state.Allocated || i > 0 && f.Ranks[i-1].Key.Compare(r.Key) >= 0 {
+			t.Errorf("rank %v of %v is of no virtual server, none, or out of order", r.Value, r.Key)
+		}
 	}
 	for a := range s.Addresses {
 		if !entered(s, plan.SetNames(state.FamilyOf(a.Addr)), state.SetEntry{Address: a.Addr}) {

@@ -210,19 +210,22 @@ type Local struct{ Addresses []netip.Addr }
 type Drifted struct{}
 
 func (e Upsert) step(c *Core, _ time.Time) desired.Touched {
+	t := c.desired.Upsert(e.Owner, e.Created, e.Fragment)
 	if e.Fragment.Drains || len(c.drainTimeouts) > 0 {
-		c.chooseDrainTimeout(e.Fragment)
+		c.chooseDrainTimeout(e.Owner, e.Fragment)
 	}
-	return c.desired.Upsert(e.Owner, e.Created, e.Fragment)
+	return t
 }
 
-// chooseDrainTimeout notes an owner's own time. It is kept beyond the owner's
-// end, for the virtual servers that it leaves behind.
-func (c *Core) chooseDrainTimeout(f state.Fragment) {
+// chooseDrainTimeout notes an owner's own time, for the virtual servers that it has
+// won. It is kept beyond the owner's end, for those that it leaves behind.
+func (c *Core) chooseDrainTimeout(o desired.Owner, f state.Fragment) {
 	for _, r := range f.VirtualServers {
-		if f.Drains {
+		switch won, _ := c.desired.VirtualServers.Owner(r.Key); {
+		case won != o:
+		case f.Drains:
 			c.drainTimeouts[r.Key] = f.DrainTimeout
-		} else {
+		default:
 			delete(c.drainTimeouts, r.Key)
 		}
 	}

@@ -247,6 +247,20 @@ func TestAServiceChoosesItsOwnDrainTimeout(t *testing.T) {
 	b.mustEqualWish(t, "after its own deadline")
 }
 
+func TestWhoLosesAVirtualServerDoesNotChooseItsDrainTimeout(t *testing.T) {
+	b := synced(t, 1)
+	busy := endpoint(server(0, state.TCP), 0)
+	b.kernel.Connections[busy] = state.Connections{Active: 1}
+	f := service(server(0, state.TCP), 0, 1)
+	f.Drains, f.DrainTimeout = true, 0
+	b.step(Upsert{Owner: owner(1), Fragment: f})
+	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
+	b.pass(t, 5*time.Second)
+	if _, there := b.kernel.State.RealServers[busy]; !there {
+		t.Error("the loser's timeout cut a connection of the winner")
+	}
+}
+
 func realServersOf(s state.State, k state.VirtualServerKey) []state.RealServerKey {
 	var keys []state.RealServerKey
 	for r := range s.RealServers {

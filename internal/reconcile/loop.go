@@ -131,8 +131,9 @@ func (l *Loop) step(e Event, now time.Time) {
 	t := l.core.Step(e, now)
 	l.account.took(e, t, now)
 	for _, c := range t.Conflicts {
-		l.log.Warn("two Services claim one address and port; the older one gets it",
-			zap.Stringer("virtualServer", c.Key), zap.Stringer("winner", c.Winner), zap.Stringer("loser", c.Loser))
+		l.log.Warn("two Services claim one address and port",
+			zap.Stringer("virtualServer", c.Key), zap.Stringer("winner", c.Winner), zap.Stringer("winnersRight", c.WinnerRank),
+			zap.Stringer("loser", c.Loser), zap.Stringer("losersRight", c.LoserRank))
 	}
 }
 

@@ -24,6 +24,10 @@ type Fragment struct {
 	RealServers    []diff.Row[RealServerKey, RealServer]
 	Addresses      []diff.Row[Address, Binding]
 
+	// Ranks are by what right the owner claims virtual servers, of those that are
+	// not Allocated.
+	Ranks []diff.Row[VirtualServerKey, Rank]
+
 	// HealthCheck is what a load balancer may ask of this node.
 	HealthCheck HealthCheck
 

@@ -38,6 +38,10 @@ func (n SetName) KeepsClient() bool {
 // an entry with a mark has steered them elsewhere.
 func (n SetName) Refuses() bool { return strings.HasSuffix(string(n), "-NO-LOCAL") }
 
+// ofEndpoints reports whether the addresses and ports of the set's entries are those
+// of endpoints, and not of Services.
+func (n SetName) ofEndpoints() bool { return strings.HasSuffix(string(n), "-LOOP-BACK") }
+
 // SetType is ipset's name of what the entries of a set are made of.
 type SetType string
 
@@ -80,6 +84,15 @@ type Entry struct {
 	// the whole mark; 0: none. Such an entry steers: it sends packets to the
 	// virtual server of that mark.
 	Mark uint32
+}
+
+// Server is the virtual server that e is about, by its address and port; not ok if
+// it has none, or they are an endpoint's.
+func (e SetEntry) Server() (k VirtualServerKey, ok bool) {
+	if !e.Address.IsValid() || e.Port == 0 || e.Set.ofEndpoints() {
+		return VirtualServerKey{}, false
+	}
+	return VirtualServerKey{Address: netip.AddrPortFrom(e.Address, e.Port), Protocol: e.Protocol}, true
 }
 
 // Compare orders by set, address, port, protocol, source.
