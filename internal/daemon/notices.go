@@ -23,6 +23,7 @@ type Events interface {
 // The reasons of events that are no state.Reason.
 const (
 	reasonConflict    = "AddressConflict"
+	reasonPort        = "PortConflict"
 	reasonHealthCheck = "FailedToStartServiceHealthcheck" // kube-proxy's
 	reasonLocalhost   = "FailedToOpenLocalhostNodePort"
 )
@@ -73,9 +74,14 @@ func (n *Notices) port(key types.NamespacedName, reason, note string) {
 
 func (n *Notices) conflict(c desired.Conflict) {
 	s := n.find(types.NamespacedName{Namespace: c.Loser.Namespace, Name: c.Loser.Name})
-	if s != nil {
-		n.events.Service(s, reasonConflict, c.String())
+	if s == nil {
+		return
 	}
+	reason := reasonConflict
+	if c.HealthCheck {
+		reason = reasonPort
+	}
+	n.events.Service(s, reason, c.String())
 }
 
 // Took tells who lost an address and port to another Service.

@@ -96,6 +96,28 @@ func TestPeopleAreToldWhatIsWrongWithAService(t *testing.T) {
 	})
 }
 
+func TestPeopleAreToldOfAHealthCheckPortThatIsAnothersNodePort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &people{}
+		h := start(t, mem.New(), func(d *Daemon) { d.Notices = NewNotices(p) })
+		checked := &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "checked", UID: "3"},
+			Spec: corev1.ServiceSpec{
+				ClusterIP: "10.96.0.83", ClusterIPs: []string{"10.96.0.83"}, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
+				Ports: []corev1.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP}},
+				Type:  corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal, HealthCheckNodePort: 30080,
+			},
+		}
+		h.tell(func(sink cluster.Sink) {
+			sink.Service(types.NamespacedName{Namespace: "shop", Name: "checked"}, cluster.Pack(checked))
+		}, synced)
+		p.mustHave(t, "nobody has the port")
+		h.tell(web("10.244.1.10"))
+		p.mustHave(t, "a Service with that NodePort",
+			"all: shop/checked 3 PortConflict: spec.healthCheckNodePort: 30080 is a NodePort of shop/web: load balancers that ask there are sent to that one's endpoints")
+	})
+}
+
 func TestPeopleAreToldOfPortsThatCannotBeOpened(t *testing.T) {
 	taken, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

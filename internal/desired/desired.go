@@ -222,6 +222,9 @@ func (d *Desired) replace(c *claimant, h holdings) Touched {
 	for _, r := range byServer.Add {
 		touched.Conflicts = append(touched.Conflicts, d.conflictOf(r.Key, c)...)
 	}
+	for _, r := range byEntry.Add {
+		touched.Conflicts = append(touched.Conflicts, d.portConflicts(r.Key, c)...)
+	}
 	return touched
 }
 
@@ -249,32 +252,25 @@ func (d *Desired) Steering(k state.VirtualServerKey) []state.SetEntry {
 	return steering(won.entries, k)
 }
 
-// conflictOf is the one that c's claim to k makes, if it makes one: with who has it,
-// or with who had it.
-func (d *Desired) conflictOf(k state.VirtualServerKey, c *claimant) []Conflict {
-	all := d.VirtualServers.foremost(k)
-	switch {
-	case len(all) < 2:
-		return nil
-	case all[0] == c:
-		return []Conflict{conflict(k, c, all[1])}
-	}
-	return []Conflict{conflict(k, all[0], c)}
-}
-
-func conflict(k state.VirtualServerKey, winner, loser *claimant) Conflict {
-	return Conflict{
-		Key: k, Winner: winner.owner, Loser: loser.owner,
-		WinnerRank: winner.rankOf(k), LoserRank: loser.rankOf(k),
-	}
-}
-
-// Conflicts are those that there are now, in the order of the virtual servers.
+// Conflicts are those that there are now: in the order of the virtual servers, and
+// then of the ports for health checks.
 func (d *Desired) Conflicts() []Conflict {
 	var all []Conflict
 	for _, k := range slices.SortedFunc(maps.Keys(d.VirtualServers.losers), state.VirtualServerKey.Compare) {
 		for _, loser := range d.VirtualServers.losers[k] {
 			all = append(all, conflict(k, d.VirtualServers.winners[k], loser))
+		}
+	}
+	var checks []state.SetEntry
+	for e := range d.Entries.claims.winners {
+		if e.Set.HealthChecks() {
+			checks = append(checks, e)
+		}
+	}
+	slices.SortFunc(checks, state.SetEntry.Compare)
+	for _, e := range checks {
+		for _, c := range d.Entries.claims.claimants(e) {
+			all = append(all, d.portConflicts(e, c)...)
 		}
 	}
 	return all

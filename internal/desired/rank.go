@@ -3,7 +3,6 @@
 package desired
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -76,21 +75,4 @@ func differs[K, V comparable](a, b []diff.Row[K, V], compare func(a, b K) int, d
 		}
 	}
 	return false
-}
-
-// Conflict says that two owners claim one virtual server.
-type Conflict struct {
-	Key           state.VirtualServerKey
-	Winner, Loser Owner
-
-	// WinnerRank and LoserRank are by what right they claim it.
-	WinnerRank, LoserRank state.Rank
-}
-
-// String says who has it, and why.
-func (c Conflict) String() string {
-	if c.WinnerRank == c.LoserRank {
-		return fmt.Sprintf("%v is served by %v, which is older or comes first by name", c.Key, c.Winner)
-	}
-	return fmt.Sprintf("%v is served by %v: that one's %v comes before this one's %v", c.Key, c.Winner, c.WinnerRank, c.LoserRank)
 }

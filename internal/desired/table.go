@@ -169,3 +169,12 @@ func (t Table[K, V]) foremost(k K) []*claimant {
 	next := t.losers[k]
 	return append([]*claimant{won}, next[:min(len(next), 1)]...)
 }
+
+// claimants are all who wish for the row k, the winner first.
+func (t Table[K, V]) claimants(k K) []*claimant {
+	c, ok := t.winners[k]
+	if !ok {
+		return nil
+	}
+	return append([]*claimant{c}, t.losers[k]...)
+}

@@ -160,3 +160,13 @@ func healthPort(spec *corev1.ServiceSpec, local bool, ns *notes) uint16 {
 	}
 	return number
 }
+
+// noteHealthPort tells of a NodePort of the Service at which its load balancer asks.
+// That one may be another Service's, package desired tells.
+func (s service) noteHealthPort(ns *notes) {
+	for _, p := range s.ports {
+		if s.healthPort != 0 && p.protocol == state.TCP && p.nodePort == s.healthPort {
+			ns.add(state.InvalidPort, "spec.healthCheckNodePort", "%d is the Service's own %s.nodePort too: load balancers that ask there are sent to its endpoints", s.healthPort, p.field)
+		}
+	}
+}

@@ -59,6 +59,7 @@ func parseService(o *corev1.Service, c config.Config, ns *notes) service {
 		healthPort:    healthPort(&o.Spec, local, ns),
 	}
 	s.noteClosed(ns)
+	s.noteHealthPort(ns)
 	return s
 }
 

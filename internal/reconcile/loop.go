@@ -133,7 +133,7 @@ func (l *Loop) step(e Event, now time.Time) {
 	for _, c := range t.Conflicts {
 		l.log.Warn("two Services claim one address and port",
 			zap.Stringer("virtualServer", c.Key), zap.Stringer("winner", c.Winner), zap.Stringer("winnersRight", c.WinnerRank),
-			zap.Stringer("loser", c.Loser), zap.Stringer("losersRight", c.LoserRank))
+			zap.Stringer("loser", c.Loser), zap.Stringer("losersRight", c.LoserRank), zap.Bool("healthCheck", c.HealthCheck))
 	}
 }
 

@@ -5,7 +5,6 @@ package reconcile
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
@@ -101,15 +100,7 @@ func familyOfSysctl(state.SysctlName) Families          { return BothFamilies }
 func familyOfLink(state.LinkName) Families              { return BothFamilies }
 func familyOfIP(a netip.Addr) Families                  { return FamiliesOf(state.FamilyOf(a)) }
 
-// familyOfSet goes by the name, as kube-proxy gives it: the header of a set of
-// ports has no family.
-func familyOfSet(n state.SetName) Families {
-	if strings.HasPrefix(string(n), "KUBE-6-") {
-		return FamiliesOf(state.IPv6)
-	}
-	return FamiliesOf(state.IPv4)
-}
-
+func familyOfSet(n state.SetName) Families    { return FamiliesOf(n.Family()) }
 func familyOfEntry(e state.SetEntry) Families { return familyOfSet(e.Set) }
 
 // familiesOfTouched are those of whose rows the wish changed.

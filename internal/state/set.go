@@ -16,6 +16,15 @@ type SetName string
 // Compare orders names.
 func (n SetName) Compare(o SetName) int { return cmp.Compare(n, o) }
 
+// Family goes by the name, as kube-proxy gives it: the header of a set of ports has
+// no family.
+func (n SetName) Family() Family {
+	if strings.HasPrefix(string(n), "KUBE-6-") {
+		return IPv6
+	}
+	return IPv4
+}
+
 // temporarySet begins the names of sets that exist only while another one is
 // being replaced.
 const temporarySet = "KUBE-IPVS-TMP-"
@@ -41,6 +50,16 @@ func (n SetName) Refuses() bool { return strings.HasSuffix(string(n), "-NO-LOCAL
 // ofEndpoints reports whether the addresses and ports of the set's entries are those
 // of endpoints, and not of Services.
 func (n SetName) ofEndpoints() bool { return strings.HasSuffix(string(n), "-LOOP-BACK") }
+
+// The ends of the names of two sets that hold ports of the node.
+const (
+	nodePortsTCP = "-NODE-PORT-TCP"
+	healthChecks = "-HEALTH-CHECK-NODE-PORT"
+)
+
+// HealthChecks reports whether the set's entries are ports at which load balancers
+// ask for the health of Services.
+func (n SetName) HealthChecks() bool { return strings.HasSuffix(string(n), healthChecks) }
 
 // SetType is ipset's name of what the entries of a set are made of.
 type SetType string
@@ -93,6 +112,20 @@ func (e SetEntry) Server() (k VirtualServerKey, ok bool) {
 		return VirtualServerKey{}, false
 	}
 	return VirtualServerKey{Address: netip.AddrPortFrom(e.Address, e.Port), Protocol: e.Protocol}, true
+}
+
+// Rival is the entry by which another Service would have the same port of the node:
+// that of a NodePort for one of a health check, and the other way round. Not ok: e is
+// neither.
+func (e SetEntry) Rival() (rival SetEntry, ok bool) {
+	rival = e
+	if name, is := strings.CutSuffix(string(e.Set), healthChecks); is {
+		rival.Set = SetName(name + nodePortsTCP)
+		return rival, true
+	}
+	name, is := strings.CutSuffix(string(e.Set), nodePortsTCP)
+	rival.Set = SetName(name + healthChecks)
+	return rival, is
 }
 
 // Compare orders by set, address, port, protocol, source.
