@@ -184,12 +184,20 @@ func (d *Desired) Claims() iter.Seq[Claims] {
 	}
 	return func(yield func(Claims) bool) {
 		for _, o := range slices.SortedFunc(maps.Keys(d.owners), names) {
-			c := d.owners[o]
-			if !yield(Claims{o, c.entries, c.servers, c.addresses}) {
+			if !yield(d.ClaimsOf(o)) {
 				return
 			}
 		}
 	}
+}
+
+// ClaimsOf are those of one owner: none, if nobody knows it.
+func (d *Desired) ClaimsOf(o Owner) Claims {
+	c, known := d.owners[o]
+	if !known {
+		return Claims{Owner: o}
+	}
+	return Claims{o, c.entries, c.servers, c.addresses}
 }
 
 // Owners is the number of owners, the base included.

@@ -84,13 +84,9 @@ func (a *account) settled(now time.Time) {
 
 // close returns the changes whose owners have no row that is still to come.
 func (a *account) close() []Programmed {
-	if len(a.open) == 0 {
-		return nil
-	}
 	var done []Programmed
-	unfinished := a.core.unfinished()
 	for o, changes := range a.open {
-		if _, waits := unfinished[o]; !waits {
+		if !a.core.unfinished(o) {
 			done = append(done, changes...)
 			delete(a.open, o)
 		}

@@ -301,30 +301,27 @@ func only[T any](list []T, is func(T) bool) []T {
 // release lets rows that were held back, and may not be any more, wait for their
 // turn again, if they are too many for once.
 func (c *Core) release() {
-	if c.released == c.turn {
-		return
-	}
-	c.released = c.turn
-	rows := len(c.entries.held) + len(c.virtualServers.held) + len(c.addresses.held)
-	for _, k := range c.realServers.held {
+	rows := len(c.entries.recalled) + len(c.virtualServers.recalled) + len(c.addresses.recalled)
+	for _, k := range slices.Concat(c.virtualServers.recalled, c.realServers.recalled) {
 		rows += c.realServers.distance(k)
 	}
 	if rows <= c.chunk() {
 		return
 	}
-	for _, a := range c.addresses.held {
+	for _, a := range slices.SortedFunc(slices.Values(c.addresses.takeRecalled()), state.Address.Compare) {
 		c.backlog.put(group{owners: ownerIf(c.desired.Addresses.Owner(a)), addresses: []state.Address{a}, rows: 1})
 	}
-	for _, k := range slices.Concat(c.virtualServers.held, c.realServers.held) {
+	servers := slices.Concat(c.virtualServers.takeRecalled(), c.realServers.takeRecalled())
+	slices.SortFunc(servers, state.VirtualServerKey.Compare)
+	for _, k := range slices.Compact(servers) {
 		g := group{owners: ownerIf(c.desired.VirtualServers.Owner(k)), servers: []state.VirtualServerKey{k}, rows: 1}
 		c.backlog.put(g)
 	}
-	for _, e := range c.entries.held {
+	for _, e := range slices.SortedFunc(slices.Values(c.entries.takeRecalled()), state.SetEntry.Compare) {
 		g := c.unwishedEntry(e)
 		g.owners = ownerIf(c.desired.Entries.Owner(e))
 		c.backlog.put(g)
 	}
-	c.entries.held, c.virtualServers.held, c.addresses.held, c.realServers.held = nil, nil, nil, nil
 	c.backlog.recount(c.remaining)
 }
 

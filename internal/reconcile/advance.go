@@ -36,9 +36,7 @@ func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
 	c.realServers.advance(d.RealServers, r.RealServers, now)
 	c.addresses.advance(d.Addresses, r.Addresses, now)
 	c.staleFlows(d, r)
-	if d.Len() > d.RealServers.Len() {
-		c.turn++
-	}
+	c.recallAfter(d, r)
 	if drift(r.Sets) || drift(r.Entries) || drift(r.Chains) || drift(r.Jumps) ||
 		drift(r.Links) || drift(r.VirtualServers) || drift(r.RealServers) || drift(r.Addresses) {
 		c.drifted(now)
@@ -207,7 +205,7 @@ func (c *Core) observe(w Work, o Outcome, now time.Time) {
 	c.drift[VirtualServers] = observe(&c.virtualServers, s.VirtualServers, provenServer)
 	c.drift[RealServers] = c.observeRealServers(reals, now)
 	c.endListing()
-	c.turn++
+	c.recallAll()
 	c.gather()
 }
 

@@ -3,12 +3,11 @@
 package reconcile
 
 import (
-	"iter"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -118,38 +117,63 @@ func second(began map[desired.Owner]time.Time) time.Time {
 	return next
 }
 
-// unfinished are the owners of whom a row waits for its turn, is refused, or waits
-// for such a one.
-func (c *Core) unfinished() map[desired.Owner]struct{} {
-	d, who := c.desired, map[desired.Owner]struct{}{}
-	waiting(&c.sets, d.Sets.Owner, who)
-	waiting(&c.entries, d.Entries.Owner, who)
-	waiting(&c.chains, d.Chains.Owner, who)
-	waiting(&c.jumps, d.Jumps.Owner, who)
-	waiting(&c.links, d.Links.Owner, who)
-	waiting(&c.virtualServers, d.VirtualServers.Owner, who)
-	waiting(&c.addresses, d.Addresses.Owner, who)
-	note(maps.Keys(c.realServers.retries.rows), d.RealServers.Owner, who)
-	note(slices.Values(c.realServers.held), d.VirtualServers.Owner, who)
-	for _, p := range c.realServers.dirty {
-		note(slices.Values([]state.VirtualServerKey{p.server}), d.VirtualServers.Owner, who)
+// unfinished reports whether a row that an owner wishes is refused, or waits for such
+// a one. It is asked when nothing is due: no row is marked then.
+func (c *Core) unfinished(o desired.Owner) bool {
+	d := c.desired
+	if open(&c.sets, o, d.Sets.Owner) || open(&c.chains, o, d.Chains.Owner) || open(&c.jumps, o, d.Jumps.Owner) || open(&c.links, o, d.Links.Owner) {
+		return true
 	}
-	for o := range c.backlog.byOwner.rows {
-		who[o] = struct{}{}
+	if c.entries.pending()+c.virtualServers.pending()+c.realServers.pending()+c.addresses.pending() == 0 {
+		return false
 	}
-	return who
+	claims := d.ClaimsOf(o)
+	return openAmong(&c.entries, claims.Entries, o, d.Entries.Owner) ||
+		openAmong(&c.virtualServers, claims.VirtualServers, o, d.VirtualServers.Owner) ||
+		openAmong(&c.addresses, claims.Addresses, o, d.Addresses.Owner) ||
+		slices.ContainsFunc(claims.VirtualServers, func(r diff.Row[state.VirtualServerKey, state.VirtualServer]) bool {
+			won, _ := d.VirtualServers.Owner(r.Key)
+			return won == o && c.realServers.open(r.Key)
+		})
 }
 
-func waiting[K, V comparable](l *lane[K, V], owner func(K) (desired.Owner, bool), who map[desired.Owner]struct{}) {
-	note(maps.Keys(l.retries.rows), owner, who)
-	note(slices.Values(l.held), owner, who)
-	note(slices.Values(l.dirty), owner, who)
-}
-
-func note[K comparable](rows iter.Seq[K], owner func(K) (desired.Owner, bool), who map[desired.Owner]struct{}) {
-	for k := range rows {
-		if o, wished := owner(k); wished {
-			who[o] = struct{}{}
+// open is for a table that does not grow with the cluster.
+func open[K, V comparable](l *lane[K, V], o desired.Owner, owner func(K) (desired.Owner, bool)) bool {
+	is := func(k K) bool {
+		won, wished := owner(k)
+		return wished && won == o
+	}
+	for k := range l.retries.rows {
+		if is(k) {
+			return true
 		}
 	}
+	for k := range l.held.rows {
+		if is(k) {
+			return true
+		}
+	}
+	return false
+}
+
+// openAmong is for the rows that an owner claims.
+func openAmong[K, V comparable](l *lane[K, V], rows []diff.Row[K, V], o desired.Owner, owner func(K) (desired.Owner, bool)) bool {
+	if l.pending() == 0 {
+		return false
+	}
+	return slices.ContainsFunc(rows, func(r diff.Row[K, V]) bool {
+		won, _ := owner(r.Key)
+		return won == o && (l.retries.has(r.Key) || l.held.has(r.Key))
+	})
+}
+
+func (l *lane[K, V]) pending() int { return l.retries.len() + l.held.len() }
+
+func (l *flock) pending() int { return l.retries.len() + l.held.len() }
+
+// open is for the real servers of a virtual server.
+func (l *flock) open(k state.VirtualServerKey) bool {
+	return l.held.has(k) || l.retries.len() > 0 && slices.ContainsFunc(l.wishes.Of(k), func(r state.Real) bool {
+		return l.retries.has(r.Key(k))
+	})
 }

@@ -79,9 +79,6 @@ type Core struct {
 	handover      handover
 
 	backlog backlog
-	// turn changes whenever rows that are held back have to be looked at again.
-	turn     uint64
-	released uint64 // the turn in which that was last done
 
 	// left: the last delta ended what was to leave. What else waits has its turn then,
 	// so that it does not wait for as long as endpoints die.
@@ -153,7 +150,7 @@ func (c *Core) holdRemovals() {
 func (c *Core) mayGoLast() bool { return c.synced && c.backlog.empty() }
 
 // holdsLast says whether something is held back until then.
-func (c *Core) holdsLast() bool { return len(c.sets.held)+len(c.chains.held)+len(c.jumps.held) > 0 }
+func (c *Core) holdsLast() bool { return c.sets.held.len()+c.chains.held.len()+c.jumps.held.len() > 0 }
 
 // wantVirtualServer keeps a virtual server that nobody wishes any more for as
 // long as a real server drains in it. It takes no new connections, as all that
@@ -249,13 +246,12 @@ func (Restored) step(c *Core, now time.Time) desired.Touched {
 func (Synced) step(c *Core, now time.Time) desired.Touched {
 	c.begun, c.alone, c.synced = true, true, true
 	c.auditDue = now
+	c.recallAll()
 	return desired.Touched{}
 }
 
 func (e Local) step(c *Core, _ time.Time) desired.Touched {
-	for _, a := range e.Addresses {
-		c.local[a] = struct{}{}
-	}
+	c.own(e.Addresses)
 	return desired.Touched{}
 }
 
@@ -274,7 +270,10 @@ func (c *Core) Step(e Event, now time.Time) desired.Touched {
 	c.links.touch(c.links.note(t.Links, now)...)
 	c.queue(ownerOf(e), t, now)
 	if !onlyReals(t) {
-		c.turn++
+		c.recallFew()
+	}
+	for _, w := range t.Entries {
+		c.recallAfterEntry(w.Key)
 	}
 	return t
 }
@@ -386,25 +385,24 @@ func (c *Core) delta(now time.Time) state.Delta {
 	c.release()
 	waited := !c.backlog.empty()
 	if c.admit(now); waited && c.backlog.empty() && c.holdsLast() {
-		c.turn++
+		c.recallFew()
 	}
-	servers := c.virtualServers.next(now, c.turn)
-	if c.coming = servers.Add; len(c.coming) > 0 {
-		c.turn++
-	}
+	servers := c.virtualServers.next(now)
+	c.coming = servers.Add
 	for _, r := range c.coming {
+		c.realServers.recall(r.Key)
 		c.realServers.touchSome(r.Key, c.chunk()) // also if they changed since it was marked
 	}
 	return state.Delta{
 		VirtualServers: servers,
-		Sysctls:        c.sysctls.next(now, c.turn),
-		Sets:           c.sets.next(now, c.turn),
-		Entries:        c.entries.next(now, c.turn),
-		Chains:         c.chains.next(now, c.turn),
-		Jumps:          c.jumps.next(now, c.turn),
-		Links:          c.links.next(now, c.turn),
-		RealServers:    c.realServers.next(now, c.turn),
-		Addresses:      c.addresses.next(now, c.turn),
+		Sysctls:        c.sysctls.next(now),
+		Sets:           c.sets.next(now),
+		Entries:        c.entries.next(now),
+		Chains:         c.chains.next(now),
+		Jumps:          c.jumps.next(now),
+		Links:          c.links.next(now),
+		RealServers:    c.realServers.next(now),
+		Addresses:      c.addresses.next(now),
 	}
 }
 

@@ -22,7 +22,7 @@ func faultyNow(t kernelTables, random *rand.Rand, share *float64) kernelTables {
 	return kerneltest.FaultyWhile(t, random, func() float64 { return *share })
 }
 
-func synced(t *testing.T, services int) *bench {
+func synced(t testing.TB, services int) *bench {
 	t.Helper()
 	b := newBench(nil)
 	for n := range services {

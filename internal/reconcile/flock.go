@@ -25,6 +25,7 @@ type (
 type flock struct {
 	trials[state.RealServerKey]
 	meanwhile[state.RealServerKey]
+	heldBack[state.VirtualServerKey]
 	wishes desired.RealServers
 	book   *drain.Book
 
@@ -37,9 +38,7 @@ type flock struct {
 	listed bool
 
 	dirty   []portion
-	held    []state.VirtualServerKey
 	leaving []state.VirtualServerKey // which may have real servers that are to get no more packets
-	turn    uint64
 
 	edits  []edit      // scratch
 	merged state.Reals // scratch
@@ -129,18 +128,18 @@ func (l *flock) wanted(k state.VirtualServerKey, h, w *state.Real) *state.Real {
 
 // next returns what has to happen to the real servers of the marked virtual
 // servers, as lane.next does.
-func (l *flock) next(now time.Time, turn uint64) realDelta {
+func (l *flock) next(now time.Time) realDelta {
 	l.retry(now)
-	if l.turn != turn {
-		l.touch(l.held...)
-		l.held, l.turn = nil, turn
-	}
+	l.touch(l.takeRecalled()...)
 	var d realDelta
 	slices.SortFunc(l.dirty, comparePortions)
 	marked := slices.CompactFunc(l.dirty, func(a, b portion) bool { return a.server == b.server })
 	for i, p := range marked {
-		if l.look(marked[i:], now, &d) {
-			l.held = append(l.held, p.server)
+		switch held := l.look(marked[i:], now, &d); {
+		case held:
+			l.holdBack(p.server)
+		case p.rows == all:
+			l.held.drop(p.server)
 		}
 	}
 	l.dirty = emptied(l.dirty)

@@ -21,6 +21,7 @@ import (
 type lane[K, V comparable] struct {
 	trials[K]
 	meanwhile[K]
+	heldBack[K]
 	wishes  table[K, V]
 	want    func(K) (V, bool) // the wish, with what else is to stay
 	compare func(a, b K) int
@@ -33,8 +34,6 @@ type lane[K, V comparable] struct {
 	begun  bool                  // there has been an audit; before it, nothing is marked
 	listed bool                  // ... which could read the table
 	dirty  []K                   // marked rows, perhaps more than once
-	held   []K                   // marked rows that may not be added or removed yet
-	turn   uint64                // when these were looked at
 }
 
 // belief is what a row is believed to be in the kernel.
@@ -174,14 +173,11 @@ func (l *lane[K, V]) begin(read bool) {
 }
 
 // next returns what has to happen to the marked rows and those whose retry is
-// due, and takes the marks off. Those that are held back are looked at again in
-// another turn: when what they wait for may have happened.
-func (l *lane[K, V]) next(now time.Time, turn uint64) diff.Delta[K, V] {
+// due, and takes the marks off. Those that are held back are looked at again when
+// they are recalled.
+func (l *lane[K, V]) next(now time.Time) diff.Delta[K, V] {
 	l.touch(l.due(now)...)
-	if l.turn != turn {
-		l.dirty = append(l.dirty, l.held...)
-		l.held, l.turn = nil, turn
-	}
+	l.touch(l.takeRecalled()...)
 	var d diff.Delta[K, V]
 	if len(l.dirty) == 0 {
 		return d
@@ -194,9 +190,10 @@ func (l *lane[K, V]) next(now time.Time, turn uint64) diff.Delta[K, V] {
 		w, hasW := l.want(k)
 		if held(l.mayAdd, k, hasW && !hasH) || held(l.mayRemove, k, hasH && !hasW) {
 			l.forget(k) // it waits for something else, not for a time
-			l.held = append(l.held, k)
+			l.holdBack(k)
 			continue
 		}
+		l.held.drop(k)
 		switch asWished := hasH == hasW && h == w; {
 		case asWished && hasW && l.doubts(k):
 			d.Update = append(d.Update, diff.Change[K, V]{Key: k, Old: h, New: w})

@@ -99,7 +99,7 @@ func (c *Core) takeOver() bool {
 		return false
 	}
 	h.stage++
-	c.turn++
+	c.recallFew()
 	if h.stage == everything {
 		c.forsake()
 		for k := range h.serving {

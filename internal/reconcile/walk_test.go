@@ -132,7 +132,7 @@ func owner(n int) desired.Owner { return desired.Owner{Namespace: "ns", Name: fm
 func (b *bench) step(e Event) { b.core.Step(e, b.now) }
 
 // settle works until nothing is due at the present time.
-func (b *bench) settle(t *testing.T) {
+func (b *bench) settle(t testing.TB) {
 	t.Helper()
 	for range 100 {
 		w := b.core.Ready(b.now)
@@ -156,6 +156,7 @@ func (b *bench) pass(t *testing.T, d time.Duration) {
 	t.Helper()
 	for end := b.now.Add(d); ; {
 		b.settle(t)
+		b.mustHoldRightly(t)
 		wake := b.core.Wake()
 		if wake.After(end) {
 			b.now = end
@@ -168,7 +169,7 @@ func (b *bench) pass(t *testing.T, d time.Duration) {
 	}
 }
 
-func (b *bench) mustEqualWish(t *testing.T, when string) {
+func (b *bench) mustEqualWish(t testing.TB, when string) {
 	t.Helper()
 	if d := state.Diff(b.kernel.State, b.core.Wish()); d.Len() != 0 {
 		t.Fatalf("%s: the kernel is %d rows away from the wish: %+v", when, d.Len(), d)
