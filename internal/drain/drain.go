@@ -11,107 +11,158 @@
 package drain
 
 import (
+	"container/heap"
 	"net/netip"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Drains says whether the real servers of k are worth draining. TCP has
+// Drains reports whether the real servers of k are worth draining. TCP has
 // connections that end; but the flows of a dead UDP or SCTP endpoint would go
 // on into nothing for as long as the client keeps its port.
 func Drains(k state.VirtualServerKey) bool { return k.Transport() == state.TCP }
 
 // Book is the list of draining real servers. The zero Book is empty.
 type Book struct {
-	deadlines map[state.VirtualServerKey]map[state.RealServerKey]time.Time
+	rows      map[state.VirtualServerKey]map[state.RealServerKey]*row
 	addresses map[netip.Addr]int // how many real servers drain behind it
-	size      int
+	deadlines deadlines
+}
+
+// row is one draining real server.
+type row struct {
+	key      state.RealServerKey
+	deadline time.Time
+	place    int // in deadlines
 }
 
 // Len is the number of draining real servers.
-func (b *Book) Len() int { return b.size }
+func (b *Book) Len() int { return len(b.deadlines) }
 
 // Begin lists k with a deadline, unless it is listed.
 func (b *Book) Begin(k state.RealServerKey, deadline time.Time) {
 	if b.Has(k) {
 		return
 	}
-	if b.deadlines == nil {
-		b.deadlines = map[state.VirtualServerKey]map[state.RealServerKey]time.Time{}
+	if b.rows == nil {
+		b.rows = map[state.VirtualServerKey]map[state.RealServerKey]*row{}
 		b.addresses = map[netip.Addr]int{}
 	}
-	if b.deadlines[k.Server] == nil {
-		b.deadlines[k.Server] = map[state.RealServerKey]time.Time{}
+	if b.rows[k.Server] == nil {
+		b.rows[k.Server] = map[state.RealServerKey]*row{}
 	}
-	b.deadlines[k.Server][k] = deadline
+	r := &row{key: k, deadline: deadline}
+	b.rows[k.Server][k] = r
 	b.addresses[k.Server.Address.Addr()]++
-	b.size++
+	heap.Push(&b.deadlines, r)
 }
 
-// Has says whether k is draining.
+// Has reports whether k is draining.
 func (b *Book) Has(k state.RealServerKey) bool {
-	_, ok := b.deadlines[k.Server][k]
+	_, ok := b.rows[k.Server][k]
 	return ok
 }
 
 // End takes k off the list, because it is gone or wanted again.
 func (b *Book) End(k state.RealServerKey) {
-	if !b.Has(k) {
+	r, listed := b.rows[k.Server][k]
+	if !listed {
 		return
 	}
-	delete(b.deadlines[k.Server], k)
-	if len(b.deadlines[k.Server]) == 0 {
-		delete(b.deadlines, k.Server)
+	heap.Remove(&b.deadlines, r.place)
+	delete(b.rows[k.Server], k)
+	if len(b.rows[k.Server]) == 0 {
+		delete(b.rows, k.Server)
 	}
 	a := k.Server.Address.Addr()
 	if b.addresses[a]--; b.addresses[a] == 0 {
 		delete(b.addresses, a)
 	}
-	b.size--
 }
 
-// HasServer says whether a real server of k is draining.
-func (b *Book) HasServer(k state.VirtualServerKey) bool { return len(b.deadlines[k]) > 0 }
+// HasServer reports whether a real server of k is draining.
+func (b *Book) HasServer(k state.VirtualServerKey) bool { return len(b.rows[k]) > 0 }
 
-// HasAddress says whether a real server is draining behind the address a.
+// HasAddress reports whether a real server is draining behind the address a.
 func (b *Book) HasAddress(a netip.Addr) bool { return b.addresses[a] > 0 }
 
 // Servers are the virtual servers that have draining real servers.
 func (b *Book) Servers() []state.VirtualServerKey {
-	var keys []state.VirtualServerKey
-	for k := range b.deadlines {
+	keys := make([]state.VirtualServerKey, 0, len(b.rows))
+	for k := range b.rows {
 		keys = append(keys, k)
 	}
 	return keys
 }
 
-// Finish takes off the list, and returns, the real servers that have no
-// connections left or whose deadline has passed. One that connections does not
-// mention stays: the kernel's list can miss a row while others change.
-func (b *Book) Finish(connections map[state.RealServerKey]state.Connections, now time.Time) []state.RealServerKey {
+// Finish takes off the list, and returns, the real servers that are seen to have no
+// connections left. One that connections does not mention stays: the kernel's list
+// can miss a row while others change. What it costs is the size of what was looked
+// at.
+func (b *Book) Finish(connections map[state.RealServerKey]state.Connections) []state.RealServerKey {
 	var finished []state.RealServerKey
-	for _, servers := range b.deadlines {
-		for k, deadline := range servers {
-			c, seen := connections[k]
-			if seen && c.Active+c.Inactive == 0 || !now.Before(deadline) {
-				finished = append(finished, k)
-			}
+	for k, c := range connections {
+		if c.Active+c.Inactive == 0 && b.Has(k) {
+			b.End(k)
+			finished = append(finished, k)
 		}
-	}
-	for _, k := range finished {
-		b.End(k)
 	}
 	return finished
 }
 
+// Expire takes off the list, and returns, the real servers whose deadline has
+// passed, whatever is known of their connections.
+func (b *Book) Expire(now time.Time) []state.RealServerKey {
+	var expired []state.RealServerKey
+	for first, any := b.First(); any && !now.Before(first); first, any = b.First() {
+		k := b.deadlines[0].key
+		b.End(k)
+		expired = append(expired, k)
+	}
+	return expired
+}
+
+// First is the first deadline, if there is one.
+func (b *Book) First() (time.Time, bool) {
+	if len(b.deadlines) == 0 {
+		return time.Time{}, false
+	}
+	return b.deadlines[0].deadline, true
+}
+
 // Keys are all listed real servers.
 func (b *Book) Keys() []state.RealServerKey {
-	keys := make([]state.RealServerKey, 0, b.size)
-	for _, servers := range b.deadlines {
-		for k := range servers {
-			keys = append(keys, k)
-		}
+	keys := make([]state.RealServerKey, 0, len(b.deadlines))
+	for _, r := range b.deadlines {
+		keys = append(keys, r.key)
 	}
 	return keys
+}
+
+// deadlines is a heap, with the first deadline on top.
+type deadlines []*row
+
+func (d deadlines) Len() int           { return len(d) }
+func (d deadlines) Less(i, j int) bool { return d[i].deadline.Before(d[j].deadline) }
+
+func (d deadlines) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].place, d[j].place = i, j
+}
+
+// Push is for package heap.
+func (d *deadlines) Push(x any) {
+	r := x.(*row)
+	r.place = len(*d)
+	*d = append(*d, r)
+}
+
+// Pop is for package heap.
+func (d *deadlines) Pop() any {
+	last := len(*d) - 1
+	r := (*d)[last]
+	(*d)[last] = nil
+	*d = (*d)[:last]
+	return r
 }

@@ -3,6 +3,7 @@
 package drain
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -37,7 +38,7 @@ func TestARealServerLeavesWhenItsConnectionsAreGoneOrItsDeadlineHasPassed(t *tes
 			var b Book
 			b.Begin(first, start.Add(time.Minute))
 			b.Begin(second, start.Add(time.Minute))
-			got := b.Finish(tc.connections, start.Add(tc.after))
+			got := slices.Concat(b.Finish(tc.connections), b.Expire(start.Add(tc.after)))
 			slices.SortFunc(got, state.RealServerKey.Compare)
 			if !slices.Equal(got, tc.want) {
 				t.Errorf("finished %v, want %v", got, tc.want)
@@ -53,8 +54,7 @@ func TestBeginningAgainKeepsTheDeadline(t *testing.T) {
 	var b Book
 	b.Begin(first, start.Add(time.Minute))
 	b.Begin(first, start.Add(time.Hour))
-	busy := map[state.RealServerKey]state.Connections{first: {Active: 1}}
-	if got := b.Finish(busy, start.Add(time.Minute)); len(got) != 1 {
+	if got := b.Expire(start.Add(time.Minute)); len(got) != 1 {
 		t.Errorf("finished %v at the first deadline, want it", got)
 	}
 }
@@ -75,5 +75,55 @@ func TestAVirtualServerAndItsAddressAreKeptForTheLastRealServer(t *testing.T) {
 	}
 	if got := b.Servers(); !slices.Equal(got, []state.VirtualServerKey{other.Server}) {
 		t.Errorf("servers %v", got)
+	}
+}
+
+func TestDeadlinesComeInTheirOrderWhateverEndsBefore(t *testing.T) {
+	var b Book
+	random := rand.New(rand.NewPCG(1, 2))
+	due := map[state.RealServerKey]time.Time{}
+	for n := range 500 {
+		k := first
+		k.Server.Address = netip.AddrPortFrom(k.Server.Address.Addr(), uint16(n%50+1))
+		k.Address = netip.AddrPortFrom(k.Address.Addr(), uint16(n+1))
+		due[k] = start.Add(time.Duration(random.IntN(100)) * time.Second)
+		b.Begin(k, due[k])
+	}
+	for k := range due {
+		if random.IntN(3) == 0 {
+			b.End(k)
+			delete(due, k)
+		}
+	}
+	for now := start; b.Len() > 0; now = now.Add(time.Second) {
+		for _, k := range b.Expire(now) {
+			if !due[k].Equal(now) {
+				t.Errorf("%v leaves after %v, want %v", k, now.Sub(start), due[k].Sub(start))
+			}
+			delete(due, k)
+		}
+	}
+	if _, any := b.First(); any || len(due) > 0 {
+		t.Errorf("%d never left", len(due))
+	}
+}
+
+func TestALookAtSomeRealServersCostsNoMoreWhile10000Drain(t *testing.T) {
+	allocations := func(others int) float64 {
+		var b Book
+		for n := range others {
+			k := second
+			k.Server.Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 97, byte(n >> 8), byte(n)}), 80)
+			b.Begin(k, start.Add(time.Hour))
+		}
+		return testing.AllocsPerRun(100, func() {
+			b.Begin(first, start)
+			if got := b.Finish(map[state.RealServerKey]state.Connections{first: {}}); len(got) != 1 {
+				t.Fatalf("finished %v", got)
+			}
+		})
+	}
+	if few, many := allocations(10), allocations(10_000); many > few {
+		t.Errorf("%.0f allocations while 10 others drain, %.0f while 10,000 do", few, many)
 	}
 }

@@ -25,8 +25,8 @@ func TestWhatDecidesIsPure(t *testing.T) {
 // and io/fs are here for what they do with readers that are given, their interfaces and errors.
 func pureStandard() []string {
 	return []string{
-		"bufio", "bytes", "cmp", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt", "hash/fnv", "io", "io/fs", "iter", "maps",
-		"math", "math/bits", "net/netip", "reflect", "regexp", "slices", "strconv", "strings", "text/tabwriter", "time", "unicode",
+		"bufio", "bytes", "cmp", "container/heap", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt", "hash/fnv", "io", "io/fs", "iter",
+		"maps", "math", "math/bits", "net/netip", "reflect", "regexp", "slices", "strconv", "strings", "text/tabwriter", "time", "unicode",
 	}
 }
 

@@ -149,7 +149,7 @@ func (c *Core) looked(w Work, o Outcome, now time.Time) {
 	if o.LookErr != nil {
 		return
 	}
-	for _, k := range c.book.Finish(o.Connections, now) {
+	for _, k := range c.book.Finish(o.Connections) {
 		c.drained(k)
 	}
 }

@@ -349,6 +349,9 @@ func (c *Core) Ready(now time.Time) Work {
 	case !c.auditing && !now.Before(c.auditDue):
 		return c.beginAudit(now)
 	}
+	for _, k := range c.book.Expire(now) {
+		c.drained(k)
+	}
 	w := Work{Delta: c.delta(now)}
 	for w.Delta.Len() == 0 && (!c.backlog.empty() || len(c.realServers.leaving) > 0 || c.takeOver()) {
 		w.Delta = c.delta(now)
@@ -418,6 +421,9 @@ func (c *Core) Wake() time.Time {
 	}
 	if c.book.Len() > 0 && c.drainDue.Before(wake) {
 		wake = c.drainDue
+	}
+	if first, drains := c.book.First(); drains && first.Before(wake) {
+		wake = first
 	}
 	wake = c.sysctls.wake(c.sets.wake(c.entries.wake(wake)))
 	wake = c.chains.wake(c.jumps.wake(c.links.wake(wake)))

@@ -115,6 +115,18 @@ func TestADrainingRealServerLeavesAtItsDeadline(t *testing.T) {
 	b.mustEqualWish(t, "after the deadline")
 }
 
+func TestADeadlineIsKeptWhileConnectionsCannotBeRead(t *testing.T) {
+	b := synced(t, 1)
+	b.looksFail = errLost
+	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
+	b.pass(t, 59*time.Second)
+	if _, there := b.kernel.State.RealServers[endpoint(server(0, state.TCP), 0)]; !there {
+		t.Error("the real server was removed before its deadline")
+	}
+	b.pass(t, time.Second)
+	b.mustEqualWish(t, "at the deadline")
+}
+
 func TestALookAtConnectionsThatTakesLongIsNotTakenAgainSoon(t *testing.T) {
 	b := synced(t, 1)
 	gone := endpoint(server(0, state.TCP), 0)

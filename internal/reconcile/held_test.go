@@ -84,25 +84,26 @@ func counted[K any](n *int, may func(K) bool) func(K) bool {
 func TestAChangeLooksAtNoMoreRowsWhile10000DeletedServicesDrain(t *testing.T) {
 	moved := service(server(3, state.TCP), 0, 3)
 	moved.Entries[0].Key.Set = otherSet
-	for name, event := range map[string]Event{
-		"a Service comes":         Upsert{Owner: owner(20_000), Fragment: service(server(20_000, state.TCP), 0, 3)},
-		"a Service goes":          Delete{Owner: owner(4)},
-		"a Service moves":         Upsert{Owner: owner(3), Fragment: moved},
-		"the node's own are told": Local{},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var looks [2]int
-			for i, deleted := range []int{10, 10_000} {
-				b := draining(t, deleted)
-				n := b.countLooks()
-				b.step(event)
-				b.settle(t)
-				looks[i] = *n
-			}
-			if looks[0] != looks[1] {
-				t.Errorf("with 10 Services that drain %d looks, with 10,000 %d", looks[0], looks[1])
-			}
-		})
+	changes := []struct {
+		name  string
+		event Event
+	}{
+		{"a Service comes", Upsert{Owner: owner(20_000), Fragment: service(server(20_000, state.TCP), 0, 3)}},
+		{"a Service goes", Delete{Owner: owner(4)}},
+		{"a Service moves", Upsert{Owner: owner(3), Fragment: moved}},
+		{"the node's own addresses are told again", Local{}},
+	}
+	few, many := draining(t, 10), draining(t, 10_000)
+	fewLooks, manyLooks := few.countLooks(), many.countLooks()
+	for _, change := range changes {
+		*fewLooks, *manyLooks = 0, 0
+		few.step(change.event)
+		few.settle(t)
+		many.step(change.event)
+		many.settle(t)
+		if *fewLooks != *manyLooks {
+			t.Errorf("%s: with 10 Services that drain %d looks, with 10,000 %d", change.name, *fewLooks, *manyLooks)
+		}
 	}
 }
 

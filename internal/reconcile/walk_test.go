@@ -27,7 +27,9 @@ type bench struct {
 	tables kernelTables
 	now    time.Time
 	ops    kerneltest.Operations
-	flows  []state.Flow
+	flows  []state.Flow // that were asked to be flushed
+
+	looksFail, flushesFail error
 }
 
 func newBench(wrap func(kernelTables) kernelTables) *bench {
@@ -145,7 +147,10 @@ func (b *bench) settle(t testing.TB) {
 		}
 		o.Results = b.tables.Apply(context.Background(), w.Delta)
 		b.flows = append(b.flows, w.Flows...)
-		o.Connections, _ = mem.Observer{Kernel: b.kernel}.Connections(context.Background(), w.Servers)
+		o.FlushErr, o.LookErr = b.flushesFail, b.looksFail
+		if o.LookErr == nil {
+			o.Connections, _ = mem.Observer{Kernel: b.kernel}.Connections(context.Background(), w.Servers)
+		}
 		b.core.Advance(w, o, b.now)
 	}
 	t.Fatal("core does not settle: more than 100 works are due at one moment")
