@@ -61,6 +61,7 @@ func (c *Core) noteReals(w desired.WereReals, now time.Time) int {
 func (c *Core) keepReal(k state.RealServerKey, now time.Time) {
 	c.realServers.hasten(k, now)
 	c.book.End(k)
+	c.spareFlows(k)
 }
 
 // leaveReal begins to drain a real server that nobody wishes.

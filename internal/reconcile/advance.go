@@ -58,18 +58,14 @@ func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
 			left = steeredBy(d.Entries.Remove)
 		}
 		for _, front := range c.fronts(k.Server, left[k.Server]) {
-			endpoint := k.Address
-			if endpoint.Port() == 0 { // the client's port is kept
-				endpoint = netip.AddrPortFrom(endpoint.Addr(), front.Port())
-			}
-			c.flows = append(c.flows, state.Flow{Protocol: k.Server.Transport(), Service: front, Endpoint: endpoint})
+			c.flows.add(flowTo(k, front))
 			c.flowsLost = true
 		}
 	}
 	for _, row := range d.VirtualServers.Add {
 		k := row.Key
 		if _, failed := r.VirtualServers.Failed[k]; !failed && k.Mark == 0 && leavesFlows(k) {
-			c.flows = append(c.flows, state.Flow{Protocol: k.Protocol, Service: k.Address, Endpoint: k.Address})
+			c.flows.add(state.Flow{Protocol: k.Protocol, Service: k.Address, Endpoint: k.Address})
 		}
 	}
 	for _, row := range d.VirtualServers.Remove {
@@ -113,7 +109,8 @@ func (c *Core) flushed(w Work, o Outcome, now time.Time) {
 		c.flowsDue = now.Add(retryLast)
 		return
 	}
-	c.flows, c.flowsLost = c.flows[len(w.Flows):], false
+	c.flows.flushed(w.Flows)
+	c.flowsLost = false
 }
 
 // Changes wait for a look at connections, and where many endpoints change, many

@@ -71,8 +71,8 @@ type Core struct {
 	drainDue      time.Time
 	round         []state.VirtualServerKey                 // with draining real servers, still to be looked at before the next DrainCheck
 	drainTimeouts map[state.VirtualServerKey]time.Duration // that their owners chose
-	flows         []state.Flow                             // stale, to be flushed
-	flowsLost     bool                                     // some go where nobody is any more
+	flows         staleFlows
+	flowsLost     bool // some go where nobody is any more
 	flowsDue      time.Time
 	drift         [Tables]int // that the last audit found
 	strangers     bool        // ... and addresses on our device that are not ours
@@ -357,7 +357,7 @@ func (c *Core) Ready(now time.Time) Work {
 		w.Delta = c.delta(now)
 	}
 	if !now.Before(c.flowsDue) && (c.flowsLost || c.backlog.empty()) {
-		w.Flows = c.flows // each time the kernel's whole table of connections is walked
+		w.Flows = c.flows.list // each time the kernel's whole table of connections is walked
 	}
 	if c.book.Len() > 0 && !now.Before(c.drainDue) {
 		w.Servers = c.looks()
@@ -416,7 +416,7 @@ func (c *Core) Wake() time.Time {
 	if c.auditing {
 		wake = never()
 	}
-	if len(c.flows) > 0 && c.flowsDue.Before(wake) {
+	if len(c.flows.list) > 0 && c.flowsDue.Before(wake) {
 		wake = c.flowsDue
 	}
 	if c.book.Len() > 0 && c.drainDue.Before(wake) {

@@ -264,9 +264,12 @@ func (l *Loop) flush(ctx context.Context, flows []state.Flow, o *Outcome) {
 		o.Flushed[i] = Flushed{Entries: n, Took: time.Since(start)}
 		o.FlushErr = errors.Join(o.FlushErr, err)
 	}
-	l.warn("stale UDP flows could not be flushed; trying again", o.FlushErr)
+	if o.FlushErr != nil {
+		l.log.Warn("stale flows could not be flushed; trying again",
+			zap.Int("waiting", len(flows)), zap.Int("givenUp", l.core.flows.givenUp), zap.Error(o.FlushErr))
+	}
 	if flushed := o.Flushed[0].Entries + o.Flushed[1].Entries; flushed > 0 {
-		l.log.Info("flushed stale UDP flows", zap.Int("flows", flushed))
+		l.log.Info("flushed stale flows", zap.Int("flows", flushed))
 	}
 }
 

@@ -139,7 +139,7 @@ func (c *Core) forsake() {
 		front := state.VirtualServerKey{Address: f.Service, Protocol: f.Protocol}
 		goesOn := func(k state.VirtualServerKey) bool { return c.leadsTo(k, f.Endpoint) }
 		if !goesOn(front) && !slices.ContainsFunc(steered[front], goesOn) {
-			c.flows = append(c.flows, f)
+			c.flows.add(f)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func TestFlowsThatGoNowhereDoNotWaitForALargeChange(t *testing.T) {
 	}
 	b.write()
 	b.write()
-	if flows := len(b.core.flows); flows > 0 || b.core.backlog.empty() {
+	if flows := len(b.core.flows.list); flows > 0 || b.core.backlog.empty() {
 		t.Errorf("%d flows wait", flows)
 	}
 }
