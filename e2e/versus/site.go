@@ -88,13 +88,18 @@ func settings() []string {
 
 // serve starts the API server. There is no one whom it would have to be protected from, and nobody reads what was asked of it.
 // What it keeps beside the present state of the objects, to answer who asks for a list in pages or to doubt itself, costs it
-// time with each change.
-func (s *site) serve(ctx context.Context) (err error) {
+// time with each change. So do admission plugins: none has anything to do with what is written here, and each asks for the
+// time before and after.
+func (s *site) serve(ctx context.Context) error {
+	admission, err := control.Admission(ctx)
+	if err != nil {
+		return err
+	}
 	s.server, err = s.plane.Serve(ctx, control.Host().Addresses[0].Addr(),
 		"--audit-policy-file=", "--audit-log-path=", "--enable-priority-and-fairness=false",
 		"--max-requests-inflight=0", "--max-mutating-requests-inflight=0",
 		"--feature-gates=ListFromCacheSnapshot=false,DetectCacheInconsistency=false",
-		"--runtime-config="+strings.Join(groups(), ","), "--disable-admission-plugins="+strings.Join(admission(), ","))
+		"--runtime-config="+strings.Join(groups(), ","), "--disable-admission-plugins="+strings.Join(admission, ","))
 	return err
 }
 
@@ -109,19 +114,6 @@ func groups() []string {
 		list = append(list, group+"/v1=true")
 	}
 	return list
-}
-
-// admission are the plugins that an API server has by default. None has anything to do with what is written here, and each
-// asks for the time before and after.
-func admission() []string {
-	return []string{
-		"CertificateApproval", "CertificateSigning", "CertificateSubjectRestriction", "ClusterTrustBundleAttest",
-		"DefaultIngressClass", "DefaultStorageClass", "DefaultTolerationSeconds", "JobValidation", "LimitRanger",
-		"MutatingAdmissionPolicy", "MutatingAdmissionWebhook", "NamespaceLifecycle", "NodeDeclaredFeatureValidator",
-		"PersistentVolumeClaimResize", "PodGroupProtection", "PodGroupWorkloadExists", "PodResizeValidator", "PodSecurity",
-		"PodTopologyLabels", "Priority", "ResourceQuota", "RuntimeClass", "ServiceAccount", "StorageObjectInUseProtection",
-		"TaintNodesByCondition", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook",
-	}
 }
 
 // answer makes one host be all endpoints.
