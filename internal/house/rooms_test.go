@@ -89,7 +89,8 @@ func rooms() []room {
 			"kernel kernel/conntrack kernel/ipset kernel/iptables kernel/ipvs kernel/link kernel/linux logging metrics node plan presence " +
 			"reconcile render serve state takeover go.uber.org/zap k8s.io/api " + sys, "",
 			"the Env of this machine: it knows everybody so that no other room has to"},
-		{"logging", "config github.com/go-logr/zapr go.uber.org/zap k8s.io/klog/v2", "", "the one log, for libraries too: the only room with klog"},
+		{"logging", "config github.com/go-logr/logr github.com/go-logr/zapr github.com/sirupsen/logrus go.uber.org/zap k8s.io/klog/v2", "",
+			"the one log, for libraries too: the only room with klog and logrus"},
 		{"presence", "", "", "whether a daemon runs here: a socket and no more"},
 		{"house", "", "", "these rules: its tests read the sources as text"},
 		{"cmd/kube-ipvs", "cli cli/live presence", "", "only wires: what it starts is elsewhere"},

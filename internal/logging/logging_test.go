@@ -8,12 +8,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	stdlog "log"
+	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
 	"go.uber.org/zap"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/klog/v2"
@@ -51,11 +55,11 @@ func (p *page) take() []string {
 // open is a log on a page, with klog through it until the test ends.
 func open(t *testing.T, c config.Log) (*zap.Logger, *page) {
 	t.Helper()
-	return openNext(t, c, &logging.Klog{})
+	return openNext(t, c, &logging.Libraries{})
 }
 
 // openNext is open for where klog logs to already.
-func openNext(t *testing.T, c config.Log, libraries *logging.Klog) (*zap.Logger, *page) {
+func openNext(t *testing.T, c config.Log, libraries *logging.Libraries) (*zap.Logger, *page) {
 	t.Helper()
 	p := &page{now: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)}
 	log := logging.New(c, p).WithOptions(zap.WithClock(p))
@@ -126,6 +130,58 @@ func TestAnErrorOfClientGoIsOneLineWithFields(t *testing.T) {
 	utilruntime.HandleErrorWithContext(ctx, errors.New("gone"), "Unknown watch event")
 	wantLines(t, p, "2026-01-02T03:04:05.006Z\terror\tUnknown watch event\t"+
 		`{"node": "n1", "error": "gone", "logger": "client-go.services.UnhandledError"}`)
+}
+
+// stamp is the time of a line, which Go's own loggers take from the clock of the machine.
+var stamp = regexp.MustCompile(`^\d{4}-\d\d-\d\dT[^\t]*Z\t`)
+
+// moby/ipvs logs by logrus, and package http by package log. All lines are of one form, and go where ours go.
+func TestWhateverALibraryLogsByThereIsOneLog(t *testing.T) {
+	broken := errors.New("exec: no modprobe")
+	for want, say := range map[string]func(){
+		"warn\tmodprobe failed\t" + `{"error": "exec: no modprobe", "module": "ip_vs", "logger": "logrus"}`: func() {
+			logrus.WithError(broken).WithField("module", "ip_vs").Warnf("modprobe %s", "failed")
+		},
+		"error\tno family\t" + `{"logger": "logrus"}`: func() { logrus.Error("no family") },
+		"info\tinfo\t" + `{"logger": "logrus"}`:       func() { logrus.Info("info") },
+		"": func() {
+			logrus.Debug("not told")
+			slog.Debug("not told")
+			slog.Default().With("a", 1).Debug("not told")
+		},
+		"warn\thttp: panic serving 192.0.2.1\t" + `{"logger": "go"}`: func() { stdlog.Printf("http: panic serving %s\n", "192.0.2.1") },
+		"error\trefused\t" + `{"n": 3, "logger": "go"}`:              func() { slog.Error("refused", "n", 3) },
+		"info\tfine\t" + `{"n": 3, "logger": "go"}`:                  func() { slog.With("n", 3).Info("fine") },
+	} {
+		_, p := open(t, config.Log{})
+		say()
+		if got := stamp.ReplaceAllString(p.take()[0], ""); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+
+	log, p := open(t, config.Log{Verbosity: 4})
+	log.Info("ours")
+	logrus.Debug("logrus")
+	stdlog.Print("log")
+	slog.Debug("slog")
+	if got, want := messages(p), "ours info, logrus debug, log warn, slog debug"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// What a line says does not end the log: logrus itself panics once the line is told.
+func TestALineOfPanicIsTold(t *testing.T) {
+	_, p := open(t, config.Log{})
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("logrus does not panic")
+			}
+		}()
+		logrus.Panic("all is lost")
+	}()
+	wantLines(t, p, "2026-01-02T03:04:05.006Z\terror\tall is lost\t"+`{"logger": "logrus"}`)
 }
 
 func TestHowMuchIsToldFollowsTheVerbosity(t *testing.T) {
@@ -211,7 +267,7 @@ func TestRetriesOfClientGoDoNotFloodTheLog(t *testing.T) {
 // (the race detector tells). So a changed configuration changes where the one logger
 // writes, also for loggers that client-go made of it before.
 func TestAChangedConfigurationMovesKlogWhileItIsInUse(t *testing.T) {
-	var libraries logging.Klog
+	var libraries logging.Libraries
 	_, before := openNext(t, config.Log{}, &libraries)
 	made := klog.Background().WithName("reflector").WithValues("node", "n1")
 	made.Info("first")

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cli"
+	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/logging"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/presence"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
@@ -29,6 +31,10 @@ func Cleanup(ctx context.Context, c cli.Cleanup) (done cli.Cleaned, err error) {
 		return done, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	var libraries logging.Libraries
+	if _, err := logged(config.Default().Log, &libraries); err != nil {
+		return done, err
+	}
 	m, err := openParts(ctx)
 	if err != nil {
 		return done, err

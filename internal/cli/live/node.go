@@ -10,6 +10,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
+	"github.com/kube-ipvs/kube-ipvs/internal/logging"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -18,6 +19,10 @@ import (
 // can't be read is nil and named in the error.
 func ReadNode(ctx context.Context) (s state.State, addresses []netip.Addr, err error) {
 	c := config.Default()
+	var libraries logging.Libraries
+	if _, err := logged(c.Log, &libraries); err != nil {
+		return s, nil, err
+	}
 	c.Families = linux.Families()
 	k, err := linux.Open(ctx, ours(c))
 	if err != nil {

@@ -31,7 +31,7 @@ import (
 // works until ctx ends, anew with each changed configuration. It logs to standard
 // error.
 func Run(ctx context.Context, d cli.Daemon) (err error) {
-	var libraries logging.Klog
+	var libraries logging.Libraries
 	log, err := logged(d.Config.Log, &libraries)
 	if err != nil {
 		return err
@@ -77,8 +77,8 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 	}
 }
 
-// logged is where is logged to, by us and by client-go.
-func logged(c config.Log, libraries *logging.Klog) (*zap.Logger, error) {
+// logged is where is logged to, by us and by libraries.
+func logged(c config.Log, libraries *logging.Libraries) (*zap.Logger, error) {
 	log := logging.New(c, os.Stderr)
 	return log, libraries.LogTo(c, log)
 }
