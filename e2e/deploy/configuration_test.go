@@ -60,19 +60,26 @@ func checkDaemons(t *testing.T, daemons map[string]cli.Daemon) {
 	}
 }
 
+// Until Kubernetes 1.36 kubeadm wrote no mode, which meant iptables. Since then it writes that.
 func TestKubeadmsConfigMapIsTakenAsItIs(t *testing.T) {
 	text := string(read(t, root+"/internal/config/proxyconfig/testdata/kubeadm.yaml"))
-	iptables := strings.Replace(text, "\nmode: \"\"\n", "\nmode: iptables\n", 1)
-	if iptables == text {
+	const none = "\nmode: \"\"\n"
+	if !strings.Contains(text, none) {
 		t.Fatal("kubeadm's file has a mode")
 	}
-	for _, overlay := range []string{"kube-proxy-config", "migrate"} {
-		folder := t.TempDir()
-		write(t, filepath.Join(folder, "config.conf"), iptables)
-		daemons, _ := understood(t, overlay, "/var/lib/kube-proxy", folder)
-		checkDaemons(t, daemons)
-		if k := daemons["kube-ipvs"].Config.Client.Kubeconfig; k != "/var/lib/kube-proxy/kubeconfig.conf" {
-			t.Errorf("%s: the kubeconfig is %q", overlay, k)
+	for mode, warning := range map[string]string{none: "mode: empty, ", "\nmode: iptables\n": "mode: iptables, "} {
+		for _, overlay := range []string{"kube-proxy-config", "migrate"} {
+			folder := t.TempDir()
+			write(t, filepath.Join(folder, "config.conf"), strings.Replace(text, none, mode, 1))
+			daemons, _ := understood(t, overlay, "/var/lib/kube-proxy", folder)
+			checkDaemons(t, daemons)
+			d := daemons["kube-ipvs"]
+			if k := d.Config.Client.Kubeconfig; k != "/var/lib/kube-proxy/kubeconfig.conf" {
+				t.Errorf("%s: the kubeconfig is %q", overlay, k)
+			}
+			if len(d.Warnings) != 2 || !strings.HasPrefix(d.Warnings[0], warning) || !strings.HasPrefix(d.Warnings[1], "nodePortAddresses: ") {
+				t.Errorf("%s: warns of %q, want one warning of the mode and one of NodePorts", overlay, d.Warnings)
+			}
 		}
 	}
 }

@@ -84,9 +84,13 @@ func (x *configFlags) parse() (choice, error) {
 	if err := x.read(&c); err != nil {
 		return c, err
 	}
+	mode := c.pair.Proxy.Mode
 	names, ignored, err := x.over(&c)
 	if err != nil {
 		return c, err
+	}
+	if c.pair.Proxy.Mode != mode {
+		c.warnings = append(c.warnings, fmt.Sprintf("mode: %s, which --proxy-mode=%s overrules: kube-ipvs is ipvs always", mode, c.pair.Proxy.Mode))
 	}
 	c.pair.Complete()
 	var advice []string

@@ -91,9 +91,9 @@ func TestWhatWins(t *testing.T) {
 
 func TestOneWarningNamesAllThatHasNoEffect(t *testing.T) {
 	d := starts(t, "run --iptables-sync-period=1m --config-sync-period=1m --machine-id-file=x --nodeport-addresses=primary"+
-		" --feature-gates=A=true,AllowServiceExternalIPs=true --show-hidden-metrics-for-version=1.35 --pod-bridge-interface=cni0"+
+		" --feature-gates=KubeProxyIPVS=false,AllowServiceExternalIPs=true --show-hidden-metrics-for-version=1.35 --pod-bridge-interface=cni0"+
 		" --log-flush-frequency=1s --log-json-split-stream --log-text-info-buffer-size=1Ki --iptables-localhost-nodeports=false")
-	want := []string{"without effect in kube-ipvs: featureGates.A, --config-sync-period, --pod-bridge-interface, " +
+	want := []string{"without effect in kube-ipvs: featureGates.KubeProxyIPVS, --config-sync-period, --pod-bridge-interface, " +
 		"--iptables-localhost-nodeports, --iptables-sync-period, --log-flush-frequency, --log-json-split-stream, " +
 		"--log-text-info-buffer-size, --show-hidden-metrics-for-version, --machine-id-file"}
 	if diff := cmp.Diff(want, d.Warnings); diff != "" {
@@ -109,13 +109,26 @@ func TestOldFlagsForPortsAreDeprecated(t *testing.T) {
 	}
 }
 
+// Since Kubernetes 1.37 kubeadm writes iptables where it wrote no mode.
 func TestAnotherModeIsRefusedUnlessTheCommandLineSaysSo(t *testing.T) {
-	file := written(t, proxyHead+"mode: nftables\n")
-	_, status, stderr := started(t, "run --config "+file)
-	if status != ExitFailed || !strings.Contains(stderr, `mode: "nftables" is not what kube-ipvs does: set it to ipvs, or start with --proxy-mode=ipvs`) {
-		t.Errorf("status %d, stderr %q", status, stderr)
+	for _, mode := range []string{"iptables", "nftables"} {
+		file := written(t, proxyHead+"mode: "+mode+"\nnodePortAddresses: [primary]\n")
+		_, status, stderr := started(t, "run --config "+file)
+		if status != ExitFailed || !strings.Contains(stderr, `mode: "`+mode+`" is not what kube-ipvs does: set it to ipvs, or start with --proxy-mode=ipvs`) {
+			t.Errorf("status %d, stderr %q", status, stderr)
+		}
+		d := starts(t, "run --proxy-mode=ipvs --config "+file)
+		want := []string{"mode: " + mode + ", which --proxy-mode=ipvs overrules: kube-ipvs is ipvs always"}
+		if diff := cmp.Diff(want, d.Warnings); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
 	}
-	starts(t, "run --proxy-mode=ipvs --config "+file)
+	for _, line := range []string{"run --nodeport-addresses=primary --proxy-mode=ipvs", "run --proxy-mode=ipvs --config " +
+		written(t, proxyHead+"mode: ipvs\nnodePortAddresses: [primary]\n")} {
+		if d := starts(t, line); len(d.Warnings) > 0 {
+			t.Errorf("%s warns of %q", line, d.Warnings)
+		}
+	}
 }
 
 func TestFilesThatCannotBeRead(t *testing.T) {
