@@ -25,7 +25,7 @@ func kinds() []rig.Service {
 	single := clusterIP(8, "single", pods("pod-c")...)
 	single.Addresses = single.Addresses[:1]
 	return []rig.Service{
-		clusterIP(1, "plain", pods("pod-a", "pod-b", "pod-d")...), sticky, local,
+		clusterIP(1, "1st", pods("pod-a", "pod-b", "pod-d")...), sticky, local,
 		nodePort(4, clusterIP(4, "node-port", pods("pod-c", "pod-e")...)),
 		loadBalancer(5, clusterIP(5, "balanced", pods("pod-b", "pod-e")...)),
 		guarded, outside, single,

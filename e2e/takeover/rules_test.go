@@ -14,7 +14,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// iptablesMode is the rules of kube-proxy's iptables mode for one family, as its sync writes them (v1.36).
+// iptablesMode is the rules of kube-proxy's iptables mode for one family, as its sync writes them (v1.37).
 type iptablesMode struct {
 	family  state.Family
 	detects bool

@@ -13,7 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// ipvsMode is what kube-proxy's IPVS mode has of one family, as its sync makes it (v1.36).
+// ipvsMode is what kube-proxy's IPVS mode has of one family, as its sync makes it (v1.37).
 type ipvsMode struct {
 	family  state.Family
 	detects bool
