@@ -3,6 +3,8 @@
 package daemon
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -11,13 +13,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Events tell people what is wrong with a Service, where they look for it. To
-// tell them makes nobody wait.
+// Events tell people what is wrong with a Service or this node, where they look
+// for it. To tell them makes nobody wait.
 type Events interface {
 	// Service tells what every node sees.
 	Service(s *corev1.Service, reason, note string)
 	// Here tells what this node can't do.
 	Here(s *corev1.Service, reason, note string)
+	// Node tells something of this node; kind is Normal or Warning.
+	Node(kind, reason, note string)
 }
 
 // The reasons of events that are no state.Reason.
@@ -26,6 +30,7 @@ const (
 	reasonPort        = "PortConflict"
 	reasonHealthCheck = "FailedToStartServiceHealthcheck" // kube-proxy's
 	reasonLocalhost   = "FailedToOpenLocalhostNodePort"
+	reasonDisplaced   = "RulesDisplaced"
 )
 
 // Notices tell Events of Services. What is wrong is often noticed where only the
@@ -34,6 +39,8 @@ const (
 type Notices struct {
 	events   Events
 	services *register // of the view
+
+	displaced []reconcile.Displaced // of which people were told
 }
 
 var _ reconcile.Witness = (*Notices)(nil)
@@ -94,5 +101,11 @@ func (n *Notices) Took(c reconcile.Change) {
 // Did tells nothing: what the kernel does is no Service's fault.
 func (n *Notices) Did(reconcile.Act) {}
 
-// Settled tells nothing.
-func (n *Notices) Settled(reconcile.Balance) {}
+// Settled tells which rules of ours are left behind rules of others.
+func (n *Notices) Settled(b reconcile.Balance) {
+	for _, d := range reconcile.Others(b.Displaced, n.displaced) {
+		n.events.Node(corev1.EventTypeWarning, reasonDisplaced, fmt.Sprintf(
+			"%v: another program puts its rule %q before ours again and again, and gets what it takes of Services' traffic", d.Jump, d.Behind))
+	}
+	n.displaced = b.Displaced
+}

@@ -22,6 +22,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/mem"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -33,6 +34,12 @@ type people struct {
 
 func (p *people) Service(s *corev1.Service, reason, note string) { p.hear("all", s, reason, note) }
 func (p *people) Here(s *corev1.Service, reason, note string)    { p.hear("here", s, reason, note) }
+
+func (p *people) Node(kind, reason, note string) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.told = append(p.told, fmt.Sprintf("node: %s %s: %s", kind, reason, note))
+}
 
 func (p *people) hear(who string, s *corev1.Service, reason, note string) {
 	p.mutex.Lock()
@@ -145,4 +152,20 @@ func TestPeopleAreToldOfPortsThatCannotBeOpened(t *testing.T) {
 	n.services.set(key, nil)
 	n.port(key, "Reason", "note")
 	p.mustHave(t, "of a Service that is gone")
+}
+
+func TestPeopleAreToldOnceOfRulesThatOthersComeBefore(t *testing.T) {
+	p := &people{}
+	n := NewNotices(p)
+	k := state.JumpKey{Family: state.IPv4, Table: state.NAT, From: "PREROUTING", To: "KUBE-SERVICES"}
+	lost := reconcile.Balance{Displaced: []reconcile.Displaced{{Jump: k, Behind: "-j DNAT"}}}
+	told := `node: Warning RulesDisplaced: IPv4 nat PREROUTING -> KUBE-SERVICES: another program puts its rule "-j DNAT" before ours ` +
+		"again and again, and gets what it takes of Services' traffic"
+	n.Settled(reconcile.Balance{})
+	n.Settled(lost)
+	n.Settled(lost)
+	p.mustHave(t, "given up", told)
+	n.Settled(reconcile.Balance{})
+	n.Settled(lost)
+	p.mustHave(t, "given up again", told)
 }

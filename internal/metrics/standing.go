@@ -17,6 +17,7 @@ type standing struct {
 
 	wished, there, refused       *prometheus.Desc
 	draining, conflicts, owners  *prometheus.Desc
+	displaced                    *prometheus.Desc
 	notes, noLocal, oldest       *prometheus.Desc
 	source, connected            *prometheus.Desc
 	snapshotAge, snapshotFailing *prometheus.Desc
@@ -35,6 +36,8 @@ func newStanding(m *Metrics) standing {
 		owners:    described("services", "Services that the source told, whether they are meant for this proxy or not."),
 		notes:     described("services_with_notes", "Services with a part that is left out, by the reason.", "reason"),
 		noLocal:   noLocalEndpoints(),
+		displaced: described("displaced_jumps",
+			"Jumps to chains of ours that other programs keep behind rules of theirs, which may take Services' traffic."),
 		oldest: described("oldest_unprogrammed_change_seconds",
 			"How long the oldest change waits, or has been refused, that is not in the kernel; 0: all are.", byFamily),
 
@@ -50,7 +53,7 @@ func newStanding(m *Metrics) standing {
 // Describe names all metrics.
 func (s standing) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		s.wished, s.there, s.refused, s.draining, s.conflicts, s.owners, s.notes, s.noLocal, s.oldest,
+		s.wished, s.there, s.refused, s.draining, s.conflicts, s.owners, s.displaced, s.notes, s.noLocal, s.oldest,
 		s.source, s.connected, s.snapshotAge, s.snapshotFailing, s.events,
 	} {
 		to <- d
@@ -84,6 +87,7 @@ func (s standing) proxy(to chan<- prometheus.Metric) {
 	gauge(to, s.draining, float64(b.Draining))
 	gauge(to, s.conflicts, float64(b.Contested))
 	gauge(to, s.owners, float64(max(0, b.Owners-1))) // the base is none
+	gauge(to, s.displaced, float64(len(b.Displaced)))
 	now := time.Now()
 	for _, f := range m.options.Families {
 		gauge(to, s.oldest, max(age(waiting[index(f)], now), age(b.Of(f).Since, now)), f.String())

@@ -31,6 +31,7 @@ func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
 	c.entries.advance(d.Entries, r.Entries, now)
 	c.chains.advance(d.Chains, r.Chains, now)
 	c.jumps.advance(d.Jumps, r.Jumps, now)
+	c.moved(d.Jumps, r.Jumps, now)
 	c.links.advance(d.Links, r.Links, now)
 	c.virtualServers.advance(d.VirtualServers, r.VirtualServers, now)
 	c.realServers.advance(d.RealServers, r.RealServers, now)
@@ -191,6 +192,9 @@ func (c *Core) observe(w Work, o Outcome, now time.Time) {
 		c.lookForPredecessor()
 	}
 	c.drift[Jumps] = observeFew(&c.jumps, s.Jumps, listed)
+	if s.Jumps != nil {
+		c.judgePlaces(now)
+	}
 	c.drift[Links] = observeFew(&c.links, s.Links, listed)
 	if !c.entries.listed { // without evidence all seem to be others'
 		s.Addresses, s.VirtualServers = nil, nil

@@ -16,6 +16,7 @@ func (c *Core) Balance(now time.Time) Balance {
 	b := Balance{
 		At: now, Wake: c.expected(),
 		Draining: c.book.Len(), Contested: c.desired.VirtualServers.Contested(), Owners: c.desired.Owners(),
+		Displaced: c.Displaced(),
 		Rows: [Tables]Rows{
 			c.sysctls.rows(), c.sets.rows(), c.entries.rows(), c.chains.rows(), c.jumps.rows(), c.links.rows(),
 			c.virtualServers.rows(), c.realServers.rows(), c.addresses.rows(),

@@ -77,6 +77,7 @@ type Core struct {
 	drift         [Tables]int // that the last audit found
 	strangers     bool        // ... and addresses on our device that are not ours
 	handover      handover
+	contests      map[state.JumpKey]contest
 
 	backlog backlog
 
@@ -112,9 +113,11 @@ func NewCore(o Options) *Core {
 		jumps:         newLane(d.Jumps, state.JumpKey.Compare),
 		links:         newLane(d.Links, state.LinkName.Compare),
 		drainTimeouts: map[state.VirtualServerKey]time.Duration{},
+		contests:      map[state.JumpKey]contest{},
 	}
 	c.handover.predecessor = o.Predecessor
 	c.chains.want = c.wantChain
+	c.jumps.want = c.wantJump
 	c.virtualServers = newLane(d.VirtualServers, state.VirtualServerKey.Compare)
 	c.virtualServers.want = c.wantVirtualServer
 	c.addresses = newLane(d.Addresses, state.Address.Compare)

@@ -57,6 +57,7 @@ type Loop struct {
 	written   int       // rows, so far
 	lastWrite time.Time // its end
 	started   bool      // all that was known at the start has been written
+	displaced []Displaced
 }
 
 // audit is one that is over.
@@ -197,6 +198,9 @@ func (l *Loop) advance(w Work, o Outcome, began, now time.Time) {
 		l.countAudit()
 	}
 	l.core.Advance(w, o, now)
+	if w.Audit {
+		l.logPlaces()
+	}
 	l.account.did(Act{Cause: l.cause, Work: w, Outcome: o, Began: began, Took: now.Sub(began)})
 }
 

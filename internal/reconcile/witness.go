@@ -112,6 +112,9 @@ type Balance struct {
 	Contested int // virtual servers that several owners want
 	Owners    int // who wish something
 
+	// Displaced are the jumps that others keep behind rules of theirs.
+	Displaced []Displaced
+
 	// Programmed are the changes that are in the kernel since the last Balance.
 	Programmed []Programmed
 }

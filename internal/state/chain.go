@@ -117,8 +117,20 @@ func ParseJumpKey(s string) (JumpKey, error) {
 	return JumpKey{Family: f, Table: t, From: parts[2], To: parts[4]}, nil
 }
 
+// ComesFirst reports whether the jump has to come before all rules of others that
+// decide something: in nat and mangle, where a packet to a Service enters. Whoever
+// decides there first decides alone.
+func (k JumpKey) ComesFirst() bool {
+	return (k.Table == NAT || k.Table == Mangle) && (k.From == "PREROUTING" || k.From == "OUTPUT")
+}
+
 // Jump is the rule that jumps.
 type Jump struct {
 	// Rule is what follows "-A FROM " in iptables-save's spelling.
 	Rule string
+
+	// Behind is, of a jump that has to come first and does not, the first rule of
+	// others before it that decides something, in the same spelling. It is only
+	// observed: nobody wishes a jump behind a rule.
+	Behind string
 }

@@ -15,9 +15,10 @@
 // what it needs.
 //
 // A row of the table of jumps is all rules that go from one built-in chain to
-// one chain of ours. There should be one, on top when it is made; where others
-// put rules above it later, it stays where it is. Identical copies count as
-// one, and rules that differ are listed as lines of one row, so that they equal
+// one chain of ours. There should be one, on top when it is made. Where it has to
+// come first (state.JumpKey.ComesFirst), the row says which rule of others comes
+// before it and decides something, and an update brings it back. Identical copies
+// count as one, and rules that differ are listed as lines of one row, so that they equal
 // no wish; an update makes one of them, a removal takes all away.
 //
 // Where rules come from is somebody else's knowledge.

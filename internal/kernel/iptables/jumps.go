@@ -45,6 +45,11 @@ func (s jumps) collect(f state.Family, name state.RuleTable, table saved, rows m
 			if to != "" && s.c.ours(to) {
 				key := state.JumpKey{Family: f, Table: name, From: from, To: to}
 				rows[key] = jumpOf(table.jumps(from, to))
+				if key.ComesFirst() {
+					row := rows[key]
+					row.Behind = table.behind(from, to, s.c.ours)
+					rows[key] = row
+				}
 			}
 		}
 	}
@@ -60,6 +65,7 @@ func jumpOf(rules []string) state.Jump {
 type jumpWork struct {
 	key      state.JumpKey
 	rule     string // empty: no jump
+	first    bool   // it has to come before rules of others that decide
 	expected bool   // to be there already
 }
 
@@ -86,20 +92,25 @@ func splitJumps(d diff.Delta[state.JumpKey, state.Jump]) map[state.Family][]jump
 		add(jumpWork{key: row.Key, expected: true})
 	}
 	for _, c := range d.Update {
-		add(jumpWork{c.Key, c.New.Rule, true})
+		add(jumpWork{c.Key, c.New.Rule, first(c.Key, c.New), true})
 	}
 	for _, row := range d.Add {
-		add(jumpWork{row.Key, row.Value.Rule, false})
+		add(jumpWork{row.Key, row.Value.Rule, first(row.Key, row.Value), false})
 	}
 	return all
 }
+
+// first reports whether a jump is to be brought to the first place. One that is
+// left behind a rule on purpose is not.
+func first(k state.JumpKey, v state.Jump) bool { return k.ComesFirst() && v.Behind == "" }
 
 func (s jumps) pieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
 	var pieces []piece
 	for _, w := range work {
 		table, exists := tables[w.key.Table]
 		have := table.jumps(w.key.From, w.key.To)
-		lines, unfit := w.lines(have)
+		displaced := w.first && table.behind(w.key.From, w.key.To, s.c.ours) != ""
+		lines, unfit := w.lines(have, displaced)
 		if bad := cmp.Or(s.check(w, table, exists), unfit); bad != nil {
 			w.fail(r, bad)
 			continue
@@ -143,13 +154,15 @@ func (s jumps) check(w jumpWork, table saved, exists bool) error {
 	return nil
 }
 
-// lines turn the rules that are there into the wished one: it is inserted
-// before others are deleted.
-func (w jumpWork) lines(have []string) ([]string, error) {
+// lines turn the rules that are there into the wished one. All of them are written
+// at once: packets meet the old rules or the new one, never none. One that is
+// displaced is deleted before it is inserted, since a deletion takes the first of
+// several that are the same.
+func (w jumpWork) lines(have []string, displaced bool) ([]string, error) {
 	var lines []string
 	there := w.rule == ""
 	for _, rule := range have {
-		if rule == w.rule && !there {
+		if rule == w.rule && !there && !displaced {
 			there = true
 			continue
 		}
@@ -159,7 +172,7 @@ func (w jumpWork) lines(have []string) ([]string, error) {
 		lines = append(lines, "-D "+w.key.From+" "+rule)
 	}
 	if !there {
-		lines = slices.Insert(lines, 0, "-I "+w.key.From+" 1 "+w.rule)
+		lines = append(lines, "-I "+w.key.From+" 1 "+w.rule)
 	}
 	return lines, nil
 }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import "slices"
+
+// behind is the first rule of a built-in chain that comes before all jumps from
+// there to a chain of ours and can decide what becomes of a packet. It is empty if
+// there is none, or no such jump.
+func (t saved) behind(from, to string, ours func(string) bool) string {
+	rules := t.rules[from]
+	i := slices.IndexFunc(rules, func(rule string) bool { return target(rule) == to })
+	for _, rule := range rules[:max(0, i)] {
+		if to := target(rule); (to == "" || !ours(to)) && t.decides(rule, true, nil) {
+			return rule
+		}
+	}
+	return ""
+}
+
+// decides reports whether a rule, or one that it leads to, can end a packet's way
+// through the table. above are the chains that led to it: the kernel has none in a
+// circle, but what is read from elsewhere may.
+func (t saved) decides(rule string, builtIn bool, above []string) bool {
+	verdict, gone := verdictOf(rule)
+	if _, chain := t.builtIn[verdict]; chain && verdict != "" {
+		if gone && builtIn {
+			return true // who comes back from there meets the policy
+		}
+		return !slices.Contains(above, verdict) && slices.ContainsFunc(t.rules[verdict], func(rule string) bool {
+			return t.decides(rule, false, append(slices.Clip(above), verdict))
+		})
+	}
+	if verdict == "RETURN" {
+		return builtIn
+	}
+	return !slices.Contains(passing(), verdict)
+}
+
+// passing are the targets after which the next rule is asked. Empty: a rule that
+// only counts.
+func passing() []string {
+	return []string{
+		"", "AUDIT", "CHECKSUM", "CLASSIFY", "CONNMARK", "CONNSECMARK", "CT", "DSCP", "ECN", "HL", "HMARK", "IDLETIMER", "LED",
+		"LOG", "MARK", "NFLOG", "NOTRACK", "RATEEST", "SECMARK", "SET", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "TTL", "ULOG",
+	}
+}
+
+// verdictOf is the target of a rule, built in or a chain, and whether it goes there
+// for good.
+func verdictOf(rule string) (name string, gone bool) {
+	words := words(rule)
+	for i, word := range words[:max(0, len(words)-1)] {
+		if word == "-j" || word == "-g" {
+			return words[i+1], word == "-g"
+		}
+	}
+	return "", false
+}
+
+// words are those of a rule. What is in quotes, such as a comment, is one, and
+// stands for nothing here.
+func words(rule string) []string {
+	var list []string
+	quoted, from := false, 0
+	for i := 0; i <= len(rule); i++ {
+		switch {
+		case i == len(rule) || rule[i] == ' ' && !quoted:
+			list = append(list, rule[from:i])
+			from = i + 1
+		case rule[i] == '\\' && quoted:
+			i = min(i+1, len(rule)-1)
+		case rule[i] == '"':
+			quoted = !quoted
+		}
+	}
+	return list
+}
