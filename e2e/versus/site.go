@@ -108,8 +108,8 @@ func (s *site) serve(ctx context.Context) error {
 func groups() []string {
 	list := []string{"api/all=false"}
 	for _, group := range []string{
-		"", "apiextensions.k8s.io", "apiregistration.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "coordination.k8s.io",
-		"discovery.k8s.io", "events.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io",
+		"", "admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "authentication.k8s.io",
+		"authorization.k8s.io", "coordination.k8s.io", "discovery.k8s.io", "events.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io",
 	} {
 		list = append(list, group+"/v1=true")
 	}
