@@ -5,6 +5,7 @@ package house
 import (
 	"fmt"
 	"go/ast"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -23,6 +24,24 @@ const (
 func TestEveryBehaviourOfKubeProxyIsTestedOrExcused(t *testing.T) {
 	house := house(t)
 	report(t, unproven(string(house.texts[parity]), behaviours, house.evidence()))
+}
+
+// What the tests of e2e run is what the documents tell of.
+func TestTheDocumentsNameTheKubeProxyThatIsTested(t *testing.T) {
+	house := house(t)
+	module, err := os.ReadFile(root + "/e2e/upstream/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	built := regexp.MustCompile(`k8s\.io/kubernetes v((\d+\.\d+)\.\d+)\n`).FindStringSubmatch(string(module))
+	if built == nil {
+		t.Fatal("e2e/upstream builds no Kubernetes")
+	}
+	for name, want := range map[string]string{parity: "what its version " + built[1] + " does", "README.md": "of Kubernetes " + built[2]} {
+		if !strings.Contains(string(house.texts[name]), want) {
+			t.Errorf("%s does not say %q", name, want)
+		}
+	}
 }
 
 // notBuilt are the features that behaviours may wait for.
