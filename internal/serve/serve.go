@@ -9,6 +9,7 @@
 package serve
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -28,7 +29,8 @@ const (
 	readTime  = 10 * time.Second
 	writeTime = 30 * time.Second // a profile takes its own time
 	idleTime  = 2 * time.Minute
-	headers   = 64 << 10 // bytes
+	farewell  = 2 * time.Second // for answers that are being written when a Server closes
+	headers   = 64 << 10        // bytes
 )
 
 // Options say what is served where.
@@ -47,11 +49,13 @@ type Options struct {
 
 // Server answers at one address.
 type Server struct {
-	options Options
-	serving sync.WaitGroup
+	options   Options
+	serving   sync.WaitGroup
+	answering sync.WaitGroup // handlers at work
 
 	mutex    sync.Mutex
 	closed   bool
+	over     bool // no handler may begin any more
 	http     *http.Server
 	listener net.Listener
 	tries    *retry.Tries[netip.AddrPort]
@@ -88,7 +92,7 @@ func (s *Server) listen() error {
 		return fmt.Errorf("opening port of %s: %w", s.options.What, err)
 	}
 	server := &http.Server{
-		Handler:           s.options.Pages,
+		Handler:           http.HandlerFunc(s.answer),
 		ReadHeaderTimeout: readTime,
 		ReadTimeout:       readTime,
 		WriteTimeout:      writeTime,
@@ -133,12 +137,41 @@ func (s *Server) Addr() netip.AddrPort {
 	return s.listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// Close frees the port and ends what is being asked.
+// Close frees the port. Who has asked gets an answer, but not for long, and when it
+// returns no handler is at work any more: what handlers read can be closed then.
 func (s *Server) Close() {
 	s.mutex.Lock()
 	s.closed = true
 	s.tries.Forget(s.options.At)
-	s.free()
+	server, listener := s.http, s.listener
+	s.http, s.listener = nil, nil
 	s.mutex.Unlock()
+	if server != nil {
+		_ = listener.Close() // also if nobody serves it yet
+		ctx, cancel := context.WithTimeout(context.Background(), farewell)
+		_ = server.Shutdown(ctx)
+		cancel()
+		_ = server.Close() // of those who read too slowly, or ask for what takes long
+	}
 	s.serving.Wait()
+	s.mutex.Lock()
+	s.over = true
+	s.mutex.Unlock()
+	s.answering.Wait()
+}
+
+// answer counts the handlers that are at work: http.Server waits for none of them
+// once it has closed their connections.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
+	s.mutex.Lock()
+	over := s.over
+	if !over {
+		s.answering.Add(1)
+	}
+	s.mutex.Unlock()
+	if over {
+		return
+	}
+	defer s.answering.Done()
+	s.options.Pages.ServeHTTP(w, r)
 }

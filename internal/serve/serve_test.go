@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +57,68 @@ func TestAPortIsServedAndFreeAfterwards(t *testing.T) {
 	if s.Addr().IsValid() {
 		t.Errorf("still at %v", s.Addr())
 	}
+}
+
+// What handlers read is closed when Close has returned.
+func TestNobodyIsBeingAnsweredAfterClose(t *testing.T) {
+	begun, ended := make(chan struct{}), make(chan struct{})
+	s, err := Start(Options{What: "test", At: anyPort, Pages: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		close(begun)
+		<-r.Context().Done() // its client is lost; it does not notice at once
+		for range 1000 {
+			runtime.Gosched()
+		}
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	go func(at netip.AddrPort) { _, err := get(at); asked <- err }(s.Addr())
+	<-begun
+	s.Close()
+	select {
+	case <-ended:
+	default:
+		t.Error("a handler is at work after Close")
+	}
+	if err := <-asked; err == nil {
+		t.Error("somebody got an answer that there was not")
+	}
+}
+
+func TestAnAnswerThatIsBeingWrittenIsNotCutOffByClose(t *testing.T) {
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	s, err := Start(Options{What: "test", At: anyPort, Pages: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello, ")
+		w.(http.Flusher).Flush()
+		close(begun)
+		<-goOn
+		_, _ = io.WriteString(w, "world")
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := s.Addr()
+	type answer struct {
+		text string
+		err  error
+	}
+	answers, closed := make(chan answer, 1), make(chan struct{})
+	go func() {
+		text, err := get(at)
+		answers <- answer{text, err}
+	}()
+	<-begun
+	go func() { defer close(closed); s.Close() }()
+	for s.Addr().IsValid() {
+		runtime.Gosched()
+	}
+	close(goOn)
+	if a := <-answers; a != (answer{text: "hello, world"}) {
+		t.Errorf("%q, %v", a.text, a.err)
+	}
+	<-closed
 }
 
 func TestAPortThatIsTakenIsServedOnceItIsFree(t *testing.T) {

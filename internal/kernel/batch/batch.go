@@ -8,13 +8,15 @@
 //
 // The package knows nothing of what the requests mean but what all of them have,
 // the number of a family. It is no general netlink library: there are no
-// notifications, and one goroutine per Socket.
+// notifications, and one goroutine per Socket; only Close may be called by another.
 package batch
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +34,8 @@ const (
 	socketBuffer  = 4 << 20
 	answerTimeout = 10 * time.Second
 	dumpAttempts  = 5
+
+	closed = -1 // the descriptor of a closed socket
 )
 
 // ErrInterrupted says that a table kept changing while it was dumped.
@@ -57,11 +61,14 @@ func (e *Error) Unwrap() error { return e.Errno }
 // Socket is a netlink socket in the network namespace of the thread that
 // opened it.
 type Socket struct {
-	fd       int
 	sequence uint32
 	buffer   []byte
 	traffic  Traffic
 
+	// talking is held during a conversation. Close waits for it: the number of a
+	// descriptor is soon another's.
+	talking    sync.Mutex
+	fd         int  // closed: none
 	unfinished bool // the last conversation broke off: answers may still be queued
 }
 
@@ -119,9 +126,17 @@ func (s *Socket) FilterDumps() error {
 	return nil
 }
 
-// Close closes the socket.
+// Close closes the socket, after the conversation that goes on. Each later one fails
+// with fs.ErrClosed.
 func (s *Socket) Close() error {
-	if err := unix.Close(s.fd); err != nil {
+	s.talking.Lock()
+	defer s.talking.Unlock()
+	if s.fd == closed {
+		return fmt.Errorf("closing netlink socket: %w", fs.ErrClosed)
+	}
+	fd := s.fd
+	s.fd = closed
+	if err := unix.Close(fd); err != nil {
 		return fmt.Errorf("closing netlink socket: %w", err)
 	}
 	return nil
@@ -248,6 +263,11 @@ func (s *Socket) next(n int) uint32 {
 // converse sends data and passes messages on until take says that it was the
 // last one. It may rest in between.
 func (s *Socket) converse(ctx context.Context, data []byte, requests int, take func(message) (done bool, err error)) error {
+	s.talking.Lock()
+	defer s.talking.Unlock()
+	if s.fd == closed {
+		return fmt.Errorf("using netlink socket: %w", fs.ErrClosed)
+	}
 	if err := s.drain(); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -276,5 +277,49 @@ func TestACancelledContextSendsNothing(t *testing.T) {
 	}
 	if s.Traffic() != (Traffic{}) {
 		t.Errorf("traffic %+v", s.Traffic())
+	}
+}
+
+// A raw descriptor that is closed under a reader is soon that of another socket,
+// whose answers the reader takes.
+func TestASocketIsNotClosedUnderAConversation(t *testing.T) {
+	s, err := Open(unix.NETLINK_GENERIC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b Requests
+	command(&b, unix.CTRL_CMD_GETFAMILY, "")
+	isClosed := make(chan error, 1)
+	begun := false
+	err = s.Dump(context.Background(), &b, func() func([]byte) error {
+		return func([]byte) error {
+			if !begun {
+				begun = true
+				go func() { isClosed <- s.Close() }()
+			}
+			for range 100 {
+				runtime.Gosched()
+			}
+			if len(isClosed) > 0 {
+				return errors.New("closed while a dump goes on")
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := <-isClosed; err != nil {
+		t.Error(err)
+	}
+	b.Reset()
+	command(&b, unix.CTRL_CMD_GETFAMILY, "nlctrl")
+	for what, err := range map[string]error{
+		"using it":   s.Ask(context.Background(), &b, func([]byte) error { return nil }),
+		"closing it": s.Close(),
+	} {
+		if !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("%s after it is closed: %v", what, err)
+		}
 	}
 }
