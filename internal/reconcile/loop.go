@@ -83,9 +83,11 @@ func NewLoop(o Options, k Kernel, log *zap.Logger, w Witness) *Loop {
 // is written: a burst becomes one batch, a flood starves nobody.
 const eventsPerRound = 4096
 
-// Run works until ctx ends. What is being written then is finished first, and
-// the kernel is left as it is.
+// Run works until ctx ends. What is being written then is finished first, if that
+// takes no longer than lastWords, and the kernel is left as it is.
 func (l *Loop) Run(ctx context.Context, events <-chan Event) {
+	work, done := finishing(ctx)
+	defer done()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	defer l.aside.Wait()
@@ -112,7 +114,7 @@ func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 			timer.Reset(early)
 			continue
 		}
-		now = l.settle(ctx, events, now)
+		now = l.settle(ctx, work, events, now)
 		timer.Reset(l.core.Wake().Sub(now))
 	}
 }
@@ -145,10 +147,10 @@ func (l *Loop) step(e Event, now time.Time) {
 //
 // The clock is read no more often than needed: where the kernel has to be asked
 // for the time, that is most of what a small change costs.
-func (l *Loop) settle(ctx context.Context, events <-chan Event, now time.Time) time.Time {
-	// A batch cut off half-way would be mended, but it costs nothing to finish
-	// it.
-	work := context.WithoutCancel(ctx)
+//
+// What is begun is done in work, which ends later than ctx.
+func (l *Loop) settle(ctx, work context.Context, events <-chan Event, now time.Time) time.Time {
+	round := work
 	large := l.core.Latest()
 	for ctx.Err() == nil {
 		w := l.core.Ready(now)
@@ -164,10 +166,10 @@ func (l *Loop) settle(ctx context.Context, events <-chan Event, now time.Time) t
 			continue
 		}
 		if w.Audit {
-			work = kernel.NewRound(context.WithoutCancel(ctx))
+			round = kernel.NewRound(work)
 		}
 		var o Outcome
-		o, now = l.do(work, w, began)
+		o, now = l.do(round, w, began)
 		l.advance(w, o, began, now)
 		if w.Audit {
 			large = l.core.Latest()

@@ -377,3 +377,57 @@ func TestOnlySeveralServicesWithoutSuccessBlockATable(t *testing.T) {
 		blocked("all get through", 0, time.Time{})
 	})
 }
+
+// silent is a table whose kernel never answers, for as long as somebody waits.
+type silent[K, V comparable] struct{ kernel.Store[K, V] }
+
+func (silent[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Result[K] {
+	<-ctx.Done()
+	var r kernel.Result[K]
+	for _, row := range d.Add {
+		r.Fail(row.Key, ctx.Err())
+	}
+	return r
+}
+
+func TestALostAnswerKeepsNobodyFromEnding(t *testing.T) {
+	for name, begin := range map[string]func(ctx context.Context, k Kernel) (ended <-chan struct{}){
+		"the loop": func(ctx context.Context, k Kernel) <-chan struct{} {
+			events, ended := make(chan Event, 10), make(chan struct{})
+			events <- Upsert{Fragment: base()}
+			events <- Synced{}
+			go func() {
+				defer close(ended)
+				NewLoop(testOptions(), k, zap.NewNop(), nil).Run(ctx, events)
+			}()
+			return ended
+		},
+		"a task": func(ctx context.Context, k Kernel) <-chan struct{} {
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				if err := (Task{Options: testOptions(), Kernel: k}).Run(ctx, Upsert{Fragment: base()}, Synced{}); !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			}()
+			return ended
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mem.New()
+				k := Kernel{Tables: m.Tables(), Observer: mem.Observer{Kernel: m}}
+				k.Tables.Sets = silent[state.SetName, state.Set]{k.Tables.Sets}
+				ctx, stop := context.WithCancel(t.Context())
+				ended := begin(ctx, k)
+				synctest.Wait()
+				asked := time.Now()
+				stop()
+				<-ended
+				if took := time.Since(asked); took != lastWords {
+					t.Errorf("it took %v to end, want %v", took, lastWords)
+				}
+			})
+		})
+	}
+}

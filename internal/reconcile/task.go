@@ -32,6 +32,8 @@ const looks = 3
 // Run works until nothing is left to do. Its error names rows that failed to the
 // end; ctx.Err() says that it was asked to end before.
 func (t Task) Run(ctx context.Context, events ...Event) error {
+	work, done := finishing(ctx)
+	defer done()
 	core := NewCore(t.Options)
 	for _, e := range events {
 		core.Step(e, time.Now())
@@ -46,7 +48,7 @@ func (t Task) Run(ctx context.Context, events ...Event) error {
 			r.sleep(ctx)
 			continue
 		}
-		o := t.do(ctx, w)
+		o := t.do(work, w)
 		core.Advance(w, o, time.Now())
 		r.take(w, o)
 	}
@@ -54,7 +56,6 @@ func (t Task) Run(ctx context.Context, events ...Event) error {
 }
 
 func (t Task) do(ctx context.Context, w Work) Outcome {
-	ctx = context.WithoutCancel(ctx) // what is begun is finished
 	var o Outcome
 	if w.Audit {
 		o.Observed, o.ObserveErr = t.Kernel.Tables.List(ctx)
@@ -73,6 +74,21 @@ func (t Task) do(ctx context.Context, w Work) Outcome {
 		o.Connections, o.LookErr = t.Kernel.Observer.Connections(ctx, w.Servers)
 	}
 	return o
+}
+
+// lastWords is how long what has been begun may go on after who wanted it has asked to
+// end. A batch cut off half-way would be mended, but it mostly costs nothing to finish
+// it; only an answer that never comes is not to be waited for.
+const lastWords = 5 * time.Second
+
+// finishing returns a context that ends lastWords after ctx.
+func finishing(ctx context.Context) (work context.Context, done context.CancelFunc) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })
+	return work, func() {
+		stop()
+		cancel()
+	}
 }
 
 // taskRun is how far a task is.

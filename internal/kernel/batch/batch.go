@@ -33,6 +33,7 @@ const (
 	roomForOne    = 1 << 10 // more than a row needs
 	socketBuffer  = 4 << 20
 	answerTimeout = 10 * time.Second
+	listenFor     = 200 * time.Millisecond // at a time: then it is asked whether somebody still wants the answer
 	dumpAttempts  = 5
 
 	closed = -1 // the descriptor of a closed socket
@@ -64,6 +65,7 @@ type Socket struct {
 	sequence uint32
 	buffer   []byte
 	traffic  Traffic
+	patience time.Duration // for an answer
 
 	// talking is held during a conversation. Close waits for it: the number of a
 	// descriptor is soon another's.
@@ -84,7 +86,7 @@ func Open(protocol int) (*Socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening netlink socket of protocol %d: %w", protocol, err)
 	}
-	s := &Socket{fd: fd, buffer: make([]byte, 128<<10)}
+	s := &Socket{fd: fd, buffer: make([]byte, 128<<10), patience: answerTimeout}
 	if err := s.setUp(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -106,7 +108,7 @@ func (s *Socket) setUp() error {
 			return fmt.Errorf("setting netlink socket option %d: %w", option, err)
 		}
 	}
-	timeout := unix.NsecToTimeval(answerTimeout.Nanoseconds())
+	timeout := unix.NsecToTimeval(listenFor.Nanoseconds())
 	if err := unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		return fmt.Errorf("setting netlink receive timeout: %w", err)
 	}
@@ -261,7 +263,8 @@ func (s *Socket) next(n int) uint32 {
 }
 
 // converse sends data and passes messages on until take says that it was the
-// last one. It may rest in between.
+// last one. It may rest in between. It ends without that if nothing comes for too
+// long, or ctx ends: the late answer is thrown away before the next conversation.
 func (s *Socket) converse(ctx context.Context, data []byte, requests int, take func(message) (done bool, err error)) error {
 	s.talking.Lock()
 	defer s.talking.Unlock()
@@ -275,16 +278,22 @@ func (s *Socket) converse(ctx context.Context, data []byte, requests int, take f
 	if err := s.send(data, requests); err != nil {
 		return err
 	}
+	var silent time.Time // since when
 	for done := false; !done; {
 		err := s.receive(func(m message) error {
 			last, err := take(m)
 			done = done || last
 			return err
 		})
+		if errors.Is(err, errSilence) {
+			err = s.wait(ctx, &silent)
+		} else {
+			silent = time.Time{}
+			pace.Rest(ctx)
+		}
 		if err != nil {
 			return err
 		}
-		pace.Rest(ctx)
 	}
 	s.unfinished = false
 	return nil
@@ -304,21 +313,37 @@ func (s *Socket) send(data []byte, requests int) error {
 	}
 }
 
+// wait says whether to go on waiting for an answer.
+func (s *Socket) wait(ctx context.Context, silent *time.Time) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("waiting for a netlink answer: %w", err)
+	}
+	now := time.Now()
+	if silent.IsZero() {
+		*silent = now
+	}
+	if now.Sub(*silent) >= s.patience {
+		return fmt.Errorf("kernel gave no netlink answer within %v", s.patience)
+	}
+	return nil
+}
+
+// errSilence says that nothing of the kernel came yet.
+var errSilence = errors.New("no netlink answer yet")
+
 // receive reads one datagram and passes each message in it on.
 func (s *Socket) receive(each func(message) error) error {
 	n, from, err := unix.Recvfrom(s.fd, s.buffer, unix.MSG_TRUNC)
 	switch {
-	case errors.Is(err, unix.EINTR):
-		return nil
-	case errors.Is(err, unix.EAGAIN):
-		return fmt.Errorf("kernel gave no netlink answer within %v", answerTimeout)
+	case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+		return errSilence
 	case err != nil:
 		return fmt.Errorf("receiving netlink answer: %w", err)
 	case n > len(s.buffer):
 		return fmt.Errorf("netlink answer of %d bytes is larger than the buffer of %d", n, len(s.buffer))
 	}
 	if a, ok := from.(*unix.SockaddrNetlink); !ok || a.Pid != 0 {
-		return nil // another process can write to our port, only the kernel answers
+		return errSilence // another process can write to our port, only the kernel answers
 	}
 	return eachMessage(s.buffer[:n], each)
 }

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io/fs"
 	"runtime"
+	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -321,5 +323,42 @@ func TestASocketIsNotClosedUnderAConversation(t *testing.T) {
 		if !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("%s after it is closed: %v", what, err)
 		}
+	}
+}
+
+// lose makes the kernel's answers to a socket get lost, or not any more.
+func lose(t *testing.T, s *Socket, lost bool) {
+	t.Helper()
+	nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}} // keeps no byte of a message
+	err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing[0]})
+	if !lost {
+		err = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestALostAnswerEndsTheCallAndNotTheSocket(t *testing.T) {
+	s := open(t)
+	ask := func(ctx context.Context) error {
+		var b Requests
+		command(&b, unix.CTRL_CMD_GETFAMILY, "nlctrl")
+		return s.Ask(ctx, &b, func([]byte) error { return nil })
+	}
+	lose(t, s, true)
+	s.patience = time.Second
+	if err := ask(t.Context()); err == nil || err.Error() != "kernel gave no netlink answer within 1s" {
+		t.Errorf("after the time for an answer: %v", err)
+	}
+	s.patience = time.Hour
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := ask(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("when nobody waits any more: %v", err)
+	}
+	lose(t, s, false)
+	if all := names(t, s); !slices.Contains(all, "nlctrl") {
+		t.Errorf("afterwards the families are %q", all)
 	}
 }

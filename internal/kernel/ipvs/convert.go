@@ -26,10 +26,15 @@ const (
 	commandGetService = 4
 	commandNewDest    = 5 // SET and DEL follow
 	commandGetDest    = 8
+	commandSetConfig  = 12
+	commandGetConfig  = 13
 	commandGetInfo    = 15
 
-	attrService = 1
-	attrDest    = 2
+	attrService       = 1
+	attrDest          = 2
+	attrTimeoutTCP    = 4
+	attrTimeoutTCPFin = 5
+	attrTimeoutUDP    = 6
 
 	serviceFamily    = 1
 	serviceProtocol  = 2

@@ -5,9 +5,9 @@
 // connection timeouts.
 //
 // talk.go speaks to the kernel, convert.go and parse.go are pure: rows to and
-// from netlink attributes, and the text of /proc/net/ip_vs to rows. Rows are
-// written in batches, which moby/ipvs has no call for; what is one call a
-// lifetime (the timeouts) is left to moby/ipvs.
+// from netlink attributes, and the text of /proc/net/ip_vs to rows. Of moby/ipvs it
+// has the names. Its calls are not used: none writes many rows at once, they wait for
+// ever if an answer is lost, and they log and load modules by themselves.
 //
 // The package decides nothing: not which rows are ours, not when a draining real
 // server may go.
@@ -31,12 +31,11 @@ import (
 // Conn is a connection to the IPVS of the network namespace of the thread that
 // opened it. It is used by one goroutine at a time.
 type Conn struct {
-	socket    *batch.Socket
-	family    uint16   // the netlink type of IPVS messages
-	listing   *os.File // /proc/net/ip_vs, which belongs to the namespace it was opened in
-	namespace string   // of the thread that opened it
-	requests  batch.Requests
-	room      room // for what was listed last
+	socket   *batch.Socket
+	family   uint16   // the netlink type of IPVS messages
+	listing  *os.File // /proc/net/ip_vs, which belongs to the namespace it was opened in
+	requests batch.Requests
+	room     room // for what was listed last
 
 	// dumped are the virtual servers that were listed in a round: real servers
 	// listed next in it need no dump of their own.
@@ -44,8 +43,8 @@ type Conn struct {
 	dumped map[state.VirtualServerKey]struct{}
 }
 
-// Traffic is what has been sent to the kernel so far. Reads of /proc and the
-// calls for timeouts are not part of it.
+// Traffic is what has been sent to the kernel so far. Reads of /proc are not part of
+// it.
 func (c *Conn) Traffic() batch.Traffic { return c.socket.Traffic() }
 
 // Close closes c.

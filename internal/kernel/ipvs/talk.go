@@ -20,10 +20,9 @@ import (
 )
 
 const (
-	// listingPath and namespacePath are those of the calling thread:
-	// /proc/net is of the first thread of the process.
-	listingPath   = "/proc/thread-self/net/ip_vs"
-	namespacePath = "/proc/thread-self/ns/net"
+	// listingPath is that of the calling thread: /proc/net is of the first thread of
+	// the process.
+	listingPath = "/proc/thread-self/net/ip_vs"
 
 	// listingAttempts is how often a listing that contradicts itself is read.
 	listingAttempts = 5
@@ -50,9 +49,6 @@ func (c *Conn) setUp() (err error) {
 		return err
 	}
 	if err := c.probe(); err != nil {
-		return err
-	}
-	if c.namespace, err = os.Readlink(namespacePath); err != nil {
 		return err
 	}
 	c.listing, err = os.Open(listingPath)

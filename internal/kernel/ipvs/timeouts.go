@@ -4,17 +4,15 @@ package ipvs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strconv"
-	"time"
 
-	moby "github.com/moby/ipvs"
+	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -27,37 +25,28 @@ type timeouts struct{ conn *Conn }
 // List returns the three rows.
 func (t timeouts) List(ctx context.Context) (map[state.SysctlName]string, error) {
 	rows := map[state.SysctlName]string{}
-	err := t.conn.withMoby(ctx, func(h *moby.Handle) error {
-		config, err := h.GetConfig()
-		if err != nil {
-			return err
-		}
-		for name, field := range timeoutsOf(config) {
-			rows[name] = strconv.FormatInt(int64(*field/time.Second), 10)
-		}
-		return nil
-	})
+	t.conn.requests.Reset()
+	begin(&t.conn.requests, t.conn.family, commandGetConfig)
+	err := t.conn.socket.Ask(ctx, &t.conn.requests, func(body []byte) error { return decodeTimeouts(body, rows) })
 	if err != nil {
 		return nil, fmt.Errorf("reading IPVS timeouts: %w", err)
+	}
+	if len(rows) != len(timeoutAttributes()) {
+		return nil, fmt.Errorf("reading IPVS timeouts: the kernel tells %d of them", len(rows))
 	}
 	return rows, nil
 }
 
 // Apply writes what is added or updated in one request: the kernel leaves what
-// that has as 0. Like a sysctl, a timeout can't be removed.
+// that does not have. Like a sysctl, a timeout can't be removed.
 func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
 	r := kernel.Result[state.SysctlName]{Drift: len(d.Add)}
-	var config moby.Config
-	wished := timeoutsOf(&config)
+	b := &t.conn.requests
+	b.Reset()
+	begin(b, t.conn.family, commandSetConfig)
 	var names []state.SysctlName
 	write := func(name state.SysctlName, value string) {
-		field, err := wished[name], error(nil)
-		if field == nil {
-			err = fmt.Errorf("IPVS has no timeout %s: %w", name, fs.ErrNotExist)
-		} else {
-			*field, err = parseSeconds(value)
-		}
-		if err != nil {
+		if err := encodeTimeout(b, name, value); err != nil {
 			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
 			return
 		}
@@ -72,7 +61,7 @@ func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, stri
 	if len(names) == 0 {
 		return r
 	}
-	if err := t.conn.withMoby(ctx, func(h *moby.Handle) error { return h.SetConfig(&config) }); err != nil {
+	if err := t.conn.socket.Ask(ctx, b, func([]byte) error { return nil }); err != nil {
 		for _, name := range names {
 			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
 		}
@@ -80,46 +69,49 @@ func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, stri
 	return r
 }
 
-func timeoutsOf(c *moby.Config) map[state.SysctlName]*time.Duration {
-	return map[state.SysctlName]*time.Duration{
-		state.TCPTimeout: &c.TimeoutTCP, state.TCPFinTimeout: &c.TimeoutTCPFin, state.UDPTimeout: &c.TimeoutUDP,
+// timeoutAttributes are the kernel's numbers of the timeouts.
+func timeoutAttributes() map[state.SysctlName]uint16 {
+	return map[state.SysctlName]uint16{
+		state.TCPTimeout: attrTimeoutTCP, state.TCPFinTimeout: attrTimeoutTCPFin, state.UDPTimeout: attrTimeoutUDP,
 	}
 }
 
+func encodeTimeout(b *batch.Requests, name state.SysctlName, value string) error {
+	attribute, known := timeoutAttributes()[name]
+	if !known {
+		return fmt.Errorf("IPVS has no timeout %s: %w", name, fs.ErrNotExist)
+	}
+	seconds, err := parseSeconds(value)
+	if err == nil {
+		b.Uint32(attribute, seconds)
+	}
+	return err
+}
+
+// decodeTimeouts adds the timeouts that an answer tells to rows.
+func decodeTimeouts(body []byte, rows map[state.SysctlName]string) error {
+	if len(body) < unix.GENL_HDRLEN {
+		return fmt.Errorf("message of %d bytes", len(body))
+	}
+	attributes, err := batch.ParseAttributes(body[unix.GENL_HDRLEN:])
+	if err != nil {
+		return err
+	}
+	for _, a := range attributes {
+		for name, attribute := range timeoutAttributes() {
+			if a.Type == attribute {
+				rows[name] = strconv.FormatUint(uint64(a.Uint32()), 10)
+			}
+		}
+	}
+	return nil
+}
+
 // parseSeconds refuses 0, which would leave the timeout as it is.
-func parseSeconds(s string) (time.Duration, error) {
+func parseSeconds(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 31)
 	if err != nil || n == 0 {
 		return 0, fmt.Errorf("%q is not a number of seconds above 0", s)
 	}
-	return time.Duration(n) * time.Second, nil
-}
-
-// withMoby runs one call of moby/ipvs.
-//
-// Its handle is made for the call and not in Open, because making the first one
-// runs modprobe in any case, and complains on standard error where there is no
-// modprobe. A call waits for ever if an answer is lost; closing the handle is
-// what ends it, after the three seconds for which it listens at a time.
-func (c *Conn) withMoby(ctx context.Context, call func(*moby.Handle) error) error {
-	here, err := os.Readlink(namespacePath)
-	if err != nil {
-		return err
-	}
-	if here != c.namespace {
-		return errors.New("called in another network namespace than the connection was opened in")
-	}
-	h, err := moby.New("")
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	done := make(chan error, 1)
-	go func() { done <- call(h) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return uint32(n), nil
 }
