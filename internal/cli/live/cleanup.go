@@ -40,6 +40,11 @@ func Cleanup(ctx context.Context, c cli.Cleanup) (done cli.Cleaned, err error) {
 		return done, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	if m.servers != nil { // kube-proxy tries its scheduler at the same place
+		if err := m.servers.EndTrials(ctx); err != nil {
+			return done, err
+		}
+	}
 	x := cleanup{asked: c, parts: m}
 	if c.ForKubeProxy {
 		err = x.handBack(ctx)

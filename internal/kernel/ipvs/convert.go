@@ -109,6 +109,11 @@ func encodeRealServer(b *batch.Requests, family uint16, r row[state.RealServerKe
 	})
 }
 
+func encodeGetService(b *batch.Requests, family uint16, k state.VirtualServerKey) {
+	begin(b, family, commandGetService)
+	b.Nest(attrService, func() { putVirtualServerKey(b, k) })
+}
+
 func encodeGetDest(b *batch.Requests, family uint16, k state.VirtualServerKey) {
 	begin(b, family, commandGetDest)
 	b.Nest(attrService, func() { putVirtualServerKey(b, k) })

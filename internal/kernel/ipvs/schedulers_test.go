@@ -43,3 +43,21 @@ func TestWhatIsWhereSchedulersAreTriedStays(t *testing.T) {
 	}
 	expect(t, c.VirtualServers(), rows)
 }
+
+func TestATrialThatWasKilledIsRemovedByTheNext(t *testing.T) {
+	c := connect(t)
+	other := virtualKey("TCP 198.51.100.0:20003") // somebody's, without real servers
+	apply(t, c.VirtualServers(), virtualDelta{Add: []virtualRow{{Key: other, Value: plain}}}, 0)
+	for n := range uint16(trialPorts) {
+		if k := trialKey(n); k != other { // killed again and again
+			if err := c.change(t.Context(), row[state.VirtualServerKey, state.VirtualServer]{add, k, trial("rr")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got, err := c.Schedulers(t.Context(), "rr", "nonsense", "wrr")
+	if want := []string{"rr", "wrr"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+	expect(t, c.VirtualServers(), map[state.VirtualServerKey]state.VirtualServer{other: plain})
+}
