@@ -31,6 +31,8 @@ func run() int {
 		Stderr:     os.Stderr,
 		OpenKernel: openKernel,
 		ReadNode:   live.ReadNode,
+		ReadRules:  live.ReadRules,
+		Barriers:   live.Barriers,
 		Run:        live.Run,
 		Cleanup:    live.Cleanup,
 		Running:    presence.Held,

@@ -22,12 +22,13 @@ type teller struct {
 	*stage
 	rows      state.State
 	addresses []netip.Addr
+	rules     state.Ruleset
 	owners    map[netip.Addr]string // of addresses: a pod's name, a host's name
 }
 
 func (s *stage) teller(t *testing.T) teller {
 	t.Helper()
-	tell := teller{s, s.Kernel(t), s.Addresses(t), map[netip.Addr]string{}}
+	tell := teller{s, s.Kernel(t), s.Addresses(t), s.Rules(t), map[netip.Addr]string{}}
 	for _, n := range world.Small().Nodes {
 		for _, p := range n.Pods {
 			for _, a := range p.Addresses {
@@ -68,7 +69,7 @@ func (tell teller) packet(client string, p state.Protocol, to netip.AddrPort) tr
 
 // place is where the client's packets come in.
 func (tell teller) place(client string) trace.Where {
-	where := trace.Where{Node: client == tell.Node.Name, Addresses: tell.addresses, Interface: "eth0"}
+	where := trace.Where{Node: client == tell.Node.Name, Addresses: tell.addresses, Interface: "eth0", Rules: tell.rules}
 	if tell.isOnNode(client) {
 		where.Interface = "veth-" + client
 	}

@@ -207,3 +207,16 @@ func describe[K, V comparable](text *strings.Builder, table string, d diff.Delta
 		}
 	}
 }
+
+// Rules are all rules of the node, whoever made them.
+func (r *Rig) Rules(t testing.TB) (rules state.Ruleset) {
+	t.Helper()
+	err := r.Node.Do(func() (err error) {
+		rules, err = r.kernel.Ruleset(context.Background())
+		return err
+	})
+	if err != nil {
+		t.Fatalf("listing the rules of %s: %v", r.Node.Name, err)
+	}
+	return rules
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
 // Env is all that the commands may touch.
@@ -36,6 +37,12 @@ type Env struct {
 	// for those on the dummy device. A table that can't be read is nil and named
 	// in the error. Errors wrap what OpenKernel's do.
 	ReadNode func(ctx context.Context) (state.State, []netip.Addr, error)
+
+	// ReadRules reads all rules of this node, whoever made them.
+	ReadRules func(ctx context.Context) (state.Ruleset, error)
+
+	// Barriers finds the rules and policies of others that stop packets to Services.
+	Barriers func(ctx context.Context) ([]trace.Barrier, error)
 
 	// Run is the daemon. It returns when ctx ends.
 	Run func(ctx context.Context, d Daemon) error

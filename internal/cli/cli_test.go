@@ -18,6 +18,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/render"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
 // world is an Env in memory and what became of it.
@@ -50,6 +51,8 @@ func newWorld() *world {
 		Stderr:     &w.err,
 		OpenKernel: func() (Kernel, error) { return w.kernel, nil },
 		Running:    func() bool { return true },
+		Barriers:   func(context.Context) ([]trace.Barrier, error) { return nil, nil },
+		ReadRules:  func(context.Context) (state.Ruleset, error) { return state.Ruleset{}, nil },
 		Stored:     func(string) (Stored, error) { return Stored{}, fs.ErrNotExist },
 		Build:      build(),
 	}

@@ -45,8 +45,9 @@ names in them, and one with a firewall mark is in no set.
 
   -o text   the columns of ipvsadm -Ln, and the Service behind them
   -o wide   more columns, what looks wrong in words, and what is left over:
-            set entries and addresses without a virtual server; and how old the
-            objects are with which a start without the API server would begin
+            set entries and addresses without a virtual server; which rules and
+            policies of others stop packets to Services; and how old the objects
+            are with which a start without the API server would begin
   -o json   a VirtualServerList
   -o yaml   the same
   -o save   what ipvsadm --restore reads
@@ -231,10 +232,25 @@ func dump(ctx context.Context, env Env, r request) error {
 		say(env, "No virtual server in the kernel matches.%s", hint(v))
 	}
 	if r.snapshot != "" {
+		writeBarriers(ctx, &b, env)
 		writeStored(&b, env, r.snapshot)
 	}
 	_, err = env.Stdout.Write(b.Bytes())
 	return err
+}
+
+// writeBarriers tells what of others stops packets to Services.
+func writeBarriers(ctx context.Context, b *bytes.Buffer, env Env) {
+	barriers, err := env.Barriers(ctx)
+	if err != nil {
+		say(env, "Whether rules of others stop Services could not be seen: %s", oneLine(err))
+	}
+	if len(barriers) > 0 {
+		b.WriteString("\nRules of others that stop Services:\n")
+	}
+	for _, barrier := range barriers {
+		fmt.Fprintf(b, "  %v\n", barrier)
+	}
 }
 
 // writeStored tells the age of the snapshot. None where it usually is is nothing

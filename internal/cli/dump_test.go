@@ -3,16 +3,22 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -168,5 +174,21 @@ func TestDumpTellsTheAgeOfTheSnapshotInTheWideForm(t *testing.T) {
 		if status != ExitOK || stdout != without+c.stdout || stderr != c.stderr {
 			t.Errorf("%s (%v): status %d, stderr %q, and below the rows %q", c.line, c.err, status, stderr, strings.TrimPrefix(stdout, without))
 		}
+	}
+}
+
+func TestDumpWideSaysWhatOfOthersStopsServices(t *testing.T) {
+	w := newWorld()
+	stopped := trace.Barrier{By: "filter INPUT, policy DROP", Sure: true, Packet: trace.Packet{Protocol: state.TCP,
+		Source: netip.MustParseAddrPort("10.244.1.7:0"), Destination: netip.MustParseAddrPort("10.96.0.1:443")}}
+	w.env.Barriers = func(context.Context) ([]trace.Barrier, error) { return []trace.Barrier{stopped}, nil }
+	const want = "\nRules of others that stop Services:\n" +
+		"  filter INPUT, policy DROP stops packets to Services, such as 10.244.1.7 -> 10.96.0.1:443/TCP: "
+	if status, out, failed := w.run(t, "dump -o wide"); status != ExitOK || failed != "" || !strings.Contains(out, want) {
+		t.Errorf("status %d, stderr %q, no %q in\n%s", status, failed, want, out)
+	}
+	w.env.Barriers = func(context.Context) ([]trace.Barrier, error) { return nil, syscall.EPERM }
+	if status, out, failed := w.run(t, "dump -o wide"); status != ExitOK || !strings.Contains(failed, "could not be seen") || strings.Contains(out, "Rules of others") {
+		t.Errorf("where rules can't be read: status %d, stderr %q\n%s", status, failed, out)
 	}
 }

@@ -37,9 +37,10 @@ not TCP, or ADDRESS/icmp for a ping. IPv6 addresses with a port are in brackets.
 The kernel is asked, or, with -f, a state as 'plan -o text' writes it, or
 manifests, with the flags by which the daemon runs.
 
-Rules of others than kube-proxy and kube-ipvs, routes beyond this node, and
-connections that are there already are not looked at. What the answer depends on
-and is not known stands below it.`
+The kernel's rules are followed whoever made them, with the policies of its chains,
+and so is the answer's way back. Of files the rules of kube-ipvs are known alone.
+Routes beyond this node, and connections that are there already, are not looked at.
+What the answer depends on and is not known or not simple stands below it.`
 
 const traceExample = `  kube-ipvs trace node 10.96.0.10:53/udp
   kube-ipvs trace 10.244.1.7 10.96.0.1:443
@@ -105,6 +106,11 @@ func runTrace(ctx context.Context, env Env, flags *manifestFlags, r traceRequest
 	s, addresses, err := flags.traced(ctx, env)
 	if err != nil {
 		return err
+	}
+	if len(flags.files) == 0 {
+		if r.where.Rules, err = env.ReadRules(ctx); err != nil {
+			say(env, "The rules of others could not be read, and are not looked at: %s", oneLine(err))
+		}
 	}
 	for _, a := range addresses {
 		r.where.Addresses = append(r.where.Addresses, a.Unmap())

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -99,8 +100,8 @@ func (p place) String() string {
 // chain asks the rules of a chain. above are the chains that led to it.
 func (w *walk) chain(table state.RuleTable, name string, above []string) outcome {
 	above = append(slices.Clip(above), name)
-	rules := w.state.Chains[state.ChainKey{Family: w.family, Table: table, Name: name}].Lines()
-	for i, line := range rules {
+	rules, _ := w.rows(table, name)
+	for i, line := range rules.Lines() {
 		switch o := w.rule(place{table, name, i + 1}, line, above); {
 		case o.action.final():
 			return o
@@ -118,8 +119,14 @@ func (w *walk) rule(at place, line string, above []string) outcome {
 		return outcome{}
 	}
 	r := w.parsed(line)
-	words, service, matched := w.matches(at, line, r)
+	words, service, unknown, matched := w.matches(r)
 	if !matched {
+		return outcome{}
+	}
+	if len(unknown) > 0 {
+		if w.matters(at, line, r, above) {
+			w.doubt("%v is not understood, and counts as not matching (%s): %s", at, strings.Join(unknown, ", "), line)
+		}
 		return outcome{}
 	}
 	if w.verdict.Service == "" && !w.packet.virtual.IsValid() {
@@ -143,15 +150,23 @@ func (w *walk) parsed(line string) rule {
 	return r
 }
 
-// matches says whether all matches of a rule match. One that certainly does not
-// is enough to say no, also if others are not understood.
-func (w *walk) matches(at place, line string, r rule) (words []string, service string, matched bool) {
-	unknown, matched := slices.Clip(r.unknown), true
+// matters reports whether anything would be different if a rule matched.
+func (w *walk) matters(at place, line string, r rule, above []string) bool {
+	one := *w
+	one.verdict = Verdict{}
+	o := one.apply(at, line, r.target, told{nil, above})
+	return o.action != goOn || one.packet != w.packet || len(one.verdict.Doubts) > 0
+}
+
+// matches says whether all matches of a rule match, as far as they are known. One
+// that certainly does not is enough to say no, also if others are not understood.
+func (w *walk) matches(r rule) (words []string, service string, unknown []string, matched bool) {
+	unknown, matched = slices.Clip(r.unknown), true
 	var assumed []string
 	for _, m := range r.matches {
 		f := m(w)
 		if f.answer == no && f.assumes == "" {
-			return nil, "", false
+			return nil, "", nil, false
 		}
 		switch f.answer {
 		case no:
@@ -169,11 +184,7 @@ func (w *walk) matches(at place, line string, r rule) (words []string, service s
 	for _, a := range assumed {
 		w.doubt("%s", a)
 	}
-	if matched && len(unknown) > 0 {
-		w.doubt("%v is not understood, and counts as not matching (%s): %s", at, strings.Join(unknown, ", "), line)
-		return nil, "", false
-	}
-	return words, service, matched
+	return words, service, unknown, matched
 }
 
 // apply does what a rule that matches says.
@@ -183,8 +194,8 @@ func (w *walk) apply(at place, line string, t target, because told) outcome {
 		w.verdict.Steps = append(w.verdict.Steps, Step{At: at.String(), Text: text, Rule: line})
 	}
 	switch t.name {
-	case "":
-		return outcome{} // only counts
+	case "": // only counts
+		return outcome{}
 	case "RETURN":
 		say("leaves the chain")
 		return outcome{action: leave}
@@ -200,6 +211,11 @@ func (w *walk) apply(at place, line string, t target, because told) outcome {
 	case "MASQUERADE":
 		say("masqueraded: the source becomes an address of this node")
 		return outcome{masquerade, at.String()}
+	case "SNAT":
+		say("the source becomes %s", t.with)
+		return outcome{masquerade, at.String()}
+	case "DNAT", "REDIRECT":
+		return w.redirect(at, t, say)
 	case "MARK":
 		w.packet.mark = w.packet.mark&^t.mask ^ t.mark
 		say("mark %#x", w.packet.mark)
@@ -211,7 +227,32 @@ func (w *walk) apply(at place, line string, t target, because told) outcome {
 		}
 		return outcome{}
 	}
+	if passing(t.name) {
+		return outcome{}
+	}
 	return w.enter(at, t, because, say)
+}
+
+// redirect gives the packet another destination.
+func (w *walk) redirect(at place, t target, say func(string, ...any)) outcome {
+	to := t.to
+	if t.name == "REDIRECT" && !to.Addr().IsValid() {
+		own := w.packet.Destination.Addr()
+		if _, local := w.local(own); !local {
+			w.doubt("%v sends the packet to the node's address on the interface it came by, which is not known", at)
+		}
+		to = netip.AddrPortFrom(own, to.Port())
+	}
+	if !to.Addr().IsValid() {
+		w.doubt("%v sends the packet to where is not understood (%s); it counts as not matching", at, t.with)
+		return outcome{}
+	}
+	if to.Port() == 0 {
+		to = netip.AddrPortFrom(to.Addr(), w.packet.Destination.Port())
+	}
+	say("sent to %v instead", to)
+	w.packet.Destination, w.verdict.Sent = to, to
+	return outcome{accept, at.String()}
 }
 
 // mapped gives the packet the mark that a set has for it, and says by which
@@ -231,7 +272,7 @@ func (w *walk) mapped(t target) string {
 
 // enter goes to another chain.
 func (w *walk) enter(at place, t target, because told, say func(string, ...any)) outcome {
-	_, exists := w.state.Chains[state.ChainKey{Family: w.family, Table: at.table, Name: t.name}]
+	_, exists := w.rows(at.table, t.name)
 	switch {
 	case slices.Contains(because.above, t.name):
 		w.doubt("%v goes in a circle to %s, and counts as not matching", at, t.name)

@@ -97,6 +97,24 @@ func byInterface(name string, not bool) match {
 	}
 }
 
+// byLeaving looks at the interface by which the packet leaves: none if it is for the
+// node, and not lo if it is for elsewhere. By which else, the routes say.
+func byLeaving(name string, not bool) match {
+	return func(w *walk) finding {
+		_, local := w.local(w.packet.Destination.Addr())
+		prefix, isPrefix := strings.CutSuffix(name, "+")
+		lo := name == "lo" || isPrefix && strings.HasPrefix("lo", prefix)
+		if !local && (!lo || isPrefix) {
+			return finding{answer: maybe, words: "the interface by which it leaves is not known"}
+		}
+		verb := "leaves by"
+		if not {
+			verb = "does not leave by"
+		}
+		return finding{answer: answerOf(local && lo, not), words: fmt.Sprintf("the packet %s %s", verb, name)}
+	}
+}
+
 func byProtocol(name string, n state.Protocol, not bool) match {
 	return func(w *walk) finding {
 		return finding{answer: answerOf(w.number() == n, not), words: fmt.Sprintf("the protocol %s %s", isOrNot(not), name)}
@@ -123,6 +141,9 @@ func byMark(value, mask uint32, not bool) match {
 func byState(states []string, not bool) match {
 	return func(w *walk) finding {
 		is, words := "NEW", "the connection is new"
+		if w.packet.established {
+			is, words = "ESTABLISHED", "the connection is established"
+		}
 		if w.packet.untracked {
 			is, words = "UNTRACKED", "conntrack does not know the packet"
 		}
@@ -150,6 +171,18 @@ func byPort(source bool, first, last uint16, not bool) match {
 			words += fmt.Sprintf("-%d", last)
 		}
 		return finding{answer: answerOf(is, not), words: words}
+	}
+}
+
+// byPorts is byPort for several ranges.
+func byPorts(source bool, ranges [][2]uint16, not bool) match {
+	return func(w *walk) finding {
+		at, who := w.side(source)
+		if source && at.Port() == 0 {
+			return finding{answer: maybe, words: "the source port is not known"}
+		}
+		is := slices.ContainsFunc(ranges, func(r [2]uint16) bool { return r[0] <= at.Port() && at.Port() <= r[1] })
+		return finding{answer: answerOf(is, not), words: fmt.Sprintf("%s port %s among %v", who, isOrNot(not), ranges)}
 	}
 }
 

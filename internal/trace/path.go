@@ -17,6 +17,7 @@ type packet struct {
 	in          string // the interface that it came by; empty: none
 	inUnknown   bool
 	untracked   bool           // conntrack does not know it
+	established bool           // it is an answer
 	virtual     netip.AddrPort // where it was sent before IPVS took it; zero: IPVS did not
 	masqueraded bool
 }
@@ -78,7 +79,7 @@ func (w *walk) arrive() {
 		w.end(Dropped, "routing")
 		return
 	}
-	if !w.through("PREROUTING", state.Mangle, state.NAT) {
+	if !w.through("INGRESS", whole()) || !w.through("PREROUTING", whole()) {
 		return
 	}
 	if why, local := w.local(w.packet.Destination.Addr()); local {
@@ -99,10 +100,12 @@ func (w *walk) martian(source netip.Addr) bool {
 // deliver is the way of what has come to an address of the node. IPVS looks at
 // it after the filter.
 func (w *walk) deliver() {
-	if !w.through("INPUT", state.Mangle, state.Filter) || w.schedule() {
+	if !w.through("INPUT", before(ipvsInput)) || w.schedule() {
 		return
 	}
-	w.end(Host, "routing")
+	if w.through("INPUT", after(ipvsInput)) {
+		w.end(Host, "routing")
+	}
 }
 
 func (w *walk) forward() {
@@ -114,7 +117,7 @@ func (w *walk) forward() {
 		return
 	}
 	w.step("routing", "%v is no address of this node -> to be forwarded", to)
-	if w.through("FORWARD", state.Mangle, state.Filter) && w.through("POSTROUTING", state.Mangle, state.NAT) {
+	if w.through("FORWARD", whole()) && w.through("POSTROUTING", whole()) {
 		w.end(Forwarded, "routing")
 	}
 }
@@ -122,10 +125,10 @@ func (w *walk) forward() {
 // send is the way of what the node itself sends. IPVS looks at it before the
 // filter.
 func (w *walk) send() {
-	if !w.through("OUTPUT", state.Mangle, state.NAT) || w.schedule() {
+	if !w.through("OUTPUT", before(ipvsOutput)) || w.schedule() {
 		return
 	}
-	if !w.through("OUTPUT", state.Filter) || !w.through("POSTROUTING", state.Mangle, state.NAT) {
+	if !w.through("OUTPUT", after(ipvsOutput)) || !w.through("POSTROUTING", whole()) {
 		return
 	}
 	why, local := w.local(w.packet.Destination.Addr())
@@ -136,31 +139,9 @@ func (w *walk) send() {
 	w.step("routing", "%s -> the packet comes back by lo", why)
 	w.packet.in = "lo"
 	// A connection meets the rules of nat once.
-	if w.through("PREROUTING", state.Mangle) {
+	if w.through("PREROUTING", whole().withoutNAT()) {
 		w.deliver()
 	}
-}
-
-// through leads the packet through a hook's tables, and says whether it came
-// out on the other side.
-func (w *walk) through(hook string, tables ...state.RuleTable) bool {
-	for _, t := range tables {
-		if t == state.NAT && w.packet.untracked {
-			w.step("nat "+hook, "conntrack does not know the packet -> no rule is asked")
-			continue
-		}
-		switch o := w.hook(t, hook); o.action {
-		case drop:
-			w.end(Dropped, o.by)
-			return false
-		case reject:
-			w.end(Refused, o.by)
-			return false
-		case masquerade:
-			w.packet.masqueraded = true
-		}
-	}
-	return true
 }
 
 func (w *walk) end(f Fate, by string) {

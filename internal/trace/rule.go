@@ -20,10 +20,11 @@ type rule struct {
 
 // target is what happens to packets that match.
 type target struct {
-	name       string // of a chain too; empty: nothing happens
-	leaves     bool   // -g: who comes back from the chain is not ours any more
-	with       string // of REJECT
-	mark, mask uint32 // of MARK
+	name       string         // of a chain too; empty: nothing happens
+	leaves     bool           // -g: who comes back from the chain is not ours any more
+	with       string         // of REJECT, SNAT and DNAT
+	to         netip.AddrPort // of DNAT; of REDIRECT only the port
+	mark, mask uint32         // of MARK
 	set        state.SetName
 	directions []string
 	maps       bool // of SET
@@ -98,6 +99,9 @@ func (p *parser) option() {
 	}
 	args := p.words[1:arguments]
 	p.words = p.words[arguments:]
+	if passing(p.rule.target.name) && p.module == p.rule.target.name {
+		return // how something is logged or counted is no matter
+	}
 	if !p.take(name, args, not) {
 		words := append([]string{name}, args...)
 		if not {
@@ -123,7 +127,8 @@ func (p *parser) take(name string, args []string, not bool) bool {
 // flag takes in options that are a word alone.
 func (p *parser) flag(name string, not bool) bool {
 	switch t := &p.rule.target; p.module + " " + name {
-	case "MASQUERADE --random-fully", "MASQUERADE --random":
+	case "MASQUERADE --random-fully", "MASQUERADE --random", "SNAT --random-fully", "SNAT --random", "SNAT --persistent",
+		"DNAT --random", "DNAT --persistent", "REDIRECT --random":
 		return !not
 	case "SET --map-mark":
 		t.maps = true
@@ -145,12 +150,15 @@ func (p *parser) base(name, arg string, not bool) bool {
 	case "-i":
 		p.add(byInterface(arg, not))
 		return true
+	case "-o":
+		p.add(byLeaving(arg, not))
+		return true
 	case "-p":
 		return p.protocol(arg, not)
 	case "-m":
 		p.module = arg
 		return !not && slices.Contains([]string{
-			"comment", "set", "mark", "conntrack", "addrtype", "tcp", "udp", "sctp", "icmp", "icmp6", "ipvs",
+			"comment", "set", "mark", "conntrack", "state", "addrtype", "multiport", "tcp", "udp", "sctp", "icmp", "icmp6", "ipvs",
 		}, arg)
 	case "-j", "-g":
 		p.module = arg
@@ -200,7 +208,7 @@ func (p *parser) matchOption(name, arg string, not bool) bool {
 			p.add(byMark(value, mask, not))
 		}
 		return ok
-	case "conntrack --ctstate":
+	case "conntrack --ctstate", "state --state":
 		return p.states(strings.Split(arg, ","), not)
 	case "addrtype --src-type", "addrtype --dst-type":
 		if arg == "LOCAL" {
@@ -213,6 +221,8 @@ func (p *parser) matchOption(name, arg string, not bool) bool {
 			p.add(byPort(strings.HasPrefix(name, "--s"), first, last, not))
 		}
 		return ok
+	case "multiport --dports", "multiport --sports":
+		return p.ports(name == "--sports", strings.Split(arg, ","), not)
 	case "icmp --icmp-type", "icmp6 --icmpv6-type":
 		kind, err := strconv.ParseUint(arg, 10, 8)
 		if err == nil {
@@ -225,11 +235,25 @@ func (p *parser) matchOption(name, arg string, not bool) bool {
 
 func (p *parser) states(states []string, not bool) bool {
 	for _, s := range states {
-		if !slices.Contains([]string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED"}, s) {
+		if !slices.Contains([]string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT"}, s) {
 			return false
 		}
 	}
 	p.add(byState(states, not))
+	return true
+}
+
+// ports takes in a list of ports and of ranges of them.
+func (p *parser) ports(source bool, list []string, not bool) bool {
+	var ranges [][2]uint16
+	for _, text := range list {
+		first, last, ok := parsePorts(text)
+		if !ok {
+			return false
+		}
+		ranges = append(ranges, [2]uint16{first, last})
+	}
+	p.add(byPorts(source, ranges, not))
 	return true
 }
 
@@ -265,6 +289,18 @@ func (p *parser) targetOption(name, arg string) bool {
 		return true
 	case "MASQUERADE --to-ports":
 		return true
+	case "SNAT --to-source":
+		t.with = arg
+		return true
+	case "DNAT --to-destination":
+		t.with = arg
+		t.to = parseTo(arg)
+		return true
+	case "REDIRECT --to-ports":
+		t.with = arg
+		port, err := strconv.ParseUint(arg, 10, 16)
+		t.to = netip.AddrPortFrom(netip.Addr{}, uint16(port))
+		return err == nil
 	case "MARK --set-xmark":
 		var ok bool
 		t.mark, t.mask, ok = parseMark(arg)
@@ -276,6 +312,9 @@ func (p *parser) targetOption(name, arg string) bool {
 // setOption takes in the two options that have a set and its directions.
 func (p *parser) setOption(name string, args []string, not bool) bool {
 	set, directions := state.SetName(args[0]), strings.Split(args[1], ",")
+	if p.module == "tcp" && name == "--tcp-flags" {
+		return p.tcpFlags(args, not)
+	}
 	if slices.ContainsFunc(directions, func(d string) bool { return d != "src" && d != "dst" }) {
 		return false
 	}
@@ -288,6 +327,43 @@ func (p *parser) setOption(name string, args []string, not bool) bool {
 		return !not
 	}
 	return false
+}
+
+// tcpFlags takes in which of some flags a packet has: the first of a connection has
+// SYN, its answer that and ACK.
+func (p *parser) tcpFlags(args []string, not bool) bool {
+	asked, set := strings.Split(args[0], ","), strings.Split(args[1], ",")
+	p.add(func(w *walk) finding {
+		has := []string{"SYN"}
+		if w.packet.established {
+			has = append(has, "ACK")
+		}
+		is := true
+		for _, flag := range asked {
+			is = is && slices.Contains(has, flag) == slices.Contains(set, flag)
+		}
+		return finding{answer: answerOf(is, not), words: "its TCP flags " + isOrNot(not) + " " + args[1] + " of " + args[0]}
+	})
+	return true
+}
+
+// passing says whether the next rule is asked after a target, whose effect is none
+// that a later rule looks at.
+func passing(target string) bool {
+	return slices.Contains([]string{
+		"AUDIT", "CHECKSUM", "CLASSIFY", "CONNSECMARK", "DSCP", "ECN", "HL", "IDLETIMER", "LED", "LOG", "NFLOG", "RATEEST",
+		"SECMARK", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "TTL", "ULOG",
+	}, target)
+}
+
+// parseTo reads where DNAT sends packets. It is none if that is more than one
+// address or port.
+func parseTo(s string) netip.AddrPort {
+	if to, err := netip.ParseAddrPort(s); err == nil {
+		return to
+	}
+	a, _ := netip.ParseAddr(s)
+	return netip.AddrPortFrom(a, 0)
 }
 
 // parseMark reads "0x4000/0x4000", or "0x100", which is all bits.

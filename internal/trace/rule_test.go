@@ -112,20 +112,19 @@ func TestRulesThatAreNotUnderstoodDoNotMatchAndAreTold(t *testing.T) {
 	for rule, why := range map[string]string{
 		`-m physdev ! --physdev-is-in -j DROP`:                `-m physdev, ! --physdev-is-in`,
 		`-m limit --limit 5/sec -j DROP`:                      `-m limit, --limit 5/sec`,
-		`-o eth0 -j DROP`:                                     `-o eth0`,
 		`-s 192.0.2.0/255.0.255.0 -j DROP`:                    `-s 192.0.2.0/255.0.255.0`,
 		`-p nonsense -j DROP`:                                 `-p nonsense`,
 		`-m addrtype --dst-type MULTICAST -j DROP`:            `--dst-type MULTICAST`,
-		`-m conntrack --ctstate NEW,DNAT -j DROP`:             `--ctstate NEW,DNAT`,
+		`-m conntrack --ctdir ORIGINAL -j DROP`:               `--ctdir ORIGINAL`,
 		`-m mark --mark x -j DROP`:                            `--mark x`,
 		`-p tcp -m tcp --dport http -j DROP`:                  `--dport http`,
 		`-p tcp -m tcp --sport 80 -j DROP`:                    `the source port is not known`,
-		`-m set --match-set NOWHERE dst -j DROP`:              `there is no set NOWHERE`,
+		`-m set --match-set NOWHERE dst -j DROP`:              `set NOWHERE is not known`,
 		`-m set --match-set ODD dst -j DROP`:                  `set ODD is of type hash:mac`,
 		`-m set --match-set IP-PORTS dst,src -j DROP`:         `the source port is not known`,
 		`-m set --match-set IPS dst --return-nomatch -j DROP`: `--return-nomatch`,
 		`-j SET --add-set IPS src`:                            `--add-set IPS src, -j SET without --map-mark`,
-		`! `:                                                  `!`,
+		`! -j DROP`:                                           `! -j DROP`,
 	} {
 		v := hello(small(rule))
 		want := "filter TEST 1 is not understood, and counts as not matching (" + why + "): " + rule

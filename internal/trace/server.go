@@ -139,14 +139,17 @@ func (w *walk) reach(r state.RealServerKey) (fate Fate, by string) {
 	switch {
 	case local && !w.where.Node:
 		w.step("routing", "%s -> the endpoint is a process on it", why)
+		if w.answer(true) {
+			return w.verdict.Fate, w.verdict.By
+		}
 		return Served, "IPVS"
 	case local:
-		through = w.through("OUTPUT", state.Filter)
+		through = w.through("OUTPUT", after(ipvsOutput))
 	default:
 		p.in, p.inUnknown = "", false
-		through = w.through("OUTPUT", state.Mangle, state.Filter)
+		through = w.through("OUTPUT", whole().withoutNAT())
 	}
-	if through && w.through("POSTROUTING", state.Mangle, state.NAT) {
+	if through && w.through("POSTROUTING", whole()) && !w.answer(local) {
 		return Served, "IPVS"
 	}
 	return w.verdict.Fate, w.verdict.By

@@ -30,7 +30,7 @@ func (w *walk) look(name state.SetName, directions []string) finding {
 	needs := dimensions(set.Type)
 	switch {
 	case !exists:
-		return finding{answer: maybe, words: fmt.Sprintf("there is no set %s", name)}
+		return finding{answer: maybe, words: fmt.Sprintf("set %s is not known", name)}
 	case needs == 0:
 		return finding{answer: maybe, words: fmt.Sprintf("set %s is of type %s", name, set.Type)}
 	case len(directions) < needs, set.Family != 0 && set.Family != w.family:

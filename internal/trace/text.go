@@ -103,9 +103,15 @@ func (v Verdict) Sentence() string {
 		if v.Packet.Protocol == Ping {
 			return "for the node itself, which answers"
 		}
+		if v.Sent.IsValid() {
+			return fmt.Sprintf("for the node itself, at %v, where a rule that is not a Service's leads it; refused unless something listens there", v.Sent)
+		}
 		return "for the node itself, and refused unless something listens there" + v.asked()
 	case Forwarded:
 		text := "sent on like any other packet: not a Service's"
+		if v.Sent.IsValid() {
+			text = fmt.Sprintf("sent on to %v, where a rule that is not a Service's leads it", v.Sent)
+		}
 		if v.Masqueraded {
 			text += "; an address of this node is put in place of the source"
 		}

@@ -8,11 +8,12 @@
 // the packet until it leaves the node. It knows of no Service and of no plan, so
 // that it can judge both: whatever the rows say is what comes out.
 //
-// It understands what kube-ipvs and kube-proxy write. A rule that it does not
-// understand counts as one that does not match, and the verdict says so, among
-// its doubts: nothing is guessed in silence. It is also silent about what is in
-// no table of a State: rules, policies and routes of others, what is in
-// conntrack, and who listens at a port.
+// It understands what kube-ipvs and kube-proxy write, and the simple rules of
+// others. A rule that it does not understand counts as one that does not match, and
+// if that makes a difference, the verdict says so, among its doubts: nothing is
+// guessed in silence. It is silent about what it is not told: rules and policies of
+// others without Where.Rules, routes, what is in conntrack, and who listens at a
+// port.
 //
 // The package is pure. How a State is read is the kernel packages' business.
 package trace
@@ -82,6 +83,10 @@ type Where struct {
 	// Addresses are the node's own, but for those on state.DummyLink. That of
 	// loopback need not be there.
 	Addresses []netip.Addr
+
+	// Rules are those of the whole node, of others too. Without them, those in the
+	// State are followed alone.
+	Rules state.Ruleset
 }
 
 // Fate is what becomes of a packet.
@@ -129,6 +134,7 @@ type Verdict struct {
 
 	Server      state.VirtualServerKey // which one took the packet; zero: none
 	Endpoints   []Endpoint             // that Server may choose; sorted
+	Sent        netip.AddrPort         // where a rule of others sends the packet instead; zero: none does
 	Resting     int                    // real servers of Server that take no new connections
 	Masqueraded bool                   // whoever gets the packet sees an address of this node as its source
 

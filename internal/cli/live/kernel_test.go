@@ -276,6 +276,7 @@ func execute(t *testing.T, line string) (status int, stdout, stderr string) {
 		OpenKernel: func() (cli.Kernel, error) { return live.Open() },
 		Running:    presence.Held,
 		Stored:     live.Stored,
+		Barriers:   live.Barriers,
 	}, strings.Fields(line))
 	return status, out.String(), err.String()
 }

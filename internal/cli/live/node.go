@@ -42,3 +42,15 @@ func ReadNode(ctx context.Context) (s state.State, addresses []netip.Addr, err e
 	slices.SortFunc(addresses, netip.Addr.Compare)
 	return s, slices.Compact(addresses), err
 }
+
+// ReadRules reads all rules in the network namespace of the calling thread.
+func ReadRules(ctx context.Context) (_ state.Ruleset, err error) {
+	c := config.Default()
+	c.Families = linux.Families()
+	k, err := linux.Open(ctx, ours(c))
+	if err != nil {
+		return state.Ruleset{}, err
+	}
+	defer func() { err = errors.Join(err, k.Close()) }()
+	return k.Ruleset(ctx)
+}

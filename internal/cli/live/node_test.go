@@ -40,7 +40,7 @@ func TestTraceReadsAllTablesOfTheKernel(t *testing.T) {
 	}
 
 	var out, failed bytes.Buffer
-	env := cli.Env{Stdout: &out, Stderr: &failed, ReadNode: live.ReadNode}
+	env := cli.Env{Stdout: &out, Stderr: &failed, ReadNode: live.ReadNode, ReadRules: live.ReadRules}
 	status := cli.Execute(t.Context(), env, strings.Fields("trace 192.0.2.1 10.96.0.1:443"))
 	const text = "192.0.2.1 -> 10.96.0.1:443/TCP, from this node\n" +
 		"answered by the one endpoint of default/kubernetes:https, which sees the client's own address, 192.0.2.1\n" +

@@ -14,6 +14,7 @@ import (
 // saved is one table as iptables-save prints it.
 type saved struct {
 	builtIn map[string]bool     // every chain; true if it is built in
+	drops   map[string]bool     // built-in chains with the policy DROP
 	rules   map[string][]string // of a chain: what follows "-A NAME "
 }
 
@@ -91,7 +92,7 @@ func (p *parser) begin(name state.RuleTable) error {
 	if _, twice := p.tables[name]; twice || p.open {
 		return errors.New("table begins twice or inside another one")
 	}
-	p.table = saved{builtIn: map[string]bool{}, rules: map[string][]string{}}
+	p.table = saved{builtIn: map[string]bool{}, drops: map[string]bool{}, rules: map[string][]string{}}
 	p.tables[name], p.open = p.table, true
 	return nil
 }
@@ -107,6 +108,9 @@ func (p *parser) chain(line string) error {
 		return errors.New("chain is declared twice")
 	}
 	p.table.builtIn[words[0]] = words[1] != "-"
+	if words[1] == "DROP" {
+		p.table.drops[words[0]] = true
+	}
 	return nil
 }
 

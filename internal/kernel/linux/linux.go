@@ -141,6 +141,9 @@ func (k *Kernel) chains() nft.Chains {
 	return k.nft.Beside(k.Rules.Chains())
 }
 
+// Ruleset returns all rules of the node, whoever made them.
+func (k *Kernel) Ruleset(ctx context.Context) (state.Ruleset, error) { return k.Rules.Ruleset(ctx) }
+
 // Flush removes the conntrack entries of all flows.
 func (k *Kernel) Flush(ctx context.Context, flows []state.Flow) (int, error) {
 	return k.Conntrack.Flush(ctx, flows)

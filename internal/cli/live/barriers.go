@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
+	"github.com/kube-ipvs/kube-ipvs/internal/trace"
+)
+
+// Barriers are the rules and policies of others in the network namespace of the
+// calling thread that stop packets to Services.
+func Barriers(ctx context.Context) ([]trace.Barrier, error) {
+	s, addresses, err := ReadNode(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := ReadRules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return barriers(s, addresses, rules), nil
+}
+
+func barriers(s state.State, addresses []netip.Addr, rules state.Ruleset) []trace.Barrier {
+	ours := func(chain string) bool { return plan.OurChain(chain) || takeover.OnlyIts(chain) }
+	return trace.Barriers(s, probes(s), trace.Where{Addresses: addresses, Rules: rules}, ours)
+}
+
+// probes are packets to some Services: to one of each family and kind, which the set
+// tells that has it. Who asks at a cluster IP is a pod, and elsewhere somebody
+// outside, who has an address of those that are for examples.
+func probes(s state.State) []trace.Packet {
+	endpoints := map[state.VirtualServerKey]netip.Addr{}
+	for _, r := range slices.SortedFunc(maps.Keys(s.RealServers), state.RealServerKey.Compare) {
+		if _, known := endpoints[r.Server]; !known && s.RealServers[r].Weight > 0 {
+			endpoints[r.Server] = r.Address.Addr()
+		}
+	}
+	var list []trace.Packet
+	asked := map[state.SetName]bool{}
+	for _, k := range slices.SortedFunc(maps.Keys(endpoints), state.VirtualServerKey.Compare) {
+		for i, e := range plan.ServerEntries(k) {
+			if _, there := s.Entries[e]; !there || asked[e.Set] {
+				continue
+			}
+			asked[e.Set] = true
+			client := endpoints[k]
+			if i > 0 { // no cluster IP
+				client = outside(k.Family())
+			}
+			list = append(list, trace.Packet{Protocol: k.Protocol, Source: netip.AddrPortFrom(client, 0), Destination: k.Address})
+			break
+		}
+	}
+	return list
+}
+
+func outside(f state.Family) netip.Addr {
+	if f == state.IPv6 {
+		return netip.MustParseAddr("2001:db8:ffff::1")
+	}
+	return netip.AddrFrom4([4]byte{203, 0, 113, 254})
+}
