@@ -87,7 +87,7 @@ func rooms() []room {
 			"github.com/spf13/pflag k8s.io/api k8s.io/apimachinery k8s.io/component-base", "", "commands over an Env; the only room with cobra, and without a kernel"},
 		{"cli/live", "cli cluster cluster/file cluster/kube cluster/kube/client cluster/snapshot config config/watch daemon diff events health/proxy " +
 			"kernel kernel/conntrack kernel/ipset kernel/iptables kernel/ipvs kernel/link kernel/linux logging metrics node plan presence " +
-			"reconcile render serve state takeover go.uber.org/zap k8s.io/api " + sys, "",
+			"reconcile render serve state takeover trace go.uber.org/zap k8s.io/api " + sys, "",
 			"the Env of this machine: it knows everybody so that no other room has to"},
 		{"logging", "config github.com/go-logr/logr github.com/go-logr/zapr github.com/sirupsen/logrus go.uber.org/zap k8s.io/klog/v2", "",
 			"the one log, for libraries too: the only room with klog and logrus"},

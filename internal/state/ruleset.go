@@ -22,7 +22,7 @@ type Ruleset struct {
 // built in, or a base chain of nftables.
 type Base struct {
 	Hook     string // PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING, INGRESS
-	Device   string // of INGRESS
+	Device   string // of INGRESS; empty: not known, or several
 	Priority int    // lower ones come first
 	NAT      bool   // only the first packet of a connection enters it
 	Drops    bool   // its policy is DROP

@@ -48,7 +48,7 @@ type base struct {
 func (w *walk) bases(hook string, part span) []base {
 	var list []base
 	add := func(k state.ChainKey, b state.Base) {
-		in := b.Device == "" || b.Device == w.packet.in
+		in := hook != "INGRESS" || b.Device != "" && b.Device == w.packet.in
 		if k.Family == w.family && b.Hook == hook && in && part.from <= b.Priority && b.Priority <= part.to && !(b.NAT && part.rest) {
 			list = append(list, base{k, b})
 		}

@@ -127,3 +127,15 @@ func TestWhatIsNotSimpleIsNamedWhereItDecides(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatADeviceDropsIsDroppedThereAlone(t *testing.T) {
+	s, w, _ := shop(t)
+	k := state.ChainKey{Family: state.IPv4, Table: "nftables netdev theirs", Name: "in"}
+	for device, want := range map[string]string{"eth0": "dropped by nftables netdev theirs in 1", "eth1": "served", "": "served"} {
+		w.Rules.Chains[k] = state.ChainOf("-p 6 -m tcp --dport 80 -j DROP")
+		w.Rules.Bases[k] = state.Base{Hook: "INGRESS", Device: device}
+		if v := trace.Of(s, packet(tcp, outside, clusterIP, 80), w); !strings.HasPrefix(fate(v), want) {
+			t.Errorf("at %q: got %s, want %s", device, fate(v), want)
+		}
+	}
+}

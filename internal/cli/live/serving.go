@@ -185,7 +185,7 @@ func (s *serving) run(ctx context.Context) error {
 		NodeName:  s.node,
 		Source:    s.origin.source,
 		Addresses: s.addresses,
-		Kernel:    reconcile.Kernel{Tables: tables, Flusher: s.kernel, Observer: s.kernel, Aside: s.reader},
+		Kernel:    reconcile.Kernel{Tables: tables, Flusher: s.kernel, Observer: s.kernel, Aside: &watchman{reader: s.reader, log: s.log, events: s.events}},
 		Ports:     ports,
 		Witness:   reconcile.All(s.metrics, s.health, s.tidy),
 		Placed:    func(p cluster.Place) { s.health.Node(p.Node) },

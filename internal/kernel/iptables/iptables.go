@@ -40,6 +40,7 @@ type Conn struct {
 	tools    map[state.Family]tools
 	forks    int
 	beside   string
+	onNFT    bool // the tools work with nftables
 
 	round *kernel.Round // in which seen was read
 	seen  map[state.Family]snapshot
@@ -61,7 +62,7 @@ func Open(ctx context.Context, ours func(chain string) bool, families ...state.F
 
 // Another is a Conn for another goroutine, which has the tools already.
 func (c *Conn) Another() *Conn {
-	return &Conn{ours: c.ours, families: c.families, tools: c.tools, beside: c.beside, seen: map[state.Family]snapshot{}}
+	return &Conn{ours: c.ours, families: c.families, tools: c.tools, beside: c.beside, onNFT: c.onNFT, seen: map[state.Family]snapshot{}}
 }
 
 // Chains is the table of our chains in nat, filter and mangle.

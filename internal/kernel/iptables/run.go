@@ -61,6 +61,7 @@ func (c *Conn) save(ctx context.Context, f state.Family) (snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.onNFT = c.onNFT || onNFTables(out)
 	tables, err := parse(out)
 	if err != nil {
 		return nil, fmt.Errorf("output of %s: %w", filepath.Base(t.save), err)

@@ -142,7 +142,13 @@ func (k *Kernel) chains() nft.Chains {
 }
 
 // Ruleset returns all rules of the node, whoever made them.
-func (k *Kernel) Ruleset(ctx context.Context) (state.Ruleset, error) { return k.Rules.Ruleset(ctx) }
+func (k *Kernel) Ruleset(ctx context.Context) (state.Ruleset, error) {
+	r, err := k.Rules.Ruleset(ctx)
+	if err != nil || k.nft == nil {
+		return r, err
+	}
+	return r, k.nft.Ruleset(ctx, r, k.Rules.Shows)
+}
 
 // Flush removes the conntrack entries of all flows.
 func (k *Kernel) Flush(ctx context.Context, flows []state.Flow) (int, error) {

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/pace"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -57,6 +59,20 @@ func (r *Reader) Close() error { return r.kernel.Close() }
 // that has several, as tests have, calls List on a goroutine that ends with it: its
 // thread enters the namespace and does not come back.
 func (r *Reader) List(ctx context.Context) (state.State, error) {
+	s, _, err := r.ListAll(ctx)
+	return s, err
+}
+
+// Around is what else a packet meets on a node, beside the tables.
+type Around struct {
+	Rules     state.Ruleset
+	Addresses []netip.Addr // of the node's other devices
+	Err       error        // what could not be read
+}
+
+// ListAll is List, with what is around. The rules of iptables are read once for
+// both.
+func (r *Reader) ListAll(ctx context.Context) (state.State, Around, error) {
 	runtime.LockOSThread()
 	here, err := os.Readlink(namespacePath)
 	if err == nil && here != r.name {
@@ -65,7 +81,20 @@ func (r *Reader) List(ctx context.Context) (state.State, error) {
 		defer runtime.UnlockOSThread()
 	}
 	if err != nil {
-		return state.State{}, fmt.Errorf("entering network namespace %s: %w", r.name, err)
+		return state.State{}, Around{}, fmt.Errorf("entering network namespace %s: %w", r.name, err)
 	}
-	return r.kernel.Tables().List(pace.Unhurried(ctx))
+	ctx = kernel.NewRound(pace.Unhurried(ctx))
+	s, err := r.kernel.Tables().List(ctx)
+	return s, r.kernel.around(ctx), err
+}
+
+func (k *Kernel) around(ctx context.Context) (a Around) {
+	var dummy int
+	if a.Rules, a.Err = k.Ruleset(ctx); a.Err != nil {
+		return a
+	}
+	if dummy, a.Err = k.Link.Index(); a.Err == nil {
+		a.Addresses, a.Err = k.Link.Elsewhere(ctx, dummy)
+	}
+	return a
 }
