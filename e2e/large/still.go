@@ -12,11 +12,8 @@ import (
 // Still is a node whose addresses never change, for a daemon of which all else is measured.
 type Still []netip.Addr
 
-// Addresses are always the same.
-func (s Still) Addresses(context.Context) ([]netip.Addr, error) { return s, nil }
-
-// Gateways are none.
-func (Still) Gateways(context.Context) ([]netip.Addr, error) { return nil, nil }
+// Now has these addresses and nothing else.
+func (s Still) Now(context.Context) (node.Event, error) { return node.Event{Addresses: s}, nil }
 
 // Watch has nothing to tell until ctx ends.
 func (Still) Watch(ctx context.Context, _ func(node.Event)) error {

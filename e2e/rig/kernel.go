@@ -89,7 +89,8 @@ func (r *Rig) WishOf(t testing.TB, index *cluster.Index) state.State {
 	d := desired.New()
 	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(c))
 	n := plan.NodeOf(r.Node.Name, place.Node, place.Others)
-	n.Addresses = r.Addresses(t)
+	around := r.around(t)
+	n.Addresses, n.MTU = around.Addresses, around.MTU
 	for _, key := range index.Services() {
 		var o plan.Objects
 		o.Service, o.Slices = index.Objects(key).Unpack()
@@ -102,20 +103,26 @@ func (r *Rig) WishOf(t testing.TB, index *cluster.Index) state.State {
 // Addresses are the node's own, but for those of Services.
 func (r *Rig) Addresses(t testing.TB) []netip.Addr {
 	t.Helper()
-	var list []netip.Addr
+	return r.around(t).Addresses
+}
+
+// around is what kube-ipvs is told of the node.
+func (r *Rig) around(t testing.TB) node.Event {
+	t.Helper()
+	var now node.Event
 	err := r.Node.Do(func() error {
 		c, err := node.Open()
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		list, err = c.Addresses(context.Background())
+		now, err = c.Now(context.Background())
 		return err
 	})
 	if err != nil {
 		t.Fatalf("reading the addresses of %s: %v", r.Node.Name, err)
 	}
-	return list
+	return now
 }
 
 // Union is all rows of some states. Of rows with the same key the last wins.

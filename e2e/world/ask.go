@@ -89,15 +89,18 @@ func dial(ctx context.Context, p state.Protocol, port uint16, to netip.AddrPort)
 }
 
 // Ask asks the server at the other end who it is. It can be asked again and again.
-func (c *Conn) Ask(ctx context.Context) (Reply, error) {
-	reply, err := c.ask(ctx)
+func (c *Conn) Ask(ctx context.Context) (Reply, error) { return c.AskAtLength(ctx, len("who?")) }
+
+// AskAtLength is Ask, over UDP with a question of so many bytes.
+func (c *Conn) AskAtLength(ctx context.Context, bytes int) (Reply, error) {
+	reply, err := c.ask(ctx, bytes)
 	if err != nil {
 		return Reply{}, fmt.Errorf("ask %v: %w", c.conn.RemoteAddr(), err)
 	}
 	return reply, nil
 }
 
-func (c *Conn) ask(ctx context.Context) (Reply, error) {
+func (c *Conn) ask(ctx context.Context, bytes int) (Reply, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(patience)
@@ -108,7 +111,7 @@ func (c *Conn) ask(ctx context.Context) (Reply, error) {
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if c.stream == nil {
-		return c.askDatagram()
+		return c.askDatagram(make([]byte, bytes))
 	}
 	return c.askStream()
 }
@@ -132,8 +135,8 @@ func (c *Conn) askStream() (Reply, error) {
 	return ParseReply(string(text))
 }
 
-func (c *Conn) askDatagram() (Reply, error) {
-	if _, err := io.WriteString(c.conn, "who?"); err != nil {
+func (c *Conn) askDatagram(question []byte) (Reply, error) {
+	if _, err := c.conn.Write(question); err != nil {
 		return Reply{}, err
 	}
 	text := make([]byte, 512)

@@ -19,6 +19,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/node"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 )
 
@@ -48,7 +49,7 @@ func newTown(t testing.TB, services int) town {
 	k := reconcile.Kernel{Tables: kerneltest.Metered(kerneltest.Holes(), w.ops), Flusher: kerneltest.Idle{}, Observer: kerneltest.Idle{}}
 	go reconcile.NewLoop(d.options(), k, d.Log, w.calm).Run(ctx, events)
 	w.view.base()
-	w.view.Routes([]netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil)
+	w.view.Routes(node.Event{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
 	for n := range services {
 		w.view.Service(name(n), tenants(n, 0))
 	}

@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -29,11 +28,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// Addresses tells of the node's own addresses and its gateways.
+// Addresses tells of the node's own addresses, its gateways and what its devices carry.
 type Addresses interface {
-	Addresses(ctx context.Context) ([]netip.Addr, error)
-	Gateways(ctx context.Context) ([]netip.Addr, error)
-	// Watch tells of both now and at each change, until ctx ends.
+	Now(ctx context.Context) (node.Event, error)
+	// Watch tells of all now and at each change, until ctx ends.
 	Watch(ctx context.Context, each func(node.Event)) error
 }
 
@@ -98,16 +96,12 @@ func (d Daemon) Run(ctx context.Context) error {
 // The addresses must be known before any Service is planned: NodePorts that are
 // missing at the start would be removed from the kernel.
 func (d Daemon) begin(ctx context.Context, v *view) error {
-	addresses, err := d.Addresses.Addresses(ctx)
+	now, err := d.Addresses.Now(ctx)
 	if err != nil {
-		return fmt.Errorf("reading the node's addresses: %w", err)
-	}
-	gateways, err := d.Addresses.Gateways(ctx)
-	if err != nil {
-		return fmt.Errorf("reading the node's gateways: %w", err)
+		return fmt.Errorf("reading the node's addresses and gateways: %w", err)
 	}
 	v.base()
-	v.Routes(addresses, gateways)
+	v.Routes(now)
 	return nil
 }
 
@@ -140,7 +134,7 @@ func (d Daemon) options() reconcile.Options {
 func (d Daemon) watchAddresses(ctx context.Context, v *view) {
 	for ctx.Err() == nil {
 		err := d.Addresses.Watch(ctx, func(e node.Event) {
-			v.Routes(e.Addresses, e.Gateways)
+			v.Routes(e)
 			if e.LinkLost {
 				d.Log.Warn("device of the Service addresses was deleted or changed; putting it right", zap.String("device", string(state.DummyLink)))
 				v.send(reconcile.Drifted{})

@@ -53,9 +53,9 @@ type fixed struct {
 	changes  chan node.Event
 }
 
-func (f fixed) Addresses(context.Context) ([]netip.Addr, error) { return f.now, nil }
-
-func (f fixed) Gateways(context.Context) ([]netip.Addr, error) { return f.gateways, nil }
+func (f fixed) Now(context.Context) (node.Event, error) {
+	return node.Event{Addresses: f.now, Gateways: f.gateways}, nil
+}
 
 func (f fixed) Watch(ctx context.Context, each func(node.Event)) error {
 	for {
@@ -195,6 +195,21 @@ func TestANewAddressOfTheNodeGetsTheNodePortsAndALostOneLosesThem(t *testing.T) 
 		time.Sleep(2 * drainCheck) // of the bubble's clock; without connections it is soon drained
 		synctest.Wait()
 		h.mustServe(t, "TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.7:30080 -> 10.244.1.10:8080")
+	})
+}
+
+func TestTheNodesOwnPacketsAreCutToWhatItsDevicesCarry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, mem.New())
+		h.tell(web("10.244.1.10"), synced)
+		for _, mtu := range []uint32{1450, 1400, 0} {
+			h.addresses.changes <- node.Event{Addresses: h.addresses.now, Gateways: h.addresses.gateways, MTU: mtu}
+			synctest.Wait()
+			want := map[state.Address]state.Binding{{Addr: netip.MustParseAddr("10.96.0.80")}: {MTU: mtu}}
+			if !maps.Equal(h.kernel.State.Addresses, want) {
+				t.Errorf("addresses are %v, want %v", h.kernel.State.Addresses, want)
+			}
+		}
 	})
 }
 

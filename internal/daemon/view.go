@@ -4,7 +4,6 @@ package daemon
 
 import (
 	"context"
-	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/node"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -37,9 +37,9 @@ type view struct {
 	mutex    sync.Mutex    // the source and the watch on addresses both tell
 	config   config.Config // what was chosen, completed by the place
 	place    cluster.Place
-	objects  plan.Node // as the Node objects tell of it
-	gateways []netip.Addr
-	node     plan.Node // all together
+	objects  plan.Node  // as the Node objects tell of it
+	around   node.Event // as last told
+	node     plan.Node  // all together
 	services *register
 	notes    map[types.NamespacedName][]state.Note
 	told     bool // what may be written before all that there is
@@ -115,7 +115,7 @@ func (v *view) Place(p cluster.Place) {
 		v.placed(p)
 	}
 	v.objects = plan.NodeOf(v.node.Name, p.Node, p.Others)
-	v.settle(v.node.Addresses)
+	v.settle()
 	v.doubt()
 }
 
@@ -150,33 +150,36 @@ func (v *view) doubt() {
 	}
 }
 
-// Routes takes in the node's own addresses, where NodePorts are served, and its
-// gateways, at which no Service may be.
-func (v *view) Routes(addresses, gateways []netip.Addr) {
+// Routes takes in the node's own addresses, where NodePorts are served, its gateways,
+// at which no Service may be, and what its devices carry.
+func (v *view) Routes(now node.Event) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	if !slices.Equal(gateways, v.gateways) {
-		v.log.Info("gateways of the node", zap.Stringers("gateways", gateways))
-		v.gateways = gateways
+	if !slices.Equal(now.Gateways, v.around.Gateways) {
+		v.log.Info("gateways of the node", zap.Stringers("gateways", now.Gateways))
 	}
-	if !slices.Equal(addresses, v.node.Addresses) {
-		v.log.Info("addresses of the node", zap.Stringers("addresses", addresses))
-		v.send(reconcile.Local{Addresses: addresses})
+	if !slices.Equal(now.Addresses, v.around.Addresses) {
+		v.log.Info("addresses of the node", zap.Stringers("addresses", now.Addresses))
+		v.send(reconcile.Local{Addresses: now.Addresses})
 	}
-	v.settle(addresses)
+	if now.MTU != v.around.MTU {
+		v.log.Info("least MTU of the node's devices", zap.Uint32("mtu", now.MTU))
+	}
+	v.around = now
+	v.settle()
 }
 
 // settle puts together what is known of the node and the cluster, and plans
 // anew what depends on what changed.
-func (v *view) settle(addresses []netip.Addr) {
+func (v *view) settle() {
 	c := plan.Settle(v.chosen, v.place.Node, v.place.ServiceCIDRs)
 	same := reflect.DeepEqual(c, v.config)
 	if !same {
 		v.config = c
 		v.base()
 	}
-	n := v.objects.At(v.config.BindAddress).Protecting("a gateway", v.gateways...).Protecting("the API server", v.config.APIServers...)
-	n.Addresses = addresses
+	n := v.objects.At(v.config.BindAddress).Protecting("a gateway", v.around.Gateways...).Protecting("the API server", v.config.APIServers...)
+	n.Addresses, n.MTU = v.around.Addresses, v.around.MTU
 	if same && n.Equal(v.node) {
 		return
 	}

@@ -38,6 +38,10 @@ type Event struct {
 	// IPv6 link-local ones: sorted and without doubles.
 	Gateways []netip.Addr
 
+	// MTU is the least of the devices that packets leave the node by: of those that
+	// are up and running, but for loopback and state.DummyLink. 0: there are none.
+	MTU uint32
+
 	// LinkLost says that the device that carries the Service addresses was
 	// deleted, renamed or moved away since the last event, even if there is one
 	// of its name again: all Service addresses went with it. Or it lost what
@@ -121,14 +125,15 @@ func (c *Conn) Addresses(ctx context.Context) ([]netip.Addr, error) {
 	return nil, fmt.Errorf("reading addresses while %s comes and goes: %w", state.DummyLink, batch.ErrInterrupted)
 }
 
-// Gateways are the next hops of all default routes now: see Event.
-func (c *Conn) Gateways(ctx context.Context) ([]netip.Addr, error) {
-	hops, err := c.hops(ctx)
-	return gatewaysOf(hops), err
+// Now is the node as it is: an event of which nothing is lost.
+func (c *Conn) Now(ctx context.Context) (Event, error) {
+	var seen watched
+	e, _, err := c.look(ctx, &seen)
+	return e, err
 }
 
-// Watch passes an event on for the addresses and gateways as they are, and then
-// one for each change of these sets or loss of the device, in the calling goroutine. It never
+// Watch passes an event on for the addresses, gateways and MTU as they are, and then
+// one for each change of these or loss of the device, in the calling goroutine. It never
 // passes on a part of a set: events only say that it is time to read all of it,
 // so lost ones are made up for. Changes in quick succession are one event, and
 // the Service addresses are none.
@@ -163,24 +168,35 @@ func (c *Conn) Watch(ctx context.Context, each func(Event)) error {
 	}
 }
 
-// refresh reads addresses and routes and passes on what is new. If they change
-// too fast to be read, what was seen stays stale.
+// refresh passes on what is new. If that changes too fast to be read, what was seen
+// stays stale.
 func (c *Conn) refresh(ctx context.Context, seen *watched, each func(Event)) error {
-	now, err := c.Addresses(ctx)
-	var hops []hop
-	if err == nil {
-		hops, err = c.hops(ctx)
-	}
+	e, worth, err := c.look(ctx, seen)
 	if errors.Is(err, batch.ErrInterrupted) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	if e, ok := seen.news(now, hops); ok {
+	if err == nil && worth {
 		each(e)
 	}
-	return nil
+	return err
+}
+
+// look reads addresses, routes and devices, and says whether they are worth an event.
+func (c *Conn) look(ctx context.Context, seen *watched) (e Event, worth bool, err error) {
+	now, err := c.Addresses(ctx)
+	if err != nil {
+		return Event{}, false, err
+	}
+	hops, err := c.hops(ctx)
+	if err != nil {
+		return Event{}, false, err
+	}
+	carried, err := c.mtus(ctx)
+	if err != nil {
+		return Event{}, false, err
+	}
+	e, worth = seen.news(now, hops, carried)
+	return e, worth, nil
 }
 
 func (c *Conn) join(groups ...int) error {

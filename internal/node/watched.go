@@ -3,7 +3,6 @@
 package node
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/link"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -25,16 +23,19 @@ type watched struct {
 	addresses []netip.Addr // as last passed on; nil before the first time
 	gateways  []netip.Addr // likewise
 	uplinks   []int        // the devices that default routes go through
+	mtu       uint32       // as last passed on
+	mtus      mtus         // of all devices now
 }
 
-// news takes in addresses and next hops as they were read, and says whether
+// news takes in addresses, next hops and MTUs as they were read, and says whether
 // that is worth an event.
-func (w *watched) news(now []netip.Addr, hops []hop) (Event, bool) {
+func (w *watched) news(now []netip.Addr, hops []hop, carried mtus) (Event, bool) {
 	first := w.addresses == nil
 	gateways := gatewaysOf(hops)
-	e := Event{Addresses: slices.Clone(now), Gateways: slices.Clone(gateways), LinkLost: w.lost}
-	worth := first || w.lost || !slices.Equal(now, w.addresses) || !slices.Equal(gateways, w.gateways)
-	*w = watched{device: w.device, up: w.up, addresses: now, gateways: gateways, uplinks: linksOf(hops)}
+	mtu := carried.least()
+	e := Event{Addresses: slices.Clone(now), Gateways: slices.Clone(gateways), MTU: mtu, LinkLost: w.lost}
+	worth := first || w.lost || !slices.Equal(now, w.addresses) || !slices.Equal(gateways, w.gateways) || mtu != w.mtu
+	*w = watched{device: w.device, up: w.up, addresses: now, gateways: gateways, uplinks: linksOf(hops), mtu: mtu, mtus: carried}
 	return e, worth
 }
 
@@ -88,29 +89,41 @@ func (w *watched) route(body []byte) error {
 // link takes in that a device came, changed or went. A device that changed its
 // name or came from another namespace may have brought or taken addresses.
 func (w *watched) link(body []byte, exists bool) error {
-	if len(body) < unix.SizeofIfInfomsg {
-		return fmt.Errorf("link message of %d bytes", len(body))
-	}
-	if body[0] != unix.AF_UNSPEC {
+	if len(body) > 0 && body[0] != unix.AF_UNSPEC {
 		return nil // a bridge's port, which also goes as RTM_DELLINK when it leaves
 	}
-	name, err := linkName(body)
+	d, err := parseDevice(body)
 	if err != nil {
 		return err
 	}
-	index := int(int32(binary.NativeEndian.Uint32(body[4:])))
 	// The kernel tells of no IPv4 route that goes with its device.
-	up := exists && binary.NativeEndian.Uint32(body[8:])&unix.IFF_UP != 0
-	w.stale = w.stale || !up && slices.Contains(w.uplinks, index)
-	switch ours := exists && name == state.DummyLink; {
-	case ours && index != w.device:
-		w.follow(index, up)
-	case !ours && index == w.device:
+	up := exists && d.up()
+	w.stale = w.stale || !up && slices.Contains(w.uplinks, d.index)
+	w.carry(d, exists)
+	switch ours := exists && d.name == state.DummyLink; {
+	case ours && d.index != w.device:
+		w.follow(d.index, up)
+	case !ours && d.index == w.device:
 		w.follow(0, false)
 	case ours:
 		w.set(up)
 	}
 	return nil
+}
+
+// carry takes in what a device carries. Most have what others have, or more: then
+// nothing has to be read again.
+func (w *watched) carry(d device, exists bool) {
+	mtu := d.carries()
+	switch {
+	case !exists || mtu == 0:
+		delete(w.mtus, d.index)
+	case w.mtus == nil:
+		w.mtus = mtus{d.index: mtu}
+	default:
+		w.mtus[d.index] = mtu
+	}
+	w.stale = w.stale || w.mtus.least() != w.mtu
 }
 
 // follow notes that another device, or none, has the name now.
@@ -136,17 +149,4 @@ func (w *watched) overflow(device int, up bool) {
 	}
 	w.set(up)
 	w.stale = true
-}
-
-func linkName(body []byte) (state.LinkName, error) {
-	attributes, err := batch.ParseAttributes(body[unix.SizeofIfInfomsg:])
-	if err != nil {
-		return "", fmt.Errorf("link message: %w", err)
-	}
-	for _, a := range attributes {
-		if a.Type == unix.IFLA_IFNAME {
-			return state.LinkName(a.String()), nil
-		}
-	}
-	return "", nil
 }

@@ -278,10 +278,48 @@ func TestADeviceThatIsSetDownLosesItsRoutes(t *testing.T) {
 	}
 }
 
+// The node's own packets are cut to what all of its devices carry.
+func TestWhatDevicesCarry(t *testing.T) {
+	const ready = unix.IFF_UP | unix.IFF_RUNNING
+	w := watched{device: 5, mtu: 1500, mtus: mtus{6: 1500}}
+	for _, c := range []struct {
+		name  string
+		kind  uint16
+		d     device
+		least uint32
+	}{
+		{"more", unix.RTM_NEWLINK, device{7, "eth1", ready, 9001}, 1500},
+		{"less, but it is down", unix.RTM_NEWLINK, device{8, "wg0", unix.IFF_RUNNING, 1420}, 1500},
+		{"less, but nothing is behind it", unix.RTM_NEWLINK, device{8, "docker0", unix.IFF_UP, 1420}, 1500},
+		{"less, but it is loopback", unix.RTM_NEWLINK, device{1, "lo", ready | unix.IFF_LOOPBACK, 1420}, 1500},
+		{"less, but it is ours", unix.RTM_NEWLINK, device{5, "kube-ipvs0", ready, 1420}, 1500},
+		{"too little for IPv4", unix.RTM_NEWLINK, device{8, "can0", ready, 72}, 1500},
+		{"less", unix.RTM_NEWLINK, device{8, "wg0", ready, 1420}, 1420},
+		{"it changes", unix.RTM_NEWLINK, device{8, "wg0", ready, 1400}, 1400},
+		{"it goes", unix.RTM_DELLINK, device{8, "wg0", ready, 1400}, 1500},
+		{"and so does the next", unix.RTM_DELLINK, device{6, "eth0", ready, 1500}, 9001},
+	} {
+		w.stale, w.up = false, true
+		if err := w.take(deviceEvent(c.kind, c.d)); err != nil {
+			t.Fatal(err)
+		}
+		if w.mtus.least() != c.least || w.stale != (c.least != 1500) {
+			t.Errorf("%s: all carry %d, stale %v; want %d", c.name, w.mtus.least(), w.stale, c.least)
+		}
+	}
+}
+
+func deviceEvent(kind uint16, d device) []byte {
+	body := binary.NativeEndian.AppendUint32(make([]byte, 4), uint32(d.index))
+	body = append(binary.NativeEndian.AppendUint32(body, d.flags), 0, 0, 0, 0)
+	body = append(body, attribute(unix.IFLA_IFNAME, append([]byte(d.name), 0))...)
+	return event(kind, append(body, attribute(unix.IFLA_MTU, binary.NativeEndian.AppendUint32(nil, d.mtu))...))
+}
+
 func TestWhatIsNews(t *testing.T) {
 	one, two := addrs("192.0.2.1"), addrs("192.0.2.1", "192.0.2.2")
 	via, other := []hop{hopTo("192.0.2.254", 6)}, []hop{hopTo("192.0.2.253", 7)}
-	known := watched{stale: true, addresses: one, gateways: gatewaysOf(via), uplinks: []int{6}}
+	known := watched{stale: true, addresses: one, gateways: gatewaysOf(via), uplinks: []int{6}, mtu: 1500}
 	lost := known
 	lost.lost = true
 	for _, c := range []struct {
@@ -289,25 +327,29 @@ func TestWhatIsNews(t *testing.T) {
 		before watched
 		now    []netip.Addr
 		hops   []hop
+		mtus   mtus
 		worth  bool
 	}{
-		{"the first set", watched{stale: true}, one, via, true},
-		{"the first set, though empty", watched{stale: true}, addrs(), nil, true},
-		{"the same set again", known, one, via, false},
-		{"another set", known, two, via, true},
-		{"another gateway", known, one, other, true},
-		{"no gateway", known, one, nil, true},
-		{"the same gateway through another device", known, one, []hop{hopTo("192.0.2.254", 7)}, false},
-		{"the same set without the device", lost, one, via, true},
+		{"the first set", watched{stale: true}, one, via, mtus{6: 1500}, true},
+		{"the first set, though empty", watched{stale: true}, addrs(), nil, nil, true},
+		{"the same set again", known, one, via, mtus{6: 1500}, false},
+		{"another set", known, two, via, mtus{6: 1500}, true},
+		{"another gateway", known, one, other, mtus{6: 1500}, true},
+		{"no gateway", known, one, nil, mtus{6: 1500}, true},
+		{"the same gateway through another device", known, one, []hop{hopTo("192.0.2.254", 7)}, mtus{6: 1500}, false},
+		{"the same set without the device", lost, one, via, mtus{6: 1500}, true},
+		{"a device that carries more", known, one, via, mtus{6: 1500, 7: 9001}, false},
+		{"a device that carries less", known, one, via, mtus{6: 1500, 7: 1450}, true},
+		{"no device", known, one, via, nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := c.before
-			e, worth := w.news(c.now, c.hops)
-			want := Event{Addresses: c.now, Gateways: gatewaysOf(c.hops), LinkLost: c.before.lost}
+			e, worth := w.news(c.now, c.hops, c.mtus)
+			want := Event{Addresses: c.now, Gateways: gatewaysOf(c.hops), MTU: c.mtus.least(), LinkLost: c.before.lost}
 			if d := cmp.Diff(want, e, same()); d != "" || worth != c.worth {
 				t.Errorf("worth an event: %v; %s", worth, d)
 			}
-			after := watched{addresses: c.now, gateways: gatewaysOf(c.hops), uplinks: linksOf(c.hops)}
+			after := watched{addresses: c.now, gateways: gatewaysOf(c.hops), uplinks: linksOf(c.hops), mtu: c.mtus.least(), mtus: c.mtus}
 			if d := cmp.Diff(after, w, cmp.AllowUnexported(watched{}), same()); d != "" {
 				t.Error(d)
 			}

@@ -165,11 +165,21 @@ func (v vicinity) inside(ranges []netip.Prefix) bool {
 }
 
 // binding is how Service addresses of family f are bound.
+//
+// The node's own packets to them go by the loopback device as long as nobody has
+// looked at where they end: a datagram that fits that is sent whole and not to be
+// fragmented, and IPVS drops it if the endpoint's device carries less. So they are
+// told to fit what all devices carry. IPv6 has no use for it: there nothing is
+// fragmented before IPVS, which drops whatever is too large (ip_vs_xmit.c).
 func (v vicinity) binding(f state.Family) state.Binding {
-	if v.config.VIPBinding != config.RouteBinding {
-		return state.Binding{}
+	var b state.Binding
+	if f == state.IPv4 {
+		b.MTU = v.node.MTU
 	}
-	return state.Binding{Means: state.Routed, Source: v.source(f)}
+	if v.config.VIPBinding == config.RouteBinding {
+		b.Means, b.Source = state.Routed, v.source(f)
+	}
+	return b
 }
 
 // source is where the node's own packets to routed addresses of family f come

@@ -93,5 +93,5 @@ func (n *Node) protect(whose string, a netip.Addr) {
 // Equal says whether Services mean the same on both.
 func (n Node) Equal(o Node) bool {
 	return n.Name == o.Name && n.Zone == o.Zone && slices.Equal(n.IPs, o.IPs) &&
-		slices.Equal(n.Addresses, o.Addresses) && maps.Equal(n.Others, o.Others)
+		n.MTU == o.MTU && slices.Equal(n.Addresses, o.Addresses) && maps.Equal(n.Others, o.Others)
 }

@@ -38,6 +38,9 @@ type Node struct {
 	// Addresses are those of its interfaces, but for state.DummyLink.
 	Addresses []netip.Addr
 
+	// MTU is what all devices carry that packets leave the node by. 0: unknown.
+	MTU uint32
+
 	// Others are addresses that somebody else is reached at, and who that is:
 	// other nodes, API servers, gateways. Whoever took one of these for a
 	// Service would cut the node off from them.

@@ -36,6 +36,7 @@ type ListServer struct {
 	Bound          *bool      `json:"bound,omitempty"`   // address is on kube-ipvs0 or routed to it; absent if unknown, and of node ports
 	Binding        string     `json:"binding,omitempty"` // routed, doubled; absent if assigned, as most are
 	Source         string     `json:"source,omitempty"`  // the node's own packets to a routed address come from there
+	MTU            uint32     `json:"mtu,omitempty"`     // of the node's own packets to the address
 	Scheduler      string     `json:"scheduler"`
 	Flags          []string   `json:"flags"` // persistent, ops, and the scheduler's, as ipvsadm calls them
 	TimeoutSeconds uint32     `json:"timeoutSeconds,omitempty"`
@@ -111,6 +112,7 @@ func listServer(s VirtualServer, c Columns) ListServer {
 	if s.Binding.Source.IsValid() {
 		item.Source = s.Binding.Source.String()
 	}
+	item.MTU = s.Binding.MTU
 	if s.Row.Flags&state.Persistent != 0 {
 		item.ClientPrefix = s.Row.Prefix
 	}

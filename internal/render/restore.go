@@ -136,9 +136,13 @@ func Links(w io.Writer, s state.State) error {
 		if v.Means != state.Routed {
 			fmt.Fprintf(&b, "address add %v/%d dev %s%s\n", k, k.Addr.BitLen(), state.DummyLink, noDetection(k))
 		}
+		if v.Means == state.Assigned && v.MTU > 0 {
+			fmt.Fprintf(&b, "route prepend local %v/%d dev %s table local protocol %d scope host%s\n",
+				k, k.Addr.BitLen(), state.DummyLink, state.RouteProtocol, cutTo(v))
+		}
 		if v.Means != state.Assigned {
-			fmt.Fprintf(&b, "route add local %v/%d dev %s table local protocol %d scope host metric %d%s\n",
-				k, k.Addr.BitLen(), state.DummyLink, state.RouteProtocol, state.RouteMetric, from(v))
+			fmt.Fprintf(&b, "route add local %v/%d dev %s table local protocol %d scope host metric %d%s%s\n",
+				k, k.Addr.BitLen(), state.DummyLink, state.RouteProtocol, state.RouteMetric, from(v), cutTo(v))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -167,6 +171,13 @@ func from(v state.Binding) string {
 		return ""
 	}
 	return " src " + v.Source.String()
+}
+
+func cutTo(v state.Binding) string {
+	if v.MTU == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" mtu %d", v.MTU)
 }
 
 // noDetection keeps the kernel from looking for others that have the address:

@@ -37,8 +37,8 @@ func wished() state.State {
 	}
 	s.Links = map[state.LinkName]state.Link{state.DummyLink: {Kind: "dummy"}}
 	s.Addresses = map[state.Address]state.Binding{
-		bound("10.96.0.1"): {}, bound("fd00::1"): {},
-		bound("10.96.0.2"): {Means: state.Routed, Source: netip.MustParseAddr("192.0.2.1")}, bound("fd00::2"): {Means: state.Routed},
+		bound("10.96.0.1"): {}, bound("fd00::1"): {}, bound("10.96.0.3"): {MTU: 1500},
+		bound("10.96.0.2"): {Means: state.Routed, Source: netip.MustParseAddr("192.0.2.1"), MTU: 1400}, bound("fd00::2"): {Means: state.Routed},
 	}
 	return s
 }
@@ -83,7 +83,9 @@ address add 127.0.0.73/32 dev kube-ipvs0 scope host
 link set kube-ipvs0 addrgenmode none
 link set kube-ipvs0 up
 address add 10.96.0.1/32 dev kube-ipvs0
-route add local 10.96.0.2/32 dev kube-ipvs0 table local protocol 73 scope host metric 1024 src 192.0.2.1
+route add local 10.96.0.2/32 dev kube-ipvs0 table local protocol 73 scope host metric 1024 src 192.0.2.1 mtu 1400
+address add 10.96.0.3/32 dev kube-ipvs0
+route prepend local 10.96.0.3/32 dev kube-ipvs0 table local protocol 73 scope host mtu 1500
 address add fd00::1/128 dev kube-ipvs0 nodad
 route add local fd00::2/128 dev kube-ipvs0 table local protocol 73 scope host metric 1024
 `},

@@ -161,6 +161,9 @@ type Binding struct {
 	// Source is the address from which the node's own packets to a routed Address
 	// come. Not valid: as the kernel chooses.
 	Source netip.Addr
+	// MTU is what the node's own packets to an IPv4 Address are cut to. 0: that of
+	// the loopback device, which is more than others carry.
+	MTU uint32
 }
 
 // Means is what makes the kernel take packets to an Address.
@@ -192,26 +195,41 @@ func (m Means) String() string {
 
 // ParseBinding reads what a Binding's String wrote.
 func ParseBinding(s string) (Binding, error) {
-	word, source, from := strings.Cut(s, " from ")
-	for _, m := range []Means{Assigned, Routed, Doubled} {
+	text, number, limited := strings.Cut(s, " mtu ")
+	word, source, from := strings.Cut(text, " from ")
+	var b Binding
+	if limited {
+		mtu, err := strconv.ParseUint(number, 10, 32)
+		if err != nil || mtu == 0 {
+			return b, fmt.Errorf("mtu %q of %q is no number from 1 on", number, s)
+		}
+		b.MTU = uint32(mtu)
+	}
+	for _, b.Means = range []Means{Assigned, Routed, Doubled} {
 		switch {
-		case word != m.String():
+		case word != b.Means.String():
 		case !from:
-			return Binding{Means: m}, nil
-		case m != Assigned:
-			a, err := parseAddr(source)
-			return Binding{m, a}, err
+			return b, nil
+		case b.Means != Assigned:
+			var err error
+			b.Source, err = parseAddr(source)
+			return b, err
 		}
 	}
 	return Binding{}, fmt.Errorf("%q is neither assigned, routed nor doubled, the last two perhaps from an address", s)
 }
 
-// String is the means, and the source behind it: "routed from 192.0.2.1".
+// String is the means, and the source and the MTU behind it: "routed from
+// 192.0.2.1 mtu 1500".
 func (b Binding) String() string {
+	text := b.Means.String()
 	if b.Source.IsValid() {
-		return b.Means.String() + " from " + b.Source.String()
+		text += " from " + b.Source.String()
 	}
-	return b.Means.String()
+	if b.MTU > 0 {
+		text += fmt.Sprintf(" mtu %d", b.MTU)
+	}
+	return text
 }
 
 // What tells our routes from others' on DummyLink, in the kernel's table local.

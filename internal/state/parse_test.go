@@ -73,7 +73,9 @@ func TestBindingsAreReadAsTheyAreWritten(t *testing.T) {
 	thereAndBack(t, Binding{Means: Routed}, "routed", ParseBinding)
 	thereAndBack(t, Binding{Means: Routed, Source: v4}, "routed from 192.0.2.1", ParseBinding)
 	thereAndBack(t, Binding{Means: Doubled, Source: v6}, "doubled from 2001:db8::1", ParseBinding)
-	refused(t, []string{"", "route", "assigned from 192.0.2.1", "routed from", "routed from ", "routed from fe80::1%eth0"}, ParseBinding)
+	thereAndBack(t, Binding{MTU: 1500}, "assigned mtu 1500", ParseBinding)
+	thereAndBack(t, Binding{Means: Routed, Source: v4, MTU: 9001}, "routed from 192.0.2.1 mtu 9001", ParseBinding)
+	refused(t, []string{"", "route", "assigned from 192.0.2.1", "routed from", "routed from ", "routed from fe80::1%eth0", "assigned mtu", "assigned mtu ", "assigned mtu 0", "mtu 1500", "routed mtu 1500 from 192.0.2.1"}, ParseBinding)
 }
 
 func TestVirtualServerKeysAreReadAsTheyAreWritten(t *testing.T) {

@@ -64,7 +64,7 @@ func ToKubeProxy(s state.State) Back {
 	then := state.New()
 	then.Links = s.Links
 	for a, b := range s.Addresses {
-		if b.Means != state.Assigned { // it knows no routes, and would leave them behind
+		if b != (state.Binding{}) { // it knows no routes, and would leave them behind
 			then.Addresses[a] = state.Binding{}
 		}
 	}

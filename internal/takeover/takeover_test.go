@@ -218,6 +218,7 @@ func node(local bool) (s state.State, front, behind state.VirtualServerKey) {
 	for last, means := range []state.Means{state.Assigned, state.Routed, state.Doubled} {
 		s.Addresses[bound(byte(last))] = state.Binding{Means: means}
 	}
+	s.Addresses[bound(3)] = state.Binding{MTU: 1500} // which is a route too
 	for i, a := range []string{"10.244.1.1:53", "10.244.2.1:53"} {
 		to := netip.MustParseAddrPort(a)
 		s.RealServers[state.RealServerKey{Server: behind, Address: to}] = state.RealServer{Weight: 1}
@@ -239,7 +240,7 @@ func TestTheWayBackGivesKubeProxyItsSetsAndNothingThatItDoesNotKnow(t *testing.T
 			b := ToKubeProxy(s)
 			want := state.New()
 			want.Links = s.Links
-			want.Addresses[bound(1)], want.Addresses[bound(2)] = state.Binding{}, state.Binding{}
+			want.Addresses[bound(1)], want.Addresses[bound(2)], want.Addresses[bound(3)] = state.Binding{}, state.Binding{}, state.Binding{}
 			want.Sets["KUBE-LOAD-BALANCER"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 65536}
 			want.Sets["KUBE-NODE-PORT-UDP"] = state.Set{Type: state.BitmapPort}
 			want.Entries[state.SetEntry{Set: "KUBE-LOAD-BALANCER", Address: front.Address.Addr(), Protocol: state.UDP, Port: 53}] = state.Entry{}

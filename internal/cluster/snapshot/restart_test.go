@@ -50,11 +50,9 @@ func (g guarded) Apply(ctx context.Context, d diff.Delta[state.RealServerKey, st
 	return g.Store.Apply(ctx, d)
 }
 
-func (machine) Addresses(context.Context) ([]netip.Addr, error) {
-	return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
+func (machine) Now(context.Context) (node.Event, error) {
+	return node.Event{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, nil
 }
-
-func (machine) Gateways(context.Context) ([]netip.Addr, error) { return nil, nil }
 
 func (machine) Watch(ctx context.Context, _ func(node.Event)) error {
 	<-ctx.Done()

@@ -339,6 +339,19 @@ func addressTable() table[state.Address, state.Binding] {
 			rows[a], other[a] = b[0], b[1]
 		}
 	}
+	for n, b := range [][2]state.Binding{ // of IPv4 only
+		{{MTU: 1500}, {}},
+		{{}, {MTU: 1500}},
+		{{MTU: 1500}, {MTU: 9001}},
+		{{MTU: 1500}, {Means: state.Routed}},
+		{{Means: state.Routed}, {MTU: 1500}},
+		{{MTU: 1500}, {Means: state.Routed, MTU: 1400}},
+		{{Means: state.Routed, Source: source(state.IPv4, 1), MTU: 1500}, {Means: state.Routed, Source: source(state.IPv4, 1), MTU: 1400}},
+		{{Means: state.Routed, MTU: 1500}, {Means: state.Routed}},
+	} {
+		a := state.Address{Addr: address(state.IPv4, services, 20+n)}
+		rows[a], other[a] = b[0], b[1]
+	}
 	return table[state.Address, state.Binding]{
 		name:    "addresses",
 		store:   func(t kernel.Tables) kernel.Store[state.Address, state.Binding] { return t.Addresses },

@@ -18,6 +18,9 @@ import (
 //
 // To add an address, the kernel looks at all that the device has: forty thousand
 // take half a minute. A route costs the same however many there are.
+//
+// The kernel lets nobody give an MTU to an address. So a limit stands before the
+// route that the kernel makes of an IPv4 address: a route of ours with the MTU.
 type addresses struct{ c *Conn }
 
 // List returns the addresses with a host prefix, but not IPv6 link-local ones,
@@ -47,13 +50,23 @@ func (s addresses) List(ctx context.Context) (map[state.Address]state.Binding, e
 		rows[a] = state.Binding{}
 	}
 	for _, r := range routes {
-		a, b := state.Address{Addr: r.to}, state.Binding{Means: state.Routed, Source: r.source}
-		if _, both := rows[a]; both {
-			b.Means = state.Doubled
-		}
-		rows[a] = b
+		a := state.Address{Addr: r.to}
+		had, there := rows[a]
+		rows[a] = beneath(had, there, r)
 	}
 	return rows, nil
+}
+
+// beneath is what is shown of an address that has one more route of ours.
+func beneath(had state.Binding, there bool, r route) state.Binding {
+	b := state.Binding{Means: state.Routed, Source: r.source, MTU: r.mtu}
+	switch {
+	case there && r.limits() && had == (state.Binding{}):
+		b.Means = state.Assigned
+	case there:
+		b.Means = state.Doubled
+	}
+	return b
 }
 
 func bound(p netip.Prefix) bool {
@@ -110,7 +123,12 @@ type lot struct {
 type row struct {
 	key  state.Address
 	want state.Binding
-	had  state.Means
+	had  state.Binding
+}
+
+// limited says whether a limit is thought to be there.
+func (r row) limited() bool {
+	return r.key.Is4() && (r.had.Means == state.Doubled || r.had.Means == state.Assigned && r.had.MTU > 0)
 }
 
 // mark is what is known of a row meanwhile.
@@ -123,12 +141,12 @@ const (
 )
 
 func lotOf(list []diff.Row[state.Address, state.Binding], there bool) lot {
-	at := func(i int) row { return row{list[i].Key, list[i].Value, list[i].Value.Means} }
+	at := func(i int) row { return row{list[i].Key, list[i].Value, list[i].Value} }
 	return lot{at, make([]mark, len(list)), there}
 }
 
 func changed(list []diff.Change[state.Address, state.Binding]) lot {
-	at := func(i int) row { return row{list[i].Key, list[i].New, list[i].Old.Means} }
+	at := func(i int) row { return row{list[i].Key, list[i].New, list[i].Old} }
 	return lot{at, make([]mark, len(list)), true}
 }
 

@@ -21,15 +21,20 @@ type route struct {
 	to                    netip.Addr
 	bits                  int
 	source                netip.Addr
+	mtu                   uint32 // 0: that of the device
 }
 
 // binds says whether the route makes an address local on the device, and the
 // protocol made it: that of the kernel for addresses that it has, or ours.
 func (r route) binds(device int, protocol uint8) bool {
-	ours := protocol != state.RouteProtocol || r.metric == state.RouteMetric
+	ours := protocol != state.RouteProtocol || r.metric == state.RouteMetric || r.limits()
 	return r.table == unix.RT_TABLE_LOCAL && r.kind == unix.RTN_LOCAL && r.device == device &&
 		r.to.IsValid() && r.bits == r.to.BitLen() && r.protocol == protocol && ours
 }
+
+// limits says whether a route of ours is a limit. The kernel's of an IPv4 address
+// has no metric, and only another without one can stand before it.
+func (r route) limits() bool { return r.to.Is4() && r.metric == 0 && r.mtu > 0 }
 
 func destinations(routes []route) []state.Address {
 	list := make([]state.Address, len(routes))
@@ -63,12 +68,27 @@ func parseRoute(body []byte) (route, error) {
 			r.to, err = routeAddress(a.Value)
 		case unix.RTA_PREFSRC:
 			r.source, err = routeAddress(a.Value)
+		case unix.RTA_METRICS:
+			r.mtu, err = routeMTU(a.Value)
 		}
 		if err != nil {
 			return route{}, err
 		}
 	}
 	return r, nil
+}
+
+func routeMTU(raw []byte) (uint32, error) {
+	metrics, err := batch.ParseAttributes(raw)
+	if err != nil {
+		return 0, fmt.Errorf("metrics of a route: %w", err)
+	}
+	for _, m := range metrics {
+		if m.Type == unix.RTAX_MTU {
+			return m.Uint32(), nil
+		}
+	}
+	return 0, nil
 }
 
 func routeAddress(raw []byte) (netip.Addr, error) {
@@ -90,9 +110,33 @@ func addRouteDump(b *batch.Requests, device int, protocol uint8) {
 // addRoute appends the request for a route.
 func addRoute(b *batch.Requests, device int, r row, flags uint16) {
 	b.Begin(unix.RTM_NEWROUTE, flags)
-	addLocal(b, device, r.key.Addr)
+	addLocal(b, device, r.key.Addr, state.RouteMetric)
 	if r.want.Source.IsValid() {
 		b.Bytes(unix.RTA_PREFSRC, r.want.Source.AsSlice())
+	}
+	addMTU(b, r.want.MTU)
+}
+
+// addLimit appends the request for a route in front of all that the kernel has to
+// the address without a metric. The source of packets is the address itself, as
+// it is by the kernel's.
+func addLimit(b *batch.Requests, device int, r row) {
+	b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE)
+	addLocal(b, device, r.key.Addr, 0)
+	addMTU(b, r.want.MTU)
+}
+
+// addLimitRemoval appends the request to remove our first route to a: the first
+// with an MTU, or if that is 0, with whatever it has.
+func addLimitRemoval(b *batch.Requests, device int, a netip.Addr, mtu uint32) {
+	b.Begin(unix.RTM_DELROUTE, 0)
+	addLocal(b, device, a, 0)
+	addMTU(b, mtu)
+}
+
+func addMTU(b *batch.Requests, mtu uint32) {
+	if mtu > 0 {
+		b.Nest(unix.RTA_METRICS, func() { b.Uint32(unix.RTAX_MTU, mtu) })
 	}
 }
 
@@ -100,14 +144,16 @@ func addRoute(b *batch.Requests, device int, r row, flags uint16) {
 // source is.
 func addRouteRemoval(b *batch.Requests, device int, a netip.Addr) {
 	b.Begin(unix.RTM_DELROUTE, 0)
-	addLocal(b, device, a)
+	addLocal(b, device, a, state.RouteMetric)
 }
 
-func addLocal(b *batch.Requests, device int, a netip.Addr) {
+func addLocal(b *batch.Requests, device int, a netip.Addr, metric uint32) {
 	b.Raw(routeHeader(batch.FamilyNumber(state.FamilyOf(a)), a.BitLen(), state.RouteProtocol, unix.RT_SCOPE_HOST)...)
 	b.Bytes(unix.RTA_DST, a.AsSlice())
 	b.Uint32(unix.RTA_OIF, uint32(device))
-	b.Uint32(unix.RTA_PRIORITY, state.RouteMetric)
+	if metric > 0 {
+		b.Uint32(unix.RTA_PRIORITY, metric)
+	}
 }
 
 // routeHeader is a struct rtmsg for the table local.

@@ -44,6 +44,7 @@ func TestRoutesAreReadAsTheyAreWritten(t *testing.T) {
 		{key: state.Address{Addr: netip.MustParseAddr("10.96.0.1")}},
 		{key: state.Address{Addr: netip.MustParseAddr("10.96.0.1")}, want: state.Binding{Source: netip.MustParseAddr("192.0.2.1")}},
 		{key: state.Address{Addr: netip.MustParseAddr("fd00:96::1")}, want: state.Binding{Source: netip.MustParseAddr("fd00:1::1")}},
+		{key: state.Address{Addr: netip.MustParseAddr("10.96.0.1")}, want: state.Binding{Source: netip.MustParseAddr("192.0.2.1"), MTU: 1500}},
 	} {
 		var b batch.Requests
 		addRoute(&b, 7, r, 0)
@@ -53,7 +54,7 @@ func TestRoutesAreReadAsTheyAreWritten(t *testing.T) {
 		}
 		want := route{
 			table: 255, protocol: 73, kind: unix.RTN_LOCAL, metric: 1024, device: 7,
-			to: r.key.Addr, bits: r.key.BitLen(), source: r.want.Source,
+			to: r.key.Addr, bits: r.key.BitLen(), source: r.want.Source, mtu: r.want.MTU,
 		}
 		if d := cmp.Diff(want, got, cmp.AllowUnexported(route{}), sameAddr()); d != "" {
 			t.Error(d)
@@ -112,11 +113,11 @@ func FuzzParseRoute(f *testing.F) {
 	f.Add(routeHeader(unix.AF_INET6, 0, 2, 0))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := parseRoute(body)
-		if err != nil || !r.binds(r.device, state.RouteProtocol) {
+		if err != nil || !r.binds(r.device, state.RouteProtocol) || r.limits() {
 			return
 		}
 		var b batch.Requests
-		addRoute(&b, r.device, row{key: state.Address{Addr: r.to}, want: state.Binding{Source: r.source}}, 0)
+		addRoute(&b, r.device, row{key: state.Address{Addr: r.to}, want: state.Binding{Source: r.source, MTU: r.mtu}}, 0)
 		if again, err := parseRoute(b.Body(0)); err != nil || again != r {
 			t.Errorf("%v became %v, %v", r, again, err)
 		}
@@ -341,4 +342,75 @@ func TestARouteGoesOnlyWhenThatOfTheAddressIsThere(t *testing.T) {
 			t.Fatalf("%v has neither route, the %d. of its kind", row.Key, n+1)
 		}
 	}
+}
+
+func limitedRows(mtu uint32, list ...string) []diff.Row[state.Address, state.Binding] {
+	all := rows(list)
+	for i := range all {
+		all[i].Value.MTU = mtu
+	}
+	return all
+}
+
+// What the kernel does with its routes when somebody sets the device up or down, or takes an address away, leaves nothing
+// behind that is not seen and removed.
+func TestALimitIsNeverLeftBehind(t *testing.T) {
+	for name, between := range map[string]func(*Conn){
+		"nothing": func(*Conn) {},
+		"the device is set up": func(*Conn) {
+			kerneltest.Tool(t, "ip", "link", "set", "kube-ipvs0", "up")
+		},
+		"the device is set up and down": func(*Conn) {
+			kerneltest.Tool(t, "ip", "link", "set", "kube-ipvs0", "up")
+			kerneltest.Tool(t, "ip", "link", "set", "kube-ipvs0", "down")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := openWithDummy(t)
+			vips := limitedRows(1500, "10.96.0.1", "10.96.0.2")
+			applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: vips}), 0)
+			between(c)
+			bindings(t, c, "10.96.0.1 assigned mtu 1500", "10.96.0.2 assigned mtu 1500")
+			if got := kerneltest.Tool(t, "ip", "route", "get", "10.96.0.2"); !strings.Contains(got, "mtu 1500") || !strings.Contains(got, "src 10.96.0.2") {
+				t.Errorf("the node's own packets go by %q", got)
+			}
+			applied(t, c.Addresses().Apply(t.Context(), addressDelta{Remove: vips[:1]}), 0)
+			bindings(t, c, "10.96.0.2 assigned mtu 1500")
+			applied(t, c.Addresses().Apply(t.Context(), addressDelta{Remove: vips[1:]}), 0)
+			bindings(t, c)
+			if got := kerneltest.Tool(t, "ip", "route", "show", "table", "local", "dev", "kube-ipvs0"); strings.Contains(got, "10.96") {
+				t.Errorf("left: %q", got)
+			}
+		})
+	}
+}
+
+func TestALimitWithoutItsAddressIsShownAndRemoved(t *testing.T) {
+	c := openWithDummy(t)
+	kerneltest.Tool(t, "ip", "address", "add", "10.96.0.9/32", "dev", "kube-ipvs0")
+	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: limitedRows(1500, "10.96.0.1", "10.96.0.2")}), 0)
+	kerneltest.Tool(t, "ip", "address", "del", "10.96.0.1/32", "dev", "kube-ipvs0")
+	kerneltest.Tool(t, "ip", "address", "del", "10.96.0.2/32", "dev", "kube-ipvs0")
+	bindings(t, c, "10.96.0.1 routed mtu 1500", "10.96.0.2 routed mtu 1500", "10.96.0.9 assigned")
+	now := kerneltest.Listed(t, c.Addresses())
+	one := state.Address{Addr: netip.MustParseAddr("10.96.0.1")}
+	two := state.Address{Addr: netip.MustParseAddr("10.96.0.2")}
+	applied(t, c.Addresses().Apply(t.Context(), addressDelta{
+		Remove: []diff.Row[state.Address, state.Binding]{{Key: one, Value: now[one]}},
+		Update: []diff.Change[state.Address, state.Binding]{{Key: two, Old: now[two], New: state.Binding{MTU: 1400}}},
+	}), 0)
+	bindings(t, c, "10.96.0.2 assigned mtu 1400", "10.96.0.9 assigned")
+}
+
+// Of two limits one counts, and nobody can say which was wished.
+func TestTwoLimitsAreShownAndOneIsLeft(t *testing.T) {
+	c := openWithDummy(t)
+	vips := limitedRows(1500, "10.96.0.1")
+	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: vips}), 0)
+	kerneltest.Tool(t, "ip", "route", "prepend", "local", "10.96.0.1", "dev", "kube-ipvs0", "table", "local",
+		"protocol", "73", "scope", "host", "mtu", "1400")
+	bindings(t, c, "10.96.0.1 doubled mtu 1500")
+	change := diff.Change[state.Address, state.Binding]{Key: vips[0].Key, Old: state.Binding{Means: state.Doubled, MTU: 1500}, New: vips[0].Value}
+	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Update: []diff.Change[state.Address, state.Binding]{change}}), 0)
+	bindings(t, c, "10.96.0.1 assigned mtu 1500")
 }

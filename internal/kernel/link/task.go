@@ -28,8 +28,10 @@ type task struct {
 // those that are not by the other.
 func (t *task) remove(l lot, first, second request) {
 	t.run(l, l.which(0, 0), first)
-	doubled := func(r row) bool { return r.had == state.Doubled }
+	doubled := func(r row) bool { return r.had.Means == state.Doubled }
 	t.run(l, slices.Concat(l.which(0, failed|found), l.where(found, failed, doubled)), second)
+	alone := func(r row) bool { return r.key.Is4() && r.had.MTU > 0 }
+	t.run(l, slices.Concat(l.where(0, failed|found, alone), l.where(found, failed, row.limited)), unlimiting())
 	t.count(l)
 }
 
@@ -38,10 +40,24 @@ func (t *task) assign(l lot) {
 	t.run(l, l.which(0, 0), assigning())
 	rest := t.beside(l, func() ([]state.Address, error) {
 		routes, err := t.c.routes(t.ctx, t.device.index, state.RouteProtocol)
-		return destinations(routes), err
+		return destinations(slices.DeleteFunc(routes, route.limits)), err
 	})
 	t.run(l, t.awaitLocal(l, rest), unrouting())
+	t.limit(l)
 	t.count(l)
+}
+
+// limit puts limits before the kernel's routes, and then takes others away.
+func (t *task) limit(l lot) {
+	four := func(is func(r row) bool) []int {
+		return l.where(0, failed, func(r row) bool { return r.key.Is4() && is(r) })
+	}
+	doubled := func(r row) bool { return l.there && r.had.Means == state.Doubled }
+	same := func(r row) bool { return r.had.MTU == r.want.MTU }
+	is := func(r row) bool { return l.there && r.had.Means == state.Assigned && same(r) }
+	t.run(l, four(doubled), unlimiting())
+	t.run(l, four(func(r row) bool { return r.want.MTU > 0 && !is(r) }), limiting())
+	t.run(l, four(func(r row) bool { return l.there && r.had.MTU > 0 && !doubled(r) && !same(r) }), unlimiting())
 }
 
 // route makes routes, and then takes the addresses away.
@@ -50,7 +66,10 @@ func (t *task) route(l lot) {
 		t.ground(l, f)
 	}
 	if l.there {
-		t.run(l, l.where(0, failed, func(r row) bool { return r.had != state.Assigned }), rerouting())
+		lift := unlimiting()
+		lift.ifDone = 0 // a route has to be made all the same
+		t.run(l, l.where(0, failed, row.limited), lift)
+		t.run(l, l.where(0, failed, func(r row) bool { return r.had.Means != state.Assigned }), rerouting())
 	}
 	t.run(l, l.which(0, failed|found), routing())
 	t.run(l, l.which(routed, failed), rerouting())
@@ -68,7 +87,7 @@ const few = 64
 // is by the other means is listed, which is next to nothing. If it can't be, the
 // next audit shows it.
 func (t *task) beside(l lot, list func() ([]state.Address, error)) []int {
-	changes := func(r row) bool { return r.had != r.want.Means }
+	changes := func(r row) bool { return r.had.Means != r.want.Means }
 	rest := l.where(0, failed, changes)
 	others := l.where(0, failed, func(r row) bool { return !changes(r) })
 	if len(others) <= few {
@@ -185,7 +204,7 @@ const (
 func (t *task) awaitLocal(l lot, some []int) []int {
 	waiting := map[state.Address]int{}
 	for _, i := range some {
-		if r := l.at(i); r.had != state.Assigned && !r.key.Is4() {
+		if r := l.at(i); r.had.Means != state.Assigned && !r.key.Is4() {
 			waiting[r.key] = i
 		}
 	}
