@@ -29,12 +29,25 @@ type Conn struct {
 
 // Dial opens a connection from this host.
 func (h *Host) Dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (*Conn, error) {
+	return h.connect(ctx, p, to, h.dial)
+}
+
+// DialFrom is Dial from a port of the caller's choice.
+func (h *Host) DialFrom(ctx context.Context, p state.Protocol, port uint16, to netip.AddrPort) (*Conn, error) {
+	return h.connect(ctx, p, to, func(ctx context.Context, p state.Protocol, to netip.AddrPort) (net.Conn, error) {
+		return dial(ctx, p, port, to)
+	})
+}
+
+type dialer func(context.Context, state.Protocol, netip.AddrPort) (net.Conn, error)
+
+func (h *Host) connect(ctx context.Context, p state.Protocol, to netip.AddrPort, with dialer) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var conn net.Conn
 	// A literal address is dialled by the goroutine that calls, which is what Do needs.
 	err := h.Do(func() (err error) {
-		conn, err = h.dial(ctx, p, to)
+		conn, err = with(ctx, p, to)
 		return err
 	})
 	if err != nil {

@@ -255,7 +255,7 @@ func TestOnlyFlowsToEndpointsThatLeftAreFlushed(t *testing.T) {
 			{"ready again", shop(viaUDP, 53), both, nil},
 			{"an endpoint less", shop(viaUDP, 53), behind(viaUDP, 53, "10.244.1.2"), []string{flow("10.244.1.1:8053")}},
 			{"a port of another name", shop(viaUDP, 53), renamed, []string{flow("10.244.1.2:8053")}},
-			{"a TCP Service in its place", shop(viaTCP, 80), behind(viaTCP, 80, "10.244.1.1"), nil},
+			{"a TCP Service in its place", shop(viaTCP, 80), behind(viaTCP, 80, "10.244.1.1"), []string{"TCP 10.96.0.80:80 -> 10.96.0.80:80"}},
 			{"that has no endpoints any more", shop(viaTCP, 80), behind(viaTCP, 80), nil},
 			{"an SCTP Service in its place", shop(viaSCTP, 9), behind(viaSCTP, 9, "10.244.1.1"), []string{"SCTP 10.96.0.80:9 -> 10.96.0.80:9"}},
 			{"that has no endpoints any more, either", shop(viaSCTP, 9), behind(viaSCTP, 9), []string{"SCTP 10.96.0.80:9 -> 10.244.1.1:8009"}},

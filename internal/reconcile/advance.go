@@ -47,7 +47,8 @@ func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
 // staleFlows notes the flows that the delta left behind in conntrack: those to
 // a removed real server, and those to a new virtual server from the time when
 // its address was nobody's, which would go on untranslated. TCP ends its
-// connections by itself.
+// connections to a real server by itself; but a first packet of TCP that was sent
+// before its Service was there has an entry as well, and so all that are sent again.
 func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
 	var left map[state.VirtualServerKey][]state.SetEntry
 	for _, row := range d.RealServers.Remove {
@@ -65,7 +66,7 @@ func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
 	}
 	for _, row := range d.VirtualServers.Add {
 		k := row.Key
-		if _, failed := r.VirtualServers.Failed[k]; !failed && k.Mark == 0 && leavesFlows(k) {
+		if _, failed := r.VirtualServers.Failed[k]; !failed && k.Mark == 0 {
 			c.flows.add(state.Flow{Protocol: k.Protocol, Service: k.Address, Endpoint: k.Address})
 		}
 	}

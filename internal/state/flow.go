@@ -16,6 +16,10 @@ type Flow struct {
 	Endpoint netip.AddrPort // who answers
 }
 
+// Untranslated says whether f is the connections that were sent on as they came,
+// since their address was no Service's then.
+func (f Flow) Untranslated() bool { return f.Endpoint == f.Service }
+
 // Compare orders by Service, protocol, endpoint.
 func (f Flow) Compare(o Flow) int {
 	return cmp.Or(f.Service.Compare(o.Service), cmp.Compare(f.Protocol, o.Protocol), f.Endpoint.Compare(o.Endpoint))

@@ -44,7 +44,8 @@ func (c *Conn) Close() error { return c.socket.Close() }
 
 // Flush deletes the entries of flows and returns how many it deleted. An entry
 // counts as one of a flow if its first packet went to the flow's Service and its
-// answers come from the flow's Endpoint.
+// answers come from the flow's Endpoint. One of TCP or SCTP that went untranslated
+// counts only as long as nobody has answered it.
 //
 // The kernel's table is walked once for each family and protocol in flows, and
 // only entries of these leave the kernel; an entry is kept in memory only if it
@@ -68,7 +69,7 @@ func (c *Conn) flush(ctx context.Context, w walk) (int, error) {
 		c.deletes.Reset()
 		return func(body []byte) error {
 			e, err := parseEntry(body)
-			if err == nil && w.holds(e.flow) {
+			if err == nil && w.holds(e) {
 				e.addDelete(&c.deletes)
 			}
 			return err

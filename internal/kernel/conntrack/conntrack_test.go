@@ -5,6 +5,7 @@ package conntrack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -242,12 +243,23 @@ func TestFlushDeletesTheFlowsThroughIPVSThatItIsTold(t *testing.T) {
 // track makes an entry without a packet.
 func (n node) track(p state.Protocol, client, service, endpoint string) {
 	n.t.Helper()
+	n.trackAs(0, p, client, service, endpoint)
+}
+
+// confirmed is what all entries of the table are (IPS_CONFIRMED).
+const confirmed = 1 << 3
+
+func (n node) trackAs(status uint32, p state.Protocol, client, service, endpoint string) {
+	n.t.Helper()
 	var b batch.Requests
 	b.Begin(subsystem|nl.IPCTNL_MSG_CT_NEW, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	b.Raw(generic(state.FamilyOf(at(service).Addr()))...)
 	b.Raw(direction(nl.CTA_TUPLE_ORIG, p, at(client), at(service))...)
 	b.Raw(direction(nl.CTA_TUPLE_REPLY, p, at(endpoint), at(client))...)
 	b.BigUint32(nl.CTA_TIMEOUT, 600)
+	if status != 0 {
+		b.BigUint32(nl.CTA_STATUS, status)
+	}
 	refused, err := n.maker.Do(n.t.Context(), &b)
 	if err != nil || refused[0] != nil {
 		n.t.Fatalf("making an entry: %v, %v", refused, err)
@@ -266,6 +278,52 @@ func TestOtherProtocolsAndUntranslatedEntries(t *testing.T) {
 	n.sees(n.tracked(unix.AF_INET, state.TCP), "TCP 10.96.0.10:53 -> 10.244.1.7:53")
 	n.flush(1, state.Flow{Protocol: state.TCP, Service: at("10.96.0.10:53")})
 	n.sees(n.tracked(unix.AF_INET, state.TCP))
+}
+
+// What was answered is a connection with somebody who has the address elsewhere, and goes on. The kernel leaves it out, and
+// so do we where it is too old for that.
+func TestOfWhatWentUntranslatedOnlyTheUnansweredIsFlushed(t *testing.T) {
+	n := newNode(t)
+	for _, p := range []state.Protocol{state.TCP, state.SCTP} {
+		early := state.Flow{Protocol: p, Service: at("10.96.0.10:53"), Endpoint: at("10.96.0.10:53")}
+		n.track(p, "203.0.113.9:40000", "10.96.0.10:53", "10.96.0.10:53")
+		n.trackAs(confirmed|answered, p, "203.0.113.9:40001", "10.96.0.10:53", "10.96.0.10:53")
+		n.track(p, "203.0.113.9:40002", "10.96.0.10:53", "10.244.1.7:53")
+		n.flush(1, early)
+		port := map[state.Protocol]int{state.TCP: 53}[p] // the other library reads none of SCTP
+		n.sees(n.tracked(unix.AF_INET, p),
+			fmt.Sprintf("%v 10.96.0.10:%d -> 10.244.1.7:%[2]d", p, port), fmt.Sprintf("%v 10.96.0.10:%d -> 10.96.0.10:%[2]d", p, port))
+
+		w := walks([]state.Flow{early})[0]
+		if told := (entry{flow: early, answered: true}); w.holds(told) || !w.holds(entry{flow: early}) {
+			t.Errorf("%v: an answered one is flushed: %v", early, w.holds(told))
+		}
+		w.silent = false // so that the kernel tells of both
+		if got := n.walked(w); got != 1 {
+			t.Errorf("%v: %d entries are told as answered, want 1", early, got)
+		}
+	}
+}
+
+// walked is how many entries of a walk the kernel tells as answered.
+func (n node) walked(w walk) (count int) {
+	n.t.Helper()
+	n.conn.question.Reset()
+	w.addDump(&n.conn.question)
+	err := n.conn.socket.Dump(n.t.Context(), &n.conn.question, func() func([]byte) error {
+		count = 0
+		return func(body []byte) error {
+			e, err := parseEntry(body)
+			if e.answered {
+				count++
+			}
+			return err
+		}
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return count
 }
 
 func TestManyFlowsTakeOneDumpAndFewCalls(t *testing.T) {

@@ -3,6 +3,7 @@
 package conntrack
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 
@@ -22,7 +23,9 @@ const (
 	filterOriginalFlags = 1  // CTA_FILTER_ORIG_FLAGS
 	filterByProtocol    = 1 << 3
 	filterByServicePort = 1 << 5
-	genericSize         = 4 // struct nfgenmsg
+	attributeStatusMask = 26     // CTA_STATUS_MASK
+	answered            = 1 << 1 // IPS_SEEN_REPLY
+	genericSize         = 4      // struct nfgenmsg
 )
 
 // addDump appends the request for the entries of w, filtered as far as the
@@ -43,6 +46,10 @@ func (w walk) addDump(b *batch.Requests) {
 			b.Port(nl.CTA_PROTO_DST_PORT, w.port)
 		})
 	})
+	if w.silent { // filtered from 5.17 on
+		b.BigUint32(nl.CTA_STATUS, 0)
+		b.BigUint32(attributeStatusMask, answered)
+	}
 }
 
 // generic is a struct nfgenmsg.
@@ -57,6 +64,7 @@ type entry struct {
 	original []byte // CTA_TUPLE_ORIG
 	zone     []byte // CTA_ZONE; nil: the default zone
 	id       []byte // CTA_ID
+	answered bool
 }
 
 // parseEntry reads the body of an IPCTNL_MSG_CT_NEW message. It fails for one
@@ -77,6 +85,8 @@ func parseEntry(body []byte) (entry, error) {
 			e.zone = a.Value
 		case nl.CTA_ID:
 			e.id = a.Value
+		case nl.CTA_STATUS:
+			e.answered = len(a.Value) == 4 && binary.BigEndian.Uint32(a.Value)&answered != 0
 		}
 		return nil
 	})

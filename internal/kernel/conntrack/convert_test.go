@@ -132,9 +132,9 @@ func TestWalksAreOneForEachFamilyAndProtocol(t *testing.T) {
 	sctp := state.Flow{Protocol: state.SCTP, Service: at("10.96.0.10:53")}
 
 	want := []walk{
-		{state.IPv4, state.UDP, 53, map[state.Flow]bool{dns: true, dnsToAny: true}},
-		{state.IPv4, state.SCTP, 53, map[state.Flow]bool{sctp: true}},
-		{state.IPv6, state.UDP, 0, map[state.Flow]bool{dns6: true, ntp6: true}},
+		{state.IPv4, state.UDP, 53, false, map[state.Flow]bool{dns: true, dnsToAny: true}},
+		{state.IPv4, state.SCTP, 53, false, map[state.Flow]bool{sctp: true}},
+		{state.IPv6, state.UDP, 0, false, map[state.Flow]bool{dns6: true, ntp6: true}},
 	}
 	got := walks([]state.Flow{ntp6, dns, sctp, dns6, dnsToAny, dns})
 	same := cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
@@ -163,7 +163,7 @@ func TestAWalkHoldsItsFlowsExactly(t *testing.T) {
 		{state.Flow{Protocol: state.UDP, Service: any.Service, Endpoint: any.Service}, true},
 		{state.Flow{Protocol: state.TCP, Service: any.Service, Endpoint: one.Endpoint}, false},
 	} {
-		if got := w.holds(c.flow); got != c.want {
+		if got := w.holds(entry{flow: c.flow}); got != c.want {
 			t.Errorf("%v: got %v, want %v", c.flow, got, c.want)
 		}
 	}
