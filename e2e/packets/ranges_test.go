@@ -109,7 +109,7 @@ func TestPingsAndUnallocatedAddresses(t *testing.T) {
 		cells(everybody(), []frontend{at.unallocated}, names("everybody's"), silent()),
 		cells(everybody(), []frontend{at.nobody}, names("everybody's"), refused()),
 	)
-	s.perform(t, list, shapes)
+	s.perform(t, list, shapes, true)
 	s.pings(t, shapes["everybody's"], nil)
 }
 

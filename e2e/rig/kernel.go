@@ -157,11 +157,27 @@ func (r *Rig) SettleButDrains(t testing.TB) {
 		}
 		for k := range drained {
 			if _, wished := want.VirtualServers[k]; !wished {
-				delete(have.VirtualServers, k)
+				forget(have, want, k)
 			}
 		}
 		return Differ(have, want)
 	})
+}
+
+// forget takes a virtual server that drains out of have, and the entries and the address that stay for it alone.
+func forget(have, want state.State, k state.VirtualServerKey) {
+	delete(have.VirtualServers, k)
+	a := k.Address.Addr()
+	if _, wished := want.Addresses[state.Address{Addr: a}]; !wished {
+		delete(have.Addresses, state.Address{Addr: a})
+	}
+	for e := range have.Entries {
+		_, wished := want.Entries[e]
+		about, _ := e.Server()
+		if !wished && (about == k || e.Address == a && e.Port == 0) {
+			delete(have.Entries, e)
+		}
+	}
 }
 
 // Await waits until the kernel holds exactly what is wanted, and returns how long that took.

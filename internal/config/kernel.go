@@ -31,6 +31,10 @@ func (k Kernel) Before(major, minor int) bool {
 	return k != Kernel{} && (k.Major < major || k.Major == major && k.Minor < minor)
 }
 
+// ShiftsPorts reports whether destination NAT can move all ports by the same number
+// (NF_NAT_RANGE_PROTO_OFFSET, 4.18).
+func (k Kernel) ShiftsPorts() bool { return !k.Before(4, 18) }
+
 // DelaysReuse tells whether the kernel has net.ipv4.vs.conn_reuse_mode (4.1)
 // and lets a client that reuses its source port wait a second with it, which
 // was mended in 5.9 (kubernetes#81775).

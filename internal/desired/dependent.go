@@ -18,16 +18,7 @@ type (
 	entryDelta  = diff.Delta[state.SetEntry, state.Entry]
 )
 
-// SteersTo is the virtual server to which an entry leads packets by a mark, if it
-// does.
-func SteersTo(e state.SetEntry, v state.Entry) (state.VirtualServerKey, bool) {
-	if v.Mark == 0 {
-		return state.VirtualServerKey{}, false
-	}
-	return state.MarkKey(state.FamilyOf(e.Address), v.Mark), true
-}
-
-// Entries are the wished set entries. One that is about a virtual server, or steers
+// Entries are the wished set entries. One that is about a virtual server, or leads
 // packets to one, counts only if who wishes it also won that virtual server.
 type Entries struct {
 	servers serverTable
@@ -73,7 +64,7 @@ func (t Entries) foremost(k state.SetEntry, c *claimant) (*claimant, state.Entry
 }
 
 func (t Entries) counts(k state.SetEntry, v state.Entry, by *claimant) bool {
-	if server, steers := SteersTo(k, v); steers && t.servers.winners[server] != by {
+	if server, leads := k.LeadsTo(v); leads && t.servers.winners[server] != by {
 		return false
 	}
 	if len(t.servers.losers) == 0 { // as mostly
@@ -95,13 +86,6 @@ func (t Entries) All() iter.Seq2[state.SetEntry, state.Entry] {
 			}
 		}
 	}
-}
-
-// steers says whether rows have anything to do with marks. Those of few Services
-// do.
-func steers(h holdings) bool {
-	return slices.ContainsFunc(h.servers, func(r diff.Row[state.VirtualServerKey, state.VirtualServer]) bool { return r.Key.Mark != 0 }) ||
-		slices.ContainsFunc(h.entries, func(r diff.Row[state.SetEntry, state.Entry]) bool { return r.Value.Mark != 0 })
 }
 
 // contested reports whether c's change is about a virtual server that another owner
@@ -167,8 +151,8 @@ func dependent(to []state.SetEntry, entries []diff.Row[state.SetEntry, state.Ent
 	}
 	for _, r := range entries {
 		about, ok := r.Key.Server()
-		server, steers := SteersTo(r.Key, r.Value)
-		if ok && among(about) || steers && among(server) {
+		server, leads := r.Key.LeadsTo(r.Value)
+		if ok && among(about) || leads && among(server) {
 			to = append(to, r.Key)
 		}
 	}
@@ -212,19 +196,6 @@ func keys[K, V comparable](d diff.Delta[K, V]) iter.Seq[K] {
 			}
 		}
 	}
-}
-
-func steering(entries []diff.Row[state.SetEntry, state.Entry], k state.VirtualServerKey) []state.SetEntry {
-	if k.Mark == 0 {
-		return nil
-	}
-	var found []state.SetEntry
-	for _, r := range entries {
-		if to, steers := SteersTo(r.Key, r.Value); steers && to == k {
-			found = append(found, r.Key)
-		}
-	}
-	return found
 }
 
 // RealServers are the wished real servers. They are those that the owner of their

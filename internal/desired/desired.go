@@ -8,7 +8,7 @@
 // then the Service with the better right to it (state.Rank), then the older one,
 // then the first by name; the same everywhere and at every start. A real server
 // is wished only if its owner also won the virtual server, and so is a set entry
-// that is about one, or steers packets to one by a mark: Services never mix their
+// that is about one, or leads packets to one: Services never mix their
 // endpoints, nor whom they let in.
 package desired
 
@@ -207,7 +207,7 @@ func (d *Desired) replace(c *claimant, h holdings) Touched {
 	b := c.holdings
 	byServer := diff.OfRows(b.servers, h.servers, state.VirtualServerKey.Compare)
 	byEntry := diff.OfRows(b.entries, h.entries, state.SetEntry.Compare)
-	depends := steers(b) || steers(h) || d.Entries.contested(byEntry, byServer, c)
+	depends := len(b.leading)+len(h.leading) > 0 || d.Entries.contested(byEntry, byServer, c)
 	var wereEntries []wasEntry
 	if depends {
 		wereEntries = d.Entries.were(byEntry, byServer, c, h)
@@ -250,14 +250,19 @@ func changeFew[K, V comparable](t Table[K, V], before, c *claimant) []Was[K, V] 
 	return t.change(c, diff.OfRows(t.rows(before), t.rows(c), t.compare))
 }
 
-// Steering are the wished entries by whose mark packets reach the virtual server
-// k. To find them costs the size of what its owner wishes.
-func (d *Desired) Steering(k state.VirtualServerKey) []state.SetEntry {
+// Leading are the wished entries that lead packets to the virtual server k.
+func (d *Desired) Leading(k state.VirtualServerKey) []state.SetEntry {
 	won, wished := d.VirtualServers.winners[k]
 	if !wished {
 		return nil
 	}
-	return steering(won.entries, k)
+	var found []state.SetEntry
+	for _, r := range won.leading {
+		if to, _ := r.Key.LeadsTo(r.Value); to == k {
+			found = append(found, r.Key)
+		}
+	}
+	return found
 }
 
 // Conflicts are those that there are now: in the order of the virtual servers, and

@@ -17,6 +17,7 @@ type holdings struct {
 	reals     []state.Reals // of each of the servers
 	addresses []diff.Row[state.Address, state.Binding]
 	ranks     []diff.Row[state.VirtualServerKey, state.Rank] // of the servers that are not Allocated
+	leading   []diff.Row[state.SetEntry, state.Entry]        // those of the entries that lead to a virtual server: few Services have any
 	few       *few                                           // nil for a Service
 }
 
@@ -36,6 +37,11 @@ func holdingsOf(f state.Fragment) holdings {
 		reals:     state.RealsOf(f.VirtualServers, f.RealServers),
 		addresses: trim(f.Addresses),
 		ranks:     trim(f.Ranks),
+	}
+	for _, r := range h.entries {
+		if _, leads := r.Key.LeadsTo(r.Value); leads {
+			h.leading = append(h.leading, r)
+		}
 	}
 	if len(f.Sysctls)+len(f.Sets)+len(f.Chains)+len(f.Jumps)+len(f.Links) > 0 {
 		h.few = &few{f.Sysctls, f.Sets, f.Chains, f.Jumps, f.Links}

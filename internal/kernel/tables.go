@@ -60,20 +60,20 @@ func List[K, V comparable](ctx context.Context, name string, s Store[K, V], into
 // set entries, by which ownership of a virtual server is known after a crash,
 // when the virtual server is gone.
 //
-// A set entry with a mark steers packets to another virtual server than their
-// address would. It comes after that one's real servers and leaves before them.
+// A set entry may lead packets to another virtual server than their address
+// would. It comes after that one's real servers and leaves before them.
 // A real server that is to get no more connections (weight 0) is one that
 // leaves: its successors are there by then.
 //
-// What is steered is not refused, so an entry that refuses comes after those that
-// steer, and leaves before them.
+// What is led elsewhere is not refused, so an entry that refuses comes after those
+// that lead, and leaves before them.
 //
 // A set entry by which clients keep their address leaves before real servers
 // come, and comes after they have left: those of other nodes answer only to
 // this node's address.
 func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	var r Results
-	steering, entries := Split(d.Entries, func(_ state.SetEntry, e state.Entry) bool { return e.Mark != 0 })
+	leading, entries := Split(d.Entries, func(e state.SetEntry, v state.Entry) bool { _, leads := e.LeadsTo(v); return leads })
 	refusing, entries := Split(entries, func(e state.SetEntry, _ state.Entry) bool { return e.Set.Refuses() })
 	keeping, entries := Split(entries, func(e state.SetEntry, _ state.Entry) bool { return e.Set.KeepsClient() })
 	resting, servers := Split(d.RealServers, func(_ state.RealServerKey, s state.RealServer) bool { return s.Weight == 0 })
@@ -89,13 +89,13 @@ func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	set(ctx, t.Links, d.Links, &r.Links)
 	set(ctx, t.VirtualServers, d.VirtualServers, &r.VirtualServers)
 	set(ctx, t.RealServers, servers, &r.RealServers)
-	set(ctx, t.Entries, steering, &r.Entries)
+	set(ctx, t.Entries, leading, &r.Entries)
 	set(ctx, t.Entries, refusing, &r.Entries)
 	set(ctx, t.Addresses, d.Addresses, &r.Addresses)
 
 	remove(ctx, t.Addresses, d.Addresses, &r.Addresses)
 	remove(ctx, t.Entries, refusing, &r.Entries)
-	remove(ctx, t.Entries, steering, &r.Entries)
+	remove(ctx, t.Entries, leading, &r.Entries)
 	set(ctx, t.RealServers, resting, &r.RealServers)
 	remove(ctx, t.RealServers, d.RealServers, &r.RealServers)
 	if late {

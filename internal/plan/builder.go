@@ -3,7 +3,6 @@
 package plan
 
 import (
-	"hash/fnv"
 	"net/netip"
 	"slices"
 
@@ -31,6 +30,7 @@ type builder struct {
 	name     string // "namespace/name"
 	capacity int    // of real servers
 	noted    map[netip.Addr]bool
+	split    []splitFrontend
 	forwards []state.Forward
 }
 
@@ -78,7 +78,7 @@ func (b *builder) port(p port, clusterIP netip.Addr, all []endpoint) {
 			continue
 		}
 		if f.local && f.outside {
-			b.serveInside(f, p, to.cluster)
+			b.split = append(b.split, splitFrontend{f, p, to.cluster})
 		}
 		if f.node {
 			b.forward(p, f.server)
@@ -144,33 +144,13 @@ func (b *builder) serve(f frontend, to chosen) bool {
 	if f.local && len(targets) == 0 && to.any {
 		b.enter(serverEntry(setNoLocal, f.server), state.Entry{Comment: f.comment})
 	}
+	if f.node {
+		b.enter(state.SetEntry{Set: named(f.server.Family(), setNodeIPs), Address: f.server.Address.Addr()}, state.Entry{Comment: everyone})
+	}
 	if f.bound {
-		b.bind(f.server.Address.Addr())
+		b.bind(f.server.Address.Addr(), b.name)
 	}
 	return true
-}
-
-// serveInside gives this node and its pods all endpoints of a frontend that
-// has only the local ones for others. IPVS knows one virtual server by an
-// address and port; so theirs is known by a firewall mark, one for all such
-// frontends of a port.
-func (b *builder) serveInside(f frontend, p port, to []endpoint) {
-	family := f.server.Family()
-	mark := state.MarkOf(p.protocol, p.nodePort, hash(p.comment))
-	k := state.MarkKey(family, mark)
-	if _, made := b.servers[k]; !made {
-		if !b.balance(k, f.field, b.markedServer(family), to) {
-			return
-		}
-		b.hairpin(p, to) // here also one on another node may meet itself
-	}
-	b.enter(serverEntry(setClusterMark, f.server), state.Entry{Comment: f.comment, Mark: mark})
-}
-
-func hash(s string) uint32 {
-	h := fnv.New32a()
-	h.Write([]byte(s)) // never fails
-	return h.Sum32()
 }
 
 // forward lets localhost clients reach the NodePort at the first frontend of the
@@ -212,24 +192,12 @@ func (b *builder) virtualServer(f state.Family) state.VirtualServer {
 	return v
 }
 
-// markedServer is the virtual server behind a mark. IPVS' persistence leaves
-// the port as it is there (ip_vs_sched_persist), so clients are kept with their
-// endpoint by a hash of their address.
-func (b *builder) markedServer(f state.Family) state.VirtualServer {
-	v := b.virtualServer(f)
-	if v.Timeout == 0 {
-		return v
-	}
-	name := "mh"
-	if available(name, b.vicinity.config) != nil {
-		name = "sh"
-	}
-	return state.VirtualServer{Scheduler: name, Flags: schedulerOf(name).always, Prefix: v.Prefix}
-}
+// everyone is the comment of the entries that Services share.
+const everyone = "kube-ipvs"
 
-func (b *builder) bind(a netip.Addr) {
+func (b *builder) bind(a netip.Addr, comment string) {
 	b.addresses[state.Address{Addr: a}] = b.vicinity.binding(state.FamilyOf(a))
-	b.enter(addressEntry(a), state.Entry{Comment: b.name})
+	b.enter(addressEntry(a), state.Entry{Comment: comment})
 }
 
 // addressEntry says that a is ours, and keeps the host's own ports from being

@@ -25,19 +25,25 @@ const (
 	chainIPVSFilter   = "KUBE-IPVS-FILTER"
 	chainIPVSOut      = "KUBE-IPVS-OUT-FILTER"
 
+	// In nat, for clients in the cluster.
+	chainInside       = "KUBE-INSIDE"
+	chainAllEndpoints = "KUBE-ALL-ENDPOINTS"
+
 	// In mangle, which kube-proxy does not use, together with KUBE-SERVICES,
 	// KUBE-POSTROUTING and KUBE-SOURCE-RANGES-FIREWALL.
-	chainOutput  = "KUBE-NODE-OUTPUT"
+	chainOutput = "KUBE-NODE-OUTPUT"
+
+	// The one that we made before.
 	chainNoLocal = "KUBE-NO-LOCAL"
 )
 
-// OurChain tells whether a chain of this name is ours, in any table.
+// OurChain reports whether a chain of this name is ours, in any table, or was.
 // kubelet's chains (KUBE-FIREWALL, KUBE-KUBELET-CANARY) are not.
 func OurChain(name string) bool {
 	return slices.Contains([]string{
 		chainServices, chainPostrouting, chainNodePort, chainLoadBalancer, chainMarkMasq,
 		chainForward, chainFirewall, chainSourceRanges, chainIPVSFilter, chainIPVSOut,
-		chainOutput, chainNoLocal,
+		chainInside, chainAllEndpoints, chainOutput, chainNoLocal,
 	}, name)
 }
 
@@ -64,7 +70,6 @@ func jumps() []jump {
 		{state.Filter, "FORWARD", chainForward, "kubernetes forwarding rules"},
 		// Packets to a VIP come through INPUT, as the VIP is local.
 		{state.Filter, "INPUT", chainNodePort, "kubernetes health check rules"},
-		{state.Filter, "INPUT", chainFirewall, "kube-proxy firewall rules"},
 		{state.Filter, "FORWARD", chainFirewall, "kube-proxy firewall rules"},
 		{state.Filter, "INPUT", chainIPVSFilter, "kubernetes ipvs access filter"},
 		{state.Filter, "OUTPUT", chainIPVSOut, "kubernetes ipvs access filter"},
@@ -80,7 +85,7 @@ func chains(f state.Family, c config.Config) []chain {
 	words := vocabulary(f, c)
 	list := slices.Concat(
 		mangleChains(f, c),
-		natChains(clusterIPMasquerade(f, c), c.NodePortRange),
+		natChains(f, c),
 		filterChains(ping(c), unallocated(f, c)),
 	)
 	for _, ch := range list {
@@ -108,6 +113,8 @@ func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 		}
 	}
 	words = append(words,
+		"{inside}", state.InsideAddress(f).String(),
+		"{shifted}", fmt.Sprintf(":%d-%d/%d", state.FirstPort, state.LastPort, state.PortShift),
 		"{mark}", fmt.Sprintf("%#x", c.Mark()),
 		"{ours}", fmt.Sprintf("%#x/%#x", state.MarkValue, state.MarkMask),
 		"{masqueraded}", fmt.Sprintf("%#x/%#x", state.MarkValue|state.MarkMasquerade, state.MarkMask|state.MarkMasquerade))

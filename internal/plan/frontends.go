@@ -17,11 +17,13 @@ type frontend struct {
 	server  state.VirtualServerKey
 	entries []state.SetEntry // say whose it is, and which rules its packets meet
 	bound   bool             // the address is ours to have on the node
-	node    bool             // the address is the node's
+	node    bool             // it is a NodePort
 	rank    state.Rank       // by what right the Service has the address
 
 	// local lets only endpoints of this node serve, by its traffic policy.
 	local bool
+	// guarded lets only the Service's source ranges in.
+	guarded bool
 	// outside is for clients from outside the cluster. Others, this node and its
 	// pods, get all endpoints also where local is set, since they need no load
 	// balancer to come to the right node.
@@ -94,6 +96,7 @@ func (s service) loadBalancerFrontend(p port, at located, v vicinity) frontend {
 		server:  k,
 		entries: append(entries, s.guards(k, v)...),
 		bound:   true,
+		guarded: true,
 		rank:    state.Balanced,
 		local:   s.externalLocal,
 		outside: true,
@@ -115,6 +118,7 @@ func (s service) nodeFrontend(p port, address netip.Addr, v vicinity) frontend {
 		server:  k,
 		entries: entries,
 		node:    true,
+		guarded: v.config.NodePortSourceRanges,
 		local:   s.externalLocal,
 		outside: true,
 	}

@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"hash/fnv"
 	"net/netip"
 	"slices"
 
@@ -97,4 +98,10 @@ func (b *builder) shared(f state.Family, ports []port, e endpoints) ([]endpoint,
 		})
 	}
 	return all, true
+}
+
+func hash(s string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(s)) // never fails
+	return h.Sum32()
 }

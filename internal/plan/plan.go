@@ -70,6 +70,7 @@ func Service(o Objects, n Node, c config.Config) Fragment {
 			}
 		}
 	}
+	b.serveInside()
 	b.join(e)
 	health := b.healthCheck(e)
 	timeout, drains := drainTimeout(o.Service.Annotations, &ns)

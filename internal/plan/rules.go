@@ -24,17 +24,20 @@ type chain struct {
 
 // natChains decide what is masqueraded. Marking is for PREROUTING and OUTPUT,
 // which know the address that the client asked for.
-func natChains(clusterIPMasquerade string, nodePorts config.PortRange) []chain {
-	return []chain{
+func natChains(f state.Family, c config.Config) []chain {
+	return append(insideChains(f, c), []chain{
 		{state.NAT, chainServices, []string{
 			// The node's talk with itself is no Service traffic: IPVS can't
 			// send from 127.0.0.0/8 to another host.
 			`-s {loopback} -j RETURN`,
+			// Frontends with two groups of clients.
+			`[KUBE-INSIDE] dst,dst -j KUBE-INSIDE`,
+			`[KUBE-INSIDE-NODE] dst,dst -j KUBE-INSIDE`,
 			// Load balancer addresses: marked unless the client address is to
 			// be kept, which the chain looks up.
 			`[KUBE-LOAD-BALANCER] dst,dst -j KUBE-LOAD-BALANCER`,
 			// Cluster IPs: marked if the client is elsewhere.
-			clusterIPMasquerade,
+			clusterIPMasquerade(f, c),
 			// External IPs: the client is elsewhere, and the endpoint may be.
 			`[KUBE-EXTERNAL-IP] dst,dst -j KUBE-MARK-MASQ`,
 			// What is decided leaves the table, lest rules after ours, such as
@@ -82,8 +85,32 @@ func natChains(clusterIPMasquerade string, nodePorts config.PortRange) []chain {
 			// The mark is taken off, or the packet would be masqueraded once
 			// more when it comes out of an overlay's encapsulation.
 			`-j MARK --set-xmark {mark}/0x0`,
-		}, masquerade(nodePorts))},
+		}, masquerade(c.NodePortRange))},
+	}...)
+}
+
+// insideChains send clients in the cluster to where all endpoints are, also if those
+// outside get the ones on this node only. Conntrack undoes that for the answers. It
+// also sends all that follows the first packet of a connection to the endpoint by
+// itself: IPVS has put that into its entry.
+func insideChains(f state.Family, c config.Config) []chain {
+	inside := []string{
+		// The node's own source may be a Service address, and the endpoint
+		// elsewhere.
+		`-m addrtype --src-type LOCAL -j KUBE-MARK-MASQ`,
+		`-m addrtype --src-type LOCAL -j KUBE-ALL-ENDPOINTS`,
 	}
+	if pods := local(f, c.LocalDetector); pods != "" {
+		inside = append(inside, pods+` -j KUBE-ALL-ENDPOINTS`)
+	}
+	var all []string
+	if c.Kernel.ShiftsPorts() {
+		for _, protocol := range []string{"tcp", "udp", "sctp"} { // a rule that moves ports names one
+			all = append(all, `-p `+protocol+` {KUBE-INSIDE} dst,dst -j DNAT --to-destination {shifted}`)
+		}
+	}
+	all = append(all, `{KUBE-INSIDE-NODE} dst,dst -j DNAT --to-destination {inside}`)
+	return []chain{{state.NAT, chainInside, inside}, {state.NAT, chainAllEndpoints, all}}
 }
 
 // masquerade takes source ports at random over all ports: the kernel's first
@@ -110,7 +137,6 @@ func masquerade(nodePorts config.PortRange) []string {
 // early as in OUTPUT.
 func mangleChains(f state.Family, c config.Config) []chain {
 	const mark, masqueraded = `-j SET --map-set {set:KUBE-SERVICE-MARK} dst,dst --map-mark`, `-j SET --map-set {set:KUBE-SERVICE-MARK-MASQ} dst,dst --map-mark`
-	const inside = `-j SET --map-set {set:KUBE-CLUSTER-MARK} dst,dst --map-mark`
 	// The last mark counts. Who is masqueraded on the way to a cluster IP is as
 	// in nat's KUBE-SERVICES.
 	arriving := []string{masqueraded}
@@ -122,25 +148,20 @@ func mangleChains(f state.Family, c config.Config) []chain {
 	default:
 		arriving = append(arriving, mark)
 	}
-	if pods != "" {
-		arriving = append(arriving, pods+" "+inside)
-	}
 	return []chain{
-		{state.Mangle, chainServices, append(arriving, `-j KUBE-NO-LOCAL`)},
+		{state.Mangle, chainServices, arriving},
 		{state.Mangle, chainOutput, []string{
 			masqueraded,
-			inside,
 			// The firewall in INPUT does not see the node's own packets to a
 			// load balancer: IPVS has sent them on before.
 			`-m conntrack --ctstate NEW [KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
-			`-j KUBE-NO-LOCAL`,
-		}},
-		{state.Mangle, chainNoLocal, []string{
+			// What is asked at an address of nobody's choice came past
+			// destination NAT.
+			`-m conntrack --ctstate NEW [KUBE-IPVS-SERVERS] dst,dst -j DROP`,
 			// Who gets all endpoints needs no local ones.
-			`-m mark --mark {ours} -j RETURN`,
-			// No answer: another node may have endpoints. Only what is new: a
-			// connection may outlive its endpoint's readiness.
-			`-m conntrack --ctstate NEW [KUBE-NO-LOCAL] dst,dst -j DROP`,
+			`{KUBE-INSIDE} dst,dst -j RETURN`,
+			`{KUBE-INSIDE-NODE} dst,dst -j RETURN`,
+			noLocal,
 		}},
 		{state.Mangle, chainSourceRanges, sourceRanges()},
 		{state.Mangle, chainPostrouting, []string{
@@ -155,6 +176,10 @@ func mangleChains(f state.Family, c config.Config) []chain {
 		}},
 	}
 }
+
+// noLocal gives no answer where another node may have endpoints. Only what is new: a
+// connection may outlive its endpoint's readiness.
+const noLocal = `-m conntrack --ctstate NEW [KUBE-NO-LOCAL] dst,dst -j DROP`
 
 // sourceRanges are the rules for clients of a load balancer that lets not all
 // of them in.
@@ -191,11 +216,19 @@ func filterChains(ping, unallocated []string) []chain {
 		}},
 		{state.Filter, chainSourceRanges, sourceRanges()},
 		{state.Filter, chainIPVSFilter, slices.Concat([]string{
-			// The ports of Services, at their addresses.
-			`{KUBE-LOAD-BALANCER} dst,dst -j RETURN`,
-			`{KUBE-CLUSTER-IP} dst,dst -j RETURN`,
-			`{KUBE-EXTERNAL-IP} dst,dst -j RETURN`,
-			`{KUBE-EXTERNAL-IP-LOCAL} dst,dst -j RETURN`,
+			// What is refused to clients comes before what is let in.
+			`-j KUBE-PROXY-FIREWALL`,
+			noLocal,
+			// The ports of Services, at their addresses. IPVS takes packets in
+			// INPUT, which the host's firewall guards for the host; Services
+			// are none of it. (kube-proxy's other modes take them in
+			// PREROUTING, and its IPVS mode leaves them to that firewall.)
+			`{KUBE-LOAD-BALANCER} dst,dst -j ACCEPT`,
+			`{KUBE-CLUSTER-IP} dst,dst -j ACCEPT`,
+			`{KUBE-EXTERNAL-IP} dst,dst -j ACCEPT`,
+			`{KUBE-EXTERNAL-IP-LOCAL} dst,dst -j ACCEPT`,
+			// Virtual servers beside them, only for who was led to them.
+			`{KUBE-IPVS-SERVERS} dst,dst -m conntrack --ctstate DNAT -j ACCEPT`,
 			// Load balancers may check health at the VIP.
 			`{KUBE-HEALTH-CHECK-NODE-PORT} dst -j RETURN`,
 		}, ping, []string{
@@ -204,6 +237,10 @@ func filterChains(ping, unallocated []string) []chain {
 			// (kubernetes#72236). This includes echo requests: the VIP is no
 			// host. Only what is new: connections outlive their Service.
 			`-m conntrack --ctstate NEW {KUBE-IPVS-IPS} dst -j REJECT --reject-with {unreachable}`,
+			// NodePorts, which are at the node's own addresses.
+			`-p tcp {KUBE-NODE-PORT-TCP} dst {KUBE-NODE-IPS} dst -j ACCEPT`,
+			`-p udp {KUBE-NODE-PORT-UDP} dst {KUBE-NODE-IPS} dst -j ACCEPT`,
+			`{KUBE-NODE-PORT-SCTP-HASH} dst,dst -j ACCEPT`,
 		})},
 		{state.Filter, chainIPVSOut, unallocated},
 	}

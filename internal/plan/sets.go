@@ -30,10 +30,16 @@ const (
 	setIPVSIPs                state.SetName = "KUBE-IPVS-IPS"
 
 	// The ones that kube-proxy has no use for.
+	setInside     state.SetName = "KUBE-INSIDE"
+	setInsideNode state.SetName = "KUBE-INSIDE-NODE"
+	setServers    state.SetName = "KUBE-IPVS-SERVERS"
+	setNodeIPs    state.SetName = "KUBE-NODE-IPS"
+	setNoLocal    state.SetName = "KUBE-NO-LOCAL"
+	setMark       state.SetName = "KUBE-SERVICE-MARK"
+	setMarkMasq   state.SetName = "KUBE-SERVICE-MARK-MASQ"
+
+	// The one that we made before.
 	setClusterMark state.SetName = "KUBE-CLUSTER-MARK"
-	setNoLocal     state.SetName = "KUBE-NO-LOCAL"
-	setMark        state.SetName = "KUBE-SERVICE-MARK"
-	setMarkMasq    state.SetName = "KUBE-SERVICE-MARK-MASQ"
 )
 
 // set is one of the sets that are there once per family.
@@ -64,7 +70,10 @@ func sets() []set {
 		{setNodePortLocalSCTP, state.HashIPPort, `Kubernetes nodeport SCTP port with externalTrafficPolicy=local with type \'hash ip:port\'`},
 		{setHealthCheckNodePort, state.BitmapPort, "Kubernetes health check node port"},
 		{setIPVSIPs, state.HashIP, "Addresses on the ipvs interface"},
-		{setClusterMark, state.HashIPPort, "Service frontends with local endpoints only, for which clients in the cluster get all"},
+		{setInside, state.HashIPPort, "Service frontends with local endpoints only, for which clients in the cluster get all"},
+		{setInsideNode, state.HashIPPort, "Service frontends on node addresses with local endpoints only, for which clients in the cluster get all"},
+		{setServers, state.HashIPPort, "Virtual servers that are no Service frontend, but take what was sent to one"},
+		{setNodeIPs, state.HashIP, "Node addresses with NodePorts"},
 		{setNoLocal, state.HashIPPort, "Service frontends with local endpoints only, without any"},
 		{setMark, state.HashIPPort, "Service frontends with one session affinity over all ports"},
 		{setMarkMasq, state.HashIPPort, "Service frontends with one session affinity over all ports, for clients that are masqueraded"},
@@ -73,7 +82,7 @@ func sets() []set {
 
 // marks says whether the entries of s steer packets.
 func (s set) marks() bool {
-	return s.name == setClusterMark || s.name == setMark || s.name == setMarkMasq
+	return s.name == setMark || s.name == setMarkMasq
 }
 
 // maxElem is the greatest number of entries of a set. The kernel takes memory
@@ -111,9 +120,10 @@ func SetNames(f state.Family) []state.SetName {
 	return names
 }
 
-// OurSet tells whether a set of this name is ours, of either family.
+// OurSet reports whether a set of this name is ours, of either family, or was.
 func OurSet(n state.SetName) bool {
-	return slices.Contains(SetNames(state.IPv4), n) || slices.Contains(SetNames(state.IPv6), n)
+	ours := func(f state.Family) bool { return slices.Contains(SetNames(f), n) || n == named(f, setClusterMark) }
+	return ours(state.IPv4) || ours(state.IPv6)
 }
 
 // ServerEntries are the set entries that say that virtual server k is ours:
@@ -127,13 +137,14 @@ func ServerEntries(k state.VirtualServerKey) []state.SetEntry {
 	return entries[:]
 }
 
-func serverEntries(k state.VirtualServerKey) [5]state.SetEntry {
-	return [5]state.SetEntry{
+func serverEntries(k state.VirtualServerKey) [6]state.SetEntry {
+	return [6]state.SetEntry{
 		serverEntry(setClusterIP, k),
 		serverEntry(setExternalIP, k),
 		serverEntry(setExternalIPLocal, k),
 		serverEntry(setLoadBalancer, k),
 		nodePortEntry(k),
+		serverEntry(setServers, k),
 	}
 }
 

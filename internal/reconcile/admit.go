@@ -137,7 +137,7 @@ func (c *Core) gatherUnwished() {
 func (c *Core) unwishedEntry(e state.SetEntry) group {
 	g := group{entries: []state.SetEntry{e}, rows: 1}
 	v, _ := c.entries.get(e)
-	if to, steers := desired.SteersTo(e, v); steers {
+	if to, leads := e.LeadsTo(v); leads {
 		g.servers = append(g.servers, to)
 	}
 	if e.Address.IsValid() && e.Port != 0 {
@@ -268,14 +268,15 @@ func (c *Core) markSome(g *group, room int, count func(state.VirtualServerKey) i
 }
 
 // precedes says whether an entry is to be written before real servers are added.
-// What steers or refuses has to wait for them. That by which clients keep their
+// What leads elsewhere or refuses has to wait for them. That by which clients keep their
 // address comes last of all, and so has to leave now.
 func (c *Core) precedes(e state.SetEntry) bool {
 	v, wished := c.desired.Entries.Get(e)
 	if e.Set.KeepsClient() {
 		return !wished
 	}
-	return wished && v.Mark == 0 && !e.Set.Refuses()
+	_, leads := e.LeadsTo(v)
+	return wished && !leads && !e.Set.Refuses()
 }
 
 func (c *Core) wishesServer(k state.VirtualServerKey) bool {

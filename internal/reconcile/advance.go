@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -57,7 +56,7 @@ func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
 			continue
 		}
 		if left == nil {
-			left = steeredBy(d.Entries.Remove)
+			left = leadingTo(d.Entries.Remove)
 		}
 		for _, front := range c.fronts(k.Server, left[k.Server]) {
 			c.flows.add(flowTo(k, front))
@@ -79,24 +78,25 @@ func leavesFlows(k state.VirtualServerKey) bool {
 	return k.Transport() == state.UDP || k.Transport() == state.SCTP
 }
 
-// fronts are the addresses by which packets reach the virtual server k: its own,
-// or those which entries steer to it, or did until they left.
+// fronts are the addresses that clients send to whose packets reach the virtual
+// server k: those from which entries lead to it, or did until they left, or else its
+// own.
 func (c *Core) fronts(k state.VirtualServerKey, left []state.SetEntry) []netip.AddrPort {
-	if k.Mark == 0 {
-		return []netip.AddrPort{k.Address}
-	}
 	var list []netip.AddrPort
-	for _, e := range append(c.desired.Steering(k), left...) {
+	for _, e := range append(c.desired.Leading(k), left...) {
 		list = append(list, netip.AddrPortFrom(e.Address, e.Port))
+	}
+	if len(list) == 0 && k.Mark == 0 {
+		list = []netip.AddrPort{k.Address}
 	}
 	return list
 }
 
-// steeredBy sorts entries that steer by the virtual servers they lead to.
-func steeredBy(rows []diff.Row[state.SetEntry, state.Entry]) map[state.VirtualServerKey][]state.SetEntry {
+// leadingTo sorts entries that lead to virtual servers by these.
+func leadingTo(rows []diff.Row[state.SetEntry, state.Entry]) map[state.VirtualServerKey][]state.SetEntry {
 	by := map[state.VirtualServerKey][]state.SetEntry{}
 	for _, r := range rows {
-		if k, steers := desired.SteersTo(r.Key, r.Value); steers {
+		if k, leads := r.Key.LeadsTo(r.Value); leads {
 			by[k] = append(by[k], r.Key)
 		}
 	}

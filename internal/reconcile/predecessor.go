@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -128,17 +127,17 @@ func (c *Core) forsake() {
 	if len(c.handover.serving) == 0 {
 		return
 	}
-	steered := map[state.VirtualServerKey][]state.VirtualServerKey{}
+	led := map[state.VirtualServerKey][]state.VirtualServerKey{}
 	for e, v := range c.desired.Entries.All() {
-		if to, steers := desired.SteersTo(e, v); steers {
+		if to, leads := e.LeadsTo(v); leads {
 			front := state.VirtualServerKey{Address: netip.AddrPortFrom(e.Address, e.Port), Protocol: e.Protocol}
-			steered[front] = append(steered[front], to)
+			led[front] = append(led[front], to)
 		}
 	}
 	for _, f := range c.handover.predecessor.Flows(maps.Collect(c.chains.believed()), slices.Collect(maps.Keys(c.local))) {
 		front := state.VirtualServerKey{Address: f.Service, Protocol: f.Protocol}
 		goesOn := func(k state.VirtualServerKey) bool { return c.leadsTo(k, f.Endpoint) }
-		if !goesOn(front) && !slices.ContainsFunc(steered[front], goesOn) {
+		if !goesOn(front) && !slices.ContainsFunc(led[front], goesOn) {
 			c.flows.add(f)
 		}
 	}

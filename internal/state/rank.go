@@ -14,6 +14,7 @@ const (
 	Allocated Rank = iota // a cluster IP or a NodePort
 	Balanced              // a load balancer's address: who may write the status of Services gave it
 	External              // an external IP: who may write the Service named it
+	Derived               // where clients in the cluster get all endpoints: nobody named it
 )
 
 // String says what the address is to its owner.
@@ -25,6 +26,8 @@ func (r Rank) String() string {
 		return "load balancer's address"
 	case External:
 		return "external IP"
+	case Derived:
+		return "way for clients in the cluster"
 	}
 	return fmt.Sprintf("Rank%d", uint8(r))
 }

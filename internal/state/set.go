@@ -44,7 +44,7 @@ func (n SetName) KeepsClient() bool {
 }
 
 // Refuses says whether packets that an entry of the set matches are dropped unless
-// an entry with a mark has steered them elsewhere.
+// another entry has led them elsewhere.
 func (n SetName) Refuses() bool { return strings.HasSuffix(string(n), "-NO-LOCAL") }
 
 // ofEndpoints reports whether the addresses and ports of the set's entries are those

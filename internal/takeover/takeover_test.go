@@ -254,6 +254,7 @@ func TestTheWayBackGivesKubeProxyItsSetsAndNothingThatItDoesNotKnow(t *testing.T
 			if diff := cmp.Diff(want, b.Then, same); diff != "" {
 				t.Errorf("in the end (-want +got):\n%s", diff)
 			}
+			want.Sets["KUBE-CLUSTER-MARK"] = s.Sets["KUBE-CLUSTER-MARK"]
 			want.VirtualServers[behind] = s.VirtualServers[behind]
 			for k, v := range s.RealServers {
 				if k.Server == behind {

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -235,23 +234,16 @@ func (w *walk) apply(at place, line string, t target, because told) outcome {
 
 // redirect gives the packet another destination.
 func (w *walk) redirect(at place, t target, say func(string, ...any)) outcome {
-	to := t.to
-	if t.name == "REDIRECT" && !to.Addr().IsValid() {
-		own := w.packet.Destination.Addr()
-		if _, local := w.local(own); !local {
-			w.doubt("%v sends the packet to the node's address on the interface it came by, which is not known", at)
-		}
-		to = netip.AddrPortFrom(own, to.Port())
-	}
-	if !to.Addr().IsValid() {
+	if t.to == (destination{}) {
 		w.doubt("%v sends the packet to where is not understood (%s); it counts as not matching", at, t.with)
 		return outcome{}
 	}
-	if to.Port() == 0 {
-		to = netip.AddrPortFrom(to.Addr(), w.packet.Destination.Port())
+	if _, local := w.local(w.packet.Destination.Addr()); t.name == "REDIRECT" && !local {
+		w.doubt("%v sends the packet to the node's address on the interface it came by, which is not known", at)
 	}
+	to := t.to.of(w.packet.Destination)
 	say("sent to %v instead", to)
-	w.packet.Destination, w.verdict.Sent = to, to
+	w.packet.Destination, w.packet.redirected, w.verdict.Sent = to, true, to
 	return outcome{accept, at.String()}
 }
 

@@ -147,6 +147,9 @@ func byState(states []string, not bool) match {
 		if w.packet.untracked {
 			is, words = "UNTRACKED", "conntrack does not know the packet"
 		}
+		if w.packet.redirected && slices.Contains(states, "DNAT") {
+			is, words = "DNAT", "the connection has another destination"
+		}
 		return finding{answer: answerOf(slices.Contains(states, is), not), words: words}
 	}
 }

@@ -20,6 +20,7 @@ type packet struct {
 	established bool           // it is an answer
 	virtual     netip.AddrPort // where it was sent before IPVS took it; zero: IPVS did not
 	masqueraded bool
+	redirected  bool // its destination was another one
 }
 
 // walk is one packet on its way through the tables.

@@ -20,11 +20,11 @@ type rule struct {
 
 // target is what happens to packets that match.
 type target struct {
-	name       string         // of a chain too; empty: nothing happens
-	leaves     bool           // -g: who comes back from the chain is not ours any more
-	with       string         // of REJECT, SNAT and DNAT
-	to         netip.AddrPort // of DNAT; of REDIRECT only the port
-	mark, mask uint32         // of MARK
+	name       string      // of a chain too; empty: nothing happens
+	leaves     bool        // -g: who comes back from the chain is not ours any more
+	with       string      // of REJECT, SNAT and DNAT
+	to         destination // of DNAT and REDIRECT
+	mark, mask uint32      // of MARK
 	set        state.SetName
 	directions []string
 	maps       bool // of SET
@@ -294,13 +294,11 @@ func (p *parser) targetOption(name, arg string) bool {
 		return true
 	case "DNAT --to-destination":
 		t.with = arg
-		t.to = parseTo(arg)
+		t.to, _ = parseDestination(arg)
 		return true
 	case "REDIRECT --to-ports":
 		t.with = arg
-		port, err := strconv.ParseUint(arg, 10, 16)
-		t.to = netip.AddrPortFrom(netip.Addr{}, uint16(port))
-		return err == nil
+		return parseNumber(arg, &t.to.port)
 	case "MARK --set-xmark":
 		var ok bool
 		t.mark, t.mask, ok = parseMark(arg)
@@ -354,16 +352,6 @@ func passing(target string) bool {
 		"AUDIT", "CHECKSUM", "CLASSIFY", "CONNSECMARK", "DSCP", "ECN", "HL", "IDLETIMER", "LED", "LOG", "NFLOG", "RATEEST",
 		"SECMARK", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "TTL", "ULOG",
 	}, target)
-}
-
-// parseTo reads where DNAT sends packets. It is none if that is more than one
-// address or port.
-func parseTo(s string) netip.AddrPort {
-	if to, err := netip.ParseAddrPort(s); err == nil {
-		return to
-	}
-	a, _ := netip.ParseAddr(s)
-	return netip.AddrPortFrom(a, 0)
 }
 
 // parseMark reads "0x4000/0x4000", or "0x100", which is all bits.

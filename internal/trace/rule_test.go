@@ -116,6 +116,7 @@ func TestRulesThatAreNotUnderstoodDoNotMatchAndAreTold(t *testing.T) {
 		`-p nonsense -j DROP`:                                 `-p nonsense`,
 		`-m addrtype --dst-type MULTICAST -j DROP`:            `--dst-type MULTICAST`,
 		`-m conntrack --ctdir ORIGINAL -j DROP`:               `--ctdir ORIGINAL`,
+		`-m conntrack --ctstate NEW,ASSURED -j DROP`:          `--ctstate NEW,ASSURED`,
 		`-m mark --mark x -j DROP`:                            `--mark x`,
 		`-p tcp -m tcp --dport http -j DROP`:                  `--dport http`,
 		`-p tcp -m tcp --sport 80 -j DROP`:                    `the source port is not known`,

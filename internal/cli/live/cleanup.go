@@ -117,12 +117,12 @@ func (x *cleanup) lookBehind(ctx context.Context) error {
 
 // handBack wishes for what kube-proxy can use, in two steps.
 func (x *cleanup) handBack(ctx context.Context) error {
-	x.parts.onlyMangle()
 	s, err := x.parts.tables.List(ctx)
 	if err != nil {
 		return err
 	}
 	back := takeover.ToKubeProxy(s)
+	x.parts.leave(back)
 	t := x.task(backOwnership{})
 	if t.Leave = x.asked.DrainTimeout == 0; t.Leave {
 		t.Options.DrainTimeout = longest
@@ -142,15 +142,24 @@ func (x *cleanup) handBack(ctx context.Context) error {
 // countLeft says what is left to connections.
 func (x *cleanup) countLeft(ctx context.Context) error {
 	servers, err := x.parts.tables.VirtualServers.List(ctx)
+	if err != nil {
+		return err
+	}
+	entries, err := x.parts.tables.Entries.List(ctx)
 	left := 0
 	for k := range servers {
-		if state.OurMark(k.Mark) {
+		proven := false
+		for e := range (backOwnership{}).Proofs(k, false) {
+			_, there := entries[e]
+			proven = proven || there
+		}
+		if proven || state.OurMark(k.Mark) {
 			left++
 		}
 	}
 	if left > 0 {
 		x.done.Left = append(x.done.Left, fmt.Sprintf(
-			"%d virtual servers (FWM) stay for connections through them, and take no new ones: call this again to remove them", left))
+			"%d virtual servers that kube-proxy does not know stay for connections through them, and take no new ones: call this again to remove them", left))
 	}
 	return err
 }
@@ -164,10 +173,21 @@ func (backOwnership) Set(n state.SetName) bool {
 	return plan.OurSet(n) && !takeover.ItsSet(n) || n.Temporary()
 }
 
-// Proofs are none: what sets prove stays.
-func (backOwnership) Proofs(state.VirtualServerKey, bool) iter.Seq[state.SetEntry] {
-	return func(func(state.SetEntry) bool) {}
+// Proofs are those by sets that kube-proxy does not know: what its own prove stays.
+func (backOwnership) Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry] {
+	return func(yield func(state.SetEntry) bool) {
+		for e := range (plan.Ownership{}).Proofs(k, local) {
+			if !takeover.ItsSet(e.Set) && !yield(e) {
+				return
+			}
+		}
+	}
 }
 
-// AddressProof is none.
-func (backOwnership) AddressProof(state.Address) state.SetEntry { return state.SetEntry{} }
+// AddressProof is one for addresses of no Service: kube-proxy knows all others.
+func (backOwnership) AddressProof(a state.Address) state.SetEntry {
+	if !takeover.Inside(a.Addr) {
+		return state.SetEntry{}
+	}
+	return plan.Ownership{}.AddressProof(a)
+}

@@ -151,8 +151,8 @@ func (m *parts) hide(families []state.Family) {
 	})
 }
 
-// onlyMangle leaves all chains and jumps alone but for those in mangle.
-func (m *parts) onlyMangle() { m.tables.Chains, m.tables.Jumps = m.only(inMangle) }
+// leave leaves all chains and jumps alone that the way back does not speak of.
+func (m *parts) leave(b takeover.Back) { m.tables.Chains, m.tables.Jumps = m.only(b.Speaks) }
 
 // mangle is a kernel that has nothing else.
 func (m *parts) mangle() kernel.Tables {

@@ -110,7 +110,7 @@ func (s jumps) pieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
 		table, exists := tables[w.key.Table]
 		have := table.jumps(w.key.From, w.key.To)
 		displaced := w.first && table.behind(w.key.From, w.key.To, s.c.ours) != ""
-		lines, unfit := w.lines(have, displaced)
+		lines, unfit := w.lines(have, displaced, table.place(w.key))
 		if bad := cmp.Or(s.check(w, table, exists), unfit); bad != nil {
 			w.fail(r, bad)
 			continue
@@ -157,8 +157,8 @@ func (s jumps) check(w jumpWork, table saved, exists bool) error {
 // lines turn the rules that are there into the wished one. All of them are written
 // at once: packets meet the old rules or the new one, never none. One that is
 // displaced is deleted before it is inserted, since a deletion takes the first of
-// several that are the same.
-func (w jumpWork) lines(have []string, displaced bool) ([]string, error) {
+// several that are the same. place is where it is inserted.
+func (w jumpWork) lines(have []string, displaced bool, place int) ([]string, error) {
 	var lines []string
 	there := w.rule == ""
 	for _, rule := range have {
@@ -172,7 +172,7 @@ func (w jumpWork) lines(have []string, displaced bool) ([]string, error) {
 		lines = append(lines, "-D "+w.key.From+" "+rule)
 	}
 	if !there {
-		lines = append(lines, "-I "+w.key.From+" 1 "+w.rule)
+		lines = append(lines, fmt.Sprintf("-I %s %d %s", w.key.From, place, w.rule))
 	}
 	return lines, nil
 }

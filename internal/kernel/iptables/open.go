@@ -22,8 +22,9 @@ type tools struct{ save, restore string }
 // version is that of iptables.
 type version struct{ major, minor, patch int }
 
-// oldest is the first version whose iptables-restore has -w.
-func oldest() version { return version{1, 6, 2} }
+// oldest is the first version that can move all ports by the same number (DNAT
+// --to-destination :1-65535/32768). iptables-restore has -w since 1.6.2.
+func oldest() version { return version{1, 8, 0} }
 
 func (v version) before(o version) bool {
 	if v.major != o.major {
@@ -109,7 +110,7 @@ func (c *Conn) open(ctx context.Context, f state.Family, kind variant) error {
 		}
 	}
 	if v.before(oldest()) {
-		return fmt.Errorf("%s is of version %d.%d.%d, 1.6.2 or newer is needed", program(f, kind), v.major, v.minor, v.patch)
+		return fmt.Errorf("%s is of version %d.%d.%d, 1.8.0 or newer is needed", program(f, kind), v.major, v.minor, v.patch)
 	}
 	c.tools[f] = t
 	return nil

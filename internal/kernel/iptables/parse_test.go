@@ -216,7 +216,7 @@ func TestTheVersionIsReadFromATable(t *testing.T) {
 		}
 	}
 	for v, old := range map[version]bool{
-		{1, 6, 1}: true, {1, 6, 2}: false, {1, 5, 9}: true, {1, 10, 0}: false, {0, 9, 9}: true, {2, 0, 0}: false,
+		{1, 7, 9}: true, {1, 8, 0}: false, {1, 6, 2}: true, {1, 10, 0}: false, {0, 9, 9}: true, {2, 0, 0}: false,
 	} {
 		if v.before(oldest()) != old {
 			t.Errorf("version %v: too old is %v, want %v", v, !old, old)

@@ -2,7 +2,33 @@
 
 package iptables
 
-import "slices"
+import (
+	"slices"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// place is the number that a new jump gets in its built-in chain. That is the first,
+// but in filter after the jumps of network policies that lead the chain: what a jump
+// of ours accepts is not asked there any more. Calico's Felix has to mark the packets
+// of pods in INPUT, or their policies are not asked in OUTPUT.
+func (t saved) place(k state.JumpKey) int {
+	rules := t.rules[k.From]
+	n := slices.IndexFunc(rules, func(rule string) bool { return k.Table != state.Filter || !ofPolicies(target(rule)) })
+	if n < 0 {
+		n = len(rules)
+	}
+	return n + 1
+}
+
+// ofPolicies reports whether a chain is one of a network plugin that enforces network
+// policies: of Calico, Cilium, Antrea, kube-router, Weave.
+func ofPolicies(chain string) bool {
+	return slices.ContainsFunc([]string{"cali-", "CILIUM_", "ANTREA-", "KUBE-ROUTER-", "WEAVE-"}, func(prefix string) bool {
+		return strings.HasPrefix(chain, prefix)
+	})
+}
 
 // behind is the first rule of a built-in chain that comes before all jumps from
 // there to a chain of ours and can decide what becomes of a packet. It is empty if

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// A frontend of traffic policy Local has two groups of clients: those from outside
+// get its endpoints on this node, and this node and its pods get all. IPVS has one
+// virtual server for an address and port, so the second group is sent to another
+// one, by destination NAT, before IPVS sees its packets. A rule of iptables can't
+// take the new address from a set. But it can move all ports by the same number, so
+// one rule does for all frontends at Service addresses. A frontend at an address of
+// the node keeps its port, as the node's other ports are not ours to have, and
+// moves to an address of its own.
+
+// The port that PortShift of a rule names moves to FirstPort: the kernel counts from
+// there (nf_nat_l4proto_unique_tuple, NF_NAT_RANGE_PROTO_OFFSET, since 4.18).
+const (
+	PortShift = 32768
+	FirstPort = 1
+	LastPort  = 65535
+)
+
+// InsidePort is the port of the virtual server that clients in the cluster get at
+// a Service address in place of port p. The kernel counts modulo 2^16 first and then
+// modulo the ports that there are, so 32767 and 32768 have the same.
+func InsidePort(p uint16) uint16 {
+	return FirstPort + (p-PortShift)%(LastPort-FirstPort+1)
+}
+
+// InsideAddress is the address to which clients in the cluster are sent in place of
+// one of the node's: of the link-local range, or one that was drawn at random (RFC
+// 4193), as nothing else is at either.
+func InsideAddress(f Family) netip.Addr {
+	if f == IPv6 {
+		return netip.AddrFrom16([16]byte{0xfd, 0x5f, 0x8a, 0x2c, 0x91, 0xd3, 15: 1})
+	}
+	return netip.AddrFrom4([4]byte{169, 254, 75, 1})
+}
+
+// LeadsTo is the virtual server to which an entry leads packets that were sent to
+// another address and port, if it does.
+func (e SetEntry) LeadsTo(v Entry) (VirtualServerKey, bool) {
+	k := VirtualServerKey{Protocol: e.Protocol}
+	switch {
+	case v.Mark != 0:
+		return MarkKey(FamilyOf(e.Address), v.Mark), true
+	case strings.HasSuffix(string(e.Set), "-INSIDE"):
+		k.Address = netip.AddrPortFrom(e.Address, InsidePort(e.Port))
+	case strings.HasSuffix(string(e.Set), "-INSIDE-NODE"):
+		k.Address = netip.AddrPortFrom(InsideAddress(FamilyOf(e.Address)), e.Port)
+	default:
+		return VirtualServerKey{}, false
+	}
+	return k, e.Address.IsValid()
+}
