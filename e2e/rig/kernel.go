@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/file"
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
@@ -90,10 +92,17 @@ func (r *Rig) WishOf(t testing.TB, index *cluster.Index) state.State {
 	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(c))
 	n := plan.NodeOf(r.Node.Name, place.Node, place.Others)
 	around := r.around(t)
-	n.Addresses, n.MTU = around.Addresses, around.MTU
+	n.Addresses, n.Networks, n.MTU = around.Addresses, around.Networks, around.MTU
+	n = n.Protecting("a gateway", around.Gateways...)
+	census := plan.NewCensus[types.NamespacedName]()
+	for _, key := range index.Services() {
+		_, all := index.Objects(key).Unpack()
+		census.Move(nil, all)
+	}
 	for _, key := range index.Services() {
 		var o plan.Objects
 		o.Service, o.Slices = index.Objects(key).Unpack()
+		o.Present = census.Of(o.Service)
 		f := plan.Service(o, n, c)
 		d.Upsert(desired.Owner{Namespace: key.Namespace, Name: key.Name}, o.Service.CreationTimestamp.Time, f)
 	}

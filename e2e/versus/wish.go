@@ -107,7 +107,8 @@ func (s *site) planNode(ctx context.Context) (plan.Node, error) {
 		if err != nil {
 			return err
 		}
-		n.Addresses, err = c.Addresses(ctx)
+		now, err := c.Now(ctx)
+		n.Addresses = now.Addresses
 		return errors.Join(err, c.Close())
 	})
 	return n, err

@@ -87,8 +87,13 @@ func settings() []setting {
 		sets("Scheduler", "--ipvs-scheduler=", "rr"),
 		sets("MasqueradeAll", "--masquerade-all", true),
 		sets("MasqueradeBit", "--iptables-masquerade-bit=15", uint8(15)),
-		sets("LocalDetector", "--cluster-cidr=10.244.0.0/16,fd00::1/56", config.LocalDetector{Kind: config.DetectCIDR, CIDRs: prefixes("10.244.0.0/16", "fd00::/56")}),
-		sets("LocalDetector", "--detect-local-mode=NodeCIDR --cluster-cidr=10.244.0.0/16", config.LocalDetector{Kind: config.DetectNodeCIDR}),
+		{"--cluster-cidr=10.244.0.0/16,fd00::1/56", map[string]any{
+			"LocalDetector": config.LocalDetector{Kind: config.DetectCIDR, CIDRs: prefixes("10.244.0.0/16", "fd00::/56")},
+			"PodCIDRs":      prefixes("10.244.0.0/16", "fd00::/56"),
+		}},
+		{"--detect-local-mode=NodeCIDR --cluster-cidr=10.244.0.0/16", map[string]any{
+			"LocalDetector": config.LocalDetector{Kind: config.DetectNodeCIDR}, "PodCIDRs": prefixes("10.244.0.0/16"),
+		}},
 		sets("LocalDetector", "--detect-local-mode=BridgeInterface --pod-bridge-interface=cni0", config.LocalDetector{Kind: config.DetectBridge, Interface: "cni0"}),
 		sets("LocalDetector", "--detect-local-mode=InterfaceNamePrefix --pod-interface-name-prefix=veth", config.LocalDetector{Kind: config.DetectPrefix, Interface: "veth"}),
 		sets("LocalDetector", "--pod-bridge-interface=cni0", config.LocalDetector{}),

@@ -50,6 +50,7 @@ func TestTheCommandLineOfKubeadmWorks(t *testing.T) {
 	want.Hostname = "node-1"
 	want.Client.Kubeconfig = "/var/lib/kube-proxy/kubeconfig.conf"
 	want.LocalDetector = config.LocalDetector{Kind: config.DetectCIDR, CIDRs: prefixes("10.244.0.0/16")}
+	want.PodCIDRs = prefixes("10.244.0.0/16")
 	if diff := cmp.Diff(want, d.Config, compare()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

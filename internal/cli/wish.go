@@ -151,7 +151,12 @@ func wishOf(x *cluster.Index, n plan.Node, c config.Config) wish {
 	d := desired.New()
 	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(c))
 	all, notes := byAge(x), map[desired.Owner][]render.PlanNote{}
+	census := plan.NewCensus[desired.Owner]()
 	for _, o := range all {
+		census.Move(nil, o.Slices)
+	}
+	for _, o := range all {
+		o.Present = census.Of(o.Service)
 		f := plan.Service(o, n, c)
 		owner := ownerOf(o)
 		for _, note := range f.Notes {

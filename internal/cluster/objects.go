@@ -39,11 +39,7 @@ func (o *Objects) Unpack() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 	if o == nil {
 		return nil, nil
 	}
-	all := make([]*discoveryv1.EndpointSlice, len(o.Slices))
-	for i, s := range o.Slices {
-		all[i] = s.Object()
-	}
-	return o.Service.Object(), all
+	return o.Service.Object(), unpack(o.Slices)
 }
 
 // With returns Objects in which s is in place of the EndpointSlice of its name.
@@ -79,4 +75,31 @@ func count(there bool) int {
 		return 1
 	}
 	return 0
+}
+
+// Moved are the EndpointSlices that a Service had and has not any more, and those that
+// it did not have. If many changed, some that did not may be among both.
+func Moved(before, now *Objects) (left, came []*discoveryv1.EndpointSlice) {
+	var was, is []packed.Slice
+	if before != nil {
+		was = before.Slices
+	}
+	if now != nil {
+		is = now.Slices
+	}
+	for len(was) > 0 && len(is) > 0 && was[0].Same(is[0]) {
+		was, is = was[1:], is[1:]
+	}
+	for len(was) > 0 && len(is) > 0 && was[len(was)-1].Same(is[len(is)-1]) {
+		was, is = was[:len(was)-1], is[:len(is)-1]
+	}
+	return unpack(was), unpack(is)
+}
+
+func unpack(all []packed.Slice) []*discoveryv1.EndpointSlice {
+	var list []*discoveryv1.EndpointSlice
+	for _, s := range all {
+		list = append(list, s.Object())
+	}
+	return list
 }

@@ -69,6 +69,10 @@ type Config struct {
 	// cluster IPs has to be masqueraded.
 	LocalDetector LocalDetector
 
+	// PodCIDRs are networks of pods, in which Services have no addresses for
+	// clients from outside.
+	PodCIDRs []netip.Prefix
+
 	// VIPBinding is by which means the node takes packets to Service addresses.
 	VIPBinding VIPBinding
 

@@ -28,7 +28,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// Addresses tells of the node's own addresses, its gateways and what its devices carry.
+// Addresses tells of the node's own addresses, their networks, its gateways and what
+// its devices carry.
 type Addresses interface {
 	Now(ctx context.Context) (node.Event, error)
 	// Watch tells of all now and at each change, until ctx ends.

@@ -4,15 +4,19 @@ package daemon
 
 import (
 	"context"
+	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/node"
@@ -40,6 +44,7 @@ type view struct {
 	objects  plan.Node  // as the Node objects tell of it
 	around   node.Event // as last told
 	node     plan.Node  // all together
+	census   *plan.Census[types.NamespacedName]
 	services *register
 	notes    map[types.NamespacedName][]state.Note
 	told     bool // what may be written before all that there is
@@ -66,6 +71,7 @@ func newView(ctx context.Context, d Daemon, events chan<- reconcile.Event) *view
 		began:    time.Now(),
 		objects:  plan.NodeOf(d.NodeName, nil, nil),
 		node:     plan.NodeOf(d.NodeName, nil, nil),
+		census:   plan.NewCensus[types.NamespacedName](),
 		services: services,
 		notes:    map[types.NamespacedName][]state.Note{},
 	}
@@ -83,15 +89,39 @@ func (v *view) send(e reconcile.Event) {
 func (v *view) Service(key types.NamespacedName, now *cluster.Objects) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
-	origin := originOf(v.services.set(key, now), now, v.began)
+	before := v.services.set(key, now)
+	origin := originOf(before, now, v.began)
+	arrived, vacant := v.count(key, before, now)
 	if now == nil {
 		origin.Queued = v.now()
 		delete(v.notes, key)
 		v.ports.Set(key, plan.Fragment{})
 		v.send(reconcile.Delete{Owner: owner(key), Origin: origin})
-		return
+	} else {
+		v.plan(key, now, origin, arrived...)
 	}
-	v.plan(key, now, origin)
+	for _, other := range v.census.Wanting(slices.Concat(arrived, vacant)...) {
+		if other != key {
+			v.plan(other, v.services.of(other), reconcile.Origin{})
+		}
+	}
+}
+
+// count takes in where endpoints are now, and returns the addresses at which they
+// came, and left.
+func (v *view) count(key types.NamespacedName, before, now *cluster.Objects) (arrived, vacant []netip.Addr) {
+	if was, is := serviceOf(before), serviceOf(now); was != is {
+		v.census.Want(key, objectOf(was), objectOf(is))
+	}
+	left, came := cluster.Moved(before, now)
+	return v.census.Move(left, came)
+}
+
+func objectOf(s packed.Service) *corev1.Service {
+	if s.IsZero() {
+		return nil
+	}
+	return s.Object()
 }
 
 // now is when a change was told of. Before anything may be written nobody asks for
@@ -150,8 +180,8 @@ func (v *view) doubt() {
 	}
 }
 
-// Routes takes in the node's own addresses, where NodePorts are served, its gateways,
-// at which no Service may be, and what its devices carry.
+// Routes takes in the node's own addresses, where NodePorts are served, with their
+// networks, its gateways, at which no Service may be, and what its devices carry.
 func (v *view) Routes(now node.Event) {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
@@ -179,13 +209,27 @@ func (v *view) settle() {
 		v.base()
 	}
 	n := v.objects.At(v.config.BindAddress).Protecting("a gateway", v.around.Gateways...).Protecting("the API server", v.config.APIServers...)
-	n.Addresses, n.MTU = v.around.Addresses, v.around.MTU
+	n.Addresses, n.Networks, n.MTU = v.around.Addresses, v.around.Networks, v.around.MTU
 	if same && n.Equal(v.node) {
 		return
+	}
+	if others := newcomers(v.node.Others, n.Others); len(others) > 0 {
+		v.send(reconcile.Arrived{Addresses: others})
 	}
 	v.node = n
 	v.ports.Follow(n)
 	v.planAll()
+}
+
+// newcomers are the addresses that others did not have before.
+func newcomers(before, now map[netip.Addr]string) []netip.Addr {
+	var list []netip.Addr
+	for _, a := range slices.SortedFunc(maps.Keys(now), netip.Addr.Compare) {
+		if _, known := before[a]; !known {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // base plans what is there without any Service.
@@ -199,15 +243,17 @@ func (v *view) planAll() {
 	}
 }
 
-// plan unpacks the objects of one Service, for as long as it is planned.
-func (v *view) plan(key types.NamespacedName, all *cluster.Objects, origin reconcile.Origin) {
+// plan unpacks the objects of one Service, for as long as it is planned. At addresses
+// that arrived, endpoints came with it.
+func (v *view) plan(key types.NamespacedName, all *cluster.Objects, origin reconcile.Origin, arrived ...netip.Addr) {
 	var o plan.Objects
 	o.Service, o.Slices = all.Unpack()
+	o.Present = v.census.Of(o.Service)
 	f := plan.Service(o, v.node, v.config)
 	v.report(key, f.Notes)
 	v.ports.Set(key, f)
 	origin.Queued = v.now()
-	v.send(reconcile.Upsert{Owner: owner(key), Created: o.Service.CreationTimestamp.Time, Fragment: f, Origin: origin})
+	v.send(reconcile.Upsert{Owner: owner(key), Created: o.Service.CreationTimestamp.Time, Fragment: f, Arrived: arrived, Origin: origin})
 }
 
 // report logs and tells the notes of a Service when they change. That a Service is not

@@ -13,6 +13,7 @@ package drain
 import (
 	"container/heap"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -86,6 +87,24 @@ func (b *Book) HasServer(k state.VirtualServerKey) bool { return len(b.rows[k]) 
 
 // HasAddress reports whether a real server is draining behind the address a.
 func (b *Book) HasAddress(a netip.Addr) bool { return b.addresses[a] > 0 }
+
+// Behind are the real servers that drain behind the address a.
+func (b *Book) Behind(a netip.Addr) []state.RealServerKey {
+	var keys []state.RealServerKey
+	if !b.HasAddress(a) {
+		return nil
+	}
+	for server, servers := range b.rows {
+		if server.Address.Addr() != a {
+			continue
+		}
+		for k := range servers {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, state.RealServerKey.Compare)
+	return keys
+}
 
 // Servers are the virtual servers that have draining real servers.
 func (b *Book) Servers() []state.VirtualServerKey {

@@ -38,15 +38,29 @@ func Name(override string) (string, error) {
 // and without doubles. IPv4 link-local ones count, as clouds and node-local DNS
 // caches use them. The addresses may not include those of the device that
 // carries the Service addresses.
-func Usable(assigned []netip.Addr) []netip.Addr {
+func Usable(assigned []netip.Prefix) []netip.Addr {
 	usable := []netip.Addr{}
-	for _, a := range assigned {
-		if counts(a) {
+	for _, p := range assigned {
+		if a := p.Addr(); counts(a) {
 			usable = append(usable, a)
 		}
 	}
 	slices.SortFunc(usable, netip.Addr.Compare)
 	return slices.Compact(usable)
+}
+
+// Networks are the IPv4 networks that the node's devices are in, but for loopback's,
+// sorted and without doubles. One of a single address, or of two, has neither an
+// address of its own nor one for all.
+func Networks(assigned []netip.Prefix) []netip.Prefix {
+	networks := []netip.Prefix{}
+	for _, p := range assigned {
+		if a := p.Addr(); a.Is4() && counts(a) && p.Bits() < a.BitLen()-1 {
+			networks = append(networks, p.Masked())
+		}
+	}
+	slices.SortFunc(networks, netip.Prefix.Compare)
+	return slices.Compact(networks)
 }
 
 func counts(a netip.Addr) bool {

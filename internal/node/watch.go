@@ -34,6 +34,9 @@ type Event struct {
 	// Addresses are all usable addresses as they are now: see Usable.
 	Addresses []netip.Addr
 
+	// Networks are those of the devices that have the addresses: see Networks.
+	Networks []netip.Prefix
+
 	// Gateways are the next hops of all default routes as they are now, but for
 	// IPv6 link-local ones: sorted and without doubles.
 	Gateways []netip.Addr
@@ -100,17 +103,17 @@ func (c *Conn) Close() error {
 	return errors.Join(c.events.Close(), c.routes.Close(), c.links.Close())
 }
 
-// Addresses are the node's usable addresses now: see Usable.
+// assigned are the addresses of the node's devices.
 //
 // They are read again if the device that carries the Service addresses was made
 // or lost meanwhile, or else those could be taken for the node's.
-func (c *Conn) Addresses(ctx context.Context) ([]netip.Addr, error) {
+func (c *Conn) assigned(ctx context.Context) ([]netip.Prefix, error) {
 	for range attempts {
 		before, err := c.links.Index()
 		if err != nil {
 			return nil, err
 		}
-		assigned, err := c.links.Elsewhere(ctx, before)
+		assigned, err := c.links.AssignedElsewhere(ctx, before)
 		if err != nil {
 			return nil, err
 		}
@@ -119,7 +122,7 @@ func (c *Conn) Addresses(ctx context.Context) ([]netip.Addr, error) {
 			return nil, err
 		}
 		if before == after {
-			return Usable(assigned), nil
+			return assigned, nil
 		}
 	}
 	return nil, fmt.Errorf("reading addresses while %s comes and goes: %w", state.DummyLink, batch.ErrInterrupted)
@@ -183,7 +186,7 @@ func (c *Conn) refresh(ctx context.Context, seen *watched, each func(Event)) err
 
 // look reads addresses, routes and devices, and says whether they are worth an event.
 func (c *Conn) look(ctx context.Context, seen *watched) (e Event, worth bool, err error) {
-	now, err := c.Addresses(ctx)
+	now, err := c.assigned(ctx)
 	if err != nil {
 		return Event{}, false, err
 	}

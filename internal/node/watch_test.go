@@ -35,7 +35,7 @@ func watch(t *testing.T, first ...string) watching {
 	t.Helper()
 	w := prepare(t)
 	w.start(func(e Event) { w.events <- e })
-	w.next(Event{Addresses: addrs(first...), Gateways: addrs()})
+	w.next(Event{Addresses: addrs(first...), Networks: prefixes(), Gateways: addrs()})
 	return w
 }
 
@@ -149,15 +149,24 @@ func TestAddressesComeAndGo(t *testing.T) {
 	w := watch(t, "192.0.2.1")
 
 	assign(t, l, addrs("2001:db8::1")...)
-	w.next(Event{Addresses: addrs("192.0.2.1", "2001:db8::1"), Gateways: addrs()})
+	w.next(Event{Addresses: addrs("192.0.2.1", "2001:db8::1"), Networks: prefixes(), Gateways: addrs()})
 	if err := netlink.AddrDel(l, host(t, netip.MustParseAddr("192.0.2.1"))); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs("2001:db8::1"), Gateways: addrs()})
+	w.next(Event{Addresses: addrs("2001:db8::1"), Networks: prefixes(), Gateways: addrs()})
 	if err := netlink.LinkDel(l); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs(), Gateways: addrs()})
+	w.next(Event{Addresses: addrs(), Networks: prefixes(), Gateways: addrs()})
+}
+
+func TestAnAddressInALargerNetworkIsAnEvent(t *testing.T) {
+	kerneltest.Namespace(t)
+	l := dummy(t, "dummy7")
+	assign(t, l, addrs("192.0.2.1")...)
+	w := watch(t, "192.0.2.1")
+	kerneltest.Tool(t, "ip", "address", "add", "192.0.2.1/24", "dev", "dummy7")
+	w.next(Event{Addresses: addrs("192.0.2.1"), Networks: prefixes("192.0.2.0/24"), Gateways: addrs()})
 }
 
 func TestTheSecondDeviceWithAnAddressKeepsIt(t *testing.T) {
@@ -170,7 +179,7 @@ func TestTheSecondDeviceWithAnAddressKeepsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	assign(t, two, addrs("192.0.2.2")...)
-	w.next(Event{Addresses: addrs("192.0.2.1", "192.0.2.2"), Gateways: addrs()})
+	w.next(Event{Addresses: addrs("192.0.2.1", "192.0.2.2"), Networks: prefixes(), Gateways: addrs()})
 }
 
 func TestServiceAddressesAreNoEvent(t *testing.T) {
@@ -187,12 +196,12 @@ func TestServiceAddressesAreNoEvent(t *testing.T) {
 		}
 	}
 	assign(t, l, addrs("192.0.2.1")...)
-	w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs()})
-	got, err := w.conn.Addresses(t.Context())
+	w.next(Event{Addresses: addrs("192.0.2.1"), Networks: prefixes(), Gateways: addrs()})
+	got, err := w.conn.Now(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(addrs("192.0.2.1"), got, same()); d != "" {
+	if d := cmp.Diff(addrs("192.0.2.1"), got.Addresses, same()); d != "" {
 		t.Error(d)
 	}
 }
@@ -207,18 +216,18 @@ func TestTheLossOfTheDeviceIsAnEvent(t *testing.T) {
 	if err := netlink.LinkDel(ours); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs(), LinkLost: true})
+	w.next(Event{Addresses: addrs("192.0.2.1"), Networks: prefixes(), Gateways: addrs(), LinkLost: true})
 
 	ours = dummy(t, "kube-ipvs0")
 	assign(t, ours, addrs("10.96.0.1")...)
 	if err := netlink.LinkSetName(ours, "mine"); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs("10.96.0.1", "192.0.2.1"), Gateways: addrs(), LinkLost: true})
+	w.next(Event{Addresses: addrs("10.96.0.1", "192.0.2.1"), Networks: prefixes(), Gateways: addrs(), LinkLost: true})
 	if err := netlink.LinkSetName(ours, "kube-ipvs0"); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs()})
+	w.next(Event{Addresses: addrs("192.0.2.1"), Networks: prefixes(), Gateways: addrs()})
 }
 
 func TestAStormIsFewEvents(t *testing.T) {
@@ -249,18 +258,18 @@ func TestRoutesToTheDeviceAreNoNewsUntilTheyAreLost(t *testing.T) {
 		}
 	}
 	assign(t, other, addrs("192.0.2.1")...)
-	w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs()})
+	w.next(Event{Addresses: addrs("192.0.2.1"), Networks: prefixes(), Gateways: addrs()})
 	for _, loss := range [][]string{
 		{"link", "set", "kube-ipvs0", "down"},
 		{"address", "del", "127.0.0.73/32", "dev", "kube-ipvs0"},
 	} {
 		ip(loss...)
-		w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs(), LinkLost: true})
+		w.next(Event{Addresses: addrs("192.0.2.1"), Networks: prefixes(), Gateways: addrs(), LinkLost: true})
 	}
 	if err := netlink.LinkDel(ours); err != nil {
 		t.Fatal(err)
 	}
-	w.next(Event{Addresses: addrs("192.0.2.1"), Gateways: addrs(), LinkLost: true})
+	w.next(Event{Addresses: addrs("192.0.2.1"), Networks: prefixes(), Gateways: addrs(), LinkLost: true})
 }
 
 func TestEventsThatDoNotFitAreMadeUpFor(t *testing.T) {
@@ -285,7 +294,7 @@ func TestEventsThatDoNotFitAreMadeUpFor(t *testing.T) {
 		w.events <- e
 		<-proceed // and nobody reads events until then
 	})
-	w.next(Event{Addresses: addrs(), Gateways: addrs()})
+	w.next(Event{Addresses: addrs(), Networks: prefixes(), Gateways: addrs()})
 	storm := series("198.18.0.1", 200)
 	assign(t, l, storm...)
 	if err := netlink.LinkDel(ours); err != nil {
@@ -358,7 +367,9 @@ func TestGatewaysComeAndGo(t *testing.T) {
 		}
 	}
 	up()
-	w := watch(t, "192.0.2.1", "2001:db8::1")
+	w := prepare(t)
+	w.start(func(e Event) { w.events <- e })
+	w.next(Event{Addresses: addrs("192.0.2.1", "2001:db8::1"), Networks: prefixes("192.0.2.0/24"), Gateways: addrs()})
 	other, err := Open()
 	if err != nil {
 		t.Fatal(err)

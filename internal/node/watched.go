@@ -21,21 +21,28 @@ type watched struct {
 	stale     bool         // what follows may not be right any more
 	lost      bool         // the device went away, or routes with what they need of it; then stale too
 	addresses []netip.Addr // as last passed on; nil before the first time
-	gateways  []netip.Addr // likewise
-	uplinks   []int        // the devices that default routes go through
-	mtu       uint32       // as last passed on
-	mtus      mtus         // of all devices now
+	networks  []netip.Prefix
+	gateways  []netip.Addr
+	uplinks   []int  // the devices that default routes go through
+	mtu       uint32 // as last passed on
+	mtus      mtus   // of all devices now
 }
 
 // news takes in addresses, next hops and MTUs as they were read, and says whether
 // that is worth an event.
-func (w *watched) news(now []netip.Addr, hops []hop, carried mtus) (Event, bool) {
+func (w *watched) news(now []netip.Prefix, hops []hop, carried mtus) (Event, bool) {
 	first := w.addresses == nil
-	gateways := gatewaysOf(hops)
-	mtu := carried.least()
-	e := Event{Addresses: slices.Clone(now), Gateways: slices.Clone(gateways), MTU: mtu, LinkLost: w.lost}
-	worth := first || w.lost || !slices.Equal(now, w.addresses) || !slices.Equal(gateways, w.gateways) || mtu != w.mtu
-	*w = watched{device: w.device, up: w.up, addresses: now, gateways: gateways, uplinks: linksOf(hops), mtu: mtu, mtus: carried}
+	addresses, networks, gateways, mtu := Usable(now), Networks(now), gatewaysOf(hops), carried.least()
+	e := Event{
+		Addresses: slices.Clone(addresses), Networks: slices.Clone(networks), Gateways: slices.Clone(gateways),
+		MTU: mtu, LinkLost: w.lost,
+	}
+	worth := first || w.lost || mtu != w.mtu || !slices.Equal(addresses, w.addresses) ||
+		!slices.Equal(networks, w.networks) || !slices.Equal(gateways, w.gateways)
+	*w = watched{
+		device: w.device, up: w.up, addresses: addresses, networks: networks, gateways: gateways,
+		uplinks: linksOf(hops), mtu: mtu, mtus: carried,
+	}
 	return e, worth
 }
 

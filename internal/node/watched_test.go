@@ -317,23 +317,24 @@ func deviceEvent(kind uint16, d device) []byte {
 }
 
 func TestWhatIsNews(t *testing.T) {
-	one, two := addrs("192.0.2.1"), addrs("192.0.2.1", "192.0.2.2")
+	one, two, wider := prefixes("192.0.2.1"), prefixes("192.0.2.1", "192.0.2.2"), prefixes("192.0.2.1/24")
 	via, other := []hop{hopTo("192.0.2.254", 6)}, []hop{hopTo("192.0.2.253", 7)}
-	known := watched{stale: true, addresses: one, gateways: gatewaysOf(via), uplinks: []int{6}, mtu: 1500}
+	known := watched{stale: true, addresses: Usable(one), networks: Networks(one), gateways: gatewaysOf(via), uplinks: []int{6}, mtu: 1500}
 	lost := known
 	lost.lost = true
 	for _, c := range []struct {
 		name   string
 		before watched
-		now    []netip.Addr
+		now    []netip.Prefix
 		hops   []hop
 		mtus   mtus
 		worth  bool
 	}{
 		{"the first set", watched{stale: true}, one, via, mtus{6: 1500}, true},
-		{"the first set, though empty", watched{stale: true}, addrs(), nil, nil, true},
+		{"the first set, though empty", watched{stale: true}, prefixes(), nil, nil, true},
 		{"the same set again", known, one, via, mtus{6: 1500}, false},
 		{"another set", known, two, via, mtus{6: 1500}, true},
+		{"the same set in another network", known, wider, via, mtus{6: 1500}, true},
 		{"another gateway", known, one, other, mtus{6: 1500}, true},
 		{"no gateway", known, one, nil, mtus{6: 1500}, true},
 		{"the same gateway through another device", known, one, []hop{hopTo("192.0.2.254", 7)}, mtus{6: 1500}, false},
@@ -345,11 +346,11 @@ func TestWhatIsNews(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := c.before
 			e, worth := w.news(c.now, c.hops, c.mtus)
-			want := Event{Addresses: c.now, Gateways: gatewaysOf(c.hops), MTU: c.mtus.least(), LinkLost: c.before.lost}
+			want := Event{Addresses: Usable(c.now), Networks: Networks(c.now), Gateways: gatewaysOf(c.hops), MTU: c.mtus.least(), LinkLost: c.before.lost}
 			if d := cmp.Diff(want, e, same()); d != "" || worth != c.worth {
 				t.Errorf("worth an event: %v; %s", worth, d)
 			}
-			after := watched{addresses: c.now, gateways: gatewaysOf(c.hops), uplinks: linksOf(c.hops), mtu: c.mtus.least(), mtus: c.mtus}
+			after := watched{addresses: Usable(c.now), networks: Networks(c.now), gateways: gatewaysOf(c.hops), uplinks: linksOf(c.hops), mtu: c.mtus.least(), mtus: c.mtus}
 			if d := cmp.Diff(after, w, cmp.AllowUnexported(watched{}), same()); d != "" {
 				t.Error(d)
 			}

@@ -31,6 +31,7 @@ type builder struct {
 	capacity int    // of real servers
 	noted    map[netip.Addr]bool
 	split    []splitFrontend
+	refused  []netip.Addr // others'
 	forwards []state.Forward
 }
 
@@ -61,7 +62,8 @@ func (b *builder) fragment() Fragment {
 	f.RealServers = b.realServers
 	slices.SortFunc(b.ranks, func(a, b diff.Row[state.VirtualServerKey, state.Rank]) int { return a.Key.Compare(b.Key) })
 	f.Ranks = b.ranks
-	f.Forwards = b.forwards
+	slices.SortFunc(b.refused, netip.Addr.Compare)
+	f.Forwards, f.Refused = b.forwards, b.refused
 	return f
 }
 
@@ -97,13 +99,15 @@ func (b *builder) place(f *frontend) bool {
 	if f.node {
 		return true
 	}
-	a := f.server.Address.Addr()
-	bind, refused := b.vicinity.place(a, f.outside)
-	if !bind && !b.noted[a] {
-		b.note(a, f.field, refused)
+	a, at := f.server.Address.Addr(), b.vicinity.place(f)
+	if !at.bind && !b.noted[a] {
+		b.note(a, f.field, at.refused)
+		if at.others {
+			b.refused = append(b.refused, a)
+		}
 	}
-	f.bound = bind
-	return refused == ""
+	f.bound = at.bind
+	return at.refused == ""
 }
 
 // note tells once, not for every port, that an address is not ours to have.

@@ -153,8 +153,9 @@ func serverKey(a netip.Addr, port uint16, p state.Protocol) state.VirtualServerK
 
 // vicinity is the node as frontends see it.
 type vicinity struct {
-	node   Node
-	config config.Config
+	node    Node
+	config  config.Config
+	present map[netip.Addr]Presence // at the addresses that the Service wants
 }
 
 // inside says whether one of the node's addresses is in one of the ranges.
@@ -234,18 +235,4 @@ func (v vicinity) servesNodePorts(a netip.Addr) bool {
 		return true
 	}
 	return !primary && !slices.ContainsFunc(networks, sameFamily)
-}
-
-// place says whether the node may have address a for itself, and if nothing may
-// be served at a here, why. Whose a cluster IP is, the API server has decided; but
-// who may write a Service may write any other address into it, and a node says
-// itself which addresses it has: neither may take what is the other's.
-func (v vicinity) place(a netip.Addr, outside bool) (bind bool, refused string) {
-	if i := slices.IndexFunc(v.config.ExcludeCIDRs, func(p netip.Prefix) bool { return p.Contains(a) }); i >= 0 {
-		return false, "is in the excluded network " + v.config.ExcludeCIDRs[i].String()
-	}
-	if whose := v.node.Others[a]; whose != "" && outside {
-		return false, "is the address of " + whose
-	}
-	return !slices.Contains(v.node.Addresses, a), ""
 }

@@ -20,6 +20,7 @@ func FuzzService(f *testing.F) {
 	type objects struct {
 		Service *corev1.Service
 		Slices  []*discoveryv1.EndpointSlice
+		Present map[netip.Addr]plan.Presence
 	}
 	for _, s := range scripts(f) {
 		seed, err := json.Marshal(objects(s.objects))

@@ -3,6 +3,7 @@
 package plan_test
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
@@ -19,7 +20,10 @@ func checkInvariants(t testing.TB, f plan.Fragment) {
 	// The way through maps and back sorts, and drops keys that are there twice.
 	again := state.FragmentOf(f.State(), f.Notes)
 	again.HealthCheck, again.DrainTimeout, again.Drains, again.Forwards = f.HealthCheck, f.DrainTimeout, f.Drains, f.Forwards
-	again.Ranks = f.Ranks
+	again.Ranks, again.Refused = f.Ranks, slices.SortedFunc(slices.Values(f.Refused), netip.Addr.Compare)
+	if !slices.Equal(again.Refused, slices.Compact(slices.Clone(again.Refused))) {
+		t.Errorf("an address is refused twice: %v", f.Refused)
+	}
 	if !reflect.DeepEqual(again, f) {
 		t.Errorf("fragment is not sorted or has a key twice (-want +got):\n%s", cmp.Diff(text(again), text(f)))
 	}

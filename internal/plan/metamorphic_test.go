@@ -74,7 +74,7 @@ func TestObjectsAreOnlyRead(t *testing.T) {
 			slices = append(slices, slice.DeepCopy())
 		}
 		s.run()
-		if !reflect.DeepEqual(s.objects, plan.Objects{Service: service, Slices: slices}) {
+		if !reflect.DeepEqual(s.objects, plan.Objects{Service: service, Slices: slices, Present: s.census.Of(service)}) {
 			t.Error("the objects changed")
 		}
 	})

@@ -21,6 +21,7 @@ func NodeOf(name string, self *corev1.Node, others []*corev1.Node) Node {
 	if self != nil {
 		n.Zone = self.Labels[corev1.LabelTopologyZone]
 		n.IPs = firstOfFamily(own)
+		n.PodCIDRs = podCIDRs(self)
 	}
 	for _, other := range others {
 		whose := "node " + other.Name
@@ -93,5 +94,6 @@ func (n *Node) protect(whose string, a netip.Addr) {
 // Equal says whether Services mean the same on both.
 func (n Node) Equal(o Node) bool {
 	return n.Name == o.Name && n.Zone == o.Zone && slices.Equal(n.IPs, o.IPs) &&
-		n.MTU == o.MTU && slices.Equal(n.Addresses, o.Addresses) && maps.Equal(n.Others, o.Others)
+		n.MTU == o.MTU && slices.Equal(n.Addresses, o.Addresses) && slices.Equal(n.Networks, o.Networks) &&
+		slices.Equal(n.PodCIDRs, o.PodCIDRs) && maps.Equal(n.Others, o.Others)
 }

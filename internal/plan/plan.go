@@ -24,6 +24,10 @@ import (
 type Objects struct {
 	Service *corev1.Service
 	Slices  []*discoveryv1.EndpointSlice
+
+	// Present is who is known to be at those addresses which the Service has for
+	// clients from outside (Census.Of).
+	Present map[netip.Addr]Presence
 }
 
 // Node is what counts of the node that is planned for.
@@ -37,6 +41,13 @@ type Node struct {
 
 	// Addresses are those of its interfaces, but for state.DummyLink.
 	Addresses []netip.Addr
+
+	// Networks are the IPv4 networks that these are in; their first and last
+	// addresses are nobody's.
+	Networks []netip.Prefix
+
+	// PodCIDRs are the networks of this node's pods, by its Node object.
+	PodCIDRs []netip.Prefix
 
 	// MTU is what all devices carry that packets leave the node by. 0: unknown.
 	MTU uint32
@@ -62,7 +73,7 @@ func Service(o Objects, n Node, c config.Config) Fragment {
 	}
 	s := parseService(o.Service, c, &ns)
 	e := parseSlices(o, s, n, &ns)
-	b := newBuilder(s, vicinity{n, c}, &ns)
+	b := newBuilder(s, vicinity{n, c, o.Present}, &ns)
 	for _, p := range s.ports {
 		for _, ip := range s.clusterIPs {
 			if f := state.FamilyOf(ip); slices.Contains(c.Families, f) {

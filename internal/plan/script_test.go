@@ -25,11 +25,12 @@ import (
 var update = flag.Bool("update", false, "rewrite the expectations of testdata/*.txtar")
 
 // script is one file of testdata: manifests (*.yaml) of a Service and its
-// slices, a node, perhaps a config, and the rows that they should give. One
-// without manifests is of the base.
+// slices, a node, perhaps a config, and the rows that they should give. Slices in
+// elsewhere.yaml are other Services'. One without manifests is of the base.
 type script struct {
 	archive *txtar.Archive
 	objects plan.Objects
+	census  *plan.Census[string]
 	node    plan.Node
 	config  config.Config
 }
@@ -89,10 +90,11 @@ func scripts(t testing.TB) map[string]script {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := script{archive: archive, config: config.Default()}
+		s := script{archive: archive, census: plan.NewCensus[string](), config: config.Default()}
 		for _, f := range archive.Files {
 			s.read(t, path, f)
 		}
+		s.objects.Present = s.census.Of(s.objects.Service)
 		if err := s.config.Validate(); err != nil {
 			t.Fatalf("%s: config: %v", path, err)
 		}
@@ -109,14 +111,14 @@ func (s *script) read(t testing.TB, path string, f txtar.File) {
 		s.config = readConfig(t, path, f.Data)
 	case strings.HasSuffix(f.Name, ".yaml"):
 		for doc := range strings.SplitSeq(string(f.Data), "\n---\n") {
-			s.readObject(t, path, []byte(doc))
+			s.readObject(t, path, []byte(doc), f.Name == "elsewhere.yaml")
 		}
 	case f.Name != "want":
 		t.Fatalf("%s: what is %s?", path, f.Name)
 	}
 }
 
-func (s *script) readObject(t testing.TB, path string, doc []byte) {
+func (s *script) readObject(t testing.TB, path string, doc []byte, elsewhere bool) {
 	var meta metav1.TypeMeta
 	if err := yaml.Unmarshal(doc, &meta); err != nil {
 		t.Fatalf("%s: %v", path, err)
@@ -128,7 +130,10 @@ func (s *script) readObject(t testing.TB, path string, doc []byte) {
 	case "EndpointSlice":
 		slice := &discoveryv1.EndpointSlice{}
 		unmarshal(t, path, doc, slice)
-		s.objects.Slices = append(s.objects.Slices, slice)
+		s.census.Move(nil, []*discoveryv1.EndpointSlice{slice})
+		if !elsewhere {
+			s.objects.Slices = append(s.objects.Slices, slice)
+		}
 	default:
 		t.Fatalf("%s: kind %q", path, meta.Kind)
 	}

@@ -35,6 +35,11 @@ func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
 	c.virtualServers.advance(d.VirtualServers, r.VirtualServers, now)
 	c.realServers.advance(d.RealServers, r.RealServers, now)
 	c.addresses.advance(d.Addresses, r.Addresses, now)
+	for _, row := range d.Addresses.Remove {
+		if _, bound := c.addresses.get(row.Key); !bound {
+			c.unbound(row.Key.Addr)
+		}
+	}
 	c.staleFlows(d, r)
 	c.recallAfter(d, r)
 	if drift(r.Sets) || drift(r.Entries) || drift(r.Chains) || drift(r.Jumps) ||

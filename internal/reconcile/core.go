@@ -59,6 +59,7 @@ type Core struct {
 	options Options
 	desired *desired.Desired
 	book    drain.Book
+	others  others
 	begun   bool                    // the kernel may be written
 	synced  bool                    // and rows removed
 	local   map[netip.Addr]struct{} // every address that has been the node's own
@@ -105,6 +106,7 @@ func NewCore(o Options) *Core {
 	c := &Core{
 		options:       o,
 		desired:       d,
+		others:        newOthers(),
 		local:         map[netip.Addr]struct{}{},
 		sysctls:       newLane(d.Sysctls, state.SysctlName.Compare),
 		sets:          newLane(d.Sets, state.SetName.Compare),
@@ -166,14 +168,15 @@ func (c *Core) wantVirtualServer(k state.VirtualServerKey) (state.VirtualServer,
 	return h, there && c.book.HasServer(k)
 }
 
-// wantAddress keeps an address with the connections that come to it. To which one
+// wantAddress keeps an address with the connections that come to it, if nobody else
+// is there. To which one
 // those behind a mark come, nothing tells any more: they keep all.
 func (c *Core) wantAddress(a state.Address) (state.Binding, bool) {
 	if v, ok := c.desired.Addresses.Get(a); ok {
 		return v, true
 	}
 	h, there := c.addresses.get(a)
-	return h, there && (c.book.HasAddress(a.Addr) || c.book.HasAddress(state.FamilyOf(a.Addr).Unspecified()))
+	return h, there && !c.taken(a.Addr) && (c.book.HasAddress(a.Addr) || c.book.HasAddress(state.FamilyOf(a.Addr).Unspecified()))
 }
 
 // Event is something that happened outside the kernel.
@@ -186,6 +189,7 @@ type Upsert struct {
 	Owner    desired.Owner
 	Created  time.Time // of the Service: the older wins a conflict
 	Fragment state.Fragment
+	Arrived  []netip.Addr // where somebody else is, by what changed with the Service
 	Origin   Origin
 }
 
@@ -206,6 +210,9 @@ type Synced struct{}
 // Local says which addresses are the node's own, besides those that were.
 type Local struct{ Addresses []netip.Addr }
 
+// Arrived says that somebody else is at these addresses now.
+type Arrived struct{ Addresses []netip.Addr }
+
 // Drifted says that somebody else was seen to change a table.
 type Drifted struct{}
 
@@ -214,6 +221,8 @@ func (e Upsert) step(c *Core, _ time.Time) desired.Touched {
 	if e.Fragment.Drains || len(c.drainTimeouts) > 0 {
 		c.chooseDrainTimeout(e.Owner, e.Fragment)
 	}
+	c.refuse(e.Owner, e.Fragment.Refused)
+	c.arrive(e.Arrived)
 	return t
 }
 
@@ -238,7 +247,10 @@ func (c *Core) drainTimeout(k state.VirtualServerKey) time.Duration {
 	return c.options.DrainTimeout
 }
 
-func (e Delete) step(c *Core, _ time.Time) desired.Touched { return c.desired.Delete(e.Owner) }
+func (e Delete) step(c *Core, _ time.Time) desired.Touched {
+	c.refuse(e.Owner, nil)
+	return c.desired.Delete(e.Owner)
+}
 
 func (Restored) step(c *Core, now time.Time) desired.Touched {
 	c.begun, c.alone = true, true
@@ -255,6 +267,11 @@ func (Synced) step(c *Core, now time.Time) desired.Touched {
 
 func (e Local) step(c *Core, _ time.Time) desired.Touched {
 	c.own(e.Addresses)
+	return desired.Touched{}
+}
+
+func (e Arrived) step(c *Core, _ time.Time) desired.Touched {
+	c.arrive(e.Addresses)
 	return desired.Touched{}
 }
 
@@ -304,7 +321,7 @@ func onlyReals(t desired.Touched) bool {
 // it.
 func (c *Core) drain(k state.RealServerKey, now time.Time) {
 	timeout := c.drainTimeout(k.Server)
-	if _, there := c.realServers.get(k); there && c.synced && timeout > 0 && drain.Drains(k.Server) {
+	if _, there := c.realServers.get(k); there && c.synced && timeout > 0 && drain.Drains(k.Server) && !c.taken(k.Server.Address.Addr()) {
 		if c.book.Len() == 0 {
 			c.round = nil
 			if soon := now.Add(c.options.DrainCheck); soon.After(c.drainDue) {

@@ -4,6 +4,7 @@ package state
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -27,6 +28,10 @@ type Fragment struct {
 	// Ranks are by what right the owner claims virtual servers, of those that are
 	// not Allocated.
 	Ranks []diff.Row[VirtualServerKey, Rank]
+
+	// Refused are the addresses that the owner would have if somebody else were not
+	// there: none of them is to be kept for what drains.
+	Refused []netip.Addr
 
 	// HealthCheck is what a load balancer may ask of this node.
 	HealthCheck HealthCheck

@@ -133,10 +133,11 @@ func (x *conversion) masquerade() {
 }
 
 func (x *conversion) localDetector() {
+	x.to.PodCIDRs = x.networks("clusterCIDR", words(x.Proxy.ClusterCIDR))
 	d, detect := &x.to.LocalDetector, x.Proxy.DetectLocal
 	switch x.Proxy.DetectLocalMode {
 	case localByCluster:
-		if d.CIDRs = x.networks("clusterCIDR", words(x.Proxy.ClusterCIDR)); len(d.CIDRs) > 0 {
+		if d.CIDRs = x.to.PodCIDRs; len(d.CIDRs) > 0 {
 			d.Kind = config.DetectCIDR
 		}
 	case localByNode:

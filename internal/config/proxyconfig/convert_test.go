@@ -110,7 +110,7 @@ func proxyEffects() []effect {
 		{"winkernel.enableDSR", "winkernel: {enableDSR: true}", meaningless},
 		{"winkernel.rootHnsEndpointName", "winkernel: {rootHnsEndpointName: net}", meaningless},
 		{"winkernel.forwardHealthCheckVip", "winkernel: {forwardHealthCheckVip: true}", meaningless},
-		{"detectLocalMode", "detectLocalMode: NodeCIDR\nclusterCIDR: 10.244.0.0/16", wants{"LocalDetector.Kind": config.DetectNodeCIDR}},
+		{"detectLocalMode", "detectLocalMode: NodeCIDR\nclusterCIDR: 10.244.0.0/16", wants{"LocalDetector.Kind": config.DetectNodeCIDR, "PodCIDRs": prefixes("10.244.0.0/16")}},
 		{"detectLocal.bridgeInterface", "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cni0}", wants{
 			"LocalDetector.Kind": config.DetectBridge, "LocalDetector.Interface": "cni0",
 		}},
@@ -121,9 +121,11 @@ func proxyEffects() []effect {
 		{"detectLocal.interfaceNamePrefix", "detectLocalMode: NodeCIDR\ndetectLocal: {interfaceNamePrefix: veth}", wants{"LocalDetector.Kind": config.DetectNodeCIDR}},
 		{"clusterCIDR", "clusterCIDR: '10.244.0.0/16, fd00:244::1/56'", wants{
 			"LocalDetector.Kind": config.DetectCIDR, "LocalDetector.CIDRs": prefixes("10.244.0.0/16", "fd00:244::/56"),
+			"PodCIDRs": prefixes("10.244.0.0/16", "fd00:244::/56"),
 		}},
 		{"clusterCIDR", "clusterCIDR: 010.244.0.0/16", wants{
 			"LocalDetector.Kind": config.DetectCIDR, "LocalDetector.CIDRs": prefixes("10.244.0.0/16"),
+			"PodCIDRs": prefixes("10.244.0.0/16"),
 		}},
 		{"nodePortAddresses", "nodePortAddresses: [192.0.2.7/24]", wants{"NodePortAddresses": prefixes("192.0.2.0/24")}},
 		{"nodePortAddresses", "nodePortAddresses: [primary]", wants{"NodePortPrimary": true}},
@@ -259,6 +261,7 @@ func TestTheDocumentOfKubeadmIsTakenAsItIs(t *testing.T) {
 	want := config.Default()
 	want.Client.Kubeconfig = "/var/lib/kube-proxy/kubeconfig.conf"
 	want.LocalDetector = config.LocalDetector{Kind: config.DetectCIDR, CIDRs: prefixes("10.244.0.0/16")}
+	want.PodCIDRs = prefixes("10.244.0.0/16")
 	if d := cmp.Diff(want, got, compare()); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}

@@ -78,17 +78,27 @@ func (c *Conn) Device() (index int, up bool, err error) {
 }
 
 // Elsewhere returns the addresses of all devices but the one with the index
-// dummy, in no order, as often as they are assigned.
+// dummy, in no order and as often as they are assigned.
 func (c *Conn) Elsewhere(ctx context.Context, dummy int) ([]netip.Addr, error) {
+	assigned, err := c.AssignedElsewhere(ctx, dummy)
+	list := make([]netip.Addr, len(assigned))
+	for i, p := range assigned {
+		list[i] = p.Addr()
+	}
+	return list, err
+}
+
+// AssignedElsewhere is Elsewhere, with the length of the networks.
+func (c *Conn) AssignedElsewhere(ctx context.Context, dummy int) ([]netip.Prefix, error) {
 	c.requests.Reset()
 	addDump(&c.requests, 0)
 	assigned, err := dump(ctx, c, ParseAssigned, func(a Assigned) bool { return a.Index != dummy })
 	if err != nil {
 		return nil, fmt.Errorf("listing addresses of the node: %w", err)
 	}
-	list := make([]netip.Addr, len(assigned))
+	list := make([]netip.Prefix, len(assigned))
 	for i, a := range assigned {
-		list[i] = a.Prefix.Addr()
+		list[i] = a.Prefix
 	}
 	return list, nil
 }

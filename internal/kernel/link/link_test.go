@@ -239,7 +239,7 @@ func TestAddressesOfOtherDevicesAreUntouched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := c.Elsewhere(t.Context(), ours)
+	got, err := c.AssignedElsewhere(t.Context(), ours)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestAddressesOfOtherDevicesAreUntouched(t *testing.T) {
 	for _, a := range got {
 		count[a.String()]++
 	}
-	want := map[string]int{"127.0.0.1": 1, "::1": 1, "10.96.0.1": 1, "fd00:96::1": 1}
+	want := map[string]int{"127.0.0.1/8": 1, "::1/128": 1, "10.96.0.1/32": 1, "fd00:96::1/128": 1}
 	if d := cmp.Diff(want, count); d != "" {
 		t.Error(d)
 	}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"net/netip"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/desired"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// What drains keeps its virtual server and its address. But an address at which
+// somebody else is cuts the node off from them for as long as it is bound, and a
+// virtual server refuses at its port what the node sends there. So these are kept for
+// nobody: the connections that they had led to a Service at an address which is none.
+
+// others are addresses at which somebody else is.
+type others struct {
+	refused map[desired.Owner][]netip.Addr // that Services want and may not have
+	count   map[netip.Addr]int             // by how many
+	arrived map[netip.Addr]struct{}        // that are bound for what drains, and nothing else
+}
+
+func newOthers() others {
+	return others{refused: map[desired.Owner][]netip.Addr{}, count: map[netip.Addr]int{}, arrived: map[netip.Addr]struct{}{}}
+}
+
+// taken reports whether somebody else is at an address that nobody wishes.
+func (c *Core) taken(a netip.Addr) bool {
+	_, arrived := c.others.arrived[a]
+	if !arrived && c.others.count[a] == 0 {
+		return false
+	}
+	_, wished := c.desired.Addresses.Get(state.Address{Addr: a})
+	return !wished
+}
+
+// refuse takes in which addresses a Service may not have now.
+func (c *Core) refuse(o desired.Owner, addresses []netip.Addr) {
+	was := c.others.refused[o]
+	if len(was)+len(addresses) == 0 {
+		return
+	}
+	for _, a := range addresses {
+		c.others.count[a]++
+	}
+	for _, a := range was {
+		if c.others.count[a]--; c.others.count[a] == 0 {
+			delete(c.others.count, a)
+		}
+	}
+	c.others.refused[o] = addresses
+	if len(addresses) == 0 {
+		delete(c.others.refused, o)
+	}
+	for _, a := range addresses {
+		c.leave(a)
+	}
+}
+
+// arrive takes in at which addresses somebody else is now. Only those matter that are
+// bound, and they do as long as they are.
+func (c *Core) arrive(addresses []netip.Addr) {
+	for _, a := range addresses {
+		if _, bound := c.addresses.get(state.Address{Addr: a}); bound || c.book.HasAddress(a) {
+			c.others.arrived[a] = struct{}{}
+			c.leave(a)
+		}
+	}
+}
+
+// unbound takes in that an address is not bound any more.
+func (c *Core) unbound(a netip.Addr) { delete(c.others.arrived, a) }
+
+// leave ends all draining behind an address that is somebody else's.
+func (c *Core) leave(a netip.Addr) {
+	if !c.taken(a) {
+		return
+	}
+	for _, k := range c.book.Behind(a) {
+		c.book.End(k)
+		c.drained(k)
+	}
+	c.backlog.put(group{addresses: []state.Address{{Addr: a}}, rows: 1})
+}
