@@ -126,22 +126,24 @@ type row struct {
 	had  state.Binding
 }
 
-// limited says whether a limit is thought to be there.
-func (r row) limited() bool {
-	return r.key.Is4() && (r.had.Means == state.Doubled || r.had.Means == state.Assigned && r.had.MTU > 0)
-}
-
 // mark is what is known of a row meanwhile.
 type mark uint8
 
 const (
-	failed mark = 1 << iota
-	found       // by one means or the other
-	routed      // there is a route, of whatever source
+	failed   mark = 1 << iota
+	found         // by one means or the other
+	routed        // there is a route, of whatever source
+	doubtful      // it was not as it was thought to be
 )
 
 func lotOf(list []diff.Row[state.Address, state.Binding], there bool) lot {
-	at := func(i int) row { return row{list[i].Key, list[i].Value, list[i].Value} }
+	at := func(i int) row {
+		r := row{key: list[i].Key, had: list[i].Value}
+		if !there {
+			r.want = list[i].Value
+		}
+		return r
+	}
 	return lot{at, make([]mark, len(list)), there}
 }
 

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
-	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // request is one kind of request that is made for many rows.
@@ -55,25 +54,6 @@ func rerouting() request {
 func unrouting() request {
 	return request{"removing route to", func(b *batch.Requests, device int, r row) {
 		addRouteRemoval(b, device, r.key.Addr)
-	}, isGone, 0, found, false}
-}
-
-// limiting puts a route with an MTU before all others to the address.
-func limiting() request {
-	return request{"limiting the MTU of", func(b *batch.Requests, device int, r row) {
-		addLimit(b, device, r)
-	}, isThere, found, 0, false}
-}
-
-// unlimiting takes the limit away that is thought to be there; of a row with too
-// many routes of ours, the first of these.
-func unlimiting() request {
-	return request{"lifting the MTU of", func(b *batch.Requests, device int, r row) {
-		mtu := r.had.MTU
-		if r.had.Means == state.Doubled {
-			mtu = 0
-		}
-		addLimitRemoval(b, device, r.key.Addr, mtu)
 	}, isGone, 0, found, false}
 }
 

@@ -32,10 +32,6 @@ func (r route) binds(device int, protocol uint8) bool {
 		r.to.IsValid() && r.bits == r.to.BitLen() && r.protocol == protocol && ours
 }
 
-// limits says whether a route of ours is a limit. The kernel's of an IPv4 address
-// has no metric, and only another without one can stand before it.
-func (r route) limits() bool { return r.to.Is4() && r.metric == 0 && r.mtu > 0 }
-
 func destinations(routes []route) []state.Address {
 	list := make([]state.Address, len(routes))
 	for i, r := range routes {
@@ -115,23 +111,6 @@ func addRoute(b *batch.Requests, device int, r row, flags uint16) {
 		b.Bytes(unix.RTA_PREFSRC, r.want.Source.AsSlice())
 	}
 	addMTU(b, r.want.MTU)
-}
-
-// addLimit appends the request for a route in front of all that the kernel has to
-// the address without a metric. The source of packets is the address itself, as
-// it is by the kernel's.
-func addLimit(b *batch.Requests, device int, r row) {
-	b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE)
-	addLocal(b, device, r.key.Addr, 0)
-	addMTU(b, r.want.MTU)
-}
-
-// addLimitRemoval appends the request to remove our first route to a: the first
-// with an MTU, or if that is 0, with whatever it has.
-func addLimitRemoval(b *batch.Requests, device int, a netip.Addr, mtu uint32) {
-	b.Begin(unix.RTM_DELROUTE, 0)
-	addLocal(b, device, a, 0)
-	addMTU(b, mtu)
 }
 
 func addMTU(b *batch.Requests, mtu uint32) {

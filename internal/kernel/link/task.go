@@ -27,37 +27,30 @@ type task struct {
 // remove takes rows away by the means by which they are thought to be there, and
 // those that are not by the other.
 func (t *task) remove(l lot, first, second request) {
+	t.lower(l)
 	t.run(l, l.which(0, 0), first)
+	missing := l.which(0, failed|found)
+	for _, i := range missing {
+		l.marks[i] |= doubtful
+	}
 	doubled := func(r row) bool { return r.had.Means == state.Doubled }
-	t.run(l, slices.Concat(l.which(0, failed|found), l.where(found, failed, doubled)), second)
-	alone := func(r row) bool { return r.key.Is4() && r.had.MTU > 0 }
-	t.run(l, slices.Concat(l.where(0, failed|found, alone), l.where(found, failed, row.limited)), unlimiting())
+	t.run(l, slices.Concat(missing, l.where(found, failed, doubled)), second)
+	t.lift(l)
 	t.count(l)
 }
 
 // assign makes addresses, and then takes their routes away.
 func (t *task) assign(l lot) {
+	t.lower(l)
 	t.run(l, l.which(0, 0), assigning())
 	rest := t.beside(l, func() ([]state.Address, error) {
 		routes, err := t.c.routes(t.ctx, t.device.index, state.RouteProtocol)
 		return destinations(slices.DeleteFunc(routes, route.limits)), err
 	})
 	t.run(l, t.awaitLocal(l, rest), unrouting())
-	t.limit(l)
+	t.lift(l)
+	t.run(l, l.where(0, failed, func(r row) bool { return r.limit() > 0 && !(l.there && r.had == r.want) }), limiting())
 	t.count(l)
-}
-
-// limit puts limits before the kernel's routes, and then takes others away.
-func (t *task) limit(l lot) {
-	four := func(is func(r row) bool) []int {
-		return l.where(0, failed, func(r row) bool { return r.key.Is4() && is(r) })
-	}
-	doubled := func(r row) bool { return l.there && r.had.Means == state.Doubled }
-	same := func(r row) bool { return r.had.MTU == r.want.MTU }
-	is := func(r row) bool { return l.there && r.had.Means == state.Assigned && same(r) }
-	t.run(l, four(doubled), unlimiting())
-	t.run(l, four(func(r row) bool { return r.want.MTU > 0 && !is(r) }), limiting())
-	t.run(l, four(func(r row) bool { return l.there && r.had.MTU > 0 && !doubled(r) && !same(r) }), unlimiting())
 }
 
 // route makes routes, and then takes the addresses away.
@@ -65,15 +58,14 @@ func (t *task) route(l lot) {
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
 		t.ground(l, f)
 	}
+	t.lower(l)
 	if l.there {
-		lift := unlimiting()
-		lift.ifDone = 0 // a route has to be made all the same
-		t.run(l, l.where(0, failed, row.limited), lift)
 		t.run(l, l.where(0, failed, func(r row) bool { return r.had.Means != state.Assigned }), rerouting())
 	}
 	t.run(l, l.which(0, failed|found), routing())
 	t.run(l, l.which(routed, failed), rerouting())
 	t.run(l, t.beside(l, func() ([]state.Address, error) { return t.c.assigned(t.ctx, t.device.index) }), unassigning())
+	t.lift(l)
 	t.count(l)
 }
 
