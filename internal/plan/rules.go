@@ -99,9 +99,14 @@ func insideChains(f state.Family, c config.Config) []chain {
 		// elsewhere.
 		`-m addrtype --src-type LOCAL -j KUBE-MARK-MASQ`,
 		`-m addrtype --src-type LOCAL -j KUBE-ALL-ENDPOINTS`,
+		// An IPv6 address is a source as soon as it is assigned, and local a
+		// moment later.
+		`{KUBE-IPVS-IPS} src -j KUBE-MARK-MASQ`,
+		`{KUBE-IPVS-IPS} src -j KUBE-ALL-ENDPOINTS`,
 	}
 	if pods := local(f, c.LocalDetector); pods != "" {
-		inside = append(inside, pods+` -j KUBE-ALL-ENDPOINTS`)
+		// IPVS gets their packets only at an address that this node has.
+		inside = append(inside, pods+` -m addrtype --dst-type LOCAL -j KUBE-ALL-ENDPOINTS`)
 	}
 	var all []string
 	if c.Kernel.ShiftsPorts() {
@@ -155,8 +160,7 @@ func mangleChains(f state.Family, c config.Config) []chain {
 			// The firewall in INPUT does not see the node's own packets to a
 			// load balancer: IPVS has sent them on before.
 			`-m conntrack --ctstate NEW [KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
-			// What is asked at an address of nobody's choice came past
-			// destination NAT.
+			// Only destination NAT, which comes later, leads to these.
 			`-m conntrack --ctstate NEW [KUBE-IPVS-SERVERS] dst,dst -j DROP`,
 			// Who gets all endpoints needs no local ones.
 			`{KUBE-INSIDE} dst,dst -j RETURN`,

@@ -23,6 +23,7 @@ import (
 const (
 	chainServices    = "KUBE-SERVICES"
 	chainPostrouting = "KUBE-POSTROUTING"
+	chainInside      = "KUBE-INSIDE" // ours alone
 	chainMarkMasq    = "KUBE-MARK-MASQ"
 	chainForward     = "KUBE-FORWARD"
 	chainFirewall    = "KUBE-PROXY-FIREWALL"
@@ -76,19 +77,28 @@ func (KubeProxy) Left(k state.ChainKey) bool {
 //
 // What marks packets for masquerade comes to the front: as soon as Service
 // addresses are local, they are the source of what the node itself sends to them,
-// and where kube-proxy can't tell who is a pod it would not masquerade that.
+// and where kube-proxy can't tell who is a pod it would not masquerade that. So does
+// what leads from Service addresses to all endpoints: an IPv6 address is a source
+// before it is local, and kube-proxy knows the node by that its source is local.
 func (KubeProxy) Meanwhile(have, want state.Chain) (state.Chain, bool) {
 	rules := have.Lines()
 	if !slices.ContainsFunc(rules, serves) {
 		return state.Chain{}, false
 	}
-	var marking []string
+	var front []string
 	for _, rule := range want.Lines() {
-		if target(rule) == chainMarkMasq && !slices.Contains(rules, rule) {
-			marking = append(marking, rule)
+		if (target(rule) == chainMarkMasq || leads(rule)) && !slices.Contains(rules, rule) {
+			front = append(front, rule)
 		}
 	}
-	return state.ChainOf(append(marking, rules...)...), true
+	return state.ChainOf(append(front, rules...)...), true
+}
+
+// leads reports whether a rule of ours leads from Service addresses to all endpoints.
+// From the node's own addresses it is not before all else is in the kernel that one
+// may be led: to an address that is there last.
+func leads(rule string) bool {
+	return target(rule) == chainInside && !strings.Contains(rule, "-INSIDE-NODE ")
 }
 
 // serves says whether a rule sends packets to the endpoints of a Service.

@@ -107,7 +107,7 @@ func wished(t *testing.T) state.Chain {
 	return state.Chain{}
 }
 
-func TestRulesThatServeStayBehindThoseThatMark(t *testing.T) {
+func TestRulesThatServeStayBehindThoseThatMarkOrLead(t *testing.T) {
 	want := wished(t)
 	got, serves := (KubeProxy{}).Meanwhile(served(), want)
 	if !serves {
@@ -121,8 +121,12 @@ func TestRulesThatServeStayBehindThoseThatMark(t *testing.T) {
 	if !slices.ContainsFunc(marking, func(r string) bool { return strings.Contains(r, "KUBE-CLUSTER-IP src,dst") }) {
 		t.Errorf("what the node sends from a Service address is not marked:\n%s", got.Rules)
 	}
+	leads := func(r string) bool { return strings.HasSuffix(r, " --match-set KUBE-INSIDE dst,dst -j KUBE-INSIDE") }
+	if !slices.ContainsFunc(marking, leads) {
+		t.Errorf("what the node sends from a Service address that is not local yet has no way:\n%s", got.Rules)
+	}
 	for _, r := range marking {
-		if !strings.HasSuffix(r, " -j KUBE-MARK-MASQ") || !slices.Contains(want.Lines(), r) {
+		if !strings.HasSuffix(r, " -j KUBE-MARK-MASQ") && !leads(r) || !slices.Contains(want.Lines(), r) {
 			t.Errorf("%q comes first", r)
 		}
 	}
