@@ -14,24 +14,19 @@ import (
 
 // The fates are the same on a node whose firewall lets only in what it must, as ufw and firewalld make it.
 func TestEveryPacketPassesAFirewallThatDropsTheRest(t *testing.T) {
-	m := matrices()[0]
-	m.join = func(t *testing.T, s *stage) {
-		for _, tool := range tools() {
-			s.restore(t, tool, firewall(tool))
-		}
-	}
-	m.run(t)
+	beside(t, firewall)
 }
 
 // The fates are the same on a node of Calico, whose Felix works with the marks of what IPVS forwards as soon as it sees
 // kube-ipvs0.
 func TestEveryPacketPassesTheRulesOfFelix(t *testing.T) {
+	beside(t, felix)
+}
+
+// beside runs the largest matrix on a node with the rules of somebody else.
+func beside(t *testing.T, rules func(tool string) string) {
 	m := matrices()[0]
-	m.join = func(t *testing.T, s *stage) {
-		for _, tool := range tools() {
-			s.restore(t, tool, felix(tool))
-		}
-	}
+	m.join = func(t *testing.T, s *stage) { s.restore(t, rules) }
 	m.run(t)
 }
 
@@ -54,9 +49,7 @@ COMMIT
 // What we accept in INPUT, Felix has marked before: or else policies of pods would not be asked in OUTPUT.
 func TestNetworkPoliciesAreAskedBeforeServicesAreAccepted(t *testing.T) {
 	s := prepare(t, podsByAddress)
-	for _, tool := range tools() {
-		s.restore(t, tool, felix(tool))
-	}
+	s.restore(t, felix)
 	s.begin(t, s.Argv()...)
 	s.write(t, service(1, "web", rig.Pods("pod-a")...))
 	s.daemon.AwaitStart(t)
@@ -71,13 +64,15 @@ func TestNetworkPoliciesAreAskedBeforeServicesAreAccepted(t *testing.T) {
 func tools() []string { return []string{"iptables", "ip6tables"} }
 
 // restore adds rules and sets policies on node-1.
-func (s *stage) restore(t *testing.T, tool, rules string) {
+func (s *stage) restore(t *testing.T, rules func(tool string) string) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), tool)
-	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
-		t.Fatal(err)
+	for _, tool := range tools() {
+		file := filepath.Join(t.TempDir(), tool)
+		if err := os.WriteFile(file, []byte(rules(tool)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.run(t, "node-1", tool+"-restore", "--noflush", "--wait=5", file)
 	}
-	s.run(t, "node-1", tool+"-restore", "--noflush", "--wait=5", file)
 }
 
 // felix is what Felix writes for a node with IPVS, with its own marks: bit 0x10000 for what a policy lets pass, and

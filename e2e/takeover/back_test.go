@@ -86,8 +86,6 @@ func TestGoingBackToServersLosesNothing(t *testing.T) {
 	s.isKubeProxys(t, before)
 }
 
-func inside(a state.Address) bool { return a.Addr == state.InsideAddress(state.FamilyOf(a.Addr)) }
-
 // steered are clients that are led to another virtual server, which kube-proxy does not know.
 func steered(c client) bool {
 	return strings.Contains(c.to.String(), "203.0.113.2") || strings.Contains(c.to.String(), "2001:db8:1b::2")
@@ -130,7 +128,7 @@ func (s *stage) isKubeProxys(t *testing.T, before state.State) {
 		}
 	}
 	for a := range before.Addresses {
-		if _, there := after.Addresses[a]; there == inside(a) {
+		if _, there := after.Addresses[a]; there == state.Inside(a.Addr) {
 			t.Errorf("address %v is there: %v", a, there)
 		}
 	}

@@ -41,6 +41,10 @@ func InsideAddress(f Family) netip.Addr {
 	return netip.AddrFrom4([4]byte{169, 254, 75, 1})
 }
 
+// Inside reports whether an address is the InsideAddress of its family, and so no
+// Service's.
+func Inside(a netip.Addr) bool { return a.IsValid() && a == InsideAddress(FamilyOf(a)) }
+
 // LeadsTo is the virtual server to which an entry leads packets that were sent to
 // another address and port, if it does.
 func (e SetEntry) LeadsTo(v Entry) (VirtualServerKey, bool) {

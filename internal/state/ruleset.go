@@ -2,6 +2,8 @@
 
 package state
 
+import "slices"
+
 // The other tables of iptables, in which we have nothing.
 const (
 	Raw      RuleTable = "raw"
@@ -35,4 +37,13 @@ func BuiltIn(t RuleTable, hook string) Base {
 		priority = 100
 	}
 	return Base{Hook: hook, Priority: priority, NAT: t == NAT}
+}
+
+// Aside reports whether the next rule is asked after a target of iptables, whose effect
+// is none that a later rule looks at.
+func Aside(target string) bool {
+	return slices.Contains([]string{
+		"AUDIT", "CHECKSUM", "CLASSIFY", "CONNSECMARK", "DSCP", "ECN", "HL", "IDLETIMER", "LED", "LOG", "NFLOG", "RATEEST",
+		"SECMARK", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "TTL", "ULOG",
+	}, target)
 }

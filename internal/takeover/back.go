@@ -82,7 +82,7 @@ func ToKubeProxy(s state.State) Back {
 	then := state.New()
 	then.Links = s.Links
 	for a, b := range s.Addresses {
-		if b != (state.Binding{}) && !Inside(a.Addr) { // it knows no routes, and would leave them behind
+		if b != (state.Binding{}) && !state.Inside(a.Addr) { // it knows no routes, and would leave them behind
 			then.Addresses[a] = state.Binding{}
 		}
 	}
@@ -92,7 +92,7 @@ func ToKubeProxy(s state.State) Back {
 		}
 	}
 	for e := range s.Entries {
-		if _, changes := then.Sets[e.Set]; changes && !Inside(e.Address) {
+		if _, changes := then.Sets[e.Set]; changes && !state.Inside(e.Address) {
 			then.Entries[e] = state.Entry{}
 		}
 	}
@@ -100,10 +100,6 @@ func ToKubeProxy(s state.State) Back {
 	flows := unlead(s, then)
 	return Back{First: first(s, then), Then: then, Flows: flows}
 }
-
-// Inside reports whether an address is one to which clients in the cluster are led,
-// and no Service's.
-func Inside(a netip.Addr) bool { return a.IsValid() && a == state.InsideAddress(state.FamilyOf(a)) }
 
 // rewrite takes what is ours out of kube-proxy's chains.
 func rewrite(s, into state.State) {
@@ -142,7 +138,7 @@ func first(s, then state.State) state.State {
 	f.Sets, f.Entries, f.Chains = maps.Clone(then.Sets), maps.Clone(then.Entries), maps.Clone(then.Chains)
 	f.Addresses = maps.Clone(then.Addresses)
 	for a, b := range s.Addresses {
-		if Inside(a.Addr) {
+		if state.Inside(a.Addr) {
 			f.Addresses[a] = b
 		}
 	}
@@ -178,7 +174,7 @@ func first(s, then state.State) state.State {
 		_, leads := e.LeadsTo(v)
 		switch _, stays := f.Sets[e.Set]; {
 		case leads || !stays:
-		case Inside(e.Address) && ItsSet(e.Set):
+		case state.Inside(e.Address) && ItsSet(e.Set):
 			f.Entries[e] = state.Entry{}
 		case !ItsSet(e.Set) && !e.Set.Refuses():
 			f.Entries[e] = v

@@ -226,7 +226,7 @@ func (w *walk) apply(at place, line string, t target, because told) outcome {
 		}
 		return outcome{}
 	}
-	if passing(t.name) {
+	if state.Aside(t.name) {
 		return outcome{}
 	}
 	return w.enter(at, t, because, say)

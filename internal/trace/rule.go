@@ -99,7 +99,7 @@ func (p *parser) option() {
 	}
 	args := p.words[1:arguments]
 	p.words = p.words[arguments:]
-	if passing(p.rule.target.name) && p.module == p.rule.target.name {
+	if state.Aside(p.rule.target.name) && p.module == p.rule.target.name {
 		return // how something is logged or counted is no matter
 	}
 	if !p.take(name, args, not) {
@@ -343,15 +343,6 @@ func (p *parser) tcpFlags(args []string, not bool) bool {
 		return finding{answer: answerOf(is, not), words: "its TCP flags " + isOrNot(not) + " " + args[1] + " of " + args[0]}
 	})
 	return true
-}
-
-// passing says whether the next rule is asked after a target, whose effect is none
-// that a later rule looks at.
-func passing(target string) bool {
-	return slices.Contains([]string{
-		"AUDIT", "CHECKSUM", "CLASSIFY", "CONNSECMARK", "DSCP", "ECN", "HL", "IDLETIMER", "LED", "LOG", "NFLOG", "RATEEST",
-		"SECMARK", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "TTL", "ULOG",
-	}, target)
 }
 
 // parseMark reads "0x4000/0x4000", or "0x100", which is all bits.

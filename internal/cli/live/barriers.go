@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
@@ -16,16 +17,19 @@ import (
 
 // Barriers are the rules and policies of others in the network namespace of the
 // calling thread that stop packets to Services.
-func Barriers(ctx context.Context) ([]trace.Barrier, error) {
-	s, addresses, err := ReadNode(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rules, err := ReadRules(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return barriers(s, addresses, rules), nil
+func Barriers(ctx context.Context) (found []trace.Barrier, err error) {
+	err = withKernel(ctx, func(k *linux.Kernel) error {
+		s, addresses, err := readNode(ctx, k)
+		if err != nil {
+			return err
+		}
+		rules, err := k.Ruleset(ctx)
+		if err == nil {
+			found = barriers(s, addresses, rules)
+		}
+		return err
+	})
+	return found, err
 }
 
 func barriers(s state.State, addresses []netip.Addr, rules state.Ruleset) []trace.Barrier {

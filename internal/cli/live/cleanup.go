@@ -186,7 +186,7 @@ func (backOwnership) Proofs(k state.VirtualServerKey, local bool) iter.Seq[state
 
 // AddressProof is one for addresses of no Service: kube-proxy knows all others.
 func (backOwnership) AddressProof(a state.Address) state.SetEntry {
-	if !takeover.Inside(a.Addr) {
+	if !state.Inside(a.Addr) {
 		return state.SetEntry{}
 	}
 	return plan.Ownership{}.AddressProof(a)

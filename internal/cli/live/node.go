@@ -18,17 +18,30 @@ import (
 // calling thread, and the addresses of the node's other devices. A table that
 // can't be read is nil and named in the error.
 func ReadNode(ctx context.Context) (s state.State, addresses []netip.Addr, err error) {
+	err = withKernel(ctx, func(k *linux.Kernel) (err error) {
+		s, addresses, err = readNode(ctx, k)
+		return err
+	})
+	return s, addresses, err
+}
+
+// withKernel opens the kernel for a command that only reads it, and closes it again.
+func withKernel(ctx context.Context, read func(*linux.Kernel) error) (err error) {
 	c := config.Default()
 	var libraries logging.Libraries
 	if _, err := logged(c.Log, &libraries); err != nil {
-		return s, nil, err
+		return err
 	}
 	c.Families = linux.Families()
 	k, err := linux.Open(ctx, ours(c))
 	if err != nil {
-		return s, nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
+	return read(k)
+}
+
+func readNode(ctx context.Context, k *linux.Kernel) (s state.State, addresses []netip.Addr, err error) {
 	tables := k.Tables()
 	s, err = tables.List(ctx)
 	err = errors.Join(err,
@@ -44,13 +57,10 @@ func ReadNode(ctx context.Context) (s state.State, addresses []netip.Addr, err e
 }
 
 // ReadRules reads all rules in the network namespace of the calling thread.
-func ReadRules(ctx context.Context) (_ state.Ruleset, err error) {
-	c := config.Default()
-	c.Families = linux.Families()
-	k, err := linux.Open(ctx, ours(c))
-	if err != nil {
-		return state.Ruleset{}, err
-	}
-	defer func() { err = errors.Join(err, k.Close()) }()
-	return k.Ruleset(ctx)
+func ReadRules(ctx context.Context) (rules state.Ruleset, err error) {
+	err = withKernel(ctx, func(k *linux.Kernel) (err error) {
+		rules, err = k.Ruleset(ctx)
+		return err
+	})
+	return rules, err
 }

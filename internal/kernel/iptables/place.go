@@ -14,12 +14,16 @@ import (
 // of ours accepts is not asked there any more. Calico's Felix has to mark the packets
 // of pods in INPUT, or their policies are not asked in OUTPUT.
 func (t saved) place(k state.JumpKey) int {
-	rules := t.rules[k.From]
-	n := slices.IndexFunc(rules, func(rule string) bool { return k.Table != state.Filter || !ofPolicies(target(rule)) })
-	if n < 0 {
-		n = len(rules)
+	n := 1
+	if k.Table == state.Filter {
+		for _, rule := range t.rules[k.From] {
+			if !ofPolicies(target(rule)) {
+				break
+			}
+			n++
+		}
 	}
-	return n + 1
+	return n
 }
 
 // ofPolicies reports whether a chain is one of a network plugin that enforces network
@@ -60,17 +64,12 @@ func (t saved) decides(rule string, builtIn bool, above []string) bool {
 	if verdict == "RETURN" {
 		return builtIn
 	}
-	return !slices.Contains(passing(), verdict)
+	return !state.Aside(verdict) && !slices.Contains(marking(), verdict)
 }
 
-// passing are the targets after which the next rule is asked. Empty: a rule that
-// only counts.
-func passing() []string {
-	return []string{
-		"", "AUDIT", "CHECKSUM", "CLASSIFY", "CONNMARK", "CONNSECMARK", "CT", "DSCP", "ECN", "HL", "HMARK", "IDLETIMER", "LED",
-		"LOG", "MARK", "NFLOG", "NOTRACK", "RATEEST", "SECMARK", "SET", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "TTL", "ULOG",
-	}
-}
+// marking are the targets after which the next rule is asked too, but which change
+// what that may look at. Empty: a rule that only counts.
+func marking() []string { return []string{"", "CONNMARK", "CT", "HMARK", "MARK", "NOTRACK", "SET"} }
 
 // verdictOf is the target of a rule, built in or a chain, and whether it goes there
 // for good.
