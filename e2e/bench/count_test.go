@@ -17,7 +17,7 @@ import (
 // what is there. Rows are written some thousand at a time, so that a small change
 // need not wait for all: that ends a batch of each table early, and adds no request.
 const (
-	beyond  = 20
+	beyond  = 22
 	aChunk  = 4 // tables that grow with the cluster
 	inChunk = 4096
 )

@@ -148,7 +148,7 @@ ipset add {THEIRS}-NEW {vip},tcp:80
 ipset swap {THEIRS}-NEW {KUBE}-CLUSTER-IP
 ipset destroy {THEIRS}-NEW`},
 		{name: "a set destroyed, and the rules that look into it",
-			each: "{iptables} -t filter -F KUBE-IPVS-FILTER\nipset destroy {KUBE}-IPVS-IPS"},
+			each: "{iptables} -t filter -F KUBE-IPVS-FILTER\n{iptables} -t nat -F KUBE-INSIDE\nipset destroy {KUBE}-IPVS-IPS"},
 	}
 }
 

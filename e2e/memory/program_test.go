@@ -28,6 +28,8 @@ const (
 	audits     = 2 // that are awaited
 	// pause is between two looks at the metrics, which take memory too.
 	pause = syncPeriod / 3
+	// glance is between two looks at what the kernel says, which take nothing of it.
+	glance = 100 * time.Millisecond
 )
 
 // program is the real one at work, in the namespace of the test.
@@ -134,9 +136,10 @@ func (p *program) afterAudits(t testing.TB, s size) (rest, most float64) {
 	}
 	rest, most = p.resident(t)
 	for p.audited() == audits {
-		time.Sleep(pause)
-		now, _ := p.resident(t)
-		rest = min(rest, now)
+		for next := time.Now().Add(pause); time.Now().Before(next); time.Sleep(glance) {
+			now, _ := p.resident(t)
+			rest = min(rest, now)
+		}
 	}
 	return rest, most
 }

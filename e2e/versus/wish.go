@@ -108,7 +108,7 @@ func (s *site) planNode(ctx context.Context) (plan.Node, error) {
 			return err
 		}
 		now, err := c.Now(ctx)
-		n.Addresses = now.Addresses
+		n.Addresses, n.Networks, n.MTU = now.Addresses, now.Networks, now.MTU
 		return errors.Join(err, c.Close())
 	})
 	return n, err

@@ -41,29 +41,47 @@ func barriers(s state.State, addresses []netip.Addr, rules state.Ruleset) []trac
 // tells that has it. Who asks at a cluster IP is a pod, and elsewhere somebody
 // outside, who has an address of those that are for examples.
 func probes(s state.State) []trace.Packet {
-	endpoints := map[state.VirtualServerKey]netip.Addr{}
-	for _, r := range slices.SortedFunc(maps.Keys(s.RealServers), state.RealServerKey.Compare) {
-		if _, known := endpoints[r.Server]; !known && s.RealServers[r].Weight > 0 {
-			endpoints[r.Server] = r.Address.Addr()
+	endpoints := answering(s.RealServers)
+	first := map[state.SetName]state.VirtualServerKey{}
+	for k := range endpoints {
+		set := kind(s, k)
+		if least, known := first[set]; set != "" && (!known || k.Compare(least) < 0) {
+			first[set] = k
 		}
 	}
 	var list []trace.Packet
-	asked := map[state.SetName]bool{}
-	for _, k := range slices.SortedFunc(maps.Keys(endpoints), state.VirtualServerKey.Compare) {
-		for i, e := range plan.ServerEntries(k) {
-			if _, there := s.Entries[e]; !there || asked[e.Set] {
-				continue
-			}
-			asked[e.Set] = true
-			client := endpoints[k]
-			if i > 0 { // no cluster IP
-				client = outside(k.Family())
-			}
-			list = append(list, trace.Packet{Protocol: k.Protocol, Source: netip.AddrPortFrom(client, 0), Destination: k.Address})
-			break
+	for _, set := range slices.Sorted(maps.Keys(first)) {
+		k := first[set]
+		client := endpoints[k]
+		if set != plan.ServerEntries(k)[0].Set { // no cluster IP
+			client = outside(k.Family())
 		}
+		list = append(list, trace.Packet{Protocol: k.Protocol, Source: netip.AddrPortFrom(client, 0), Destination: k.Address})
 	}
 	return list
+}
+
+// answering are the virtual servers that have endpoints for new connections, with the
+// address of the first one.
+func answering(all map[state.RealServerKey]state.RealServer) map[state.VirtualServerKey]netip.Addr {
+	endpoints := map[state.VirtualServerKey]netip.Addr{}
+	for r, row := range all {
+		a := r.Address.Addr()
+		if least, known := endpoints[r.Server]; row.Weight > 0 && (!known || a.Less(least)) {
+			endpoints[r.Server] = a
+		}
+	}
+	return endpoints
+}
+
+// kind is the first set that says that virtual server k is ours, and "" if none does.
+func kind(s state.State, k state.VirtualServerKey) state.SetName {
+	for _, e := range plan.ServerEntries(k) {
+		if _, there := s.Entries[e]; there {
+			return e.Set
+		}
+	}
+	return ""
 }
 
 func outside(f state.Family) netip.Addr {
