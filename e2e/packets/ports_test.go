@@ -42,19 +42,38 @@ func TestALoadBalancerIsToldWhereEndpointsAre(t *testing.T) {
 	s.Delete(t, svc.Name)
 	at := netip.AddrPortFrom(s.Node.Addr(state.IPv4), svc.HealthPort)
 	rig.Until(t, soon, func() error {
-		if output, err := s.get(t.Context(), at); err == nil {
+		if output, err := s.get(t.Context(), at, "/"); err == nil {
 			return fmt.Errorf("health check of a deleted Service is answered: %s", output)
 		}
 		return nil
 	})
 }
 
-func (s *stage) get(ctx context.Context, at netip.AddrPort) (string, error) {
-	return s.World.Host("client").Run(ctx, "curl", "-s", "-i", "--max-time", "5", "http://"+at.String()+"/")
+// A load balancer that leaves its address in the packet asks for a node's health at that address, whose other ports refuse.
+func TestTheProxysHealthIsAnsweredAtAServicesAddress(t *testing.T) {
+	const healthz, hostPort = 10256, 10249
+	s := newStage(t, podsByAddress)
+	svc := exposed(1, service(1, "web", rig.Pods("pod-a")...))
+	s.offer(t, svc)
+	for i, f := range families() {
+		for _, a := range []netip.Addr{s.Node.Addr(f), svc.LoadBalancers[i]} {
+			output, err := s.get(t.Context(), netip.AddrPortFrom(a, healthz), "/healthz")
+			if err != nil || !strings.Contains(output, `"healthy":`) {
+				t.Errorf("the proxy's health at %v: %v %s", a, err, output)
+			}
+		}
+		if output, err := s.get(t.Context(), netip.AddrPortFrom(svc.LoadBalancers[i], hostPort), "/"); err == nil {
+			t.Errorf("a port of the host is answered at the load balancer's address: %s", output)
+		}
+	}
+}
+
+func (s *stage) get(ctx context.Context, at netip.AddrPort, path string) (string, error) {
+	return s.World.Host("client").Run(ctx, "curl", "-s", "-i", "--max-time", "5", "http://"+at.String()+path)
 }
 
 func (s *stage) answersHealthChecks(ctx context.Context, at netip.AddrPort, status string, local int) error {
-	output, err := s.get(ctx, at)
+	output, err := s.get(ctx, at, "/")
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func chains(f state.Family, c config.Config) []chain {
 	list := slices.Concat(
 		mangleChains(f, c),
 		natChains(f, c),
-		filterChains(ping(c), unallocated(f, c)),
+		filterChains(healthz(c), ping(c), unallocated(f, c)),
 	)
 	for _, ch := range list {
 		for i := range ch.rules {

@@ -200,7 +200,7 @@ func sourceRanges() []string {
 }
 
 // filterChains decide what is let in and forwarded.
-func filterChains(ping, unallocated []string) []chain {
+func filterChains(healthz, ping, unallocated []string) []chain {
 	return []chain{
 		{state.Filter, chainForward, slices.Concat(unallocated, []string{
 			// What is marked is Service traffic, which Services let through.
@@ -235,7 +235,7 @@ func filterChains(ping, unallocated []string) []chain {
 			`{KUBE-IPVS-SERVERS} dst,dst -m conntrack --ctstate DNAT -j ACCEPT`,
 			// Load balancers may check health at the VIP.
 			`{KUBE-HEALTH-CHECK-NODE-PORT} dst -j RETURN`,
-		}, ping, []string{
+		}, healthz, ping, []string{
 			// Service addresses are local: whatever the node itself listens
 			// on at any address would be at every one of them
 			// (kubernetes#72236). This includes echo requests: the VIP is no
@@ -260,6 +260,17 @@ func unallocated(f state.Family, c config.Config) []string {
 		}
 	}
 	return rules
+}
+
+// healthz lets load balancers ask for the proxy's own health at Service addresses too,
+// as some do that leave their address in the packet, if it is served at all addresses.
+// What it lets pass is the host's, whose firewall decides next.
+func healthz(c config.Config) []string {
+	at := c.Serving.Healthz
+	if !at.IsValid() || !at.Addr().IsUnspecified() {
+		return nil
+	}
+	return []string{fmt.Sprintf(`-p tcp -m tcp --dport %d {KUBE-IPVS-IPS} dst -j RETURN`, at.Port())}
 }
 
 // ping lets echo requests to Service addresses pass, if they are to be answered.

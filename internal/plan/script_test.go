@@ -156,6 +156,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		RemoteHairpins                                    bool
 		LocalhostNodePorts, IgnoreExternalIPs             bool
 		VIPBinding                                        config.VIPBinding
+		Healthz                                           *netip.AddrPort
 	}
 	unmarshal(t, path, data, &in)
 	if in.Scheduler != nil {
@@ -167,6 +168,9 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 	c.MasqueradeAll, c.StrictARP, c.NodePortAddresses = in.MasqueradeAll, in.StrictARP, in.NodePortAddresses
 	c.Schedulers, c.ServiceCIDRs, c.ExcludeCIDRs = in.Schedulers, in.ServiceCIDRs, in.ExcludeCIDRs
 	c.RemoteHairpins = in.RemoteHairpins
+	if in.Healthz != nil {
+		c.Serving.Healthz = *in.Healthz
+	}
 	if in.VIPBinding != "" {
 		c.VIPBinding = in.VIPBinding
 	}

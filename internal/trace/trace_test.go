@@ -130,7 +130,7 @@ func TestSourceRangesLetOnlyTheirClientsToTheLoadBalancer(t *testing.T) {
 }
 
 func TestAServiceAddressHasOnlyTheServicesPorts(t *testing.T) {
-	const rejected = "refused by filter KUBE-IPVS-FILTER 9"
+	const rejected = "refused by filter KUBE-IPVS-FILTER 10"
 	ask(t, rows(t, cidrs(), both()), []question{
 		{"another port", packet(tcp, outside, balancer, 22), where(), rejected},
 		{"another port, IPv6", packet(tcp, outside6, clusterIP6, 22), where(), rejected},
@@ -151,7 +151,15 @@ func TestPingsAreAnsweredIfTheyAreToBe(t *testing.T) {
 		{"ping", packet(trace.Ping, outside, balancer, 0), where(), "host by routing"},
 		{"ping, IPv6", packet(trace.Ping, podClient6, clusterIP6, 0), where(), "host by routing"},
 		{"ping from the node", packet(trace.Ping, "", external, 0), fromNode(), "host by routing"},
-		{"another port", packet(tcp, outside, balancer, 22), where(), "refused by filter KUBE-IPVS-FILTER 10"},
+		{"another port", packet(tcp, outside, balancer, 22), where(), "refused by filter KUBE-IPVS-FILTER 11"},
+	})
+}
+
+func TestTheProxysHealthIsTheHostsToAnswer(t *testing.T) {
+	ask(t, rows(t, cidrs(), both()), []question{
+		{"at a Service's address", packet(tcp, outside, balancer, 10256), where(), "host by routing"},
+		{"IPv6", packet(tcp, outside6, clusterIP6, 10256), where(), "host by routing"},
+		{"by UDP", packet(udp, outside, balancer, 10256), where(), "refused by filter KUBE-IPVS-FILTER 10"},
 	})
 }
 
