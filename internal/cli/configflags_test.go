@@ -112,6 +112,7 @@ func settings() []setting {
 		sets("VIPBinding", "--vip-binding=route", config.RouteBinding),
 		sets("AnswerPing", "--answer-ping", true),
 		sets("ServiceCIDRs", "--service-cidrs=10.96.0.0/12,fd00:96::/112", prefixes("10.96.0.0/12", "fd00:96::/112")),
+		sets("ExternalIPCIDRs", "--external-ip-cidrs=203.0.113.0/24,2001:db8:e::/48", prefixes("203.0.113.0/24", "2001:db8:e::/48")),
 		sets("ExcludeCIDRs", "--ipvs-exclude-cidrs=198.51.100.0/24", prefixes("198.51.100.0/24")),
 		sets("TCPTimeout", "--ipvs-tcp-timeout=900s", 15*time.Minute),
 		sets("TCPTimeout", "--ipvs-tcp-timeout=0 --idle-tcp-timeout=0", time.Duration(0)),

@@ -10,6 +10,7 @@ func (b *boundFlags) ownPlanning() {
 	b.yes("localhost-nodeports", "localhostNodePorts", &x.LocalhostNodePorts, "serve NodePorts at the loopback addresses too")
 	b.yes("nodeport-source-ranges", "nodePortSourceRanges", &x.NodePortSourceRanges, "guard NodePorts too by spec.loadBalancerSourceRanges")
 	b.text("service-node-port-range", "nodePortRange", &x.NodePortRange, "the API server's range of NodePorts, from which masquerade takes no source ports; 0-0: none")
+	b.list("external-ip-cidrs", "externalIPCIDRs", &x.ExternalIPCIDRs, "networks that the external IPs of Services may be of; none: all")
 	b.list("service-cidrs", "serviceCIDRs", &x.ServiceCIDRs, "networks of cluster IPs: what is sent there to no Service is dropped")
 	b.list("api-server-addresses", "apiServerAddresses", &x.APIServerAddresses, "addresses of API servers, of which no Service may take one")
 	b.list("api-servers", "apiServers", &x.APIServers, "IP:port of API servers to try in turn in place of the kubeconfig's; no Service may take their addresses")
@@ -17,7 +18,7 @@ func (b *boundFlags) ownPlanning() {
 	b.yes("answer-ping", "answerPing", &x.AnswerPing, "answer ICMP echo requests to Service addresses")
 	b.text("vip-binding", "vipBinding", &x.VIPBinding, "how the node takes packets to Service addresses: address, as kube-proxy does, or route, for thousands of them")
 	b.time("idle-tcp-timeout", "idleTCPTimeout", &x.IdleTCPTimeout, "time for which IPVS keeps an idle TCP connection if --ipvs-tcp-timeout is 0; 0: as the kernel has it")
-	b.hold("localhost-nodeports", "nodeport-source-ranges", "service-node-port-range", "service-cidrs", "api-server-addresses",
+	b.hold("localhost-nodeports", "nodeport-source-ranges", "service-node-port-range", "service-cidrs", "external-ip-cidrs", "api-server-addresses",
 		"api-servers", "remote-hairpins", "answer-ping", "vip-binding", "idle-tcp-timeout")
 }
 

@@ -46,6 +46,10 @@ type Config struct {
 	// gate AllowServiceExternalIPs is off.
 	IgnoreExternalIPs bool
 
+	// ExternalIPCIDRs are the networks that spec.externalIPs may be of. None: all
+	// are. Anybody who may write a Service may write any address there.
+	ExternalIPCIDRs []netip.Prefix
+
 	// Families are the IP families that the node has, IPv4, IPv6 or both. What
 	// a Service has of another family is not planned for.
 	Families []state.Family

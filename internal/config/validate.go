@@ -39,6 +39,7 @@ func (c Config) Validate() error {
 	v.networks("NodePortAddresses", c.NodePortAddresses)
 	v.networks("ServiceCIDRs", c.ServiceCIDRs)
 	v.networks("ExcludeCIDRs", c.ExcludeCIDRs)
+	v.networks("ExternalIPCIDRs", c.ExternalIPCIDRs)
 	c.NodePortRange.validate(&v)
 	for i, a := range c.APIServers {
 		v.address(fmt.Sprintf("APIServers[%d]", i), a)

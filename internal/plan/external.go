@@ -40,7 +40,15 @@ func externals(spec *corev1.ServiceSpec, c config.Config, ns *notes) []located {
 		if strings.TrimSpace(text) == "" {
 			continue
 		}
-		list = appendServable(list, text, fmt.Sprintf("spec.externalIPs[%d]", i), ns)
+		field := fmt.Sprintf("spec.externalIPs[%d]", i)
+		a, ok := serviceAddress(text, field, ns)
+		if _, in := networkOf(c.ExternalIPCIDRs, a); ok && len(c.ExternalIPCIDRs) > 0 && !in {
+			ns.add(state.IgnoredAddress, field, "%v is in none of the networks that external IPs may be of (externalIPCIDRs)", a)
+			continue
+		}
+		if ok {
+			list = append(list, located{a, field})
+		}
 	}
 	return list
 }
@@ -55,17 +63,12 @@ func loadBalancers(status *corev1.ServiceStatus, ns *notes) []located {
 		if in.IP == "" || in.IPMode != nil && *in.IPMode != corev1.LoadBalancerIPModeVIP {
 			continue
 		}
-		list = appendServable(list, in.IP, fmt.Sprintf("%s[%d].ip", field, i), ns)
+		at := fmt.Sprintf("%s[%d].ip", field, i)
+		if a, ok := serviceAddress(in.IP, at, ns); ok {
+			list = append(list, located{a, at})
+		}
 	}
 	return list
-}
-
-func appendServable(list []located, text, field string, ns *notes) []located {
-	a, ok := serviceAddress(text, field, ns)
-	if !ok {
-		return list
-	}
-	return append(list, located{a, field})
 }
 
 func bounded[T any](list []T, most int, field string, ns *notes) []T {

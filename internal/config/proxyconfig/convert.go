@@ -174,6 +174,7 @@ func (p Pair) tcpTimeout() time.Duration {
 func (x *conversion) own() {
 	o := x.Own
 	x.to.ServiceCIDRs = x.networks("serviceCIDRs", o.ServiceCIDRs)
+	x.to.ExternalIPCIDRs = x.networks("externalIPCIDRs", o.ExternalIPCIDRs)
 	x.to.RemoteHairpins = o.RemoteHairpins
 	x.to.AnswerPing = o.AnswerPing
 	x.to.VIPBinding = config.VIPBinding(o.VIPBinding)

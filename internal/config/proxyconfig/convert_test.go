@@ -157,6 +157,7 @@ func ownEffects() []effect {
 		}},
 		{"apiServerAddresses", "apiServerAddresses: [192.0.2.1, '::ffff:192.0.2.2']", wants{"APIServers": addresses("192.0.2.1", "192.0.2.2")}},
 		{"master", "master: https://192.0.2.1", wants{"Client.Master": "https://192.0.2.1"}},
+		{"externalIPCIDRs", "externalIPCIDRs: [203.0.113.7/24]", wants{"ExternalIPCIDRs": prefixes("203.0.113.0/24")}},
 		{"serviceCIDRs", "serviceCIDRs: [10.96.0.0/12]", wants{"ServiceCIDRs": prefixes("10.96.0.0/12")}},
 		{"nodePortRange", "nodePortRange: 20000-25000", wants{"NodePortRange": config.PortRange{First: 20000, Last: 25000}}},
 		{"nodePortRange", "nodePortRange: 0-0", wants{"NodePortRange": config.PortRange{}}},
@@ -310,7 +311,7 @@ func TestEveryComplaintHasAPath(t *testing.T) {
 		Serving:   config.Serving{Healthz: netip.MustParseAddrPort("[::]:0"), Metrics: netip.MustParseAddrPort("[::]:0"), Traffic: -1},
 		Conntrack: config.Conntrack{MaxPerCore: -1, Min: -1, TCPEstablished: -1, TCPCloseWait: -1, UDP: -1, UDPStream: -1},
 		Log:       config.Log{Verbosity: -1}, MinSyncPeriod: -1, DrainTimeout: -1, TCPTimeout: -1, TCPFinTimeout: -1, UDPTimeout: -1,
-		NodePortAddresses: bad, ServiceCIDRs: bad, ExcludeCIDRs: bad, NodePortRange: config.PortRange{First: 2, Last: 1},
+		NodePortAddresses: bad, ServiceCIDRs: bad, ExcludeCIDRs: bad, ExternalIPCIDRs: bad, NodePortRange: config.PortRange{First: 2, Last: 1},
 		APIServers: []netip.Addr{{}}, LocalDetector: config.LocalDetector{Kind: config.DetectCIDR, CIDRs: bad},
 	}
 	var found, more config.Complaints

@@ -55,6 +55,10 @@ type KubeIPVSConfiguration struct {
 	// Service is dropped.
 	ServiceCIDRs []string `json:"serviceCIDRs"`
 
+	// externalIPCIDRs are the networks that the external IPs of Services may be
+	// of. Empty: all are.
+	ExternalIPCIDRs []string `json:"externalIPCIDRs"`
+
 	// nodePortRange is the API server's --service-node-port-range, from which
 	// masquerade takes no source ports. "0-0": none.
 	NodePortRange string `json:"nodePortRange"`

@@ -29,6 +29,7 @@ func (x *conversion) paths() map[string]string {
 		"Conntrack.UDPStream":      "conntrack.udpStreamTimeout",
 		"DrainTimeout":             "drainTimeout",
 		"ExcludeCIDRs":             "ipvs.excludeCIDRs",
+		"ExternalIPCIDRs":          "externalIPCIDRs",
 		"Hostname":                 "hostnameOverride",
 		"LocalDetector.CIDRs":      "clusterCIDR",
 		"LocalDetector.Interface":  device,
