@@ -3,7 +3,9 @@
 package packets
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
@@ -28,14 +30,42 @@ func joinedService(endpoints ...rig.Endpoint) rig.Service {
 }
 
 func TestAClientSticksToItsEndpointOverAllPorts(t *testing.T) {
-	s := newStage(t, podsByAddress)
-	for _, p := range protocols() {
-		for _, pod := range []string{"pod-a", "pod-b", "pod-d"} {
-			s.serve(t, pod, p, secondPort)
-		}
+	for _, c := range []struct {
+		name  string
+		rules func(tool string) string
+	}{
+		{"alone", nil},
+		{"beside a firewall that drops the rest", firewall},
+		{"beside Felix", felix},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStage(t, podsByAddress)
+			for _, p := range protocols() {
+				for _, pod := range []string{"pod-a", "pod-b", "pod-d"} {
+					s.serve(t, pod, p, secondPort)
+				}
+			}
+			svc := joinedService(rig.Pods("pod-a", "pod-b", "pod-d")...)
+			s.offer(t, svc)
+			if c.rules != nil {
+				s.restore(t, c.rules)
+			}
+			s.allStickOverAllPorts(t, svc)
+			// Who sticks to an endpoint that goes is moved, with all ports.
+			svc.Endpoints = rig.Pods("pod-d")
+			s.write(t, svc)
+			rig.Until(t, soon, func() error {
+				if got := s.sticksOverAllPorts(t, "client", state.TCP, svc.Addresses[0], masked); got != "pod-d" {
+					return fmt.Errorf("not moved: answered by %s", got)
+				}
+				return nil
+			})
+		})
 	}
-	svc := joinedService(rig.Pods("pod-a", "pod-b", "pod-d")...)
-	s.offer(t, svc)
+}
+
+func (s *stage) allStickOverAllPorts(t *testing.T, svc rig.Service) {
+	t.Helper()
 	taken := map[string]bool{}
 	for _, c := range []struct {
 		client string
@@ -47,6 +77,7 @@ func TestAClientSticksToItsEndpointOverAllPorts(t *testing.T) {
 		{"client", svc.Addresses, masked},
 		{"client", svc.LoadBalancers, masked},
 		{"pod-client", svc.Externals, masked},
+		{"node-1", svc.LoadBalancers, masked},
 	} {
 		for _, a := range c.at {
 			for _, p := range protocols() {
@@ -57,12 +88,25 @@ func TestAClientSticksToItsEndpointOverAllPorts(t *testing.T) {
 	if len(taken) < 2 {
 		t.Errorf("all clients stick to %v: that is no balancing", taken)
 	}
-	// Who sticks to an endpoint that goes is moved, with all ports.
-	svc.Endpoints = rig.Pods("pod-d")
-	s.write(t, svc)
-	s.SettleButDrains(t)
-	if got := s.sticksOverAllPorts(t, "client", state.TCP, svc.Addresses[0], masked); got != "pod-d" {
-		t.Errorf("moved to %s", got)
+	s.refusesOtherPorts(t, svc)
+}
+
+// refusesOtherPorts checks that ports which no port of the Service has are nobody's, at its addresses, and at those to which
+// its own ports are led.
+func (s *stage) refusesOtherPorts(t *testing.T, svc rig.Service) {
+	t.Helper()
+	for _, a := range []netip.Addr{svc.Addresses[0], svc.LoadBalancers[1], state.JoinedAddress(svc.Addresses[0])} {
+		for _, client := range []string{"client", "pod-client", "node-1"} {
+			for _, port := range []uint16{hostPort, podPort} {
+				if slices.Contains(svc.Addresses, a) && port == podPort || slices.Contains(svc.LoadBalancers, a) && port == podPort {
+					continue
+				}
+				at := netip.AddrPortFrom(a, port)
+				if reply, err := s.World.Host(client).Ask(t.Context(), state.TCP, at); err == nil {
+					t.Errorf("%s at %v: answered by %s", client, at, reply.Server)
+				}
+			}
+		}
 	}
 }
 

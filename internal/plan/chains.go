@@ -29,12 +29,13 @@ const (
 	chainInside       = "KUBE-INSIDE"
 	chainAllEndpoints = "KUBE-ALL-ENDPOINTS"
 
-	// In mangle, which kube-proxy does not use, together with KUBE-SERVICES,
-	// KUBE-POSTROUTING and KUBE-SOURCE-RANGES-FIREWALL.
+	// In mangle, which kube-proxy does not use, together with
+	// KUBE-SOURCE-RANGES-FIREWALL.
 	chainOutput = "KUBE-NODE-OUTPUT"
 
-	// The one that we made before.
+	// The one that we made before, and the one that rules are tried in.
 	chainNoLocal = "KUBE-NO-LOCAL"
+	chainTrial   = "KUBE-IPVS-TRIAL"
 )
 
 // OurChain reports whether a chain of this name is ours, in any table, or was.
@@ -43,7 +44,7 @@ func OurChain(name string) bool {
 	return slices.Contains([]string{
 		chainServices, chainPostrouting, chainNodePort, chainLoadBalancer, chainMarkMasq,
 		chainForward, chainFirewall, chainSourceRanges, chainIPVSFilter, chainIPVSOut,
-		chainInside, chainAllEndpoints, chainOutput, chainNoLocal,
+		chainInside, chainAllEndpoints, chainOutput, chainNoLocal, chainTrial,
 	}, name)
 }
 
@@ -59,10 +60,7 @@ func jumps() []jump {
 		// OUTPUT those of the node itself.
 		{state.NAT, "PREROUTING", chainServices, "kubernetes service portals"},
 		{state.NAT, "OUTPUT", chainServices, "kubernetes service portals"},
-		// Before that, it is decided which endpoints a client gets.
-		{state.Mangle, "PREROUTING", chainServices, "kubernetes service portals"},
 		{state.Mangle, "OUTPUT", chainOutput, "kubernetes service portals"},
-		{state.Mangle, "POSTROUTING", chainPostrouting, "kubernetes postrouting rules"},
 		// Masquerade comes after IPVS has put the endpoint's address in.
 		{state.NAT, "POSTROUTING", chainPostrouting, "kubernetes postrouting rules"},
 		// Answers to masqueraded packets are forwarded, and must be on nodes
@@ -84,7 +82,7 @@ func about(text string) string { return `-m comment --comment "` + text + `" ` }
 func chains(f state.Family, c config.Config) []chain {
 	words := vocabulary(f, c)
 	list := slices.Concat(
-		mangleChains(f, c),
+		mangleChains(),
 		natChains(f, c),
 		filterChains(healthz(c), ping(c), unallocated(f, c)),
 	)
@@ -97,8 +95,7 @@ func chains(f state.Family, c config.Config) []chain {
 }
 
 // vocabulary knows, for each set, {NAME}, a look into it, {!NAME}, one that is
-// in vain, [NAME] and [!NAME], the same with kube-proxy's comment in front, and
-// {set:NAME}, its name.
+// in vain, [NAME] and [!NAME], the same with kube-proxy's comment in front.
 func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 	words := []string{
 		"{loopback}", "127.0.0.0/8",
@@ -116,13 +113,11 @@ func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 		"{inside}", state.InsideAddress(f).String(),
 		"{shifted}", fmt.Sprintf(":%d-%d/%d", state.FirstPort, state.LastPort, state.PortShift),
 		"{mark}", fmt.Sprintf("%#x", c.Mark()),
-		"{ours}", fmt.Sprintf("%#x/%#x", state.MarkValue, state.MarkMask),
-		"{masqueraded}", fmt.Sprintf("%#x/%#x", state.MarkValue|state.MarkMasquerade, state.MarkMask|state.MarkMasquerade))
+		"{netmap}", NetmapRule(f))
 	for _, s := range sets() {
 		name := string(named(f, s.name))
 		look := "-m set --match-set " + name
 		words = append(words,
-			"{set:"+string(s.name)+"}", name,
 			"{!"+string(s.name)+"}", "-m set ! --match-set "+name,
 			"{"+string(s.name)+"}", look,
 			"["+string(s.name)+"]", about(s.about)+look,

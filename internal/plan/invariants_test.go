@@ -74,11 +74,13 @@ func checkEntry(t testing.TB, s state.State, k state.SetEntry, v state.Entry) {
 	if back, err := state.ParseSetEntry(k.String()); err != nil || back != k {
 		t.Errorf("entry %v is read as %v, %v", k, back, err)
 	}
-	if v.Mark != 0 {
-		_, ok := s.VirtualServers[state.MarkKey(state.FamilyOf(k.Address), v.Mark)]
-		if !ok || !state.OurMark(v.Mark) || state.MarkProtocol(v.Mark) != k.Protocol {
-			t.Errorf("entry %v gives mark %d, which no virtual server has, or not one for its protocol", k, v.Mark)
+	if to, leads := k.LeadsTo(v); leads {
+		if _, there := s.VirtualServers[to]; !there {
+			t.Errorf("entry %v leads to %v, which is not there", k, to)
 		}
+	}
+	if v.Mark != 0 {
+		t.Errorf("entry %v gives mark %d", k, v.Mark)
 	}
 	if v.Comment == "" || len(v.Comment) > 255 {
 		t.Errorf("entry %v has a comment of %d bytes", k, len(v.Comment))
@@ -91,10 +93,11 @@ func checkServer(t testing.TB, s state.State, k state.VirtualServerKey, v state.
 		_, ok := s.Entries[e]
 		return ok
 	})
-	if owned == state.OurMark(k.Mark) {
-		t.Errorf("virtual server %v has no entry or mark that says it is ours, or both", k)
+	if !owned || k.Mark != 0 {
+		t.Errorf("virtual server %v has no entry that says it is ours, or a mark", k)
 	}
-	if (k.Address.Port() == 0) != (k.Mark != 0) || int(v.Prefix) != k.Family().Bits() || v.Scheduler == "" {
+	joined := state.JoinedNetwork(k.Family()).Contains(k.Address.Addr())
+	if k.Address.Port() == 0 && !joined || int(v.Prefix) != k.Family().Bits() || v.Scheduler == "" {
 		t.Errorf("virtual server %v is incomplete: %+v", k, v)
 	}
 	if (v.Flags&state.Persistent != 0) != (v.Timeout > 0) {
@@ -113,7 +116,7 @@ func checkRealServer(t testing.TB, s state.State, k state.RealServerKey, v state
 	if state.FamilyOf(k.Address.Addr()) != k.Server.Family() {
 		t.Errorf("real server %v is of the other family", k)
 	}
-	if k.Address.Port() == 0 && k.Server.Mark == 0 || v.Weight == 0 || v != (state.RealServer{Weight: v.Weight, Method: state.Masquerade}) {
+	if (k.Address.Port() == 0) != (k.Server.Address.Port() == 0) || v.Weight == 0 || v != (state.RealServer{Weight: v.Weight, Method: state.Masquerade}) {
 		t.Errorf("real server %v is not as all are: %+v", k, v)
 	}
 }

@@ -3,18 +3,19 @@
 package plan
 
 import (
-	"hash/fnv"
 	"net/netip"
 	"slices"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // One session affinity over all ports of a Service. IPVS' persistence is one of a
-// virtual server, so all ports have to be one: a virtual server known by a mark.
-// It leaves the port of a packet as it is, so that endpoints have to listen on
-// the very ports of the Service, and NodePorts can't be part of it. There are two
-// for each family and protocol, one of them for clients that are masqueraded.
+// virtual server, so all ports have to be one: that of port 0, which takes all ports of
+// its address. At the Service's own address other ports are the host's, or another
+// Service's; so its packets are led to an address of their own (state.JoinedNetwork).
+// That leaves the port of a packet as it is, so that endpoints have to listen on the
+// very ports of the Service, and NodePorts can't be part of it.
 
 // joined reads the annotation.
 func joined(annotations map[string]string, ns *notes) bool {
@@ -33,6 +34,10 @@ func (b *builder) join(e endpoints) {
 	if !b.service.joined || b.service.affinity == 0 {
 		return
 	}
+	if b.vicinity.config.NoNetmap {
+		b.notes.add(state.InvalidAffinity, field(annotationAffinity), "each port has its own: the kernel, or iptables, has no target NETMAP")
+		return
+	}
 	for _, ip := range b.service.clusterIPs {
 		for _, p := range []state.Protocol{state.TCP, state.UDP, state.SCTP} {
 			ports := slices.DeleteFunc(slices.Clone(b.service.ports), func(o port) bool { return o.protocol != p })
@@ -44,29 +49,57 @@ func (b *builder) join(e endpoints) {
 }
 
 func (b *builder) joinPorts(clusterIP netip.Addr, ports []port, e endpoints) {
-	f := state.FamilyOf(clusterIP)
-	to, ok := b.shared(f, ports, e)
+	to, ok := b.shared(state.FamilyOf(clusterIP), ports, e)
 	if !ok || len(to) == 0 { // without endpoints, each port's own virtual server refuses
 		return
 	}
-	v := b.virtualServer(f)
-	plain := state.MarkOf(ports[0].protocol, 0, hash(b.name+" "+ports[0].protocol.String()))
-	for _, mark := range []uint32{plain, plain | state.MarkMasquerade} {
-		if !b.balance(state.MarkKey(f, mark), field(annotationAffinity), v, to) {
-			return
-		}
-	}
+	kept := map[netip.Addr]bool{} // one affinity for each port
 	for _, p := range ports {
-		for _, front := range b.service.frontends(p, clusterIP, b.vicinity) {
-			if _, served := b.servers[front.server]; !served || front.node || front.outside && (front.local || b.service.internalLocal) {
+		for _, f := range b.service.frontends(p, clusterIP, b.vicinity) {
+			a := f.server.Address.Addr()
+			_, bound := b.addresses[state.Address{Addr: a}]
+			if !bound || kept[a] || !b.has(f.server) || f.node || f.outside && (f.local || b.service.internalLocal) {
 				continue
 			}
-			b.enter(serverEntry(setMarkMasq, front.server), state.Entry{Comment: front.comment, Mark: plain | state.MarkMasquerade})
-			if !front.outside {
-				b.enter(serverEntry(setMark, front.server), state.Entry{Comment: front.comment, Mark: plain})
-			}
+			kept[a] = !b.leadJoined(f, to)
 		}
 	}
+}
+
+// leadJoined leads the packets of a frontend to the virtual server for all ports of its
+// address, and reports whether it could.
+func (b *builder) leadJoined(f frontend, to []endpoint) bool {
+	lead := serverEntry(setAllPorts, f.server)
+	k, _ := lead.LeadsTo(state.Entry{})
+	if !b.has(k) && !b.serveJoined(f, k, to) {
+		return false
+	}
+	port := serverKey(k.Address.Addr(), f.server.Address.Port(), k.Protocol)
+	entries := []state.SetEntry{lead, serverEntry(setServers, port)}
+	if f.guarded {
+		entries = append(entries, b.service.guards(port, b.vicinity)...)
+	}
+	for _, e := range entries {
+		b.enter(e, state.Entry{Comment: f.comment})
+	}
+	return true
+}
+
+// serveJoined adds the virtual server for all ports of a frontend's address, if nobody
+// else is at its own.
+func (b *builder) serveJoined(f frontend, k state.VirtualServerKey, to []endpoint) bool {
+	own := k.Address.Addr() == f.server.Address.Addr()
+	if at := b.vicinity.place(&frontend{server: k, outside: true}); own || !at.bind {
+		b.notes.add(state.InvalidAffinity, field(annotationAffinity), "each port of %v has its own: what one over all ports needs, %v, is not free", f.server.Address.Addr(), k.Address.Addr())
+		return false
+	}
+	if !b.balance(k, field(annotationAffinity), b.virtualServer(k.Family()), to) {
+		return false
+	}
+	b.ranks = append(b.ranks, diff.Row[state.VirtualServerKey, state.Rank]{Key: k, Value: state.Derived})
+	b.bind(k.Address.Addr(), b.name)
+	b.enter(serverEntry(setServers, k), state.Entry{Comment: b.name})
+	return true
 }
 
 // shared are the endpoints that serve all ports, on the Service's own numbers,
@@ -98,10 +131,4 @@ func (b *builder) shared(f state.Family, ports []port, e endpoints) ([]endpoint,
 		})
 	}
 	return all, true
-}
-
-func hash(s string) uint32 {
-	h := fnv.New32a()
-	h.Write([]byte(s)) // never fails
-	return h.Sum32()
 }

@@ -26,7 +26,7 @@ type chain struct {
 // which know the address that the client asked for.
 func natChains(f state.Family, c config.Config) []chain {
 	return append(insideChains(f, c), []chain{
-		{state.NAT, chainServices, []string{
+		{state.NAT, chainServices, slices.Concat([]string{
 			// The node's talk with itself is no Service traffic: IPVS can't
 			// send from 127.0.0.0/8 to another host.
 			`-s {loopback} -j RETURN`,
@@ -40,6 +40,7 @@ func natChains(f state.Family, c config.Config) []chain {
 			clusterIPMasquerade(f, c),
 			// External IPs: the client is elsewhere, and the endpoint may be.
 			`[KUBE-EXTERNAL-IP] dst,dst -j KUBE-MARK-MASQ`,
+		}, allPorts(c), []string{
 			// What is decided leaves the table, lest rules after ours, such as
 			// a CNI's port mapping, send it elsewhere. An external IP is only
 			// a Service's while this node has it. (kube-proxy has a second,
@@ -53,7 +54,7 @@ func natChains(f state.Family, c config.Config) []chain {
 			// only the port, and a Service address, local too, may have a
 			// port of the same number whose client address must be kept.
 			`-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT`,
-		}},
+		})},
 		{state.NAT, chainLoadBalancer, []string{
 			// externalTrafficPolicy Local keeps the client address.
 			`[KUBE-LOAD-BALANCER-LOCAL] dst,dst -j RETURN`,
@@ -72,8 +73,6 @@ func natChains(f state.Family, c config.Config) []chain {
 			`-p sctp [KUBE-NODE-PORT-SCTP-HASH] dst,dst -j KUBE-MARK-MASQ`,
 		}},
 		{state.NAT, chainMarkMasq, []string{
-			// Which of these are masqueraded, their own mark says.
-			`-m mark --mark {ours} -j RETURN`,
 			// One bit, so that other users of the mark keep theirs.
 			`-j MARK --set-xmark {mark}/{mark}`,
 		}},
@@ -118,6 +117,18 @@ func insideChains(f state.Family, c config.Config) []chain {
 	return []chain{{state.NAT, chainInside, inside}, {state.NAT, chainAllEndpoints, all}}
 }
 
+// NetmapRule is a rule that needs the target NETMAP, as allPorts does.
+func NetmapRule(f state.Family) string { return "-j NETMAP --to " + state.JoinedNetwork(f).String() }
+
+// allPorts leads to the virtual servers for all ports of a Service. IPVS gets the packets
+// only at an address that this node has.
+func allPorts(c config.Config) []string {
+	if c.NoNetmap {
+		return nil
+	}
+	return []string{`[KUBE-ALL-PORTS] dst,dst -m addrtype --dst-type LOCAL {netmap}`}
+}
+
 // masquerade takes source ports at random over all ports: the kernel's first
 // choice, the same port, is a race that loses packets of UDP, thus of DNS. But
 // none is a NodePort: who sends to it from the other end, as an answer, would
@@ -140,23 +151,9 @@ func masquerade(nodePorts config.PortRange) []string {
 
 // mangleChains come before IPVS, which takes what the node itself sends as
 // early as in OUTPUT.
-func mangleChains(f state.Family, c config.Config) []chain {
-	const mark, masqueraded = `-j SET --map-set {set:KUBE-SERVICE-MARK} dst,dst --map-mark`, `-j SET --map-set {set:KUBE-SERVICE-MARK-MASQ} dst,dst --map-mark`
-	// The last mark counts. Who is masqueraded on the way to a cluster IP is as
-	// in nat's KUBE-SERVICES.
-	arriving := []string{masqueraded}
-	pods := local(f, c.LocalDetector)
-	switch {
-	case c.MasqueradeAll:
-	case pods != "":
-		arriving = append(arriving, pods+" "+mark)
-	default:
-		arriving = append(arriving, mark)
-	}
+func mangleChains() []chain {
 	return []chain{
-		{state.Mangle, chainServices, arriving},
 		{state.Mangle, chainOutput, []string{
-			masqueraded,
 			// The firewall in INPUT does not see the node's own packets to a
 			// load balancer: IPVS has sent them on before.
 			`-m conntrack --ctstate NEW [KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
@@ -168,16 +165,6 @@ func mangleChains(f state.Family, c config.Config) []chain {
 			noLocal,
 		}},
 		{state.Mangle, chainSourceRanges, sourceRanges()},
-		{state.Mangle, chainPostrouting, []string{
-			`-m mark ! --mark {ours} -j RETURN`,
-			`-m conntrack --ctstate NEW -m mark --mark {masqueraded} -j MARK --set-xmark {mark}/0xffffffff`,
-			// IPVS has compared the whole mark, so that the bit that asks for
-			// masquerade can be set only now. The node's own packets need it:
-			// their source is a Service address, which is on every node.
-			`-m conntrack --ctstate NEW -m addrtype --src-type LOCAL -j MARK --set-xmark {mark}/0xffffffff`,
-			// And off with ours, for the same reason as in nat.
-			`-m mark --mark {ours} -j MARK --set-xmark 0x0/0xffffffff`,
-		}},
 	}
 }
 

@@ -154,7 +154,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		ServiceCIDRs, ExcludeCIDRs, ExternalIPCIDRs       []netip.Prefix
 		NodePortPrimary, NodePortSourceRanges, AnswerPing bool
 		RemoteHairpins                                    bool
-		LocalhostNodePorts, IgnoreExternalIPs             bool
+		LocalhostNodePorts, IgnoreExternalIPs, NoNetmap   bool
 		VIPBinding                                        config.VIPBinding
 		Healthz                                           *netip.AddrPort
 	}
@@ -167,7 +167,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 	}
 	c.MasqueradeAll, c.StrictARP, c.NodePortAddresses = in.MasqueradeAll, in.StrictARP, in.NodePortAddresses
 	c.Schedulers, c.ServiceCIDRs, c.ExcludeCIDRs = in.Schedulers, in.ServiceCIDRs, in.ExcludeCIDRs
-	c.ExternalIPCIDRs = in.ExternalIPCIDRs
+	c.NoNetmap, c.ExternalIPCIDRs = in.NoNetmap, in.ExternalIPCIDRs
 	c.RemoteHairpins = in.RemoteHairpins
 	if in.Healthz != nil {
 		c.Serving.Healthz = *in.Healthz

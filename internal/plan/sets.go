@@ -35,11 +35,12 @@ const (
 	setServers    state.SetName = "KUBE-IPVS-SERVERS"
 	setNodeIPs    state.SetName = "KUBE-NODE-IPS"
 	setNoLocal    state.SetName = "KUBE-NO-LOCAL"
-	setMark       state.SetName = "KUBE-SERVICE-MARK"
-	setMarkMasq   state.SetName = "KUBE-SERVICE-MARK-MASQ"
+	setAllPorts   state.SetName = "KUBE-ALL-PORTS"
 
-	// The one that we made before.
+	// Those that we made before.
 	setClusterMark state.SetName = "KUBE-CLUSTER-MARK"
+	setMark        state.SetName = "KUBE-SERVICE-MARK"
+	setMarkMasq    state.SetName = "KUBE-SERVICE-MARK-MASQ"
 )
 
 // set is one of the sets that are there once per family.
@@ -75,14 +76,8 @@ func sets() []set {
 		{setServers, state.HashIPPort, "Virtual servers that are no Service frontend, but take what was sent to one"},
 		{setNodeIPs, state.HashIP, "Node addresses with NodePorts"},
 		{setNoLocal, state.HashIPPort, "Service frontends with local endpoints only, without any"},
-		{setMark, state.HashIPPort, "Service frontends with one session affinity over all ports"},
-		{setMarkMasq, state.HashIPPort, "Service frontends with one session affinity over all ports, for clients that are masqueraded"},
+		{setAllPorts, state.HashIPPort, "Service frontends with one session affinity over all ports"},
 	}
-}
-
-// marks says whether the entries of s steer packets.
-func (s set) marks() bool {
-	return s.name == setMark || s.name == setMarkMasq
 }
 
 // maxElem is the greatest number of entries of a set. The kernel takes memory
@@ -95,7 +90,7 @@ func (s set) header(f state.Family) state.Set {
 	if s.kind == state.BitmapPort {
 		return state.Set{Type: s.kind, Comment: true}
 	}
-	return state.Set{Type: s.kind, Family: f, MaxElem: maxElem, Comment: true, Marks: s.marks()}
+	return state.Set{Type: s.kind, Family: f, MaxElem: maxElem, Comment: true}
 }
 
 // maxSetName is the kernel's IPSET_MAXNAMELEN, without the final NUL.
@@ -122,8 +117,13 @@ func SetNames(f state.Family) []state.SetName {
 
 // OurSet reports whether a set of this name is ours, of either family, or was.
 func OurSet(n state.SetName) bool {
-	ours := func(f state.Family) bool { return slices.Contains(SetNames(f), n) || n == named(f, setClusterMark) }
-	return ours(state.IPv4) || ours(state.IPv6)
+	for _, f := range []state.Family{state.IPv4, state.IPv6} {
+		before := []state.SetName{named(f, setClusterMark), named(f, setMark), named(f, setMarkMasq)}
+		if slices.Contains(SetNames(f), n) || slices.Contains(before, n) {
+			return true
+		}
+	}
+	return false
 }
 
 // ServerEntries are the set entries that say that virtual server k is ours:

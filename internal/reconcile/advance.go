@@ -70,7 +70,7 @@ func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
 	}
 	for _, row := range d.VirtualServers.Add {
 		k := row.Key
-		if _, failed := r.VirtualServers.Failed[k]; !failed && k.Mark == 0 {
+		if _, failed := r.VirtualServers.Failed[k]; !failed && k.Address.Port() != 0 {
 			c.flows.add(state.Flow{Protocol: k.Protocol, Service: k.Address, Endpoint: k.Address})
 		}
 	}

@@ -108,7 +108,7 @@ func (c *Core) proofs(k state.VirtualServerKey) iter.Seq[state.SetEntry] {
 // provable are the virtual servers that an entry of e's form can prove: the one
 // with its address and port, or for a port alone those on the node's addresses.
 func (c *Core) provable(e state.SetEntry) []state.VirtualServerKey {
-	if e.Port == 0 {
+	if e.Port == 0 && e.Protocol == 0 {
 		return nil
 	}
 	if e.Address.IsValid() {

@@ -41,9 +41,32 @@ func InsideAddress(f Family) netip.Addr {
 	return netip.AddrFrom4([4]byte{169, 254, 75, 1})
 }
 
-// Inside reports whether an address is the InsideAddress of its family, and so no
+// JoinedNetwork is where the virtual servers are that have one affinity over all ports
+// of a Service: IPVS has that only for all ports of an address, which at the Service's
+// own address are not ours to have. A rule can't take an address from a set, but it can
+// put this network in place of the first bits of all (NETMAP). The IPv4 one is of the
+// class that nobody was given (RFC 1112), the IPv6 one was drawn at random.
+func JoinedNetwork(f Family) netip.Prefix {
+	if f == IPv6 {
+		return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0x5f, 0x8a, 0x2c}), 32)
+	}
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{250}), 8)
+}
+
+// JoinedAddress is where packets to a are sent, with the port that they have.
+func JoinedAddress(a netip.Addr) netip.Addr {
+	n := JoinedNetwork(FamilyOf(a))
+	bytes := a.AsSlice()
+	copy(bytes, n.Addr().AsSlice()[:n.Bits()/8])
+	joined, _ := netip.AddrFromSlice(bytes) // it has as many bytes as a
+	return joined
+}
+
+// Inside reports whether an address is one that only rules of ours lead to, and so no
 // Service's.
-func Inside(a netip.Addr) bool { return a.IsValid() && a == InsideAddress(FamilyOf(a)) }
+func Inside(a netip.Addr) bool {
+	return a.IsValid() && (a == InsideAddress(FamilyOf(a)) || JoinedNetwork(FamilyOf(a)).Contains(a))
+}
 
 // LeadsTo is the virtual server to which an entry leads packets that were sent to
 // another address and port, if it does.
@@ -56,6 +79,8 @@ func (e SetEntry) LeadsTo(v Entry) (VirtualServerKey, bool) {
 		k.Address = netip.AddrPortFrom(e.Address, InsidePort(e.Port))
 	case strings.HasSuffix(string(e.Set), "-INSIDE-NODE"):
 		k.Address = netip.AddrPortFrom(InsideAddress(FamilyOf(e.Address)), e.Port)
+	case strings.HasSuffix(string(e.Set), "-ALL-PORTS") && e.Address.IsValid():
+		k.Address = netip.AddrPortFrom(JoinedAddress(e.Address), 0)
 	default:
 		return VirtualServerKey{}, false
 	}

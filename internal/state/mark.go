@@ -2,15 +2,14 @@
 
 package state
 
-// A firewall mark of ours names one port of one Service, or all its ports of a
-// protocol:
+// A virtual server of ours may be known by a firewall mark: those that older versions
+// made, which drain and go. The mark named one port of one Service, or all its ports of
+// a protocol:
 //
-//	bits 31-24  0x4b, which no other user of marks is known to have
+//	bits 31-24  0x4b
 //	bits 23-22  the protocol: 1 TCP, 2 UDP, 3 SCTP
-//	bit  21     its packets are masqueraded
+//	bit  21     its packets were masqueraded
 //	bits 20-0   which: below 65536 the NodePort, else a hash
-//
-// IPVS compares the whole mark, so there is no mask to agree on with others.
 const (
 	markPrefix  = 0x4b
 	markShift   = 24
@@ -21,15 +20,11 @@ const (
 	protocolSCT = 3
 )
 
-// MarkMask covers the bits by which a mark is known as ours, MarkValue.
+// markMask covers the bits by which a mark is known as ours, markValue.
 const (
-	MarkValue uint32 = markPrefix << markShift
-	MarkMask  uint32 = 0xff << markShift
+	markValue uint32 = markPrefix << markShift
+	markMask  uint32 = 0xff << markShift
 )
-
-// MarkMasquerade is the bit of those marks whose packets are masqueraded: IPVS
-// compares the whole mark, so they can't have the bit that asks for it elsewhere.
-const MarkMasquerade uint32 = 1 << portBits
 
 // MarkOf is the mark for a port of protocol p. A port that is not the NodePort
 // (1 to 65535) of one protocol is a hash: of it all bits count.
@@ -39,7 +34,7 @@ func MarkOf(p Protocol, nodePort uint16, hash uint32) uint32 {
 		const numbers, all = 1 << 16, 1 << portBits
 		id = numbers + hash%(all-numbers)
 	}
-	return MarkValue | protocolBits(p)<<kindBits | id
+	return markValue | protocolBits(p)<<kindBits | id
 }
 
 func protocolBits(p Protocol) uint32 {
@@ -55,7 +50,7 @@ func protocolBits(p Protocol) uint32 {
 }
 
 // OurMark says whether a mark is one of ours.
-func OurMark(mark uint32) bool { return mark&MarkMask == MarkValue }
+func OurMark(mark uint32) bool { return mark&markMask == markValue }
 
 // MarkProtocol is the protocol that a mark of ours was made for, and 0 for any
 // other mark.

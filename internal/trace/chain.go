@@ -213,7 +213,7 @@ func (w *walk) apply(at place, line string, t target, because told) outcome {
 	case "SNAT":
 		say("the source becomes %s", t.with)
 		return outcome{masquerade, at.String()}
-	case "DNAT", "REDIRECT":
+	case "DNAT", "REDIRECT", "NETMAP":
 		return w.redirect(at, t, say)
 	case "MARK":
 		w.packet.mark = w.packet.mark&^t.mask ^ t.mark

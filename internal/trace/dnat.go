@@ -14,6 +14,9 @@ type destination struct {
 	address netip.Addr
 	port    uint16
 
+	// network is what comes in place of the first bits of the address.
+	network netip.Prefix
+
 	// Where base is not 0, ports move: first is the new one of base, and so on up
 	// to last, after which comes first again.
 	base, first, last uint16
@@ -65,6 +68,9 @@ func (d destination) of(a netip.AddrPort) netip.AddrPort {
 	if d.address.IsValid() {
 		address = d.address
 	}
+	if d.network.IsValid() && d.network.Addr().Is4() == address.Is4() {
+		address = inNetwork(address, d.network)
+	}
 	switch {
 	case d.base != 0:
 		port = d.first + uint16(int(port-d.base)%(int(d.last)-int(d.first)+1))
@@ -72,4 +78,16 @@ func (d destination) of(a netip.AddrPort) netip.AddrPort {
 		port = d.port
 	}
 	return netip.AddrPortFrom(address, port)
+}
+
+// inNetwork is a in the network n: its last bits stay.
+func inNetwork(a netip.Addr, n netip.Prefix) netip.Addr {
+	bytes, first := a.AsSlice(), n.Addr().AsSlice()
+	for i := range bytes {
+		here := min(max(n.Bits()-8*i, 0), 8) // of the network's bits
+		mask := byte(0xff << (8 - here))
+		bytes[i] = first[i]&mask | bytes[i]&^mask
+	}
+	moved, _ := netip.AddrFromSlice(bytes) // as many bytes as a has
+	return moved
 }

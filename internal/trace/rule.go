@@ -296,6 +296,11 @@ func (p *parser) targetOption(name, arg string) bool {
 		t.with = arg
 		t.to, _ = parseDestination(arg)
 		return true
+	case "NETMAP --to":
+		t.with = arg
+		var err error
+		t.to.network, err = netip.ParsePrefix(arg)
+		return err == nil
 	case "REDIRECT --to-ports":
 		t.with = arg
 		return parseNumber(arg, &t.to.port)

@@ -17,6 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cli"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/config/watch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/iptables"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
 	"github.com/kube-ipvs/kube-ipvs/internal/logging"
@@ -120,6 +121,17 @@ func fitToKernel(c config.Config) (config.Config, error) {
 	}
 	c.Families = linux.Families()
 	return c, c.Validate()
+}
+
+// lacksNetmap reports whether a family can't have what is needed for one affinity over
+// all ports: few others need that module.
+func lacksNetmap(ctx context.Context, rules *iptables.Conn, c config.Config) (bool, error) {
+	for _, f := range c.Families {
+		if has, err := rules.Takes(ctx, f, plan.NetmapRule(f)); err != nil || !has {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // schedulers are those that the kernel has. Without the default one nothing

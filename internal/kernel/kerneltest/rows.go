@@ -71,6 +71,7 @@ func entriesOf(f state.Family) map[state.SetEntry]state.Entry {
 		{Set: setName(f, state.HashIPPort), Address: a, Protocol: state.TCP, Port: port}:                     value,
 		{Set: setName(f, state.HashIPPort), Address: a, Protocol: state.UDP, Port: port}:                     marked,
 		{Set: setName(f, state.HashIPPort), Address: a, Protocol: state.SCTP, Port: port}:                    value,
+		{Set: setName(f, state.HashIPPort), Address: a, Protocol: state.TCP}:                                 value,
 		{Set: setName(f, state.HashIPPortIP), Address: a, Protocol: state.TCP, Port: port, Source: host}:     value,
 		{Set: setName(f, state.HashIPPortNet), Address: a, Protocol: state.TCP, Port: port, Source: network}: value,
 		{Set: setName(f, state.HashIPPortNet), Address: a, Protocol: state.TCP, Port: port, Source: host}:    value,
@@ -240,6 +241,9 @@ func serversOf(f state.Family) map[state.VirtualServerKey]state.VirtualServer {
 		server(f, 1, state.UDP):  sticky,
 		server(f, 1, state.SCTP): plain,
 		state.MarkKey(f, 256):    sticky,
+
+		// All ports of an address. The kernel serves these only if they are persistent.
+		{Address: netip.AddrPortFrom(address(f, services, 3), 0), Protocol: state.TCP}: sticky,
 	}
 }
 
