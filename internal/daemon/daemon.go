@@ -124,7 +124,7 @@ func (d Daemon) options() reconcile.Options {
 		DrainTimeout: d.Config.DrainTimeout,
 		DrainCheck:   drainCheck,
 		AuditPause:   auditPause,
-		Predecessor:  takeover.KubeProxy{},
+		Predecessor:  takeover.Predecessors{},
 
 		MinSyncPeriod: d.Config.MinSyncPeriod,
 	}

@@ -21,8 +21,9 @@ import (
 
 // Drains reports whether the real servers of k are worth draining. TCP has
 // connections that end; but the flows of a dead UDP or SCTP endpoint would go
-// on into nothing for as long as the client keeps its port.
-func Drains(k state.VirtualServerKey) bool { return k.Transport() == state.TCP }
+// on into nothing for as long as the client keeps its port. The endpoints of a virtual
+// server with a mark are not dead: older versions made it, and another takes its place.
+func Drains(k state.VirtualServerKey) bool { return k.Transport() == state.TCP || k.Mark != 0 }
 
 // Book is the list of draining real servers. The zero Book is empty.
 type Book struct {

@@ -211,6 +211,7 @@ func (c *Core) observe(w Work, o Outcome, now time.Time) {
 	}
 	c.drift[VirtualServers] = observe(&c.virtualServers, s.VirtualServers, provenServer)
 	c.drift[RealServers] = c.observeRealServers(reals, now)
+	c.noteMarked()
 	c.endListing()
 	c.recallAll()
 	c.gather()

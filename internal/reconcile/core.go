@@ -124,7 +124,7 @@ func NewCore(o Options) *Core {
 	c.virtualServers.want = c.wantVirtualServer
 	c.addresses = newLane(d.Addresses, state.Address.Compare)
 	c.addresses.want = c.wantAddress
-	c.realServers = flock{wishes: d.RealServers, book: &c.book}
+	c.realServers = flock{wishes: d.RealServers, book: &c.book, stays: c.takesMarked}
 	c.virtualServers.mayAdd = c.virtualServerIsProven
 	c.realServers.mayAdd = c.realServersHaveServer
 	c.addresses.mayAdd = c.addressIsProven
@@ -165,7 +165,7 @@ func (c *Core) wantVirtualServer(k state.VirtualServerKey) (state.VirtualServer,
 		return v, true
 	}
 	h, there := c.virtualServers.get(k)
-	return h, there && c.book.HasServer(k)
+	return h, there && (c.book.HasServer(k) || c.takesMarked(k))
 }
 
 // wantAddress keeps an address with the connections that come to it, if nobody else

@@ -283,16 +283,15 @@ func realServersOf(s state.State, k state.VirtualServerKey) []state.RealServerKe
 	return keys
 }
 
-func TestUDPFlowsBehindAMarkAreFlushedAtEachOfItsFrontends(t *testing.T) {
+func TestUDPFlowsToAVirtualServerThatOthersAreLedToAreFlushedAtEachOfTheirFrontends(t *testing.T) {
 	b := synced(t, 0)
-	mark := state.MarkOf(state.UDP, 30053, 0)
-	front := netip.MustParseAddrPort("192.0.2.1:30053")
+	front := netip.MustParseAddrPort("192.0.2.1:53")
+	lead := state.SetEntry{Set: "KUBE-ALL-PORTS", Address: front.Addr(), Protocol: state.UDP, Port: front.Port()}
+	k, _ := lead.LeadsTo(state.Entry{})
 	f := func(from, n int) state.Fragment {
-		s := service(state.MarkKey(state.IPv4, mark), from, n).State()
-		s.Sets["KUBE-CLUSTER-MARK"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 9, Marks: true}
-		s.Entries = map[state.SetEntry]state.Entry{
-			{Set: "KUBE-CLUSTER-MARK", Address: front.Addr(), Protocol: state.UDP, Port: front.Port()}: {Mark: mark},
-		}
+		s := service(k, from, n).State()
+		s.Sets["KUBE-ALL-PORTS"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 9}
+		s.Entries = map[state.SetEntry]state.Entry{lead: {}}
 		s.Addresses = nil
 		return state.FragmentOf(s, nil)
 	}
@@ -300,7 +299,7 @@ func TestUDPFlowsBehindAMarkAreFlushedAtEachOfItsFrontends(t *testing.T) {
 	b.settle(t)
 	b.step(Upsert{Owner: owner(1), Fragment: f(1, 1)})
 	b.settle(t)
-	gone := endpoint(state.MarkKey(state.IPv4, mark), 0).Address
+	gone := endpoint(k, 0).Address
 	if want := []state.Flow{{Protocol: state.UDP, Service: front, Endpoint: gone}}; !slices.Equal(b.flows, want) {
 		t.Errorf("flushed %v, want %v", b.flows, want)
 	}

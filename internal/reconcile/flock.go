@@ -28,6 +28,7 @@ type flock struct {
 	heldBack[state.VirtualServerKey]
 	wishes desired.RealServers
 	book   *drain.Book
+	stays  func(state.VirtualServerKey) bool // as it is, though nobody wishes it
 
 	mayAdd    func(state.VirtualServerKey) bool
 	mayRemove func() bool
@@ -119,7 +120,12 @@ func (l *flock) begin(read bool) {
 // wanted is the wish with draining in it: a draining real server is wished at
 // weight 0. h or w is nil if it is not there or not wished.
 func (l *flock) wanted(k state.VirtualServerKey, h, w *state.Real) *state.Real {
-	if w != nil || h == nil || !l.book.HasServer(k) || !l.book.Has(h.Key(k)) {
+	switch {
+	case w != nil || h == nil:
+		return w
+	case k.Mark != 0 && l.stays(k):
+		return h
+	case !l.book.HasServer(k) || !l.book.Has(h.Key(k)):
 		return w
 	}
 	weightless := h.Weightless()

@@ -100,6 +100,7 @@ func (c *Core) recallAfter(d state.Delta, r kernel.Results) {
 		return
 	}
 	c.recallFew()
+	c.releaseMarked()
 	eachWritten(d.Entries, r.Entries, c.recallAfterEntry)
 	eachWritten(d.VirtualServers, r.VirtualServers, c.recallAfterServer)
 	eachWritten(d.Addresses, r.Addresses, func(a state.Address) {

@@ -32,6 +32,7 @@ type handover struct {
 	predecessor Predecessor                 // nil: there was none
 	serving     map[state.ChainKey]struct{} // chains of ours in which its rules are still at work
 	stage       stage                       // since the last audit
+	marked      []state.VirtualServerKey    // that its rules may still lead to
 }
 
 // stage is how much is taken from a predecessor.
@@ -80,6 +81,44 @@ func (c *Core) wantChain(k state.ChainKey) (state.Chain, bool) {
 	return want, wished
 }
 
+// takesMarked reports whether a virtual server is one that rules of an older version of
+// ours may still lead packets to, by their marks.
+func (c *Core) takesMarked(k state.VirtualServerKey) bool {
+	if !state.OurMark(k.Mark) || c.handover.predecessor == nil {
+		return false
+	}
+	if _, wished := c.desired.VirtualServers.Get(k); wished {
+		return false
+	}
+	if c.handover.stage < everything || len(c.handover.serving) > 0 {
+		return true
+	}
+	for range c.jumps.unwished() {
+		return true
+	}
+	return false
+}
+
+// noteMarked is for an audit that has seen the virtual servers.
+func (c *Core) noteMarked() {
+	c.handover.marked = nil
+	for k := range c.virtualServers.believed() {
+		if c.takesMarked(k) {
+			c.handover.marked = append(c.handover.marked, k)
+		}
+	}
+}
+
+// releaseMarked lets these drain once no packet is marked any more.
+func (c *Core) releaseMarked() {
+	if len(c.handover.marked) == 0 || c.takesMarked(c.handover.marked[0]) {
+		return
+	}
+	c.virtualServers.touch(c.handover.marked...)
+	c.realServers.touch(c.handover.marked...)
+	c.handover.marked = nil
+}
+
 // mayGo says whether a chain may be removed, or a jump to it: what a predecessor
 // left goes last.
 func (c *Core) mayGo(k state.ChainKey) bool {
@@ -105,6 +144,7 @@ func (c *Core) takeOver() bool {
 			c.chains.touch(k)
 		}
 		h.serving = nil
+		c.releaseMarked()
 	}
 	return true
 }

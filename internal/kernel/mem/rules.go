@@ -130,7 +130,7 @@ func (k *Kernel) hasSets(row any, rules string) error {
 // goesTo are the chains that the rules of a chain of that family and table go
 // to. Built-in targets are none.
 func goesTo(from state.ChainKey, rules string) []state.ChainKey {
-	builtIn := []string{"ACCEPT", "DROP", "RETURN", "REJECT", "MARK", "MASQUERADE", "SNAT", "DNAT", "SET", "LOG", "CONNMARK", "NOTRACK"}
+	builtIn := []string{"ACCEPT", "DROP", "RETURN", "REJECT", "MARK", "MASQUERADE", "SNAT", "DNAT", "NETMAP", "SET", "LOG", "CONNMARK", "NOTRACK"}
 	var targets []state.ChainKey
 	for line := range strings.Lines(rules) {
 		words := strings.Fields(line)

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package takeover_test
+
+import (
+	"testing"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
+)
+
+func TestRulesThatKnowMarksOfAnOlderVersionStayAsTheyAre(t *testing.T) {
+	want := state.ChainOf("-j RETURN")
+	for name, rule := range map[string]string{
+		"set from a set":   "-j SET --map-set KUBE-CLUSTER-MARK dst,dst --map-mark",
+		"looked at":        "-m mark --mark 0x4b000000/0xff000000 -j RETURN",
+		"others looked at": "-m mark ! --mark 0x4b000000/0xff000000 -j RETURN",
+	} {
+		have := state.ChainOf("-j KUBE-NO-LOCAL", rule)
+		if got, meanwhile := (takeover.Predecessors{}).Meanwhile(have, want); !meanwhile || got != have {
+			t.Errorf("%s: %v, %v; want what is there", name, got, meanwhile)
+		}
+	}
+	for _, rule := range []string{"-m mark --mark 0x4000/0x4000 -j ACCEPT", "-j MARK --set-xmark 0x4000/0x4000"} {
+		if got, meanwhile := (takeover.Predecessors{}).Meanwhile(state.ChainOf(rule), want); meanwhile {
+			t.Errorf("%s: stays, as %v", rule, got)
+		}
+	}
+}
+
+func TestChainsOfAnOlderVersionAreLeft(t *testing.T) {
+	for k, want := range map[state.ChainKey]bool{
+		{Family: state.IPv4, Table: state.Mangle, Name: "KUBE-SERVICES"}:    true,
+		{Family: state.IPv6, Table: state.Mangle, Name: "KUBE-POSTROUTING"}: true,
+		{Family: state.IPv4, Table: state.Mangle, Name: "KUBE-NODE-OUTPUT"}: false,
+		{Family: state.IPv4, Table: state.NAT, Name: "KUBE-SERVICES"}:       false,
+		{Family: state.IPv4, Table: state.NAT, Name: "KUBE-NODEPORTS"}:      true, // kube-proxy's
+	} {
+		if got := (takeover.Predecessors{}).Left(k); got != want {
+			t.Errorf("%v is left: %v, want %v", k, got, want)
+		}
+	}
+}
