@@ -42,10 +42,6 @@ type Config struct {
 	// Log is what is logged.
 	Log Log
 
-	// NoNetmap says that the kernel has no target NETMAP, without which there is no
-	// affinity over all ports.
-	NoNetmap bool
-
 	// IgnoreExternalIPs leaves out spec.externalIPs, as the cluster does whose
 	// gate AllowServiceExternalIPs is off.
 	IgnoreExternalIPs bool

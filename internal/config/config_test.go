@@ -111,13 +111,13 @@ func TestKernel(t *testing.T) {
 		want    Kernel
 		delays  bool
 	}{
-		{"6.1.0-13-amd64", Kernel{6, 1}, false},
-		{"5.9.0", Kernel{5, 9}, false},
-		{"5.8.18-300.fc33.x86_64", Kernel{5, 8}, true},
-		{"4.18.0-553.el8_10.x86_64", Kernel{4, 18}, true},
-		{"4.1", Kernel{4, 1}, true},
-		{"4.0.9", Kernel{4, 0}, false},
-		{"3.10.0-1160.el7.x86_64", Kernel{3, 10}, false},
+		{"6.1.0-13-amd64", Kernel{Major: 6, Minor: 1}, false},
+		{"5.9.0", Kernel{Major: 5, Minor: 9}, false},
+		{"5.8.18-300.fc33.x86_64", Kernel{Major: 5, Minor: 8}, true},
+		{"4.18.0-553.el8_10.x86_64", Kernel{Major: 4, Minor: 18}, true},
+		{"4.1", Kernel{Major: 4, Minor: 1}, true},
+		{"4.0.9", Kernel{Major: 4, Minor: 0}, false},
+		{"3.10.0-1160.el7.x86_64", Kernel{Major: 3, Minor: 10}, false},
 	} {
 		k, err := ParseKernel(c.release)
 		if err != nil || k != c.want || k.DelaysReuse() != c.delays {

@@ -8,8 +8,14 @@ import (
 	"strings"
 )
 
-// Kernel is the version of a Linux kernel.
-type Kernel struct{ Major, Minor int }
+// Kernel is the version of a Linux kernel, and what it was found to lack.
+type Kernel struct {
+	Major, Minor int
+
+	// NoNetmap: it has no target NETMAP, without which there is no affinity over all
+	// ports.
+	NoNetmap bool
+}
 
 // ParseKernel reads a release as uname prints it: "6.1.0-13-amd64".
 func ParseKernel(release string) (Kernel, error) {
@@ -23,12 +29,12 @@ func ParseKernel(release string) (Kernel, error) {
 	if errMajor != nil || errMinor != nil {
 		return Kernel{}, fmt.Errorf("parsing kernel release %q: it does not begin with two numbers", release)
 	}
-	return Kernel{int(m), int(n)}, nil
+	return Kernel{Major: int(m), Minor: int(n)}, nil
 }
 
 // Before tells whether k is known and older than major.minor.
 func (k Kernel) Before(major, minor int) bool {
-	return k != Kernel{} && (k.Major < major || k.Major == major && k.Minor < minor)
+	return k.Major+k.Minor > 0 && (k.Major < major || k.Major == major && k.Minor < minor)
 }
 
 // ShiftsPorts reports whether destination NAT can move all ports by the same number

@@ -34,7 +34,7 @@ func (b *builder) join(e endpoints) {
 	if !b.service.joined || b.service.affinity == 0 {
 		return
 	}
-	if b.vicinity.config.NoNetmap {
+	if b.vicinity.config.Kernel.NoNetmap {
 		b.notes.add(state.InvalidAffinity, field(annotationAffinity), "each port has its own: the kernel, or iptables, has no target NETMAP")
 		return
 	}

@@ -123,7 +123,7 @@ func NetmapRule(f state.Family) string { return "-j NETMAP --to " + state.Joined
 // allPorts leads to the virtual servers for all ports of a Service. IPVS gets the packets
 // only at an address that this node has.
 func allPorts(c config.Config) []string {
-	if c.NoNetmap {
+	if c.Kernel.NoNetmap {
 		return nil
 	}
 	return []string{`[KUBE-ALL-PORTS] dst,dst -m addrtype --dst-type LOCAL {netmap}`}

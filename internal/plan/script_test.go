@@ -167,7 +167,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 	}
 	c.MasqueradeAll, c.StrictARP, c.NodePortAddresses = in.MasqueradeAll, in.StrictARP, in.NodePortAddresses
 	c.Schedulers, c.ServiceCIDRs, c.ExcludeCIDRs = in.Schedulers, in.ServiceCIDRs, in.ExcludeCIDRs
-	c.NoNetmap, c.ExternalIPCIDRs = in.NoNetmap, in.ExternalIPCIDRs
+	c.ExternalIPCIDRs = in.ExternalIPCIDRs
 	c.RemoteHairpins = in.RemoteHairpins
 	if in.Healthz != nil {
 		c.Serving.Healthz = *in.Healthz
@@ -192,6 +192,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		}
 		c.Kernel = k
 	}
+	c.Kernel.NoNetmap = in.NoNetmap
 	return c
 }
 

@@ -88,7 +88,7 @@ func (s *serving) openKernel(ctx context.Context) (err error) {
 		return err
 	}
 	s.closes(s.reader.Close)
-	if c.NoNetmap, err = lacksNetmap(ctx, s.kernel.Rules, c); err != nil {
+	if c.Kernel.NoNetmap, err = lacksNetmap(ctx, s.kernel.Rules, c); err != nil {
 		return err
 	}
 	if c.Schedulers, err = schedulers(ctx, s.kernel.IPVS, c.Scheduler); err != nil {
