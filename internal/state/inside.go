@@ -54,12 +54,19 @@ func JoinedNetwork(f Family) netip.Prefix {
 }
 
 // JoinedAddress is where packets to a are sent, with the port that they have.
-func JoinedAddress(a netip.Addr) netip.Addr {
-	n := JoinedNetwork(FamilyOf(a))
-	bytes := a.AsSlice()
-	copy(bytes, n.Addr().AsSlice()[:n.Bits()/8])
-	joined, _ := netip.AddrFromSlice(bytes) // it has as many bytes as a
-	return joined
+func JoinedAddress(a netip.Addr) netip.Addr { return InNetwork(a, JoinedNetwork(FamilyOf(a))) }
+
+// InNetwork is what the target NETMAP makes of an address: the first bits are those of
+// the network n, which is of a's family, and the others stay.
+func InNetwork(a netip.Addr, n netip.Prefix) netip.Addr {
+	bytes, first := a.AsSlice(), n.Addr().AsSlice()
+	for i := range bytes {
+		here := min(max(n.Bits()-8*i, 0), 8) // of the network's bits
+		mask := byte(0xff << (8 - here))
+		bytes[i] = first[i]&mask | bytes[i]&^mask
+	}
+	mapped, _ := netip.AddrFromSlice(bytes) // as many bytes as a has
+	return mapped
 }
 
 // Inside reports whether an address is one that only rules of ours lead to, and so no

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // destination is where destination NAT sends packets: each of its parts stays as it
@@ -69,7 +71,7 @@ func (d destination) of(a netip.AddrPort) netip.AddrPort {
 		address = d.address
 	}
 	if d.network.IsValid() && d.network.Addr().Is4() == address.Is4() {
-		address = inNetwork(address, d.network)
+		address = state.InNetwork(address, d.network)
 	}
 	switch {
 	case d.base != 0:
@@ -78,16 +80,4 @@ func (d destination) of(a netip.AddrPort) netip.AddrPort {
 		port = d.port
 	}
 	return netip.AddrPortFrom(address, port)
-}
-
-// inNetwork is a in the network n: its last bits stay.
-func inNetwork(a netip.Addr, n netip.Prefix) netip.Addr {
-	bytes, first := a.AsSlice(), n.Addr().AsSlice()
-	for i := range bytes {
-		here := min(max(n.Bits()-8*i, 0), 8) // of the network's bits
-		mask := byte(0xff << (8 - here))
-		bytes[i] = first[i]&mask | bytes[i]&^mask
-	}
-	moved, _ := netip.AddrFromSlice(bytes) // as many bytes as a has
-	return moved
 }

@@ -155,6 +155,27 @@ func TestPingsAreAnsweredIfTheyAreToBe(t *testing.T) {
 	})
 }
 
+func TestAFrontendIsLedToTheVirtualServerOfAllPorts(t *testing.T) {
+	s := rows(t, cidrs(), both())
+	lead := state.SetEntry{Set: "KUBE-ALL-PORTS", Address: netip.MustParseAddr(clusterIP), Protocol: tcp, Port: port}
+	k, _ := lead.LeadsTo(state.Entry{})
+	passes := state.SetEntry{Set: "KUBE-IPVS-SERVERS", Address: k.Address.Addr(), Protocol: tcp, Port: port}
+	for _, e := range []state.SetEntry{lead, passes, {Set: "KUBE-IPVS-IPS", Address: k.Address.Addr()}} {
+		s.Entries[e] = state.Entry{Comment: "shop/web:http"}
+	}
+	s.VirtualServers[k] = state.VirtualServer{Scheduler: "rr", Flags: state.Persistent, Timeout: 60, Prefix: 32}
+	s.RealServers[state.RealServerKey{Server: k, Address: netip.MustParseAddrPort("10.244.1.5:0")}] = state.RealServer{Weight: 1}
+	s.Addresses[state.Address{Addr: k.Address.Addr()}] = state.Binding{}
+	r := trace.ReportOf(trace.Of(s, packet(tcp, podClient, clusterIP, port), where()))
+	if r.Fate != "served" || r.VirtualServer != k.String() || len(r.Endpoints) != 1 || r.Endpoints[0].Address != "10.244.1.5" || r.Endpoints[0].Port != port {
+		t.Errorf("%+v", r)
+	}
+	ask(t, s, []question{
+		{"other ports of that address", packet(tcp, podClient, k.Address.Addr().String(), 22), where(), "refused by filter KUBE-IPVS-FILTER 10"},
+		{"its own, by nobody's lead", packet(tcp, podClient, k.Address.Addr().String(), port), where(), "refused by filter KUBE-IPVS-FILTER 10"},
+	})
+}
+
 func TestTheProxysHealthIsTheHostsToAnswer(t *testing.T) {
 	ask(t, rows(t, cidrs(), both()), []question{
 		{"at a Service's address", packet(tcp, outside, balancer, 10256), where(), "host by routing"},
