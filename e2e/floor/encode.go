@@ -192,13 +192,9 @@ func encodeAddresses(addresses []diff.Row[state.Address, state.Binding]) *batch.
 }
 
 func assign(b *batch.Requests, a netip.Addr, scope byte) {
-	flags := byte(0)
-	if a.Is6() {
-		flags = unix.IFA_F_NODAD
-	}
 	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	b.Raw(binary.NativeEndian.AppendUint32([]byte{
-		batch.FamilyNumber(state.FamilyOf(a)), byte(a.BitLen()), flags, scope,
+		batch.FamilyNumber(state.FamilyOf(a)), byte(a.BitLen()), 0, scope,
 	}, device)...)
 	b.Bytes(unix.IFA_LOCAL, a.AsSlice())
 	b.Bytes(unix.IFA_ADDRESS, a.AsSlice())

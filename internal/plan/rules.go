@@ -98,8 +98,8 @@ func insideChains(f state.Family, c config.Config) []chain {
 		// elsewhere.
 		`-m addrtype --src-type LOCAL -j KUBE-MARK-MASQ`,
 		`-m addrtype --src-type LOCAL -j KUBE-ALL-ENDPOINTS`,
-		// An IPv6 address is a source as soon as it is assigned, and local a
-		// moment later.
+		// An IPv6 address that is assigned with nodad, as others may, is a source
+		// at once, and local a moment later.
 		`{KUBE-IPVS-IPS} src -j KUBE-MARK-MASQ`,
 		`{KUBE-IPVS-IPS} src -j KUBE-ALL-ENDPOINTS`,
 	}

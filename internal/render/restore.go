@@ -134,7 +134,7 @@ func Links(w io.Writer, s state.State) error {
 	for _, k := range slices.SortedFunc(maps.Keys(s.Addresses), state.Address.Compare) {
 		v := s.Addresses[k]
 		if v.Means != state.Routed {
-			fmt.Fprintf(&b, "address add %v/%d dev %s%s\n", k, k.Addr.BitLen(), state.DummyLink, noDetection(k))
+			fmt.Fprintf(&b, "address add %v/%d dev %s\n", k, k.Addr.BitLen(), state.DummyLink)
 		}
 		if v.Means == state.Assigned && v.MTU > 0 {
 			fmt.Fprintf(&b, "route prepend local %v/%d dev %s table local protocol %d scope host%s\n",
@@ -178,13 +178,4 @@ func cutTo(v state.Binding) string {
 		return ""
 	}
 	return fmt.Sprintf(" mtu %d", v.MTU)
-}
-
-// noDetection keeps the kernel from looking for others that have the address:
-// all nodes do.
-func noDetection(a state.Address) string {
-	if a.Addr.Is4() {
-		return ""
-	}
-	return " nodad"
 }

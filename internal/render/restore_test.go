@@ -86,7 +86,7 @@ address add 10.96.0.1/32 dev kube-ipvs0
 route add local 10.96.0.2/32 dev kube-ipvs0 table local protocol 73 scope host metric 1024 src 192.0.2.1 mtu 1400
 address add 10.96.0.3/32 dev kube-ipvs0
 route prepend local 10.96.0.3/32 dev kube-ipvs0 table local protocol 73 scope host mtu 1500
-address add fd00::1/128 dev kube-ipvs0 nodad
+address add fd00::1/128 dev kube-ipvs0
 route add local fd00::2/128 dev kube-ipvs0 table local protocol 73 scope host metric 1024
 `},
 	} {

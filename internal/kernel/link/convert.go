@@ -61,16 +61,14 @@ func addDump(b *batch.Requests, device int) {
 
 // addBind appends the request to give a to the device.
 //
-// Duplicate address detection must not hold up a Service address, nor find that
-// every other node has it, should the device ever do ARP and be set up. A dummy
-// is NOARP, so that the kernel skips it anyway.
+// Duplicate address detection needs not be turned off: a dummy is NOARP, so that the
+// kernel skips it. With IFA_F_NODAD an IPv6 address would be the source of what the node
+// sends to it at once, but local only when a work queue of the kernel has come to it
+// (addrconf_dad_work): answers in between are lost. Without, it is tentative until then,
+// and no source (ipv6_get_saddr_eval).
 func addBind(b *batch.Requests, device int, a netip.Addr) {
 	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	flags := 0
-	if !a.Is4() {
-		flags = unix.IFA_F_NODAD
-	}
-	addAddress(b, device, a, flags)
+	addAddress(b, device, a, 0)
 }
 
 // addUnbind appends the request to take a from the device.
