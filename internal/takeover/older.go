@@ -25,11 +25,20 @@ func (p Predecessors) Left(k state.ChainKey) bool {
 // Meanwhile is what a chain should be before all else is in the kernel; false: as it
 // will be. See KubeProxy.
 func (p Predecessors) Meanwhile(have, want state.Chain) (state.Chain, bool) {
-	if slices.ContainsFunc(have.Lines(), knowsMarks) {
+	rules := have.Lines()
+	if slices.ContainsFunc(rules, knowsMarks) {
 		return have, true
+	}
+	if len(rules) > 0 && !slices.ContainsFunc(rules, refuses) && slices.ContainsFunc(want.Lines(), refuses) {
+		return state.ChainOf(slices.DeleteFunc(want.Lines(), refuses)...), true
 	}
 	return p.KubeProxy.Meanwhile(have, want)
 }
+
+// refuses reports whether a rule gives no answer where only other nodes have endpoints.
+// Clients in the cluster get theirs, once they are led there; before, they may be sent
+// to them by other means than rules that we know.
+func refuses(rule string) bool { return strings.Contains(rule, "-NO-LOCAL dst,dst -j DROP") }
 
 // knowsMarks reports whether a rule sets a mark by which an older version of ours knew a
 // virtual server, or looks at it.

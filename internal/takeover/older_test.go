@@ -41,3 +41,20 @@ func TestChainsOfAnOlderVersionAreLeft(t *testing.T) {
 		}
 	}
 }
+
+// What refuses clients that are to be led elsewhere comes when all else is there.
+func TestWhatRefusesComesLast(t *testing.T) {
+	const refuses = "-m conntrack --ctstate NEW -m set --match-set KUBE-NO-LOCAL dst,dst -j DROP"
+	want := state.ChainOf("-j KUBE-PROXY-FIREWALL", refuses, "-j RETURN")
+	without := state.ChainOf("-j KUBE-PROXY-FIREWALL", "-j RETURN")
+	for _, have := range []state.Chain{state.ChainOf("-j KUBE-PROXY-FIREWALL"), without} {
+		if got, meanwhile := (takeover.Predecessors{}).Meanwhile(have, want); !meanwhile || got != without {
+			t.Errorf("of %v: %v, %v", have, got, meanwhile)
+		}
+	}
+	for _, have := range []state.Chain{{}, want} {
+		if got, meanwhile := (takeover.Predecessors{}).Meanwhile(have, want); meanwhile {
+			t.Errorf("of %v: stays, as %v", have, got)
+		}
+	}
+}

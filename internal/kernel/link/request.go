@@ -25,9 +25,9 @@ type request struct {
 	backward bool // IPv6 rows
 }
 
-func assigning() request {
+func assigning(tentative bool) request {
 	return request{"adding address", func(b *batch.Requests, device int, r row) {
-		addBind(b, device, r.key.Addr)
+		addBind(b, device, r.key.Addr, tentative)
 	}, isThere, found, 0, false}
 }
 

@@ -39,10 +39,13 @@ func (t *task) remove(l lot, first, second request) {
 	t.count(l)
 }
 
+// tentatives is how many addresses at once are tentative at most until they are local (addBind).
+const tentatives = 64
+
 // assign makes addresses, and then takes their routes away.
 func (t *task) assign(l lot) {
 	t.lower(l)
-	t.run(l, l.which(0, 0), assigning())
+	t.run(l, l.which(0, 0), assigning(len(l.marks) <= tentatives))
 	rest := t.beside(l, func() ([]state.Address, error) {
 		routes, err := t.c.routes(t.ctx, t.device.index, state.RouteProtocol)
 		return destinations(slices.DeleteFunc(routes, route.limits)), err
