@@ -3,6 +3,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -129,6 +130,18 @@ func reach(address string) error {
 	}
 }
 
+// listen waits until the address is the node's: an IPv6 one is tentative before.
+func listen(address string) (net.Listener, error) {
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(patience); ; <-poll.C {
+		l, err := net.Listen("tcp", address)
+		if !errors.Is(err, unix.EADDRNOTAVAIL) || time.Now().After(deadline) {
+			return l, err
+		}
+	}
+}
+
 // ask connects to a server and returns what it says.
 func ask(address string) (string, error) {
 	c, err := net.DialTimeout("tcp", address, patience)
@@ -153,7 +166,7 @@ func TestAddressesOnADeviceThatIsDownGetTraffic(t *testing.T) {
 			applied(t, c.Addresses().Apply(t.Context(), add(vip)), 0)
 
 			here := netip.AddrPortFrom(netip.MustParseAddr(vip), 8080).String()
-			listener, err := net.Listen("tcp", here)
+			listener, err := listen(here)
 			if err != nil {
 				t.Fatal(err)
 			}
