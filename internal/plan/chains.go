@@ -33,9 +33,11 @@ const (
 	// KUBE-SOURCE-RANGES-FIREWALL.
 	chainOutput = "KUBE-NODE-OUTPUT"
 
-	// The one that we made before, and the one that rules are tried in.
+	// The one that we made before.
 	chainNoLocal = "KUBE-NO-LOCAL"
-	chainTrial   = "KUBE-IPVS-TRIAL"
+
+	// TrialChain is one in which rules are tried. A process that is killed then leaves it.
+	TrialChain = "KUBE-IPVS-TRIAL"
 )
 
 // OurChain reports whether a chain of this name is ours, in any table, or was.
@@ -44,7 +46,7 @@ func OurChain(name string) bool {
 	return slices.Contains([]string{
 		chainServices, chainPostrouting, chainNodePort, chainLoadBalancer, chainMarkMasq,
 		chainForward, chainFirewall, chainSourceRanges, chainIPVSFilter, chainIPVSOut,
-		chainInside, chainAllEndpoints, chainOutput, chainNoLocal, chainTrial,
+		chainInside, chainAllEndpoints, chainOutput, chainNoLocal, TrialChain,
 	}, name)
 }
 

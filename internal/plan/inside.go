@@ -29,7 +29,6 @@ func (b *builder) serveInside() {
 // leadInside adds a virtual server for a frontend's clients in the cluster, and the
 // entry that leads them to it, and reports whether it could.
 func (b *builder) leadInside(f splitFrontend) bool {
-	family := f.server.Family()
 	lead := serverEntry(setInside, f.server)
 	if !f.bound {
 		lead = serverEntry(setInsideNode, f.server)
@@ -43,20 +42,34 @@ func (b *builder) leadInside(f splitFrontend) bool {
 	case b.has(k):
 		b.notes.add(state.InvalidPort, f.field, "%v has only endpoints of this node for clients in the cluster too: what they need, %v, is served by the same Service", f.server, k)
 		return false
-	case !b.balance(k, f.field, b.virtualServer(family), f.to):
+	case !b.derive(k, f.field, f.to):
 		return false
-	default:
-		b.ranks = append(b.ranks, diff.Row[state.VirtualServerKey, state.Rank]{Key: k, Value: state.Derived})
 	}
 	if !f.bound {
 		b.bind(k.Address.Addr(), everyone)
 	}
-	entries := []state.SetEntry{lead, serverEntry(setServers, k)}
+	b.lead(f.frontend, lead, k)
+	return true
+}
+
+// derive adds a virtual server that only our rules lead to. A Service that names its address
+// and port comes before it.
+func (b *builder) derive(k state.VirtualServerKey, field string, to []endpoint) bool {
+	if !b.balance(k, field, b.virtualServer(k.Family()), to) {
+		return false
+	}
+	b.ranks = append(b.ranks, diff.Row[state.VirtualServerKey, state.Rank]{Key: k, Value: state.Derived})
+	return true
+}
+
+// lead adds the entries that lead a frontend's packets to another address and port, and
+// by which rules let them in there, and no others.
+func (b *builder) lead(f frontend, lead state.SetEntry, to state.VirtualServerKey) {
+	entries := []state.SetEntry{lead, serverEntry(setServers, to)}
 	if f.guarded {
-		entries = append(entries, b.service.guards(k, b.vicinity)...)
+		entries = append(entries, b.service.guards(to, b.vicinity)...)
 	}
 	for _, e := range entries {
 		b.enter(e, state.Entry{Comment: f.comment})
 	}
-	return true
 }

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -74,14 +73,7 @@ func (b *builder) leadJoined(f frontend, to []endpoint) bool {
 	if !b.has(k) && !b.serveJoined(f, k, to) {
 		return false
 	}
-	port := serverKey(k.Address.Addr(), f.server.Address.Port(), k.Protocol)
-	entries := []state.SetEntry{lead, serverEntry(setServers, port)}
-	if f.guarded {
-		entries = append(entries, b.service.guards(port, b.vicinity)...)
-	}
-	for _, e := range entries {
-		b.enter(e, state.Entry{Comment: f.comment})
-	}
+	b.lead(f, lead, serverKey(k.Address.Addr(), f.server.Address.Port(), k.Protocol))
 	return true
 }
 
@@ -93,10 +85,9 @@ func (b *builder) serveJoined(f frontend, k state.VirtualServerKey, to []endpoin
 		b.notes.add(state.InvalidAffinity, field(annotationAffinity), "each port of %v has its own: what one over all ports needs, %v, is not free", f.server.Address.Addr(), k.Address.Addr())
 		return false
 	}
-	if !b.balance(k, field(annotationAffinity), b.virtualServer(k.Family()), to) {
+	if !b.derive(k, field(annotationAffinity), to) {
 		return false
 	}
-	b.ranks = append(b.ranks, diff.Row[state.VirtualServerKey, state.Rank]{Key: k, Value: state.Derived})
 	b.bind(k.Address.Addr(), b.name)
 	b.enter(serverEntry(setServers, k), state.Entry{Comment: b.name})
 	return true

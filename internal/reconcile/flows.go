@@ -55,11 +55,7 @@ func (s *staleFlows) flushed(done []state.Flow) {
 
 // flowTo is of the packets that a client sends to front and that real server k gets.
 func flowTo(k state.RealServerKey, front netip.AddrPort) state.Flow {
-	endpoint := k.Address
-	if endpoint.Port() == 0 { // the client's port is kept
-		endpoint = netip.AddrPortFrom(endpoint.Addr(), front.Port())
-	}
-	return state.Flow{Protocol: k.Server.Transport(), Service: front, Endpoint: endpoint}
+	return state.Flow{Protocol: k.Server.Transport(), Service: front, Endpoint: k.At(front.Port())}
 }
 
 // spareFlows is for a real server that is wished again while its flows wait: they

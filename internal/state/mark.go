@@ -20,10 +20,10 @@ const (
 	protocolSCT = 3
 )
 
-// markMask covers the bits by which a mark is known as ours, markValue.
+// MarkMask covers the bits by which a mark is known as ours, MarkValue.
 const (
-	markValue uint32 = markPrefix << markShift
-	markMask  uint32 = 0xff << markShift
+	MarkValue uint32 = markPrefix << markShift
+	MarkMask  uint32 = 0xff << markShift
 )
 
 // MarkOf is the mark for a port of protocol p. A port that is not the NodePort
@@ -34,7 +34,7 @@ func MarkOf(p Protocol, nodePort uint16, hash uint32) uint32 {
 		const numbers, all = 1 << 16, 1 << portBits
 		id = numbers + hash%(all-numbers)
 	}
-	return markValue | protocolBits(p)<<kindBits | id
+	return MarkValue | protocolBits(p)<<kindBits | id
 }
 
 func protocolBits(p Protocol) uint32 {
@@ -50,7 +50,7 @@ func protocolBits(p Protocol) uint32 {
 }
 
 // OurMark says whether a mark is one of ours.
-func OurMark(mark uint32) bool { return mark&markMask == markValue }
+func OurMark(mark uint32) bool { return mark&MarkMask == MarkValue }
 
 // MarkProtocol is the protocol that a mark of ours was made for, and 0 for any
 // other mark.

@@ -114,6 +114,15 @@ type RealServerKey struct {
 	Address netip.AddrPort
 }
 
+// At is where the real server gets a packet that was sent to a port. One without a port
+// gets it at that.
+func (k RealServerKey) At(port uint16) netip.AddrPort {
+	if k.Address.Port() != 0 {
+		return k.Address
+	}
+	return netip.AddrPortFrom(k.Address.Addr(), port)
+}
+
 // Compare orders by virtual server, then address.
 func (k RealServerKey) Compare(o RealServerKey) int {
 	return cmp.Or(k.Server.Compare(o.Server), k.Address.Compare(o.Address))

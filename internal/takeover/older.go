@@ -3,6 +3,7 @@
 package takeover
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -43,5 +44,5 @@ func refuses(rule string) bool { return strings.Contains(rule, "-NO-LOCAL dst,ds
 // knowsMarks reports whether a rule sets a mark by which an older version of ours knew a
 // virtual server, or looks at it.
 func knowsMarks(rule string) bool {
-	return strings.Contains(rule, "--map-mark") || strings.Contains(rule, "--mark 0x4b000000/0xff000000")
+	return strings.Contains(rule, "--map-mark") || strings.Contains(rule, fmt.Sprintf("--mark %#x/%#x", state.MarkValue, state.MarkMask))
 }

@@ -92,7 +92,7 @@ func (w *walk) serve(servers []state.RealServerKey) {
 		fate, by := one.reach(r)
 		row := w.state.RealServers[r]
 		w.verdict.Endpoints = append(w.verdict.Endpoints, Endpoint{
-			Address:     at(r, w.packet.Destination.Port()),
+			Address:     r.At(w.packet.Destination.Port()),
 			Weight:      row.Weight,
 			Method:      row.Method,
 			Masqueraded: one.packet.masqueraded,
@@ -118,15 +118,6 @@ func (w *walk) decide(ways []*walk) {
 	w.end(ways[i].verdict.Fate, ways[i].verdict.By)
 }
 
-// at is where a real server gets a packet that was sent to a port. One without a port
-// gets it at that.
-func at(r state.RealServerKey, port uint16) netip.AddrPort {
-	if r.Address.Port() != 0 {
-		return r.Address
-	}
-	return netip.AddrPortFrom(r.Address.Addr(), port)
-}
-
 // reach is the way from IPVS to one real server. What is sent on goes through
 // OUTPUT, once more if the node itself sent it; what is for a process on the
 // node stays in the hook that it is in.
@@ -134,7 +125,7 @@ func (w *walk) reach(r state.RealServerKey) (fate Fate, by string) {
 	p := &w.packet
 	p.virtual = p.Destination
 	if w.state.RealServers[r].Method == state.Masquerade {
-		p.Destination = at(r, p.virtual.Port())
+		p.Destination = r.At(p.virtual.Port())
 	}
 	if w.state.Sysctls["net/ipv4/vs/conntrack"] == "0" {
 		p.untracked = true

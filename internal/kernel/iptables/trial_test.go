@@ -21,13 +21,13 @@ func TestARuleIsTriedAndNothingIsLeft(t *testing.T) {
 		{"-m set --match-set KUBE-NONESUCH dst -j RETURN", false},
 	} {
 		counted(t, c, 1, "trying "+tried.rule, func() {
-			if got, err := c.Takes(context.Background(), state.IPv4, tried.rule); err != nil || got != tried.want {
+			if got, err := c.Takes(context.Background(), state.IPv4, "KUBE-A", tried.rule); err != nil || got != tried.want {
 				t.Errorf("%s: %v, %v; want %v", tried.rule, got, err, tried.want)
 			}
 		})
 		equal(t, c.Chains(), chainTable{})
 	}
-	if got, err := c.Takes(context.Background(), state.IPv6, "-j NETMAP --to "+state.JoinedNetwork(state.IPv6).String()); err != nil || !got {
+	if got, err := c.Takes(context.Background(), state.IPv6, "KUBE-A", "-j NETMAP --to "+state.JoinedNetwork(state.IPv6).String()); err != nil || !got {
 		t.Errorf("IPv6: %v, %v", got, err)
 	}
 }
