@@ -9,8 +9,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// holdings are the rows that one owner wishes, sorted by key. They are the only
-// place where a wished row is kept.
+// holdings are the rows that one owner claims, sorted by key. No other place keeps a desired row.
 type holdings struct {
 	entries   []diff.Row[state.SetEntry, state.Entry]
 	servers   []diff.Row[state.VirtualServerKey, state.VirtualServer]

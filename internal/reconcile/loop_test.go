@@ -49,8 +49,8 @@ func (d *diary) read() told {
 	return told{slices.Clone(d.told.changes), slices.Clone(d.told.acts), slices.Clone(d.told.balances)}
 }
 
-func (d *diary) Received(c Change)     { d.write(func(t *told) { t.changes = append(t.changes, c) }) }
-func (d *diary) Acted(a Act)         { d.write(func(t *told) { t.acts = append(t.acts, a) }) }
+func (d *diary) Received(c Change) { d.write(func(t *told) { t.changes = append(t.changes, c) }) }
+func (d *diary) Acted(a Act)       { d.write(func(t *told) { t.acts = append(t.acts, a) }) }
 func (d *diary) Settled(b Balance) { d.write(func(t *told) { t.balances = append(t.balances, b) }) }
 
 // odd is a table that takes its time, and refuses some rows.
@@ -228,7 +228,7 @@ func TestWhatTheWitnessIsToldOfAChange(t *testing.T) {
 			t.Errorf("before anything may be written: %d changes, %d balances", len(w.diary.read().changes), len(w.diary.read().balances))
 		}
 		w.tell(Synced{})
-		if got := w.diary.read().changes[2]; !got.Due || got.Families != BothFamilies {
+		if got := w.diary.read().changes[2]; !got.Due || got.Families != state.BothFamilies {
 			t.Errorf("when all is known: %+v", got)
 		}
 		if w.diary.read().acts[0].Cause != CauseStart || !w.diary.read().acts[0].Work.Audit || w.diary.read().acts[1].Cause != CauseStart {
@@ -240,16 +240,16 @@ func TestWhatTheWitnessIsToldOfAChange(t *testing.T) {
 		up.Origin.Triggers = []Trigger{{state.IPv4, began.Add(-time.Minute)}}
 		w.tell(up)
 		got, b := w.diary.read().changes[3], w.diary.read().last()
-		if got.Families != FamiliesOf(state.IPv4) || !got.Due || got.Queued != began || len(got.Owners) != 0 {
+		if got.Families != state.FamiliesOf(state.IPv4) || !got.Due || got.Queued != began || len(got.Owners) != 0 {
 			t.Errorf("took %+v", got)
 		}
-		if a := w.diary.read().acts[len(w.diary.read().acts)-1]; a.Cause != CauseChange || Counts(a.Work.Delta)[RealServers] != (Count{Add: 1}) || a.Families != FamiliesOf(state.IPv4) {
+		if a := w.diary.read().acts[len(w.diary.read().acts)-1]; a.Cause != CauseChange || a.Work.Delta.Counts()[state.RealServers] != (state.Count{Add: 1}) || a.Families != state.FamiliesOf(state.IPv4) {
 			t.Errorf("did %+v", a)
 		}
-		if d := cmp.Diff([]Programmed{{Origin: up.Origin, Families: FamiliesOf(state.IPv4)}}, b.Programmed); d != "" {
+		if d := cmp.Diff([]Programmed{{Origin: up.Origin, Families: state.FamiliesOf(state.IPv4)}}, b.Programmed); d != "" {
 			t.Error(d)
 		}
-		if b.Rows[RealServers] != (Rows{Desired: 3, Present: 3}) || b.Owners != 2 || b.IPv4 != (Trouble{}) || !b.Wake.After(b.At) {
+		if b.Rows[state.RealServers] != (Rows{Desired: 3, Present: 3}) || b.Owners != 2 || b.IPv4 != (Trouble{}) || !b.Wake.After(b.At) {
 			t.Errorf("balance %+v", b)
 		}
 		if w.diary.read().balances[0].Programmed != nil {
@@ -424,8 +424,8 @@ func TestALostAnswerKeepsNobodyFromEnding(t *testing.T) {
 				asked := time.Now()
 				stop()
 				<-ended
-				if took := time.Since(asked); took != lastWords {
-					t.Errorf("it took %v to end, want %v", took, lastWords)
+				if took := time.Since(asked); took != grace {
+					t.Errorf("it took %v to end, want %v", took, grace)
 				}
 			})
 		})

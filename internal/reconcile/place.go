@@ -32,7 +32,7 @@ type contest struct {
 	lost  bool
 }
 
-// Displaced is a jump that is left behind a rule of others.
+// Displaced is a jump that is left behind a rule of foreign.
 type Displaced struct {
 	Jump   state.JumpKey
 	Behind string // the rule
@@ -52,12 +52,12 @@ func (c *Core) Displaced() []Displaced {
 
 // wantJump leaves a jump behind the rule that it was not to be brought before.
 func (c *Core) wantJump(k state.JumpKey) (state.Jump, bool) {
-	w, wished := c.desired.Jumps.Get(k)
+	w, wanted := c.desired.Jumps.Get(k)
 	if c.contests[k].lost {
 		h, _ := c.jumps.get(k)
 		w.Behind = h.Behind
 	}
-	return w, wished
+	return w, wanted
 }
 
 // judgePlaces is for an audit that has seen the jumps.
@@ -108,11 +108,11 @@ func (l *Loop) logPlaces() {
 
 // Others are those of list whose jump is not in known.
 func Others(list, known []Displaced) []Displaced {
-	var others []Displaced
+	var foreign []Displaced
 	for _, d := range list {
 		if !slices.ContainsFunc(known, func(k Displaced) bool { return k.Jump == d.Jump }) {
-			others = append(others, d)
+			foreign = append(foreign, d)
 		}
 	}
-	return others
+	return foreign
 }

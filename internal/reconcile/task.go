@@ -38,7 +38,7 @@ func (t Task) Run(ctx context.Context, events ...Event) error {
 	for _, e := range events {
 		core.Step(e, time.Now())
 	}
-	r := taskRun{task: t, core: core}
+	r := taskProgress{task: t, core: core}
 	for ctx.Err() == nil {
 		w := core.Ready(time.Now())
 		switch {
@@ -76,23 +76,23 @@ func (t Task) do(ctx context.Context, w Work) Outcome {
 	return o
 }
 
-// lastWords is how long what has been begun may go on after who wanted it has asked to
+// grace is how long what has been begun may go on after who wanted it has asked to
 // end. A batch cut off half-way would be mended, but it mostly costs nothing to finish
 // it; only an answer that never comes is not to be waited for.
-const lastWords = 5 * time.Second
+const grace = 5 * time.Second
 
-// finishing returns a context that ends lastWords after ctx.
+// finishing returns a context that ends grace after ctx.
 func finishing(ctx context.Context) (work context.Context, done context.CancelFunc) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	return work, func() {
 		stop()
 		cancel()
 	}
 }
 
-// taskRun is how far a task is.
-type taskRun struct {
+// taskProgress is how far a task is.
+type taskProgress struct {
 	task   Task
 	core   *Core
 	looked bool // at connections
@@ -103,7 +103,7 @@ type taskRun struct {
 	look   error
 }
 
-func (r *taskRun) take(w Work, o Outcome) {
+func (r *taskProgress) take(w Work, o Outcome) {
 	if w.Audit {
 		r.unread = o.ObserveErr
 		r.blind++
@@ -129,12 +129,12 @@ func (r *taskRun) take(w Work, o Outcome) {
 }
 
 // over says whether there is nothing to wait for.
-func (r *taskRun) over() bool {
-	drains := r.core.book.Len() > 0 && (!r.task.Leave || !r.looked || len(r.core.round) > 0)
+func (r *taskProgress) over() bool {
+	drains := r.core.drains.book.Len() > 0 && (!r.task.Leave || !r.looked || len(r.core.drains.round) > 0)
 	return !drains && !r.core.awaited() && (r.unread == nil || r.blind >= looks)
 }
 
-func (r *taskRun) outcome() error {
+func (r *taskProgress) outcome() error {
 	err := errors.Join(r.unread, r.flush, r.look)
 	if r.core.refused() {
 		err = errors.Join(append(r.failed, err)...)
@@ -142,7 +142,7 @@ func (r *taskRun) outcome() error {
 	return err
 }
 
-func (r *taskRun) sleep(ctx context.Context) {
+func (r *taskProgress) sleep(ctx context.Context) {
 	timer := time.NewTimer(time.Until(r.core.Wake()))
 	defer timer.Stop()
 	select {

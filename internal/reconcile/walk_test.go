@@ -213,8 +213,8 @@ func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 			share = 0
 			b.pass(t, 3*time.Minute)
 			b.mustEqualWish(t, "after the walk")
-			if b.core.book.Len() != 0 {
-				t.Errorf("%d real servers still listed as draining", b.core.book.Len())
+			if b.core.drains.book.Len() != 0 {
+				t.Errorf("%d real servers still listed as draining", b.core.drains.book.Len())
 			}
 		})
 	}

@@ -131,6 +131,6 @@ type Jump struct {
 
 	// Behind is, of a jump that has to come first and does not, the first rule of
 	// others before it that decides something, in the same spelling. It is only
-	// observed: nobody wishes a jump behind a rule.
+	// observed: it is never desired.
 	Behind string
 }

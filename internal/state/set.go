@@ -74,7 +74,7 @@ const (
 )
 
 // Set is the header of a set. The kernel grows the hash size by itself, so it
-// is no part of what is wished.
+// is no part of what is desired.
 type Set struct {
 	Type    SetType
 	Family  Family // of hash types; 0 for bitmap:port, which has none

@@ -191,7 +191,7 @@ func (nobody) Connections(context.Context, []state.VirtualServerKey) (map[state.
 }
 
 func TestATaskThatLeavesWhatDrainsLooksAtAllOfItFirst(t *testing.T) {
-	b := synced(t, 3*lookServers)
+	b := syncedBench(t, 3*lookServers)
 	busy := endpoint(server(1, state.TCP), 0)
 	b.kernel.Connections[busy] = state.Connections{Active: 1}
 	leaves := task(b.kernel, nil)
@@ -206,7 +206,7 @@ func TestATaskThatLeavesWhatDrainsLooksAtAllOfItFirst(t *testing.T) {
 }
 
 func TestATaskThatWishesNothingRemovesWhatIsOursAndNothingElse(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	other := state.VirtualServerKey{Address: netip.MustParseAddrPort("192.0.2.1:25"), Protocol: state.TCP}
 	b.kernel.State.VirtualServers[other] = state.VirtualServer{Scheduler: "rr", Prefix: 32}
 	stranger := state.Address{Addr: netip.MustParseAddr("192.0.2.77")}
@@ -230,7 +230,7 @@ func TestATaskThatWishesNothingRemovesWhatIsOursAndNothingElse(t *testing.T) {
 
 // What the sets prove must be gone before they are: without them nobody knows whose it is.
 func TestSetsAreRemovedAfterWhatTheyProve(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	k := task(b.kernel, nil)
 	refuses := true
 	k.Kernel.Tables.VirtualServers = unyielding{k.Kernel.Tables.VirtualServers, &refuses}

@@ -14,44 +14,44 @@ import (
 // virtual server refuses at its port what the node sends there. So these are kept for
 // nobody: the connections that they had led to a Service at an address which is none.
 
-// others are addresses at which somebody else is.
-type others struct {
+// foreign are addresses at which somebody else is.
+type foreign struct {
 	refused map[desired.Owner][]netip.Addr // that Services want and may not have
 	count   map[netip.Addr]int             // by how many
 	arrived map[netip.Addr]struct{}        // that are bound for what drains, and nothing else
 }
 
-func newOthers() others {
-	return others{refused: map[desired.Owner][]netip.Addr{}, count: map[netip.Addr]int{}, arrived: map[netip.Addr]struct{}{}}
+func newForeign() foreign {
+	return foreign{refused: map[desired.Owner][]netip.Addr{}, count: map[netip.Addr]int{}, arrived: map[netip.Addr]struct{}{}}
 }
 
 // taken reports whether somebody else is at an address that nobody wishes.
 func (c *Core) taken(a netip.Addr) bool {
-	_, arrived := c.others.arrived[a]
-	if !arrived && c.others.count[a] == 0 {
+	_, arrived := c.foreign.arrived[a]
+	if !arrived && c.foreign.count[a] == 0 {
 		return false
 	}
-	_, wished := c.desired.Addresses.Get(state.Address{Addr: a})
-	return !wished
+	_, wanted := c.desired.Addresses.Get(state.Address{Addr: a})
+	return !wanted
 }
 
 // refuse takes in which addresses a Service may not have now.
 func (c *Core) refuse(o desired.Owner, addresses []netip.Addr) {
-	was := c.others.refused[o]
+	was := c.foreign.refused[o]
 	if len(was)+len(addresses) == 0 {
 		return
 	}
 	for _, a := range addresses {
-		c.others.count[a]++
+		c.foreign.count[a]++
 	}
 	for _, a := range was {
-		if c.others.count[a]--; c.others.count[a] == 0 {
-			delete(c.others.count, a)
+		if c.foreign.count[a]--; c.foreign.count[a] == 0 {
+			delete(c.foreign.count, a)
 		}
 	}
-	c.others.refused[o] = addresses
+	c.foreign.refused[o] = addresses
 	if len(addresses) == 0 {
-		delete(c.others.refused, o)
+		delete(c.foreign.refused, o)
 	}
 	for _, a := range addresses {
 		c.leave(a)
@@ -62,24 +62,24 @@ func (c *Core) refuse(o desired.Owner, addresses []netip.Addr) {
 // bound, and they do as long as they are.
 func (c *Core) arrive(addresses []netip.Addr) {
 	for _, a := range addresses {
-		if _, bound := c.addresses.get(state.Address{Addr: a}); bound || c.book.HasAddress(a) {
-			c.others.arrived[a] = struct{}{}
+		if _, bound := c.addresses.get(state.Address{Addr: a}); bound || c.drains.book.HasAddress(a) {
+			c.foreign.arrived[a] = struct{}{}
 			c.leave(a)
 		}
 	}
 }
 
 // unbound takes in that an address is not bound any more.
-func (c *Core) unbound(a netip.Addr) { delete(c.others.arrived, a) }
+func (c *Core) unbound(a netip.Addr) { delete(c.foreign.arrived, a) }
 
 // leave ends all draining behind an address that is somebody else's.
 func (c *Core) leave(a netip.Addr) {
 	if !c.taken(a) {
 		return
 	}
-	for _, k := range c.book.Behind(a) {
-		c.book.End(k)
+	for _, k := range c.drains.book.Behind(a) {
+		c.drains.book.End(k)
 		c.drained(k)
 	}
-	c.backlog.put(group{addresses: []state.Address{{Addr: a}}, rows: 1})
+	c.queue.put(group{addresses: []state.Address{{Addr: a}}, rows: 1})
 }

@@ -11,48 +11,45 @@ import (
 )
 
 // chunkRows is about how many rows are written at a time: few enough that what
-// comes meanwhile need not wait for long, and so many that the kernel takes them in
+// comes pendingWrites need not wait for long, and so many that the kernel takes them in
 // full batches.
 const chunkRows = 4096
 
-// queue makes the rows that an event touched wait for their turn, and notes what
-// they were.
-func (c *Core) queue(owner desired.Owner, t desired.Touched, now time.Time) {
+// queueTouched queues the rows of Services that an event touched, and notes what they were.
+func (c *Core) queueTouched(owner desired.Owner, t desired.Touched, now time.Time) {
 	g := group{
-		owners:    []desired.Owner{owner},
-		entries:   c.entries.note(t.Entries, now),
-		servers:   c.virtualServers.note(t.VirtualServers, now),
-		addresses: c.addresses.note(t.Addresses, now),
+		owners: []desired.Owner{owner}, entries: c.entries.note(now), servers: c.virtualServers.note(now), addresses: c.addresses.note(now),
 	}
 	g.rows = len(g.entries) + len(g.servers) + len(g.addresses)
 	for _, w := range t.RealServers {
-		if c.realServers.begun {
+		if c.realServers.tracked {
 			g.servers = append(g.servers, w.Server)
 			g.rows += c.noteReals(w, now)
 		}
 	}
-	c.backlog.put(g)
+	c.queue.put(g)
 }
 
-// noteReals begins or ends draining as the wish for the real servers of a virtual
-// server asks, and returns how many changed.
+// noteReals begins or ends draining as it is desired of the real servers of a virtual server, and returns how many changed.
 func (c *Core) noteReals(w desired.WereReals, now time.Time) int {
 	c.realServers.note(w)
 	changed := 0
-	leaves := false
+	leave := false
 	for was, is := range state.Both(w.Reals, c.desired.RealServers.Of(w.Server)) {
 		if was != nil && is != nil && *was == *is {
 			continue
 		}
 		changed++
-		leaves = leaves || is == nil || is.Weight() == 0
+		leave = leave || is == nil || is.Weight() == 0
 		if is != nil {
 			c.keepReal(is.Key(w.Server), now)
 		} else {
-			c.leaveReal(was.Key(w.Server), now)
+			k := was.Key(w.Server)
+			c.realServers.hasten(k, now)
+			c.drain(k, now)
 		}
 	}
-	if leaves {
+	if leave {
 		c.realServers.leaving = append(c.realServers.leaving, w.Server)
 	}
 	return changed
@@ -60,24 +57,18 @@ func (c *Core) noteReals(w desired.WereReals, now time.Time) int {
 
 func (c *Core) keepReal(k state.RealServerKey, now time.Time) {
 	c.realServers.hasten(k, now)
-	c.book.End(k)
+	c.drains.book.End(k)
 	c.spareFlows(k)
 }
 
-// leaveReal begins to drain a real server that nobody wishes.
-func (c *Core) leaveReal(k state.RealServerKey, now time.Time) {
-	c.realServers.hasten(k, now)
-	c.drain(k, now)
-}
-
-// gather makes all rows that an audit found not to be as wished wait for their
+// gather makes all rows that an audit found not to be as wanted wait for their
 // turn. What waits for its retry goes on waiting.
 func (c *Core) gather() {
 	if c.entries.differ.len()+c.virtualServers.differ.len()+c.realServers.differ.len()+c.addresses.differ.len() == 0 {
 		return
 	}
-	waited := c.backlog.size > 0
-	c.backlog.reserve(c.virtualServers.differ.len())
+	waited := c.queue.size > 0
+	c.queue.reserve(c.virtualServers.differ.len())
 	for claims := range c.desired.Claims() {
 		g := group{owners: []desired.Owner{claims.Owner}}
 		for _, r := range claims.Entries {
@@ -94,16 +85,16 @@ func (c *Core) gather() {
 		for _, r := range claims.VirtualServers {
 			g.rows += c.gatherServer(r.Key, &g)
 		}
-		c.backlog.put(g)
+		c.queue.put(g)
 	}
-	c.gatherUnwished()
+	c.gatherUndesired()
 	if waited { // what waits and is gathered too was counted twice
-		c.backlog.recount(c.remaining)
+		c.queue.recount(c.remaining)
 	}
 }
 
 // gatherServer adds a virtual server to a group if it or its real servers are not
-// as wished, and returns how many rows that are.
+// as wanted, and returns how many rows that are.
 func (c *Core) gatherServer(k state.VirtualServerKey, g *group) int {
 	rows := 0
 	if c.virtualServers.stale(k) {
@@ -118,23 +109,23 @@ func (c *Core) gatherServer(k state.VirtualServerKey, g *group) int {
 	return rows
 }
 
-// gatherUnwished is for rows that nobody wishes.
-func (c *Core) gatherUnwished() {
-	for _, a := range slices.SortedFunc(c.addresses.unwished(), state.Address.Compare) {
-		c.backlog.put(group{addresses: []state.Address{a}, rows: 1})
+// gatherUndesired is for rows that nobody wishes.
+func (c *Core) gatherUndesired() {
+	for _, a := range slices.SortedFunc(c.addresses.undesired(), state.Address.Compare) {
+		c.queue.put(group{addresses: []state.Address{a}, rows: 1})
 	}
-	for _, k := range c.unwishedServers() {
+	for _, k := range c.undesiredServers() {
 		var g group
 		g.rows = c.gatherServer(k, &g)
-		c.backlog.put(g)
+		c.queue.put(g)
 	}
-	for _, e := range slices.SortedFunc(c.entries.unwished(), state.SetEntry.Compare) {
-		c.backlog.put(c.unwishedEntry(e))
+	for _, e := range slices.SortedFunc(c.entries.undesired(), state.SetEntry.Compare) {
+		c.queue.put(c.undesiredEntry(e))
 	}
 }
 
-// unwishedEntry goes with the virtual server that it proves or leads to.
-func (c *Core) unwishedEntry(e state.SetEntry) group {
+// undesiredEntry goes with the virtual server that it proves or leads to.
+func (c *Core) undesiredEntry(e state.SetEntry) group {
 	g := group{entries: []state.SetEntry{e}, rows: 1}
 	v, _ := c.entries.get(e)
 	if to, leads := e.LeadsTo(v); leads {
@@ -146,10 +137,10 @@ func (c *Core) unwishedEntry(e state.SetEntry) group {
 	return g
 }
 
-func (c *Core) unwishedServers() []state.VirtualServerKey {
-	keys := slices.Collect(c.virtualServers.unwished())
+func (c *Core) undesiredServers() []state.VirtualServerKey {
+	keys := slices.Collect(c.virtualServers.undesired())
 	for k := range c.realServers.differ.rows {
-		if _, wished := c.desired.VirtualServers.Get(k); !wished {
+		if _, wanted := c.desired.VirtualServers.Get(k); !wanted {
 			keys = append(keys, k)
 		}
 	}
@@ -162,15 +153,15 @@ func (c *Core) unwishedServers() []state.VirtualServerKey {
 // then the oldest, so that a large one comes to its end.
 func (c *Core) admit(now time.Time) {
 	room := c.chunk()
-	for _, g := range c.backlog.rest {
+	for _, g := range c.queue.rest {
 		if g.place == led {
-			c.backlog.remove(g)
+			c.queue.remove(g)
 			c.markAll(g, now)
 		}
 	}
-	c.backlog.rest = nil
+	c.queue.rest = nil
 	for share := room * 3 / 4; share > 0; {
-		g := c.backlog.smallest()
+		g := c.queue.smallest()
 		if g == nil {
 			break
 		}
@@ -179,7 +170,7 @@ func (c *Core) admit(now time.Time) {
 		room -= rows
 	}
 	for room > 0 {
-		g := c.backlog.oldest()
+		g := c.queue.oldest()
 		if g == nil {
 			break
 		}
@@ -205,9 +196,9 @@ func (c *Core) mark(g *group, room int, now time.Time) int {
 		return room
 	}
 	if c.markFirst(g, now) {
-		c.backlog.lead(g)
+		c.queue.lead(g)
 	} else {
-		c.backlog.remove(g)
+		c.queue.remove(g)
 		c.markAll(g, now)
 	}
 	return max(g.rows, 1)
@@ -243,7 +234,7 @@ func (c *Core) markPart(g *group, room int, now time.Time) bool {
 	}
 	if !g.leaving {
 		g.leaving = true
-		c.virtualServers.mark(only(g.servers, c.wishesServer), now)
+		c.virtualServers.mark(only(g.servers, c.wantsServer), now)
 		c.entries.mark(only(g.entries, func(e state.SetEntry) bool { return !e.Set.KeepsClient() }), now)
 		c.addresses.mark(g.addresses, now)
 		return true
@@ -256,7 +247,7 @@ func (c *Core) markSome(g *group, room int, count func(state.VirtualServerKey) i
 	left := room
 	for _, k := range g.servers {
 		if n := min(left, count(k)); n > 0 {
-			if c.wishesServer(k) {
+			if c.wantsServer(k) {
 				c.virtualServers.touch(k)
 			}
 			c.realServers.touchSome(k, n)
@@ -271,20 +262,20 @@ func (c *Core) markSome(g *group, room int, count func(state.VirtualServerKey) i
 // What leads elsewhere or refuses has to wait for them. That by which clients keep their
 // address comes last of all, and so has to leave now.
 func (c *Core) precedes(e state.SetEntry) bool {
-	v, wished := c.desired.Entries.Get(e)
+	v, wanted := c.desired.Entries.Get(e)
 	if e.Set.KeepsClient() {
-		return !wished
+		return !wanted
 	}
 	_, leads := e.LeadsTo(v)
-	return wished && !leads && !e.Set.Refuses()
+	return wanted && !leads && !e.Set.Refuses()
 }
 
-func (c *Core) wishesServer(k state.VirtualServerKey) bool {
-	_, wished := c.desired.VirtualServers.Get(k)
-	return wished
+func (c *Core) wantsServer(k state.VirtualServerKey) bool {
+	_, wanted := c.desired.VirtualServers.Get(k)
+	return wanted
 }
 
-// leads says whether an entry precedes real servers, is not as wished yet, and does
+// leads says whether an entry precedes real servers, is not as wanted yet, and does
 // not wait for its retry, as then all else has to go on without it.
 func (c *Core) leads(e state.SetEntry, now time.Time) bool {
 	return c.entries.differ.has(e) && c.precedes(e) && !c.entries.waits(e, now)
@@ -311,20 +302,20 @@ func (c *Core) release() {
 		return
 	}
 	for _, a := range slices.SortedFunc(slices.Values(c.addresses.takeRecalled()), state.Address.Compare) {
-		c.backlog.put(group{owners: ownerIf(c.desired.Addresses.Owner(a)), addresses: []state.Address{a}, rows: 1})
+		c.queue.put(group{owners: ownerIf(c.desired.Addresses.Owner(a)), addresses: []state.Address{a}, rows: 1})
 	}
 	servers := slices.Concat(c.virtualServers.takeRecalled(), c.realServers.takeRecalled())
 	slices.SortFunc(servers, state.VirtualServerKey.Compare)
 	for _, k := range slices.Compact(servers) {
 		g := group{owners: ownerIf(c.desired.VirtualServers.Owner(k)), servers: []state.VirtualServerKey{k}, rows: 1}
-		c.backlog.put(g)
+		c.queue.put(g)
 	}
 	for _, e := range slices.SortedFunc(slices.Values(c.entries.takeRecalled()), state.SetEntry.Compare) {
-		g := c.unwishedEntry(e)
+		g := c.undesiredEntry(e)
 		g.owners = ownerIf(c.desired.Entries.Owner(e))
-		c.backlog.put(g)
+		c.queue.put(g)
 	}
-	c.backlog.recount(c.remaining)
+	c.queue.recount(c.remaining)
 }
 
 func ownerIf(o desired.Owner, owned bool) []desired.Owner {
@@ -334,7 +325,7 @@ func ownerIf(o desired.Owner, owned bool) []desired.Owner {
 	return []desired.Owner{o}
 }
 
-// remaining is how many rows of a group are not as wished.
+// remaining is how many rows of a group are not as wanted.
 func (c *Core) remaining(g *group) int {
 	n := 0
 	for _, e := range g.entries {
