@@ -68,11 +68,11 @@ type Desired struct {
 func New() *Desired {
 	d := &Desired{
 		owners:         map[Owner]*claimant{},
-		Sysctls:        newTable(state.Sysctls, sysctls, unranked),
-		Sets:           newTable(state.Sets, sets, unranked),
-		Chains:         newTable(state.Chains, chains, unranked),
-		Jumps:          newTable(state.Jumps, jumps, unranked),
-		Links:          newTable(state.Links, links, unranked),
+		Sysctls:        newShared[state.SysctlName, string](state.Sysctls),
+		Sets:           newShared[state.SetName, state.Set](state.Sets),
+		Chains:         newShared[state.ChainKey, state.Chain](state.Chains),
+		Jumps:          newShared[state.JumpKey, state.Jump](state.Jumps),
+		Links:          newShared[state.LinkName, state.Link](state.Links),
 		VirtualServers: newTable(state.VirtualServers, servers, rankOfServer),
 		Addresses:      newTable(state.Addresses, addresses, rankOfAddress),
 	}
@@ -202,7 +202,7 @@ func (d *Desired) replace(c *claimant, h holdings) Touched {
 		touched.Entries = d.Entries.since(wereEntries)
 	}
 	touched.RealServers = d.RealServers.since(wereReals)
-	if b.few != nil || h.few != nil {
+	if b.shared != nil || h.shared != nil {
 		before := &claimant{holdings: b}
 		for _, t := range d.shared {
 			t.changeShared(before, c, &touched)

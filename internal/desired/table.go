@@ -62,8 +62,10 @@ func (t Table[K, V]) changeShared(before, c *claimant, touched *Touched) {
 	*state.Part[[]Was[K, V]](t.id, touched) = t.change(c, diff.OfRows(t.rows(before), t.rows(c), K.Compare))
 }
 
-// unranked is for the tables of which every claim is as good as any other.
-func unranked[K comparable](*claimant, K) state.Rank { return state.Allocated }
+// newShared is for a table that does not grow with the cluster. Every claim there is as good as any other.
+func newShared[K state.Key[K], V comparable](id state.Table) Table[K, V] {
+	return newTable(id, shared[K, V](id), func(*claimant, K) state.Rank { return state.Allocated })
+}
 
 // Get is the desired value of the row k, and whether the row is desired at all.
 func (t Table[K, V]) Get(k K) (V, bool) {

@@ -198,10 +198,10 @@ func TestDrainingSurvivesACrash(t *testing.T) {
 	b := syncedBench(t, 1)
 	k := endpoint(server(0, state.TCP), 0)
 	b.kernel.Connections[k] = state.Connections{Active: 1}
-	wish := map[int]state.Fragment{0: service(server(0, state.TCP), 1, 2)}
-	b.step(Upsert{Owner: owner(0), Fragment: wish[0]})
+	fragments := map[int]state.Fragment{0: service(server(0, state.TCP), 1, 2)}
+	b.step(Upsert{Owner: owner(0), Fragment: fragments[0]})
 	b.settle(t)
-	b.restart(wish)
+	b.restart(fragments)
 	b.ops = testkit.Operations{}
 	b.pass(t, 20*time.Second)
 	if _, there := b.kernel.State.RealServers[k]; !there || b.ops.Rows != 0 {
@@ -348,11 +348,11 @@ func TestRowsLeftBehindByADeadDaemonAreRemovedAtTheStart(t *testing.T) {
 
 func TestAStartOverAKernelThatIsRightWritesNothing(t *testing.T) {
 	b := syncedBench(t, 3)
-	wishes := map[int]state.Fragment{}
+	fragments := map[int]state.Fragment{}
 	for n := range 3 {
-		wishes[n] = service(server(n, state.TCP), 0, 3)
+		fragments[n] = service(server(n, state.TCP), 0, 3)
 	}
-	b.restart(wishes)
+	b.restart(fragments)
 	b.ops = testkit.Operations{}
 	b.settle(t)
 	if b.ops.Rows != 0 {

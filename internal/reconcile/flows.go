@@ -69,8 +69,8 @@ func flowTo(k state.RealServerKey, front netip.AddrPort) state.Flow {
 	return state.Flow{Protocol: k.Server.Transport(), Service: front, Endpoint: k.At(front.Port())}
 }
 
-// spareFlows is for a real server that is wanted again while its flows wait: they
-// lead to somebody, and to flush them could end a connection.
+// spareFlows is for a real server that is desired again while its flows wait: they lead to an endpoint, and to flush
+// them could end a connection.
 func (c *Core) spareFlows(k state.RealServerKey) {
 	if len(c.flows.list) == 0 || !leavesFlows(k.Server) {
 		return

@@ -9,12 +9,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// What drains keeps its virtual server and its address. But an address at which
-// somebody else is cuts the node off from them for as long as it is bound, and a
-// virtual server refuses at its port what the node sends there. So these are kept for
-// nobody: the connections that they had led to a Service at an address which is none.
+// What drains keeps its virtual server and its address. But an address that is in use elsewhere cuts the node off from
+// there for as long as it is bound, and a virtual server refuses at its port what the node sends there. So these are
+// not kept: the connections that they had led to a Service whose address is none of its own any more.
 
-// foreign are addresses at which somebody else is.
+// foreign are addresses that are in use elsewhere.
 type foreign struct {
 	refused map[desired.Owner][]netip.Addr // that Services want and may not have
 	count   map[netip.Addr]int             // by how many
@@ -25,7 +24,7 @@ func newForeign() foreign {
 	return foreign{refused: map[desired.Owner][]netip.Addr{}, count: map[netip.Addr]int{}, arrived: map[netip.Addr]struct{}{}}
 }
 
-// taken reports whether somebody else is at an address that nobody wishes.
+// taken reports whether an address is in use elsewhere and not desired.
 func (c *Core) taken(a netip.Addr) bool {
 	_, arrived := c.foreign.arrived[a]
 	if !arrived && c.foreign.count[a] == 0 {
@@ -58,8 +57,8 @@ func (c *Core) refuse(o desired.Owner, addresses []netip.Addr) {
 	}
 }
 
-// arrive takes in at which addresses somebody else is now. Only those matter that are
-// bound, and they do as long as they are.
+// arrive takes in which addresses are in use elsewhere now. Only those matter that are bound, and they do as long as
+// they are.
 func (c *Core) arrive(addresses []netip.Addr) {
 	for _, a := range addresses {
 		if _, bound := c.addresses.get(state.Address{Addr: a}); bound || c.drains.book.HasAddress(a) {
@@ -72,7 +71,7 @@ func (c *Core) arrive(addresses []netip.Addr) {
 // unbound takes in that an address is not bound any more.
 func (c *Core) unbound(a netip.Addr) { delete(c.foreign.arrived, a) }
 
-// leave ends all draining behind an address that is somebody else's.
+// leave ends all draining behind an address that is in use elsewhere.
 func (c *Core) leave(a netip.Addr) {
 	if !c.taken(a) {
 		return

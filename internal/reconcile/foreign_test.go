@@ -54,7 +54,7 @@ func TestAnAddressOfSomebodyElseIsNotKeptAfterARestart(t *testing.T) {
 	b.mustEqualWish(t, "at once")
 }
 
-// While somebody wishes an address, it is nobody else's, and what is refused there to
+// While an address is desired for one Service, what is refused there to
 // one Service changes nothing for the connections of another.
 func TestAnAddressThatAServiceHasIsKeptForItsConnections(t *testing.T) {
 	b := syncedBench(t, 1)
@@ -71,7 +71,7 @@ func TestAnAddressThatAServiceHasIsKeptForItsConnections(t *testing.T) {
 	b.step(Delete{Owner: owner(0)})
 	b.pass(t, 5*time.Second)
 	if _, bound := b.kernel.State.Addresses[state.Address{Addr: front.Address.Addr()}]; !bound {
-		t.Error("the address is refused to nobody any more, and is not kept for a connection")
+		t.Error("the address is not refused any more, and is not kept for a connection")
 	}
 	if n := len(b.core.foreign.count) + len(b.core.foreign.refused); n != 0 {
 		t.Errorf("%d refusals are remembered", n)

@@ -172,8 +172,7 @@ func (c *Core) forsake() {
 	}
 }
 
-// leadsTo says whether an endpoint is wanted for a virtual server, which may keep
-// the client's port.
+// leadsTo reports whether an endpoint is desired for a virtual server, which may keep the client's port.
 func (c *Core) leadsTo(k state.VirtualServerKey, endpoint netip.AddrPort) bool {
 	for _, a := range []netip.AddrPort{endpoint, netip.AddrPortFrom(endpoint.Addr(), 0)} {
 		if _, wanted := c.desired.RealServers.Get(state.RealServerKey{Server: k, Address: a}); wanted {

@@ -44,7 +44,7 @@ var (
 	serving   = state.ChainOf("-j OLD")
 )
 
-// afterOld is a kernel that the predecessor left, and three Services that are told.
+// afterOld is a kernel that the predecessor left, and three Services.
 func afterOld(wrap func(kernelTables) kernelTables) *bench {
 	b := newBench(wrap)
 	o := testOptions()
@@ -178,15 +178,15 @@ func TestARowThatIsRefusedForLongDoesNotKeepAPredecessorForEver(t *testing.T) {
 func task(k *mem.Kernel, done func(state.Delta, kernel.Results)) Task {
 	o := testOptions()
 	o.DrainTimeout = 0
-	return Task{Options: o, Kernel: Kernel{Tables: k.Tables(), Flusher: nobody{}, Connections: nobody{}}, Done: done}
+	return Task{Options: o, Kernel: Kernel{Tables: k.Tables(), Flusher: noConnections{}, Connections: noConnections{}}, Done: done}
 }
 
-// nobody has neither flows nor connections.
-type nobody struct{}
+// noConnections has neither flows nor connections.
+type noConnections struct{}
 
-func (nobody) Flush(context.Context, []state.Flow) (int, error) { return 0, nil }
+func (noConnections) Flush(context.Context, []state.Flow) (int, error) { return 0, nil }
 
-func (nobody) Connections(context.Context, []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
+func (noConnections) Connections(context.Context, []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
 	return nil, nil
 }
 
@@ -228,7 +228,7 @@ func TestATaskThatWishesNothingRemovesWhatIsOursAndNothingElse(t *testing.T) {
 	}
 }
 
-// What the sets prove must be gone before they are: without them nobody knows whose it is.
+// What the sets prove must be gone before they are: without them noConnections knows whose it is.
 func TestSetsAreRemovedAfterWhatTheyProve(t *testing.T) {
 	b := syncedBench(t, 3)
 	k := task(b.kernel, nil)

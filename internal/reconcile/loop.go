@@ -209,8 +209,7 @@ func (l *Loop) countAudit() {
 	}
 }
 
-// completeStart tells once that the start is over, and what it cost: nothing, if
-// the kernel was as wanted.
+// completeStart logs once that the start is complete, and what it wrote: nothing, if the kernel was as desired.
 func (l *Loop) completeStart() {
 	if l.audits > 0 && !l.started {
 		l.started = true

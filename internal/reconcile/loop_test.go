@@ -21,37 +21,37 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
-// told is what a Witness was told.
-type told struct {
+// reports are what an Observer got.
+type reports struct {
 	changes  []Change
 	acts     []Act
 	balances []Balance
 }
 
-func (d told) last() Balance { return d.balances[len(d.balances)-1] }
+func (d reports) last() Balance { return d.balances[len(d.balances)-1] }
 
 // diary is a Witness that remembers all. Time alone does not order what two
 // goroutines of a bubble do.
 type diary struct {
-	mutex sync.Mutex
-	told  told
+	mutex   sync.Mutex
+	reports reports
 }
 
-func (d *diary) write(f func(*told)) {
+func (d *diary) write(f func(*reports)) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	f(&d.told)
+	f(&d.reports)
 }
 
-func (d *diary) read() told {
+func (d *diary) read() reports {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	return told{slices.Clone(d.told.changes), slices.Clone(d.told.acts), slices.Clone(d.told.balances)}
+	return reports{slices.Clone(d.reports.changes), slices.Clone(d.reports.acts), slices.Clone(d.reports.balances)}
 }
 
-func (d *diary) Received(c Change) { d.write(func(t *told) { t.changes = append(t.changes, c) }) }
-func (d *diary) Acted(a Act)       { d.write(func(t *told) { t.acts = append(t.acts, a) }) }
-func (d *diary) Settled(b Balance) { d.write(func(t *told) { t.balances = append(t.balances, b) }) }
+func (d *diary) Received(c Change) { d.write(func(t *reports) { t.changes = append(t.changes, c) }) }
+func (d *diary) Acted(a Act)       { d.write(func(t *reports) { t.acts = append(t.acts, a) }) }
+func (d *diary) Settled(b Balance) { d.write(func(t *reports) { t.balances = append(t.balances, b) }) }
 
 // odd is a table that takes its time, and refuses some rows.
 type odd[K, V comparable] struct {

@@ -14,10 +14,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Another program may want its rules to come first as well, and put them there each
-// time that we were. Nobody wins that, and each move has its price. So a jump is
-// brought back to its place some times; if that does not hold, it is left where it is,
-// and people are told. It is ours to move again once an audit finds it in its place.
+// Another program may want its rules to come first as well, and put them there each time that ours were. No side wins
+// that, and each move has its price. So a jump is brought back to its place some times; if that does not hold, it is
+// left where it is, and a warning is logged. It is ours to move again once an audit finds it in its place.
 const (
 	// maxMoves is how many times a jump is brought back.
 	maxMoves = 3
@@ -32,7 +31,7 @@ type contest struct {
 	lost  bool
 }
 
-// Displaced is a jump that is left behind a rule of foreign.
+// Displaced is a jump that is left behind a rule of another program.
 type Displaced struct {
 	Jump   state.JumpKey
 	Behind string // the rule
@@ -91,8 +90,7 @@ func (c *Core) moved(d diff.Delta[state.JumpKey, state.Jump], r kernel.Result[st
 	}
 }
 
-// logPlaces logs which jumps were given up since the last audit, and which are in
-// their place again.
+// logPlaces logs which jumps were given up since the last audit, and which are in their place again.
 func (l *Loop) logPlaces() {
 	now := l.core.Displaced()
 	gone, came := Others(l.displaced, now), Others(now, l.displaced)

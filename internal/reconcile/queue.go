@@ -11,9 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// group is rows that are marked together. What depends on each other is in one:
-// the rows that one Service's change touched, and those of all Services that
-// share a virtual server with it, or an address that is to come or go.
+// group is rows that are marked together. What depends on each other is in one: the rows that one Service's change
+// touched, and those of all Services that share a virtual server with it, or an address that is to come or go.
 type group struct {
 	owners    []desired.Owner // none: they are rows that nobody wishes
 	entries   []state.SetEntry
@@ -39,11 +38,9 @@ const (
 	gone
 )
 
-// queue are the groups that wait. A change of many rows takes the kernel
-// seconds. So that a small one need not wait for it, rows of Services are not
-// marked at once, but some thousand at a time, and the smallest changes first.
-// The order in which packets need rows is that of one delta (kernel.Tables), so a
-// group is marked as a whole.
+// queue are the groups that wait. A change of many rows takes the kernel seconds. So that a small one need not wait for
+// it, rows of Services are not marked at once, but some thousand at a time, and the smallest changes first. The order
+// in which packets need rows is that of one delta (kernel.Tables), so a group is marked as a whole.
 type queue struct {
 	byOwner   shrinkingMap[desired.Owner, *group]
 	byServer  shrinkingMap[state.VirtualServerKey, *group]
@@ -67,8 +64,8 @@ func (b *queue) reserve(servers int) {
 	b.byAddress.reserve(servers)
 }
 
-// put adds a group to those that it depends on, or makes it wait by itself. One that
-// is led waits again: what has come may have to be led too.
+// put adds a group to those that it depends on, or queues it by itself. One that is led waits again: what has come may
+// have to be led too.
 func (b *queue) put(g group) {
 	if len(g.entries)+len(g.servers)+len(g.addresses) == 0 {
 		return
@@ -161,8 +158,7 @@ func (b *queue) move(from, into *group) {
 	into.begun, into.leaving = false, false
 }
 
-// claim adds to a list of a group the keys that are not in it. Nobody else needs
-// them any more.
+// claim adds to a list of a group the keys that are not in it.
 func claim[K comparable](index *shrinkingMap[K, *group], keys, list []K, g *group) []K {
 	if list == nil {
 		list = keys[:0]
@@ -176,8 +172,7 @@ func claim[K comparable](index *shrinkingMap[K, *group], keys, list []K, g *grou
 	return list
 }
 
-// trim keeps a Service that changes all the time while it waits from having an
-// entry over and over again.
+// trim keeps a Service that changes all the time while it waits from having an entry over and over again.
 func (g *group) trim() {
 	const few = 32
 	if len(g.entries) < 2*g.trimmed+few {

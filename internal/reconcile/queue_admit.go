@@ -10,9 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// chunkRows is about how many rows are written at a time: few enough that what
-// comes pendingWrites need not wait for long, and so many that the kernel takes them in
-// full batches.
+// chunkRows is about how many rows are written at a time: few enough that other changes need not wait for long, and so
+// many that the kernel takes them in full batches.
 const chunkRows = 4096
 
 // queueTouched queues the rows of Services that an event touched, and notes what they were.
@@ -61,8 +60,7 @@ func (c *Core) keepReal(k state.RealServerKey, now time.Time) {
 	c.spareFlows(k)
 }
 
-// gather makes all rows that an audit found not to be as wanted wait for their
-// turn. What waits for its retry goes on waiting.
+// gather queues all rows that an audit found not to be as desired. What waits for its retry goes on waiting.
 func (c *Core) gather() {
 	if c.entries.differ.len()+c.virtualServers.differ.len()+c.realServers.differ.len()+c.addresses.differ.len() == 0 {
 		return
@@ -93,8 +91,8 @@ func (c *Core) gather() {
 	}
 }
 
-// gatherServer adds a virtual server to a group if it or its real servers are not
-// as wanted, and returns how many rows that are.
+// gatherServer adds a virtual server to a group if it or its real servers are not as wanted, and returns how many rows
+// those are.
 func (c *Core) gatherServer(k state.VirtualServerKey, g *group) int {
 	rows := 0
 	if c.virtualServers.stale(k) {
@@ -109,7 +107,7 @@ func (c *Core) gatherServer(k state.VirtualServerKey, g *group) int {
 	return rows
 }
 
-// gatherUndesired is for rows that nobody wishes.
+// gatherUndesired is for rows that are not desired.
 func (c *Core) gatherUndesired() {
 	for _, a := range slices.SortedFunc(c.addresses.undesired(), state.Address.Compare) {
 		c.queue.put(group{addresses: []state.Address{a}, rows: 1})
@@ -148,9 +146,8 @@ func (c *Core) undesiredServers() []state.VirtualServerKey {
 	return slices.Compact(keys)
 }
 
-// admit marks groups of about as many rows as may be written at a time: most of
-// them the smallest, so that a small change need not wait for a large one, and
-// then the oldest, so that a large one comes to its end.
+// admit marks groups of about as many rows as may be written at a time: most of them the smallest, so that a small
+// change need not wait for a large one, and then the oldest, so that a large one comes to its end.
 func (c *Core) admit(now time.Time) {
 	room := c.chunk()
 	for _, g := range c.queue.rest {
@@ -185,9 +182,8 @@ func (c *Core) chunk() int {
 	return chunkRows
 }
 
-// mark marks a group, or a part of one that is too large, and returns how many
-// rows of the chunk that takes. Entries without which all else would be held back
-// come in one chunk, and the rest of the group in the next.
+// mark marks a group, or a part of one that is too large, and returns how many rows of the chunk that takes. Entries
+// without which all else would be held back come in one chunk, and the rest of the group in the next.
 func (c *Core) mark(g *group, room int, now time.Time) int {
 	if g.rows > c.chunk() && !g.begun { // what went to and fro was counted each time
 		g.rows = c.remaining(g)
@@ -204,7 +200,7 @@ func (c *Core) mark(g *group, room int, now time.Time) int {
 	return max(g.rows, 1)
 }
 
-// markFirst marks the entries that lead, and says whether there were any.
+// markFirst marks the entries that lead, and reports whether there were any.
 func (c *Core) markFirst(g *group, now time.Time) bool {
 	first := only(g.entries, func(e state.SetEntry) bool { return c.leads(e, now) })
 	c.entries.touch(first...)
@@ -218,9 +214,8 @@ func (c *Core) markAll(g *group, now time.Time) {
 	c.addresses.mark(g.addresses, now)
 }
 
-// markPart marks what of a group can be written by and by, before all else of it,
-// and says whether there was anything. That is, in the order of kernel.Tables: the
-// entries that come first, the real servers that are to be added, all that does
+// markPart marks what of a large group can be written before all else of it, and reports whether there was anything. In
+// the order of kernel.Tables that is: the entries that come first, the real servers that are to be added, all that does
 // not come after real servers have left, and the real servers that leave.
 func (c *Core) markPart(g *group, room int, now time.Time) bool {
 	if !g.begun {
@@ -242,7 +237,7 @@ func (c *Core) markPart(g *group, room int, now time.Time) bool {
 	return c.markSome(g, room, c.realServers.distance)
 }
 
-// markSome marks so many of the real servers that count counts.
+// markSome marks as many real servers as there is room for, of those that count counts.
 func (c *Core) markSome(g *group, room int, count func(state.VirtualServerKey) int) bool {
 	left := room
 	for _, k := range g.servers {
@@ -258,9 +253,8 @@ func (c *Core) markSome(g *group, room int, count func(state.VirtualServerKey) i
 	return left < room
 }
 
-// precedes says whether an entry is to be written before real servers are added.
-// What leads elsewhere or refuses has to wait for them. That by which clients keep their
-// address comes last of all, and so has to leave now.
+// precedes reports whether an entry is to be written before real servers are added. What leads elsewhere or refuses has
+// to wait for them. That by which clients keep their address comes last of all, and so has to leave now.
 func (c *Core) precedes(e state.SetEntry) bool {
 	v, wanted := c.desired.Entries.Get(e)
 	if e.Set.KeepsClient() {
@@ -275,8 +269,8 @@ func (c *Core) wantsServer(k state.VirtualServerKey) bool {
 	return wanted
 }
 
-// leads says whether an entry precedes real servers, is not as wanted yet, and does
-// not wait for its retry, as then all else has to go on without it.
+// leads reports whether an entry precedes real servers, is not as desired yet, and does not wait for its retry: then
+// all else has to go on without it.
 func (c *Core) leads(e state.SetEntry, now time.Time) bool {
 	return c.entries.differ.has(e) && c.precedes(e) && !c.entries.waits(e, now)
 }
@@ -291,8 +285,7 @@ func only[T any](list []T, is func(T) bool) []T {
 	return those
 }
 
-// release lets rows that were held back, and may not be any more, wait for their
-// turn again, if they are too many for once.
+// release queues rows again that were held back and may not be any more, if they are too many for one delta.
 func (c *Core) release() {
 	rows := len(c.entries.recalled) + len(c.virtualServers.recalled) + len(c.addresses.recalled)
 	for _, k := range slices.Concat(c.virtualServers.recalled, c.realServers.recalled) {
@@ -325,7 +318,7 @@ func ownerIf(o desired.Owner, owned bool) []desired.Owner {
 	return []desired.Owner{o}
 }
 
-// remaining is how many rows of a group are not as wanted.
+// remaining is how many rows of a group are not as desired.
 func (c *Core) remaining(g *group) int {
 	n := 0
 	for _, e := range g.entries {

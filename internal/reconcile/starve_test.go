@@ -10,7 +10,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// A Service's entries come one chunk before all else of it. What it wishes can
+// A Service's entries come one chunk before all else of it. What it wants can
 // change between the two.
 func TestAServiceThatMovesWhileItIsHalfWrittenHasNoAddressBeforeItsServer(t *testing.T) {
 	b := newChunked(t, 10)

@@ -11,7 +11,7 @@ import (
 )
 
 // mustHoldRightly fails if a row is held back although what it waits for has
-// happened: nobody would look at it before the next audit.
+// happened: it would not be looked at before the next audit.
 func (b *bench) mustHoldRightly(t *testing.T) {
 	t.Helper()
 	c := b.core
@@ -91,7 +91,7 @@ func TestAChangeLooksAtNoMoreRowsWhile10000DeletedServicesDrain(t *testing.T) {
 		{"a Service comes", Upsert{Owner: owner(20_000), Fragment: service(server(20_000, state.TCP), 0, 3)}},
 		{"a Service goes", Delete{Owner: owner(4)}},
 		{"a Service moves", Upsert{Owner: owner(3), Fragment: moved}},
-		{"the node's own addresses are told again", Local{}},
+		{"the node's own addresses come again", Local{}},
 	}
 	few, many := draining(t, 10), draining(t, 10_000)
 	fewLooks, manyLooks := few.countLooks(), many.countLooks()

@@ -12,25 +12,24 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Task brings the kernel to a wish once, for commands: by the same decisions and
-// in the same order as Loop keeps it there.
+// Task brings the kernel to a desired state once, for commands: by the same decisions and in the same order as Loop
+// keeps it there.
 type Task struct {
 	Options Options
 	Kernel  Kernel
 
-	// Done is told of each change. It may be nil.
+	// Done is called after each change. It may be nil.
 	Done func(state.Delta, kernel.Results)
 
-	// Leave is not to wait for connections to end: real servers that still have
-	// some stay, with weight 0.
+	// Leave is not to wait for connections to end: real servers that still have some stay, with weight 0.
 	Leave bool
 }
 
 // looks is how often a table that can't be read is tried.
 const looks = 3
 
-// Run works until nothing is left to do. Its error names rows that failed to the
-// end; ctx.Err() says that it was asked to end before.
+// Run works until nothing is left to do. Its error names rows that failed to the end; ctx.Err() says that it was
+// stopped before.
 func (t Task) Run(ctx context.Context, events ...Event) error {
 	work, done := finishing(ctx)
 	defer done()
@@ -76,9 +75,8 @@ func (t Task) do(ctx context.Context, w Work) Outcome {
 	return o
 }
 
-// grace is how long what has been begun may go on after who wanted it has asked to
-// end. A batch cut off half-way would be mended, but it mostly costs nothing to finish
-// it; only an answer that never comes is not to be waited for.
+// grace is how long what has been started may go on after ctx ends. A batch cut off half-way would be repaired, but it
+// mostly costs nothing to finish it; only an answer that never comes is not waited for.
 const grace = 5 * time.Second
 
 // finishing returns a context that ends grace after ctx.
@@ -128,7 +126,7 @@ func (r *taskProgress) take(w Work, o Outcome) {
 	}
 }
 
-// over says whether there is nothing to wait for.
+// over reports whether there is nothing to wait for.
 func (r *taskProgress) over() bool {
 	drains := r.core.drains.book.Len() > 0 && (!r.task.Leave || !r.looked || len(r.core.drains.round) > 0)
 	return !drains && !r.core.awaited() && (r.unread == nil || r.blind >= looks)

@@ -118,8 +118,8 @@ func ParseJumpKey(s string) (JumpKey, error) {
 }
 
 // ComesFirst reports whether the jump has to come before all rules of others that
-// decide something: in nat and mangle, where a packet to a Service enters. Whoever
-// decides there first decides alone.
+// decide something: in nat and mangle, where a packet to a Service enters. The first
+// rule that decides there decides alone.
 func (k JumpKey) ComesFirst() bool {
 	return (k.Table == NAT || k.Table == Mangle) && (k.From == "PREROUTING" || k.From == "OUTPUT")
 }
