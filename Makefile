@@ -17,7 +17,7 @@ RUN         ?= .
 # that. All others are tested where make runs.
 asking      = $(patsubst %/,%,$(sort $(dir $(shell grep -rlE '$1' --include='*_test.go' .))))
 in_cluster  = $(call asking,control\.(New|Binary)\b)
-in_lab      = $(filter-out $(in_cluster),$(call asking,kerneltest\.Namespace|(world|rig)\.New\b))
+in_lab      = $(filter-out $(in_cluster),$(call asking,testkit\.Namespace|(world|rig)\.New\b))
 module      = $(shell go list -m)
 outside_lab = $(filter-out $(patsubst ./%,$(module)/%,$(in_lab) $(in_cluster)),$(shell go list ./...))
 

@@ -11,9 +11,8 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/app"
 	"github.com/kube-ipvs/kube-ipvs/internal/cli"
-	"github.com/kube-ipvs/kube-ipvs/internal/cli/live"
-	"github.com/kube-ipvs/kube-ipvs/internal/presence"
 )
 
 func main() { os.Exit(run()) }
@@ -30,19 +29,19 @@ func run() int {
 		Stdout:     os.Stdout,
 		Stderr:     os.Stderr,
 		OpenKernel: openKernel,
-		ReadNode:   live.ReadNode,
-		ReadRules:  live.ReadRules,
-		Barriers:   live.Barriers,
-		Run:        live.Run,
-		Cleanup:    live.Cleanup,
-		Running:    presence.Held,
-		Stored:     live.Stored,
+		ReadNode:   app.ReadNode,
+		ReadRules:  app.ReadRules,
+		Barriers:   app.Barriers,
+		Run:        app.Run,
+		Cleanup:    app.Cleanup,
+		Running:    app.Running,
+		Stored:     app.Stored,
 		Build:      build,
 	}, os.Args[1:])
 }
 
 func openKernel() (cli.Kernel, error) {
-	k, err := live.Open()
+	k, err := app.Open()
 	if err != nil {
 		return nil, err
 	}

@@ -14,10 +14,10 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // rounds is how often each way is measured, in turn: a machine that is slower
@@ -90,7 +90,7 @@ func timed(work func()) time.Duration {
 }
 
 func timeOurs(b *testing.B, objects []plan.Objects, want state.State) (whole time.Duration, tables floor.Laps) {
-	kerneltest.Namespace(b)
+	testkit.Namespace(b)
 	h := open(b)
 	whole = timed(func() { h.start(b, objects) })
 	h.close(b)
@@ -101,7 +101,7 @@ func timeOurs(b *testing.B, objects []plan.Objects, want state.State) (whole tim
 // sendFloor sends the rows into a namespace of its own, which is empty after it.
 func sendFloor(t testing.TB, want state.State) (spent floor.Laps, all cost) {
 	t.Helper()
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	f, err := floor.Prepare(want)
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ type row struct {
 }
 
 func timeSingly(b *testing.B, want state.State) time.Duration {
-	kerneltest.Namespace(b)
+	testkit.Namespace(b)
 	rows, c := singly(want), single(b)
 	defer c.Close()
 	took := timed(func() {
@@ -152,7 +152,7 @@ func singly(want state.State) []row {
 			mask = 128
 		}
 		servers[k] = &row{server: &moby.Service{
-			AddressFamily: uint16(batch.FamilyNumber(k.Family())),
+			AddressFamily: uint16(netlink.FamilyNumber(k.Family())),
 			Protocol:      uint16(k.Protocol),
 			Address:       net.IP(k.Address.Addr().AsSlice()),
 			Port:          k.Address.Port(),

@@ -8,9 +8,9 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // What a start may take beyond the floor, however large the cluster is: looks at
@@ -49,7 +49,7 @@ func TestAStartAsksTheKernelForLittleMoreThanTheFloor(t *testing.T) {
 
 func costOfAStart(t *testing.T, objects []plan.Objects, want state.State) cost {
 	t.Helper()
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	h := open(t)
 	before := h.cost()
 	// Which variant of the tools holds the node's rules is seen by asking both.
@@ -66,7 +66,7 @@ func costOfAStart(t *testing.T, objects []plan.Objects, want state.State) cost {
 func TestOneEndpointsChangeCostsTheSameWith10AndWith2000Services(t *testing.T) {
 	var costs []cost
 	for _, services := range []int{10, 2000} {
-		kerneltest.Namespace(t)
+		testkit.Namespace(t)
 		costs = append(costs, costOfAChange(t, large.IPv4(services, endpoints)))
 	}
 	few, many := costs[0], costs[1]

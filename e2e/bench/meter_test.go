@@ -9,12 +9,12 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // meter counts what is asked of tables, and how long that takes. Unlike that of
-// kerneltest it leaves chains and jumps coupled.
+// testkit it leaves chains and jumps coupled.
 type meter struct {
 	lists, rows int
 	spent       floor.Laps
@@ -76,13 +76,13 @@ func (s meteredChains) SetWith(
 // cost is what the kernel was asked to do.
 type cost struct {
 	Lists, Rows int
-	batch.Traffic
+	netlink.Traffic
 	Forks int
 }
 
 func (h *house) cost() cost {
 	c := cost{Lists: h.meter.lists, Rows: h.meter.rows, Forks: h.kernel.Rules.Forks()}
-	for _, t := range []batch.Traffic{h.kernel.IPVS.Traffic(), h.kernel.Sets.Traffic(), h.kernel.Link.Traffic()} {
+	for _, t := range []netlink.Traffic{h.kernel.IPVS.Traffic(), h.kernel.Sets.Traffic(), h.kernel.Link.Traffic()} {
 		c.Calls += t.Calls
 		c.Requests += t.Requests
 	}

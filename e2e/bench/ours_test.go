@@ -14,7 +14,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
-	"github.com/kube-ipvs/kube-ipvs/internal/daemon"
+	"github.com/kube-ipvs/kube-ipvs/internal/app"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
@@ -59,7 +59,7 @@ func (h *house) close(t testing.TB) {
 func (h *house) run(ctx context.Context, t testing.TB, source memory) {
 	t.Helper()
 	c, n := setting()
-	err := daemon.Daemon{
+	err := app.Daemon{
 		Config:    c,
 		NodeName:  n.Name,
 		Source:    source,

@@ -16,7 +16,6 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/control"
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 	api "github.com/kube-ipvs/kube-ipvs/internal/cluster"
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/config/proxyconfig"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -223,14 +222,14 @@ func (s *stage) index(t *testing.T, name string) *api.Index {
 		t.Fatal(err)
 	}
 	for i := range services.Items {
-		x.SetService(packed.OfService(&services.Items[i]))
+		x.SetService(api.OfService(&services.Items[i]))
 	}
 	slices, err := s.admin.DiscoveryV1().EndpointSlices("").List(ctx, all)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range slices.Items {
-		x.SetSlice(packed.OfSlice(&slices.Items[i]))
+		x.SetSlice(api.OfSlice(&slices.Items[i]))
 	}
 	cidrs, err := s.admin.NetworkingV1().ServiceCIDRs().List(ctx, all)
 	if err != nil {

@@ -22,7 +22,6 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube"
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube/client"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/events"
 )
@@ -86,7 +85,7 @@ func (nobody) Told(cluster.Extent)                            {}
 func TestTheRoleIsWhatIsAskedOfTheAPIServer(t *testing.T) {
 	server := &apiServer{asked: map[string]bool{}}
 	h := httptest.NewServer(server)
-	c, err := client.Connect(config.Client{Master: h.URL, QPS: -1}, "test")
+	c, err := kube.Connect(config.Client{Master: h.URL, QPS: -1}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -40,13 +40,13 @@ func revision(t state.SetType) uint8 {
 	return 5
 }
 
-func encodeSets(sets []diff.Row[state.SetName, state.Set], entries []diff.Row[state.SetEntry, state.Entry]) *batch.Requests {
-	b := &batch.Requests{}
+func encodeSets(sets []diff.Row[state.SetName, state.Set], entries []diff.Row[state.SetEntry, state.Entry]) *netlink.Requests {
+	b := &netlink.Requests{}
 	for _, s := range sets {
 		BeginSet(b, setCreate, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Key)
 		b.String(3, string(s.Value.Type))
 		b.Uint8(4, revision(s.Value.Type))
-		b.Uint8(5, batch.FamilyNumber(s.Value.Family))
+		b.Uint8(5, netlink.FamilyNumber(s.Value.Family))
 		b.Nest(7, func() {
 			if s.Value.Type == state.BitmapPort {
 				b.Port(4|bigEndian, 0)
@@ -73,7 +73,7 @@ func encodeSets(sets []diff.Row[state.SetName, state.Set], entries []diff.Row[st
 }
 
 // BeginSet begins a request about a set.
-func BeginSet(b *batch.Requests, command, flags uint16, set state.SetName) {
+func BeginSet(b *netlink.Requests, command, flags uint16, set state.SetName) {
 	b.Begin(command, flags)
 	b.Raw(unix.AF_INET, 0, 0, 0)
 	b.Uint8(1, setProtocol)
@@ -81,11 +81,11 @@ func BeginSet(b *batch.Requests, command, flags uint16, set state.SetName) {
 }
 
 // PutEntry names an entry of the set that a request is about.
-func PutEntry(b *batch.Requests, e state.SetEntry) {
+func PutEntry(b *netlink.Requests, e state.SetEntry) {
 	b.Nest(7, func() { putEntry(b, e) })
 }
 
-func putEntry(b *batch.Requests, e state.SetEntry) {
+func putEntry(b *netlink.Requests, e state.SetEntry) {
 	putSetAddress(b, 1, e.Address)
 	if e.Protocol != 0 {
 		b.Port(4|bigEndian, e.Port)
@@ -96,7 +96,7 @@ func putEntry(b *batch.Requests, e state.SetEntry) {
 	}
 }
 
-func putSetAddress(b *batch.Requests, kind uint16, a netip.Addr) {
+func putSetAddress(b *netlink.Requests, kind uint16, a netip.Addr) {
 	b.Nest(kind, func() {
 		if a.Is4() {
 			b.Bytes(1|bigEndian, a.AsSlice())
@@ -107,8 +107,8 @@ func putSetAddress(b *batch.Requests, kind uint16, a netip.Addr) {
 }
 
 // encodeTimeout is for the one timeout that is wished.
-func encodeTimeout(family uint16, seconds string) (*batch.Requests, error) {
-	b := &batch.Requests{}
+func encodeTimeout(family uint16, seconds string) (*netlink.Requests, error) {
+	b := &netlink.Requests{}
 	b.Begin(family, 0)
 	b.Raw(setConfig, 1, 0, 0)
 	n, err := strconv.ParseUint(seconds, 10, 32)
@@ -121,8 +121,8 @@ func encodeTimeout(family uint16, seconds string) (*batch.Requests, error) {
 
 func encodeServers(
 	family uint16, virtual []diff.Row[state.VirtualServerKey, state.VirtualServer], real []diff.Row[state.RealServerKey, state.RealServer],
-) *batch.Requests {
-	b := &batch.Requests{}
+) *netlink.Requests {
+	b := &netlink.Requests{}
 	begin := func(command uint8) {
 		b.Begin(family, 0)
 		b.Raw(command, 1, 0, 0)
@@ -145,7 +145,7 @@ func encodeServers(
 		begin(newReal)
 		b.Nest(1, func() { PutServer(b, r.Key.Server) })
 		b.Nest(2, func() {
-			b.Uint16(11, uint16(batch.FamilyNumber(r.Key.Server.Family())))
+			b.Uint16(11, uint16(netlink.FamilyNumber(r.Key.Server.Family())))
 			b.Bytes(1, r.Key.Address.Addr().AsSlice())
 			b.Port(2, r.Key.Address.Port())
 			b.Uint32(3, moby.ConnectionFlagMasq)
@@ -158,8 +158,8 @@ func encodeServers(
 }
 
 // PutServer names a virtual server.
-func PutServer(b *batch.Requests, k state.VirtualServerKey) {
-	b.Uint16(1, uint16(batch.FamilyNumber(k.Family())))
+func PutServer(b *netlink.Requests, k state.VirtualServerKey) {
+	b.Uint16(1, uint16(netlink.FamilyNumber(k.Family())))
 	b.Uint16(2, uint16(k.Protocol))
 	b.Bytes(3, k.Address.Addr().AsSlice())
 	b.Port(4, k.Address.Port())
@@ -169,8 +169,8 @@ func PutServer(b *batch.Requests, k state.VirtualServerKey) {
 const device = 1000
 
 // encodeAddresses makes the device too, and the address that it needs beside the Service addresses if these are routed.
-func encodeAddresses(addresses []diff.Row[state.Address, state.Binding]) *batch.Requests {
-	b := &batch.Requests{}
+func encodeAddresses(addresses []diff.Row[state.Address, state.Binding]) *netlink.Requests {
+	b := &netlink.Requests{}
 	b.Begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	header := make([]byte, unix.SizeofIfInfomsg)
 	binary.NativeEndian.PutUint32(header[4:], device)
@@ -191,18 +191,18 @@ func encodeAddresses(addresses []diff.Row[state.Address, state.Binding]) *batch.
 	return b
 }
 
-func assign(b *batch.Requests, a netip.Addr, scope byte) {
+func assign(b *netlink.Requests, a netip.Addr, scope byte) {
 	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	b.Raw(binary.NativeEndian.AppendUint32([]byte{
-		batch.FamilyNumber(state.FamilyOf(a)), byte(a.BitLen()), 0, scope,
+		netlink.FamilyNumber(state.FamilyOf(a)), byte(a.BitLen()), 0, scope,
 	}, device)...)
 	b.Bytes(unix.IFA_LOCAL, a.AsSlice())
 	b.Bytes(unix.IFA_ADDRESS, a.AsSlice())
 }
 
-func route(b *batch.Requests, to, source netip.Addr) {
+func route(b *netlink.Requests, to, source netip.Addr) {
 	b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	b.Raw(batch.FamilyNumber(state.FamilyOf(to)), byte(to.BitLen()), 0, 0,
+	b.Raw(netlink.FamilyNumber(state.FamilyOf(to)), byte(to.BitLen()), 0, 0,
 		unix.RT_TABLE_LOCAL, state.RouteProtocol, unix.RT_SCOPE_HOST, unix.RTN_LOCAL, 0, 0, 0, 0)
 	b.Bytes(unix.RTA_DST, to.AsSlice())
 	b.Uint32(unix.RTA_OIF, device)

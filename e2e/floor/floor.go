@@ -15,11 +15,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -52,11 +52,11 @@ func (l Laps) Sum() time.Duration {
 type Floor struct {
 	over      *sockets
 	sysctls   []diff.Row[state.SysctlName, string]
-	timeout   *batch.Requests
-	sets      *batch.Requests // and their entries
+	timeout   *netlink.Requests
+	sets      *netlink.Requests // and their entries
 	rules     map[state.Family]string
-	servers   *batch.Requests // virtual and real
-	addresses *batch.Requests // and their device
+	servers   *netlink.Requests // virtual and real
+	addresses *netlink.Requests // and their device
 }
 
 // restore is the tool that writes the rules of a family.
@@ -78,7 +78,7 @@ func Prepare(want state.State) (Floor, error) {
 }
 
 func encode(want state.State) (Floor, error) {
-	ipvs, err := netlink.GenlFamilyGet("IPVS")
+	ipvs, err := vnl.GenlFamilyGet("IPVS")
 	if err != nil {
 		return Floor{}, fmt.Errorf("find IPVS: %w", err)
 	}
@@ -130,7 +130,7 @@ func script(f state.Family, chains []diff.Row[state.ChainKey, state.Chain], jump
 func (f Floor) Forks() int { return len(f.rules) }
 
 // Traffic is what was sent over all sockets.
-func (f Floor) Traffic() batch.Traffic { return f.over.traffic() }
+func (f Floor) Traffic() netlink.Traffic { return f.over.traffic() }
 
 // Close closes the sockets.
 func (f Floor) Close() error { return f.over.close() }
@@ -179,7 +179,7 @@ func (f Floor) writeRules(ctx context.Context) error {
 }
 
 // do sends requests of which none may be refused.
-func do(ctx context.Context, s *batch.Socket, r *batch.Requests) error {
+func do(ctx context.Context, s *netlink.Socket, r *netlink.Requests) error {
 	refused, err := s.Do(ctx, r)
 	if err != nil {
 		return err
@@ -192,15 +192,15 @@ func do(ctx context.Context, s *batch.Socket, r *batch.Requests) error {
 	return nil
 }
 
-type sockets struct{ netfilter, generic, route *batch.Socket }
+type sockets struct{ netfilter, generic, route *netlink.Socket }
 
 func open() (*sockets, error) {
 	s := &sockets{}
 	for _, one := range []struct {
-		into     **batch.Socket
+		into     **netlink.Socket
 		protocol int
 	}{{&s.netfilter, unix.NETLINK_NETFILTER}, {&s.generic, unix.NETLINK_GENERIC}, {&s.route, unix.NETLINK_ROUTE}} {
-		opened, err := batch.Open(one.protocol)
+		opened, err := netlink.Open(one.protocol)
 		if err != nil {
 			return nil, errors.Join(err, s.close())
 		}
@@ -210,8 +210,8 @@ func open() (*sockets, error) {
 }
 
 // all are those that are open.
-func (s *sockets) all() []*batch.Socket {
-	return slices.DeleteFunc([]*batch.Socket{s.netfilter, s.generic, s.route}, func(one *batch.Socket) bool { return one == nil })
+func (s *sockets) all() []*netlink.Socket {
+	return slices.DeleteFunc([]*netlink.Socket{s.netfilter, s.generic, s.route}, func(one *netlink.Socket) bool { return one == nil })
 }
 
 func (s *sockets) close() error {
@@ -222,8 +222,8 @@ func (s *sockets) close() error {
 	return err
 }
 
-func (s *sockets) traffic() batch.Traffic {
-	var sum batch.Traffic
+func (s *sockets) traffic() netlink.Traffic {
+	var sum netlink.Traffic
 	for _, one := range s.all() {
 		sum.Calls += one.Traffic().Calls
 		sum.Requests += one.Traffic().Requests

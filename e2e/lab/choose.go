@@ -8,12 +8,13 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/child"
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/job"
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/need"
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/space"
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/uml"
-	"golang.org/x/sys/unix"
 )
 
 // envKernel says which kernel the user insists on.

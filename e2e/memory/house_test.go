@@ -13,20 +13,19 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
+	"github.com/kube-ipvs/kube-ipvs/internal/app"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube"
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube/client"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
-	"github.com/kube-ipvs/kube-ipvs/internal/daemon"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // source follows the API server at a URL.
 func source(t testing.TB, url string) *kube.Source {
 	t.Helper()
-	c, err := client.Connect(config.Client{Master: url, ContentType: protobuf, QPS: -1}, "kube-ipvs/test")
+	c, err := kube.Connect(config.Client{Master: url, ContentType: protobuf, QPS: -1}, "kube-ipvs/test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,16 +89,16 @@ func receive[T any](t testing.TB, from <-chan T, what string) T {
 }
 
 // house is the daemon over a kernel that takes everything and keeps nothing.
-func house(from cluster.Source) (daemon.Daemon, settled) {
+func house(from cluster.Source) (app.Daemon, settled) {
 	w := settled{make(chan reconcile.Balance, 1)}
 	c := config.Default()
 	c.SyncPeriod = time.Hour
-	return daemon.Daemon{
+	return app.Daemon{
 		Config:    c,
 		NodeName:  here,
 		Source:    from,
 		Addresses: large.Still{netip.MustParseAddr("192.0.2.1")},
-		Kernel:    reconcile.Kernel{Tables: kerneltest.Holes(), Flusher: kerneltest.Idle{}, Observer: kerneltest.Idle{}},
+		Kernel:    reconcile.Kernel{Tables: testkit.Holes(), Flusher: testkit.Idle{}, Observer: testkit.Idle{}},
 		Ports:     noPorts{},
 		Witness:   w,
 		Log:       zap.NewNop(),

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 const (
@@ -110,7 +110,7 @@ func TestTheProgramTakesWhatIsPublished(t *testing.T) {
 		{size{10_000, 10}, 70, 135},
 	} {
 		t.Run(c.String(), func(t *testing.T) {
-			kerneltest.Namespace(t)
+			testkit.Namespace(t)
 			_, url := serve(t, c.size, true)
 			p := launch(t, url)
 			rest, most := p.afterAudits(t, c.size)

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // audited is for how long the program is watched, and period how often it compares all tables meanwhile.
@@ -50,7 +50,7 @@ type needs struct{ now, most, audit float64 }
 
 func measure(b *testing.B, services int) needs {
 	b.Helper()
-	kerneltest.Namespace(b)
+	testkit.Namespace(b)
 	folder := b.TempDir()
 	if err := os.WriteFile(filepath.Join(folder, "services.yaml"), rig.Manifest(b, town(services)...), 0o644); err != nil {
 		b.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/pod"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 const example = `
@@ -58,7 +58,7 @@ sed -n '/^Cap[^I]/p; /^NoNew/p' /proc/self/status
 `
 
 func TestAContainerHasWhatItsManifestGivesItAndNoMore(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	folder := t.TempDir()
 	write(t, filepath.Join(folder, "program"), looks)
 	write(t, filepath.Join(folder, "config", "key"), "configured\n")
@@ -102,7 +102,7 @@ NoNewPrivs:	1
 	if kept, err := os.ReadFile(filepath.Join(folder, "host", "var", "lib", "state", "file")); string(kept) != "kept\n" {
 		t.Errorf("the host has %q, %v", kept, err)
 	}
-	if forward := kerneltest.Tool(t, "cat", "/proc/sys/net/ipv4/ip_forward"); forward != "1\n" {
+	if forward := testkit.Tool(t, "cat", "/proc/sys/net/ipv4/ip_forward"); forward != "1\n" {
 		t.Errorf("not set in this network namespace: %q", forward)
 	}
 }

@@ -19,10 +19,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/metrics"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // node has one endpoint, and Metrics with a connection to IPVS of their own.
@@ -35,14 +35,14 @@ type node struct {
 
 func newNode(t *testing.T, most int) node {
 	t.Helper()
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	n := node{t: t, endpoint: echo(t)}
 	for _, conn := range []**ipvs.Conn{&n.writes, new(*ipvs.Conn)} {
 		c, err := ipvs.Open()
 		if err != nil {
 			t.Fatal(err)
 		}
-		kerneltest.CloseAtEnd(t, c)
+		testkit.CloseAtEnd(t, c)
 		*conn = c
 		n.metrics = metrics.New(metrics.Options{Families: []state.Family{state.IPv4}, Traffic: most, Loads: c})
 	}

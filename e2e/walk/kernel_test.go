@@ -13,11 +13,11 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/mem"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
 var (
@@ -46,7 +46,7 @@ func TestAWalkInMemoryEndsAtTheWish(t *testing.T) {
 		ours := all
 		ours.Chains = named[state.ChainKey, state.Chain]{all.Chains, func(c state.ChainKey) bool { return plan.OurChain(c.Name) }}
 		ours.Jumps = named[state.JumpKey, state.Jump]{all.Jumps, func(j state.JumpKey) bool { return plan.OurChain(j.To) }}
-		return ground{tables: ours, witness: all, flusher: kerneltest.Idle{}, observer: mem.Observer{Kernel: k}}
+		return ground{tables: ours, witness: all, flusher: testkit.Idle{}, observer: mem.Observer{Kernel: k}}
 	})
 }
 
@@ -64,7 +64,7 @@ func (n named[K, V]) List(ctx context.Context) (map[K]V, error) {
 
 func TestAWalkOnTheRealKernelEndsAtTheWish(t *testing.T) {
 	walks(t, 1, 160, func(t testing.TB) ground {
-		kerneltest.Namespace(t)
+		testkit.Namespace(t)
 		var settings []state.SysctlName
 		for _, row := range plan.Base(config.Default()).Sysctls {
 			settings = append(settings, row.Key)

@@ -25,10 +25,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // ground is a kernel to walk on.
@@ -88,7 +88,7 @@ func begin(t testing.TB, g ground, seed uint64) *walker {
 		foreign:  foreignRows(),
 	}
 	w.config.DrainTimeout = time.Minute
-	w.tables = kerneltest.FaultyWhile(g.tables, w.Rand, func() float64 { return w.share })
+	w.tables = testkit.FaultyWhile(g.tables, w.Rand, func() float64 { return w.share })
 	w.start()
 	w.pass(time.Second)
 	w.restore()
@@ -216,7 +216,7 @@ func (w *walker) settle() {
 			return
 		}
 		if work.Aside && w.share > 0 && w.IntN(3) > 0 {
-			w.beside = &beside{work, kerneltest.Begin(w.tables)}
+			w.beside = &beside{work, testkit.Begin(w.tables)}
 			continue
 		}
 		if work.Audit {
@@ -230,7 +230,7 @@ func (w *walker) settle() {
 // beside is an audit that goes on while other work is done.
 type beside struct {
 	work    reconcile.Work
-	listing *kerneltest.Listing
+	listing *testkit.Listing
 }
 
 const everything = 100

@@ -16,7 +16,6 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/config/proxyconfig"
-	"github.com/kube-ipvs/kube-ipvs/internal/config/watch"
 )
 
 // configFlags are the flags that make up a configuration, with kube-proxy's
@@ -74,7 +73,7 @@ type choice struct {
 	pair     proxyconfig.Pair
 	config   config.Config
 	warnings []string
-	files    []watch.File // as they were read
+	files    []File // as they were read
 }
 
 // parse reads the files, as they are now, and puts the flags over them. It may
@@ -125,7 +124,7 @@ func (x *configFlags) read(c *choice) error {
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", f.flag, err)
 		}
-		c.files = append(c.files, watch.File{Path: f.path, Text: text})
+		c.files = append(c.files, File{Path: f.path, Text: text})
 		warnings, err := f.take(text)
 		if err != nil {
 			return fmt.Errorf("reading %s %s: %w", f.flag, f.path, err)

@@ -10,8 +10,13 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/config/proxyconfig"
-	"github.com/kube-ipvs/kube-ipvs/internal/config/watch"
 )
+
+// File is a configuration file as it was read.
+type File struct {
+	Path string
+	Text []byte
+}
 
 // Daemon is what `kube-ipvs run` is asked to do.
 type Daemon struct {
@@ -29,7 +34,7 @@ type Daemon struct {
 
 	// Files are those that the configuration came from, as they were read. Reload
 	// reads them again and returns the daemon to run then.
-	Files  []watch.File
+	Files  []File
 	Reload func() (Daemon, error)
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
-	"github.com/kube-ipvs/kube-ipvs/internal/config/watch"
 )
 
 const (
@@ -61,7 +60,7 @@ func TestTheCommandLineOfKubeadmWorks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]watch.File{{Path: kubeadms, Text: text}}, d.Files); diff != "" || d.Manifests != "" || d.InitOnly {
+	if diff := cmp.Diff([]File{{Path: kubeadms, Text: text}}, d.Files); diff != "" || d.Manifests != "" || d.InitOnly {
 		t.Errorf("got %+v\n%s", d, diff)
 	}
 	if !strings.Contains(string(d.Configz), `"hostnameOverride":"Node-1"`) {

@@ -12,8 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 )
 
 // Index holds Services with their EndpointSlices, Nodes, and ServiceCIDRs. Each change
@@ -22,7 +20,7 @@ import (
 // count. Nodes are kept, not copied. An Index is used by one goroutine.
 type Index struct {
 	services map[types.NamespacedName]*Objects // without a Service as long as only EndpointSlices are known
-	slices   map[types.NamespacedName]packed.Slice
+	slices   map[types.NamespacedName]Slice
 	nodes    map[string]*corev1.Node
 	cidrs    map[string][]netip.Prefix // of each ServiceCIDR
 }
@@ -31,14 +29,14 @@ type Index struct {
 func NewIndex() *Index {
 	return &Index{
 		services: map[types.NamespacedName]*Objects{},
-		slices:   map[types.NamespacedName]packed.Slice{},
+		slices:   map[types.NamespacedName]Slice{},
 		nodes:    map[string]*corev1.Node{},
 		cidrs:    map[string][]netip.Prefix{},
 	}
 }
 
 // SetService adds or replaces a Service.
-func (x *Index) SetService(s packed.Service) []types.NamespacedName {
+func (x *Index) SetService(s Service) []types.NamespacedName {
 	key := s.Key()
 	var fresh Objects
 	if old := x.services[key]; old != nil {
@@ -63,7 +61,7 @@ func (x *Index) DeleteService(key types.NamespacedName) []types.NamespacedName {
 
 // SetSlice adds or replaces an EndpointSlice. Two Services change when it
 // moved from one to the other.
-func (x *Index) SetSlice(s packed.Slice) []types.NamespacedName {
+func (x *Index) SetSlice(s Slice) []types.NamespacedName {
 	key, owner := s.Names()
 	old := x.slices[key]
 	if old.Same(s) {
@@ -177,7 +175,7 @@ func CompareKeys(a, b types.NamespacedName) int {
 }
 
 // detach takes s away from its Service, if it has one.
-func (x *Index) detach(s packed.Slice) []types.NamespacedName {
+func (x *Index) detach(s Slice) []types.NamespacedName {
 	own, owner := namesOf(s)
 	if owner.Name == "" {
 		return nil
@@ -187,7 +185,7 @@ func (x *Index) detach(s packed.Slice) []types.NamespacedName {
 }
 
 // namesOf are those of s, and none if s is none.
-func namesOf(s packed.Slice) (own, owner types.NamespacedName) {
+func namesOf(s Slice) (own, owner types.NamespacedName) {
 	if s.IsZero() {
 		return own, owner
 	}

@@ -16,11 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
-
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 )
 
-func service(name string, change ...func(*corev1.Service)) packed.Service {
+func service(name string, change ...func(*corev1.Service)) Service {
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: "1", ResourceVersion: "1"},
 		Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1", Ports: []corev1.ServicePort{
@@ -30,10 +28,10 @@ func service(name string, change ...func(*corev1.Service)) packed.Service {
 	for _, c := range change {
 		c(s)
 	}
-	return packed.OfService(s)
+	return OfService(s)
 }
 
-func slice(name, owner string, change ...func(*discoveryv1.EndpointSlice)) packed.Slice {
+func slice(name, owner string, change ...func(*discoveryv1.EndpointSlice)) Slice {
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "shop", Name: name, ResourceVersion: "1",
@@ -45,7 +43,7 @@ func slice(name, owner string, change ...func(*discoveryv1.EndpointSlice)) packe
 	for _, c := range change {
 		c(s)
 	}
-	return packed.OfSlice(s)
+	return OfSlice(s)
 }
 
 func keys(names ...string) []types.NamespacedName {
@@ -253,14 +251,14 @@ func TestChangedKeysAreEnoughToFollow(t *testing.T) {
 			changed = x.DeleteSlice(keys(name(4))[0])
 		}
 		for _, key := range changed {
-			follower[key] = text(x, key)
+			follower[key] = indexText(x, key)
 			if follower[key] == "" {
 				delete(follower, key)
 			}
 		}
 		all := map[types.NamespacedName]string{}
 		for _, key := range x.Services() {
-			all[key] = text(x, key)
+			all[key] = indexText(x, key)
 		}
 		if d := cmp.Diff(all, follower); d != "" {
 			t.Fatalf("the follower differs (-index +follower):\n%s", d)
@@ -277,7 +275,7 @@ func TestChangedKeysAreEnoughToFollow(t *testing.T) {
 	}
 }
 
-func text(x *Index, key types.NamespacedName) string {
+func indexText(x *Index, key types.NamespacedName) string {
 	s, all := x.Objects(key).Unpack()
 	if s == nil {
 		return ""

@@ -8,16 +8,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 )
 
 // Objects are a Service and its EndpointSlices, sorted by name. They are never
 // changed, so that all who know of them share them: there is one copy, and it is
 // packed. Nil Objects are none.
 type Objects struct {
-	Service packed.Service
-	Slices  []packed.Slice
+	Service Service
+	Slices  []Slice
 }
 
 // Pack returns Objects of a Service and its EndpointSlices, which it does not keep;
@@ -26,9 +24,9 @@ func Pack(service *corev1.Service, all ...*discoveryv1.EndpointSlice) *Objects {
 	if service == nil {
 		return nil
 	}
-	o := &Objects{Service: packed.OfService(service)}
+	o := &Objects{Service: OfService(service)}
 	for _, s := range all {
-		o = o.With(packed.OfSlice(s))
+		o = o.With(OfSlice(s))
 	}
 	return o
 }
@@ -43,14 +41,14 @@ func (o *Objects) Unpack() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 }
 
 // With returns Objects in which s is in place of the EndpointSlice of its name.
-func (o *Objects) With(s packed.Slice) *Objects {
+func (o *Objects) With(s Slice) *Objects {
 	var fresh Objects
 	if o != nil {
 		fresh = *o
 	}
 	own, _ := s.Names()
 	i, there := fresh.find(own.Name)
-	fresh.Slices = slices.Concat(fresh.Slices[:i], []packed.Slice{s}, fresh.Slices[i+count(there):])
+	fresh.Slices = slices.Concat(fresh.Slices[:i], []Slice{s}, fresh.Slices[i+count(there):])
 	return &fresh
 }
 
@@ -64,7 +62,7 @@ func (o *Objects) without(name string) *Objects {
 
 // find says where the EndpointSlice of this name is, or would be.
 func (o *Objects) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(o.Slices, name, func(s packed.Slice, name string) int {
+	return slices.BinarySearchFunc(o.Slices, name, func(s Slice, name string) int {
 		own, _ := s.Names()
 		return cmp.Compare(own.Name, name)
 	})
@@ -80,7 +78,7 @@ func count(there bool) int {
 // Moved are the EndpointSlices that a Service had and has not any more, and those that
 // it did not have. If many changed, some that did not may be among both.
 func Moved(before, now *Objects) (left, came []*discoveryv1.EndpointSlice) {
-	var was, is []packed.Slice
+	var was, is []Slice
 	if before != nil {
 		was = before.Slices
 	}
@@ -96,7 +94,7 @@ func Moved(before, now *Objects) (left, came []*discoveryv1.EndpointSlice) {
 	return unpack(was), unpack(is)
 }
 
-func unpack(all []packed.Slice) []*discoveryv1.EndpointSlice {
+func unpack(all []Slice) []*discoveryv1.EndpointSlice {
 	var list []*discoveryv1.EndpointSlice
 	for _, s := range all {
 		list = append(list, s.Object())

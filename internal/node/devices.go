@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -79,7 +79,7 @@ func parseDevice(body []byte) (device, error) {
 	if len(body) < unix.SizeofIfInfomsg {
 		return device{}, fmt.Errorf("link message of %d bytes", len(body))
 	}
-	attributes, err := batch.ParseAttributes(body[unix.SizeofIfInfomsg:])
+	attributes, err := netlink.ParseAttributes(body[unix.SizeofIfInfomsg:])
 	if err != nil {
 		return device{}, fmt.Errorf("link message: %w", err)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/link"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // told are the types of the events that the kernel has told until that of an
@@ -45,16 +45,16 @@ func told(t *testing.T, c *Conn, until netip.Addr) (types []uint16) {
 }
 
 func TestServiceAddressesAreNotEvenTold(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	ours, other := dummy(t, string(state.DummyLink)), dummy(t, "dummy7")
-	kerneltest.Tool(t, "ip", "link", "set", "dummy7", "addrgenmode", "none") // no address of its own
+	testkit.Tool(t, "ip", "link", "set", "dummy7", "addrgenmode", "none") // no address of its own
 	for _, l := range []netlink.Link{ours, other} {
 		if err := netlink.LinkSetUp(l); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c := prepare(t).conn
-	kerneltest.CloseAtEnd(t, c)
+	testkit.CloseAtEnd(t, c)
 	if err := c.join(unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestServiceAddressesAreNotEvenTold(t *testing.T) {
 	}
 	assign(t, ours, series("10.96.0.1", 50)...)
 	assign(t, ours, series("fd00:96::1", 50)...)
-	kerneltest.Tool(t, "ip", "route", "add", "local", "10.97.0.0/24", "dev", string(state.DummyLink))
+	testkit.Tool(t, "ip", "route", "add", "local", "10.97.0.0/24", "dev", string(state.DummyLink))
 	last := netip.MustParseAddr("192.0.2.1")
 	assign(t, other, last)
 	if got := told(t, c, last); len(got) != 1 {
@@ -79,8 +79,8 @@ func TestServiceAddressesAreNotEvenTold(t *testing.T) {
 	if got := told(t, c, gone); got[len(got)-1] != unix.RTM_DELADDR {
 		t.Errorf("the kernel told %v", got)
 	}
-	kerneltest.Tool(t, "ip", "route", "add", "default", "dev", "dummy7")
-	kerneltest.Tool(t, "ip", "route", "del", "default", "dev", "dummy7")
+	testkit.Tool(t, "ip", "route", "add", "default", "dev", "dummy7")
+	testkit.Tool(t, "ip", "route", "del", "default", "dev", "dummy7")
 	assign(t, other, last.Next())
 	if got := told(t, c, last.Next()); len(got) != 3 || got[0] != unix.RTM_NEWROUTE || got[1] != unix.RTM_DELROUTE {
 		t.Errorf("of a default route that came and went the kernel told %v", got)

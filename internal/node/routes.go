@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 )
 
 // hop is a next hop of a default route.
@@ -73,7 +73,7 @@ func parseDefaultRoute(body []byte) (hops []hop, is bool, err error) {
 	if length != 0 || kind != unix.RTN_UNICAST || family != unix.AF_INET && family != unix.AF_INET6 {
 		return nil, false, nil
 	}
-	attributes, err := batch.ParseAttributes(body[unix.SizeofRtMsg:])
+	attributes, err := netlink.ParseAttributes(body[unix.SizeofRtMsg:])
 	if err != nil {
 		return nil, true, fmt.Errorf("route message: %w", err)
 	}
@@ -102,7 +102,7 @@ func parseHops(raw []byte) ([]hop, error) {
 		if length < unix.SizeofRtNexthop || length > len(raw) {
 			return nil, fmt.Errorf("next hop claims %d bytes of %d", length, len(raw))
 		}
-		attributes, err := batch.ParseAttributes(raw[unix.SizeofRtNexthop:length])
+		attributes, err := netlink.ParseAttributes(raw[unix.SizeofRtNexthop:length])
 		if err != nil {
 			return nil, fmt.Errorf("next hop: %w", err)
 		}
@@ -119,7 +119,7 @@ func parseHops(raw []byte) ([]hop, error) {
 
 // parseHop reads what stands alike in a route and in one of its next hops. An
 // IPv4 route through an IPv6 gateway has RTA_VIA, a family and an address.
-func parseHop(attributes []batch.Attribute) (hop, error) {
+func parseHop(attributes []netlink.Attribute) (hop, error) {
 	var h hop
 	for _, a := range attributes {
 		raw := a.Value

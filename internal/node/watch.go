@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/link"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -57,8 +57,8 @@ type Event struct {
 // it. It is used by one goroutine at a time.
 type Conn struct {
 	links    *link.Conn
-	routes   *batch.Socket
-	requests batch.Requests
+	routes   *netlink.Socket
+	requests netlink.Requests
 	events   *os.File // an rtnetlink socket
 	keptBack int      // the device whose new addresses are no events
 	buffer   []byte
@@ -70,7 +70,7 @@ func Open() (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, err := batch.Open(unix.NETLINK_ROUTE)
+	routes, err := netlink.Open(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, errors.Join(err, links.Close())
 	}
@@ -125,7 +125,7 @@ func (c *Conn) assigned(ctx context.Context) ([]netip.Prefix, error) {
 			return assigned, nil
 		}
 	}
-	return nil, fmt.Errorf("reading addresses while %s comes and goes: %w", state.DummyLink, batch.ErrInterrupted)
+	return nil, fmt.Errorf("reading addresses while %s comes and goes: %w", state.DummyLink, netlink.ErrInterrupted)
 }
 
 // Now is the node as it is: an event of which nothing is lost.
@@ -175,7 +175,7 @@ func (c *Conn) Watch(ctx context.Context, each func(Event)) error {
 // stays stale.
 func (c *Conn) refresh(ctx context.Context, seen *watched, each func(Event)) error {
 	e, worth, err := c.look(ctx, seen)
-	if errors.Is(err, batch.ErrInterrupted) {
+	if errors.Is(err, netlink.ErrInterrupted) {
 		return nil
 	}
 	if err == nil && worth {

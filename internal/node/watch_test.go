@@ -16,7 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 const patience = 30 * time.Second
@@ -143,7 +143,7 @@ func series(first string, n int) []netip.Addr {
 }
 
 func TestAddressesComeAndGo(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	l := dummy(t, "dummy7")
 	assign(t, l, addrs("192.0.2.1")...)
 	w := watch(t, "192.0.2.1")
@@ -161,16 +161,16 @@ func TestAddressesComeAndGo(t *testing.T) {
 }
 
 func TestAnAddressInALargerNetworkIsAnEvent(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	l := dummy(t, "dummy7")
 	assign(t, l, addrs("192.0.2.1")...)
 	w := watch(t, "192.0.2.1")
-	kerneltest.Tool(t, "ip", "address", "add", "192.0.2.1/24", "dev", "dummy7")
+	testkit.Tool(t, "ip", "address", "add", "192.0.2.1/24", "dev", "dummy7")
 	w.next(Event{Addresses: addrs("192.0.2.1"), Networks: prefixes("192.0.2.0/24"), Gateways: addrs()})
 }
 
 func TestTheSecondDeviceWithAnAddressKeepsIt(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	one, two := dummy(t, "dummy7"), dummy(t, "dummy8")
 	assign(t, one, addrs("192.0.2.1")...)
 	assign(t, two, addrs("192.0.2.1")...)
@@ -183,7 +183,7 @@ func TestTheSecondDeviceWithAnAddressKeepsIt(t *testing.T) {
 }
 
 func TestServiceAddressesAreNoEvent(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	l := dummy(t, "dummy7")
 	w := watch(t)
 
@@ -207,7 +207,7 @@ func TestServiceAddressesAreNoEvent(t *testing.T) {
 }
 
 func TestTheLossOfTheDeviceIsAnEvent(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	assign(t, dummy(t, "dummy7"), addrs("192.0.2.1")...)
 	ours := dummy(t, "kube-ipvs0")
 	assign(t, ours, series("10.96.0.1", 100)...)
@@ -231,7 +231,7 @@ func TestTheLossOfTheDeviceIsAnEvent(t *testing.T) {
 }
 
 func TestAStormIsFewEvents(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	l := dummy(t, "dummy7")
 	w := watch(t)
 	storm := series("198.18.0.1", 2000)
@@ -243,12 +243,12 @@ func TestAStormIsFewEvents(t *testing.T) {
 
 // Routes to Service addresses are no news, but that they are lost is.
 func TestRoutesToTheDeviceAreNoNewsUntilTheyAreLost(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	ours, other := dummy(t, "kube-ipvs0"), dummy(t, "dummy7")
 	w := watch(t)
 	ip := func(words ...string) {
 		t.Helper()
-		kerneltest.Tool(t, append([]string{"ip"}, words...)...)
+		testkit.Tool(t, append([]string{"ip"}, words...)...)
 	}
 	ip("link", "set", "kube-ipvs0", "addrgenmode", "none", "up")
 	ip("address", "add", "127.0.0.73/32", "dev", "kube-ipvs0")
@@ -273,7 +273,7 @@ func TestRoutesToTheDeviceAreNoNewsUntilTheyAreLost(t *testing.T) {
 }
 
 func TestEventsThatDoNotFitAreMadeUpFor(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	l, ours := dummy(t, "dummy7"), dummy(t, "kube-ipvs0")
 	w := prepare(t)
 	raw, err := w.conn.events.SyscallConn()
@@ -308,7 +308,7 @@ func TestEventsThatDoNotFitAreMadeUpFor(t *testing.T) {
 }
 
 func TestAWatchCanBeginAgain(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	l := dummy(t, "dummy7")
 	conn, err := Open()
 	if err != nil {
@@ -349,7 +349,7 @@ func route(t *testing.T, change func(*netlink.Route) error, l netlink.Link, gate
 }
 
 func TestGatewaysComeAndGo(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	l := dummy(t, "dummy7")
 	for _, a := range []string{"192.0.2.1/24", "2001:db8::1/64"} {
 		parsed, err := netlink.ParseAddr(a)
@@ -404,7 +404,7 @@ func TestGatewaysComeAndGo(t *testing.T) {
 }
 
 func TestAWatchTellsWhatAllDevicesCarry(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	w := watch(t)
 	next := func(mtu uint32) {
 		t.Helper()
@@ -413,20 +413,20 @@ func TestAWatchTellsWhatAllDevicesCarry(t *testing.T) {
 			e = w.wait()
 		}
 	}
-	kerneltest.Tool(t, "ip", "link", "add", "left", "type", "veth", "peer", "name", "right")
-	kerneltest.Tool(t, "ip", "link", "set", "left", "mtu", "1450")
-	kerneltest.Tool(t, "ip", "link", "set", "right", "mtu", "1400")
-	kerneltest.Tool(t, "ip", "link", "set", "left", "up")
-	kerneltest.Tool(t, "ip", "link", "set", "right", "up")
+	testkit.Tool(t, "ip", "link", "add", "left", "type", "veth", "peer", "name", "right")
+	testkit.Tool(t, "ip", "link", "set", "left", "mtu", "1450")
+	testkit.Tool(t, "ip", "link", "set", "right", "mtu", "1400")
+	testkit.Tool(t, "ip", "link", "set", "left", "up")
+	testkit.Tool(t, "ip", "link", "set", "right", "up")
 	next(1400)
-	kerneltest.Tool(t, "ip", "link", "set", "right", "mtu", "9000")
+	testkit.Tool(t, "ip", "link", "set", "right", "mtu", "9000")
 	next(1450)
-	kerneltest.Tool(t, "ip", "link", "set", "left", "mtu", "1500")
+	testkit.Tool(t, "ip", "link", "set", "left", "mtu", "1500")
 	next(1500)
-	kerneltest.Tool(t, "ip", "link", "set", "right", "down") // so that the left one carries nothing
+	testkit.Tool(t, "ip", "link", "set", "right", "down") // so that the left one carries nothing
 	next(0)
-	kerneltest.Tool(t, "ip", "link", "set", "right", "up")
+	testkit.Tool(t, "ip", "link", "set", "right", "up")
 	next(1500)
-	kerneltest.Tool(t, "ip", "link", "del", "right")
+	testkit.Tool(t, "ip", "link", "del", "right")
 	next(0)
 }

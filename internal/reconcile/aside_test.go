@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // aside begins the audit that is due, beside which other work can be done.
@@ -180,7 +180,7 @@ func TestAuditsBesideARandomWalkFindNothing(t *testing.T) {
 			if !w.Audit {
 				t.Fatalf("seed %d: due is %+v, not an audit", seed, w)
 			}
-			listing := kerneltest.Begin(b.tables)
+			listing := testkit.Begin(b.tables)
 			for !listing.Go(random.IntN(3)) && w.Aside {
 				n := random.IntN(15)
 				if random.IntN(3) == 0 {

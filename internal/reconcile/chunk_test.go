@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // chunked is a bench that looks at the kernel after every chunk.
@@ -212,7 +212,7 @@ func TestAServiceWithVeryManyEndpointsIsWrittenByAndBy(t *testing.T) {
 				b.step(Upsert{Owner: owner(1), Fragment: service(k, 0, endpoints)})
 				b.finish(100)
 			}
-			b.largest, b.ops = 0, kerneltest.Operations{}
+			b.largest, b.ops = 0, testkit.Operations{}
 			f := service(k, step.first, step.number)
 			if name == "changes one weight" {
 				f.RealServers[7].Value.Weight = 9

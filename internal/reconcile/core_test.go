@@ -11,15 +11,15 @@ import (
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 type kernelTables = kernel.Tables
 
-// faultyNow is kerneltest.Faulty with a share that the test can change.
+// faultyNow is testkit.Faulty with a share that the test can change.
 func faultyNow(t kernelTables, random *rand.Rand, share *float64) kernelTables {
-	return kerneltest.FaultyWhile(t, random, func() float64 { return *share })
+	return testkit.FaultyWhile(t, random, func() float64 { return *share })
 }
 
 func synced(t testing.TB, services int) *bench {
@@ -39,16 +39,16 @@ func TestNothingIsWrittenBeforeAllIsKnown(t *testing.T) {
 	b.kernel.State.VirtualServers[server(9, state.TCP)] = state.VirtualServer{Scheduler: "rr"}
 	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 1)})
 	b.settle(t)
-	if b.ops != (kerneltest.Operations{}) {
+	if b.ops != (testkit.Operations{}) {
 		t.Errorf("operations %+v before Synced, want none", b.ops)
 	}
 }
 
 func TestOneEndpointsChangeCostsTheSameWith10AndWith10000Services(t *testing.T) {
-	var costs []kerneltest.Operations
+	var costs []testkit.Operations
 	for _, services := range []int{10, 10_000} {
 		b := synced(t, services)
-		b.ops = kerneltest.Operations{}
+		b.ops = testkit.Operations{}
 		b.step(Upsert{Owner: owner(5), Fragment: service(server(5, state.TCP), 1, 3)}) // one gone, one new
 		b.settle(t)
 		b.now = b.now.Add(2 * time.Second)
@@ -56,7 +56,7 @@ func TestOneEndpointsChangeCostsTheSameWith10AndWith10000Services(t *testing.T) 
 		b.mustEqualWish(t, "after the change")
 		costs = append(costs, b.ops)
 	}
-	if want := (kerneltest.Operations{Rows: 3}); costs[0] != want || costs[1] != want {
+	if want := (testkit.Operations{Rows: 3}); costs[0] != want || costs[1] != want {
 		t.Errorf("cost with 10 Services %+v, with 10,000 %+v, want %+v: add, weight 0, remove", costs[0], costs[1], want)
 	}
 }
@@ -70,7 +70,7 @@ func TestOnlyTheRowsThatFailedAreTriedAgainAndLessAndLessOften(t *testing.T) {
 	b.core.lastAudit = b.now.Add(time.Hour)
 	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 2)})
 	b.settle(t)
-	b.ops = kerneltest.Operations{}
+	b.ops = testkit.Operations{}
 	var tries []time.Duration
 	start := b.now
 	for len(tries) < 5 {
@@ -185,7 +185,7 @@ func TestARealServerThatIsWantedAgainGetsItsWeightBackInPlace(t *testing.T) {
 	b.kernel.Connections[k] = state.Connections{Active: 1}
 	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
 	b.pass(t, 5*time.Second)
-	b.ops = kerneltest.Operations{}
+	b.ops = testkit.Operations{}
 	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 0, 3)})
 	b.settle(t)
 	b.mustEqualWish(t, "after it is wanted again")
@@ -202,7 +202,7 @@ func TestDrainingSurvivesACrash(t *testing.T) {
 	b.step(Upsert{Owner: owner(0), Fragment: wish[0]})
 	b.settle(t)
 	b.restart(wish)
-	b.ops = kerneltest.Operations{}
+	b.ops = testkit.Operations{}
 	b.pass(t, 20*time.Second)
 	if _, there := b.kernel.State.RealServers[k]; !there || b.ops.Rows != 0 {
 		t.Fatalf("after the restart: there %v, %d rows touched; want it to go on draining untouched", there, b.ops.Rows)
@@ -353,7 +353,7 @@ func TestAStartOverAKernelThatIsRightWritesNothing(t *testing.T) {
 		wishes[n] = service(server(n, state.TCP), 0, 3)
 	}
 	b.restart(wishes)
-	b.ops = kerneltest.Operations{}
+	b.ops = testkit.Operations{}
 	b.settle(t)
 	if b.ops.Rows != 0 {
 		t.Errorf("%d rows touched, want none", b.ops.Rows)

@@ -6,13 +6,13 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // spent is what one endpoint's change costs.
 type spent struct {
-	kerneltest.Operations
+	testkit.Operations
 	allocations, bytes float64
 }
 
@@ -29,7 +29,7 @@ func costOfAChange(t *testing.T, services int) spent {
 	}
 	change() // makes the fourth endpoint
 	change()
-	b.ops = kerneltest.Operations{}
+	b.ops = testkit.Operations{}
 	change()
 	operations := b.ops
 
@@ -43,7 +43,7 @@ func costOfAChange(t *testing.T, services int) spent {
 
 func TestOneEndpointsChangeAllocatesTheSameWith10AndWith10000Services(t *testing.T) {
 	few, many := costOfAChange(t, 10), costOfAChange(t, 10_000)
-	if want := (kerneltest.Operations{Rows: 2}); few.Operations != want || many.Operations != want {
+	if want := (testkit.Operations{Rows: 2}); few.Operations != want || many.Operations != want {
 		t.Errorf("operations %+v and %+v, want %+v", few.Operations, many.Operations, want)
 	}
 	// A map is bucketed by a random hash: it may grow here and there.

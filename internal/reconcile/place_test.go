@@ -12,8 +12,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/mem"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
 const hostPort = "-p tcp -m tcp --dport 80 -j DNAT --to-destination 192.0.2.9:80"

@@ -14,9 +14,9 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/mem"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
 // bench drives a Core by hand over a kernel in memory: no goroutine, and time
@@ -26,7 +26,7 @@ type bench struct {
 	kernel *mem.Kernel
 	tables kernelTables
 	now    time.Time
-	ops    kerneltest.Operations
+	ops    testkit.Operations
 	flows  []state.Flow // that were asked to be flushed
 
 	looksFail, flushesFail error
@@ -34,7 +34,7 @@ type bench struct {
 
 func newBench(wrap func(kernelTables) kernelTables) *bench {
 	b := &bench{kernel: mem.New(), now: time.Unix(1_000_000, 0)}
-	b.tables = kerneltest.Metered(b.kernel.Tables(), &b.ops)
+	b.tables = testkit.Metered(b.kernel.Tables(), &b.ops)
 	if wrap != nil {
 		b.tables = wrap(b.tables)
 	}

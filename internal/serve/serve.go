@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package serve answers HTTP at the two addresses where others read how this node
-// is: it listens, tries again where it can't, bounds what a stranger can cost,
-// and has the pages that every Kubernetes component has beside its metrics.
+// Package serve answers HTTP for others who read how this node is: /healthz and /livez, /metrics, and the pages that
+// every Kubernetes component has. It opens the ports, tries again where it can't, and bounds what one client can cost.
 //
-// What is healthy and what is measured is decided by those who give it their
-// pages. The ports of Services are not its business.
+// The ports of Services are in package ports. What is measured is in package metrics.
 package serve
 
 import (
@@ -19,7 +17,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/retry"
+	"github.com/kube-ipvs/kube-ipvs/internal/ports"
 )
 
 const (
@@ -58,7 +56,7 @@ type Server struct {
 	over     bool // no handler may begin any more
 	http     *http.Server
 	listener net.Listener
-	tries    *retry.Tries[netip.AddrPort]
+	tries    *ports.Retries[netip.AddrPort]
 }
 
 // Start serves from now on, or as soon as it can.
@@ -67,7 +65,7 @@ func Start(o Options) (*Server, error) {
 		o.Report = func(error) {}
 	}
 	s := &Server{options: o}
-	s.tries = retry.New(retry.Options[netip.AddrPort]{
+	s.tries = ports.NewRetries(ports.RetryOptions[netip.AddrPort]{
 		Lock: &s.mutex, Longest: again,
 		Try:    func(netip.AddrPort) error { return s.listen() },
 		Report: func(_ netip.AddrPort, err error) { o.Report(err) },

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/retry/retrytest"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 var anyPort = netip.MustParseAddrPort("127.0.0.1:0")
@@ -27,7 +27,7 @@ func hello() http.Handler {
 
 // get is the answer at an address, or an error.
 func get(at netip.AddrPort) (string, error) {
-	client := http.Client{Timeout: retrytest.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: testkit.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	r, err := client.Get("http://" + at.String() + "/")
 	if err != nil {
 		return "", err
@@ -39,7 +39,7 @@ func get(at netip.AddrPort) (string, error) {
 
 func TestAPortIsServedAndFreeAfterwards(t *testing.T) {
 	var s *Server
-	retrytest.LeavesNoGoroutine(t, func() { s.Close() })
+	testkit.LeavesNoGoroutine(t, func() { s.Close() })
 	s, err := Start(Options{What: "test", At: anyPort, Pages: hello()})
 	if err != nil {
 		t.Fatal(err)
@@ -129,15 +129,15 @@ func TestAPortThatIsTakenIsServedOnceItIsFree(t *testing.T) {
 	at := other.Addr().(*net.TCPAddr).AddrPort()
 	reports := make(chan error, 10)
 	var s *Server
-	retrytest.LeavesNoGoroutine(t, func() { s.Close() })
+	testkit.LeavesNoGoroutine(t, func() { s.Close() })
 	s, err = Start(Options{What: "test", At: at, Pages: hello(), Report: func(err error) { reports <- err }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	same := func(got, want error) bool { return errors.Is(got, want) }
-	retrytest.WantReports(t, reports, same, error(syscall.EADDRINUSE))
+	testkit.WantReports(t, reports, same, error(syscall.EADDRINUSE))
 	other.Close()
-	retrytest.WantReports(t, reports, same, nil)
+	testkit.WantReports(t, reports, same, nil)
 	if text, err := get(at); text != "hello" || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
@@ -158,7 +158,7 @@ func TestWhoFailsHardFailsAtOnce(t *testing.T) {
 func TestAPortThatBreaksIsOpenedAnew(t *testing.T) {
 	reports := make(chan error, 10)
 	var s *Server
-	retrytest.LeavesNoGoroutine(t, func() { s.Close() })
+	testkit.LeavesNoGoroutine(t, func() { s.Close() })
 	s, err := Start(Options{What: "test", At: anyPort, Pages: hello(), Report: func(err error) { reports <- err }})
 	if err != nil {
 		t.Fatal(err)
@@ -167,8 +167,8 @@ func TestAPortThatBreaksIsOpenedAnew(t *testing.T) {
 	s.listener.Close()
 	s.mutex.Unlock()
 	same := func(got, want error) bool { return errors.Is(got, want) }
-	retrytest.WantReports(t, reports, same, net.ErrClosed)
-	retrytest.WantReports(t, reports, same, nil)
+	testkit.WantReports(t, reports, same, net.ErrClosed)
+	testkit.WantReports(t, reports, same, nil)
 	if text, err := get(s.Addr()); text != "hello" || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
@@ -176,7 +176,7 @@ func TestAPortThatBreaksIsOpenedAnew(t *testing.T) {
 
 func TestTheUnspecifiedAddressIsThatOfBothFamilies(t *testing.T) {
 	var s *Server
-	retrytest.LeavesNoGoroutine(t, func() { s.Close() })
+	testkit.LeavesNoGoroutine(t, func() { s.Close() })
 	s, err := Start(Options{What: "test", At: netip.MustParseAddrPort("0.0.0.0:0"), Pages: hello()})
 	if err != nil {
 		t.Fatal(err)

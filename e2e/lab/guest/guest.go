@@ -12,10 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/child"
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/job"
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/loopback"
-	"golang.org/x/sys/unix"
 )
 
 // Main is the whole life of the guest. It only returns if the kernel refuses to power off, and panics then.

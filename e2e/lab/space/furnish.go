@@ -9,8 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/kube-ipvs/kube-ipvs/e2e/lab/loopback"
 	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/lab/loopback"
 )
 
 // furnish makes the new namespaces usable: what they see of processes and links is their own, and so is what tools

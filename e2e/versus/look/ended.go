@@ -13,10 +13,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 )
 
 // Ended counts the programs of the whole machine that end, by name: the kernel tells of each (taskstats). Who runs others
@@ -43,7 +43,7 @@ var ErrUntold = errors.New("the kernel does not tell which programs end")
 
 // WatchEnded begins to count.
 func WatchEnded() (*Ended, error) {
-	family, err := netlink.GenlFamilyGet("TASKSTATS")
+	family, err := vnl.GenlFamilyGet("TASKSTATS")
 	if err != nil {
 		return nil, errors.Join(ErrUntold, fmt.Errorf("find taskstats: %w", err))
 	}
@@ -155,7 +155,7 @@ func parseEnded(message []byte) (name string, ran Ran, err error) {
 	if len(message) < headers {
 		return "", Ran{}, fmt.Errorf("a message of %d bytes", len(message))
 	}
-	all, err := batch.ParseAttributes(message[headers:])
+	all, err := netlink.ParseAttributes(message[headers:])
 	if err != nil {
 		return "", Ran{}, err
 	}

@@ -13,26 +13,26 @@ import (
 	"regexp"
 	"strconv"
 
-	"github.com/vishvananda/netlink"
+	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Kernel is the kernel of the network namespace of the thread that opened it. Its looks can be taken on any thread.
 type Kernel struct {
 	ipvs   uint16
-	reals  *batch.Socket
-	sets   *batch.Socket
-	routes *batch.Socket
+	reals  *netlink.Socket
+	sets   *netlink.Socket
+	routes *netlink.Socket
 	tries  *os.File
 }
 
 // Open opens the kernel.
 func Open() (*Kernel, error) {
-	family, err := netlink.GenlFamilyGet("IPVS")
+	family, err := vnl.GenlFamilyGet("IPVS")
 	if err != nil {
 		return nil, fmt.Errorf("find IPVS: %w", err)
 	}
@@ -44,13 +44,13 @@ func Open() (*Kernel, error) {
 }
 
 func (k *Kernel) open() (err error) {
-	if k.reals, err = batch.Open(unix.NETLINK_GENERIC); err != nil {
+	if k.reals, err = netlink.Open(unix.NETLINK_GENERIC); err != nil {
 		return err
 	}
-	if k.sets, err = batch.Open(unix.NETLINK_NETFILTER); err != nil {
+	if k.sets, err = netlink.Open(unix.NETLINK_NETFILTER); err != nil {
 		return err
 	}
-	if k.routes, err = batch.Open(unix.NETLINK_ROUTE); err != nil {
+	if k.routes, err = netlink.Open(unix.NETLINK_ROUTE); err != nil {
 		return err
 	}
 	// It stays one of the namespace of who opened it.
@@ -61,7 +61,7 @@ func (k *Kernel) open() (err error) {
 // Close closes the kernel.
 func (k *Kernel) Close() error {
 	var err error
-	for _, s := range []*batch.Socket{k.reals, k.sets, k.routes} {
+	for _, s := range []*netlink.Socket{k.reals, k.sets, k.routes} {
 		if s != nil {
 			err = errors.Join(err, s.Close())
 		}
@@ -107,7 +107,7 @@ const (
 
 // Entries is how many entries a set has; none if there is no such set.
 func (k *Kernel) Entries(ctx context.Context, set state.SetName) (int, error) {
-	b := &batch.Requests{}
+	b := &netlink.Requests{}
 	floor.BeginSet(b, setList, 0, set)
 	b.BigUint32(6|unix.NLA_F_NET_BYTEORDER, setHeader)
 	entries := 0
@@ -131,7 +131,7 @@ func parseElements(body []byte) (int, error) {
 	if len(body) < header {
 		return 0, fmt.Errorf("a set of %d bytes", len(body))
 	}
-	all, err := batch.ParseAttributes(body[header:])
+	all, err := netlink.ParseAttributes(body[header:])
 	if err != nil {
 		return 0, err
 	}
@@ -154,7 +154,7 @@ func parseElements(body []byte) (int, error) {
 
 // Has reports whether an entry is in its set.
 func (k *Kernel) Has(ctx context.Context, e state.SetEntry) (bool, error) {
-	b := &batch.Requests{}
+	b := &netlink.Requests{}
 	floor.BeginSet(b, setTest, 0, e.Set)
 	floor.PutEntry(b, e)
 	refused, err := k.sets.Do(ctx, b)
@@ -185,8 +185,8 @@ func (k *Kernel) Served(ctx context.Context, server state.VirtualServerKey) (boo
 	return true, nil
 }
 
-func (k *Kernel) about(command uint8, server state.VirtualServerKey) *batch.Requests {
-	b := &batch.Requests{}
+func (k *Kernel) about(command uint8, server state.VirtualServerKey) *netlink.Requests {
+	b := &netlink.Requests{}
 	b.Begin(k.ipvs, 0)
 	b.Raw(command, 1, 0, 0)
 	b.Nest(1, func() { floor.PutServer(b, server) })
@@ -216,7 +216,7 @@ func parseReal(body []byte, f state.Family) (address netip.AddrPort, weight uint
 	if len(body) < header {
 		return address, 0, fmt.Errorf("a real server of %d bytes", len(body))
 	}
-	all, err := batch.ParseAttributes(body[header:])
+	all, err := netlink.ParseAttributes(body[header:])
 	if err != nil || len(all) != 1 {
 		return address, 0, errors.Join(err, fmt.Errorf("a real server of %d attributes", len(all)))
 	}
@@ -248,10 +248,10 @@ func parseReal(body []byte, f state.Family) (address netip.AddrPort, weight uint
 
 // Local reports whether packets to an address are this node's.
 func (k *Kernel) Local(ctx context.Context, a netip.Addr) (bool, error) {
-	b := &batch.Requests{}
+	b := &netlink.Requests{}
 	b.Begin(unix.RTM_GETROUTE, 0)
 	header := make([]byte, unix.SizeofRtMsg)
-	header[0], header[1] = batch.FamilyNumber(state.FamilyOf(a)), byte(a.BitLen())
+	header[0], header[1] = netlink.FamilyNumber(state.FamilyOf(a)), byte(a.BitLen())
 	b.Raw(header...)
 	b.Bytes(unix.RTA_DST, a.AsSlice())
 	local := false

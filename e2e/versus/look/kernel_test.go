@@ -11,8 +11,8 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/e2e/versus/look"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 const set state.SetName = "KUBE-CLUSTER-IP"
@@ -43,7 +43,7 @@ func fill(t *testing.T, b state.Binding) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kerneltest.CloseAtEnd(t, f)
+	testkit.CloseAtEnd(t, f)
 	if _, err := f.Send(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func open(t *testing.T) *look.Kernel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kerneltest.CloseAtEnd(t, k)
+	testkit.CloseAtEnd(t, k)
 	return k
 }
 
@@ -75,7 +75,7 @@ func TestALookSeesWhatIsInTheKernel(t *testing.T) {
 		more    int // addresses beside those of the Services
 	}{"addresses": {state.Binding{}, 0}, "routes": {state.Binding{Means: state.Routed}, 1}} {
 		t.Run(name, func(t *testing.T) {
-			kerneltest.Namespace(t)
+			testkit.Namespace(t)
 			k, ctx := open(t), t.Context()
 			before, err := k.Locals()
 			if err != nil {
@@ -112,7 +112,7 @@ func TestProgramsThatEndAreCountedOrItIsSaidThatTheyAreNot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kerneltest.CloseAtEnd(t, e)
+	testkit.CloseAtEnd(t, e)
 	before := e.Seen()
 	for range 5 {
 		if err := exec.Command("true").Run(); err != nil {
@@ -128,14 +128,14 @@ func TestProgramsThatEndAreCountedOrItIsSaidThatTheyAreNot(t *testing.T) {
 }
 
 func TestOfWhatIsElsewhereItIsSaidThatNobodyTells(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	if e, err := look.WatchEnded(); !errors.Is(err, look.ErrUntold) {
 		t.Errorf("watching in another network namespace: %v, %v", e, err)
 	}
 }
 
 func TestNoticesAreCounted(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	n, err := look.WatchNotices()
 	if err != nil {
 		t.Fatal(err)

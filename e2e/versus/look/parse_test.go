@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -58,7 +58,7 @@ func TestMemoryIsRead(t *testing.T) {
 }
 
 func TestARealServerIsRead(t *testing.T) {
-	b := &batch.Requests{}
+	b := &netlink.Requests{}
 	b.Begin(1, 0)
 	b.Raw(8, 1, 0, 0)
 	b.Nest(2, func() {
@@ -74,7 +74,7 @@ func TestARealServerIsRead(t *testing.T) {
 }
 
 func TestTheSizeOfASetIsRead(t *testing.T) {
-	b := &batch.Requests{}
+	b := &netlink.Requests{}
 	b.Begin(1, 0)
 	b.Raw(2, 0, 0, 0)
 	b.String(2, "KUBE-CLUSTER-IP")
@@ -89,7 +89,7 @@ func TestWhoEndedIsRead(t *testing.T) {
 	copy(stats[80:], "ipset")
 	binary.NativeEndian.PutUint64(stats[152:], 1500)
 	binary.NativeEndian.PutUint64(stats[160:], 500)
-	b := &batch.Requests{}
+	b := &netlink.Requests{}
 	b.Begin(1, 0)
 	b.Raw(2, 1, 0, 0)
 	b.Nest(4, func() {

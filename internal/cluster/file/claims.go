@@ -8,7 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
 // claims says which file's object counts if several define the same: the
@@ -24,8 +24,8 @@ type claim struct {
 type kept struct {
 	id      identity
 	line    int
-	service packed.Service
-	slice   packed.Slice
+	service cluster.Service
+	slice   cluster.Slice
 	node    *corev1.Node
 }
 
@@ -36,9 +36,9 @@ func keep(all []object) []kept {
 		k := kept{id: o.id, line: o.line, node: o.node}
 		switch {
 		case o.service != nil:
-			k.service = packed.OfService(o.service)
+			k.service = cluster.OfService(o.service)
 		case o.slice != nil:
-			k.slice = packed.OfSlice(o.slice)
+			k.slice = cluster.OfSlice(o.slice)
 		}
 		list = append(list, k)
 	}

@@ -11,7 +11,6 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 )
 
 // kind is one kind of objects: where they are, which are wanted, and what
@@ -53,10 +52,10 @@ func services(c rest.Interface) kind {
 		labels: "!" + labelProxyName,
 		fields: "spec.clusterIP!=" + corev1.ClusterIPNone,
 		object: &corev1.Service{},
-		keep:   func(o runtime.Object) any { return packed.OfService(o.(*corev1.Service)) },
+		keep:   func(o runtime.Object) any { return cluster.OfService(o.(*corev1.Service)) },
 		keys:   (*cluster.Index).Services,
 		set: func(x *cluster.Index, kept any, c *changes) {
-			c.services = append(c.services, x.SetService(kept.(packed.Service))...)
+			c.services = append(c.services, x.SetService(kept.(cluster.Service))...)
 		},
 		remove: func(x *cluster.Index, key types.NamespacedName, c *changes) {
 			c.services = append(c.services, x.DeleteService(key)...)
@@ -72,11 +71,11 @@ func endpointSlices(c rest.Interface, node string) kind {
 		keep: func(o runtime.Object) any {
 			s := o.(*discoveryv1.EndpointSlice)
 			stripSlice(s, node)
-			return packed.OfSlice(s)
+			return cluster.OfSlice(s)
 		},
 		keys: (*cluster.Index).Slices,
 		set: func(x *cluster.Index, kept any, c *changes) {
-			c.services = append(c.services, x.SetSlice(kept.(packed.Slice))...)
+			c.services = append(c.services, x.SetSlice(kept.(cluster.Slice))...)
 		},
 		remove: func(x *cluster.Index, key types.NamespacedName, c *changes) {
 			c.services = append(c.services, x.DeleteSlice(key)...)

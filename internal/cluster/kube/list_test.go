@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
 // listed is how a list of Services is read.
@@ -39,7 +39,7 @@ func wantSame(t *testing.T, got *list, want corev1.ServiceList) {
 		return
 	}
 	for i := range want.Items {
-		if one := got.Items[i].(item); one.kept != packed.OfService(&want.Items[i]) || one.key != one.kept.(packed.Service).Key() {
+		if one := got.Items[i].(item); one.kept != cluster.OfService(&want.Items[i]) || one.key != one.kept.(cluster.Service).Key() {
 			t.Errorf("object %d is %v, want %v", i, one.key, want.Items[i])
 		}
 	}

@@ -23,7 +23,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/kube/client"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
@@ -77,7 +76,7 @@ func newServer(t *testing.T) *server {
 }
 
 func (s *server) client() Client {
-	c, err := client.Connect(config.Client{Master: s.http.URL, QPS: -1}, "test")
+	c, err := Connect(config.Client{Master: s.http.URL, QPS: -1}, "test")
 	if err != nil {
 		s.t.Fatal(err)
 	}

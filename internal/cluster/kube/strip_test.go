@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -134,8 +133,8 @@ func TestAStrippedObjectMeansTheSame(t *testing.T) {
 		keptSlice, keptN := slice.DeepCopy(), n.DeepCopy()
 		stripSlice(keptSlice, "node-1")
 		stripNode(keptN)
-		keptS := packed.OfService(s).Object()
-		got := planned(keptS, packed.OfSlice(keptSlice).Object(), keptN)
+		keptS := cluster.OfService(s).Object()
+		got := planned(keptS, cluster.OfSlice(keptSlice).Object(), keptN)
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("round %d: the plan of stripped objects is\n%+v\nthat of the full ones\n%+v\n%+v", i, got, want, s)
 		}
@@ -178,10 +177,10 @@ func TestAChangeThatMeansSomethingIsSeenInStrippedObjects(t *testing.T) {
 		for _, o := range []*corev1.Node{n, n2} {
 			stripNode(o)
 		}
-		x.SetService(packed.OfService(s))
-		x.SetSlice(packed.OfSlice(slice))
+		x.SetService(cluster.OfService(s))
+		x.SetSlice(cluster.OfSlice(slice))
 		x.SetNode(n)
-		changed := len(x.SetService(packed.OfService(s2))) + len(x.SetSlice(packed.OfSlice(slice2)))
+		changed := len(x.SetService(cluster.OfService(s2))) + len(x.SetSlice(cluster.OfSlice(slice2)))
 		if place := x.SetNode(n2); different && changed == 0 && !place {
 			t.Fatalf("a change is not seen:\n%+v\n%+v", planned(s, slice, n), planned(s2, slice2, n2))
 		}
@@ -255,7 +254,7 @@ func TestAStreamingListIsPackedAsItComes(t *testing.T) {
 			t.Fatal(err)
 		}
 		switch kept := came.(item).kept.(type) {
-		case packed.Service, packed.Slice, *corev1.Node, *networkingv1.ServiceCIDR:
+		case cluster.Service, cluster.Slice, *corev1.Node, *networkingv1.ServiceCIDR:
 		default:
 			t.Errorf("of %s a %T is kept", k.resource, kept)
 		}

@@ -15,7 +15,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster/packed"
 )
 
 // content is what a snapshot has in it.
@@ -248,7 +247,7 @@ func (d *decoder) takeSlice(record []byte) error {
 	if !ok {
 		return errors.New("an EndpointSlice before any Service")
 	}
-	d.c.services[len(d.c.services)-1] = last.With(packed.OfSlice(&s))
+	d.c.services[len(d.c.services)-1] = last.With(cluster.OfSlice(&s))
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/retry/retrytest"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 func TestAFileIsRefusedWhereverItIsCutOrFlipped(t *testing.T) {
@@ -180,9 +180,9 @@ func TestAKilledWriterLeavesAWholeFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		retrytest.Eventually(t, "there is a file", func() bool { _, err := os.Stat(file); return err == nil })
+		testkit.Eventually(t, "there is a file", func() bool { _, err := os.Stat(file); return err == nil })
 		moment := time.Duration(rand.IntN(40)) * time.Millisecond
-		retrytest.Eventually(t, "a moment passed", func() bool { return time.Since(began) > moment })
+		testkit.Eventually(t, "a moment passed", func() bool { return time.Since(began) > moment })
 		if err := writer.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}

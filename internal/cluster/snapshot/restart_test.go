@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package snapshot
+package snapshot_test
 
 import (
 	"context"
@@ -15,16 +15,16 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
+	"github.com/kube-ipvs/kube-ipvs/internal/app"
+	"github.com/kube-ipvs/kube-ipvs/internal/cluster/snapshot"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
-	"github.com/kube-ipvs/kube-ipvs/internal/daemon"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/mem"
 	"github.com/kube-ipvs/kube-ipvs/internal/node"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
 // A node is restarted: the whole daemon over a kernel in memory.
@@ -66,17 +66,17 @@ func (machine) Flush(context.Context, []state.Flow) (int, error) { return 0, nil
 
 // boot starts a daemon, whose API server speaks by the script, and returns how
 // to stop it.
-func (m machine) boot(t *testing.T, live script) func() {
+func (m machine) boot(t *testing.T, live snapshot.Script) func() {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
 	ended := make(chan error, 1)
 	tables := m.kernel.Tables()
 	tables.RealServers = guarded{tables.RealServers, m.mutex}
-	d := daemon.Daemon{
+	d := app.Daemon{
 		Config:    config.Default(),
 		NodeName:  "node-1",
-		Source:    &Source{Live: live, File: m.file, Node: "node-1"},
+		Source:    &snapshot.Source{Live: live, File: m.file, Node: "node-1"},
 		Addresses: m,
 		Kernel:    reconcile.Kernel{Tables: tables, Flusher: m, Observer: mem.Observer{Kernel: m.kernel}},
 		Ports:     m,
@@ -112,28 +112,18 @@ const (
 	toNew = "TCP 10.96.0.4:80 -> 10.244.1.10:8080"
 )
 
-// tell is what an API server tells when it answers: all at once.
-func tell(live script, lines ...string) {
-	live.calls <- func(sink cluster.Sink) {
-		for _, line := range lines {
-			says(line)(sink)
-		}
-	}
-	synctest.Wait()
-}
-
 func TestARebootWithTheAPIServerAwayServesWhatWasKnown(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "objects")
 	synctest.Test(t, func(t *testing.T) {
 		m := install(file)
-		live := newScript()
+		live := snapshot.NewScript()
 		stop := m.boot(t, live)
-		tell(live, "place node-1", "web 10.96.0.1 web-1", "api 10.96.0.2 api-1", "complete")
+		live.Say("place node-1", "web 10.96.0.1 web-1", "api 10.96.0.2 api-1", "complete")
 		m.mustServe(t, "at first", toWeb, toAPI)
 		stop()
 
 		m.kernel = mem.New() // all that the kernel knew is gone
-		live = newScript()
+		live = snapshot.NewScript()
 		stop = m.boot(t, live)
 		m.mustServe(t, "right after the reboot")
 		time.Sleep(3 * time.Second) // of the bubble's clock
@@ -141,10 +131,10 @@ func TestARebootWithTheAPIServerAwayServesWhatWasKnown(t *testing.T) {
 		time.Sleep(time.Hour)
 		m.mustServe(t, "an hour after the reboot", toWeb, toAPI)
 
-		tell(live, "place node-1", "web 10.96.0.1 web-1", "new 10.96.0.4 new-1")
+		live.Say("place node-1", "web 10.96.0.1 web-1", "new 10.96.0.4 new-1")
 		time.Sleep(time.Minute)
 		m.mustServe(t, "when the API server begins to answer", toWeb, toAPI, toNew)
-		tell(live, "complete")
+		live.Say("complete")
 		time.Sleep(time.Minute) // what went is drained by then
 		m.mustServe(t, "when it answered", toWeb, toNew)
 		stop()
@@ -153,20 +143,20 @@ func TestARebootWithTheAPIServerAwayServesWhatWasKnown(t *testing.T) {
 
 // The file of an old day is no word on what the kernel has from a newer one.
 func TestARestartWithAnOldFileRemovesNothingUntilTheAPIServerAnswers(t *testing.T) {
-	file := keep(t, time.Unix(0, 0), shop("api", "10.96.0.2", "api-1"))
+	file := snapshot.KeepService(t, time.Unix(0, 0), "api", "10.96.0.2", "api-1")
 	synctest.Test(t, func(t *testing.T) {
 		m := install(filepath.Join(t.TempDir(), "another"))
-		live := newScript()
+		live := snapshot.NewScript()
 		stop := m.boot(t, live)
-		tell(live, "place node-1", "web 10.96.0.1 web-1", "new 10.96.0.4 new-1", "complete")
+		live.Say("place node-1", "web 10.96.0.1 web-1", "new 10.96.0.4 new-1", "complete")
 		stop()
 		m.mustServe(t, "before", toWeb, toNew)
 
-		m.file, live = file, newScript()
+		m.file, live = file, snapshot.NewScript()
 		stop = m.boot(t, live)
 		time.Sleep(time.Hour)
 		m.mustServe(t, "with the old file", toWeb, toAPI, toNew)
-		tell(live, "place node-1", "web 10.96.0.1 web-1", "complete")
+		live.Say("place node-1", "web 10.96.0.1 web-1", "complete")
 		time.Sleep(time.Minute)
 		m.mustServe(t, "when the API server answered", toWeb)
 		stop()

@@ -19,7 +19,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
-	"github.com/kube-ipvs/kube-ipvs/internal/retry/retrytest"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // house is a Source at work, in a bubble of time of its own.
@@ -348,12 +348,12 @@ func TestARunLeavesNoGoroutine(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	live, ended := newScript(), make(chan error)
 	s := &Source{Live: live, File: filepath.Join(t.TempDir(), "objects"), Node: "node-1", Patience: time.Microsecond, Pause: time.Microsecond}
-	retrytest.LeavesNoGoroutine(t, func() {
+	testkit.LeavesNoGoroutine(t, func() {
 		stop()
 		<-ended
 	})
 	go func() { ended <- s.Run(ctx, &diary{}) }()
 	live.calls <- says("web 10.96.0.1")
 	live.calls <- says("complete")
-	retrytest.Eventually(t, "the file is written", func() bool { return !s.Status().Written.IsZero() })
+	testkit.Eventually(t, "the file is written", func() bool { return !s.Status().Written.IsZero() })
 }

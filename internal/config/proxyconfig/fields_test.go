@@ -7,10 +7,9 @@ import (
 	"reflect"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	logsapi "k8s.io/component-base/logs/api/v1"
-
-	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // leaves are the fields of a document or a Config that hold a value, by path:

@@ -18,21 +18,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Conn speaks to the connection tracking of the network namespace of the thread
 // that opened it. It is used by one goroutine at a time.
 type Conn struct {
-	socket   *batch.Socket
-	question batch.Requests // one dump
-	deletes  batch.Requests
+	socket   *netlink.Socket
+	question netlink.Requests // one dump
+	deletes  netlink.Requests
 }
 
 // Open opens a connection to the current thread's network namespace.
 func Open() (*Conn, error) {
-	socket, err := batch.Open(unix.NETLINK_NETFILTER)
+	socket, err := netlink.Open(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, err
 	}

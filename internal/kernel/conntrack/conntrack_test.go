@@ -16,13 +16,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/ipvs"
-	"github.com/vishvananda/netlink"
+	vnl "github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 const patience = 10 * time.Second
@@ -31,13 +31,13 @@ const patience = 10 * time.Second
 type node struct {
 	t       *testing.T
 	conn    *Conn
-	maker   *batch.Socket // makes entries, so that the traffic of conn is its own
+	maker   *netlink.Socket // makes entries, so that the traffic of conn is its own
 	servers *ipvs.Handle
 }
 
 func newNode(t *testing.T) node {
 	t.Helper()
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	if err := os.WriteFile("/proc/sys/net/ipv4/vs/conntrack", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func newNode(t *testing.T) node {
 			t.Error(err)
 		}
 	})
-	maker, err := batch.Open(unix.NETLINK_NETFILTER)
+	maker, err := netlink.Open(unix.NETLINK_NETFILTER)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,18 +76,18 @@ func newNode(t *testing.T) node {
 // acknowledged.
 func (n node) assign(a netip.Addr) {
 	n.t.Helper()
-	lo, err := netlink.LinkByName("lo")
+	lo, err := vnl.LinkByName("lo")
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	host := &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
-	if err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: host, Flags: unix.IFA_F_NODAD}); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := vnl.AddrAdd(lo, &vnl.Addr{IPNet: host, Flags: unix.IFA_F_NODAD}); err != nil && !errors.Is(err, os.ErrExist) {
 		n.t.Fatal(err)
 	}
 	poll := time.NewTicker(time.Millisecond)
 	defer poll.Stop()
 	for deadline := time.Now().Add(patience); ; <-poll.C {
-		routes, err := netlink.RouteGet(host.IP)
+		routes, err := vnl.RouteGet(host.IP)
 		if err == nil && routes[0].Type == unix.RTN_LOCAL {
 			return
 		}
@@ -161,9 +161,9 @@ func (n node) ask(service string) {
 }
 
 // tracked is what the kernel tracks of a protocol, read by another library.
-func (n node) tracked(family netlink.InetFamily, p state.Protocol) []string {
+func (n node) tracked(family vnl.InetFamily, p state.Protocol) []string {
 	n.t.Helper()
-	entries, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+	entries, err := vnl.ConntrackTableList(vnl.ConntrackTable, family)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ const confirmed = 1 << 3
 
 func (n node) trackAs(status uint32, p state.Protocol, client, service, endpoint string) {
 	n.t.Helper()
-	var b batch.Requests
+	var b netlink.Requests
 	b.Begin(subsystem|nl.IPCTNL_MSG_CT_NEW, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	b.Raw(generic(state.FamilyOf(at(service).Addr()))...)
 	b.Raw(direction(nl.CTA_TUPLE_ORIG, p, at(client), at(service))...)

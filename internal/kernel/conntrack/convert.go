@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -32,7 +32,7 @@ const (
 // kernel does it (5.8 and later; an older one sends the whole family). It is
 // never asked for an address: its comparison of IPv6 addresses was the wrong way
 // round when this was written, and dropped exactly the entries that match.
-func (w walk) addDump(b *batch.Requests) {
+func (w walk) addDump(b *netlink.Requests) {
 	b.Begin(subsystem|nl.IPCTNL_MSG_CT_GET, 0)
 	b.Raw(generic(w.family)...)
 	flags := uint32(filterByProtocol)
@@ -54,7 +54,7 @@ func (w walk) addDump(b *batch.Requests) {
 
 // generic is a struct nfgenmsg.
 func generic(f state.Family) []byte {
-	return []byte{batch.FamilyNumber(f), unix.NFNETLINK_V0, 0, 0}
+	return []byte{netlink.FamilyNumber(f), unix.NFNETLINK_V0, 0, 0}
 }
 
 // entry is one tracked connection: whose it is, and the kernel's own words by
@@ -75,7 +75,7 @@ func parseEntry(body []byte) (entry, error) {
 	}
 	var e entry
 	var reply []byte
-	err := eachAttribute(body[genericSize:], func(a batch.Attribute) error {
+	err := eachAttribute(body[genericSize:], func(a netlink.Attribute) error {
 		switch a.Type {
 		case nl.CTA_TUPLE_ORIG:
 			e.original = a.Value
@@ -112,7 +112,7 @@ func (e *entry) flowOf(reply []byte) error {
 // addDelete appends the request to delete e and nothing else: the kernel
 // compares the id, so not a newer connection with the same addresses and ports
 // either. (A request without a tuple would delete everything.)
-func (e entry) addDelete(b *batch.Requests) {
+func (e entry) addDelete(b *netlink.Requests) {
 	b.Begin(subsystem|nl.IPCTNL_MSG_CT_DELETE, 0)
 	b.Raw(generic(state.FamilyOf(e.flow.Service.Addr()))...)
 	b.Bytes(nl.CTA_TUPLE_ORIG|unix.NLA_F_NESTED, e.original)
@@ -136,7 +136,7 @@ func (t tuple) to() netip.AddrPort   { return netip.AddrPortFrom(t.destination, 
 
 func parseTuple(raw []byte) (tuple, error) {
 	var t tuple
-	err := eachAttribute(raw, func(part batch.Attribute) error {
+	err := eachAttribute(raw, func(part netlink.Attribute) error {
 		switch part.Type {
 		case nl.CTA_TUPLE_IP:
 			return eachAttribute(part.Value, t.setAddress)
@@ -154,8 +154,8 @@ func parseTuple(raw []byte) (tuple, error) {
 	return t, nil
 }
 
-func eachAttribute(raw []byte, each func(batch.Attribute) error) error {
-	attributes, err := batch.ParseAttributes(raw)
+func eachAttribute(raw []byte, each func(netlink.Attribute) error) error {
+	attributes, err := netlink.ParseAttributes(raw)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func eachAttribute(raw []byte, each func(batch.Attribute) error) error {
 	return nil
 }
 
-func (t *tuple) setAddress(a batch.Attribute) error {
+func (t *tuple) setAddress(a netlink.Attribute) error {
 	address, ok := netip.AddrFromSlice(a.Value)
 	switch a.Type {
 	case nl.CTA_IP_V4_SRC, nl.CTA_IP_V6_SRC:
@@ -183,7 +183,7 @@ func (t *tuple) setAddress(a batch.Attribute) error {
 	return nil
 }
 
-func (t *tuple) setProtocol(a batch.Attribute) error {
+func (t *tuple) setProtocol(a netlink.Attribute) error {
 	switch a.Type {
 	case nl.CTA_PROTO_NUM:
 		t.protocol = state.Protocol(a.Uint8())

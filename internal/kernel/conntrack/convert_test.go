@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -170,8 +170,8 @@ func TestAWalkHoldsItsFlowsExactly(t *testing.T) {
 }
 
 func TestOnlyWhatWasDeletedByUsCounts(t *testing.T) {
-	gone := &batch.Error{Errno: unix.ENOENT}
-	busy := &batch.Error{Errno: unix.EBUSY}
+	gone := &netlink.Error{Errno: unix.ENOENT}
+	busy := &netlink.Error{Errno: unix.EBUSY}
 	broken := errors.New("no answer")
 
 	if n, err := count([]error{nil, gone, nil}, nil); n != 2 || err != nil {

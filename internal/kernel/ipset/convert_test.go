@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -216,7 +216,7 @@ func FuzzParsePart(f *testing.F) {
 }
 
 // checkReread tells whether what could be decoded is encoded to the same again.
-func checkReread(t *testing.T, name state.SetName, kind state.SetType, a batch.Attribute) {
+func checkReread(t *testing.T, name state.SetName, kind state.SetType, a netlink.Attribute) {
 	k, v, err := parseEntry(name, kind, a)
 	if err != nil {
 		return
@@ -243,7 +243,7 @@ func TestPrivateErrorsHaveWords(t *testing.T) {
 		{errComment, true, "no comments"},
 		{unix.ENOENT, false, "does not exist"},
 	} {
-		err := explain(&batch.Error{Errno: c.number}, c.bitmap)
+		err := explain(&netlink.Error{Errno: c.number}, c.bitmap)
 		if !strings.Contains(err.Error(), c.want) {
 			t.Errorf("errno %d reads %q, want %q", c.number, err, c.want)
 		}

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -19,16 +19,16 @@ import (
 type part struct {
 	name    state.SetName
 	header  *state.Set
-	entries []batch.Attribute
+	entries []netlink.Attribute
 }
 
 // parseBody splits the body of an answer: a struct nfgenmsg and attributes.
-func parseBody(body []byte) ([]batch.Attribute, error) {
+func parseBody(body []byte) ([]netlink.Attribute, error) {
 	const header = 4
 	if len(body) < header {
 		return nil, fmt.Errorf("ipset answer of %d bytes", len(body))
 	}
-	return batch.ParseAttributes(body[header:])
+	return netlink.ParseAttributes(body[header:])
 }
 
 func parsePart(body []byte) (part, error) {
@@ -73,7 +73,7 @@ func parsePart(body []byte) (part, error) {
 type headerAttributes struct {
 	kind    string
 	family  uint8
-	content []batch.Attribute
+	content []netlink.Attribute
 }
 
 func (h headerAttributes) set() (state.Set, error) {
@@ -165,7 +165,7 @@ func partsOf(t state.SetType) parts {
 
 // parseEntry decodes one entry of a set of a known type. It has to have what
 // the type says and nothing that is not understood.
-func parseEntry(name state.SetName, t state.SetType, a batch.Attribute) (state.SetEntry, state.Entry, error) {
+func parseEntry(name state.SetName, t state.SetType, a netlink.Attribute) (state.SetEntry, state.Entry, error) {
 	e := entryAttributes{key: state.SetEntry{Set: name}}
 	err := e.read(a)
 	want := partsOf(t)
@@ -190,7 +190,7 @@ type entryAttributes struct {
 	length uint8 // of the source's prefix
 }
 
-func (e *entryAttributes) read(content batch.Attribute) error {
+func (e *entryAttributes) read(content netlink.Attribute) error {
 	if content.Type != attrContent {
 		return fmt.Errorf("attribute %d where an entry should be", content.Type)
 	}
@@ -206,7 +206,7 @@ func (e *entryAttributes) read(content batch.Attribute) error {
 	return nil
 }
 
-func (e *entryAttributes) readOne(a batch.Attribute) (err error) {
+func (e *entryAttributes) readOne(a netlink.Attribute) (err error) {
 	switch a.Type {
 	case attrIP:
 		e.seen.ip = true
@@ -238,7 +238,7 @@ func (e *entryAttributes) readOne(a batch.Attribute) (err error) {
 
 // readBits keeps what an entry of ours never is visible: a nomatch entry has a
 // comment that no wish has.
-func (e *entryAttributes) readBits(a batch.Attribute) error {
+func (e *entryAttributes) readBits(a netlink.Attribute) error {
 	bits := a.BigUint32()
 	if bits&^bitNoMatch != 0 {
 		return fmt.Errorf("unknown flags %#x", bits)
@@ -250,7 +250,7 @@ func (e *entryAttributes) readBits(a batch.Attribute) error {
 }
 
 // readMark shows a mask that no entry of ours has in the comment, as above.
-func (e *entryAttributes) readMark(a batch.Attribute) error {
+func (e *entryAttributes) readMark(a netlink.Attribute) error {
 	if err := wants(a, 8); err != nil {
 		return err
 	}
@@ -283,7 +283,7 @@ func (e *entryAttributes) complete() error {
 	return nil
 }
 
-func parseAddress(a batch.Attribute) (netip.Addr, error) {
+func parseAddress(a netlink.Attribute) (netip.Addr, error) {
 	inside, err := a.Nested()
 	if err != nil {
 		return netip.Addr{}, err
@@ -301,7 +301,7 @@ func parseAddress(a batch.Attribute) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("address of type %d with %d bytes", inside[0].Type, len(value))
 }
 
-func wants(a batch.Attribute, size int) error {
+func wants(a netlink.Attribute, size int) error {
 	if len(a.Value) != size {
 		return fmt.Errorf("attribute %d of %d bytes, not %d", a.Type, len(a.Value), size)
 	}

@@ -10,13 +10,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // requests is a batch of ipset requests in one version of the protocol.
 type requests struct {
-	batch.Requests
+	netlink.Requests
 	protocol uint8
 }
 
@@ -35,7 +35,7 @@ func (b *requests) create(name state.SetName, s state.Set, revision uint8) {
 	b.beginSet(commandCreate, unix.NLM_F_CREATE|unix.NLM_F_EXCL, name)
 	b.String(attrTypeName, string(s.Type))
 	b.Uint8(attrRevision, revision)
-	b.Uint8(attrFamily, batch.FamilyNumber(s.Family))
+	b.Uint8(attrFamily, netlink.FamilyNumber(s.Family))
 	b.Nest(attrContent, func() {
 		if s.Type == state.BitmapPort {
 			b.Port(attrPort|networkOrder, 0)
@@ -85,7 +85,7 @@ func (b *requests) listEntries(name state.SetName) { b.beginSet(commandList, 0, 
 func (b *requests) askType(t state.SetType, f state.Family) {
 	b.begin(commandType, 0)
 	b.String(attrTypeName, string(t))
-	b.Uint8(attrFamily, batch.FamilyNumber(f))
+	b.Uint8(attrFamily, netlink.FamilyNumber(f))
 }
 
 // wholeMark is the mask of an entry's mark: no bit of the packet's own is kept.

@@ -31,14 +31,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Conn speaks to ipset in the network namespace of the thread that opened it.
 // It and its stores are used by one goroutine at a time.
 type Conn struct {
-	socket    *batch.Socket
+	socket    *netlink.Socket
 	requests  requests
 	ours      func(state.SetName) bool
 	revisions map[revisionKey]uint8
@@ -53,7 +53,7 @@ type revisionKey struct {
 // Open opens a connection to the current thread's network namespace. names says
 // which sets are ours: only their entries are ever listed.
 func Open(names func(state.SetName) bool) (*Conn, error) {
-	socket, err := batch.Open(unix.NETLINK_NETFILTER)
+	socket, err := netlink.Open(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (c *Conn) negotiate() error {
 func (c *Conn) Close() error { return c.socket.Close() }
 
 // Traffic is what the connection has sent so far.
-func (c *Conn) Traffic() batch.Traffic { return c.socket.Traffic() }
+func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 
 // Sets is the table of the headers of all sets, ours or not, of any type.
 func (c *Conn) Sets() kernel.Store[state.SetName, state.Set] { return sets{c} }

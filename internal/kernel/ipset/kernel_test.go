@@ -17,8 +17,8 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 type entryTable = map[state.SetEntry]state.Entry
@@ -27,20 +27,20 @@ type entryTable = map[state.SetEntry]state.Entry
 // those that begin with FOREIGN, and temporary ones.
 func open(t *testing.T) *Conn {
 	t.Helper()
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	c, err := Open(func(n state.SetName) bool {
 		return !strings.HasPrefix(string(n), "FOREIGN") && !n.Temporary()
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	kerneltest.CloseAtEnd(t, c)
+	testkit.CloseAtEnd(t, c)
 	return c
 }
 
 func equal[K, V comparable](t *testing.T, s kernel.Store[K, V], want map[K]V) {
 	t.Helper()
-	if d := cmp.Diff(want, kerneltest.Listed(t, s), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	if d := cmp.Diff(want, testkit.Listed(t, s), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
 		t.Errorf("rows differ (-want +got):\n%s", d)
 	}
@@ -60,16 +60,16 @@ func commented() entryTable {
 
 func TestAllTypesAndFamiliesComeBackAsMade(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Sets(), headersOf())
+	testkit.AddAll(t, c.Sets(), headersOf())
 	equal(t, c.Sets(), headersOf())
-	kerneltest.AddAll(t, c.Entries(), commented())
+	testkit.AddAll(t, c.Entries(), commented())
 	equal(t, c.Entries(), commented())
 }
 
 func TestTheToolPrintsTheSameEntries(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Sets(), headersOf())
-	kerneltest.AddAll(t, c.Entries(), commented())
+	testkit.AddAll(t, c.Sets(), headersOf())
+	testkit.AddAll(t, c.Entries(), commented())
 
 	var want []string
 	for k, v := range commented() {
@@ -80,7 +80,7 @@ func TestTheToolPrintsTheSameEntries(t *testing.T) {
 		want = append(want, line)
 	}
 	var got []string
-	for line := range strings.Lines(kerneltest.Tool(t, "ipset", "save")) {
+	for line := range strings.Lines(testkit.Tool(t, "ipset", "save")) {
 		if strings.HasPrefix(line, "add ") {
 			got = append(got, strings.TrimSpace(line))
 		}
@@ -103,7 +103,7 @@ func TestTheToolsSetsAreReadAsTheyAre(t *testing.T) {
 		"FOREIGN-NET hash:net family inet6 maxelem 9",
 		"FOREIGN-LIST list:set",
 	} {
-		kerneltest.Tool(t, append([]string{"ipset", "create"}, strings.Fields(create)...)...)
+		testkit.Tool(t, append([]string{"ipset", "create"}, strings.Fields(create)...)...)
 	}
 	equal(t, c.Sets(), map[state.SetName]state.Set{
 		"KUBE-CLUSTER-IP":    {Type: state.HashIPPort, Family: state.IPv4, MaxElem: 65536},
@@ -118,20 +118,20 @@ func TestTheToolsSetsAreReadAsTheyAre(t *testing.T) {
 
 func TestForeignSetsAreLeftAlone(t *testing.T) {
 	c := open(t)
-	kerneltest.Tool(t, "ipset", "create", "FOREIGN", "hash:ip")
-	kerneltest.Tool(t, "ipset", "add", "FOREIGN", "192.0.2.1")
-	kerneltest.Tool(t, "ipset", "create", "FOREIGN-NET", "hash:net")
-	kerneltest.Tool(t, "ipset", "add", "FOREIGN-NET", "192.0.2.0/24")
-	before := kerneltest.Tool(t, "ipset", "save")
+	testkit.Tool(t, "ipset", "create", "FOREIGN", "hash:ip")
+	testkit.Tool(t, "ipset", "add", "FOREIGN", "192.0.2.1")
+	testkit.Tool(t, "ipset", "create", "FOREIGN-NET", "hash:net")
+	testkit.Tool(t, "ipset", "add", "FOREIGN-NET", "192.0.2.0/24")
+	before := testkit.Tool(t, "ipset", "save")
 
-	kerneltest.AddAll(t, c.Sets(), headersOf())
-	kerneltest.AddAll(t, c.Entries(), commented())
+	testkit.AddAll(t, c.Sets(), headersOf())
+	testkit.AddAll(t, c.Entries(), commented())
 	equal(t, c.Entries(), commented())
-	kerneltest.Apply(t, c.Entries(), diff.Delta[state.SetEntry, state.Entry]{Remove: kerneltest.Rows(commented())}, 0)
+	testkit.Apply(t, c.Entries(), diff.Delta[state.SetEntry, state.Entry]{Remove: testkit.Rows(commented())}, 0)
 	equal(t, c.Entries(), entryTable{})
-	kerneltest.Apply(t, c.Sets(), diff.Delta[state.SetName, state.Set]{Remove: kerneltest.Rows(headersOf())}, 0)
+	testkit.Apply(t, c.Sets(), diff.Delta[state.SetName, state.Set]{Remove: testkit.Rows(headersOf())}, 0)
 
-	if after := kerneltest.Tool(t, "ipset", "save"); after != before {
+	if after := testkit.Tool(t, "ipset", "save"); after != before {
 		t.Errorf("foreign sets were\n%sand are now\n%s", before, after)
 	}
 }
@@ -147,27 +147,27 @@ func TestDriftIsCountedAndRepaired(t *testing.T) {
 	type delta = diff.Delta[state.SetEntry, state.Entry]
 	type setDelta = diff.Delta[state.SetName, state.Set]
 
-	kerneltest.Apply(t, c.Sets(), setDelta{Update: []diff.Change[state.SetName, state.Set]{{Key: "port4", New: header}}}, 1)
-	kerneltest.Apply(t, c.Sets(), setDelta{Add: setRow}, 1)
-	kerneltest.AddAll(t, c.Entries(), entryTable{k: old})
-	kerneltest.Apply(t, c.Entries(), delta{Add: row}, 1) // there already, with another comment
+	testkit.Apply(t, c.Sets(), setDelta{Update: []diff.Change[state.SetName, state.Set]{{Key: "port4", New: header}}}, 1)
+	testkit.Apply(t, c.Sets(), setDelta{Add: setRow}, 1)
+	testkit.AddAll(t, c.Entries(), entryTable{k: old})
+	testkit.Apply(t, c.Entries(), delta{Add: row}, 1) // there already, with another comment
 	equal(t, c.Entries(), entryTable{k: wished})
-	kerneltest.Apply(t, c.Entries(), delta{Remove: row}, 0)
-	kerneltest.Apply(t, c.Entries(), delta{Remove: row}, 1)
-	kerneltest.Apply(t, c.Entries(), delta{Update: change}, 1)
-	kerneltest.Apply(t, c.Entries(), delta{Update: change}, 0)
+	testkit.Apply(t, c.Entries(), delta{Remove: row}, 0)
+	testkit.Apply(t, c.Entries(), delta{Remove: row}, 1)
+	testkit.Apply(t, c.Entries(), delta{Update: change}, 1)
+	testkit.Apply(t, c.Entries(), delta{Update: change}, 0)
 	equal(t, c.Entries(), entryTable{k: wished})
-	kerneltest.Apply(t, c.Sets(), setDelta{Remove: setRow}, 0)
-	kerneltest.Apply(t, c.Sets(), setDelta{Remove: setRow}, 1)
-	kerneltest.Apply(t, c.Entries(), delta{Remove: row}, 1) // the set is gone, and the entry with it
+	testkit.Apply(t, c.Sets(), setDelta{Remove: setRow}, 0)
+	testkit.Apply(t, c.Sets(), setDelta{Remove: setRow}, 1)
+	testkit.Apply(t, c.Entries(), delta{Remove: row}, 1) // the set is gone, and the entry with it
 }
 
 func TestBitmapCommentsAreChanged(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Sets(), map[state.SetName]state.Set{"bits": headersOf()["bits"]})
+	testkit.AddAll(t, c.Sets(), map[state.SetName]state.Set{"bits": headersOf()["bits"]})
 	k := state.SetEntry{Set: "bits", Port: 30080}
-	kerneltest.AddAll(t, c.Entries(), entryTable{k: {Comment: "a/a:a"}})
-	kerneltest.Apply(t, c.Entries(), diff.Delta[state.SetEntry, state.Entry]{
+	testkit.AddAll(t, c.Entries(), entryTable{k: {Comment: "a/a:a"}})
+	testkit.Apply(t, c.Entries(), diff.Delta[state.SetEntry, state.Entry]{
 		Update: []diff.Change[state.SetEntry, state.Entry]{{Key: k, New: state.Entry{Comment: "b/b:b"}}},
 	}, 0)
 	equal(t, c.Entries(), entryTable{k: {Comment: "b/b:b"}})
@@ -177,23 +177,23 @@ func TestBitmapCommentsAreChanged(t *testing.T) {
 // that its entries and the rules are still there.
 func replaced(t *testing.T, c *Conn, name state.SetName, want state.Set, table entryTable) {
 	t.Helper()
-	rules := kerneltest.Tool(t, "iptables-save", "-t", "filter")
-	kerneltest.Apply(t, c.Sets(), diff.Delta[state.SetName, state.Set]{
+	rules := testkit.Tool(t, "iptables-save", "-t", "filter")
+	testkit.Apply(t, c.Sets(), diff.Delta[state.SetName, state.Set]{
 		Update: []diff.Change[state.SetName, state.Set]{{Key: name, New: want}},
 	}, 0)
 	equal(t, c.Sets(), map[state.SetName]state.Set{name: want})
 	equal(t, c.Entries(), table)
-	if now := kerneltest.Tool(t, "iptables-save", "-t", "filter"); kerneltest.RulesOf(now) != kerneltest.RulesOf(rules) || !strings.Contains(now, string(name)) {
+	if now := testkit.Tool(t, "iptables-save", "-t", "filter"); testkit.RulesOf(now) != testkit.RulesOf(rules) || !strings.Contains(now, string(name)) {
 		t.Errorf("rules were\n%sand are now\n%s", rules, now)
 	}
 }
 
 func TestASetIsReplacedWhileRulesReferToIt(t *testing.T) {
 	c := open(t)
-	kerneltest.Tool(t, "ipset", "create", "KUBE-CLUSTER-IP", "hash:ip,port", "maxelem", "65536")
-	kerneltest.Tool(t, "ipset", "add", "KUBE-CLUSTER-IP", "10.96.0.1,tcp:443")
-	kerneltest.Tool(t, "ipset", "add", "KUBE-CLUSTER-IP", "10.96.0.10,udp:53")
-	kerneltest.Tool(t, "iptables", "-A", "FORWARD", "-m", "set", "--match-set", "KUBE-CLUSTER-IP", "dst,dst", "-j", "ACCEPT")
+	testkit.Tool(t, "ipset", "create", "KUBE-CLUSTER-IP", "hash:ip,port", "maxelem", "65536")
+	testkit.Tool(t, "ipset", "add", "KUBE-CLUSTER-IP", "10.96.0.1,tcp:443")
+	testkit.Tool(t, "ipset", "add", "KUBE-CLUSTER-IP", "10.96.0.10,udp:53")
+	testkit.Tool(t, "iptables", "-A", "FORWARD", "-m", "set", "--match-set", "KUBE-CLUSTER-IP", "dst,dst", "-j", "ACCEPT")
 	entry := func(a string, p state.Protocol, port uint16) state.SetEntry {
 		return state.SetEntry{Set: "KUBE-CLUSTER-IP", Address: netip.MustParseAddr(a), Protocol: p, Port: port}
 	}
@@ -204,7 +204,7 @@ func TestASetIsReplacedWhileRulesReferToIt(t *testing.T) {
 	for k := range table {
 		table[k] = state.Entry{Comment: "kube-system/dns:" + k.Member()}
 	}
-	kerneltest.Apply(t, c.Entries(), diff.Delta[state.SetEntry, state.Entry]{Update: changesTo(table)}, 0)
+	testkit.Apply(t, c.Entries(), diff.Delta[state.SetEntry, state.Entry]{Update: changesTo(table)}, 0)
 	want.MaxElem = 99
 	replaced(t, c, "KUBE-CLUSTER-IP", want, table)
 }
@@ -219,23 +219,23 @@ func changesTo(table entryTable) []diff.Change[state.SetEntry, state.Entry] {
 
 func TestABitmapOfAnotherRangeIsReplaced(t *testing.T) {
 	c := open(t)
-	kerneltest.Tool(t, "ipset", "create", "PORTS", "bitmap:port", "range", "30000-32767")
-	kerneltest.Tool(t, "ipset", "add", "PORTS", "30080")
-	kerneltest.Tool(t, "iptables", "-A", "INPUT", "-p", "tcp", "-m", "set", "--match-set", "PORTS", "dst", "-j", "ACCEPT")
+	testkit.Tool(t, "ipset", "create", "PORTS", "bitmap:port", "range", "30000-32767")
+	testkit.Tool(t, "ipset", "add", "PORTS", "30080")
+	testkit.Tool(t, "iptables", "-A", "INPUT", "-p", "tcp", "-m", "set", "--match-set", "PORTS", "dst", "-j", "ACCEPT")
 	replaced(t, c, "PORTS", state.Set{Type: state.BitmapPort, Comment: true}, entryTable{{Set: "PORTS", Port: 30080}: {}})
 }
 
 func TestALeftOverTemporarySetIsReused(t *testing.T) {
 	c := open(t)
 	temp := string(temporary("S"))
-	kerneltest.Tool(t, "ipset", "create", temp, "hash:net")
-	kerneltest.Tool(t, "ipset", "create", "S", "hash:ip")
-	kerneltest.Tool(t, "ipset", "add", "S", "192.0.2.1")
-	if _, ok := kerneltest.Listed(t, c.Sets())[state.SetName(temp)]; !ok {
+	testkit.Tool(t, "ipset", "create", temp, "hash:net")
+	testkit.Tool(t, "ipset", "create", "S", "hash:ip")
+	testkit.Tool(t, "ipset", "add", "S", "192.0.2.1")
+	if _, ok := testkit.Listed(t, c.Sets())[state.SetName(temp)]; !ok {
 		t.Errorf("%s is not listed", temp)
 	}
 	want := state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 65536, Comment: true}
-	kerneltest.Apply(t, c.Sets(), diff.Delta[state.SetName, state.Set]{
+	testkit.Apply(t, c.Sets(), diff.Delta[state.SetName, state.Set]{
 		Update: []diff.Change[state.SetName, state.Set]{{Key: "S", New: want}},
 	}, 0)
 	equal(t, c.Sets(), map[state.SetName]state.Set{"S": want})
@@ -262,10 +262,10 @@ func wantText(t *testing.T, err error, words ...string) {
 
 func TestASetThatCantBeReplacedStaysAsItWas(t *testing.T) {
 	c := open(t)
-	kerneltest.Tool(t, "ipset", "create", "S", "hash:ip")
-	kerneltest.Tool(t, "ipset", "add", "S", "192.0.2.1")
-	kerneltest.Tool(t, "ipset", "add", "S", "192.0.2.2")
-	before := kerneltest.Tool(t, "ipset", "save")
+	testkit.Tool(t, "ipset", "create", "S", "hash:ip")
+	testkit.Tool(t, "ipset", "add", "S", "192.0.2.1")
+	testkit.Tool(t, "ipset", "add", "S", "192.0.2.2")
+	before := testkit.Tool(t, "ipset", "save")
 	change := func(s state.Set) diff.Delta[state.SetName, state.Set] {
 		return diff.Delta[state.SetName, state.Set]{Update: []diff.Change[state.SetName, state.Set]{{Key: "S", New: s}}}
 	}
@@ -273,7 +273,7 @@ func TestASetThatCantBeReplacedStaysAsItWas(t *testing.T) {
 		"making set S", "type hash:ip", "type hash:ip,port")
 	wantText(t, fails(t, c.Sets(), change(state.Set{Type: state.HashIP, Family: state.IPv6, MaxElem: 9}), "S"),
 		"family IPv4", "family IPv6")
-	if after := kerneltest.Tool(t, "ipset", "save"); after != before {
+	if after := testkit.Tool(t, "ipset", "save"); after != before {
 		t.Errorf("sets were\n%sand are now\n%s", before, after)
 	}
 }
@@ -281,22 +281,22 @@ func TestASetThatCantBeReplacedStaysAsItWas(t *testing.T) {
 func TestASetInUseIsNotDestroyed(t *testing.T) {
 	c := open(t)
 	header := headersOf()["ip4"]
-	kerneltest.AddAll(t, c.Sets(), map[state.SetName]state.Set{"ip4": header})
-	kerneltest.Tool(t, "iptables", "-A", "FORWARD", "-m", "set", "--match-set", "ip4", "dst", "-j", "ACCEPT")
+	testkit.AddAll(t, c.Sets(), map[state.SetName]state.Set{"ip4": header})
+	testkit.Tool(t, "iptables", "-A", "FORWARD", "-m", "set", "--match-set", "ip4", "dst", "-j", "ACCEPT")
 	err := fails(t, c.Sets(), diff.Delta[state.SetName, state.Set]{Remove: []diff.Row[state.SetName, state.Set]{{Key: "ip4", Value: header}}}, "ip4")
 	wantText(t, err, "destroying set ip4", "in use by an iptables rule")
 }
 
 func TestASetWithoutANameDestroysNothing(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Sets(), headersOf())
+	testkit.AddAll(t, c.Sets(), headersOf())
 	fails(t, c.Sets(), diff.Delta[state.SetName, state.Set]{Remove: []diff.Row[state.SetName, state.Set]{{}}}, "")
 	equal(t, c.Sets(), headersOf())
 }
 
 func TestBadEntriesDoNotHarmTheOthers(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Sets(), headersOf())
+	testkit.AddAll(t, c.Sets(), headersOf())
 	missing := state.SetEntry{Set: "NOPE", Address: v4}
 	family := state.SetEntry{Set: "ip4", Address: v6}
 	silent := state.SetEntry{Set: "ip4ip", Address: v4, Protocol: state.TCP, Port: 1, Source: host(v4)}
@@ -313,7 +313,7 @@ func TestBadEntriesDoNotHarmTheOthers(t *testing.T) {
 	bad := entryTable{missing: {}, family: {}, silent: {Comment: "x"}, long: {Comment: strings.Repeat("x", 256)}, typed: {}}
 	maps.Copy(table, bad)
 
-	r := c.Entries().Apply(context.Background(), diff.Delta[state.SetEntry, state.Entry]{Add: kerneltest.Rows(table)})
+	r := c.Entries().Apply(context.Background(), diff.Delta[state.SetEntry, state.Entry]{Add: testkit.Rows(table)})
 	if len(r.Failed) != len(bad) || r.Drift != 0 {
 		t.Errorf("%d rows failed, want %d; drift %d, want 0", len(r.Failed), len(bad), r.Drift)
 	}
@@ -332,12 +332,12 @@ func TestBadEntriesDoNotHarmTheOthers(t *testing.T) {
 
 func TestAFullSetSaysHowMuchItTakes(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Sets(), map[state.SetName]state.Set{"small": {Type: state.HashIPPort, Family: state.IPv4, MaxElem: 3, Comment: true}})
+	testkit.AddAll(t, c.Sets(), map[state.SetName]state.Set{"small": {Type: state.HashIPPort, Family: state.IPv4, MaxElem: 3, Comment: true}})
 	table := entryTable{}
 	for port := range uint16(8) {
 		table[state.SetEntry{Set: "small", Address: v4, Protocol: state.TCP, Port: port + 1}] = state.Entry{}
 	}
-	r := c.Entries().Apply(context.Background(), diff.Delta[state.SetEntry, state.Entry]{Add: kerneltest.Rows(table)})
+	r := c.Entries().Apply(context.Background(), diff.Delta[state.SetEntry, state.Entry]{Add: testkit.Rows(table)})
 	for k, err := range r.Failed {
 		wantText(t, err, "adding set entry small 10.96.0.10,tcp:"+fmt.Sprint(k.Port), "set small is full", "at most 3 entries")
 		delete(table, k)
@@ -351,9 +351,9 @@ func TestAFullSetSaysHowMuchItTakes(t *testing.T) {
 func TestEntriesThatDoNotFitKeepASetFromBeingReplaced(t *testing.T) {
 	c := open(t)
 	header := state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 65536}
-	kerneltest.AddAll(t, c.Sets(), map[state.SetName]state.Set{"S": header})
+	testkit.AddAll(t, c.Sets(), map[state.SetName]state.Set{"S": header})
 	table := many(64)
-	kerneltest.AddAll(t, c.Entries(), table)
+	testkit.AddAll(t, c.Entries(), table)
 	small := header
 	small.MaxElem = 2
 	err := fails(t, c.Sets(), diff.Delta[state.SetName, state.Set]{
@@ -376,18 +376,18 @@ func many(n int) entryTable {
 
 func TestTwentyThousandEntriesTakeFewSystemCalls(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Sets(), map[state.SetName]state.Set{"S": {Type: state.HashIP, Family: state.IPv4, MaxElem: 1 << 20, Comment: true}})
+	testkit.AddAll(t, c.Sets(), map[state.SetName]state.Set{"S": {Type: state.HashIP, Family: state.IPv4, MaxElem: 1 << 20, Comment: true}})
 	table := many(20000)
 	for k := range table {
 		table[k] = state.Entry{Comment: "default/" + k.Address.String() + ":http"}
 	}
 	before := c.Traffic()
-	kerneltest.AddAll(t, c.Entries(), table)
+	testkit.AddAll(t, c.Entries(), table)
 	after := c.Traffic()
 	if calls, sent := after.Calls-before.Calls, after.Requests-before.Requests; sent != 20000 || calls > 60 {
 		t.Errorf("%d requests in %d calls, want 20000 in at most 60", sent, calls)
 	}
-	if got := kerneltest.Listed(t, c.Entries()); !maps.Equal(got, table) {
+	if got := testkit.Listed(t, c.Entries()); !maps.Equal(got, table) {
 		t.Errorf("%d entries listed, want the %d that were added", len(got), len(table))
 	}
 	if calls := c.Traffic().Calls - after.Calls; calls != 2 {
@@ -397,33 +397,33 @@ func TestTwentyThousandEntriesTakeFewSystemCalls(t *testing.T) {
 
 func TestEntriesCanBePutBackAfterAFlush(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Sets(), headersOf())
-	kerneltest.AddAll(t, c.Entries(), commented())
-	kerneltest.Tool(t, "ipset", "flush")
-	have := kerneltest.Listed(t, c.Entries())
+	testkit.AddAll(t, c.Sets(), headersOf())
+	testkit.AddAll(t, c.Entries(), commented())
+	testkit.Tool(t, "ipset", "flush")
+	have := testkit.Listed(t, c.Entries())
 	if len(have) != 0 {
 		t.Fatalf("%d entries after a flush", len(have))
 	}
-	kerneltest.Apply(t, c.Entries(), diff.Of(have, commented(), state.SetEntry.Compare), 0)
+	testkit.Apply(t, c.Entries(), diff.Of(have, commented(), state.SetEntry.Compare), 0)
 	equal(t, c.Entries(), commented())
 }
 
 func TestNomatchIsSeenAndRepaired(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Sets(), map[state.SetName]state.Set{"net4": headersOf()["net4"]})
-	kerneltest.Tool(t, "ipset", "add", "net4", "10.96.0.10,tcp:80,10.0.0.0/8", "nomatch", "comment", "x")
+	testkit.AddAll(t, c.Sets(), map[state.SetName]state.Set{"net4": headersOf()["net4"]})
+	testkit.Tool(t, "ipset", "add", "net4", "10.96.0.10,tcp:80,10.0.0.0/8", "nomatch", "comment", "x")
 	k := state.SetEntry{Set: "net4", Address: v4, Protocol: state.TCP, Port: 80, Source: netip.MustParsePrefix("10.0.0.0/8")}
 	equal(t, c.Entries(), entryTable{k: {Comment: "nomatch x"}})
-	kerneltest.Apply(t, c.Entries(), diff.Delta[state.SetEntry, state.Entry]{Update: changesTo(entryTable{k: {Comment: "x"}})}, 0)
+	testkit.Apply(t, c.Entries(), diff.Delta[state.SetEntry, state.Entry]{Update: changesTo(entryTable{k: {Comment: "x"}})}, 0)
 	equal(t, c.Entries(), entryTable{k: {Comment: "x"}})
 }
 
 func TestACancelledContextFailsAllRows(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Sets(), headersOf())
+	testkit.AddAll(t, c.Sets(), headersOf())
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	r := c.Entries().Apply(ctx, diff.Delta[state.SetEntry, state.Entry]{Add: kerneltest.Rows(commented())})
+	r := c.Entries().Apply(ctx, diff.Delta[state.SetEntry, state.Entry]{Add: testkit.Rows(commented())})
 	if len(r.Failed) != len(commented()) {
 		t.Errorf("%d rows failed, want %d", len(r.Failed), len(commented()))
 	}

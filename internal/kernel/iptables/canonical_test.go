@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // canonicalRules is what follows "-A CHAIN " in iptables-save's spelling, for
@@ -172,7 +172,7 @@ func makeSets(t *testing.T, f state.Family) {
 		kind, options, _ := strings.Cut(kind, " ")
 		input.WriteString(strings.Join([]string{"create", canonicalSetName(f, name), kind, words, options}, " ") + "\n")
 	}
-	kerneltest.Feed(t, input.String(), "ipset", "restore")
+	testkit.Feed(t, input.String(), "ipset", "restore")
 }
 
 func TestCanonicalRulesAreListedAsWritten(t *testing.T) {
@@ -181,12 +181,12 @@ func TestCanonicalRulesAreListedAsWritten(t *testing.T) {
 		makeSets(t, f)
 	}
 	chains, jumps := bothFamilies()
-	kerneltest.AddAll(t, c.Chains(), chains)
+	testkit.AddAll(t, c.Chains(), chains)
 	equal(t, c.Chains(), chains)
-	kerneltest.AddAll(t, c.Jumps(), jumps)
+	testkit.AddAll(t, c.Jumps(), jumps)
 	equal(t, c.Jumps(), jumps)
 	equal(t, c.Chains(), chains)
-	if d := diff.Of(kerneltest.Listed(t, c.Chains()), chains, state.ChainKey.Compare); d.Len() != 0 {
+	if d := diff.Of(testkit.Listed(t, c.Chains()), chains, state.ChainKey.Compare); d.Len() != 0 {
 		t.Errorf("an audit would change %+v", d)
 	}
 }

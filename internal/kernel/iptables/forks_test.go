@@ -11,8 +11,8 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // counted checks how many tools work runs.
@@ -32,15 +32,15 @@ func TestAListTakesOneForkAFamilyAndAChangeTwo(t *testing.T) {
 		chainOf("KUBE-C"): {}, {Family: state.IPv4, Table: state.Mangle, Name: "KUBE-A"}: {},
 	}
 	jumps := jumpTable{jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}, jumpTo("KUBE-B"): {Rule: "-j KUBE-B"}}
-	counted(t, c, 2, "writing chains", func() { kerneltest.AddAll(t, c.Chains(), chains) })
-	counted(t, c, 2, "writing jumps", func() { kerneltest.AddAll(t, c.Jumps(), jumps) })
+	counted(t, c, 2, "writing chains", func() { testkit.AddAll(t, c.Chains(), chains) })
+	counted(t, c, 2, "writing jumps", func() { testkit.AddAll(t, c.Jumps(), jumps) })
 	counted(t, c, 2, "listing chains", func() { equal(t, c.Chains(), chains) })
 	counted(t, c, 2, "listing jumps", func() { equal(t, c.Jumps(), jumps) })
 	counted(t, c, 2, "removing jumps", func() { removeAll(t, c.Jumps(), jumps) })
 	counted(t, c, 2, "removing chains", func() { removeAll(t, c.Chains(), chains) })
 	counted(t, c, 0, "changing nothing", func() {
-		kerneltest.Apply(t, c.Chains(), chainDelta{}, 0)
-		kerneltest.Apply(t, c.Jumps(), jumpDelta{}, 0)
+		testkit.Apply(t, c.Chains(), chainDelta{}, 0)
+		testkit.Apply(t, c.Jumps(), jumpDelta{}, 0)
 	})
 	equal(t, c.Chains(), chainTable{})
 	equal(t, c.Jumps(), jumpTable{})
@@ -49,7 +49,7 @@ func TestAListTakesOneForkAFamilyAndAChangeTwo(t *testing.T) {
 // together adds chains and jumps in one go, and returns what failed of both.
 func together(ctx context.Context, t *testing.T, c *Conn, chains chainTable, jumps jumpTable) kernel.Rules {
 	t.Helper()
-	r, ok := c.Chains().(kernel.Coupled).SetWith(ctx, chainDelta{Add: kerneltest.Rows(chains)}, c.Jumps(), jumpDelta{Add: kerneltest.Rows(jumps)})
+	r, ok := c.Chains().(kernel.Coupled).SetWith(ctx, chainDelta{Add: testkit.Rows(chains)}, c.Jumps(), jumpDelta{Add: testkit.Rows(jumps)})
 	if !ok {
 		t.Fatal("chains and jumps of one connection are not coupled")
 	}
@@ -104,17 +104,17 @@ func TestWhatOthersDoIsSeenInTheNextRound(t *testing.T) {
 	}
 	first, second := kernel.NewRound(context.Background()), kernel.NewRound(context.Background())
 	lists(first, 0)
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-N", "KUBE-A")
+	testkit.Tool(t, "iptables", "-t", "nat", "-N", "KUBE-A")
 	lists(second, 1)
 	lists(context.Background(), 1)
 
 	lists(first, 1)
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-X", "KUBE-A")
+	testkit.Tool(t, "iptables", "-t", "nat", "-X", "KUBE-A")
 	r := c.Chains().Apply(first, chainDelta{Update: []diff.Change[state.ChainKey, state.Chain]{{Key: key}}})
 	if len(r.Failed) > 0 || r.Drift > 0 {
 		t.Errorf("a change upon the look of its round: %+v", r)
 	}
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-X", "KUBE-A")
+	testkit.Tool(t, "iptables", "-t", "nat", "-X", "KUBE-A")
 	r = c.Chains().Apply(first, chainDelta{Update: []diff.Change[state.ChainKey, state.Chain]{{Key: key}}})
 	if len(r.Failed) > 0 || r.Drift != 1 {
 		t.Errorf("a second change in a round takes a look of its own and finds the chain gone; got %+v", r)
@@ -132,11 +132,11 @@ func TestForeignRulesMadeWithinARoundSurvive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-N", "OTHERS")
+	testkit.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
+	testkit.Tool(t, "iptables", "-t", "nat", "-N", "OTHERS")
 	together(round, t, c, chainTable{chainOf("KUBE-A"): {}}, jumpTable{jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}})
-	save := kerneltest.Tool(t, "iptables-save", "-t", "nat")
-	if want := "-A OUTPUT -j KUBE-A\n-A OUTPUT -o lo -j ACCEPT\n"; kerneltest.RulesOf(save) != want || !strings.Contains(save, ":OTHERS ") {
+	save := testkit.Tool(t, "iptables-save", "-t", "nat")
+	if want := "-A OUTPUT -j KUBE-A\n-A OUTPUT -o lo -j ACCEPT\n"; testkit.RulesOf(save) != want || !strings.Contains(save, ":OTHERS ") {
 		t.Errorf("rules are\n%s", save)
 	}
 }
@@ -191,7 +191,7 @@ func TestABadRowInOneTableHarmsNoOther(t *testing.T) {
 			equal(t, c.Chains(), chains)
 			equal(t, c.Jumps(), jumps)
 			for _, table := range ruleTables() {
-				if got, want := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save", "-t", string(table))), "-A OUTPUT -j KUBE-A\n"; strings.Count(got, want) != 1 {
+				if got, want := testkit.RulesOf(testkit.Tool(t, "iptables-save", "-t", string(table))), "-A OUTPUT -j KUBE-A\n"; strings.Count(got, want) != 1 {
 					t.Errorf("rules of %s, want one jump:\n%s", table, got)
 				}
 			}

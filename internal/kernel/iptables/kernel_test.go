@@ -13,8 +13,8 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 type (
@@ -29,7 +29,7 @@ func ours(chain string) bool { return strings.HasPrefix(chain, "KUBE-") }
 // open is a connection for both families in a new network namespace.
 func open(t *testing.T) *Conn {
 	t.Helper()
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	c, err := Open(context.Background(), ours, state.IPv4, state.IPv6)
 	if err != nil {
 		t.Fatal(err)
@@ -39,12 +39,12 @@ func open(t *testing.T) *Conn {
 
 func removeAll[K, V comparable](t *testing.T, s kernel.Store[K, V], table map[K]V) {
 	t.Helper()
-	kerneltest.Apply(t, s, diff.Delta[K, V]{Remove: kerneltest.Rows(table)}, 0)
+	testkit.Apply(t, s, diff.Delta[K, V]{Remove: testkit.Rows(table)}, 0)
 }
 
 func equal[K, V comparable](t *testing.T, s kernel.Store[K, V], want map[K]V) {
 	t.Helper()
-	if d := cmp.Diff(want, kerneltest.Listed(t, s)); d != "" {
+	if d := cmp.Diff(want, testkit.Listed(t, s)); d != "" {
 		t.Errorf("rows differ (-want +got):\n%s", d)
 	}
 }
@@ -83,7 +83,7 @@ func TestListingMakesNoTable(t *testing.T) {
 	c := open(t)
 	equal(t, c.Chains(), chainTable{})
 	equal(t, c.Jumps(), jumpTable{})
-	if save := kerneltest.Tool(t, "iptables-save"); strings.Contains(save, "*nat") || strings.Contains(save, "*mangle") {
+	if save := testkit.Tool(t, "iptables-save"); strings.Contains(save, "*nat") || strings.Contains(save, "*mangle") {
 		t.Errorf("tables were made:\n%s", save)
 	}
 }
@@ -95,31 +95,31 @@ func TestForeignChainsAndRulesAreLeftAlone(t *testing.T) {
 		"-t nat -A PREROUTING -j CNI-HOSTPORT", "-t nat -A OUTPUT -o lo -j ACCEPT", "-A INPUT -i eth9 -j DROP",
 		"-t mangle -A PREROUTING -j MARK --set-mark 7",
 	} {
-		kerneltest.Tool(t, append([]string{"iptables"}, strings.Fields(rule)...)...)
+		testkit.Tool(t, append([]string{"iptables"}, strings.Fields(rule)...)...)
 	}
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "CNI-HOSTPORT", "-m", "comment", "--comment", "a\n-A OUTPUT -j KUBE-FAKE", "-j", "RETURN")
-	before := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save"))
+	testkit.Tool(t, "iptables", "-t", "nat", "-A", "CNI-HOSTPORT", "-m", "comment", "--comment", "a\n-A OUTPUT -j KUBE-FAKE", "-j", "RETURN")
+	before := testkit.RulesOf(testkit.Tool(t, "iptables-save"))
 
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
 		makeSets(t, f)
 	}
 	chains, jumps := bothFamilies()
-	kerneltest.AddAll(t, c.Chains(), chains)
-	kerneltest.AddAll(t, c.Jumps(), jumps)
+	testkit.AddAll(t, c.Chains(), chains)
+	testkit.AddAll(t, c.Jumps(), jumps)
 	equal(t, c.Chains(), chains)
 	equal(t, c.Jumps(), jumps)
 	removeAll(t, c.Jumps(), jumps)
 	removeAll(t, c.Chains(), chains)
 	equal(t, c.Chains(), chainTable{})
-	if after := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save")); after != before {
+	if after := testkit.RulesOf(testkit.Tool(t, "iptables-save")); after != before {
 		t.Errorf("rules were\n%sand are now\n%s", before, after)
 	}
 }
 
 func TestAChainThatIsNotOursIsNotWritten(t *testing.T) {
 	c := open(t)
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
-	before := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save"))
+	testkit.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
+	before := testkit.RulesOf(testkit.Tool(t, "iptables-save"))
 	r := c.Chains().Apply(context.Background(), chainDelta{
 		Add:    []diff.Row[state.ChainKey, state.Chain]{{Key: chainOf("OUTPUT")}},
 		Remove: []diff.Row[state.ChainKey, state.Chain]{{Key: chainOf("PREROUTING")}},
@@ -136,7 +136,7 @@ func TestAChainThatIsNotOursIsNotWritten(t *testing.T) {
 	if len(j.Failed) != 3 {
 		t.Errorf("failed: %v, want 3", j.Failed)
 	}
-	if after := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save")); after != before {
+	if after := testkit.RulesOf(testkit.Tool(t, "iptables-save")); after != before {
 		t.Errorf("rules were\n%sand are now\n%s", before, after)
 	}
 }
@@ -147,9 +147,9 @@ func TestAChainIsRewrittenAndItsNeighboursStay(t *testing.T) {
 		chainOf("KUBE-A"): state.ChainOf("-p tcp -j RETURN", "-p udp -j ACCEPT", "-j KUBE-B"),
 		chainOf("KUBE-B"): state.ChainOf("-j ACCEPT"),
 	}
-	kerneltest.AddAll(t, c.Chains(), table)
+	testkit.AddAll(t, c.Chains(), table)
 	next := state.ChainOf("-j KUBE-B", "-p tcp -j RETURN")
-	kerneltest.Apply(t, c.Chains(), chainDelta{Update: []diff.Change[state.ChainKey, state.Chain]{
+	testkit.Apply(t, c.Chains(), chainDelta{Update: []diff.Change[state.ChainKey, state.Chain]{
 		{Key: chainOf("KUBE-A"), Old: table[chainOf("KUBE-A")], New: next},
 	}}, 0)
 	table[chainOf("KUBE-A")] = next
@@ -167,15 +167,15 @@ func TestChainDriftIsCounted(t *testing.T) {
 		delta chainDelta
 		drift int
 	}{{remove, 1}, {update, 1}, {update, 0}, {add, 1}, {remove, 0}, {add, 0}} {
-		kerneltest.Apply(t, c.Chains(), step.delta, step.drift)
+		testkit.Apply(t, c.Chains(), step.delta, step.drift)
 	}
 	equal(t, c.Chains(), chainTable{row.Key: row.Value})
 }
 
 func TestABadChainDoesNotHarmTheOthers(t *testing.T) {
 	c := open(t)
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-N", "KUBE-OLD")
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "KUBE-OLD", "-j", "RETURN")
+	testkit.Tool(t, "iptables", "-t", "nat", "-N", "KUBE-OLD")
+	testkit.Tool(t, "iptables", "-t", "nat", "-A", "KUBE-OLD", "-j", "RETURN")
 	good := chainTable{
 		chainOf("KUBE-A"):     state.ChainOf("-j KUBE-B", "-j RETURN"),
 		chainOf("KUBE-B"):     state.ChainOf("-p tcp -j ACCEPT"),
@@ -191,7 +191,7 @@ func TestABadChainDoesNotHarmTheOthers(t *testing.T) {
 	for k, v := range good {
 		all[k] = v
 	}
-	r := c.Chains().Apply(context.Background(), chainDelta{Add: kerneltest.Rows(all)})
+	r := c.Chains().Apply(context.Background(), chainDelta{Add: testkit.Rows(all)})
 	wantText(t, r.Failed[chainOf("KUBE-NOSET")], "writing chain IPv4 nat KUBE-NOSET", "Set NOPE doesn't exist")
 	wantText(t, r.Failed[chainOf("KUBE-OLD")], "KUBE-NOPE")
 	wantText(t, r.Failed[chainOf("KUBE-SYNTAX")], "--nonsense")
@@ -217,7 +217,7 @@ func TestAChainThatOnlyTheKernelRefusesDoesNotHarmTheOthers(t *testing.T) {
 	for k, v := range good {
 		all[k] = v
 	}
-	r := c.Chains().Apply(context.Background(), chainDelta{Add: kerneltest.Rows(all)})
+	r := c.Chains().Apply(context.Background(), chainDelta{Add: testkit.Rows(all)})
 	wantText(t, r.Failed[chainOf("KUBE-BAD")], "writing chain IPv4 nat KUBE-BAD: iptables-restore: the kernel refused the change")
 	if len(r.Failed) != 1 {
 		t.Errorf("failed: %v, want 1", r.Failed)
@@ -231,9 +231,9 @@ func TestAChainInUseIsNotRemoved(t *testing.T) {
 		chainOf("KUBE-A"): state.ChainOf("-j KUBE-B"), chainOf("KUBE-B"): state.ChainOf("-j KUBE-C"),
 		chainOf("KUBE-C"): state.ChainOf("-j RETURN"), chainOf("KUBE-D"): state.ChainOf("-j RETURN"),
 	}
-	kerneltest.AddAll(t, c.Chains(), table)
-	kerneltest.AddAll(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}})
-	r := c.Chains().Apply(context.Background(), chainDelta{Remove: kerneltest.Rows(table)})
+	testkit.AddAll(t, c.Chains(), table)
+	testkit.AddAll(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}})
+	r := c.Chains().Apply(context.Background(), chainDelta{Remove: testkit.Rows(table)})
 	wantText(t, r.Failed[chainOf("KUBE-A")], "removing chain IPv4 nat KUBE-A", "chain OUTPUT still goes to it")
 	wantText(t, r.Failed[chainOf("KUBE-B")], "chain KUBE-A still goes to it")
 	wantText(t, r.Failed[chainOf("KUBE-C")], "chain KUBE-B still goes to it")
@@ -247,76 +247,76 @@ func TestJumpsArePutBackAfterAFlush(t *testing.T) {
 		makeSets(t, f)
 	}
 	chains, jumps := bothFamilies()
-	kerneltest.AddAll(t, c.Chains(), chains)
-	kerneltest.AddAll(t, c.Jumps(), jumps)
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-F")
-	kerneltest.Apply(t, c.Chains(), diff.Of(kerneltest.Listed(t, c.Chains()), chains, state.ChainKey.Compare), 0)
-	d := diff.Of(kerneltest.Listed(t, c.Jumps()), jumps, state.JumpKey.Compare)
+	testkit.AddAll(t, c.Chains(), chains)
+	testkit.AddAll(t, c.Jumps(), jumps)
+	testkit.Tool(t, "iptables", "-t", "nat", "-F")
+	testkit.Apply(t, c.Chains(), diff.Of(testkit.Listed(t, c.Chains()), chains, state.ChainKey.Compare), 0)
+	d := diff.Of(testkit.Listed(t, c.Jumps()), jumps, state.JumpKey.Compare)
 	if len(d.Add) != 3 || d.Len() != 3 {
 		t.Errorf("after a flush of nat %+v is to be done, want 3 jumps added", d)
 	}
-	kerneltest.Apply(t, c.Jumps(), d, 0)
+	testkit.Apply(t, c.Jumps(), d, 0)
 	equal(t, c.Chains(), chains)
 	equal(t, c.Jumps(), jumps)
 }
 
 func TestAJumpIsMadeOnTopAndStaysOne(t *testing.T) {
 	c := open(t)
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
-	kerneltest.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
+	testkit.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
+	testkit.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	wish := commentJump("kubernetes service portals", "KUBE-A")
 	row := []diff.Row[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), Value: wish}}
-	kerneltest.Apply(t, c.Jumps(), jumpDelta{Add: row}, 0)
-	kerneltest.Apply(t, c.Jumps(), jumpDelta{Add: row}, 1)
+	testkit.Apply(t, c.Jumps(), jumpDelta{Add: row}, 0)
+	testkit.Apply(t, c.Jumps(), jumpDelta{Add: row}, 1)
 	want := "-A OUTPUT " + wish.Rule + "\n-A OUTPUT -o lo -j ACCEPT\n"
-	if got := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save", "-t", "nat")); got != want {
+	if got := testkit.RulesOf(testkit.Tool(t, "iptables-save", "-t", "nat")); got != want {
 		t.Errorf("rules\n%swant\n%s", got, want)
 	}
-	kerneltest.Apply(t, c.Jumps(), jumpDelta{Remove: row}, 0)
-	kerneltest.Apply(t, c.Jumps(), jumpDelta{Remove: row}, 1)
-	kerneltest.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), New: wish}}}, 1)
+	testkit.Apply(t, c.Jumps(), jumpDelta{Remove: row}, 0)
+	testkit.Apply(t, c.Jumps(), jumpDelta{Remove: row}, 1)
+	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), New: wish}}}, 1)
 	equal(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): wish})
 }
 
 func TestSeveralJumpsBecomeOne(t *testing.T) {
 	c := open(t)
 	key, wish := jumpTo("KUBE-A"), commentJump("kubernetes service portals", "KUBE-A")
-	kerneltest.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
+	testkit.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	twice := func() {
-		kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-A")
-		kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-A")
+		testkit.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-A")
+		testkit.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-A")
 	}
 	twice()
 	equal(t, c.Jumps(), jumpTable{key: wish}) // a copy does no harm
-	kerneltest.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-g", "KUBE-A")
+	testkit.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-g", "KUBE-A")
 	both := state.Jump{Rule: wish.Rule + "\n-p tcp -g KUBE-A"}
 	equal(t, c.Jumps(), jumpTable{key: both})
 
-	kerneltest.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, Old: both, New: wish}}}, 0)
-	if got, want := kerneltest.RulesOf(kerneltest.Tool(t, "iptables-save", "-t", "nat")), "-A OUTPUT "+wish.Rule+"\n"; got != want {
+	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, Old: both, New: wish}}}, 0)
+	if got, want := testkit.RulesOf(testkit.Tool(t, "iptables-save", "-t", "nat")), "-A OUTPUT "+wish.Rule+"\n"; got != want {
 		t.Errorf("rules\n%swant\n%s", got, want)
 	}
 	twice()
-	kerneltest.Apply(t, c.Jumps(), jumpDelta{Remove: []diff.Row[state.JumpKey, state.Jump]{{Key: key, Value: wish}}}, 0)
+	testkit.Apply(t, c.Jumps(), jumpDelta{Remove: []diff.Row[state.JumpKey, state.Jump]{{Key: key, Value: wish}}}, 0)
 	equal(t, c.Jumps(), jumpTable{})
 }
 
 func TestAJumpWithAnotherTextIsReplaced(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
+	testkit.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	key := jumpTo("KUBE-A")
-	kerneltest.AddAll(t, c.Jumps(), jumpTable{key: commentJump(`it\'s old`, "KUBE-A")})
+	testkit.AddAll(t, c.Jumps(), jumpTable{key: commentJump(`it\'s old`, "KUBE-A")})
 	wish := commentJump("new one", "KUBE-A")
-	kerneltest.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, New: wish}}}, 0)
+	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, New: wish}}}, 0)
 	equal(t, c.Jumps(), jumpTable{key: wish})
 }
 
 func TestABadJumpDoesNotHarmTheOthers(t *testing.T) {
 	c := open(t)
-	kerneltest.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
+	testkit.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	good := jumpTable{jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}}
 	all := jumpTable{jumpTo("KUBE-MISSING"): {Rule: "-j KUBE-MISSING"}, jumpTo("KUBE-A"): {Rule: "-j KUBE-A"}}
-	r := c.Jumps().Apply(context.Background(), jumpDelta{Add: kerneltest.Rows(all)})
+	r := c.Jumps().Apply(context.Background(), jumpDelta{Add: testkit.Rows(all)})
 	err := r.Failed[jumpTo("KUBE-MISSING")]
 	wantText(t, err, "writing jump IPv4 nat OUTPUT -> KUBE-MISSING", "KUBE-MISSING")
 	if len(r.Failed) != 1 || !errors.Is(err, fs.ErrNotExist) {
@@ -326,7 +326,7 @@ func TestABadJumpDoesNotHarmTheOthers(t *testing.T) {
 }
 
 func TestAFamilyThatWasNotOpenedFails(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	c, err := Open(context.Background(), ours, state.IPv6)
 	if err != nil {
 		t.Fatal(err)

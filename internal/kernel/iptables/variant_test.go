@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // What the two variants may hold, as iptables-save prints it.
@@ -93,13 +93,13 @@ func TestToolsOfTheChosenVariantAreUsedForEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := c.Chains().Apply(context.Background(), chainDelta{Add: kerneltest.Rows(chainTable{chainOf("KUBE-A"): {}})}); len(r.Failed) > 0 {
+	if r := c.Chains().Apply(context.Background(), chainDelta{Add: testkit.Rows(chainTable{chainOf("KUBE-A"): {}})}); len(r.Failed) > 0 {
 		t.Error(r.Failed)
 	}
 }
 
 func TestRulesOfOneVariantAreFoundInTheKernel(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	folder := t.TempDir()
 	for _, f := range []string{"iptables", "ip6tables"} {
 		for _, tool := range []string{"", "-save", "-restore"} {
@@ -115,15 +115,15 @@ func TestRulesOfOneVariantAreFoundInTheKernel(t *testing.T) {
 		}
 	}
 	path := os.Getenv("PATH")
-	kerneltest.Tool(t, "iptables-legacy", "-t", "nat", "-N", proxyChain)
+	testkit.Tool(t, "iptables-legacy", "-t", "nat", "-N", proxyChain)
 	t.Setenv("PATH", folder)
 	c, err := Open(context.Background(), ours, state.IPv4, state.IPv6)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kerneltest.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
+	testkit.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	t.Setenv("PATH", path)
-	if saved := kerneltest.Tool(t, "iptables-legacy-save"); !strings.Contains(saved, ":KUBE-A ") {
+	if saved := testkit.Tool(t, "iptables-legacy-save"); !strings.Contains(saved, ":KUBE-A ") {
 		t.Errorf("not written by the variant that has rules:\n%s", saved)
 	}
 }

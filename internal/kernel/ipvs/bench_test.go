@@ -6,7 +6,7 @@ import (
 	"context"
 	"testing"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -30,7 +30,7 @@ func BenchmarkApply2000x5(b *testing.B) {
 	})
 	b.Run("floor", func(b *testing.B) {
 		c := connect(b)
-		var messages batch.Requests
+		var messages netlink.Requests
 		for _, r := range virtualRows.Add {
 			encodeVirtualServer(&messages, c.family, row[state.VirtualServerKey, state.VirtualServer]{add, r.Key, r.Value})
 		}
@@ -72,12 +72,12 @@ func expectLen(b *testing.B, c *Conn, virtuals, reals int) {
 
 func flush(b *testing.B, c *Conn) {
 	const commandFlush = 17
-	var r batch.Requests
+	var r netlink.Requests
 	begin(&r, c.family, commandFlush)
 	send(b, c, &r)
 }
 
-func send(b *testing.B, c *Conn, r *batch.Requests) {
+func send(b *testing.B, c *Conn, r *netlink.Requests) {
 	refused, err := c.socket.Do(context.Background(), r)
 	if err != nil {
 		b.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	moby "github.com/moby/ipvs"
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -78,12 +78,12 @@ type seenRealServer struct {
 	counters    state.Counters
 }
 
-func begin(b *batch.Requests, family uint16, command uint8) {
+func begin(b *netlink.Requests, family uint16, command uint8) {
 	b.Begin(family, 0)
 	b.Raw(command, familyVersion, 0, 0)
 }
 
-func encodeVirtualServer(b *batch.Requests, family uint16, r row[state.VirtualServerKey, state.VirtualServer]) {
+func encodeVirtualServer(b *netlink.Requests, family uint16, r row[state.VirtualServerKey, state.VirtualServer]) {
 	begin(b, family, commandNewService+uint8(r.verb))
 	b.Nest(attrService, func() {
 		putVirtualServerKey(b, r.key)
@@ -93,11 +93,11 @@ func encodeVirtualServer(b *batch.Requests, family uint16, r row[state.VirtualSe
 	})
 }
 
-func encodeRealServer(b *batch.Requests, family uint16, r row[state.RealServerKey, state.RealServer]) {
+func encodeRealServer(b *netlink.Requests, family uint16, r row[state.RealServerKey, state.RealServer]) {
 	begin(b, family, commandNewDest+uint8(r.verb))
 	b.Nest(attrService, func() { putVirtualServerKey(b, r.key.Server) })
 	b.Nest(attrDest, func() {
-		b.Uint16(destFamily, uint16(batch.FamilyNumber(state.FamilyOf(r.key.Address.Addr()))))
+		b.Uint16(destFamily, uint16(netlink.FamilyNumber(state.FamilyOf(r.key.Address.Addr()))))
 		putAddress(b, destAddress, r.key.Address.Addr())
 		b.Port(destPort, r.key.Address.Port())
 		if r.verb != remove {
@@ -109,18 +109,18 @@ func encodeRealServer(b *batch.Requests, family uint16, r row[state.RealServerKe
 	})
 }
 
-func encodeGetService(b *batch.Requests, family uint16, k state.VirtualServerKey) {
+func encodeGetService(b *netlink.Requests, family uint16, k state.VirtualServerKey) {
 	begin(b, family, commandGetService)
 	b.Nest(attrService, func() { putVirtualServerKey(b, k) })
 }
 
-func encodeGetDest(b *batch.Requests, family uint16, k state.VirtualServerKey) {
+func encodeGetDest(b *netlink.Requests, family uint16, k state.VirtualServerKey) {
 	begin(b, family, commandGetDest)
 	b.Nest(attrService, func() { putVirtualServerKey(b, k) })
 }
 
-func putVirtualServerKey(b *batch.Requests, k state.VirtualServerKey) {
-	b.Uint16(serviceFamily, uint16(batch.FamilyNumber(k.Family())))
+func putVirtualServerKey(b *netlink.Requests, k state.VirtualServerKey) {
+	b.Uint16(serviceFamily, uint16(netlink.FamilyNumber(k.Family())))
 	if k.Mark != 0 {
 		b.Uint32(serviceMark, k.Mark)
 		return
@@ -130,7 +130,7 @@ func putVirtualServerKey(b *batch.Requests, k state.VirtualServerKey) {
 	b.Port(servicePort, k.Address.Port())
 }
 
-func putVirtualServer(b *batch.Requests, f state.Family, v state.VirtualServer) {
+func putVirtualServer(b *netlink.Requests, f state.Family, v state.VirtualServer) {
 	b.String(serviceScheduler, v.Scheduler)
 	if v.Engine != "" {
 		b.String(serviceEngine, v.Engine)
@@ -147,7 +147,7 @@ func putVirtualServer(b *batch.Requests, f state.Family, v state.VirtualServer) 
 	}
 }
 
-func putAddress(b *batch.Requests, kind uint16, a netip.Addr) {
+func putAddress(b *netlink.Requests, kind uint16, a netip.Addr) {
 	if a.Is4() {
 		v4 := a.As4()
 		b.Bytes(kind, v4[:])
@@ -160,7 +160,7 @@ func putAddress(b *batch.Requests, kind uint16, a netip.Addr) {
 // fields are the attributes of one virtual or real server by their type. All
 // types that this package reads fit; those of newer kernels that do not are no
 // business of ours.
-type fields [16]batch.Attribute
+type fields [16]netlink.Attribute
 
 func (f *fields) has(kind uint16) bool { return f[kind].Value != nil }
 
@@ -169,8 +169,8 @@ func nestedFields(body []byte, kind uint16) (*fields, error) {
 	if len(body) < unix.GENL_HDRLEN {
 		return nil, fmt.Errorf("message of %d bytes", len(body))
 	}
-	var inside *batch.Attribute
-	err := batch.EachAttribute(body[unix.GENL_HDRLEN:], func(a batch.Attribute) {
+	var inside *netlink.Attribute
+	err := netlink.EachAttribute(body[unix.GENL_HDRLEN:], func(a netlink.Attribute) {
 		if a.Type == kind && inside == nil {
 			inside = &a
 		}
@@ -186,7 +186,7 @@ func nestedFields(body []byte, kind uint16) (*fields, error) {
 
 func fieldsOf(data []byte) (*fields, error) {
 	f := &fields{}
-	err := batch.EachAttribute(data, func(a batch.Attribute) {
+	err := netlink.EachAttribute(data, func(a netlink.Attribute) {
 		if int(a.Type) < len(f) {
 			f[a.Type] = a
 		}

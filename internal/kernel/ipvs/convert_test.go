@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -73,7 +73,7 @@ func someRealServers() map[state.RealServerKey]state.RealServer {
 func TestVirtualServersComeBackAsTheyWereEncoded(t *testing.T) {
 	for key, value := range someVirtualServers() {
 		for _, v := range []verb{add, update} {
-			var b batch.Requests
+			var b netlink.Requests
 			encodeVirtualServer(&b, 30, row[state.VirtualServerKey, state.VirtualServer]{v, key, value})
 			k, seen, err := decodeVirtualServer(b.Body(0))
 			if err != nil || k != key || seen.server != value {
@@ -91,7 +91,7 @@ func TestRealServersComeBackAsTheyWereEncoded(t *testing.T) {
 	rows[realKey("TCP 10.96.0.1:443 -> 192.0.2.9:1")] = state.RealServer{Weight: 1, Method: state.Bypass, Upper: 100000, Lower: 5}
 	for key, value := range rows {
 		for _, v := range []verb{add, update} {
-			var b batch.Requests
+			var b netlink.Requests
 			encodeRealServer(&b, 30, row[state.RealServerKey, state.RealServer]{v, key, value})
 			k, seen, err := decodeRealServer(b.Body(0), key.Server)
 			if err != nil || k != key || seen != (seenRealServer{server: value}) {
@@ -112,7 +112,7 @@ func TestRealServersComeBackAsTheyWereEncoded(t *testing.T) {
 }
 
 func TestRemovalNamesTheKeyAlone(t *testing.T) {
-	var b batch.Requests
+	var b netlink.Requests
 	k := virtualKey("TCP 10.96.0.1:443")
 	encodeVirtualServer(&b, 30, row[state.VirtualServerKey, state.VirtualServer]{remove, k, state.VirtualServer{Scheduler: "rr", Prefix: 32}})
 	encodeRealServer(&b, 30, row[state.RealServerKey, state.RealServer]{remove, realKey("TCP 10.96.0.1:443 -> 192.0.2.1:6443"), state.RealServer{Weight: 1}})
@@ -130,29 +130,29 @@ func TestRemovalNamesTheKeyAlone(t *testing.T) {
 }
 
 // answer is a body with one nest.
-func answer(kind uint16, inside func(b *batch.Requests)) []byte {
-	var b batch.Requests
+func answer(kind uint16, inside func(b *netlink.Requests)) []byte {
+	var b netlink.Requests
 	begin(&b, 30, 1)
 	b.Nest(kind, func() { inside(&b) })
 	return b.Body(0)
 }
 
 // putKey and putRest are a virtual server as the kernel writes it.
-func putKey(b *batch.Requests) {
+func putKey(b *netlink.Requests) {
 	b.Uint16(serviceFamily, unix.AF_INET)
 	b.Uint16(serviceProtocol, 6)
 	b.Bytes(serviceAddress, []byte{10, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	b.Port(servicePort, 443)
 }
 
-func putRest(b *batch.Requests, flags, mask uint32) {
+func putRest(b *netlink.Requests, flags, mask uint32) {
 	b.String(serviceScheduler, "rr")
 	b.Bytes(serviceFlags, binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, flags), 0xffffffff))
 	b.Uint32(serviceTimeout, 0)
 	b.BigUint32(serviceNetmask, mask)
 }
 
-func putStats(b *batch.Requests, kind uint16) {
+func putStats(b *netlink.Requests, kind uint16) {
 	b.Nest(kind, func() {
 		for i := range uint16(10) {
 			b.Bytes(i+1, binary.NativeEndian.AppendUint64(nil, uint64(i+1)<<33))
@@ -168,16 +168,16 @@ var allCounters = state.Counters{
 func TestDecodeVirtualServerAsTheKernelWritesIt(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		inside func(b *batch.Requests)
+		inside func(b *netlink.Requests)
 		want   seenVirtualServer
 	}{
-		{"the hashed bit is the kernel's own", func(b *batch.Requests) { putKey(b); putRest(b, 0x2|0x4, 0xffffffff) },
+		{"the hashed bit is the kernel's own", func(b *netlink.Requests) { putKey(b); putRest(b, 0x2|0x4, 0xffffffff) },
 			seenVirtualServer{server: state.VirtualServer{Scheduler: "rr", Flags: state.OnePacket, Prefix: 32}}},
-		{"a mask with holes is not 32 bits", func(b *batch.Requests) { putKey(b); putRest(b, 0x2, 0xff00ffff) },
+		{"a mask with holes is not 32 bits", func(b *netlink.Requests) { putKey(b); putRest(b, 0x2, 0xff00ffff) },
 			seenVirtualServer{server: state.VirtualServer{Scheduler: "rr", Prefix: 8}}},
-		{"64-bit counters", func(b *batch.Requests) { putKey(b); putRest(b, 0x2, 0xffffffff); putStats(b, serviceStats64) },
+		{"64-bit counters", func(b *netlink.Requests) { putKey(b); putRest(b, 0x2, 0xffffffff); putStats(b, serviceStats64) },
 			seenVirtualServer{server: state.VirtualServer{Scheduler: "rr", Prefix: 32}, counters: allCounters}},
-		{"attributes of a newer kernel", func(b *batch.Requests) { putKey(b); putRest(b, 0x2, 0xffffffff); b.Uint32(13, 1); b.Uint32(99, 1) },
+		{"attributes of a newer kernel", func(b *netlink.Requests) { putKey(b); putRest(b, 0x2, 0xffffffff); b.Uint32(13, 1); b.Uint32(99, 1) },
 			seenVirtualServer{server: state.VirtualServer{Scheduler: "rr", Prefix: 32}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestDecodeVirtualServerAsTheKernelWritesIt(t *testing.T) {
 }
 
 func TestDecodeRealServerAsTheKernelWritesIt(t *testing.T) {
-	body := answer(attrDest, func(b *batch.Requests) {
+	body := answer(attrDest, func(b *netlink.Requests) {
 		b.Bytes(destAddress, []byte{10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 		b.Port(destPort, 8080)
 		b.Uint16(destFamily, unix.AF_INET)
@@ -230,30 +230,30 @@ func TestDecodeRefusesWhatIsNoRow(t *testing.T) {
 		want   string
 	}{
 		{"nothing", virtual, nil, "message of 0 bytes"},
-		{"no virtual server", virtual, answer(attrDest, func(*batch.Requests) {}), "message without attribute 1"},
-		{"garbage in the nest", virtual, answer(attrService, func(b *batch.Requests) { b.Raw(3, 0, 1, 0) }), "netlink attribute claims 3 bytes of 4"},
-		{"no family", virtual, answer(attrService, func(*batch.Requests) {}), "address family 0"},
-		{"neither mark nor protocol", virtual, answer(attrService, func(b *batch.Requests) { b.Uint16(serviceFamily, unix.AF_INET) }),
+		{"no virtual server", virtual, answer(attrDest, func(*netlink.Requests) {}), "message without attribute 1"},
+		{"garbage in the nest", virtual, answer(attrService, func(b *netlink.Requests) { b.Raw(3, 0, 1, 0) }), "netlink attribute claims 3 bytes of 4"},
+		{"no family", virtual, answer(attrService, func(*netlink.Requests) {}), "address family 0"},
+		{"neither mark nor protocol", virtual, answer(attrService, func(b *netlink.Requests) { b.Uint16(serviceFamily, unix.AF_INET) }),
 			"no mark, and no protocol and port (protocol 0)"},
-		{"a short address", virtual, answer(attrService, func(b *batch.Requests) {
+		{"a short address", virtual, answer(attrService, func(b *netlink.Requests) {
 			b.Uint16(serviceFamily, unix.AF_INET6)
 			b.Uint16(serviceProtocol, 6)
 			b.Port(servicePort, 1)
 			b.Bytes(serviceAddress, []byte{10, 96, 0, 1})
 		}), "IPv6 address of 4 bytes"},
 		{"a key and no more", virtual, answer(attrService, putKey), "no flags, timeout, netmask or scheduler"},
-		{"an IPv6 mask of more bits than there are", virtual, answer(attrService, func(b *batch.Requests) {
+		{"an IPv6 mask of more bits than there are", virtual, answer(attrService, func(b *netlink.Requests) {
 			b.Uint16(serviceFamily, unix.AF_INET6)
 			b.Uint32(serviceMark, 1)
 			putRest(b, 0, 0xffffffff)
 		}), "IPv6 netmask of 4294967295 bits"},
-		{"garbage for counters", virtual, answer(attrService, func(b *batch.Requests) {
+		{"garbage for counters", virtual, answer(attrService, func(b *netlink.Requests) {
 			putKey(b)
 			putRest(b, 0, 0xffffffff)
 			b.Bytes(serviceStats64, []byte{1, 0})
 		}), "counters: netlink attribute cut off after 2 bytes"},
-		{"no real server", dest, answer(attrService, func(*batch.Requests) {}), "message without attribute 2"},
-		{"a real server without a weight", dest, answer(attrDest, func(b *batch.Requests) { b.Port(destPort, 1) }), "no port, method or weight"},
+		{"no real server", dest, answer(attrService, func(*netlink.Requests) {}), "message without attribute 2"},
+		{"a real server without a weight", dest, answer(attrDest, func(b *netlink.Requests) { b.Port(destPort, 1) }), "no port, method or weight"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := c.decode(c.body); fmt.Sprint(err) != c.want {
@@ -264,7 +264,7 @@ func TestDecodeRefusesWhatIsNoRow(t *testing.T) {
 }
 
 func TestDecodeFamily(t *testing.T) {
-	var b batch.Requests
+	var b netlink.Requests
 	begin(&b, 16, 1)
 	b.String(unix.CTRL_ATTR_FAMILY_NAME, "IPVS")
 	b.Uint16(unix.CTRL_ATTR_FAMILY_ID, 33)
@@ -282,13 +282,13 @@ func TestDecodeFamily(t *testing.T) {
 }
 
 func FuzzDecodeVirtualServer(f *testing.F) {
-	f.Add(answer(attrService, func(b *batch.Requests) { putKey(b); putRest(b, 2, 0xffffffff); putStats(b, serviceStats64) }))
+	f.Add(answer(attrService, func(b *netlink.Requests) { putKey(b); putRest(b, 2, 0xffffffff); putStats(b, serviceStats64) }))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		key, seen, err := decodeVirtualServer(body)
 		if err != nil {
 			return
 		}
-		var b batch.Requests
+		var b netlink.Requests
 		encodeVirtualServer(&b, 30, row[state.VirtualServerKey, state.VirtualServer]{add, key, seen.server})
 		k, again, err := decodeVirtualServer(b.Body(0))
 		if err != nil || k != key || again.server != seen.server {
@@ -298,7 +298,7 @@ func FuzzDecodeVirtualServer(f *testing.F) {
 }
 
 func FuzzDecodeRealServer(f *testing.F) {
-	f.Add(answer(attrDest, func(b *batch.Requests) {
+	f.Add(answer(attrDest, func(b *netlink.Requests) {
 		b.Uint16(destFamily, unix.AF_INET)
 		b.Bytes(destAddress, []byte{10, 0, 0, 1})
 		b.Port(destPort, 8080)
@@ -310,7 +310,7 @@ func FuzzDecodeRealServer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var b batch.Requests
+		var b netlink.Requests
 		encodeRealServer(&b, 30, row[state.RealServerKey, state.RealServer]{add, key, seen.server})
 		k, again, err := decodeRealServer(b.Body(0), key.Server)
 		if err != nil || k != key || again.server != seen.server {
@@ -321,7 +321,7 @@ func FuzzDecodeRealServer(f *testing.F) {
 
 func TestEncodingIntoUsedMemoryAllocatesNothing(t *testing.T) {
 	virtuals, reals := fleet(10, 5)
-	var b batch.Requests
+	var b netlink.Requests
 	encode := func() {
 		b.Reset()
 		for k, v := range virtuals {
@@ -338,7 +338,7 @@ func TestEncodingIntoUsedMemoryAllocatesNothing(t *testing.T) {
 }
 
 func FuzzDecodeFamily(f *testing.F) {
-	var b batch.Requests
+	var b netlink.Requests
 	b.Begin(unix.GENL_ID_CTRL, 0)
 	b.Raw(unix.CTRL_CMD_NEWFAMILY, 1, 0, 0)
 	b.Uint16(unix.CTRL_ATTR_FAMILY_ID, 30)

@@ -24,17 +24,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Conn is a connection to the IPVS of the network namespace of the thread that
 // opened it. It is used by one goroutine at a time.
 type Conn struct {
-	socket   *batch.Socket
+	socket   *netlink.Socket
 	family   uint16   // the netlink type of IPVS messages
 	listing  *os.File // /proc/net/ip_vs, which belongs to the namespace it was opened in
-	requests batch.Requests
+	requests netlink.Requests
 	room     room // for what was listed last
 
 	// dumped are the virtual servers that were listed in a round: real servers
@@ -45,7 +45,7 @@ type Conn struct {
 
 // Traffic is what has been sent to the kernel so far. Reads of /proc are not part of
 // it.
-func (c *Conn) Traffic() batch.Traffic { return c.socket.Traffic() }
+func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 
 // Close closes c.
 func (c *Conn) Close() error {

@@ -18,8 +18,8 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 type (
@@ -34,12 +34,12 @@ var plain = state.VirtualServer{Scheduler: "rr", Prefix: 32}
 // connect opens IPVS in a network namespace of the test's own.
 func connect(t testing.TB) *Conn {
 	t.Helper()
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	c, err := Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	kerneltest.CloseAtEnd(t, c)
+	testkit.CloseAtEnd(t, c)
 	return c
 }
 
@@ -327,7 +327,7 @@ func TestAConnKeepsItsNamespace(t *testing.T) {
 	c := connect(t)
 	reals := map[state.RealServerKey]state.RealServer{realKey("TCP 10.96.0.1:80 -> 10.0.0.9:8080"): {Weight: 1}}
 	apply(t, c.VirtualServers(), virtualDelta{Add: []virtualRow{{Key: virtualKey("TCP 10.96.0.1:80"), Value: plain}}}, 0)
-	kerneltest.Namespace(t) // another one
+	testkit.Namespace(t) // another one
 	apply(t, c.RealServers(), realsOf(reals), 0)
 	expect(t, c.RealServers(), reals)
 	expect(t, c.VirtualServers(), map[state.VirtualServerKey]state.VirtualServer{virtualKey("TCP 10.96.0.1:80"): plain})
@@ -356,7 +356,7 @@ func TestACancelledContextFailsEveryRow(t *testing.T) {
 }
 
 func TestOpenWithoutPermission(t *testing.T) {
-	kerneltest.Namespace(t) // this thread is not used by anybody else
+	testkit.Namespace(t) // this thread is not used by anybody else
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	if err := unix.Capset(&header, &none[0]); err != nil {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // serve makes n virtual servers, some of them with a real server.
@@ -40,7 +40,7 @@ func serve(t *testing.T, c *Conn, network, n int) map[state.RealServerKey]state.
 func TestWhatOtherNamespacesHaveHidesNothingOfOurs(t *testing.T) {
 	ours := connect(t)
 	want := serve(t, ours, 96, 100)
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	theirs := connect(t)
 	serve(t, theirs, 97, 250)
 	got, err := ours.RealServers().List(context.Background())

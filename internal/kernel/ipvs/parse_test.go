@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -184,7 +184,7 @@ func TestParseListingRefusesWhatItDoesNotKnow(t *testing.T) {
 func TestARowTwiceIsAnInterruptedListing(t *testing.T) {
 	const section = "TCP  0A000001:0050 rr  \n  -> 0A010001:1F90      Masq    1      0          0         \n"
 	_, err := rowsIn(listingHead + section + section)
-	if !errors.Is(err, batch.ErrInterrupted) || !strings.Contains(err.Error(), "TCP 10.0.0.1:80 -> 10.1.0.1:8080 appears twice") {
+	if !errors.Is(err, netlink.ErrInterrupted) || !strings.Contains(err.Error(), "TCP 10.0.0.1:80 -> 10.1.0.1:8080 appears twice") {
 		t.Errorf("%v", err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -20,7 +20,7 @@ import (
 type table[K, V comparable] struct {
 	conn    *Conn
 	noun    string
-	encode  func(b *batch.Requests, family uint16, r row[K, V])
+	encode  func(b *netlink.Requests, family uint16, r row[K, V])
 	absent  func(verb, unix.Errno) bool // the kernel says that the row itself is not there
 	explain func(V, error) error
 	list    func(context.Context) (map[K]V, error)
@@ -103,7 +103,7 @@ func (t table[K, V]) send(ctx context.Context, n int, at func(int) row[K, V], re
 // remedy says whether err only shows that the row was not in the state that the
 // delta took for granted, and what to do then; a row to remove needs nothing.
 func (t table[K, V]) remedy(v verb, err error) (second verb, drift bool) {
-	var refusal *batch.Error
+	var refusal *netlink.Error
 	if !errors.As(err, &refusal) {
 		return 0, false
 	}

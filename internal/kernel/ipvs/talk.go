@@ -14,8 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/pace"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -33,7 +32,7 @@ const (
 // errors.ErrUnsupported if the kernel has none, and fs.ErrPermission if it may
 // not be used.
 func Open() (*Conn, error) {
-	socket, err := batch.Open(unix.NETLINK_GENERIC)
+	socket, err := netlink.Open(unix.NETLINK_GENERIC)
 	if err != nil {
 		return nil, fmt.Errorf("opening IPVS: %w", err)
 	}
@@ -113,7 +112,7 @@ func decodeFamily(body []byte) (uint16, error) {
 	if len(body) < unix.GENL_HDRLEN {
 		return 0, fmt.Errorf("message of %d bytes", len(body))
 	}
-	attributes, err := batch.ParseAttributes(body[unix.GENL_HDRLEN:])
+	attributes, err := netlink.ParseAttributes(body[unix.GENL_HDRLEN:])
 	if err != nil {
 		return 0, err
 	}
@@ -172,7 +171,7 @@ func dumpRealServers[V any](ctx context.Context, c *Conn, k state.VirtualServerK
 // changed while it was read.
 func insert[K comparable, V any](rows map[K]V, k K, v V) error {
 	if _, ok := rows[k]; ok {
-		return fmt.Errorf("%v appears twice: %w", k, batch.ErrInterrupted)
+		return fmt.Errorf("%v appears twice: %w", k, netlink.ErrInterrupted)
 	}
 	rows[k] = v
 	return nil
@@ -215,13 +214,13 @@ func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V)
 		if _, err := c.listing.Seek(0, io.SeekStart); err != nil {
 			return listing[V]{}, fmt.Errorf("reading %s: %w", listingPath, err)
 		}
-		if l, err = parseListing(unhurried{ctx, c.listing}, c.room, of); !errors.Is(err, batch.ErrInterrupted) {
+		if l, err = parseListing(unhurried{ctx, c.listing}, c.room, of); !errors.Is(err, netlink.ErrInterrupted) {
 			if err == nil {
 				c.room = room{len(l.servers), len(l.rows)}
 			}
 			return l, err
 		}
-		ctx = pace.Hurried(ctx)
+		ctx = netlink.Hurried(ctx)
 	}
 	return listing[V]{}, err
 }
@@ -233,6 +232,6 @@ type unhurried struct {
 }
 
 func (u unhurried) Read(p []byte) (int, error) {
-	pace.Rest(u.ctx)
+	netlink.Rest(u.ctx)
 	return u.text.Read(p)
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -76,7 +76,7 @@ func timeoutAttributes() map[state.SysctlName]uint16 {
 	}
 }
 
-func encodeTimeout(b *batch.Requests, name state.SysctlName, value string) error {
+func encodeTimeout(b *netlink.Requests, name state.SysctlName, value string) error {
 	attribute, known := timeoutAttributes()[name]
 	if !known {
 		return fmt.Errorf("IPVS has no timeout %s: %w", name, fs.ErrNotExist)
@@ -93,7 +93,7 @@ func decodeTimeouts(body []byte, rows map[state.SysctlName]string) error {
 	if len(body) < unix.GENL_HDRLEN {
 		return fmt.Errorf("message of %d bytes", len(body))
 	}
-	attributes, err := batch.ParseAttributes(body[unix.GENL_HDRLEN:])
+	attributes, err := netlink.ParseAttributes(body[unix.GENL_HDRLEN:])
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,8 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // echo answers UDP packets at a loopback address, and returns where.
@@ -133,7 +133,7 @@ func TestTimeoutsAreReadAndSet(t *testing.T) {
 	if _, err := c.Timeouts().List(cancelled); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	kerneltest.Namespace(t) // the connection belongs to the one that it was opened in
+	testkit.Namespace(t) // the connection belongs to the one that it was opened in
 	if got, err := c.Timeouts().List(ctx); err != nil || !maps.Equal(got, want) {
 		t.Errorf("from another network namespace: %v, %v; want %v", got, err, want)
 	}

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // BenchmarkAddresses binds many Service addresses by either means, adds one more
@@ -28,14 +28,14 @@ func BenchmarkAddresses(b *testing.B) {
 }
 
 func benchmarkBinding(b *testing.B, f state.Family, means state.Means, n int) {
-	kerneltest.Namespace(b)
+	testkit.Namespace(b)
 	c, err := Open()
 	if err != nil {
 		b.Fatal(err)
 	}
-	kerneltest.CloseAtEnd(b, c)
+	testkit.CloseAtEnd(b, c)
 	dummy := diff.Row[state.LinkName, state.Link]{Key: state.DummyLink, Value: state.Link{Kind: dummyKind}}
-	kerneltest.Apply(b, c.Links(), diff.Delta[state.LinkName, state.Link]{Add: []diff.Row[state.LinkName, state.Link]{dummy}}, 0)
+	testkit.Apply(b, c.Links(), diff.Delta[state.LinkName, state.Link]{Add: []diff.Row[state.LinkName, state.Link]{dummy}}, 0)
 	a := netip.MustParseAddr("10.96.0.1")
 	if f == state.IPv6 {
 		a = netip.MustParseAddr("fd00:96::1")
@@ -52,16 +52,16 @@ func benchmarkBinding(b *testing.B, f state.Family, means state.Means, n int) {
 	one.Add, all.Add = all.Add[n:], all.Add[:n]
 	var more, list, change, remove stopwatch
 	for b.Loop() {
-		kerneltest.Apply(b, c.Addresses(), all, 0)
+		testkit.Apply(b, c.Addresses(), all, 0)
 		b.StopTimer()
-		more.time(func() { kerneltest.Apply(b, c.Addresses(), one, 0) })
+		more.time(func() { testkit.Apply(b, c.Addresses(), one, 0) })
 		list.time(func() {
 			if rows, err := c.Addresses().List(b.Context()); err != nil || len(rows) != n+1 {
 				b.Fatalf("%d rows, %v, want %d", len(rows), err, n+1)
 			}
 		})
-		change.time(func() { kerneltest.Apply(b, c.Addresses(), other, 0) })
-		remove.time(func() { kerneltest.Apply(b, c.Addresses(), gone, 0) })
+		change.time(func() { testkit.Apply(b, c.Addresses(), other, 0) })
+		remove.time(func() { testkit.Apply(b, c.Addresses(), gone, 0) })
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -27,7 +27,7 @@ func ParseAssigned(body []byte) (Assigned, error) {
 	if len(body) < unix.SizeofIfAddrmsg {
 		return Assigned{}, fmt.Errorf("address message of %d bytes", len(body))
 	}
-	attributes, err := batch.ParseAttributes(body[unix.SizeofIfAddrmsg:])
+	attributes, err := netlink.ParseAttributes(body[unix.SizeofIfAddrmsg:])
 	if err != nil {
 		return Assigned{}, fmt.Errorf("address message: %w", err)
 	}
@@ -54,7 +54,7 @@ func newAssigned(header, raw []byte) (Assigned, error) {
 
 // addDump appends the request for the addresses of both families that a device
 // has; of device 0, for those of all. An old kernel tells all either way.
-func addDump(b *batch.Requests, device int) {
+func addDump(b *netlink.Requests, device int) {
 	b.Begin(unix.RTM_GETADDR, 0)
 	b.Raw(header(unix.AF_UNSPEC, 0, 0, device)...)
 }
@@ -67,7 +67,7 @@ func addDump(b *batch.Requests, device int) {
 // (addrconf_dad_work): answers in between are lost. Without, it is tentative until then,
 // and no source (ipv6_get_saddr_eval). But of thousands at once a dump lacks some that
 // the queue has not come to (6 to 74 of 5,000, seen on 6.1), so these are not tentative.
-func addBind(b *batch.Requests, device int, a netip.Addr, tentative bool) {
+func addBind(b *netlink.Requests, device int, a netip.Addr, tentative bool) {
 	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	flags := 0
 	if !a.Is4() && !tentative {
@@ -77,14 +77,14 @@ func addBind(b *batch.Requests, device int, a netip.Addr, tentative bool) {
 }
 
 // addUnbind appends the request to take a from the device.
-func addUnbind(b *batch.Requests, device int, a netip.Addr) {
+func addUnbind(b *netlink.Requests, device int, a netip.Addr) {
 	b.Begin(unix.RTM_DELADDR, 0)
 	addAddress(b, device, a, 0)
 }
 
 // addAnchor appends the request to give state.Anchor to the device, for this host
 // alone.
-func addAnchor(b *batch.Requests, device int) {
+func addAnchor(b *netlink.Requests, device int) {
 	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	h := header(unix.AF_INET, state.Anchor().BitLen(), 0, device)
 	h[3] = unix.RT_SCOPE_HOST
@@ -93,8 +93,8 @@ func addAnchor(b *batch.Requests, device int) {
 	b.Bytes(unix.IFA_ADDRESS, state.Anchor().AsSlice())
 }
 
-func addAddress(b *batch.Requests, device int, a netip.Addr, flags int) {
-	b.Raw(header(batch.FamilyNumber(state.FamilyOf(a)), a.BitLen(), flags, device)...)
+func addAddress(b *netlink.Requests, device int, a netip.Addr, flags int) {
+	b.Raw(header(netlink.FamilyNumber(state.FamilyOf(a)), a.BitLen(), flags, device)...)
 	b.Bytes(unix.IFA_LOCAL, a.AsSlice())
 	b.Bytes(unix.IFA_ADDRESS, a.AsSlice())
 }

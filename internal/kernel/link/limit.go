@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -84,7 +84,7 @@ func (l lot) unknown() []int {
 
 // limiting puts a limit before all routes to the address.
 func limiting() request {
-	return request{"limiting the MTU of", func(b *batch.Requests, device int, r row) {
+	return request{"limiting the MTU of", func(b *netlink.Requests, device int, r row) {
 		b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE)
 		addLocal(b, device, r.key.Addr, 0)
 		addMTU(b, r.limit())
@@ -93,7 +93,7 @@ func limiting() request {
 
 // lifting takes away the first route of ours with an MTU: a limit, if there is one.
 func lifting(ifMet, ifDone mark, mtu func(row) uint32) request {
-	return request{"lifting the MTU of", func(b *batch.Requests, device int, r row) {
+	return request{"lifting the MTU of", func(b *netlink.Requests, device int, r row) {
 		b.Begin(unix.RTM_DELROUTE, 0)
 		addLocal(b, device, r.key.Addr, 0)
 		addMTU(b, mtu(r))

@@ -16,32 +16,32 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/vishvananda/netlink"
+	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Conn speaks rtnetlink in the network namespace of the thread that opened it.
 // It and its stores are used by one goroutine at a time.
 type Conn struct {
-	handle   *netlink.Handle // links: few, one request each
-	socket   *batch.Socket   // addresses and routes: many
-	requests batch.Requests
+	handle   *vnl.Handle     // links: few, one request each
+	socket   *netlink.Socket // addresses and routes: many
+	requests netlink.Requests
 }
 
 // Open opens a connection to the current thread's network namespace.
 func Open() (*Conn, error) {
-	socket, err := batch.Open(unix.NETLINK_ROUTE)
+	socket, err := netlink.Open(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
 	if err := socket.FilterDumps(); err != nil {
 		return nil, errors.Join(err, socket.Close())
 	}
-	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	handle, err := vnl.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening rtnetlink handle: %w", err), socket.Close())
 	}
@@ -56,7 +56,7 @@ func (c *Conn) Close() error {
 
 // Traffic is what has been sent to the kernel so far for addresses and routes; the
 // few requests for devices are not part of it.
-func (c *Conn) Traffic() batch.Traffic { return c.socket.Traffic() }
+func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 
 // Links is the table of the device state.DummyLink; other devices never show
 // in it.
@@ -104,9 +104,9 @@ func (c *Conn) AssignedElsewhere(ctx context.Context, dummy int) ([]netip.Prefix
 }
 
 // lookup finds a device; nil means that there is none.
-func (c *Conn) lookup(name state.LinkName) (netlink.Link, error) {
+func (c *Conn) lookup(name state.LinkName) (vnl.Link, error) {
 	l, err := c.handle.LinkByName(string(name))
-	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+	if _, missing := errors.AsType[vnl.LinkNotFoundError](err); missing {
 		return nil, nil
 	}
 	if err != nil {

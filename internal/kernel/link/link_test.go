@@ -15,8 +15,8 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 type (
@@ -26,12 +26,12 @@ type (
 
 func open(t *testing.T) *Conn {
 	t.Helper()
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	c, err := Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	kerneltest.CloseAtEnd(t, c)
+	testkit.CloseAtEnd(t, c)
 	return c
 }
 

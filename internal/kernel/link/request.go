@@ -8,13 +8,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 )
 
 // request is one kind of request that is made for many rows.
 type request struct {
 	verb   string
-	encode func(b *batch.Requests, device int, r row)
+	encode func(b *netlink.Requests, device int, r row)
 
 	// met knows the refusals that mean that a row was as wished before, or that
 	// another request is right for it.
@@ -26,19 +26,19 @@ type request struct {
 }
 
 func assigning(tentative bool) request {
-	return request{"adding address", func(b *batch.Requests, device int, r row) {
+	return request{"adding address", func(b *netlink.Requests, device int, r row) {
 		addBind(b, device, r.key.Addr, tentative)
 	}, isThere, found, 0, false}
 }
 
 func unassigning() request {
-	return request{"removing address", func(b *batch.Requests, device int, r row) {
+	return request{"removing address", func(b *netlink.Requests, device int, r row) {
 		addUnbind(b, device, r.key.Addr)
 	}, isGone, 0, found, true}
 }
 
 func routing() request {
-	return request{"adding route to", func(b *batch.Requests, device int, r row) {
+	return request{"adding route to", func(b *netlink.Requests, device int, r row) {
 		addRoute(b, device, r, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	}, isThere, found | routed, 0, false}
 }
@@ -46,13 +46,13 @@ func routing() request {
 // rerouting puts a route in the place of one of another source. Packets meet one
 // or the other.
 func rerouting() request {
-	return request{"changing route to", func(b *batch.Requests, device int, r row) {
+	return request{"changing route to", func(b *netlink.Requests, device int, r row) {
 		addRoute(b, device, r, unix.NLM_F_REPLACE)
 	}, isMissing, 0, found, false}
 }
 
 func unrouting() request {
-	return request{"removing route to", func(b *batch.Requests, device int, r row) {
+	return request{"removing route to", func(b *netlink.Requests, device int, r row) {
 		addRouteRemoval(b, device, r.key.Addr)
 	}, isGone, 0, found, false}
 }

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -49,7 +49,7 @@ func parseRoute(body []byte) (route, error) {
 	if body[0] != unix.AF_INET && body[0] != unix.AF_INET6 {
 		return route{}, nil
 	}
-	attributes, err := batch.ParseAttributes(body[unix.SizeofRtMsg:])
+	attributes, err := netlink.ParseAttributes(body[unix.SizeofRtMsg:])
 	if err != nil {
 		return route{}, fmt.Errorf("route message: %w", err)
 	}
@@ -75,7 +75,7 @@ func parseRoute(body []byte) (route, error) {
 }
 
 func routeMTU(raw []byte) (uint32, error) {
-	metrics, err := batch.ParseAttributes(raw)
+	metrics, err := netlink.ParseAttributes(raw)
 	if err != nil {
 		return 0, fmt.Errorf("metrics of a route: %w", err)
 	}
@@ -97,14 +97,14 @@ func routeAddress(raw []byte) (netip.Addr, error) {
 
 // addRouteDump appends the request for the routes of both families that a
 // protocol made in the table local of a device. An old kernel tells all routes.
-func addRouteDump(b *batch.Requests, device int, protocol uint8) {
+func addRouteDump(b *netlink.Requests, device int, protocol uint8) {
 	b.Begin(unix.RTM_GETROUTE, 0)
 	b.Raw(routeHeader(unix.AF_UNSPEC, 0, protocol, unix.RT_SCOPE_UNIVERSE)...)
 	b.Uint32(unix.RTA_OIF, uint32(device))
 }
 
 // addRoute appends the request for a route.
-func addRoute(b *batch.Requests, device int, r row, flags uint16) {
+func addRoute(b *netlink.Requests, device int, r row, flags uint16) {
 	b.Begin(unix.RTM_NEWROUTE, flags)
 	addLocal(b, device, r.key.Addr, state.RouteMetric)
 	if r.want.Source.IsValid() {
@@ -113,7 +113,7 @@ func addRoute(b *batch.Requests, device int, r row, flags uint16) {
 	addMTU(b, r.want.MTU)
 }
 
-func addMTU(b *batch.Requests, mtu uint32) {
+func addMTU(b *netlink.Requests, mtu uint32) {
 	if mtu > 0 {
 		b.Nest(unix.RTA_METRICS, func() { b.Uint32(unix.RTAX_MTU, mtu) })
 	}
@@ -121,13 +121,13 @@ func addMTU(b *batch.Requests, mtu uint32) {
 
 // addRouteRemoval appends the request to remove our route to a, whatever its
 // source is.
-func addRouteRemoval(b *batch.Requests, device int, a netip.Addr) {
+func addRouteRemoval(b *netlink.Requests, device int, a netip.Addr) {
 	b.Begin(unix.RTM_DELROUTE, 0)
 	addLocal(b, device, a, state.RouteMetric)
 }
 
-func addLocal(b *batch.Requests, device int, a netip.Addr, metric uint32) {
-	b.Raw(routeHeader(batch.FamilyNumber(state.FamilyOf(a)), a.BitLen(), state.RouteProtocol, unix.RT_SCOPE_HOST)...)
+func addLocal(b *netlink.Requests, device int, a netip.Addr, metric uint32) {
+	b.Raw(routeHeader(netlink.FamilyNumber(state.FamilyOf(a)), a.BitLen(), state.RouteProtocol, unix.RT_SCOPE_HOST)...)
 	b.Bytes(unix.RTA_DST, a.AsSlice())
 	b.Uint32(unix.RTA_OIF, uint32(device))
 	if metric > 0 {

@@ -11,13 +11,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/vishvananda/netlink"
+	vnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // routeMessage is the body of a message of one of our routes, with a header of
@@ -31,7 +31,7 @@ func routeMessage(header []byte, attributes ...[]byte) []byte {
 }
 
 func four(n uint32) []byte {
-	var b batch.Requests
+	var b netlink.Requests
 	b.Begin(0, 0)
 	b.Uint32(0, n)
 	return b.Body(0)[unix.SizeofNlAttr:]
@@ -46,7 +46,7 @@ func TestRoutesAreReadAsTheyAreWritten(t *testing.T) {
 		{key: state.Address{Addr: netip.MustParseAddr("fd00:96::1")}, want: state.Binding{Source: netip.MustParseAddr("fd00:1::1")}},
 		{key: state.Address{Addr: netip.MustParseAddr("10.96.0.1")}, want: state.Binding{Source: netip.MustParseAddr("192.0.2.1"), MTU: 1500}},
 	} {
-		var b batch.Requests
+		var b netlink.Requests
 		addRoute(&b, 7, r, 0)
 		got, err := parseRoute(b.Body(0))
 		if err != nil {
@@ -116,7 +116,7 @@ func FuzzParseRoute(f *testing.F) {
 		if err != nil || !r.binds(r.device, state.RouteProtocol) || r.limits() {
 			return
 		}
-		var b batch.Requests
+		var b netlink.Requests
 		addRoute(&b, r.device, row{key: state.Address{Addr: r.to}, want: state.Binding{Source: r.source, MTU: r.mtu}}, 0)
 		if again, err := parseRoute(b.Body(0)); err != nil || again != r {
 			t.Errorf("%v became %v, %v", r, again, err)
@@ -144,7 +144,7 @@ func bindings(t *testing.T, c *Conn, want ...string) {
 		expected[w] = true
 	}
 	got := map[string]bool{}
-	for a, b := range kerneltest.Listed(t, c.Addresses()) {
+	for a, b := range testkit.Listed(t, c.Addresses()) {
 		got[fmt.Sprint(a, " ", b)] = true
 	}
 	if d := cmp.Diff(expected, got); d != "" {
@@ -154,7 +154,7 @@ func bindings(t *testing.T, c *Conn, want ...string) {
 
 func isUp(t *testing.T) bool {
 	t.Helper()
-	l, err := netlink.LinkByName("kube-ipvs0")
+	l, err := vnl.LinkByName("kube-ipvs0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func isUp(t *testing.T) bool {
 
 func TestRoutesAreNoAddresses(t *testing.T) {
 	c := openWithDummy(t)
-	kerneltest.Tool(t, "ip", "address", "add", "192.0.2.1/24", "dev", "lo")
+	testkit.Tool(t, "ip", "address", "add", "192.0.2.1/24", "dev", "lo")
 	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: routedRows("192.0.2.1", "10.96.0.1", "10.96.0.2")}), 0)
 	bindings(t, c, "10.96.0.1 routed from 192.0.2.1", "10.96.0.2 routed from 192.0.2.1")
 	if isUp(t) {
@@ -175,7 +175,7 @@ func TestRoutesAreNoAddresses(t *testing.T) {
 		t.Error("the device has an IPv6 route and is not up")
 	}
 	const want = "kube-ipvs0 UNKNOWN 127.0.0.73/32"
-	if got := strings.Join(strings.Fields(kerneltest.Tool(t, "ip", "-brief", "address", "show", "kube-ipvs0")), " "); got != want {
+	if got := strings.Join(strings.Fields(testkit.Tool(t, "ip", "-brief", "address", "show", "kube-ipvs0")), " "); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -191,8 +191,8 @@ func TestTheLastAddressTakesNoRouteWithIt(t *testing.T) {
 	applied(t, c.Addresses().Apply(t.Context(), change), 0)
 	bindings(t, c, "10.96.0.1 routed", "10.96.0.2 routed", "fd00:96::1 routed", "fd00:96::2 routed")
 
-	kerneltest.Tool(t, "ip", "address", "add", "10.96.0.9/32", "dev", "kube-ipvs0")
-	kerneltest.Tool(t, "ip", "address", "del", "10.96.0.9/32", "dev", "kube-ipvs0")
+	testkit.Tool(t, "ip", "address", "add", "10.96.0.9/32", "dev", "kube-ipvs0")
+	testkit.Tool(t, "ip", "address", "del", "10.96.0.9/32", "dev", "kube-ipvs0")
 	bindings(t, c, "10.96.0.1 routed", "10.96.0.2 routed", "fd00:96::1 routed", "fd00:96::2 routed")
 }
 
@@ -200,12 +200,12 @@ func TestAChangeThatWasInterruptedIsSeenAndFinished(t *testing.T) {
 	for _, want := range []state.Binding{{}, {Means: state.Routed}} {
 		c := openWithDummy(t)
 		applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: routedRows("", "10.96.0.1", "fd00:96::1")}), 0)
-		kerneltest.Tool(t, "ip", "address", "add", "10.96.0.1/32", "dev", "kube-ipvs0")
-		kerneltest.Tool(t, "ip", "address", "add", "fd00:96::1/128", "dev", "kube-ipvs0")
+		testkit.Tool(t, "ip", "address", "add", "10.96.0.1/32", "dev", "kube-ipvs0")
+		testkit.Tool(t, "ip", "address", "add", "fd00:96::1/128", "dev", "kube-ipvs0")
 		bindings(t, c, "10.96.0.1 doubled", "fd00:96::1 doubled")
 
 		var change addressDelta
-		for a, b := range kerneltest.Listed(t, c.Addresses()) {
+		for a, b := range testkit.Listed(t, c.Addresses()) {
 			change.Update = append(change.Update, diff.Change[state.Address, state.Binding]{Key: a, Old: b, New: want})
 		}
 		applied(t, c.Addresses().Apply(t.Context(), change), 0)
@@ -216,16 +216,16 @@ func TestAChangeThatWasInterruptedIsSeenAndFinished(t *testing.T) {
 func TestBothMeansAreRemoved(t *testing.T) {
 	c := openWithDummy(t)
 	vips := []string{"10.96.0.1", "fd00:96::1"}
-	kerneltest.Tool(t, "ip", "address", "add", "127.0.0.73/32", "dev", "kube-ipvs0", "scope", "host")
+	testkit.Tool(t, "ip", "address", "add", "127.0.0.73/32", "dev", "kube-ipvs0", "scope", "host")
 	for _, believed := range []state.Means{state.Assigned, state.Routed, state.Doubled} {
 		for _, have := range []state.Means{state.Assigned, state.Routed, state.Doubled} {
 			if have != state.Routed {
 				applied(t, c.Addresses().Apply(t.Context(), add(vips...)), 0)
 			}
 			if have != state.Assigned {
-				kerneltest.Tool(t, "ip", "link", "set", "kube-ipvs0", "up")
+				testkit.Tool(t, "ip", "link", "set", "kube-ipvs0", "up")
 				for _, a := range vips {
-					kerneltest.Tool(t, "ip", "route", "add", "local", a, "dev", "kube-ipvs0", "table", "local",
+					testkit.Tool(t, "ip", "route", "add", "local", a, "dev", "kube-ipvs0", "table", "local",
 						"protocol", "73", "metric", "1024", "scope", "host")
 				}
 			}
@@ -245,14 +245,14 @@ func TestBothMeansAreRemoved(t *testing.T) {
 func TestRoutesOfOthersAreUntouched(t *testing.T) {
 	c := openWithDummy(t)
 	add := func(words ...string) {
-		kerneltest.Tool(t, append([]string{"ip", "route", "add", "local"}, words...)...)
+		testkit.Tool(t, append([]string{"ip", "route", "add", "local"}, words...)...)
 	}
 	add("10.96.0.1", "dev", "kube-ipvs0", "table", "local", "protocol", "static", "scope", "host")
 	add("10.96.0.1", "dev", "lo", "table", "local", "protocol", "73", "metric", "7", "scope", "host")
 	add("10.96.0.0/24", "dev", "kube-ipvs0", "table", "local", "protocol", "73", "metric", "1024", "scope", "host")
 	add("10.96.0.1", "dev", "kube-ipvs0", "table", "100", "protocol", "73", "metric", "1024", "scope", "host")
-	kerneltest.Tool(t, "ip", "address", "add", "127.0.0.73/32", "dev", "kube-ipvs0", "scope", "host")
-	before := kerneltest.Tool(t, "ip", "route", "show", "table", "all")
+	testkit.Tool(t, "ip", "address", "add", "127.0.0.73/32", "dev", "kube-ipvs0", "scope", "host")
+	before := testkit.Tool(t, "ip", "route", "show", "table", "all")
 	bindings(t, c)
 
 	ours := routedRows("", "10.96.0.1")
@@ -260,7 +260,7 @@ func TestRoutesOfOthersAreUntouched(t *testing.T) {
 	bindings(t, c, "10.96.0.1 routed")
 	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Remove: ours}), 0)
 	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Remove: ours}), 1)
-	if d := cmp.Diff(before, kerneltest.Tool(t, "ip", "route", "show", "table", "all")); d != "" {
+	if d := cmp.Diff(before, testkit.Tool(t, "ip", "route", "show", "table", "all")); d != "" {
 		t.Error(d)
 	}
 }
@@ -269,7 +269,7 @@ func TestADeviceThatIsSetDownIsSetUpForItsRoutes(t *testing.T) {
 	c := openWithDummy(t)
 	all := addressDelta{Add: routedRows("", "10.96.0.1", "fd00:96::1")}
 	applied(t, c.Addresses().Apply(t.Context(), all), 0)
-	kerneltest.Tool(t, "ip", "link", "set", "kube-ipvs0", "down")
+	testkit.Tool(t, "ip", "link", "set", "kube-ipvs0", "down")
 	bindings(t, c, "10.96.0.1 routed")
 	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: routedRows("", "fd00:96::1")}), 0)
 	bindings(t, c, "10.96.0.1 routed", "fd00:96::1 routed")
@@ -308,7 +308,7 @@ func TestThousandsOfRoutesTakeFewCalls(t *testing.T) {
 	if calls := c.socket.Traffic().Calls - before; calls > 2*half/500+4 {
 		t.Errorf("adding %d routes took %d sendmsg calls", 2*half, calls)
 	}
-	for a, b := range kerneltest.Listed(t, c.Addresses()) {
+	for a, b := range testkit.Listed(t, c.Addresses()) {
 		if b != (state.Binding{Means: state.Routed}) {
 			t.Errorf("%v is %v", a, b)
 		}
@@ -358,11 +358,11 @@ func TestALimitIsNeverLeftBehind(t *testing.T) {
 	for name, between := range map[string]func(*Conn){
 		"nothing": func(*Conn) {},
 		"the device is set up": func(*Conn) {
-			kerneltest.Tool(t, "ip", "link", "set", "kube-ipvs0", "up")
+			testkit.Tool(t, "ip", "link", "set", "kube-ipvs0", "up")
 		},
 		"the device is set up and down": func(*Conn) {
-			kerneltest.Tool(t, "ip", "link", "set", "kube-ipvs0", "up")
-			kerneltest.Tool(t, "ip", "link", "set", "kube-ipvs0", "down")
+			testkit.Tool(t, "ip", "link", "set", "kube-ipvs0", "up")
+			testkit.Tool(t, "ip", "link", "set", "kube-ipvs0", "down")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -371,14 +371,14 @@ func TestALimitIsNeverLeftBehind(t *testing.T) {
 			applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: vips}), 0)
 			between(c)
 			bindings(t, c, "10.96.0.1 assigned mtu 1500", "10.96.0.2 assigned mtu 1500")
-			if got := kerneltest.Tool(t, "ip", "route", "get", "10.96.0.2"); !strings.Contains(got, "mtu 1500") || !strings.Contains(got, "src 10.96.0.2") {
+			if got := testkit.Tool(t, "ip", "route", "get", "10.96.0.2"); !strings.Contains(got, "mtu 1500") || !strings.Contains(got, "src 10.96.0.2") {
 				t.Errorf("the node's own packets go by %q", got)
 			}
 			applied(t, c.Addresses().Apply(t.Context(), addressDelta{Remove: vips[:1]}), 0)
 			bindings(t, c, "10.96.0.2 assigned mtu 1500")
 			applied(t, c.Addresses().Apply(t.Context(), addressDelta{Remove: vips[1:]}), 0)
 			bindings(t, c)
-			if got := kerneltest.Tool(t, "ip", "route", "show", "table", "local", "dev", "kube-ipvs0"); strings.Contains(got, "10.96") {
+			if got := testkit.Tool(t, "ip", "route", "show", "table", "local", "dev", "kube-ipvs0"); strings.Contains(got, "10.96") {
 				t.Errorf("left: %q", got)
 			}
 		})
@@ -387,12 +387,12 @@ func TestALimitIsNeverLeftBehind(t *testing.T) {
 
 func TestALimitWithoutItsAddressIsShownAndRemoved(t *testing.T) {
 	c := openWithDummy(t)
-	kerneltest.Tool(t, "ip", "address", "add", "10.96.0.9/32", "dev", "kube-ipvs0")
+	testkit.Tool(t, "ip", "address", "add", "10.96.0.9/32", "dev", "kube-ipvs0")
 	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: limitedRows(1500, "10.96.0.1", "10.96.0.2")}), 0)
-	kerneltest.Tool(t, "ip", "address", "del", "10.96.0.1/32", "dev", "kube-ipvs0")
-	kerneltest.Tool(t, "ip", "address", "del", "10.96.0.2/32", "dev", "kube-ipvs0")
+	testkit.Tool(t, "ip", "address", "del", "10.96.0.1/32", "dev", "kube-ipvs0")
+	testkit.Tool(t, "ip", "address", "del", "10.96.0.2/32", "dev", "kube-ipvs0")
 	bindings(t, c, "10.96.0.1 routed mtu 1500", "10.96.0.2 routed mtu 1500", "10.96.0.9 assigned")
-	now := kerneltest.Listed(t, c.Addresses())
+	now := testkit.Listed(t, c.Addresses())
 	one := state.Address{Addr: netip.MustParseAddr("10.96.0.1")}
 	two := state.Address{Addr: netip.MustParseAddr("10.96.0.2")}
 	applied(t, c.Addresses().Apply(t.Context(), addressDelta{
@@ -407,7 +407,7 @@ func TestTwoLimitsAreShownAndOneIsLeft(t *testing.T) {
 	c := openWithDummy(t)
 	vips := limitedRows(1500, "10.96.0.1")
 	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: vips}), 0)
-	kerneltest.Tool(t, "ip", "route", "prepend", "local", "10.96.0.1", "dev", "kube-ipvs0", "table", "local",
+	testkit.Tool(t, "ip", "route", "prepend", "local", "10.96.0.1", "dev", "kube-ipvs0", "table", "local",
 		"protocol", "73", "scope", "host", "mtu", "1400")
 	bindings(t, c, "10.96.0.1 doubled mtu 1500")
 	change := diff.Change[state.Address, state.Binding]{Key: vips[0].Key, Old: state.Binding{Means: state.Doubled, MTU: 1500}, New: vips[0].Value}

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 const patience = 10 * time.Second
@@ -241,7 +241,7 @@ func TestWhoHasAServiceAddress(t *testing.T) {
 				t.Run(fmt.Sprint(vip, " ", state.Binding{Means: means}, " ", strict), func(t *testing.T) {
 					c, n := openBesideNeighbour(t)
 					if strict {
-						kerneltest.Tool(t, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore")
+						testkit.Tool(t, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore")
 					}
 					list := rows([]string{vip})
 					list[0].Value.Means = means

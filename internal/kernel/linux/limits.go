@@ -10,8 +10,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/sysctl"
 )
 
 // perBucket is how many connections one bucket of conntrack's hash table has when
@@ -27,10 +25,10 @@ const perBucket = 4
 // only, and in others it can't be raised: that is an error, which is no reason
 // not to work. Nor is that conntrack is not there yet: opening IPVS brings it.
 func RaiseConntrackMax(ctx context.Context, most int) (was int, err error) {
-	return raiseConntrackMax(ctx, sysctl.Open(sysctlRoot()), most)
+	return raiseConntrackMax(ctx, OpenSysctls(sysctlRoot()), most)
 }
 
-func raiseConntrackMax(ctx context.Context, s *sysctl.Store, most int) (was int, err error) {
+func raiseConntrackMax(ctx context.Context, s *SysctlStore, most int) (was int, err error) {
 	if was, err = s.Raise(ctx, "net/netfilter/nf_conntrack_max", most); err != nil {
 		return was, err
 	}

@@ -13,8 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/sysctl"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 func write(t *testing.T, file, text string) {
@@ -48,7 +47,7 @@ func TestRoomForConnectionsIsRaisedWithTheHashTable(t *testing.T) {
 		files := [2]string{filepath.Join(root, "net/netfilter/nf_conntrack_max"), filepath.Join(root, "net/netfilter/nf_conntrack_buckets")}
 		write(t, files[0], c.max+"\n")
 		write(t, files[1], c.buckets+"\n")
-		was, err := raiseConntrackMax(t.Context(), sysctl.Open(root), 131072)
+		was, err := raiseConntrackMax(t.Context(), OpenSysctls(root), 131072)
 		if err != nil || strconv.Itoa(was) != c.max {
 			t.Errorf("%s: was %d, %v, want %s", name, was, err, c.max)
 		}
@@ -56,7 +55,7 @@ func TestRoomForConnectionsIsRaisedWithTheHashTable(t *testing.T) {
 			t.Errorf("%s: %s in %s buckets, want %s in %s", name, most, buckets, c.wantMax, c.wantBuckets)
 		}
 	}
-	if _, err := raiseConntrackMax(t.Context(), sysctl.Open(t.TempDir()), 131072); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := raiseConntrackMax(t.Context(), OpenSysctls(t.TempDir()), 131072); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v without conntrack, want that it is not there", err)
 	}
 }
@@ -64,7 +63,7 @@ func TestRoomForConnectionsIsRaisedWithTheHashTable(t *testing.T) {
 // In a namespace that is not the first the kernel shows the machine's limit,
 // and does not let anybody write it.
 func TestTheKernelKeepsTheLimitOfConnectionsOutsideItsFirstNamespace(t *testing.T) {
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	now, err := strconv.Atoi(text(t, "/proc/sys/net/netfilter/nf_conntrack_max"))
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +102,7 @@ func TestTheOOMScoreIsThisProcessesOwn(t *testing.T) {
 // What is right already takes no privilege, as where the one who started this
 // process has set it.
 func TestALowerOOMScoreTakesAPrivilege(t *testing.T) {
-	kerneltest.Namespace(t) // this thread ends with the test, and so does what it lacks
+	testkit.Namespace(t) // this thread ends with the test, and so does what it lacks
 	drop(t, unix.CAP_SYS_RESOURCE)
 	now, err := strconv.Atoi(text(t, "/proc/self/oom_score_adj"))
 	if err != nil {

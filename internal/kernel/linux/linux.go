@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package linux is the kernel that this process runs on: all adapters together,
-// for the network namespace of the thread that opens it. It adds to them the
-// order in which they are opened and closed, and the limits that are one for the
-// machine or for this process, which no table has.
+// Package linux is the kernel that this process runs on: all adapters together, for the network namespace of the thread that
+// opens it. It adds the order in which they are opened and closed, the table of sysctls, and the limits of the machine and
+// of this process, which no table has.
 package linux
 
 import (
@@ -20,7 +19,6 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/link"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/nft"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/sysctl"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -42,7 +40,7 @@ type Kernel struct {
 	nft       *nft.Conn // nil: no tables of nftables are to be removed
 	Link      *link.Conn
 	Conntrack *conntrack.Conn
-	sysctls   *sysctl.Store
+	sysctls   *SysctlStore
 	timeouts  []state.SysctlName // of IPVS, which are no files
 	ours      Ours
 	closers   []io.Closer
@@ -69,7 +67,7 @@ func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 // unconnected is a Kernel that has opened no connection.
 func unconnected(ours Ours) *Kernel {
 	sysctls, timeouts := settingsOf(ours.Sysctls)
-	return &Kernel{sysctls: sysctl.Open(sysctlRoot(), sysctls...), timeouts: timeouts, ours: ours}
+	return &Kernel{sysctls: OpenSysctls(sysctlRoot(), sysctls...), timeouts: timeouts, ours: ours}
 }
 
 // connect opens the connections by which tables are read and written.

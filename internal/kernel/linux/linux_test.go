@@ -9,16 +9,16 @@ import (
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 func TestTheRealKernelKeepsTheContract(t *testing.T) {
-	kerneltest.Contract(t, func(t testing.TB) kernel.Tables {
+	testkit.Contract(t, func(t testing.TB) kernel.Tables {
 		k := open(t, "net/ipv4/vs/conntrack", "net/ipv4/ip_forward")
-		for _, a := range kerneltest.Sources() {
-			kerneltest.Tool(t, "ip", "address", "add", netip.PrefixFrom(a, a.BitLen()).String(), "dev", "lo")
+		for _, a := range testkit.Sources() {
+			testkit.Tool(t, "ip", "address", "add", netip.PrefixFrom(a, a.BitLen()).String(), "dev", "lo")
 		}
 		return k.Tables()
 	})
@@ -27,7 +27,7 @@ func TestTheRealKernelKeepsTheContract(t *testing.T) {
 // open opens the kernel of a network namespace of the test's own.
 func open(t testing.TB, settings ...state.SysctlName) *linux.Kernel {
 	t.Helper()
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	k, err := linux.Open(context.Background(), linux.Ours{
 		Set:      func(n state.SetName) bool { return strings.HasPrefix(string(n), "KUBE-") },
 		Chain:    func(name string) bool { return strings.HasPrefix(name, "KUBE-") },

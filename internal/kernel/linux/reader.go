@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/pace"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -83,7 +83,7 @@ func (r *Reader) ListAll(ctx context.Context) (state.State, Around, error) {
 	if err != nil {
 		return state.State{}, Around{}, fmt.Errorf("entering network namespace %s: %w", r.name, err)
 	}
-	ctx = kernel.NewRound(pace.Unhurried(ctx))
+	ctx = kernel.NewRound(netlink.Unhurried(ctx))
 	s, err := r.kernel.Tables().List(ctx)
 	return s, r.kernel.around(ctx), err
 }

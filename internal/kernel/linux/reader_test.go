@@ -10,9 +10,9 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 func reader(t *testing.T, k *linux.Kernel) *linux.Reader {
@@ -21,7 +21,7 @@ func reader(t *testing.T, k *linux.Kernel) *linux.Reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kerneltest.CloseAtEnd(t, r)
+	testkit.CloseAtEnd(t, r)
 	return r
 }
 
@@ -40,9 +40,9 @@ func elsewhere(t *testing.T, r *linux.Reader) (s state.State) {
 
 func TestAReaderListsWhatTheKernelListsFromAnyThread(t *testing.T) {
 	k := open(t, "net/ipv4/vs/conntrack", "net/ipv4/ip_forward")
-	kerneltest.Tool(t, "iptables", "-N", "KUBE-SERVICES")
-	kerneltest.Tool(t, "iptables", "-A", "FORWARD", "-j", "KUBE-SERVICES")
-	kerneltest.Tool(t, "sysctl", "-w", "net.ipv4.vs.conntrack=1")
+	testkit.Tool(t, "iptables", "-N", "KUBE-SERVICES")
+	testkit.Tool(t, "iptables", "-A", "FORWARD", "-j", "KUBE-SERVICES")
+	testkit.Tool(t, "sysctl", "-w", "net.ipv4.vs.conntrack=1")
 	written(t, k.Tables(), someServices(0, 5))
 	want, err := k.Tables().List(context.Background())
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -16,14 +16,14 @@ const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
 // header is what every message of netfilter begins with.
 const header = 4
 
-func begin(b *batch.Requests, kind uint16, family uint8) {
+func begin(b *netlink.Requests, kind uint16, family uint8) {
 	b.Begin(subsystem|kind, 0)
 	b.Raw(family, unix.NFNETLINK_V0, 0, 0)
 }
 
-func listTables(b *batch.Requests) { begin(b, unix.NFT_MSG_GETTABLE, unix.NFPROTO_UNSPEC) }
+func listTables(b *netlink.Requests) { begin(b, unix.NFT_MSG_GETTABLE, unix.NFPROTO_UNSPEC) }
 
-func deleteTable(b *batch.Requests, t table) {
+func deleteTable(b *netlink.Requests, t table) {
 	begin(b, unix.NFT_MSG_DELTABLE, t.family)
 	b.String(unix.NFTA_TABLE_NAME, t.name)
 }
@@ -32,7 +32,7 @@ func parseTable(body []byte) (table, error) {
 	if len(body) < header {
 		return table{}, fmt.Errorf("nftables message of %d bytes", len(body))
 	}
-	attributes, err := batch.ParseAttributes(body[header:])
+	attributes, err := netlink.ParseAttributes(body[header:])
 	if err != nil {
 		return table{}, err
 	}

@@ -20,22 +20,22 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Conn speaks to nftables in the network namespace of the thread that opened it.
 // It is used by one goroutine at a time.
 type Conn struct {
-	socket   *batch.Socket
-	requests batch.Requests
+	socket   *netlink.Socket
+	requests netlink.Requests
 	names    []string
 }
 
 // Open opens a connection. Only tables with one of the names are ever listed or
 // removed.
 func Open(names ...string) (*Conn, error) {
-	socket, err := batch.Open(unix.NETLINK_NETFILTER)
+	socket, err := netlink.Open(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, err
 	}

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/iptables"
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/kerneltest"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // The kernel of the lab has no nftables for IPv4 and IPv6 by themselves, so that
@@ -23,7 +23,7 @@ import (
 
 func open(t *testing.T, names ...string) *Conn {
 	t.Helper()
-	kerneltest.Namespace(t)
+	testkit.Namespace(t)
 	c, err := Open(names...)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestTablesStandAmongTheChains(t *testing.T) {
 }
 
 func TestWhatTheKernelTellsOfATable(t *testing.T) {
-	var b batch.Requests
+	var b netlink.Requests
 	deleteTable(&b, table{unix.NFPROTO_IPV6, "kube-proxy"}) // has the form of an answer
 	got, err := parseTable(b.Body(0))
 	if err != nil || got != (table{unix.NFPROTO_IPV6, "kube-proxy"}) || familyOf(got.family) != state.IPv6 || protocolOf(state.IPv6) != got.family {
@@ -145,7 +145,7 @@ func TestWhatTheKernelTellsOfATable(t *testing.T) {
 }
 
 func FuzzParseTable(f *testing.F) {
-	var b batch.Requests
+	var b netlink.Requests
 	deleteTable(&b, table{unix.NFPROTO_IPV4, "kube-proxy"})
 	f.Add(b.Body(0))
 	f.Fuzz(func(t *testing.T, body []byte) {

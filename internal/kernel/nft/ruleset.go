@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -80,7 +80,7 @@ func (l *listing) takeTable(body []byte) error {
 	if err != nil {
 		return err
 	}
-	attributes, err := batch.ParseAttributes(body[header:])
+	attributes, err := netlink.ParseAttributes(body[header:])
 	if a, there := find(attributes, unix.NFTA_TABLE_FLAGS); there && a.BigUint32()&unix.NFT_TABLE_F_DORMANT != 0 {
 		l.dormant = append(l.dormant, t)
 	}
@@ -93,7 +93,7 @@ func (l *listing) takeChain(body []byte) error {
 		return err
 	}
 	c := chain{table: table{family: body[0]}}
-	var hook []batch.Attribute
+	var hook []netlink.Attribute
 	for _, a := range attributes {
 		switch a.Type {
 		case unix.NFTA_CHAIN_TABLE:
@@ -173,17 +173,17 @@ func (l *listing) into(r state.Ruleset, known func(state.Family, string) bool) {
 	}
 }
 
-func attributesOf(body []byte) ([]batch.Attribute, error) {
+func attributesOf(body []byte) ([]netlink.Attribute, error) {
 	if len(body) < header {
 		return nil, fmt.Errorf("nftables message of %d bytes", len(body))
 	}
-	return batch.ParseAttributes(body[header:])
+	return netlink.ParseAttributes(body[header:])
 }
 
-func find(attributes []batch.Attribute, kind uint16) (batch.Attribute, bool) {
-	i := slices.IndexFunc(attributes, func(a batch.Attribute) bool { return a.Type == kind })
+func find(attributes []netlink.Attribute, kind uint16) (netlink.Attribute, bool) {
+	i := slices.IndexFunc(attributes, func(a netlink.Attribute) bool { return a.Type == kind })
 	if i < 0 {
-		return batch.Attribute{}, false
+		return netlink.Attribute{}, false
 	}
 	return attributes[i], true
 }

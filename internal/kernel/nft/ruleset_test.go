@@ -10,28 +10,28 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // expression is one of a rule, as the kernel is told of it and tells.
 type expression struct {
 	name string
-	data func(*batch.Requests)
+	data func(*netlink.Requests)
 }
 
-func number(b *batch.Requests, kind uint16, n uint32) { b.BigUint32(kind, n) }
+func number(b *netlink.Requests, kind uint16, n uint32) { b.BigUint32(kind, n) }
 
 func meta(key uint32) expression {
-	return expression{"meta", func(b *batch.Requests) { number(b, unix.NFTA_META_DREG, 1); number(b, unix.NFTA_META_KEY, key) }}
+	return expression{"meta", func(b *netlink.Requests) { number(b, unix.NFTA_META_DREG, 1); number(b, unix.NFTA_META_KEY, key) }}
 }
 
 func ct(key uint32) expression {
-	return expression{"ct", func(b *batch.Requests) { number(b, unix.NFTA_CT_DREG, 1); number(b, unix.NFTA_CT_KEY, key) }}
+	return expression{"ct", func(b *netlink.Requests) { number(b, unix.NFTA_CT_DREG, 1); number(b, unix.NFTA_CT_KEY, key) }}
 }
 
 func payload(base, offset, length uint32) expression {
-	return expression{"payload", func(b *batch.Requests) {
+	return expression{"payload", func(b *netlink.Requests) {
 		number(b, unix.NFTA_PAYLOAD_DREG, 1)
 		number(b, unix.NFTA_PAYLOAD_BASE, base)
 		number(b, unix.NFTA_PAYLOAD_OFFSET, offset)
@@ -40,7 +40,7 @@ func payload(base, offset, length uint32) expression {
 }
 
 func compare(op uint32, with ...byte) expression {
-	return expression{"cmp", func(b *batch.Requests) {
+	return expression{"cmp", func(b *netlink.Requests) {
 		number(b, unix.NFTA_CMP_SREG, 1)
 		number(b, unix.NFTA_CMP_OP, op)
 		b.Nest(unix.NFTA_CMP_DATA, func() { b.Bytes(unix.NFTA_DATA_VALUE, with) })
@@ -48,7 +48,7 @@ func compare(op uint32, with ...byte) expression {
 }
 
 func masked(mask ...byte) expression {
-	return expression{"bitwise", func(b *batch.Requests) {
+	return expression{"bitwise", func(b *netlink.Requests) {
 		number(b, unix.NFTA_BITWISE_SREG, 1)
 		number(b, unix.NFTA_BITWISE_DREG, 1)
 		number(b, unix.NFTA_BITWISE_LEN, uint32(len(mask)))
@@ -58,7 +58,7 @@ func masked(mask ...byte) expression {
 }
 
 func verdict(code int32, chain string) expression {
-	return expression{"immediate", func(b *batch.Requests) {
+	return expression{"immediate", func(b *netlink.Requests) {
 		number(b, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
 		b.Nest(unix.NFTA_IMMEDIATE_DATA, func() {
 			b.Nest(unix.NFTA_DATA_VERDICT, func() {
@@ -71,11 +71,11 @@ func verdict(code int32, chain string) expression {
 	}}
 }
 
-func plain(name string) expression { return expression{name, func(*batch.Requests) {}} }
+func plain(name string) expression { return expression{name, func(*netlink.Requests) {}} }
 
 func host(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
 
-func expressions(b *batch.Requests, list []expression) {
+func expressions(b *netlink.Requests, list []expression) {
 	b.Nest(unix.NFTA_RULE_EXPRESSIONS, func() {
 		for _, e := range list {
 			b.Nest(unix.NFTA_LIST_ELEM, func() {
@@ -103,13 +103,13 @@ func TestRulesOfNftablesAreSpelledAsThoseOfIptables(t *testing.T) {
 		"-m conntrack --ctstate INVALID -j DROP":           {ct(unix.NFT_CT_STATE), masked(host(1)...), compare(neq, host(0)...), drop},
 		"-m conntrack ! --ctstate NEW -j DROP":             {ct(unix.NFT_CT_STATE), masked(host(8)...), compare(eq, host(0)...), drop},
 		"[limit] -j DROP":                                  {plain("limit"), drop},
-		"-j VERDICT-MAP":                                   {ct(unix.NFT_CT_STATE), {"lookup", func(b *batch.Requests) { number(b, unix.NFTA_LOOKUP_DREG, 0) }}},
+		"-j VERDICT-MAP":                                   {ct(unix.NFT_CT_STATE), {"lookup", func(b *netlink.Requests) { number(b, unix.NFTA_LOOKUP_DREG, 0) }}},
 		"":                                                 {meta(unix.NFT_META_NFPROTO), compare(eq, unix.NFPROTO_IPV6), drop}, // never for IPv4
 	} {
-		var b batch.Requests
+		var b netlink.Requests
 		b.Begin(0, 0)
 		expressions(&b, list)
-		attributes, err := batch.ParseAttributes(b.Body(0))
+		attributes, err := netlink.ParseAttributes(b.Body(0))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/kernel/batch"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -42,7 +42,7 @@ type speller struct {
 // spell is a rule in the spelling of iptables-save, with its handle as a comment.
 func spell(f state.Family, r rule) string {
 	s := speller{family: f, registers: map[uint32]loaded{}}
-	list, err := batch.ParseAttributes(r.expressions)
+	list, err := netlink.ParseAttributes(r.expressions)
 	for _, e := range list {
 		inside, bad := e.Nested()
 		name, _ := find(inside, unix.NFTA_EXPR_NAME)
@@ -66,7 +66,7 @@ func spell(f state.Family, r rule) string {
 
 func (s *speller) unknown(what string) { s.matches = append(s.matches, "["+what+"]") }
 
-func (s *speller) expression(name string, list []batch.Attribute) {
+func (s *speller) expression(name string, list []netlink.Attribute) {
 	number := func(kind uint16) uint32 {
 		a, _ := find(list, kind)
 		return a.BigUint32()
@@ -125,7 +125,7 @@ func (s *speller) expression(name string, list []batch.Attribute) {
 	}
 }
 
-func (s *speller) meta(list []batch.Attribute, number func(uint16) uint32) {
+func (s *speller) meta(list []netlink.Attribute, number func(uint16) uint32) {
 	key := number(unix.NFTA_META_KEY)
 	if _, writes := find(list, unix.NFTA_META_SREG); writes {
 		s.unknown(fmt.Sprintf("meta set %d", key))
@@ -157,7 +157,7 @@ func (s *speller) field(base, offset uint32) string {
 	return fmt.Sprintf("payload %d %d", base, offset)
 }
 
-func (s *speller) bitwise(list []batch.Attribute, number func(uint16) uint32) {
+func (s *speller) bitwise(list []netlink.Attribute, number func(uint16) uint32) {
 	from := s.registers[number(unix.NFTA_BITWISE_SREG)]
 	mask, flips := value(list, unix.NFTA_BITWISE_MASK), value(list, unix.NFTA_BITWISE_XOR)
 	if from.mask != nil || len(mask) == 0 || strings.Trim(string(flips), "\x00") != "" {
@@ -168,14 +168,14 @@ func (s *speller) bitwise(list []batch.Attribute, number func(uint16) uint32) {
 }
 
 // value is the data of an expression, if it is no verdict.
-func value(list []batch.Attribute, kind uint16) []byte {
+func value(list []netlink.Attribute, kind uint16) []byte {
 	a, _ := find(list, kind)
 	inside, _ := a.Nested()
 	v, _ := find(inside, unix.NFTA_DATA_VALUE)
 	return v.Value
 }
 
-func (s *speller) immediate(list []batch.Attribute, number func(uint16) uint32) {
+func (s *speller) immediate(list []netlink.Attribute, number func(uint16) uint32) {
 	a, _ := find(list, unix.NFTA_IMMEDIATE_DATA)
 	inside, _ := a.Nested()
 	verdict, is := find(inside, unix.NFTA_DATA_VERDICT)

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package architecture checks the rules of this project: which package may import which, what is pure, how large anything may
+// be, and some habits. The rules are tables in its tests, each with its reason. The sources are read as text; nothing here runs.
+package architecture
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// module is the path of this module.
+const module = "github.com/kube-ipvs/kube-ipvs"
+
+// root is the module's folder.
+const root = "../.."
+
+// file is one Go file.
+type file struct {
+	name   string // below the module: internal/diff/diff.go
+	text   []byte
+	syntax *ast.File
+	set    *token.FileSet
+	known  map[string]string // import paths by the name the file uses them under
+}
+
+// problem is a rule that was broken, and where.
+type problem struct{ where, what string }
+
+func (f file) folder() string { return path.Dir(f.name) }
+func (f file) isTest() bool   { return strings.HasSuffix(f.name, "_test.go") }
+
+func (f file) line(p token.Pos) int { return f.set.Position(p).Line }
+
+func (f file) problem(n ast.Node, what string) problem {
+	return problem{f.name + ":" + strconv.Itoa(f.line(n.Pos())), what}
+}
+
+// names are the import paths of a file by name. The name of a package is taken
+// to be the last element of its path that is no version, which holds for all we
+// import or is given in the import.
+func names(syntax *ast.File) map[string]string {
+	all := map[string]string{}
+	for _, s := range syntax.Imports {
+		name := path.Base(imported(s))
+		if len(name) > 1 && name[0] == 'v' && strings.Trim(name[1:], "0123456789") == "" {
+			name = path.Base(path.Dir(imported(s)))
+		}
+		if s.Name != nil {
+			name = s.Name.Name
+		}
+		all[name] = imported(s)
+	}
+	return all
+}
+
+func imported(s *ast.ImportSpec) string { return strings.Trim(s.Path.Value, "`\"") }
+
+// qualified is the import path and the name that an expression like time.Now
+// means: "time.Now", "golang.org/x/sys/unix.Close"; empty for any other.
+func (f file) qualified(e ast.Expr) string {
+	s, ok := e.(*ast.SelectorExpr)
+	if !ok {
+		return ""
+	}
+	x, ok := s.X.(*ast.Ident)
+	if !ok || f.known[x.Name] == "" {
+		return ""
+	}
+	return f.known[x.Name] + "." + s.Sel.Name
+}
+
+func parse(name string, text []byte) (file, error) {
+	set := token.NewFileSet()
+	syntax, err := parser.ParseFile(set, name, text, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return file{}, err
+	}
+	return file{name, text, syntax, set, names(syntax)}, nil
+}
+
+// checkout is what all rules are about: the files of the module.
+type checkout struct {
+	files []file            // in Go, sorted by name
+	texts map[string][]byte // all others that people write
+}
+
+// house is the checkout, read once for all tests.
+func house(t *testing.T) checkout {
+	t.Helper()
+	c, err := read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+var read = sync.OnceValues(func() (checkout, error) {
+	c := checkout{texts: map[string][]byte{}}
+	module := os.DirFS(root)
+	err := fs.WalkDir(module, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && foreign(name) {
+			return fs.SkipDir
+		}
+		if !d.Type().IsRegular() || !written(name) {
+			return nil
+		}
+		text, err := fs.ReadFile(module, name)
+		if err != nil {
+			return err
+		}
+		return c.add(name, text)
+	})
+	return c, err
+})
+
+// foreign reports whether a folder holds what is not the module's.
+func foreign(folder string) bool {
+	return folder == "bin" || strings.HasPrefix(folder, ".") && folder != "." && folder != ".ci"
+}
+
+func written(name string) bool {
+	return slices.Contains([]string{"Makefile", ".ci/run"}, name) || slices.Contains([]string{".go", ".md", ".yaml", ".txtar"}, path.Ext(name))
+}
+
+func (c *checkout) add(name string, text []byte) error {
+	if path.Ext(name) != ".go" {
+		c.texts[name] = text
+		return nil
+	}
+	f, err := parse(name, text)
+	c.files = append(c.files, f)
+	return err
+}
+
+// each reports what check finds in all Go files.
+func each(t *testing.T, check func(file) []problem) {
+	t.Helper()
+	for _, f := range house(t).files {
+		report(t, check(f))
+	}
+}
+
+func report(t *testing.T, problems []problem) {
+	t.Helper()
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.where, p.what)
+	}
+}
+
+// nodes are all nodes of one kind in a file.
+func nodes[N ast.Node](f file) []N {
+	var all []N
+	ast.Inspect(f.syntax, func(n ast.Node) bool {
+		if node, ok := n.(N); ok {
+			all = append(all, node)
+		}
+		return true
+	})
+	return all
+}
+
+// lines is how many lines a text has.
+func lines(text []byte) int { return bytes.Count(text, []byte("\n")) }

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ports
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Listening is where health checks are answered on a node with these addresses
+// if HealthChecks are served in these networks. A family of which there is no
+// network, or one of all addresses, is answered on whatever addresses the node
+// has or gets: 0.0.0.0 or ::. Else only on addresses inside, which may be none;
+// here, unlike for HealthChecks, the loopback addresses count.
+func Listening(networks []netip.Prefix, addresses []netip.Addr) []netip.Addr {
+	var list []netip.Addr
+	candidates := append([]netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, addresses...)
+	for _, f := range []state.Family{state.IPv4, state.IPv6} {
+		if everywhere(networks, f) {
+			list = append(list, f.Unspecified())
+			continue
+		}
+		for _, a := range candidates {
+			inside := func(p netip.Prefix) bool { return p.Contains(a) }
+			if state.FamilyOf(a) == f && slices.ContainsFunc(networks, inside) {
+				list = append(list, a)
+			}
+		}
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list)
+}
+
+func everywhere(networks []netip.Prefix, f state.Family) bool {
+	sameFamily := func(p netip.Prefix) bool { return state.FamilyOf(p.Addr()) == f }
+	all := func(p netip.Prefix) bool { return sameFamily(p) && p.Bits() == 0 }
+	return !slices.ContainsFunc(networks, sameFamily) || slices.ContainsFunc(networks, all)
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testkit
+
+import (
+	"context"
+	"maps"
+	"testing"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// Contract is what every implementation of the nine tables must do. open makes
+// a kernel for one case; it is called on the case's own goroutine.
+//
+// A kernel may hold rows before: they must be there after each case as well, as
+// far as the tables list them. Sets and chains are named KUBE-*; the settings
+// net/ipv4/vs/conntrack and net/ipv4/ip_forward must be there, and the node must
+// have the addresses of Sources.
+func Contract(t *testing.T, open func(testing.TB) kernel.Tables) {
+	c := contract{open}
+	t.Run("sysctls stay and are written", c.sysctls)
+	check(t, c, setTable())
+	check(t, c, entryTable())
+	check(t, c, chainTable())
+	check(t, c, jumpTable())
+	check(t, c, linkTable())
+	check(t, c, virtualServerTable())
+	check(t, c, realServerTable())
+	check(t, c, addressTable())
+	t.Run("removing a virtual server takes its real servers", c.serverTakesRealServers)
+	t.Run("removing a set takes its entries", c.setTakesEntries)
+	t.Run("removing the device takes its addresses", c.linkTakesAddresses)
+	t.Run("without the device there are no addresses", c.noDeviceNoAddress)
+	t.Run("addresses become routes and addresses again", c.otherMeans)
+	t.Run("a set in use by a chain stays", c.setInUse)
+	t.Run("a chain in use by a jump or a chain stays", c.chainInUse)
+	t.Run("chains that need each other come and go together", c.chainsTogether)
+	t.Run("another header keeps the entries of a set", c.headerKeepsEntries)
+	t.Run("a set keeps its type and family", c.setKeepsType)
+	t.Run("a set takes so many entries and no more", c.fullSet)
+	t.Run("ten thousand rows in one delta", c.many)
+	t.Run("all tables up and down again", c.upAndDown)
+	t.Run("a cancelled change changes nothing", c.cancelled)
+}
+
+type contract struct {
+	open func(testing.TB) kernel.Tables
+}
+
+// bench is a kernel with a model beside it: what its tables should list.
+type bench struct {
+	*testing.T
+	kernel.Tables
+	want state.State
+}
+
+// begin opens a kernel and puts rows into it.
+func (c contract) begin(t *testing.T, rows state.State) *bench {
+	t.Helper()
+	b := &bench{T: t, Tables: c.open(t)}
+	b.want = b.list()
+	b.makes("making the rows of the case", state.Diff(state.New(), rows))
+	return b
+}
+
+func (b *bench) list() state.State {
+	b.Helper()
+	s, err := b.List(context.Background())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+// does makes a change that has to succeed as expected: without failure or
+// drift, and with nothing else touched.
+func (b *bench) does(what string, d state.Delta) {
+	b.Helper()
+	b.makes(what, d)
+	b.isAsWanted(what)
+}
+
+// makes does not look whether something else was touched.
+func (b *bench) makes(what string, d state.Delta) {
+	b.Helper()
+	r := b.Apply(context.Background(), d)
+	if failures, all := r.Failures(5); all > 0 {
+		b.Fatalf("%s: %d rows failed: %v", what, all, failures)
+	}
+	drift := r.Sysctls.Drift + r.Sets.Drift + r.Entries.Drift + r.Chains.Drift + r.Jumps.Drift + r.Links.Drift +
+		r.VirtualServers.Drift + r.RealServers.Drift + r.Addresses.Drift
+	if drift != 0 {
+		b.Errorf("%s: drift %d, want none", what, drift)
+	}
+	d.Apply(b.want)
+}
+
+// refuses makes a change of which exactly n rows fail, and no other row with
+// them.
+func (b *bench) refuses(what string, d state.Delta, n int) {
+	b.Helper()
+	r := b.Apply(context.Background(), d)
+	if failures, all := r.Failures(5); all != n {
+		b.Errorf("%s: %d rows failed, want %d: %v", what, all, n, failures)
+	}
+	b.isAsWanted(what)
+}
+
+func (b *bench) isAsWanted(after string) {
+	b.Helper()
+	d := state.Diff(b.list(), b.want)
+	if d.Len() == 0 {
+		return
+	}
+	lacks(b, after, "sysctls", d.Sysctls)
+	lacks(b, after, "sets", d.Sets)
+	lacks(b, after, "set entries", d.Entries)
+	lacks(b, after, "chains", d.Chains)
+	lacks(b, after, "jumps", d.Jumps)
+	lacks(b, after, "links", d.Links)
+	lacks(b, after, "virtual servers", d.VirtualServers)
+	lacks(b, after, "real servers", d.RealServers)
+	lacks(b, after, "addresses", d.Addresses)
+	b.FailNow()
+}
+
+// shown is how many differing rows of each kind an error shows.
+const shown = 3
+
+// lacks fails the test if d, which would put a table right, is not empty.
+func lacks[K, V comparable](t testing.TB, after, table string, d diff.Delta[K, V]) {
+	t.Helper()
+	if d.Len() == 0 {
+		return
+	}
+	t.Errorf("after %s, the %s lack %d rows, have %d too many, and %d are wrong: %v %v %v", after, table,
+		len(d.Add), len(d.Remove), len(d.Update),
+		d.Add[:min(shown, len(d.Add))], d.Remove[:min(shown, len(d.Remove))], d.Update[:min(shown, len(d.Update))])
+}
+
+// updates are rows as changes, from whatever they are.
+func updates[K, V comparable](rows []diff.Row[K, V]) []diff.Change[K, V] {
+	changes := make([]diff.Change[K, V], len(rows))
+	for i, r := range rows {
+		changes[i] = diff.Change[K, V]{Key: r.Key, New: r.Value}
+	}
+	return changes
+}
+
+func tableOf[K, V comparable](rows []diff.Row[K, V]) map[K]V {
+	table := map[K]V{}
+	for _, r := range rows {
+		table[r.Key] = r.Value
+	}
+	return table
+}
+
+// with is a and b together; b's rows win.
+func with[K, V comparable](a, b map[K]V) map[K]V {
+	both := map[K]V{}
+	maps.Copy(both, a)
+	maps.Copy(both, b)
+	return both
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"testing"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// The cases of all tables together.
+
+// everything is a state with rows of every kind in every table.
+func everything() state.State {
+	s := ruleRows()
+	maps.Copy(s.Sets, setTable().rows)
+	s.Entries = setRows().Entries
+	s.Links, s.Addresses = links(), addressTable().rows
+	s.VirtualServers, s.RealServers = serverRows().VirtualServers, serverRows().RealServers
+	return s
+}
+
+func sysctlRows(settings map[state.SysctlName]string) []diff.Row[state.SysctlName, string] {
+	return diff.Of(nil, settings, state.SysctlName.Compare).Add
+}
+
+// upAndDown leaves the sysctls as they are: they do not go.
+func (c contract) upAndDown(t *testing.T) {
+	b := c.begin(t, state.New())
+	before := clone(b.want)
+	settings := map[state.SysctlName]string{"net/ipv4/vs/conntrack": "1", "net/ipv4/ip_forward": "1"}
+	for range 2 {
+		up := everything()
+		d := state.Diff(state.New(), up)
+		d.Sysctls.Update = updates(sysctlRows(settings))
+		b.does("making everything", d)
+		b.does("making nothing", state.Delta{})
+		d = state.Diff(up, state.New())
+		d.Sysctls.Remove = sysctlRows(settings)
+		r := b.Apply(context.Background(), d)
+		if failures, all := r.Failures(shown); all > 0 {
+			t.Errorf("removing everything: %d rows failed: %v", all, failures)
+		}
+		before.Sysctls = with(before.Sysctls, settings)
+		b.want = clone(before)
+		b.isAsWanted("removing everything")
+	}
+}
+
+// half is how many rows of each family there are in a large delta.
+const half = 5000
+
+// crowd is a state of half rows of each family in each table of many rows, and
+// one more in each that can't be.
+func crowd() (good, bad state.State) {
+	good, bad = state.New(), state.New()
+	good.Links, good.Sets = links(), hashSets()
+	for _, f := range families() {
+		bits := uint8(f.Bits())
+		for n := range half {
+			a, k := address(f, services, n), server(f, n, state.TCP)
+			good.Entries[state.SetEntry{Set: setName(f, state.HashIP), Address: a}] = state.Entry{Comment: fmt.Sprint("shop/web-", n)}
+			good.VirtualServers[k] = state.VirtualServer{Scheduler: "rr", Prefix: bits}
+			good.RealServers[state.RealServerKey{Server: k, Address: netip.AddrPortFrom(address(f, endpoints, n), 80)}] = state.RealServer{Weight: 1}
+			good.Addresses[state.Address{Addr: a}] = state.Binding{Means: state.Means(n % 2)} // assigned and routed
+		}
+		// In the order of keys these are among the good ones.
+		a, k := address(f, services, half/2), server(f, half/2, state.UDP)
+		bad.Entries[state.SetEntry{Set: "KUBE-5", Address: a}] = state.Entry{}
+		bad.VirtualServers[k] = state.VirtualServer{Scheduler: "nonesuch", Prefix: bits}
+		bad.RealServers[state.RealServerKey{Server: k, Address: netip.AddrPortFrom(address(f, endpoints, 1), 80)}] = state.RealServer{Weight: 1}
+	}
+	bad.Addresses[state.Address{Addr: netip.MustParseAddr("ff02::1")}] = state.Binding{}
+	return good, bad
+}
+
+func clone(s state.State) state.State {
+	c := state.New()
+	state.Diff(c, s).Apply(c)
+	return c
+}
+
+func (c contract) many(t *testing.T) {
+	good, bad := crowd()
+	needs := state.New()
+	needs.Sets, needs.Links = good.Sets, good.Links
+	b := c.begin(t, needs)
+	before := clone(b.want)
+	all := clone(good)
+	state.Diff(state.New(), bad).Apply(all)
+	d := state.Diff(needs, all)
+	state.Diff(needs, good).Apply(b.want)
+	b.refuses("adding very many rows and a few bad ones", d, len(bad.Entries)+len(bad.VirtualServers)+len(bad.RealServers)+len(bad.Addresses))
+	b.want = before
+	b.refuses("removing very many rows", state.Diff(good, needs), 0)
+}
+
+// cancelled: the tables that have nothing to do need not look at the context.
+func (c contract) cancelled(t *testing.T) {
+	b := c.begin(t, state.New())
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	d := state.Diff(state.New(), everything())
+	d.Sysctls.Update = updates(sysctlRows(map[state.SysctlName]string{"net/ipv4/ip_forward": "1"}))
+	r := b.Apply(ctx, d)
+	if failures, all := r.Failures(d.Len()); all != d.Len() {
+		t.Errorf("%d of %d rows failed: %v", all, d.Len(), failures)
+	}
+	b.isAsWanted("a cancelled change")
+	b.listsNot(ctx)
+}
+
+func (b *bench) listsNot(ctx context.Context) {
+	b.Helper()
+	s, err := b.List(ctx)
+	if !errors.Is(err, context.Canceled) {
+		b.Errorf("a cancelled list returned %v", err)
+	}
+	if s.Sysctls != nil || s.Sets != nil || s.Entries != nil || s.Chains != nil || s.Jumps != nil || s.Links != nil ||
+		s.VirtualServers != nil || s.RealServers != nil || s.Addresses != nil {
+		b.Error("a cancelled list returned a table")
+	}
+}
