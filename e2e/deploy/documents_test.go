@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -100,59 +99,5 @@ func TestDocumentsKeepTheRulesOfStyle(t *testing.T) {
 				t.Errorf("%s: line %d outside blocks has %d columns, more than %d: %s", page, i+1, n, columns, line)
 			}
 		}
-	}
-}
-
-// logText matches inline code that can only be a message: some lower-case words, and no name of a field or a file.
-var logText = regexp.MustCompile(`^[a-z]+(?:[;,]? [A-Za-z]+){1,}$`)
-
-func TestMessagesInDocumentsAreThoseOfTheProgram(t *testing.T) {
-	program := sources(t)
-	for _, s := range spans(t) {
-		tool, _, _ := strings.Cut(s.text, " ")
-		if !logText.MatchString(s.text) || checkers()[tool] != nil || outputsOfOthers()[s.text] {
-			continue
-		}
-		if !strings.Contains(program, s.text) {
-			t.Errorf("%s: no part of the program says %q", s.page, s.text)
-		}
-	}
-}
-
-// outputsOfOthers returns what looks like a message and is not one of the program: an error of the kernel, languages of blocks.
-func outputsOfOthers() map[string]bool {
-	return map[string]bool{"message too long": true, "sh cluster": true, "sh node": true}
-}
-
-// sources returns the Go code of the program, without tests.
-func sources(t *testing.T) string {
-	t.Helper()
-	var all strings.Builder
-	for _, folder := range []string{"cmd", "internal"} {
-		err := filepath.WalkDir(filepath.Join(root, folder), func(name string, _ os.DirEntry, err error) error {
-			if err != nil || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
-				return err
-			}
-			all.Write(read(t, name))
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return all.String()
-}
-
-func TestMessagesAreFoundInDocuments(t *testing.T) {
-	for text, want := range map[string]bool{
-		"kernel synced": true, "kernel refused some rows": true, "manifest is invalid; keeping its last valid objects": true,
-		"could not raise nf_conntrack_max": false, "vipBinding": false, "mode: ipvs": false, "kube-ipvs dump": false, "-o wide": false,
-	} {
-		if got := logText.MatchString(text); got != want {
-			t.Errorf("%q: %v, want %v", text, got, want)
-		}
-	}
-	if !slices.Contains(pages(t), stylePage) || !slices.Contains(pages(t), parityPage) {
-		t.Errorf("pages are %v", pages(t))
 	}
 }
