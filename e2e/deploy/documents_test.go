@@ -89,10 +89,14 @@ const (
 )
 
 func TestDocumentsKeepTheRulesOfStyle(t *testing.T) {
+	beforeCell := regexp.MustCompile(`^\| [^|]* \|`) // of the pairs before and after
 	avoided := regexp.MustCompile(`(?i)\b(wish|wished|wishes|whoever|nobody|told|tells)\b`)
 	for _, page := range pages(t) {
 		for i, line := range strings.Split(prose(t, page), "\n") {
-			if word := avoided.FindString(inlineCode.ReplaceAllString(line, "")); word != "" && page != stylePage {
+			if page == stylePage {
+				line = beforeCell.ReplaceAllString(line, "")
+			}
+			if word := avoided.FindString(inlineCode.ReplaceAllString(line, "")); word != "" {
 				t.Errorf("%s: the word %q: %s gives a better one: %s", page, word, stylePage, line)
 			}
 			if n := len([]rune(line)); n > columns && page != benchmarksPage && !strings.HasPrefix(line, "|") {
