@@ -55,7 +55,7 @@ func (m memory) Run(ctx context.Context, sink cluster.Sink) error {
 	for _, o := range m.objects {
 		tell(sink, o)
 	}
-	sink.Told(cluster.Complete)
+	sink.Listed(cluster.Complete)
 	select {
 	case o := <-m.more:
 		tell(sink, o)

@@ -64,7 +64,7 @@ func (h *house) run(ctx context.Context, t testing.TB, source memory) {
 		NodeName:  n.Name,
 		Source:    source,
 		Addresses: large.Still(n.Addresses),
-		Kernel:    reconcile.Kernel{Tables: h.tables, Flusher: h.kernel, Observer: h.kernel},
+		Kernel:    reconcile.Kernel{Tables: h.tables, Flusher: h.kernel, Connections: h.kernel},
 		Ports:     noPorts{},
 		Log:       zap.NewNop(),
 	}.Run(ctx)

@@ -113,7 +113,7 @@ func (c *city) settle(t *testing.T) state.State {
 	for b, v := range c.now {
 		add(all, c.blocks[b][v].index)
 	}
-	want := c.WishOf(t, all)
+	want := c.DesiredOf(t, all)
 	for b, v := range c.now {
 		c.WriteText(t, numbered("block", b), c.blocks[b][v].text)
 	}

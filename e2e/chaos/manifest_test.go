@@ -100,7 +100,7 @@ func TestNonsenseInManifestsHurtsNobodyElse(t *testing.T) {
 			other := dual(numbered("other", n), 100+n, "pod-a")
 			r.WriteText(t, "nonsense", []byte(all[name]))
 			r.Write(t, "other", other)
-			r.Await(t, rig.Patience, r.WishOf(t, newBlock(t, web(), other).index))
+			r.Await(t, rig.Patience, r.DesiredOf(t, newBlock(t, web(), other).index))
 			if err := d.Alive(); err != nil {
 				t.Fatal(err)
 			}

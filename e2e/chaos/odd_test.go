@@ -68,7 +68,7 @@ func TestAnOddFieldCostsItsOwnServiceAPieceAndOthersNothing(t *testing.T) {
 			other := dual(numbered("other", n), 100+n, "pod-a")
 			r.WriteText(t, "odd", []byte(o.manifest()))
 			r.Write(t, "other", other)
-			rows := rig.Union(want, r.WishOf(t, newBlock(t, web(), other).index))
+			rows := rig.Union(want, r.DesiredOf(t, newBlock(t, web(), other).index))
 			rig.Until(t, rig.Patience, func() error {
 				have := r.Kernel(t)
 				return rig.Differ(rig.Union(have, rows), have) // more rows are the odd Service's own

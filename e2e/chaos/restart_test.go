@@ -117,7 +117,7 @@ func TestAnEndpointThatDrainsGoesOnDrainingOverACrash(t *testing.T) {
 	answers(t, conns, "pod-a")
 
 	r.Write(t, "web", dual("web", 10, "pod-b"))
-	draining := rig.Union(r.Wish(t), weightless(old))
+	draining := rig.Union(r.Desired(t), weightless(old))
 	r.Await(t, rig.Patience, draining)
 	d.Kill()
 	mustHold(t, r, draining)

@@ -56,7 +56,7 @@ func TestANodeThatBootsWithoutAnAPIServerServesFromItsDisk(t *testing.T) {
 	} else {
 		t.Logf("the node served %v after it had started", took.Round(time.Millisecond))
 	}
-	one.Await(t, patience, one.WishOf(t, known))
+	one.Await(t, patience, one.DesiredOf(t, known))
 	if text := s.run(t, one.Node.Name, "curl", "--silent", "http://127.0.0.1:10256/healthz"); !strings.Contains(text, `"source":"snapshot"`) {
 		t.Errorf("/healthz does not say where it has its Services from: %s", text)
 	}

@@ -254,7 +254,7 @@ func (s *stage) settle(t *testing.T) []state.State {
 	for _, n := range s.nodes {
 		var want state.State
 		rig.Until(t, patience, func() error {
-			want = n.WishOf(t, s.index(t, n.Node.Name))
+			want = n.DesiredOf(t, s.index(t, n.Node.Name))
 			if err := rig.Differ(n.KernelWithout(t, want), want); err != nil {
 				return fmt.Errorf("%s: %w", n.Node.Name, err)
 			}

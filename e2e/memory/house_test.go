@@ -39,7 +39,7 @@ func (deaf) Service(types.NamespacedName, *cluster.Objects) {}
 
 func (deaf) Place(cluster.Place) {}
 
-func (d deaf) Told(e cluster.Extent) {
+func (d deaf) Listed(e cluster.Extent) {
 	if e == cluster.Complete {
 		close(d.all)
 	}
@@ -48,8 +48,8 @@ func (d deaf) Told(e cluster.Extent) {
 // settled is a witness that tells of each Balance.
 type settled struct{ balance chan reconcile.Balance }
 
-func (settled) Took(reconcile.Change) {}
-func (settled) Did(reconcile.Act)     {}
+func (settled) Received(reconcile.Change) {}
+func (settled) Acted(reconcile.Act)     {}
 
 // Settled keeps the last one for whoever waits.
 func (s settled) Settled(b reconcile.Balance) {
@@ -98,9 +98,9 @@ func house(from cluster.Source) (app.Daemon, settled) {
 		NodeName:  here,
 		Source:    from,
 		Addresses: large.Still{netip.MustParseAddr("192.0.2.1")},
-		Kernel:    reconcile.Kernel{Tables: testkit.Holes(), Flusher: testkit.Idle{}, Observer: testkit.Idle{}},
+		Kernel:    reconcile.Kernel{Tables: testkit.Holes(), Flusher: testkit.Idle{}, Connections: testkit.Idle{}},
 		Ports:     noPorts{},
-		Witness:   w,
+		Observer:   w,
 		Log:       zap.NewNop(),
 	}, w
 }

@@ -53,7 +53,7 @@ func afterStart(t testing.TB, s size) float64 {
 // await waits until the rows of a cluster are written.
 func (w settled) await(t testing.TB, s size) {
 	t.Helper()
-	for receive(t, w.balance, "all rows").Rows[reconcile.RealServers].There < s.all() {
+	for receive(t, w.balance, "all rows").Rows[reconcile.RealServers].Present < s.all() {
 	}
 }
 
@@ -125,7 +125,7 @@ func bytesOfAChange(t *testing.T, s size) float64 {
 	runtime.ReadMemStats(&before)
 	for age := range changes {
 		api.changes <- s.slice(5, 0, age+1)
-		for receive(t, w.balance, "the change").Rows[reconcile.RealServers].Wished != s.all() {
+		for receive(t, w.balance, "the change").Rows[reconcile.RealServers].Desired != s.all() {
 		}
 	}
 	runtime.ReadMemStats(&after)

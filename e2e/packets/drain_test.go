@@ -200,7 +200,7 @@ func TestAnOpenConnectionOutlivesItsEndpoint(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	t.Logf("real servers were gone %v after their connections", s.Await(t, closing, s.Wish(t)).Round(time.Second))
+	t.Logf("real servers were gone %v after their connections", s.Await(t, closing, s.Desired(t)).Round(time.Second))
 }
 
 // weightless are the virtual servers which have real servers that take no new connections.

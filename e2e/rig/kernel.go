@@ -65,10 +65,10 @@ func (s still[K, V]) Apply(context.Context, diff.Delta[K, V]) kernel.Result[K] {
 	panic("a rig writes no tables")
 }
 
-// Wish is all that the kernel should hold while the manifests are what they are, with what is somebody else's.
-func (r *Rig) Wish(t testing.TB) state.State {
+// Desired is all that the kernel should hold while the manifests are what they are, with what is somebody else's.
+func (r *Rig) Desired(t testing.TB) state.State {
 	t.Helper()
-	return r.WishOf(t, Load(t, r.Folder))
+	return r.DesiredOf(t, Load(t, r.Folder))
 }
 
 // Load reads the manifests of a folder, in which nothing may be wrong.
@@ -83,8 +83,8 @@ func Load(t testing.TB, folder string) *cluster.Index {
 	return index
 }
 
-// WishOf is Wish for the objects of an index in place of the manifests'.
-func (r *Rig) WishOf(t testing.TB, index *cluster.Index) state.State {
+// DesiredOf is Wish for the objects of an index in place of the manifests'.
+func (r *Rig) DesiredOf(t testing.TB, index *cluster.Index) state.State {
 	t.Helper()
 	place := index.Place(r.Node.Name)
 	c := plan.Settle(r.config, place.Node, place.ServiceCIDRs)
@@ -146,7 +146,7 @@ func Union(states ...state.State) state.State {
 // Settle waits until the kernel is as the manifests wish, and as whoever else made rows in it. It returns what it holds.
 func (r *Rig) Settle(t testing.TB) state.State {
 	t.Helper()
-	want := r.Wish(t)
+	want := r.Desired(t)
 	r.Await(t, Patience, want)
 	return want
 }
@@ -154,7 +154,7 @@ func (r *Rig) Settle(t testing.TB) state.State {
 // SettleButDrains is Settle but for real servers that stay for their old connections, and what stays for these.
 func (r *Rig) SettleButDrains(t testing.TB) {
 	t.Helper()
-	want := r.Wish(t)
+	want := r.Desired(t)
 	Until(t, Patience, func() error {
 		have := r.KernelWithout(t, want)
 		drained := map[state.VirtualServerKey]bool{}

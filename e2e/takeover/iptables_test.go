@@ -49,7 +49,7 @@ func TestATakeOverThatIsCutOffLosesNothing(t *testing.T) {
 		if rows := d.Writes(t); len(rows) == 0 {
 			t.Fatalf("the start was over without a write:\n%s", d.Log(t))
 		}
-		if state.Diff(s.Kernel(t), s.Wish(t)).Len() == 0 {
+		if state.Diff(s.Kernel(t), s.Desired(t)).Len() == 0 {
 			t.Logf("taken over after %d kills", rounds)
 			break
 		}

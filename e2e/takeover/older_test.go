@@ -22,7 +22,7 @@ func TestTakingOverFromAnOlderVersionLosesNothing(t *testing.T) {
 	d.AwaitStart(t)
 	l.more(t, 10)
 	l.end(t)
-	rig.Until(t, rig.Patience, func() error { return rig.Differ(s.withoutDrains(t), s.Wish(t)) })
+	rig.Until(t, rig.Patience, func() error { return rig.Differ(s.withoutDrains(t), s.Desired(t)) })
 }
 
 // serveAsOlder writes the rows.

@@ -88,7 +88,7 @@ func (n node) serve(address, service string) {
 	}))
 	if service != "" {
 		owner := reconcile.ServerOwner{Key: k, Owner: desired.Owner{Namespace: "shop", Name: service}, Owned: true}
-		n.metrics.Took(reconcile.Change{Owners: []reconcile.ServerOwner{owner}})
+		n.metrics.Received(reconcile.Change{Owners: []reconcile.ServerOwner{owner}})
 	}
 }
 

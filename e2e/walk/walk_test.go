@@ -36,7 +36,7 @@ type ground struct {
 	tables    kernel.Tables // as the daemon has them
 	witness   kernel.Tables // list the rows of others as well
 	flusher   reconcile.Flusher
-	observer  reconcile.Observer
+	observer  reconcile.ConnectionReader
 	breakages []func() // what no row can express
 }
 
@@ -215,7 +215,7 @@ func (w *walker) settle() {
 		if work.Empty() {
 			return
 		}
-		if work.Aside && w.share > 0 && w.IntN(3) > 0 {
+		if work.Concurrent && w.share > 0 && w.IntN(3) > 0 {
 			w.beside = &beside{work, testkit.Begin(w.tables)}
 			continue
 		}
@@ -286,7 +286,7 @@ func (w *walker) arrive() {
 	w.unproven = false
 	have := w.listing()
 	w.spared(have)
-	ours, wish := without(have, w.foreign), w.core.Wish()
+	ours, wish := without(have, w.foreign), w.core.Desired()
 	maps.DeleteFunc(ours.Sysctls, func(n state.SysctlName, _ string) bool { _, wished := wish.Sysctls[n]; return !wished })
 	if d := state.Diff(ours, wish); d.Len() > 0 {
 		w.Errorf("the kernel is %d rows away from the wish: %s", d.Len(), few(d))

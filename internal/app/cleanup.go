@@ -69,7 +69,7 @@ func (x *cleanup) task(o reconcile.Ownership) reconcile.Task {
 			Ownership: o, SyncPeriod: longest, DrainTimeout: x.asked.DrainTimeout,
 			DrainCheck: time.Second, AuditPause: time.Second,
 		},
-		Kernel: reconcile.Kernel{Tables: x.parts.tables, Flusher: x.parts, Observer: x.parts},
+		Kernel: reconcile.Kernel{Tables: x.parts.tables, Flusher: x.parts, Connections: x.parts},
 		Done:   x.note,
 	}
 }

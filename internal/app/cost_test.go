@@ -26,8 +26,8 @@ import (
 // calm is a witness that says when there is nothing left to do.
 type calm chan struct{}
 
-func (calm) Took(reconcile.Change)       {}
-func (calm) Did(reconcile.Act)           {}
+func (calm) Received(reconcile.Change)       {}
+func (calm) Acted(reconcile.Act)           {}
 func (c calm) Settled(reconcile.Balance) { c <- struct{}{} }
 
 // town is a view and a loop over a kernel that takes everything, with so many
@@ -46,14 +46,14 @@ func newTown(t testing.TB, services int) town {
 	events := make(chan reconcile.Event, queued)
 	d := Daemon{Config: c, NodeName: "here", Ports: noPorts{}, Log: zap.NewNop()}
 	w := town{view: newView(ctx, d, events), calm: make(calm), ops: &testkit.Operations{}}
-	k := reconcile.Kernel{Tables: testkit.Metered(testkit.Holes(), w.ops), Flusher: testkit.Idle{}, Observer: testkit.Idle{}}
+	k := reconcile.Kernel{Tables: testkit.Metered(testkit.Holes(), w.ops), Flusher: testkit.Idle{}, Connections: testkit.Idle{}}
 	go reconcile.NewLoop(d.options(), k, d.Log, w.calm).Run(ctx, events)
 	w.view.base()
 	w.view.Routes(node.Event{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
 	for n := range services {
 		w.view.Service(name(n), tenants(n, 0))
 	}
-	w.view.Told(cluster.Complete)
+	w.view.Listed(cluster.Complete)
 	<-w.calm
 	return w
 }

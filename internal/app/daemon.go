@@ -49,7 +49,7 @@ type Daemon struct {
 	Addresses Addresses
 	Kernel    reconcile.Kernel
 	Ports     Ports
-	Witness   reconcile.Witness   // nil: nobody
+	Observer   reconcile.Observer   // nil: nobody
 	Notices   *Notices            // nil: nobody is told
 	Placed    func(cluster.Place) // is told what is around the Services; nil: nobody
 	Log       *zap.Logger
@@ -87,7 +87,7 @@ func (d Daemon) Run(ctx context.Context) error {
 		}
 	})
 	others.Go(func() { d.watchAddresses(ctx, v) })
-	reconcile.NewLoop(d.options(), d.Kernel, d.Log, d.witness()).Run(ctx, events)
+	reconcile.NewLoop(d.options(), d.Kernel, d.Log, d.observer()).Run(ctx, events)
 	others.Wait()
 	return failed
 }
@@ -105,15 +105,15 @@ func (d Daemon) begin(ctx context.Context, v *view) error {
 	return nil
 }
 
-// witness is who looks on, and the notices.
-func (d Daemon) witness() reconcile.Witness {
+// observer is who looks on, and the notices.
+func (d Daemon) observer() reconcile.Observer {
 	switch {
 	case d.Notices == nil:
-		return d.Witness
-	case d.Witness == nil:
+		return d.Observer
+	case d.Observer == nil:
 		return d.Notices
 	}
-	return reconcile.All(d.Witness, d.Notices)
+	return reconcile.All(d.Observer, d.Notices)
 }
 
 func (d Daemon) options() reconcile.Options {

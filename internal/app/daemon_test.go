@@ -104,7 +104,7 @@ func start(t *testing.T, k *mem.Kernel, options ...func(*Daemon)) *house {
 		NodeName:  "node-1",
 		Source:    h.source,
 		Addresses: h.addresses,
-		Kernel:    reconcile.Kernel{Tables: k.Tables(), Flusher: h, Observer: mem.Observer{Kernel: k}},
+		Kernel:    reconcile.Kernel{Tables: k.Tables(), Flusher: h, Connections: mem.Observer{Kernel: k}},
 		Ports:     noPorts{},
 		Log:       zap.NewNop(),
 	}
@@ -173,7 +173,7 @@ func web(endpoint string) func(cluster.Sink) {
 	return func(sink cluster.Sink) { sink.Service(key, cluster.Pack(s, slice)) }
 }
 
-func synced(sink cluster.Sink) { sink.Told(cluster.Complete) }
+func synced(sink cluster.Sink) { sink.Listed(cluster.Complete) }
 
 func TestServicesReachTheKernelOnceAllAreKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

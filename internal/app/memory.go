@@ -41,11 +41,11 @@ func newTidy() tidy {
 	return tidy{due}
 }
 
-// Took tells nothing.
-func (tidy) Took(reconcile.Change) {}
+// Received tells nothing.
+func (tidy) Received(reconcile.Change) {}
 
-// Did makes it due.
-func (t tidy) Did(a reconcile.Act) {
+// Acted makes it due.
+func (t tidy) Acted(a reconcile.Act) {
 	if a.Work.Audit || a.Cause == reconcile.CauseStart {
 		t.due.Reset(quiet)
 	}

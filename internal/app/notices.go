@@ -43,7 +43,7 @@ type Notices struct {
 	displaced []reconcile.Displaced // of which people were told
 }
 
-var _ reconcile.Witness = (*Notices)(nil)
+var _ reconcile.Observer = (*Notices)(nil)
 
 // NewNotices returns Notices that tell e, for one Daemon.
 func NewNotices(e Events) *Notices { return &Notices{events: e, services: newRegister()} }
@@ -91,15 +91,15 @@ func (n *Notices) conflict(c desired.Conflict) {
 	n.events.Service(s, reason, c.String())
 }
 
-// Took tells who lost an address and port to another Service.
-func (n *Notices) Took(c reconcile.Change) {
+// Received tells who lost an address and port to another Service.
+func (n *Notices) Received(c reconcile.Change) {
 	for _, conflict := range c.Conflicts {
 		n.conflict(conflict)
 	}
 }
 
-// Did tells nothing: what the kernel does is no Service's fault.
-func (n *Notices) Did(reconcile.Act) {}
+// Acted tells nothing: what the kernel does is no Service's fault.
+func (n *Notices) Acted(reconcile.Act) {}
 
 // Settled tells which rules of ours are left behind rules of others.
 func (n *Notices) Settled(b reconcile.Balance) {

@@ -77,8 +77,8 @@ func TestWhatOfAServicesObjectsChanged(t *testing.T) {
 // arrivals are the triggers of what arrived in the kernel.
 type arrivals struct{ times []time.Duration }
 
-func (*arrivals) Took(reconcile.Change) {}
-func (*arrivals) Did(reconcile.Act)     {}
+func (*arrivals) Received(reconcile.Change) {}
+func (*arrivals) Acted(reconcile.Act)     {}
 func (a *arrivals) Settled(b reconcile.Balance) {
 	for _, p := range b.Programmed {
 		for _, t := range p.Origin.Triggers {
@@ -92,7 +92,7 @@ func TestATriggerIsToldOnceItsEndpointIsInTheKernel(t *testing.T) {
 		a := &arrivals{}
 		var place cluster.Place
 		h := start(t, mem.New(), func(d *Daemon) {
-			d.Witness = a
+			d.Observer = a
 			d.Placed = func(p cluster.Place) { place = p }
 		})
 		h.tell(synced)

@@ -148,8 +148,8 @@ func (v *view) Place(p cluster.Place) {
 	v.doubt()
 }
 
-// Told says how much of what was there at the start is known.
-func (v *view) Told(e cluster.Extent) {
+// Listed says how much of what was there at the start is known.
+func (v *view) Listed(e cluster.Extent) {
 	v.mutex.Lock()
 	v.told = true
 	v.mutex.Unlock()

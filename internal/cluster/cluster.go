@@ -36,10 +36,10 @@ type Sink interface {
 	// changed that is used.
 	Place(Place)
 
-	// Told says how much has been told by now. It is called once with Complete,
+	// Listed says how much has been told by now. It is called once with Complete,
 	// and perhaps once before that with Restored. Nothing may be concluded from
 	// what was not told before Complete.
-	Told(Extent)
+	Listed(Extent)
 }
 
 // Place is what is around the Services.

@@ -100,7 +100,7 @@ type Metrics struct {
 	services map[desired.Owner]service
 }
 
-var _ reconcile.Witness = (*Metrics)(nil)
+var _ reconcile.Observer = (*Metrics)(nil)
 
 // round is what the loop did since it was last settled.
 type round struct {

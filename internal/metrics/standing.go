@@ -80,8 +80,8 @@ func (s standing) proxy(to chan<- prometheus.Metric) {
 	m.mutex.Unlock()
 	for i, rows := range b.Rows {
 		table := reconcile.Table(i).String()
-		gauge(to, s.wished, float64(rows.Wished), table)
-		gauge(to, s.there, float64(rows.There), table)
+		gauge(to, s.wished, float64(rows.Desired), table)
+		gauge(to, s.there, float64(rows.Present), table)
 		gauge(to, s.refused, float64(rows.Refused), table)
 	}
 	gauge(to, s.draining, float64(b.Draining))

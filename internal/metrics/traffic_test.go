@@ -51,11 +51,11 @@ func load(n uint64) state.Load {
 }
 
 func (b busy) own(server string, o desired.Owner) {
-	b.Took(reconcile.Change{Event: reconcile.Upsert{Owner: o}, Owners: []reconcile.ServerOwner{{Key: serverKey(b.t, server), Owner: o, Owned: true}}})
+	b.Received(reconcile.Change{Event: reconcile.Upsert{Owner: o}, Owners: []reconcile.ServerOwner{{Key: serverKey(b.t, server), Owner: o, Owned: true}}})
 }
 
 func (b busy) disown(server string) {
-	b.Took(reconcile.Change{Event: reconcile.Delete{}, Owners: []reconcile.ServerOwner{{Key: serverKey(b.t, server)}}})
+	b.Received(reconcile.Change{Event: reconcile.Delete{}, Owners: []reconcile.ServerOwner{{Key: serverKey(b.t, server)}}})
 }
 
 func (b busy) counts(server string, n uint64) { b.kernel.loads[serverKey(b.t, server)] = load(n) }
@@ -181,7 +181,7 @@ func TestTheKernelIsReadOnceASecond(t *testing.T) {
 func TestNoTrafficIsReadThatIsNotCounted(t *testing.T) {
 	k := &kernelOf{}
 	m := New(Options{Families: both, Loads: k})
-	m.Took(reconcile.Change{Owners: []reconcile.ServerOwner{{}}})
+	m.Received(reconcile.Change{Owners: []reconcile.ServerOwner{{}}})
 	if _, there := values(t, m)["kubeipvs_traffic_read_errors_total"]; there || k.reads != 0 {
 		t.Errorf("read %d times", k.reads)
 	}

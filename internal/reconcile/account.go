@@ -12,7 +12,7 @@ import (
 // not in the kernel yet.
 type account struct {
 	core    *Core
-	witness Witness
+	witness Observer
 	open    map[desired.Owner][]Programmed
 }
 
@@ -20,12 +20,12 @@ type account struct {
 // is left out is measured by nobody.
 const maxOpen = 64
 
-func newAccount(c *Core, w Witness) *account {
+func newAccount(c *Core, w Observer) *account {
 	return &account{core: c, witness: w, open: map[desired.Owner][]Programmed{}}
 }
 
 func (a *account) took(e Event, t desired.Touched, now time.Time) {
-	c := Change{Event: e, At: now, Queued: now, Families: familiesOfTouched(t), Due: a.core.Begun(), Conflicts: t.Conflicts}
+	c := Change{Event: e, At: now, Queued: now, Families: familiesOfTouched(t), Due: a.core.Started(), Conflicts: t.Conflicts}
 	switch e := e.(type) {
 	case Upsert:
 		c.Queued = earlier(e.Origin.Queued, now)
@@ -40,7 +40,7 @@ func (a *account) took(e Event, t desired.Touched, now time.Time) {
 		o, owned := a.core.desired.VirtualServers.Owner(w.Key)
 		c.Owners = append(c.Owners, ServerOwner{Key: w.Key, Owner: o, Owned: owned})
 	}
-	a.witness.Took(c)
+	a.witness.Received(c)
 }
 
 // enter keeps a change until it is in the kernel. How long it waits for the
@@ -70,11 +70,11 @@ func (a *account) did(act Act) {
 	if act.Work.Audit {
 		act.Families, act.Drift = BothFamilies, a.core.drift
 	}
-	a.witness.Did(act)
+	a.witness.Acted(act)
 }
 
 func (a *account) settled(now time.Time) {
-	if !a.core.Begun() {
+	if !a.core.Started() {
 		return
 	}
 	b := a.core.Balance(now)

@@ -182,7 +182,7 @@ func (c *Core) observe(w Work, o Outcome, now time.Time) {
 	c.auditing, c.lastAudit = false, now
 	due := c.nextAudit(now)
 	switch {
-	case w.Aside && (lacking || o.ObserveErr != nil):
+	case w.Concurrent && (lacking || o.ObserveErr != nil):
 		due, c.alone = now, true
 	case o.ObserveErr != nil:
 		due = now.Add(min(c.options.SyncPeriod, max(retryFirst, c.options.AuditPause)))

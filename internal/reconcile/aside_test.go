@@ -22,7 +22,7 @@ func (b *bench) aside(t *testing.T) Work {
 	t.Helper()
 	b.now = b.core.Wake()
 	w := b.core.Ready(b.now)
-	if !w.Audit || !w.Aside {
+	if !w.Audit || !w.Concurrent {
 		t.Fatalf("due is %+v, not an audit beside which work can be done", w)
 	}
 	return w
@@ -37,7 +37,7 @@ func TestTheFirstAuditsAreAlone(t *testing.T) {
 	b := newBench(nil)
 	for _, e := range []Event{Restored{}, Synced{}} {
 		b.step(e)
-		if w := b.core.Ready(b.now); !w.Audit || w.Aside {
+		if w := b.core.Ready(b.now); !w.Audit || w.Concurrent {
 			t.Errorf("after %T due is %+v, not an audit alone", e, w)
 		}
 		b.core.Advance(Work{Audit: true}, b.list(), b.now)
@@ -114,7 +114,7 @@ func TestALongListThatLacksRowsIsNotBelievedIfOthersWentMeanwhile(t *testing.T) 
 	b.settle(t)
 	b.ops.Rows = 0
 	b.core.Advance(w, o, b.now)
-	if again := b.core.Ready(b.now); !again.Audit || again.Aside {
+	if again := b.core.Ready(b.now); !again.Audit || again.Concurrent {
 		t.Errorf("after the list that lacks rows due is %+v, not an audit alone", again)
 	}
 	b.core.Advance(Work{Audit: true}, b.list(), b.now)
@@ -123,7 +123,7 @@ func TestALongListThatLacksRowsIsNotBelievedIfOthersWentMeanwhile(t *testing.T) 
 		t.Errorf("%d rows written, drift %v", b.ops.Rows, b.core.drift)
 	}
 	b.pass(t, time.Minute)
-	if w := b.core.Ready(b.core.Wake()); !w.Aside {
+	if w := b.core.Ready(b.core.Wake()); !w.Concurrent {
 		t.Errorf("the next audit is %+v, alone again", w)
 	}
 }
@@ -163,7 +163,7 @@ func TestAnAuditBesideThatFailsIsMadeAlone(t *testing.T) {
 	o := b.list()
 	o.Observed.VirtualServers, o.ObserveErr = nil, errors.New("interrupted")
 	b.core.Advance(w, o, b.now)
-	if again := b.core.Ready(b.now); !again.Audit || again.Aside {
+	if again := b.core.Ready(b.now); !again.Audit || again.Concurrent {
 		t.Errorf("due is %+v, not an audit alone", again)
 	}
 }
@@ -181,7 +181,7 @@ func TestAuditsBesideARandomWalkFindNothing(t *testing.T) {
 				t.Fatalf("seed %d: due is %+v, not an audit", seed, w)
 			}
 			listing := testkit.Begin(b.tables)
-			for !listing.Go(random.IntN(3)) && w.Aside {
+			for !listing.Go(random.IntN(3)) && w.Concurrent {
 				n := random.IntN(15)
 				if random.IntN(3) == 0 {
 					b.step(Delete{Owner: owner(n)})
@@ -191,7 +191,7 @@ func TestAuditsBesideARandomWalkFindNothing(t *testing.T) {
 				b.settle(t)
 			}
 			listing.Go(int(Tables))
-			if w.Aside && b.core.virtualServers.reshaped {
+			if w.Concurrent && b.core.virtualServers.reshaped {
 				leaveOut(listing.State, random)
 			}
 			b.core.Advance(w, Outcome{Observed: listing.State}, b.now)

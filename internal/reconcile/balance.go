@@ -37,11 +37,11 @@ func (c *Core) expected() time.Time {
 }
 
 func (l *lane[K, V]) rows() Rows {
-	return Rows{Wished: l.wishes.Len(), There: l.there, Refused: l.retries.len()}
+	return Rows{Desired: l.wishes.Len(), Present: l.there, Refused: l.retries.len()}
 }
 
 func (l *flock) rows() Rows {
-	return Rows{Wished: l.wishes.Len(), There: l.there, Refused: l.retries.len()}
+	return Rows{Desired: l.wishes.Len(), Present: l.there, Refused: l.retries.len()}
 }
 
 // trouble is what the kernel refuses of family f. Sysctls are left out: some are

@@ -336,7 +336,7 @@ func (c *Core) drain(k state.RealServerKey, now time.Time) {
 // except that an audit comes by itself.
 type Work struct {
 	Audit   bool                     // list the kernel's tables
-	Aside   bool                     // other Work may be done before this audit ends
+	Concurrent   bool                     // other Work may be done before this audit ends
 	Delta   state.Delta              // apply
 	Flows   []state.Flow             // flush from conntrack
 	Servers []state.VirtualServerKey // look up the connections of their real servers
@@ -389,7 +389,7 @@ func (c *Core) Ready(now time.Time) Work {
 func never() time.Time { return time.Unix(1<<40, 0) }
 
 func (c *Core) beginAudit(now time.Time) Work {
-	w := Work{Audit: true, Aside: !c.alone}
+	w := Work{Audit: true, Concurrent: !c.alone}
 	c.auditing, c.alone = true, false
 	c.auditBegan, c.auditDue = now, never()
 	return w
@@ -459,11 +459,11 @@ func (c *Core) Behind(number uint64) bool {
 	return g != nil && g.number <= number
 }
 
-// Begun says whether there is a wish to bring the kernel to.
-func (c *Core) Begun() bool { return c.begun }
+// Started says whether there is a wish to bring the kernel to.
+func (c *Core) Started() bool { return c.begun }
 
-// Wish is all that is wished, for display and comparison.
-func (c *Core) Wish() state.State { return c.desired.State() }
+// Desired is all that is wished, for display and comparison.
+func (c *Core) Desired() state.State { return c.desired.State() }
 
 func (c *Core) drifted(now time.Time) {
 	due := now

@@ -402,7 +402,7 @@ func TestAnAddressComesNoSoonerThanAllThatServesIt(t *testing.T) {
 		w := b.core.Ready(b.now)
 		if len(w.Delta.Addresses.Add) > 0 {
 			w.Delta.Apply(b.kernel.State)
-			b.kernel.State.Addresses = b.core.Wish().Addresses
+			b.kernel.State.Addresses = b.core.Desired().Addresses
 			b.mustEqualWish(t, "when the address comes")
 			return
 		}

@@ -20,8 +20,8 @@ type Flusher interface {
 	Flush(ctx context.Context, flows []state.Flow) (int, error)
 }
 
-// Observer looks at the connections of real servers.
-type Observer interface {
+// ConnectionReader looks at the connections of real servers.
+type ConnectionReader interface {
 	// Connections returns those of the real servers of the given virtual
 	// servers. The answer may miss some.
 	Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error)
@@ -37,8 +37,8 @@ type Lister interface {
 type Kernel struct {
 	Tables   kernel.Tables
 	Flusher  Flusher
-	Observer Observer
-	Aside    Lister // nil: changes wait while the tables are listed
+	Connections ConnectionReader
+	Reader    Lister // nil: changes wait while the tables are listed
 }
 
 // Loop is the acting half: one goroutine that does what Core says.
@@ -68,7 +68,7 @@ type audit struct {
 }
 
 // NewLoop returns a Loop over a new Core, of which w is told. A nil w is nobody.
-func NewLoop(o Options, k Kernel, log *zap.Logger, w Witness) *Loop {
+func NewLoop(o Options, k Kernel, log *zap.Logger, w Observer) *Loop {
 	if w == nil {
 		w = All()
 	}
@@ -107,7 +107,7 @@ func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 		case <-timer.C:
 			now = time.Now()
 		}
-		if !l.core.Begun() {
+		if !l.core.Started() {
 			continue
 		}
 		if early := l.lastWrite.Add(l.pause).Sub(now); !l.lastWrite.IsZero() && early > 0 {
@@ -161,7 +161,7 @@ func (l *Loop) settle(ctx, work context.Context, events <-chan Event, now time.T
 			return now
 		}
 		began := time.Now()
-		if w.Aside && l.kernel.Aside != nil {
+		if w.Concurrent && l.kernel.Reader != nil {
 			l.listAside(ctx, w, began)
 			continue
 		}
@@ -186,7 +186,7 @@ func (l *Loop) settle(ctx, work context.Context, events <-chan Event, now time.T
 func (l *Loop) listAside(ctx context.Context, w Work, began time.Time) {
 	l.aside.Go(func() {
 		a := audit{work: w, began: began}
-		a.outcome.Observed, a.outcome.ObserveErr = l.kernel.Aside.List(ctx)
+		a.outcome.Observed, a.outcome.ObserveErr = l.kernel.Reader.List(ctx)
 		if rows := &a.outcome.Observed.RealServers; *rows != nil {
 			a.outcome.Reals, *rows = state.PackReals(*rows), nil // here, so that changes need not wait for it
 		}
@@ -245,7 +245,7 @@ func (l *Loop) do(ctx context.Context, w Work, began time.Time) (o Outcome, ende
 	}
 	if len(w.Servers) > 0 {
 		start := time.Now()
-		o.Connections, o.LookErr = l.kernel.Observer.Connections(ctx, w.Servers)
+		o.Connections, o.LookErr = l.kernel.Connections.Connections(ctx, w.Servers)
 		o.Looking = time.Since(start)
 		l.warn("connections of draining real servers could not be read; looking again", o.LookErr)
 	}

@@ -49,8 +49,8 @@ func (d *diary) read() told {
 	return told{slices.Clone(d.told.changes), slices.Clone(d.told.acts), slices.Clone(d.told.balances)}
 }
 
-func (d *diary) Took(c Change)     { d.write(func(t *told) { t.changes = append(t.changes, c) }) }
-func (d *diary) Did(a Act)         { d.write(func(t *told) { t.acts = append(t.acts, a) }) }
+func (d *diary) Received(c Change)     { d.write(func(t *told) { t.changes = append(t.changes, c) }) }
+func (d *diary) Acted(a Act)         { d.write(func(t *told) { t.acts = append(t.acts, a) }) }
 func (d *diary) Settled(b Balance) { d.write(func(t *told) { t.balances = append(t.balances, b) }) }
 
 // odd is a table that takes its time, and refuses some rows.
@@ -113,9 +113,9 @@ func run(t *testing.T, w *works, pause time.Duration) {
 	tables.RealServers = odd[state.RealServerKey, state.RealServer]{tables.RealServers, w.takes, w.refuses}
 	o := testOptions()
 	o.MinSyncPeriod, o.Chunk = pause, w.chunk
-	k := Kernel{Tables: tables, Flusher: w, Observer: mem.Observer{Kernel: w.kernel}}
+	k := Kernel{Tables: tables, Flusher: w, Connections: mem.Observer{Kernel: w.kernel}}
 	if w.aside != nil {
-		k.Aside = w.aside
+		k.Reader = w.aside
 	}
 	l := NewLoop(o, k, zap.NewNop(), w.diary)
 	ctx, stop := context.WithCancel(context.Background())
@@ -249,7 +249,7 @@ func TestWhatTheWitnessIsToldOfAChange(t *testing.T) {
 		if d := cmp.Diff([]Programmed{{Origin: up.Origin, Families: FamiliesOf(state.IPv4)}}, b.Programmed); d != "" {
 			t.Error(d)
 		}
-		if b.Rows[RealServers] != (Rows{Wished: 3, There: 3}) || b.Owners != 2 || b.IPv4 != (Trouble{}) || !b.Wake.After(b.At) {
+		if b.Rows[RealServers] != (Rows{Desired: 3, Present: 3}) || b.Owners != 2 || b.IPv4 != (Trouble{}) || !b.Wake.After(b.At) {
 			t.Errorf("balance %+v", b)
 		}
 		if w.diary.read().balances[0].Programmed != nil {
@@ -416,7 +416,7 @@ func TestALostAnswerKeepsNobodyFromEnding(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := mem.New()
-				k := Kernel{Tables: m.Tables(), Observer: mem.Observer{Kernel: m}}
+				k := Kernel{Tables: m.Tables(), Connections: mem.Observer{Kernel: m}}
 				k.Tables.Sets = silent[state.SetName, state.Set]{k.Tables.Sets}
 				ctx, stop := context.WithCancel(t.Context())
 				ended := begin(ctx, k)

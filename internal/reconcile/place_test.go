@@ -91,7 +91,7 @@ func TestAFightIsLoggedOnceAndSoIsItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := mem.New()
 		seen, logs := observer.New(zapcore.InfoLevel)
-		l := NewLoop(testOptions(), Kernel{Tables: k.Tables(), Flusher: nil, Observer: nil}, zap.New(seen), nil)
+		l := NewLoop(testOptions(), Kernel{Tables: k.Tables(), Flusher: nil, Connections: nil}, zap.New(seen), nil)
 		now := time.Now()
 		work := func() {
 			l.core.auditDue = now

@@ -16,10 +16,10 @@ import (
 type Predecessor interface {
 	// Left says that a chain is its, and no use to us.
 	Left(state.ChainKey) bool
-	// Meanwhile is what a chain of ours should be until all else is in the
+	// Interim is what a chain of ours should be until all else is in the
 	// kernel; false: nothing but as wished. It is so where have sends packets to
 	// endpoints by itself.
-	Meanwhile(have, want state.Chain) (state.Chain, bool)
+	Interim(have, want state.Chain) (state.Chain, bool)
 	// Flows are all that the chains can have sent on, but for connections that
 	// end. local are the node's own addresses.
 	Flows(chains map[state.ChainKey]state.Chain, local []netip.Addr) []state.Flow
@@ -63,7 +63,7 @@ func (c *Core) lookForPredecessor() {
 		if !wished {
 			continue
 		}
-		if _, serves := c.handover.predecessor.Meanwhile(have, want); serves {
+		if _, serves := c.handover.predecessor.Interim(have, want); serves {
 			c.handover.serving[k] = struct{}{}
 		}
 	}
@@ -74,7 +74,7 @@ func (c *Core) wantChain(k state.ChainKey) (state.Chain, bool) {
 	want, wished := c.desired.Chains.Get(k)
 	if _, serving := c.handover.serving[k]; serving && wished {
 		have, _ := c.chains.get(k)
-		if meanwhile, still := c.handover.predecessor.Meanwhile(have, want); still {
+		if meanwhile, still := c.handover.predecessor.Interim(have, want); still {
 			return meanwhile, true
 		}
 	}

@@ -22,7 +22,7 @@ type old struct{}
 
 func (old) Left(k state.ChainKey) bool { return k.Name == "OLD" }
 
-func (old) Meanwhile(have, _ state.Chain) (state.Chain, bool) {
+func (old) Interim(have, _ state.Chain) (state.Chain, bool) {
 	return have, strings.Contains(have.Rules, "-j OLD")
 }
 
@@ -178,7 +178,7 @@ func TestARowThatIsRefusedForLongDoesNotKeepAPredecessorForEver(t *testing.T) {
 func task(k *mem.Kernel, done func(state.Delta, kernel.Results)) Task {
 	o := testOptions()
 	o.DrainTimeout = 0
-	return Task{Options: o, Kernel: Kernel{Tables: k.Tables(), Flusher: nobody{}, Observer: nobody{}}, Done: done}
+	return Task{Options: o, Kernel: Kernel{Tables: k.Tables(), Flusher: nobody{}, Connections: nobody{}}, Done: done}
 }
 
 // nobody has neither flows nor connections.
@@ -196,7 +196,7 @@ func TestATaskThatLeavesWhatDrainsLooksAtAllOfItFirst(t *testing.T) {
 	b.kernel.Connections[busy] = state.Connections{Active: 1}
 	leaves := task(b.kernel, nil)
 	leaves.Options.DrainTimeout, leaves.Leave = time.Hour, true
-	leaves.Kernel.Observer = mem.Observer{Kernel: b.kernel}
+	leaves.Kernel.Connections = mem.Observer{Kernel: b.kernel}
 	if err := leaves.Run(t.Context(), Synced{}); err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func (t Task) do(ctx context.Context, w Work) Outcome {
 		_, o.FlushErr = t.Kernel.Flusher.Flush(ctx, w.Flows)
 	}
 	if len(w.Servers) > 0 {
-		o.Connections, o.LookErr = t.Kernel.Observer.Connections(ctx, w.Servers)
+		o.Connections, o.LookErr = t.Kernel.Connections.Connections(ctx, w.Servers)
 	}
 	return o
 }

@@ -176,7 +176,7 @@ func (b *bench) pass(t *testing.T, d time.Duration) {
 
 func (b *bench) mustEqualWish(t testing.TB, when string) {
 	t.Helper()
-	if d := state.Diff(b.kernel.State, b.core.Wish()); d.Len() != 0 {
+	if d := state.Diff(b.kernel.State, b.core.Desired()); d.Len() != 0 {
 		t.Fatalf("%s: the kernel is %d rows away from the wish: %+v", when, d.Len(), d)
 	}
 }

@@ -61,7 +61,7 @@ type Health struct {
 	node     *corev1.Node
 }
 
-var _ reconcile.Witness = (*Health)(nil)
+var _ reconcile.Observer = (*Health)(nil)
 
 // family is what is known of one IP family.
 type family struct {
@@ -93,8 +93,8 @@ func (h *Health) of(f state.Family) *family {
 	return &h.families[1]
 }
 
-// Took notes since when a change waits.
-func (h *Health) Took(c reconcile.Change) {
+// Received notes since when a change waits.
+func (h *Health) Received(c reconcile.Change) {
 	if !c.Due {
 		return
 	}
@@ -108,8 +108,8 @@ func (h *Health) Took(c reconcile.Change) {
 	}
 }
 
-// Did is of no concern: what counts is when all is done.
-func (h *Health) Did(reconcile.Act) {}
+// Acted is of no concern: what counts is when all is done.
+func (h *Health) Acted(reconcile.Act) {}
 
 // Settled notes that all changes have been tried.
 func (h *Health) Settled(b reconcile.Balance) {

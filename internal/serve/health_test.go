@@ -90,7 +90,7 @@ func (a asked) settled(ipv4, ipv6 reconcile.Trouble) {
 }
 
 func (a asked) took(f reconcile.Families) {
-	a.Took(reconcile.Change{Due: true, Families: f, Queued: time.Now()})
+	a.Received(reconcile.Change{Due: true, Families: f, Queued: time.Now()})
 }
 
 var none reconcile.Trouble
@@ -98,7 +98,7 @@ var none reconcile.Trouble
 func TestAProxyThatHasNotBegunIsHealthyAndStaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := well(t)
-		a.Took(reconcile.Change{Families: reconcile.BothFamilies, Queued: time.Now()}) // that is not due
+		a.Received(reconcile.Change{Families: reconcile.BothFamilies, Queued: time.Now()}) // that is not due
 		time.Sleep(time.Hour)
 		a.want("at first", "/healthz", `200 {"lastUpdated":0s,"currentTime":0s,"nodeEligible":true,"healthy":true}`)
 		a.want("at first", "/livez", `200 {"lastUpdated":0s,"currentTime":0s,"healthy":true}`)

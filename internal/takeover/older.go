@@ -23,9 +23,9 @@ func (p Predecessors) Left(k state.ChainKey) bool {
 	return marking || p.KubeProxy.Left(k)
 }
 
-// Meanwhile is what a chain should be before all else is in the kernel; false: as it
+// Interim is what a chain should be before all else is in the kernel; false: as it
 // will be. See KubeProxy.
-func (p Predecessors) Meanwhile(have, want state.Chain) (state.Chain, bool) {
+func (p Predecessors) Interim(have, want state.Chain) (state.Chain, bool) {
 	rules := have.Lines()
 	if slices.ContainsFunc(rules, knowsMarks) {
 		return have, true
@@ -33,7 +33,7 @@ func (p Predecessors) Meanwhile(have, want state.Chain) (state.Chain, bool) {
 	if len(rules) > 0 && !slices.ContainsFunc(rules, refuses) && slices.ContainsFunc(want.Lines(), refuses) {
 		return state.ChainOf(slices.DeleteFunc(want.Lines(), refuses)...), true
 	}
-	return p.KubeProxy.Meanwhile(have, want)
+	return p.KubeProxy.Interim(have, want)
 }
 
 // refuses reports whether a rule gives no answer where only other nodes have endpoints.

@@ -17,12 +17,12 @@ func TestRulesThatKnowMarksOfAnOlderVersionStayAsTheyAre(t *testing.T) {
 		"others looked at": "-m mark ! --mark 0x4b000000/0xff000000 -j RETURN",
 	} {
 		have := state.ChainOf("-j KUBE-NO-LOCAL", rule)
-		if got, meanwhile := (takeover.Predecessors{}).Meanwhile(have, want); !meanwhile || got != have {
+		if got, meanwhile := (takeover.Predecessors{}).Interim(have, want); !meanwhile || got != have {
 			t.Errorf("%s: %v, %v; want what is there", name, got, meanwhile)
 		}
 	}
 	for _, rule := range []string{"-m mark --mark 0x4000/0x4000 -j ACCEPT", "-j MARK --set-xmark 0x4000/0x4000"} {
-		if got, meanwhile := (takeover.Predecessors{}).Meanwhile(state.ChainOf(rule), want); meanwhile {
+		if got, meanwhile := (takeover.Predecessors{}).Interim(state.ChainOf(rule), want); meanwhile {
 			t.Errorf("%s: stays, as %v", rule, got)
 		}
 	}
@@ -48,12 +48,12 @@ func TestWhatRefusesComesLast(t *testing.T) {
 	want := state.ChainOf("-j KUBE-PROXY-FIREWALL", refuses, "-j RETURN")
 	without := state.ChainOf("-j KUBE-PROXY-FIREWALL", "-j RETURN")
 	for _, have := range []state.Chain{state.ChainOf("-j KUBE-PROXY-FIREWALL"), without} {
-		if got, meanwhile := (takeover.Predecessors{}).Meanwhile(have, want); !meanwhile || got != without {
+		if got, meanwhile := (takeover.Predecessors{}).Interim(have, want); !meanwhile || got != without {
 			t.Errorf("of %v: %v, %v", have, got, meanwhile)
 		}
 	}
 	for _, have := range []state.Chain{{}, want} {
-		if got, meanwhile := (takeover.Predecessors{}).Meanwhile(have, want); meanwhile {
+		if got, meanwhile := (takeover.Predecessors{}).Interim(have, want); meanwhile {
 			t.Errorf("of %v: stays, as %v", have, got)
 		}
 	}

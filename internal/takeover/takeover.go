@@ -71,7 +71,7 @@ func (KubeProxy) Left(k state.ChainKey) bool {
 	return OnlyIts(k.Name)
 }
 
-// Meanwhile is what a chain should be before virtual servers and addresses are
+// Interim is what a chain should be before virtual servers and addresses are
 // there to do its work; false: it does no such work. have is how kube-proxy left
 // it, or what this function returned earlier, want is how it will be.
 //
@@ -80,7 +80,7 @@ func (KubeProxy) Left(k state.ChainKey) bool {
 // and where kube-proxy can't tell who is a pod it would not masquerade that. So does
 // what leads from Service addresses to all endpoints: an IPv6 address is a source
 // before it is local, and kube-proxy knows the node by that its source is local.
-func (KubeProxy) Meanwhile(have, want state.Chain) (state.Chain, bool) {
+func (KubeProxy) Interim(have, want state.Chain) (state.Chain, bool) {
 	rules := have.Lines()
 	if !slices.ContainsFunc(rules, serves) {
 		return state.Chain{}, false

@@ -109,7 +109,7 @@ func wished(t *testing.T) state.Chain {
 
 func TestRulesThatServeStayBehindThoseThatMarkOrLead(t *testing.T) {
 	want := wished(t)
-	got, serves := (KubeProxy{}).Meanwhile(served(), want)
+	got, serves := (KubeProxy{}).Interim(served(), want)
 	if !serves {
 		t.Fatal("the rules do not seem to serve")
 	}
@@ -130,11 +130,11 @@ func TestRulesThatServeStayBehindThoseThatMarkOrLead(t *testing.T) {
 			t.Errorf("%q comes first", r)
 		}
 	}
-	if again, _ := (KubeProxy{}).Meanwhile(got, want); again != got {
+	if again, _ := (KubeProxy{}).Interim(got, want); again != got {
 		t.Errorf("the second time it is\n%s\nnot\n%s", again.Rules, got.Rules)
 	}
 	for name, have := range map[string]state.Chain{"empty": {}, "as wished": want} {
-		if _, serves := (KubeProxy{}).Meanwhile(have, want); serves {
+		if _, serves := (KubeProxy{}).Interim(have, want); serves {
 			t.Errorf("a chain that is %s seems to serve", name)
 		}
 	}

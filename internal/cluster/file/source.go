@@ -154,7 +154,7 @@ func (r *run) tell(c change) {
 	}
 	if !r.synced && r.folder.away == "" {
 		r.synced = true
-		r.sink.Told(cluster.Complete)
+		r.sink.Listed(cluster.Complete)
 	}
 }
 

@@ -61,7 +61,7 @@ func (w *world) Place(p cluster.Place) {
 	}
 }
 
-func (w *world) Told(cluster.Extent) {
+func (w *world) Listed(cluster.Extent) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, "synced")

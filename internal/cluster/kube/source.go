@@ -164,7 +164,7 @@ func (r *run) begin() {
 	r.moved, r.complete = true, true
 	r.log.Info("all objects are known", zap.Int("services", len(r.dirty)))
 	r.tell()
-	r.sink.Told(cluster.Complete)
+	r.sink.Listed(cluster.Complete)
 }
 
 // tell tells of the Place first: what Services mean depends on it.

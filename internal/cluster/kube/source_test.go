@@ -67,7 +67,7 @@ func (s *sink) Place(p cluster.Place) {
 	s.tell(fmt.Sprint("place ", node, " ", p.ServiceCIDRs), func() { s.place = p })
 }
 
-func (s *sink) Told(e cluster.Extent) { s.tell(fmt.Sprint("told ", e), func() {}) }
+func (s *sink) Listed(e cluster.Extent) { s.tell(fmt.Sprint("told ", e), func() {}) }
 
 func (s *sink) tell(what string, do func()) {
 	s.gate.Lock()

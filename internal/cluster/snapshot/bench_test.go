@@ -96,7 +96,7 @@ func BenchmarkCopyOfWhatWasTold(b *testing.B) {
 	for _, o := range town(townSize, 1).services {
 		r.Service(o.Service.Key(), o)
 	}
-	r.Told(cluster.Complete)
+	r.Listed(cluster.Complete)
 	b.ReportAllocs()
 	for b.Loop() {
 		r.current(0)

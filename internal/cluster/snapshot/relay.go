@@ -68,9 +68,9 @@ func (r *relay) Place(p cluster.Place) {
 	r.touch()
 }
 
-// Told passes on what Live told. Before all is said to be told, what only the
+// Listed passes on what Live told. Before all is said to be told, what only the
 // file knew is told to be gone.
-func (r *relay) Told(e cluster.Extent) {
+func (r *relay) Listed(e cluster.Extent) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if r.extent >= e {
@@ -81,7 +81,7 @@ func (r *relay) Told(e cluster.Extent) {
 		r.live()
 	}
 	r.extent = e
-	r.sink.Told(e)
+	r.sink.Listed(e)
 	if e == cluster.Complete {
 		close(r.complete)
 		r.touch()
@@ -123,7 +123,7 @@ func (r *relay) restore(ctx context.Context, c content, restored func()) bool {
 	restored()
 	if r.extent != cluster.Restored {
 		r.extent = cluster.Restored
-		r.sink.Told(cluster.Restored)
+		r.sink.Listed(cluster.Restored)
 	}
 	return true
 }

@@ -78,7 +78,7 @@ func (m machine) boot(t *testing.T, live snapshot.Script) func() {
 		NodeName:  "node-1",
 		Source:    &snapshot.Source{Live: live, File: m.file, Node: "node-1"},
 		Addresses: m,
-		Kernel:    reconcile.Kernel{Tables: tables, Flusher: m, Observer: mem.Observer{Kernel: m.kernel}},
+		Kernel:    reconcile.Kernel{Tables: tables, Flusher: m, Connections: mem.Observer{Kernel: m.kernel}},
 		Ports:     m,
 		Log:       zap.NewNop(),
 	}

@@ -64,7 +64,7 @@ func (d *diary) Place(p cluster.Place) {
 	d.write(fmt.Sprint("place ", name, " ", p.ServiceCIDRs))
 }
 
-func (d *diary) Told(e cluster.Extent) {
+func (d *diary) Listed(e cluster.Extent) {
 	d.write(map[cluster.Extent]string{cluster.Restored: "restored", cluster.Complete: "complete"}[e])
 }
 
@@ -105,9 +105,9 @@ func says(line string) func(cluster.Sink) {
 	words := strings.Fields(line)
 	switch {
 	case line == "complete":
-		return func(sink cluster.Sink) { sink.Told(cluster.Complete) }
+		return func(sink cluster.Sink) { sink.Listed(cluster.Complete) }
 	case line == "restored":
-		return func(sink cluster.Sink) { sink.Told(cluster.Restored) }
+		return func(sink cluster.Sink) { sink.Listed(cluster.Restored) }
 	case words[0] == "place":
 		return func(sink cluster.Sink) { sink.Place(place(words[1])) }
 	case words[1] == "gone":

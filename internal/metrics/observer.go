@@ -36,8 +36,8 @@ func serviceOf(f state.Fragment) service {
 
 func (s service) plain() bool { return len(s.reasons) == 0 && s.noLocal == [2]lacking{} }
 
-// Took counts a change and notes what a Service is like now.
-func (m *Metrics) Took(c reconcile.Change) {
+// Received counts a change and notes what a Service is like now.
+func (m *Metrics) Received(c reconcile.Change) {
 	switch e := c.Event.(type) {
 	case reconcile.Upsert:
 		m.count(e.Origin)
@@ -86,8 +86,8 @@ func (m *Metrics) wait(c reconcile.Change) {
 	}
 }
 
-// Did counts what was written, listed and flushed.
-func (m *Metrics) Did(a reconcile.Act) {
+// Acted counts what was written, listed and flushed.
+func (m *Metrics) Acted(a reconcile.Act) {
 	m.mutex.Lock()
 	if m.round.began.IsZero() {
 		m.round.began = a.Began

@@ -38,11 +38,11 @@ func TestChangesArePendingUntilTheLoopIsSettled(t *testing.T) {
 		m := full()
 		queued := time.Now()
 		time.Sleep(2 * time.Second)
-		m.Took(reconcile.Change{
+		m.Received(reconcile.Change{
 			Event: reconcile.Upsert{Owner: web, Origin: reconcile.Origin{Services: 1, Slices: 3}},
 			At:    time.Now(), Queued: queued, Families: ipv4, Due: true,
 		})
-		m.Took(reconcile.Change{Event: reconcile.Delete{Owner: mail, Origin: reconcile.Origin{Services: 1, Slices: 1}}, At: time.Now(), Queued: time.Now(), Families: ipv4, Due: true})
+		m.Received(reconcile.Change{Event: reconcile.Delete{Owner: mail, Origin: reconcile.Origin{Services: 1, Slices: 1}}, At: time.Now(), Queued: time.Now(), Families: ipv4, Due: true})
 		taken := time.Now()
 		want(t, "pending", m, map[string]float64{
 			"kubeproxy_sync_proxy_rules_service_changes_total": 2, "kubeproxy_sync_proxy_rules_service_changes_pending": 2,
@@ -52,7 +52,7 @@ func TestChangesArePendingUntilTheLoopIsSettled(t *testing.T) {
 			"kubeipvs_oldest_unprogrammed_change_seconds{ip_family=IPv4}":              2,
 			"kubeipvs_oldest_unprogrammed_change_seconds{ip_family=IPv6}":              0,
 		})
-		m.Did(reconcile.Act{Cause: reconcile.CauseChange, Families: ipv4, Began: time.Now()})
+		m.Acted(reconcile.Act{Cause: reconcile.CauseChange, Families: ipv4, Began: time.Now()})
 		time.Sleep(time.Second)
 		m.Settled(reconcile.Balance{At: time.Now(), Programmed: []reconcile.Programmed{
 			{Families: ipv4, Origin: reconcile.Origin{Queued: queued, Triggers: []reconcile.Trigger{
@@ -89,7 +89,7 @@ func TestWhatIsWrittenIsCountedByTableAndVerb(t *testing.T) {
 	var results kernel.Results
 	results.RealServers.Fail(state.RealServerKey{}, errors.New("refused"))
 	results.Chains.Fail(chain, errors.New("refused"))
-	m.Did(reconcile.Act{Cause: reconcile.CauseTime, Work: reconcile.Work{Delta: delta}, Outcome: reconcile.Outcome{
+	m.Acted(reconcile.Act{Cause: reconcile.CauseTime, Work: reconcile.Work{Delta: delta}, Outcome: reconcile.Outcome{
 		Results: results, Flushed: [2]reconcile.Flushed{{}, {Entries: 7, Took: time.Second}},
 	}, Families: ipv4})
 	want(t, "a write", m, map[string]float64{
@@ -116,11 +116,11 @@ func TestAuditsAndWhatTheyFound(t *testing.T) {
 	began := time.Unix(1000, 0)
 	audit := reconcile.Act{Work: reconcile.Work{Audit: true}, Families: reconcile.BothFamilies, Began: began, Took: 2 * time.Second}
 	audit.Drift[reconcile.RealServers] = 3
-	m.Did(audit)
+	m.Acted(audit)
 	m.Settled(reconcile.Balance{At: began.Add(3 * time.Second)})
 	broken := audit
 	broken.Drift, broken.Began, broken.Outcome.ObserveErr = [reconcile.Tables]int{}, began.Add(time.Hour), errors.New("no answer")
-	m.Did(broken)
+	m.Acted(broken)
 	want(t, "audits", m, map[string]float64{
 		"kubeipvs_audits_total{result=complete}":                            1,
 		"kubeipvs_audits_total{result=incomplete}":                          1,
@@ -142,7 +142,7 @@ func TestTheBalanceIsToldAsItWasLast(t *testing.T) {
 			At: now, Draining: 4, Contested: 2, Owners: 11,
 			IPv6: reconcile.Trouble{Refused: 5, Since: now.Add(-time.Minute)},
 		}
-		b.Rows[reconcile.Addresses] = reconcile.Rows{Wished: 7, There: 6, Refused: 1}
+		b.Rows[reconcile.Addresses] = reconcile.Rows{Desired: 7, Present: 6, Refused: 1}
 		m.Settled(b)
 		time.Sleep(time.Second)
 		want(t, "balance", m, map[string]float64{
@@ -181,8 +181,8 @@ func TestWhatServicesLackIsCountedAsLongAsTheyDo(t *testing.T) {
 		Notes: []state.Note{{Reason: state.InvalidPort}, {Reason: state.InvalidPort}, {Reason: state.TooLong}},
 	}
 	other := state.Fragment{Notes: []state.Note{{Reason: state.InvalidPort}}}
-	m.Took(reconcile.Change{Event: reconcile.Upsert{Owner: web, Fragment: f}})
-	m.Took(reconcile.Change{Event: reconcile.Upsert{Owner: mail, Fragment: other}})
+	m.Received(reconcile.Change{Event: reconcile.Upsert{Owner: web, Fragment: f}})
+	m.Received(reconcile.Change{Event: reconcile.Upsert{Owner: mail, Fragment: other}})
 	counts := func(when string, port, long, internal, external float64) {
 		t.Helper()
 		want(t, when, m, map[string]float64{
@@ -195,8 +195,8 @@ func TestWhatServicesLackIsCountedAsLongAsTheyDo(t *testing.T) {
 		})
 	}
 	counts("two Services", 2, 1, 1, 2)
-	m.Took(reconcile.Change{Event: reconcile.Delete{Owner: mail}})
+	m.Received(reconcile.Change{Event: reconcile.Delete{Owner: mail}})
 	counts("one of them", 1, 1, 1, 2)
-	m.Took(reconcile.Change{Event: reconcile.Upsert{Owner: web}})
+	m.Received(reconcile.Change{Event: reconcile.Upsert{Owner: web}})
 	counts("all is well", 0, 0, 0, 0)
 }

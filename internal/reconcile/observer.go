@@ -10,15 +10,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Witness is told what the loop does, on the loop's goroutine: it must not
+// Observer is told what the loop does, on the loop's goroutine: it must not
 // block. It keeps nothing of what it is told that it does not copy, but for
 // values that nobody changes: fragments, deltas, results.
-type Witness interface {
-	// Took tells of a change when it is taken in, before anything is written
+type Observer interface {
+	// Received tells of a change when it is taken in, before anything is written
 	// because of it.
-	Took(Change)
-	// Did tells of one thing that was done, when it is done.
-	Did(Act)
+	Received(Change)
+	// Acted tells of one thing that was done, when it is done.
+	Acted(Act)
 	// Settled tells that there is nothing to do for now: each change that was
 	// taken in has been written or refused. It is not called before something
 	// may be written.
@@ -129,8 +129,8 @@ func (b Balance) Of(f state.Family) Trouble {
 
 // Rows are the numbers of one table.
 type Rows struct {
-	Wished  int
-	There   int // of ours, by the kernel's answers
+	Desired  int
+	Present   int // of ours, by the kernel's answers
 	Refused int // tried again and again
 }
 
@@ -150,19 +150,19 @@ type Programmed struct {
 }
 
 // All are the witnesses together, told in this order.
-func All(w ...Witness) Witness { return witnesses(w) }
+func All(w ...Observer) Observer { return witnesses(w) }
 
-type witnesses []Witness
+type witnesses []Observer
 
-func (all witnesses) Took(c Change) {
+func (all witnesses) Received(c Change) {
 	for _, w := range all {
-		w.Took(c)
+		w.Received(c)
 	}
 }
 
-func (all witnesses) Did(a Act) {
+func (all witnesses) Acted(a Act) {
 	for _, w := range all {
-		w.Did(a)
+		w.Acted(a)
 	}
 }
 
