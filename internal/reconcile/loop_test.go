@@ -28,8 +28,7 @@ type reports struct {
 
 func (d reports) last() Balance { return d.balances[len(d.balances)-1] }
 
-// diary is a Witness that remembers all. Time alone does not order what two
-// goroutines of a bubble do.
+// diary is a Witness that remembers all. Time alone does not order what two goroutines of a bubble do.
 type diary struct {
 	mutex   sync.Mutex
 	reports reports
