@@ -16,7 +16,6 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
-	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -32,16 +31,10 @@ func setting() (config.Config, plan.Node) {
 	return c, plan.Node{Name: large.NodeName(0), Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
 }
 
-// wish is what the kernel holds when all objects are served.
-func wish(objects []plan.Objects) state.State {
+// rows are what the kernel holds when all objects are served.
+func rows(objects []plan.Objects) state.State {
 	c, n := setting()
-	d := desired.New()
-	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(c))
-	for _, o := range objects {
-		owner := desired.Owner{Namespace: o.Service.Namespace, Name: o.Service.Name}
-		d.Upsert(owner, o.Service.CreationTimestamp.Time, plan.Service(o, n, c))
-	}
-	return d.State()
+	return large.Rows(c, n, objects)
 }
 
 // memory is a source that tells of objects at once, and of one more when it is

@@ -103,7 +103,7 @@ func (w watched[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Res
 	return r
 }
 
-// mustHold checks that all tables are as wished, and empties the large ones,
+// mustHold checks that all tables are as desired, and empties the large ones,
 // so that the end of the namespace takes no time from what comes next.
 func mustHold(t testing.TB, want state.State) {
 	t.Helper()
@@ -114,7 +114,7 @@ func mustHold(t testing.TB, want state.State) {
 		t.Fatal(err)
 	}
 	if d := state.Diff(got, want); d.Len() > 0 || !reflect.DeepEqual(got, want) {
-		t.Fatalf("%d rows are not as wished: %.2000v", d.Len(), d)
+		t.Fatalf("%d rows are not as desired: %.2000v", d.Len(), d)
 	}
 	flushServers(t)
 	if err := netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: string(state.DummyLink)}}); err != nil {

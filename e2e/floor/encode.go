@@ -183,9 +183,12 @@ func encodeAddresses(addresses []diff.Row[state.Address, state.Binding]) *batch.
 	}
 	for _, a := range addresses {
 		if routed(a) {
-			route(b, a.Key.Addr, a.Value.Source)
-		} else {
-			assign(b, a.Key.Addr, unix.RT_SCOPE_UNIVERSE)
+			route(b, a.Key.Addr, a.Value, unix.NLM_F_EXCL, state.RouteMetric)
+			continue
+		}
+		assign(b, a.Key.Addr, unix.RT_SCOPE_UNIVERSE)
+		if a.Value.MTU > 0 { // stands in a route before the one that the kernel makes
+			route(b, a.Key.Addr, a.Value, 0, 0)
 		}
 	}
 	return b
@@ -200,14 +203,17 @@ func assign(b *batch.Requests, a netip.Addr, scope byte) {
 	b.Bytes(unix.IFA_ADDRESS, a.AsSlice())
 }
 
-func route(b *batch.Requests, to, source netip.Addr) {
-	b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+func route(b *batch.Requests, to netip.Addr, v state.Binding, flags uint16, metric uint32) {
+	b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|flags)
 	b.Raw(batch.FamilyNumber(state.FamilyOf(to)), byte(to.BitLen()), 0, 0,
 		unix.RT_TABLE_LOCAL, state.RouteProtocol, unix.RT_SCOPE_HOST, unix.RTN_LOCAL, 0, 0, 0, 0)
 	b.Bytes(unix.RTA_DST, to.AsSlice())
 	b.Uint32(unix.RTA_OIF, device)
-	b.Uint32(unix.RTA_PRIORITY, state.RouteMetric)
-	if source.IsValid() {
-		b.Bytes(unix.RTA_PREFSRC, source.AsSlice())
+	b.Uint32(unix.RTA_PRIORITY, metric)
+	if v.Source.IsValid() {
+		b.Bytes(unix.RTA_PREFSRC, v.Source.AsSlice())
+	}
+	if v.MTU > 0 {
+		b.Nest(unix.RTA_METRICS, func() { b.Uint32(unix.RTAX_MTU, v.MTU) })
 	}
 }
