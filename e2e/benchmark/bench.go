@@ -29,10 +29,6 @@ type bench struct {
 	programs *observe.Programs
 }
 
-func newBench(o options, command string) *bench {
-	return &bench{options: o, report: Report{Began: time.Now(), Commands: []string{command}}}
-}
-
 func (b *bench) say(format string, values ...any) {
 	fmt.Printf("%8s  %s\n", time.Since(b.report.Began).Round(time.Second), fmt.Sprintf(format, values...))
 }
@@ -46,6 +42,8 @@ func (b *bench) run(ctx context.Context) {
 	var err error
 	if b.programs, err = observe.WatchPrograms(); err != nil {
 		b.leave("which programs were run: %v", err)
+	} else {
+		defer b.programs.Close()
 	}
 	for _, size := range b.options.sizes {
 		if err := attempt(func() { b.prepare(ctx, size) }); err != nil {
@@ -72,13 +70,6 @@ func (b *bench) prepare(ctx context.Context, size large.Size) {
 	b.say("making %d Services with %d endpoints each", size.Services-b.made, size.Endpoints)
 	b.site.fill(ctx, size, b.made)
 	b.made = size.Services
-}
-
-func (b *bench) close() error {
-	if b.programs != nil {
-		b.programs.Close()
-	}
-	return b.closeSite()
 }
 
 func (b *bench) closeSite() error {

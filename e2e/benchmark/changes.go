@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -70,15 +72,18 @@ func (c *changer) steps(i int) []step {
 	n, extra := i*stride%c.size.Services, c.size.Services+i
 	o := c.size.Service(extra, 0)
 	services := c.api.CoreV1().Services(o.Service.Namespace)
-	slices := c.api.DiscoveryV1().EndpointSlices(o.Service.Namespace)
+	endpoints := c.api.DiscoveryV1().EndpointSlices(o.Service.Namespace)
+	addOne := func(s *discoveryv1.EndpointSlice) {
+		s.Endpoints = append(s.Endpoints, c.size.Endpoint(corev1.IPv4Protocol, n, c.size.Endpoints))
+	}
 	return []step{
-		{added, c.writeSlice(n, c.addOne(n)), c.serves(n, c.size.Endpoints, true)},
+		{added, c.writeSlice(n, addOne), c.serves(n, c.size.Endpoints, true)},
 		{removed, c.writeSlice(n, nil), c.serves(n, c.size.Endpoints, false)},
 		{unready, c.writeSlice(n, makeUnready), c.serves(n, c.size.Endpoints-1, false)},
 		{"", c.writeSlice(n, nil), c.serves(n, c.size.Endpoints-1, true)},
 		{"", func(ctx context.Context) (err error) {
 			for _, s := range o.Slices {
-				_, failed := slices.Create(ctx, s, metav1.CreateOptions{})
+				_, failed := endpoints.Create(ctx, s, metav1.CreateOptions{})
 				err = errors.Join(err, failed)
 			}
 			return err
@@ -121,12 +126,8 @@ func (c *changer) complete(n int) bool {
 
 // silent reports whether a Service takes no connections.
 func (c *changer) silent(n int) bool {
-	for _, weight := range must(c.look.Weights(serverOf(n))) {
-		if weight > 0 {
-			return false
-		}
-	}
-	return true
+	weights := slices.Collect(maps.Values(must(c.look.Weights(serverOf(n)))))
+	return !slices.ContainsFunc(weights, func(w int) bool { return w > 0 })
 }
 
 // gone reports whether the kernel has no row of a Service.
@@ -164,13 +165,6 @@ func (c *changer) time(ctx context.Context, s step) {
 		check(fmt.Errorf("write to the API for %q: %w", s.kind, err))
 	}
 	check(waited)
-}
-
-// addOne adds the first endpoint that a Service does not have.
-func (r *runner) addOne(n int) func(*discoveryv1.EndpointSlice) {
-	return func(s *discoveryv1.EndpointSlice) {
-		s.Endpoints = append(s.Endpoints, r.size.Endpoint(corev1.IPv4Protocol, n, r.size.Endpoints))
-	}
 }
 
 // makeUnready makes the last endpoint unready.

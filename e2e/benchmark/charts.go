@@ -4,6 +4,7 @@ package main
 
 import (
 	"math"
+	"slices"
 
 	"github.com/go-analyze/charts"
 )
@@ -25,22 +26,22 @@ func (r Report) series(f figure) []series {
 	list := []series{{name: ours, color: "#0969da"}, {name: theirs, color: "#e16f24"}}
 	for i := range list {
 		list[i].bars = each(r.sizes(), func(s size) bar {
-			text, values := f.cell(r.find(list[i].name, s))
+			text, values := f.cell(r.run(list[i].name, s))
 			if len(values) == 0 {
 				return bar{why: text}
 			}
 			return bar{height: values[0]}
 		})
 	}
-	if f.chart.floor {
-		list = append(list, series{least, "#8c959f", each(r.sizes(), func(s size) bar {
-			if floor := r.floor(s); floor != nil {
-				return bar{height: median(floor.sums())}
-			}
-			return bar{}
-		})})
+	if !f.chart.floor {
+		return list
 	}
-	return list
+	return append(list, series{least, "#8c959f", each(r.sizes(), func(s size) bar {
+		if floor := r.floor(s); floor != nil {
+			return bar{height: median(floor.sums())}
+		}
+		return bar{}
+	})})
 }
 
 // scale is the range of heights, in whole powers of ten. It is logarithmic, as heights differ by a thousand. The library has no
@@ -49,11 +50,9 @@ type scale struct{ low, high float64 }
 
 func scaleOf(list []series) scale {
 	lowest, highest := math.Inf(1), math.Inf(-1)
-	for _, s := range list {
-		for _, b := range s.bars {
-			if b.height > 0 {
-				lowest, highest = min(lowest, math.Log10(b.height)), max(highest, math.Log10(b.height))
-			}
+	for _, b := range slices.Concat(each(list, func(s series) []bar { return s.bars })...) {
+		if b.height > 0 {
+			lowest, highest = min(lowest, math.Log10(b.height)), max(highest, math.Log10(b.height))
 		}
 	}
 	if lowest > highest {

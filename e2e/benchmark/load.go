@@ -69,15 +69,12 @@ func (r *runner) measureStored(ctx context.Context, run *Run) {
 	})
 }
 
-// write writes an EndpointSlice.
-type write func(context.Context, *discoveryv1.EndpointSlice) error
-
 // measureWrites measures many changes a second. All is as before when it is over.
-func (r *runner) measureWrites(ctx context.Context, w write) *Load {
+func (r *runner) measureWrites(ctx context.Context, write func(context.Context, *discoveryv1.EndpointSlice) error) *Load {
 	check(sleep(ctx, calm))
 	list := schedule(r.size, int(r.options.rate*r.options.load.Seconds()))
 	before := r.cpu()
-	if err := r.play(ctx, list, w); err != nil {
+	if err := r.play(ctx, list, write); err != nil {
 		check(errors.Join(err, r.restore(context.WithoutCancel(ctx), list)))
 	}
 	l := loadOf(list)
@@ -89,17 +86,17 @@ func (r *runner) measureWrites(ctx context.Context, w write) *Load {
 }
 
 func loadOf(list []change) Load {
-	first, last := list[0].sent, slices.MaxFunc(list, func(a, b change) int { return a.answered.Compare(b.answered) }).answered
+	last := slices.MaxFunc(list, func(a, b change) int { return a.answered.Compare(b.answered) }).answered
 	seen := slices.MaxFunc(list, func(a, b change) int { return a.seen.Compare(b.seen) }).seen
 	return Load{
-		Changes: len(list), Written: float64(len(list)) / last.Sub(first).Seconds(), Last: max(0, seen.Sub(last).Seconds()),
+		Changes: len(list), Written: float64(len(list)) / last.Sub(list[0].sent).Seconds(), Last: max(0, seen.Sub(last).Seconds()),
 		Took:     summarize(each(list, func(c change) float64 { return c.seen.Sub(c.sent).Seconds() })),
 		Answered: summarize(each(list, func(c change) float64 { return c.answered.Sub(c.sent).Seconds() })),
 	}
 }
 
 // play writes the changes at their times, or as fast as they are taken, and watches the kernel meanwhile.
-func (r *runner) play(ctx context.Context, list []change, w write) error {
+func (r *runner) play(ctx context.Context, list []change, write func(context.Context, *discoveryv1.EndpointSlice) error) error {
 	all, ctx := errgroup.WithContext(ctx)
 	sent := make(chan int, len(list))
 	all.Go(func() error { return attempt(func() { r.watch(ctx, list, sent) }) })
@@ -116,7 +113,7 @@ func (r *runner) play(ctx context.Context, list []change, w write) error {
 				c := &list[i]
 				c.sent = time.Now()
 				sent <- i
-				err := w(ctx, c.slice)
+				err := write(ctx, c.slice)
 				c.answered = time.Now()
 				return err
 			})

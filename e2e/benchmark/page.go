@@ -71,14 +71,12 @@ func (f figure) cell(run *Run) (text string, values []float64) {
 
 // table has all figures of a size.
 func (r Report) table(s size, add func(string, ...any)) {
-	a, b := r.find(ours, s), r.find(theirs, s)
+	a, b := r.run(ours, s), r.run(theirs, s)
 	add("## %s Services, %s endpoints each\n", thousands(s.services), thousands(s.endpoints))
 	for _, run := range []*Run{a, b} {
-		switch {
-		case run == nil:
-		case run.Failure != "":
+		if run != nil && run.Failure != "" {
 			add("**No figure for %s**: %s\n", run.Program, oneLine(run.Failure))
-		case run.Exceeded != "":
+		} else if run != nil && run.Exceeded != "" {
 			add("%s: %s.\n", run.Program, run.Exceeded)
 		}
 	}
@@ -134,14 +132,7 @@ func (r Report) circumstances(add func(string, ...any)) {
 	if len(r.Unsaid) > 0 {
 		add("Left out:\n\n- %s\n", strings.Join(each(r.Unsaid, oneLine), "\n- "))
 	}
-	add("What the words mean:\n")
-	for _, line := range meanings() {
-		add("- %s", line)
-	}
-}
-
-func meanings() []string {
-	return []string{
+	add("What the words mean:\n\n- %s", strings.Join([]string{
 		"**cold start**: from the start of the process on an empty node until the last row is in the kernel and the last Service answers; the median of all starts",
 		"**one change**: from the write to the API until the kernel has it, the API server's own part included; `p50 / p99`. An endpoint that is removed or unready is gone once it gets no new connection. A Service that is deleted is, too; its last rows go when its connections are gone",
 		"**load**: changes at a fixed rate, each a write to the API, or as many as the API server takes; the kernel is looked at every 20 to 200 ms, as others leave time for it",
@@ -149,7 +140,7 @@ func meanings() []string {
 		"**idle**: a minute without changes, the audits or full syncs of the default sync period in it",
 		"**CPU** counts the programs that a program runs as its own",
 		"**ratio**: " + theirs + " by " + ours,
-	}
+	}, "\n- "))
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
@@ -198,4 +189,53 @@ func times(v float64) string {
 		return fmt.Sprintf("%.2f x", v)
 	}
 	return thousands(int(math.Round(v))) + " x"
+}
+
+// goal is something that a release has to reach, as a line of the page. What was not measured is empty.
+type goal struct{ what, want, found string }
+
+func (r Report) goals() []goal {
+	tiny, usual, larger := size{100, 10}, size{1000, 10}, size{10000, 10}
+	change, start := r.values(ours, larger, added), r.values(ours, usual, coldStart)
+	return []goal{
+		{"programming 10,000 x 10, against the floor", "at most 1.5 x", r.overFloor(larger)},
+		{"cold start at 1,000 x 10, against kube-proxy's", "at least 50 x faster", ratio(start, r.values(theirs, usual, coldStart))},
+		{"one endpoint's change, 10,000 x 10 against 100 x 10", "at most 3 x", ratio(r.values(ours, tiny, added), change)},
+		{"one endpoint's change, kube-proxy's at 1,000 x 10 against ours at 10,000 x 10", "at least 200 x", ratio(change, r.values(theirs, usual, added))},
+		{"100 changes a second at 10,000 x 10: p99", "under 1 s", r.p99(underLoad, larger)},
+		{"the same, stored in etcd past the API server: p99", "under 1 s", r.p99(loadStored, larger)},
+		{"resident memory: ours at 10,000 x 10, kube-proxy at 1,000 x 10", "less",
+			beside(mebibytes, r.values(ours, larger, resident), r.values(theirs, usual, resident))},
+		{"idle at 10,000 x 10, the median second", "no CPU worth measuring", beside(seconds, r.values(ours, larger, idleQuiet))},
+	}
+}
+
+// values are those of a figure; none if a program has none at a size.
+func (r Report) values(program string, s size, name string) []float64 {
+	_, values := find(figures(), func(f figure) bool { return f.name == name }).cell(r.run(program, s))
+	return values
+}
+
+func (r Report) overFloor(s size) string {
+	if f := r.floor(s); f != nil {
+		return ratio(values(median(f.sums())), values(median(f.Ours)))
+	}
+	return ""
+}
+
+// beside writes the first values of figures, if all have one.
+func beside(write func(float64) string, figures ...[]float64) string {
+	if slices.ContainsFunc(figures, func(f []float64) bool { return len(f) == 0 }) {
+		return ""
+	}
+	return strings.Join(each(figures, func(f []float64) string { return write(f[0]) }), ", ")
+}
+
+func (r Report) p99(load string, s size) string {
+	took := r.values(ours, s, load+oneChange)
+	if len(took) == 0 {
+		return ""
+	}
+	written, cpu := r.values(ours, s, load+writtenRate), r.values(ours, s, load+cpuOfChange)
+	return fmt.Sprintf("%s at %.1f a second, CPU %s a change", seconds(took[1]), written[0], seconds(cpu[0]))
 }

@@ -135,8 +135,11 @@ func (s *site) start(p program) *daemon {
 
 func (d *daemon) log() []byte { return must(os.ReadFile(d.Log)) }
 
-// check is an error if the program has ended, or says that something did not work.
+// check is an error if the program was started and has ended, or says that something did not work.
 func (d *daemon) check() error {
+	if d == nil {
+		return nil
+	}
 	if err := d.Alive(); err != nil {
 		return fmt.Errorf("%w: %s", err, d.LastWords(lastLines))
 	}

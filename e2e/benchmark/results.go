@@ -47,39 +47,31 @@ type Machine struct {
 type Run struct {
 	Program             string
 	Services, Endpoints int
-	Binding             string `json:",omitempty"` // how it takes packets to Service addresses
-
-	// Failure says what the program did not do. Then it has no figures.
-	Failure string `json:",omitempty"`
-	// Exceeded is what the program had not done when its time was over. What would have come after was not tried.
-	Exceeded string `json:",omitempty"`
-
-	Cold    []Cold   `json:",omitempty"`
-	Changes []Change `json:",omitempty"`
-	Load    *Load    `json:",omitempty"`
-	Stored  *Load    `json:",omitempty"` // written to etcd, past the API server
-	Restart *Restart `json:",omitempty"`
-	Steady  *Steady  `json:",omitempty"`
+	Binding             string   `json:",omitempty"` // how it takes packets to Service addresses
+	Failure             string   `json:",omitempty"` // what it did not do. Then it has no figures
+	Exceeded            string   `json:",omitempty"` // what it had not done in time. What would have come after was not tried
+	Cold                []Cold   `json:",omitempty"`
+	Changes             []Change `json:",omitempty"`
+	Load                *Load    `json:",omitempty"`
+	Stored              *Load    `json:",omitempty"` // written to etcd, past the API server
+	Restart             *Restart `json:",omitempty"`
+	Steady              *Steady  `json:",omitempty"`
 }
 
 // Cold is a start on an empty node.
 type Cold struct {
-	// Took is from the start of the process until the last row is in the kernel and the last Service answers.
-	Took float64
-	Rows float64 // until the last row is in the kernel
-	// Kernel is how long the program says that it wrote to the kernel.
-	Kernel float64 `json:",omitempty"`
+	Took   float64 // from the start of the process until the last row is in the kernel and the last Service answers
+	Rows   float64 // until the last row is in the kernel
+	Kernel float64 `json:",omitempty"` // how long the program says that it wrote to the kernel
 	CPU    float64 // of it and its children
-	// Again is whether the numbers of rows were right before the rows were. Then the times are those of the look at all
-	// rows that found them right.
-	Again bool `json:",omitempty"`
+	Again  bool    `json:",omitempty"` // the numbers of rows were right before the rows were; the times are of when these were
 }
 
 // Change is one kind of change, measured several times.
 type Change struct {
 	Kind     string
 	Took     []float64 // from the write to the API until the kernel has it
-	Answered []float64 // until the API server has answered the write, which is part of Took
+	Answered []float64 // until the API server has answered the write
 }
 
 // Load is many changes a second for some time.
@@ -120,9 +112,7 @@ type Floor struct {
 }
 
 // Summary is many times in a few numbers.
-type Summary struct {
-	P50, P90, P99, Most float64
-}
+type Summary struct{ P50, P90, P99, Most float64 }
 
 func summarize(list []float64) Summary {
 	return Summary{quantile(list, 0.5), quantile(list, 0.9), quantile(list, 0.99), slices.Max(list)}
@@ -165,35 +155,32 @@ func (r Report) sizes() []size {
 	return slices.Compact(list)
 }
 
-// find returns the run of a program at a size; nil if there is none.
-func (r Report) find(program string, s size) *Run {
-	i := slices.IndexFunc(r.Runs, func(run Run) bool { return run.Program == program && run.size() == s })
-	if i < 0 {
-		return nil
-	}
-	return &r.Runs[i]
+// run returns the run of a program at a size; nil if there is none.
+func (r Report) run(program string, s size) *Run {
+	return find(r.Runs, func(run Run) bool { return run.Program == program && run.size() == s })
 }
 
 // floor returns the floor at a size; nil if it was not measured.
 func (r Report) floor(s size) *Floor {
-	i := slices.IndexFunc(r.Floors, func(f Floor) bool { return f.Services == s.services && f.Endpoints == s.endpoints && len(f.Laps) > 0 })
-	if i < 0 {
-		return nil
-	}
-	return &r.Floors[i]
+	return find(r.Floors, func(f Floor) bool { return size{f.Services, f.Endpoints} == s && len(f.Laps) > 0 })
 }
 
-const resultsFile = "results.json"
+func find[T any](list []T, is func(T) bool) *T {
+	if i := slices.IndexFunc(list, is); i >= 0 {
+		return &list[i]
+	}
+	return nil
+}
 
 // save writes the report into a folder, with the page and the charts of it.
 func (r Report) save(folder string) {
-	replace(filepath.Join(folder, resultsFile), append(must(json.MarshalIndent(r, "", "  ")), '\n'))
+	replace(filepath.Join(folder, "results.json"), append(must(json.MarshalIndent(r, "", "  ")), '\n'))
 	r.render(folder)
 }
 
 // load reads the report that save wrote.
 func load(folder string) (r Report) {
-	check(json.Unmarshal(must(os.ReadFile(filepath.Join(folder, resultsFile))), &r))
+	check(json.Unmarshal(must(os.ReadFile(filepath.Join(folder, "results.json"))), &r))
 	return r
 }
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/procfs"
+	"gonum.org/v1/gonum/floats"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/benchmark/observe"
@@ -20,17 +22,22 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// patience is for what takes no time worth measuring.
-const patience = time.Minute
+const (
+	patience = time.Minute     // for what takes no time worth measuring
+	calm     = 5 * time.Second // after which a program is taken to have nothing left to do
+)
 
 // runner measures one program in a cluster of one size.
 type runner struct {
 	*site
-	program  program
-	size     large.Size
-	options  options
-	config   config.Config
-	want     state.State
+	program program
+	size    large.Size
+	options options
+	config  config.Config
+	want    state.State
+	// How many IPv4 addresses and cluster IPs are in what is wanted.
+	addresses, entries int
+
 	say      func(format string, values ...any)
 	programs *observe.Programs // nil: the kernel does not report which programs end
 
@@ -44,6 +51,15 @@ func newRunner(ctx context.Context, s *site, p program, size large.Size, o optio
 	r := &runner{site: s, program: p, size: size, options: o}
 	r.config = readConfiguration(s.configure(o.binding(p.name, size)))
 	r.want = r.rows(ctx)
+	r.entries = len(bare(r.want).Entries)
+	for a := range r.want.Addresses {
+		if a.Is4() {
+			r.addresses++
+		}
+	}
+	if o.binding(p.name, size) == string(config.RouteBinding) {
+		r.addresses++ // routes need an address beside them
+	}
 	must(s.node().Run(ctx, p.argv[0], "--help"))
 	return r
 }
@@ -232,4 +248,35 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
+}
+
+// measureSteady measures some time without changes.
+func (r *runner) measureSteady(ctx context.Context, run *Run) {
+	check(sleep(ctx, calm))
+	began, programs, last := time.Now(), r.programs.Seen(), r.cpu()
+	var seconds []float64
+	for len(seconds) == 0 || time.Since(began) < r.options.steady {
+		check(sleep(ctx, time.Second))
+		now := r.cpu()
+		seconds = append(seconds, now-last)
+		last = now
+	}
+	s := &Steady{
+		Lasted: time.Since(began).Seconds(), CPU: floats.Sum(seconds), Busy: slices.Max(seconds), Quiet: median(seconds),
+		Programs: map[string]int{}, CPUPerProgram: map[string]float64{},
+	}
+	status := must(must(procfs.NewProc(r.daemon.Pid())).NewStatus())
+	s.Resident, s.Peak = int64(status.VmRSS), int64(status.VmHWM)
+	for name, ran := range r.programs.Since(programs) {
+		s.Programs[name], s.CPUPerProgram[name] = ran.Times, ran.CPU.Seconds()
+	}
+	run.Steady = s
+	r.say("  CPU %.2f s in %.0f s, resident %d MiB, at most %d MiB; ran %v", s.CPU, s.Lasted, s.Resident>>20, s.Peak>>20, s.Programs)
+}
+
+// cpu is for how many seconds the program, and those of its children that have ended, were on a processor.
+func (r *runner) cpu() float64 {
+	const ticks = 100 // a second, for every program that asks
+	s := must(must(procfs.NewProc(r.daemon.Pid())).Stat())
+	return float64(int(s.UTime+s.STime)+s.CUTime+s.CSTime) / ticks
 }

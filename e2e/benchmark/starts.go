@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"runtime"
 	"syscall"
@@ -76,17 +75,7 @@ func (r *runner) awaitRows(ctx context.Context, c *Cold) error {
 
 // present reports whether the kernel seems to have all rows, by their number.
 func (r *runner) present() bool {
-	addresses, routed := 0, 0
-	for a, b := range r.want.Addresses {
-		if a.Is4() {
-			addresses++
-		}
-		if b.Means == state.Routed {
-			routed = 1 // routes need an address beside them
-		}
-	}
-	return must(r.look.Locals()) >= r.locals+addresses+routed &&
-		must(r.look.Entries(clusterIPs)) >= len(bare(r.want).Entries) &&
+	return must(r.look.Locals()) >= r.locals+r.addresses && must(r.look.Entries(clusterIPs)) >= r.entries &&
 		len(must(r.look.Weights(serverOf(r.size.Services-1)))) >= r.size.Endpoints
 }
 
@@ -141,16 +130,7 @@ func (r *runner) restart(ctx context.Context, restart *Restart) {
 
 // healthy reports whether the program says that it is well. It may not listen yet.
 func (r *runner) healthy(ctx context.Context) bool {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-			err = r.node().Do(func() (err error) {
-				conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
-				return err
-			})
-			return conn, err
-		},
-	}}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: r.node().DialContext}}
 	answer, err := client.Do(must(http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10256/healthz", nil)))
 	return err == nil && answer.Body.Close() == nil && answer.StatusCode == http.StatusOK
 }

@@ -32,43 +32,21 @@ type Kernel struct {
 
 // Open opens the kernel.
 func Open() (*Kernel, error) {
-	k := &Kernel{}
-	if err := k.open(); err != nil {
-		k.Close()
-		return nil, fmt.Errorf("open the kernel: %w", err)
-	}
-	return k, nil
-}
-
-func (k *Kernel) open() (err error) {
-	if k.ipvs, err = moby.New(""); err != nil {
-		return err
-	}
-	if k.net, err = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER); err != nil {
-		return err
-	}
-	if k.sets.Socket, err = nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_NETFILTER); err != nil {
-		return err
-	}
+	k, failed := &Kernel{}, [4]error{}
+	k.ipvs, failed[0] = moby.New("")
+	k.net, failed[1] = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
+	k.sets.Socket, failed[2] = nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_NETFILTER)
 	// The file stays one of the namespace in which it was opened.
-	k.routes, err = os.Open("/proc/thread-self/net/fib_triestat")
-	return err
+	k.routes, failed[3] = os.Open("/proc/thread-self/net/fib_triestat")
+	return k, errors.Join(failed[:]...)
 }
 
 // Close closes the kernel.
 func (k *Kernel) Close() {
-	if k.ipvs != nil {
-		k.ipvs.Close()
-	}
-	if k.net != nil {
-		k.net.Close()
-	}
-	if k.sets.Socket != nil {
-		k.sets.Close()
-	}
-	if k.routes != nil {
-		k.routes.Close()
-	}
+	k.ipvs.Close()
+	k.net.Close()
+	k.sets.Close()
+	k.routes.Close()
 }
 
 // localLeaves finds how many addresses and networks the table local has routes to.
@@ -103,12 +81,9 @@ func (k *Kernel) Entries(set state.SetName) (int, error) {
 		return 0, errors.Join(fmt.Errorf("ask for the set %s", set), err)
 	}
 	all, err := nl.ParseRouteAttrAsMap(answers[0][header:])
-	if err != nil {
-		return 0, err
-	}
-	inner, err := nl.ParseRouteAttrAsMap(all[nl.IPSET_ATTR_DATA|unix.NLA_F_NESTED].Value)
+	inner, err2 := nl.ParseRouteAttrAsMap(all[nl.IPSET_ATTR_DATA|unix.NLA_F_NESTED].Value)
 	count := inner[nl.IPSET_ATTR_ELEMENTS|unix.NLA_F_NET_BYTEORDER].Value
-	if err != nil || len(count) < header {
+	if err := errors.Join(err, err2); err != nil || len(count) < header {
 		return 0, errors.Join(fmt.Errorf("find the number of entries of %s", set), err)
 	}
 	return int(binary.BigEndian.Uint32(count)), nil
@@ -135,9 +110,7 @@ func found(is bool, err error, what any, absent ...error) (bool, error) {
 }
 
 func service(k state.VirtualServerKey) *moby.Service {
-	return &moby.Service{
-		AddressFamily: nl.FAMILY_V4, Protocol: uint16(k.Protocol), Address: k.Address.Addr().AsSlice(), Port: k.Address.Port(),
-	}
+	return &moby.Service{AddressFamily: nl.FAMILY_V4, Protocol: uint16(k.Protocol), Address: k.Address.Addr().AsSlice(), Port: k.Address.Port()}
 }
 
 // Served reports whether there is a virtual server, of IPv4.

@@ -19,6 +19,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Notices counts the kernel's notices of addresses, routes and links that come, change and go.
+type Notices struct{ socket *nl.NetlinkSocket }
+
+// WatchNotices begins to count in the network namespace of the calling thread.
+func WatchNotices() (*Notices, error) {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("listen to the kernel's notices: %w", err)
+	}
+	const buffer = 32 << 20
+	rest := unix.NsecToTimeval(time.Millisecond.Nanoseconds())
+	return &Notices{socket}, errors.Join(socket.SetReceiveBufferSize(buffer, true), socket.SetReceiveTimeout(&rest))
+}
+
+// Close stops counting, and returns how many notices there were. ENOBUFS is that there were more than a program can have made
+// in vain.
+func (n *Notices) Close() (count int, err error) {
+	defer n.socket.Close()
+	for !errors.Is(err, unix.EAGAIN) {
+		var messages []syscall.NetlinkMessage
+		messages, _, err = n.socket.Receive()
+		if err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return count, fmt.Errorf("read the kernel's notices: %w", err)
+		}
+		count += len(messages)
+	}
+	return count, nil
+}
+
 // Programs counts the programs of the whole machine that end, by name. The kernel reports each (taskstats), so that nothing
 // has to stand between a program and those that it runs.
 type Programs struct {
@@ -47,14 +77,13 @@ func WatchPrograms() (*Programs, error) {
 	if p.socket, err = nl.Subscribe(unix.NETLINK_GENERIC); err != nil {
 		return nil, fmt.Errorf("open a socket for taskstats: %w", err)
 	}
-	if err := p.register(family.ID); err != nil {
-		p.socket.Close()
-		return nil, err
+	if err = p.register(family.ID); err == nil {
+		go p.count()
+		err = p.try()
 	}
-	go p.count()
-	if err := p.try(); err != nil {
-		p.socket.Close()
-		return nil, err
+	if err != nil {
+		p.Close()
+		return nil, errors.Join(ErrSilent, err)
 	}
 	return p, nil
 }
@@ -67,36 +96,23 @@ func (p *Programs) register(family uint16) error {
 		return err
 	}
 	request := nl.NewNetlinkRequest(int(family), unix.NLM_F_ACK)
+	request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_GENERIC: {Socket: p.socket}}
 	request.AddData(&nl.Genlmsg{Command: unix.TASKSTATS_CMD_GET, Version: version})
 	request.AddData(nl.NewRtAttr(registerMask, nl.ZeroTerminated(strings.TrimSpace(string(processors)))))
-	if err := errors.Join(p.socket.SetReceiveBufferSize(buffer, true), p.socket.Send(request)); err != nil {
-		return err
-	}
-	answers, _, err := p.socket.Receive()
-	if err != nil || len(answers) == 0 {
-		return errors.Join(ErrSilent, err)
-	}
-	if a := answers[0]; a.Header.Type == unix.NLMSG_ERROR && len(a.Data) >= 4 {
-		if code := int32(binary.NativeEndian.Uint32(a.Data)); code != 0 {
-			return errors.Join(ErrSilent, unix.Errno(-code))
-		}
-	}
-	return nil
+	_, err = request.Execute(unix.NETLINK_GENERIC, 0)
+	return errors.Join(err, p.socket.SetReceiveBufferSize(buffer, true))
 }
 
 // try finds out whether the kernel reports.
 func (p *Programs) try() error {
-	const program, pause = "true", 10 * time.Millisecond
-	before := p.Seen()
-	if err := exec.Command(program).Run(); err != nil {
-		return fmt.Errorf("run %s: %w", program, err)
-	}
-	for end := time.Now().Add(time.Second); p.Since(before)[program].Times == 0; time.Sleep(pause) {
+	const program, patience = "true", time.Second
+	err := exec.Command(program).Run()
+	for end := time.Now().Add(patience); err == nil && p.Seen()[program].Times == 0; time.Sleep(patience / 100) {
 		if time.Now().After(end) {
 			return ErrSilent
 		}
 	}
-	return nil
+	return err
 }
 
 // count counts until the socket is closed. What is lost in a flood is not counted.
@@ -107,34 +123,27 @@ func (p *Programs) count() {
 			return
 		}
 		for _, m := range messages {
-			p.add(m)
+			p.add(m.Data)
 		}
 	}
 }
 
 // add counts a thread that ended. The sum of all threads comes only with a program's last one: those that are counted here
 // have one thread.
-func (p *Programs) add(m syscall.NetlinkMessage) {
-	const aggregate, stats, version = 4, 3, 4 // TASKSTATS_TYPE_AGGR_PID and TASKSTATS_TYPE_STATS
-	const comm, commLength, user, system = 80, 32, 152, 160
-	if len(m.Data) < version {
-		return
-	}
-	all, err := nl.ParseRouteAttrAsMap(m.Data[version:])
-	if err != nil {
-		return
-	}
-	inner, err := nl.ParseRouteAttrAsMap(all[aggregate].Value)
+func (p *Programs) add(report []byte) {
+	const header, aggregate, stats = 4, 4, 3 // TASKSTATS_TYPE_AGGR_PID and TASKSTATS_TYPE_STATS
+	const comm, commLength, user, system, end = 80, 32, 152, 160, 168
+	all, err := nl.ParseRouteAttrAsMap(report[min(header, len(report)):])
+	inner, err2 := nl.ParseRouteAttrAsMap(all[aggregate].Value)
 	s := inner[stats].Value
-	if err != nil || len(s) < system+8 {
+	if err != nil || err2 != nil || len(s) < end {
 		return
 	}
+	name := unix.ByteSliceToString(s[comm : comm+commLength])
 	cpu := binary.NativeEndian.Uint64(s[user:]) + binary.NativeEndian.Uint64(s[system:])
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	name := unix.ByteSliceToString(s[comm : comm+commLength])
-	ran := p.seen[name]
-	p.seen[name] = Ran{ran.Times + 1, ran.CPU + time.Duration(cpu)*time.Microsecond}
+	p.seen[name] = Ran{p.seen[name].Times + 1, p.seen[name].CPU + time.Duration(cpu)*time.Microsecond}
 }
 
 // Seen returns the programs that have ended so far. Programs that are nil count nothing.
