@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bench measures what the house as a whole costs on a real kernel: the
+// Package bench measures what the program as a whole costs on a real kernel: the
 // start of a daemon with a large cluster, against the least that the same rows
 // could cost, and one endpoint's change. It holds tests and benchmarks only; the
 // tests count operations, which no slow machine can falsify, the benchmarks time.
@@ -37,8 +37,8 @@ func rows(objects []plan.Objects) state.State {
 	return large.Rows(c, n, objects)
 }
 
-// memory is a source that tells of objects at once, and of one more when it is
-// asked to.
+// memory is a source that has all objects at once, and one more when it is asked
+// for.
 type memory struct {
 	objects []plan.Objects
 	more    <-chan plan.Objects

@@ -23,14 +23,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// house is our kernel adapters in the namespace of the test.
-type house struct {
+// adapters are our kernel adapters in the namespace of the test.
+type adapters struct {
 	kernel *linux.Kernel
 	tables kernel.Tables
 	meter  *meter
 }
 
-func open(t testing.TB) *house {
+func open(t testing.TB) *adapters {
 	t.Helper()
 	c, n := setting()
 	var sysctls []state.SysctlName
@@ -41,14 +41,14 @@ func open(t testing.TB) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{kernel: k, meter: &meter{spent: floor.Laps{}}}
+	h := &adapters{kernel: k, meter: &meter{spent: floor.Laps{}}}
 	tables := k.Tables()
 	tables.RealServers = kernel.Spread(tables.RealServers, n.Name)
 	h.tables = h.meter.tables(tables)
 	return h
 }
 
-func (h *house) close(t testing.TB) {
+func (h *adapters) close(t testing.TB) {
 	t.Helper()
 	if err := h.kernel.Close(); err != nil {
 		t.Error(err)
@@ -56,7 +56,7 @@ func (h *house) close(t testing.TB) {
 }
 
 // run is the daemon over the kernel, until ctx ends.
-func (h *house) run(ctx context.Context, t testing.TB, source memory) {
+func (h *adapters) run(ctx context.Context, t testing.TB, source memory) {
 	t.Helper()
 	c, n := setting()
 	err := daemon.Daemon{
@@ -75,7 +75,7 @@ func (h *house) run(ctx context.Context, t testing.TB, source memory) {
 
 // start is the daemon over an empty kernel, until all objects are served. The
 // addresses come last of all.
-func (h *house) start(t testing.TB, objects []plan.Objects) {
+func (h *adapters) start(t testing.TB, objects []plan.Objects) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -91,7 +91,7 @@ func (h *house) start(t testing.TB, objects []plan.Objects) {
 	h.run(ctx, t, memory{objects: objects})
 }
 
-// watched is a store that tells of each delta that has been applied.
+// watched is a store that calls after with each delta that has been applied.
 type watched[K, V comparable] struct {
 	kernel.Store[K, V]
 	after func(diff.Delta[K, V])

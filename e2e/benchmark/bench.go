@@ -25,7 +25,6 @@ type bench struct {
 	options  options
 	report   Report
 	site     *site // the control plane of sizes that differ in the number of Services alone
-	made     int   // Services in it
 	programs *observe.Programs
 }
 
@@ -48,7 +47,7 @@ func (b *bench) run(ctx context.Context) {
 	for _, size := range b.options.sizes {
 		if err := attempt(func() { b.prepare(ctx, size) }); err != nil {
 			b.leave("%v: there is no such cluster: %v", size, err)
-			check(errors.Join(ctx.Err(), b.closeSite()))
+			check(errors.Join(ctx.Err(), b.site.close()))
 			continue
 		}
 		for _, p := range []program{newOurs(b.options.path), newTheirs(kubeProxy)} {
@@ -61,24 +60,13 @@ func (b *bench) run(ctx context.Context) {
 
 // prepare makes the objects of a size, in the control plane of the size before if it only lacks some.
 func (b *bench) prepare(ctx context.Context, size large.Size) {
-	if b.site == nil || size.Endpoints != b.site.endpoints || size.Services < b.made {
-		check(b.closeSite())
+	if size.Endpoints != b.site.size.Endpoints || size.Services < b.site.size.Services {
+		check(b.site.close())
 		b.say("starting a control plane")
-		b.site, b.made = &site{endpoints: size.Endpoints}, 0
 		b.site.open(ctx)
 	}
-	b.say("making %d Services with %d endpoints each", size.Services-b.made, size.Endpoints)
-	b.site.fill(ctx, size, b.made)
-	b.made = size.Services
-}
-
-func (b *bench) closeSite() error {
-	if b.site == nil {
-		return nil
-	}
-	s := b.site
-	b.site = nil
-	return s.close()
+	b.say("making %d Services with %d endpoints each", size.Services-b.site.size.Services, size.Endpoints)
+	b.site.fill(ctx, size)
 }
 
 // measure measures a program at a size, and the floor before kube-ipvs, and saves all that is known so far.

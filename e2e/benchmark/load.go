@@ -131,12 +131,10 @@ func steadily(took time.Duration) time.Duration {
 
 // watch notes when the kernel has each of the changes that were sent.
 func (r *runner) watch(ctx context.Context, list []change, sent <-chan int) {
-	limit := r.options.load + r.options.limit
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, exceeded{fmt.Sprintf("%d changes", len(list)), limit})
-	defer cancel()
 	var open []int
 	more := true
-	check(r.poll(ctx, steadily, func() bool {
+	late := exceeded{fmt.Sprintf("%d changes", len(list)), r.options.load + r.options.limit}
+	r.awaitFor(ctx, late, steadily, func() bool {
 		for waiting := false; more && !waiting; {
 			select {
 			case i, ok := <-sent:
@@ -149,7 +147,7 @@ func (r *runner) watch(ctx context.Context, list []change, sent <-chan int) {
 		}
 		open = r.stillOpen(list, open)
 		return !more && len(open) == 0
-	}))
+	})
 }
 
 // stillOpen looks for open changes, the oldest first, and returns those that the kernel does not have yet. One look at a Service

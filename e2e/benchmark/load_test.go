@@ -21,9 +21,10 @@ func TestEachChangeOfALoadCanBeSeenAtItsEnd(t *testing.T) {
 		}
 		last := map[int]int{} // the last change of each Service
 		for i, c := range list {
-			old := lastSlice(size, c.service)
-			if k, ok := last[c.service]; ok {
-				old = list[k].slice
+			k, ok := last[c.service]
+			old := list[k].slice
+			if !ok {
+				old = lastSlice(size, c.service)
 			}
 			was, is := addresses(old.Endpoints), addresses(c.slice.Endpoints)
 			if d := len(is) - len(was); d != 1 && d != -1 || (d == 1) != c.serves {

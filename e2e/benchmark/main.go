@@ -57,8 +57,8 @@ func measure(arguments []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	b := &bench{options: o, report: Report{Began: time.Now(), Commands: []string{"benchmark run " + strings.Join(arguments, " ")}}}
-	return errors.Join(attempt(func() { b.run(ctx) }), b.closeSite(), b.verdict())
+	b := &bench{options: o, site: &site{}, report: Report{Began: time.Now(), Commands: []string{"benchmark run " + strings.Join(arguments, " ")}}}
+	return errors.Join(attempt(func() { b.run(ctx) }), b.site.close(), b.verdict())
 }
 
 // options are what is measured, and how often.

@@ -88,14 +88,9 @@ func (p program) kernelTook(log []byte) (sum time.Duration) {
 const configuration = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 bindAddress: 0.0.0.0
-clientConnection:
-  kubeconfig: %s
+clientConnection: {kubeconfig: %s}
 clusterCIDR: %s
-conntrack:
-  maxPerCore: 0
-  min: null
-  tcpCloseWaitTimeout: 0s
-  tcpEstablishedTimeout: 0s
+conntrack: {maxPerCore: 0, min: null, tcpCloseWaitTimeout: 0s, tcpEstablishedTimeout: 0s}
 mode: ipvs
 nodePortAddresses: [primary]
 enableProfiling: false
@@ -132,6 +127,9 @@ func (s *site) start(p program) *daemon {
 	began := time.Now()
 	return &daemon{p, must(s.node().Launch(s.folder, p.commandLine(s.file(configurationFile))...)), began}
 }
+
+// age is for how many seconds the program had run.
+func (d *daemon) age(at time.Time) float64 { return at.Sub(d.began).Seconds() }
 
 func (d *daemon) log() []byte { return must(os.ReadFile(d.Log)) }
 

@@ -113,11 +113,6 @@ type exceeded struct {
 
 func (e exceeded) Error() string { return fmt.Sprintf("%s: not within %v", e.what, e.limit) }
 
-// limited is the time that a program may take for one thing.
-func (r *runner) limited(ctx context.Context, what string) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, r.options.limit, exceeded{what, r.options.limit})
-}
-
 // renew gives the node a new kernel. The large tables of the old one go first, lest the end of its namespace takes time from
 // what comes next.
 func (r *runner) renew() {
@@ -184,18 +179,20 @@ func (r *runner) worked(ctx context.Context) error {
 	})
 }
 
-// awaitWorked waits until the program has done its work.
-func (r *runner) awaitWorked(ctx context.Context, what string) {
-	var err error
-	everySecond := func(time.Duration) time.Duration { return time.Second }
-	ctx, cancel := r.limited(ctx, what)
-	defer cancel()
-	over := r.poll(ctx, everySecond, func() bool {
-		err = r.worked(ctx)
-		return err == nil
-	})
-	if over != nil {
-		check(fmt.Errorf("after %s: %w", what, err))
+// awaitWorked waits until the program has done its work. It returns when the last look began, and how many there were.
+func (r *runner) awaitWorked(ctx context.Context, what string) (last time.Time, looks int) {
+	for end := time.Now().Add(r.options.limit); ; looks++ {
+		last = time.Now()
+		err := r.worked(ctx)
+		if err == nil {
+			return last, looks + 1
+		}
+		r.say("  not yet: %v", err)
+		check(r.daemon.check())
+		check(sleep(ctx, time.Second))
+		if time.Now().After(end) {
+			check(fmt.Errorf("after %s: %w", what, err))
+		}
 	}
 }
 
@@ -221,23 +218,23 @@ func poll(ctx context.Context, p pause, look func() bool) error {
 	}
 }
 
-// poll is poll while the program is well. Its log is read once a second.
-func (r *runner) poll(ctx context.Context, p pause, look func() bool) error {
+// awaitFor is poll for a time, while the program is well. Its log is read once a second.
+func (r *runner) awaitFor(ctx context.Context, e exceeded, p pause, look func() bool) {
+	ctx, cancel := context.WithTimeoutCause(ctx, e.limit, e)
+	defer cancel()
 	next := time.Now().Add(time.Second)
-	return poll(ctx, p, func() bool {
+	check(poll(ctx, p, func() bool {
 		if time.Now().After(next) {
 			check(r.daemon.check())
 			next = time.Now().Add(time.Second)
 		}
 		return look()
-	})
+	}))
 }
 
-// await is poll for as long as the program may take.
+// await is awaitFor as long as a program may take.
 func (r *runner) await(ctx context.Context, what string, p pause, look func() bool) {
-	ctx, cancel := r.limited(ctx, what)
-	defer cancel()
-	check(r.poll(ctx, p, look))
+	r.awaitFor(ctx, exceeded{what, r.options.limit}, p, look)
 }
 
 // sleep waits, unless ctx ends.

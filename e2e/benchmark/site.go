@@ -38,13 +38,13 @@ func nodeName() string { return large.NodeName(0) }
 
 // site is a control plane, and the network of a node that can get a new kernel.
 type site struct {
-	endpoints int // of each Service
-	world     *world.World
-	plane     *control.Plane
-	server    *control.Server
-	api       *kubernetes.Clientset
-	self      *corev1.Node
-	folder    string // of logs and configuration
+	size   large.Size // of what is stored
+	world  *world.World
+	plane  *control.Plane
+	server *control.Server
+	api    *kubernetes.Clientset
+	self   *corev1.Node
+	folder string // of logs and configuration
 }
 
 func (s *site) file(name string) string { return filepath.Join(s.folder, name) }
@@ -122,8 +122,7 @@ func (s *site) prepare(ctx context.Context) {
 	s.self = must(s.api.CoreV1().Nodes().UpdateStatus(ctx, s.self, metav1.UpdateOptions{}))
 }
 
-func (s *site) close() error {
-	var err error
+func (s *site) close() (err error) {
 	if s.plane != nil {
 		err = s.plane.Close()
 	}
@@ -133,6 +132,7 @@ func (s *site) close() error {
 	if s.folder != "" {
 		err = errors.Join(err, os.RemoveAll(s.folder))
 	}
+	*s = site{}
 	return err
 }
 
@@ -146,9 +146,11 @@ const (
 	grace = time.Minute
 )
 
-// fill makes the Services of a size from a number on. An API server in user-mode Linux takes some twenty a second, so they are
+// fill makes the Services of a size that are not there yet. An API server in user-mode Linux takes some twenty a second, so they are
 // stored in etcd: up to foundAtStart while it is down, which takes the least time, and the rest while it watches.
-func (s *site) fill(ctx context.Context, size large.Size, from int) {
+func (s *site) fill(ctx context.Context, size large.Size) {
+	from := s.size.Services
+	s.size = size
 	if down := min(foundAtStart, size.Services); from < down {
 		check(s.server.Stop())
 		s.store(ctx, size, from, down)

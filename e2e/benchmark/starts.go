@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,24 +31,13 @@ func (r *runner) measureCold(ctx context.Context, run *Run) {
 func (r *runner) cold(ctx context.Context) (c Cold) {
 	r.renew()
 	runtime.GC()
-	limited, cancel := r.limited(ctx, coldStart)
-	defer cancel()
 	r.daemon = r.start(r.program)
-	var bad error
-	for {
-		if err := r.awaitRows(limited, &c); err != nil {
-			check(cmp.Or(bad, err))
-		}
-		// A look at all rows is finished even if the program's time is over.
-		if bad = r.worked(ctx); bad == nil {
-			break
-		}
-		r.say("  not yet: %v", bad)
-		check(r.daemon.check())
-		if sleep(limited, time.Second) != nil {
-			check(bad)
-		}
-		c.Again = true
+	r.await(ctx, coldStart, seldom, r.present)
+	c.Rows = r.daemon.age(time.Now())
+	r.await(ctx, coldStart, often, func() bool { return r.answered(ctx, r.size.Services-1) == nil })
+	c.Took = r.daemon.age(time.Now())
+	if last, looks := r.awaitWorked(ctx, coldStart); looks > 1 {
+		c.Again, c.Rows, c.Took = true, r.daemon.age(last), r.daemon.age(last)
 	}
 	c.CPU = r.cpu()
 	if r.program.written != nil {
@@ -58,22 +46,7 @@ func (r *runner) cold(ctx context.Context) (c Cold) {
 	return c
 }
 
-// awaitRows waits until all rows seem to be there and the last Service answers. Which of them comes last is the program's
-// choice.
-func (r *runner) awaitRows(ctx context.Context, c *Cold) error {
-	if err := r.poll(ctx, seldom, r.present); err != nil {
-		return err
-	}
-	c.Rows = time.Since(r.daemon.began).Seconds()
-	err := r.poll(ctx, often, func() bool { return r.answered(ctx, r.size.Services-1) == nil })
-	c.Took = time.Since(r.daemon.began).Seconds()
-	if c.Again {
-		c.Rows = c.Took
-	}
-	return err
-}
-
-// present reports whether the kernel seems to have all rows, by their number.
+// present reports whether the kernel seems to have all rows, by their number. Which of them comes last is the program's choice.
 func (r *runner) present() bool {
 	return must(r.look.Locals()) >= r.locals+r.addresses && must(r.look.Entries(clusterIPs)) >= r.entries &&
 		len(must(r.look.Weights(serverOf(r.size.Services-1)))) >= r.size.Endpoints
@@ -125,7 +98,7 @@ func (r *runner) restart(ctx context.Context, restart *Restart) {
 		restart.Written = r.program.rowsWritten(r.daemon.log())
 		return restart.Written >= 0 || r.program.written == nil && r.healthy(ctx)
 	})
-	restart.Took = time.Since(r.daemon.began).Seconds()
+	restart.Took = r.daemon.age(time.Now())
 }
 
 // healthy reports whether the program says that it is well. It may not listen yet.

@@ -74,6 +74,9 @@ func TestALookSeesWhatIsInTheKernel(t *testing.T) {
 			}
 			t.Cleanup(k.Close)
 			before, err := k.Locals()
+			if err != nil {
+				t.Fatal(err)
+			}
 			is(t, "entries of no set", 0)(k.Entries(set))
 			is(t, "an entry of no set", false)(k.Has(entry(1)))
 			is(t, "no virtual server", false)(k.Served(server(1)))
