@@ -45,15 +45,16 @@ func (b *bench) run(ctx context.Context) {
 		defer b.programs.Close()
 	}
 	for _, size := range b.options.sizes {
-		if err := attempt(func() { b.prepare(ctx, size) }); err != nil {
-			b.leave("%v: there is no such cluster: %v", size, err)
-			check(errors.Join(ctx.Err(), b.site.close()))
-			continue
-		}
 		for _, p := range []program{newOurs(b.options.path), newTheirs(kubeProxy)} {
-			if b.options.measures(p.name, size) {
-				b.measure(ctx, size, p)
+			if !b.options.measures(p.name, size) {
+				continue
 			}
+			if err := attempt(func() { b.prepare(ctx, size) }); err != nil {
+				b.leave("%s at %v: there is no such cluster: %v", p.name, size, err)
+				check(errors.Join(ctx.Err(), b.site.close()))
+				continue
+			}
+			b.measure(ctx, size, p)
 		}
 	}
 }
@@ -65,11 +66,14 @@ func (b *bench) prepare(ctx context.Context, size large.Size) {
 		b.say("starting a control plane")
 		b.site.open(ctx)
 	}
-	b.say("making %d Services with %d endpoints each", size.Services-b.site.size.Services, size.Endpoints)
-	b.site.fill(ctx, size)
+	if more := size.Services - b.site.size.Services; more > 0 {
+		b.say("making %d Services with %d endpoints each", more, size.Endpoints)
+		b.site.fill(ctx, size)
+	}
 }
 
-// measure measures a program at a size, and the floor before kube-ipvs, and saves all that is known so far.
+// measure measures a program at a size, and the floor before kube-ipvs, and saves all that is known so far. A program that did
+// not come to its end may have left changes in the control plane.
 func (b *bench) measure(ctx context.Context, size large.Size, p program) {
 	if why := b.hopeless(p.name, size); why != "" {
 		b.leave("%s at %v: not tried: %s", p.name, size, why)
@@ -83,7 +87,11 @@ func (b *bench) measure(ctx context.Context, size large.Size, p program) {
 	if p.name == ours && slices.Contains(b.options.phases, least) {
 		b.report.Floors = append(b.report.Floors, r.measureFloor(ctx))
 	}
-	b.report.Runs = append(b.report.Runs, r.run(ctx))
+	run := r.run(ctx)
+	if run.Failure+run.Exceeded != "" {
+		check(b.site.close())
+	}
+	b.report.Runs = append(b.report.Runs, run)
 	b.report.Took = time.Since(b.report.Began).Seconds()
 	b.report.save(b.options.folder)
 	check(ctx.Err())

@@ -4,15 +4,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
@@ -29,9 +26,9 @@ const (
 
 // step is one change: how it is written, and how the kernel shows that it has it.
 type step struct {
-	kind  string                      // empty: it only has to be done
-	write func(context.Context) error // nil: the step before goes on
-	done  func() bool                 // nil: the kernel does not show it
+	kind  string      // empty: it only has to be done
+	write func()      // nil: the step before goes on
+	done  func() bool // nil: the kernel does not show it
 }
 
 // changer makes single changes, one after the other.
@@ -49,13 +46,8 @@ func (r *runner) measureChanges(ctx context.Context, run *Run) {
 	}
 	end := time.Now().Add(r.options.budget)
 	for i := 0; i < r.options.times && (i < leastTimes || time.Now().Before(end)); i++ {
-		err := attempt(func() {
-			for _, s := range c.steps(i) {
-				c.time(ctx, s)
-			}
-		})
-		if err != nil {
-			check(errors.Join(err, c.restore(context.WithoutCancel(ctx), i)))
+		for _, s := range c.steps(ctx, i) {
+			c.time(ctx, s)
 		}
 	}
 	for _, kind := range kinds() {
@@ -68,7 +60,7 @@ func (r *runner) measureChanges(ctx context.Context, run *Run) {
 
 // steps are one change of each kind, after which all is as before. A Service that is added and deleted has its endpoints
 // before and after.
-func (c *changer) steps(i int) []step {
+func (c *changer) steps(ctx context.Context, i int) []step {
 	n, extra := i*stride%c.size.Services, c.size.Services+i
 	o := c.size.Service(extra, 0)
 	services := c.api.CoreV1().Services(o.Service.Namespace)
@@ -77,45 +69,24 @@ func (c *changer) steps(i int) []step {
 		s.Endpoints = append(s.Endpoints, c.size.Endpoint(corev1.IPv4Protocol, n, c.size.Endpoints))
 	}
 	return []step{
-		{added, c.writeSlice(n, addOne), c.serves(n, c.size.Endpoints, true)},
-		{removed, c.writeSlice(n, nil), c.serves(n, c.size.Endpoints, false)},
-		{unready, c.writeSlice(n, makeUnready), c.serves(n, c.size.Endpoints-1, false)},
-		{"", c.writeSlice(n, nil), c.serves(n, c.size.Endpoints-1, true)},
-		{"", func(ctx context.Context) (err error) {
+		{added, c.writeSlice(ctx, n, addOne), c.serves(n, c.size.Endpoints, true)},
+		{removed, c.writeSlice(ctx, n, nil), c.serves(n, c.size.Endpoints, false)},
+		{unready, c.writeSlice(ctx, n, makeUnready), c.serves(n, c.size.Endpoints-1, false)},
+		{"", c.writeSlice(ctx, n, nil), c.serves(n, c.size.Endpoints-1, true)},
+		{"", func() {
 			for _, s := range o.Slices {
-				_, failed := endpoints.Create(ctx, s, metav1.CreateOptions{})
-				err = errors.Join(err, failed)
+				must(endpoints.Create(ctx, s, metav1.CreateOptions{}))
 			}
-			return err
 		}, nil},
-		{serviceAdded, func(ctx context.Context) error {
-			_, err := services.Create(ctx, o.Service, metav1.CreateOptions{})
-			return err
-		}, func() bool { return c.complete(extra) }},
-		{serviceDeleted, func(ctx context.Context) error {
-			return services.Delete(ctx, o.Service.Name, metav1.DeleteOptions{})
-		}, func() bool { return c.silent(extra) }},
+		{serviceAdded, func() { must(services.Create(ctx, o.Service, metav1.CreateOptions{})) }, func() bool { return c.complete(extra) }},
+		{serviceDeleted, func() { check(services.Delete(ctx, o.Service.Name, metav1.DeleteOptions{})) }, func() bool { return c.silent(extra) }},
 		{serviceGone, nil, func() bool { return c.gone(extra) }},
-		{"", func(ctx context.Context) error { return c.restore(ctx, i) }, nil},
+		{"", func() {
+			for _, s := range o.Slices {
+				check(endpoints.Delete(ctx, s.Name, metav1.DeleteOptions{}))
+			}
+		}, nil},
 	}
-}
-
-// restore takes back what steps have changed, whichever of them were made.
-func (c *changer) restore(ctx context.Context, i int) error {
-	o := c.size.Service(c.size.Services+i, 0)
-	failed := []error{
-		c.writeSlice(i*stride%c.size.Services, nil)(ctx),
-		c.api.CoreV1().Services(o.Service.Namespace).Delete(ctx, o.Service.Name, metav1.DeleteOptions{}),
-	}
-	for _, s := range o.Slices {
-		failed = append(failed, c.api.DiscoveryV1().EndpointSlices(s.Namespace).Delete(ctx, s.Name, metav1.DeleteOptions{}))
-	}
-	for i, err := range failed {
-		if apierrors.IsNotFound(err) {
-			failed[i] = nil
-		}
-	}
-	return errors.Join(failed...)
 }
 
 // complete reports whether the kernel has all rows of a Service.
@@ -150,20 +121,17 @@ func (c *changer) time(ctx context.Context, s step) {
 		check(sleep(ctx, quiet))
 		c.began = time.Now()
 		go func() {
-			err := s.write(ctx)
+			err := attempt(s.write)
 			found.Answered = append(found.Answered, time.Since(c.began).Seconds())
 			answered <- err
 		}()
 	}
-	waited := attempt(func() {
-		if s.done != nil {
-			c.await(ctx, s.kind, often, s.done)
-			found.Took = append(found.Took, time.Since(c.began).Seconds())
-		}
-	})
-	if err := <-answered; err != nil {
-		check(fmt.Errorf("write to the API for %q: %w", s.kind, err))
+	var waited error
+	if s.done != nil {
+		waited = attempt(func() { c.await(ctx, s.kind, often, s.done) })
+		found.Took = append(found.Took, time.Since(c.began).Seconds())
 	}
+	check(<-answered)
 	check(waited)
 }
 
@@ -175,12 +143,12 @@ func makeUnready(s *discoveryv1.EndpointSlice) {
 }
 
 // writeSlice makes the last EndpointSlice of a Service what it was at first, but for one change.
-func (r *runner) writeSlice(n int, change func(*discoveryv1.EndpointSlice)) func(context.Context) error {
+func (r *runner) writeSlice(ctx context.Context, n int, change func(*discoveryv1.EndpointSlice)) func() {
 	slice := lastSlice(r.size, n)
 	if change != nil {
 		change(slice)
 	}
-	return func(ctx context.Context) error { return r.update(ctx, slice) }
+	return func() { r.update(ctx, slice) }
 }
 
 func lastSlice(size large.Size, n int) *discoveryv1.EndpointSlice {
@@ -189,7 +157,7 @@ func lastSlice(size large.Size, n int) *discoveryv1.EndpointSlice {
 }
 
 // update writes an EndpointSlice, and does not read what became of it.
-func (r *runner) update(ctx context.Context, slice *discoveryv1.EndpointSlice) error {
-	return r.api.DiscoveryV1().RESTClient().Put().Namespace(slice.Namespace).Resource("endpointslices").Name(slice.Name).
-		Body(slice).Do(ctx).Error()
+func (r *runner) update(ctx context.Context, slice *discoveryv1.EndpointSlice) {
+	check(r.api.DiscoveryV1().RESTClient().Put().Namespace(slice.Namespace).Resource("endpointslices").Name(slice.Name).
+		Body(slice).Do(ctx).Error())
 }

@@ -44,15 +44,12 @@ func kernelRelease() string {
 func (r *runner) rows(ctx context.Context) state.State {
 	const namespace, name = metav1.NamespaceDefault, "kubernetes"
 	n := plan.NodeOf(nodeName(), r.self, nil)
-	check(r.node().Do(func() error {
-		c, err := node.Open()
-		if err != nil {
-			return err
-		}
-		now, err := c.Now(ctx)
+	r.onNode(func() {
+		c := must(node.Open())
+		now := must(c.Now(ctx))
 		n.Addresses, n.Networks, n.MTU = now.Addresses, now.Networks, now.MTU
-		return errors.Join(err, c.Close())
-	}))
+		check(c.Close())
+	})
 	own := plan.Objects{Service: must(r.api.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{}))}
 	check(poll(ctx, often, func() bool {
 		slice := must(r.api.DiscoveryV1().EndpointSlices(namespace).Get(ctx, name, metav1.GetOptions{}))
@@ -72,32 +69,22 @@ func (r *runner) kernel(ctx context.Context) (got state.State) {
 	for _, row := range plan.Base(r.config).Sysctls {
 		everything.Sysctls = append(everything.Sysctls, row.Key)
 	}
-	check(r.node().Do(func() error {
-		k, err := linux.Open(ctx, everything)
-		if err != nil {
-			return err
-		}
-		got, err = k.Tables().List(ctx)
-		return errors.Join(err, k.Close())
-	}))
+	r.onNode(func() {
+		k := must(linux.Open(ctx, everything))
+		got = must(k.Tables().List(ctx))
+		check(k.Close())
+	})
 	return got
 }
 
 // wipe takes the large tables out of the kernel of the calling thread.
-func wipe() error {
-	c, err := moby.New("")
-	if err != nil {
-		return err
-	}
+func wipe() {
+	c := must(moby.New(""))
 	defer c.Close()
-	if err := c.Flush(); err != nil {
-		return err
+	check(c.Flush())
+	if l, err := netlink.LinkByName(string(state.DummyLink)); err == nil {
+		check(netlink.LinkDel(l))
 	}
-	l, err := netlink.LinkByName(string(state.DummyLink))
-	if err != nil {
-		return nil // there is none
-	}
-	return netlink.LinkDel(l)
 }
 
 // holds is an error unless the kernel is as it has to be once a program has done its work.

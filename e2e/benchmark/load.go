@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -64,24 +63,22 @@ func (r *runner) measureLoad(ctx context.Context, run *Run) {
 // measureStored measures as many that come to the API server from etcd, as if another one had written them. That is so with most
 // changes in a large cluster.
 func (r *runner) measureStored(ctx context.Context, run *Run) {
-	run.Stored = r.measureWrites(ctx, func(ctx context.Context, s *discoveryv1.EndpointSlice) error {
-		return r.plane.Store(ctx, []runtime.Object{s})
+	run.Stored = r.measureWrites(ctx, func(ctx context.Context, s *discoveryv1.EndpointSlice) {
+		check(r.plane.Store(ctx, []runtime.Object{s}))
 	})
 }
 
 // measureWrites measures many changes a second. All is as before when it is over.
-func (r *runner) measureWrites(ctx context.Context, write func(context.Context, *discoveryv1.EndpointSlice) error) *Load {
+func (r *runner) measureWrites(ctx context.Context, write func(context.Context, *discoveryv1.EndpointSlice)) *Load {
 	check(sleep(ctx, calm))
 	list := schedule(r.size, int(r.options.rate*r.options.load.Seconds()))
 	before := r.cpu()
-	if err := r.play(ctx, list, write); err != nil {
-		check(errors.Join(err, r.restore(context.WithoutCancel(ctx), list)))
-	}
+	r.play(ctx, list, write)
 	l := loadOf(list)
 	l.Asked, l.CPU = r.options.rate, (r.cpu()-before)/float64(len(list))
 	r.say("  %d changes, %.1f a second: p50 %.3f s, p99 %.3f s; until the write was answered p50 %.3f s, p99 %.3f s; CPU %.2f ms a change",
 		l.Changes, l.Written, l.Took.P50, l.Took.P99, l.Answered.P50, l.Answered.P99, l.CPU*1000)
-	check(r.restore(ctx, list))
+	r.restore(ctx, list)
 	return &l
 }
 
@@ -96,32 +93,32 @@ func loadOf(list []change) Load {
 }
 
 // play writes the changes at their times, or as fast as they are taken, and watches the kernel meanwhile.
-func (r *runner) play(ctx context.Context, list []change, write func(context.Context, *discoveryv1.EndpointSlice) error) error {
+func (r *runner) play(ctx context.Context, list []change, write func(context.Context, *discoveryv1.EndpointSlice)) {
 	all, ctx := errgroup.WithContext(ctx)
 	sent := make(chan int, len(list))
-	all.Go(func() error { return attempt(func() { r.watch(ctx, list, sent) }) })
-	all.Go(func() error {
+	tryIn(all, func() { r.watch(ctx, list, sent) })
+	tryIn(all, func() {
 		defer close(sent)
 		began, group := time.Now(), errgroup.Group{}
 		group.SetLimit(writers)
 		for i := range list {
 			at := began.Add(time.Duration(float64(i) / r.options.rate * float64(time.Second)))
-			group.Go(func() error {
-				if err := sleep(ctx, time.Until(at)); err != nil {
-					return err
-				}
+			tryIn(&group, func() {
+				check(sleep(ctx, time.Until(at)))
 				c := &list[i]
 				c.sent = time.Now()
 				sent <- i
-				err := write(ctx, c.slice)
+				write(ctx, c.slice)
 				c.answered = time.Now()
-				return err
 			})
 		}
-		return group.Wait()
+		check(group.Wait())
 	})
-	return all.Wait()
+	check(all.Wait())
 }
+
+// tryIn does work in a group.
+func tryIn(group *errgroup.Group, work func()) { group.Go(func() error { return attempt(work) }) }
 
 // steadily is the pause between two looks under load. Where all compete for one processor, a look may take long because others
 // work: with a pause of some times as long, the looks alone once took for waits of seconds what was none.
@@ -180,15 +177,15 @@ func (r *runner) stillOpen(list []change, open []int) (still []int) {
 }
 
 // restore makes the slices that a load changed what they were.
-func (r *runner) restore(ctx context.Context, list []change) error {
+func (r *runner) restore(ctx context.Context, list []change) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(writers)
 	done := map[int]bool{}
 	for _, c := range list {
 		if !done[c.service] {
 			done[c.service] = true
-			group.Go(func() error { return r.writeSlice(c.service, nil)(ctx) })
+			tryIn(group, r.writeSlice(ctx, c.service, nil))
 		}
 	}
-	return group.Wait()
+	check(group.Wait())
 }

@@ -117,12 +117,9 @@ func (e exceeded) Error() string { return fmt.Sprintf("%s: not within %v", e.wha
 // what comes next.
 func (r *runner) renew() {
 	r.stop()
-	check(r.node().Do(wipe))
+	r.onNode(wipe)
 	check(r.world.Reboot(nodeName()))
-	check(r.node().Do(func() (err error) {
-		r.look, err = observe.Open()
-		return err
-	}))
+	r.onNode(func() { r.look = must(observe.Open()) })
 	r.locals = must(r.look.Locals())
 }
 

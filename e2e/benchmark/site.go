@@ -52,6 +52,9 @@ func (s *site) file(name string) string { return filepath.Join(s.folder, name) }
 // node is where the service proxy runs.
 func (s *site) node() *world.Host { return s.world.Host(nodeName()) }
 
+// onNode works on a thread that is on the node.
+func (s *site) onNode(work func()) { check(s.node().Do(func() error { return attempt(work) })) }
+
 func prefixes(list ...string) []netip.Prefix { return each(list, netip.MustParsePrefix) }
 
 // serviceNetworks are where package control lets API servers take cluster IPs from.
@@ -211,10 +214,11 @@ func addressOf(service *corev1.Service) *networkingv1.IPAddress {
 // paths are where the API server has the last objects of the Service n that are stored: the address is the first.
 func paths(size large.Size, n int) []string {
 	service, slice := size.Service(n, 0).Service, lastSlice(size, n)
+	in := "/namespaces/" + service.Namespace
 	return []string{
 		"/apis/networking.k8s.io/v1/ipaddresses/" + service.Spec.ClusterIP,
-		fmt.Sprintf("/api/v1/namespaces/%s/services/%s", service.Namespace, service.Name),
-		fmt.Sprintf("/apis/discovery.k8s.io/v1/namespaces/%s/endpointslices/%s", slice.Namespace, slice.Name),
+		"/api/v1" + in + "/services/" + service.Name,
+		"/apis/discovery.k8s.io/v1" + in + "/endpointslices/" + slice.Name,
 	}
 }
 

@@ -70,10 +70,7 @@ func (r *runner) measureRestart(ctx context.Context, run *Run) {
 	before := r.kernel(ctx)
 	r.daemon.stop()
 	var notices *observe.Notices
-	check(r.node().Do(func() (err error) {
-		notices, err = observe.WatchNotices()
-		return err
-	}))
+	r.onNode(func() { notices = must(observe.WatchNotices()) })
 	programs, restart := r.programs.Seen(), &Restart{Programs: map[string]int{}}
 	err := attempt(func() { r.restart(ctx, restart) })
 	count, lost := notices.Close()
@@ -132,15 +129,12 @@ func (r *runner) measureFloor(ctx context.Context) Floor {
 
 func (r *runner) sendFloor(ctx context.Context) (laps floor.Laps) {
 	r.renew()
-	check(r.node().Do(func() error {
-		f, err := floor.Prepare(r.want)
-		if err != nil {
-			return err
-		}
+	r.onNode(func() {
+		f := must(floor.Prepare(r.want))
 		runtime.GC()
-		laps, err = f.Send(ctx)
-		return errors.Join(err, f.Close())
-	}))
+		laps = must(f.Send(ctx))
+		check(f.Close())
+	})
 	check(exactly(r.kernel(ctx), r.want))
 	return laps
 }
