@@ -118,7 +118,9 @@ func (c *changer) time(ctx context.Context, s step) {
 	if s.write == nil {
 		answered <- nil
 	} else {
-		check(sleep(ctx, quiet))
+		if s.done != nil {
+			check(sleep(ctx, quiet))
+		}
 		c.began = time.Now()
 		go func() {
 			err := attempt(s.write)
