@@ -11,23 +11,22 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
-	"github.com/kube-ipvs/kube-ipvs/e2e/versus/report"
 )
 
 func TestEachChangeOfALoadCanBeSeenAtItsEnd(t *testing.T) {
 	for _, size := range []large.Size{large.IPv4(1000, 10), large.IPv4(40000, 2), large.IPv4(100, 1000), large.IPv4(50, 3)} {
-		s := newSchedule(size, 6000)
-		if size.Services > 50 && len(s.changes) != 6000 {
-			t.Errorf("%v: %d changes", size, len(s.changes))
+		list := schedule(size, 6000)
+		if size.Services > 50 && len(list) != 6000 {
+			t.Errorf("%v: %d changes", size, len(list))
 		}
 		last := map[int]int{} // the last change of each Service
-		for i, c := range s.changes {
-			before := large.IPv4(size.Services, size.Endpoints).Service(c.service, 0).Slices
-			old := before[len(before)-1]
-			if k, ok := last[c.service]; ok {
-				old = s.slices[k]
+		for i, c := range list {
+			k, ok := last[c.service]
+			old := list[k].slice
+			if !ok {
+				old = lastSlice(size, c.service)
 			}
-			was, is := addresses(old.Endpoints), addresses(s.slices[i].Endpoints)
+			was, is := addresses(old.Endpoints), addresses(c.slice.Endpoints)
 			if d := len(is) - len(was); d != 1 && d != -1 || (d == 1) != c.serves {
 				t.Fatalf("%v: change %d makes %d endpoints of %d, and serves is %v", size, i, len(is), len(was), c.serves)
 			}
@@ -36,8 +35,8 @@ func TestEachChangeOfALoadCanBeSeenAtItsEnd(t *testing.T) {
 			}
 			last[c.service] = i
 		}
-		for i, c := range s.changes {
-			if at := addresses(s.slices[last[c.service]].Endpoints); slices.Contains(at, c.at) != c.serves {
+		for i, c := range list {
+			if at := addresses(list[last[c.service]].slice.Endpoints); slices.Contains(at, c.at) != c.serves {
 				t.Fatalf("%v: change %d is undone by a later one", size, i)
 			}
 		}
@@ -55,10 +54,10 @@ func addresses(list []discoveryv1.Endpoint) []netip.AddrPort {
 func TestALoadIsSummarized(t *testing.T) {
 	begin := time.Unix(1_800_000_000, 0)
 	at := func(ms int) time.Time { return begin.Add(time.Duration(ms) * time.Millisecond) }
-	l := summarize([]one{{sent: at(0), answered: at(10), seen: at(30)}, {sent: at(500), answered: at(1000), seen: at(900)}})
-	want := report.Load{
-		Changes: 2, Written: 2, Took: report.Summary{P50: 0.03, P90: 0.4, P99: 0.4, Most: 0.4},
-		Answered: report.Summary{P50: 0.01, P90: 0.5, P99: 0.5, Most: 0.5},
+	l := loadOf([]change{{sent: at(0), answered: at(10), seen: at(30)}, {sent: at(500), answered: at(1000), seen: at(900)}})
+	want := Load{
+		Changes: 2, Written: 2, Took: Summary{P50: 0.03, P90: 0.4, P99: 0.4, Most: 0.4},
+		Answered: Summary{P50: 0.01, P90: 0.5, P99: 0.5, Most: 0.5},
 	}
 	if l != want {
 		t.Errorf("%+v, want %+v", l, want)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package look_test
+package observe_test
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kube-ipvs/kube-ipvs/e2e/benchmark/observe"
 	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
-	"github.com/kube-ipvs/kube-ipvs/e2e/versus/look"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
@@ -27,6 +27,8 @@ func entry(last byte) state.SetEntry {
 	return state.SetEntry{Set: set, Address: address(last), Protocol: state.TCP, Port: 80}
 }
 
+func endpoint() netip.AddrPort { return netip.MustParseAddrPort("10.128.0.1:8080") }
+
 // fill puts three Services into the kernel, of which one takes no connections, with addresses or with routes.
 func fill(t *testing.T, b state.Binding) {
 	t.Helper()
@@ -36,7 +38,7 @@ func fill(t *testing.T, b state.Binding) {
 	for last := byte(1); last <= 3; last++ {
 		want.Entries[entry(last)] = state.Entry{Comment: "x"}
 		want.VirtualServers[server(last)] = state.VirtualServer{Scheduler: "rr"}
-		want.RealServers[state.RealServerKey{Server: server(last), Address: netip.MustParseAddrPort("10.128.0.1:8080")}] = state.RealServer{Weight: uint32(last - 1)}
+		want.RealServers[state.RealServerKey{Server: server(last), Address: endpoint()}] = state.RealServer{Weight: uint32(last - 1)}
 		want.Addresses[state.Address{Addr: address(last)}] = b
 	}
 	f, err := floor.Prepare(want)
@@ -47,16 +49,6 @@ func fill(t *testing.T, b state.Binding) {
 	if _, err := f.Send(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func open(t *testing.T) *look.Kernel {
-	t.Helper()
-	k, err := look.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	testkit.CloseAtEnd(t, k)
-	return k
 }
 
 // is fails unless a look found what it should.
@@ -73,30 +65,32 @@ func TestALookSeesWhatIsInTheKernel(t *testing.T) {
 	for name, c := range map[string]struct {
 		binding state.Binding
 		more    int // addresses beside those of the Services
-	}{"addresses": {state.Binding{}, 0}, "routes": {state.Binding{Means: state.Routed}, 1}} {
+	}{"addresses": {state.Binding{}, 0}, "addresses with an MTU": {state.Binding{MTU: 1400}, 0}, "routes": {state.Binding{Means: state.Routed}, 1}} {
 		t.Run(name, func(t *testing.T) {
 			testkit.Namespace(t)
-			k, ctx := open(t), t.Context()
+			k, err := observe.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(k.Close)
 			before, err := k.Locals()
 			if err != nil {
 				t.Fatal(err)
 			}
-			is(t, "entries of no set", 0)(k.Entries(ctx, set))
-			is(t, "an entry of no set", false)(k.Has(ctx, entry(1)))
-			is(t, "no virtual server", false)(k.Served(ctx, server(1)))
-			is(t, "no address", false)(k.Local(ctx, address(1)))
+			is(t, "entries of no set", 0)(k.Entries(set))
+			is(t, "an entry of no set", false)(k.Has(entry(1)))
+			is(t, "no virtual server", false)(k.Served(server(1)))
+			is(t, "no address", false)(k.Local(address(1)))
 			fill(t, c.binding)
 			is(t, "addresses", before+3+c.more)(k.Locals())
-			is(t, "entries", 3)(k.Entries(ctx, set))
-			is(t, "an entry", true)(k.Has(ctx, entry(1)))
-			is(t, "no entry", false)(k.Has(ctx, entry(4)))
-			is(t, "a virtual server", true)(k.Served(ctx, server(1)))
-			is(t, "nobody's virtual server", false)(k.Served(ctx, server(4)))
-			is(t, "an address", true)(k.Local(ctx, address(1)))
-			is(t, "nobody's address", false)(k.Local(ctx, address(4)))
+			is(t, "entries", 3)(k.Entries(set))
 			for last := byte(1); last <= 4; last++ {
-				weights, err := k.Weights(ctx, server(last))
-				if w, ok := weights[netip.MustParseAddrPort("10.128.0.1:8080")]; err != nil || ok != (last < 4) || ok && w != uint32(last-1) {
+				there := last < 4
+				is(t, "an entry", there)(k.Has(entry(last)))
+				is(t, "a virtual server", there)(k.Served(server(last)))
+				is(t, "an address", there)(k.Local(address(last)))
+				weights, err := k.Weights(server(last))
+				if w, ok := weights[endpoint()]; err != nil || ok != there || ok && w != int(last-1) {
 					t.Errorf("weights of %v: %v, %v", server(last), weights, err)
 				}
 			}
@@ -104,49 +98,52 @@ func TestALookSeesWhatIsInTheKernel(t *testing.T) {
 	}
 }
 
-func TestProgramsThatEndAreCountedOrItIsSaidThatTheyAreNot(t *testing.T) {
-	e, err := look.WatchEnded()
-	if errors.Is(err, look.ErrUntold) {
+func TestProgramsThatEndAreCountedOrTheKernelIsSilent(t *testing.T) {
+	p, err := observe.WatchPrograms()
+	if errors.Is(err, observe.ErrSilent) {
 		return
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.CloseAtEnd(t, e)
-	before := e.Seen()
+	t.Cleanup(p.Close)
+	before := p.Seen()
 	for range 5 {
 		if err := exec.Command("true").Run(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const patience = 10 * time.Second
-	for begin := time.Now(); e.Since(before)["true"].Times < 5; time.Sleep(10 * time.Millisecond) {
+	for begin := time.Now(); p.Since(before)["true"].Times < 5; time.Sleep(10 * time.Millisecond) {
 		if time.Since(begin) > patience {
-			t.Fatalf("of five programs were counted %v", e.Since(before))
+			t.Fatalf("of five programs were counted %v", p.Since(before))
 		}
 	}
 }
 
-func TestOfWhatIsElsewhereItIsSaidThatNobodyTells(t *testing.T) {
+func TestTheKernelIsSilentInAnotherNamespace(t *testing.T) {
 	testkit.Namespace(t)
-	if e, err := look.WatchEnded(); !errors.Is(err, look.ErrUntold) {
-		t.Errorf("watching in another network namespace: %v, %v", e, err)
+	if p, err := observe.WatchPrograms(); !errors.Is(err, observe.ErrSilent) {
+		t.Errorf("watching in another network namespace: %v, %v", p, err)
 	}
 }
 
 func TestNoticesAreCounted(t *testing.T) {
 	testkit.Namespace(t)
-	n, err := look.WatchNotices()
-	if err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		happens     func()
+		least, most int
+	}{
+		{func() { fill(t, state.Binding{}) }, 7, 1000}, // a link, and an address and its route for each Service
+		{func() {}, 0, 0},
+	} {
+		n, err := observe.WatchNotices()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.happens()
+		if count, err := n.Close(); count < c.least || count > c.most || err != nil {
+			t.Errorf("%d notices, %v; want %d to %d", count, err, c.least, c.most)
+		}
 	}
-	fill(t, state.Binding{})
-	// A link, and an address and its route for each Service.
-	if count, err := n.Close(); count < 7 || err != nil {
-		t.Errorf("%d notices, %v; want 7 or more", count, err)
-	}
-	if n, err = look.WatchNotices(); err != nil {
-		t.Fatal(err)
-	}
-	is(t, "notices of nothing", 0)(n.Close())
 }
