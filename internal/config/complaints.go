@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Complaint is what is wrong with one field. Who knows the field by another
-// name, that of a flag or of a document, puts that in its place.
+// Complaint is what is wrong with one field. Who knows the field by another name, that of a flag or of a
+// document, puts that in its place.
 type Complaint struct{ Field, Text string }
 
 func (c Complaint) Error() string { return c.Field + ": " + c.Text }

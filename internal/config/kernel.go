@@ -12,8 +12,7 @@ import (
 type Kernel struct {
 	Major, Minor int
 
-	// NoNetmap: it has no target NETMAP, without which there is no affinity over all
-	// ports.
+	// NoNetmap: it has no target NETMAP, without which there is no affinity over all ports.
 	NoNetmap bool
 }
 
@@ -41,7 +40,6 @@ func (k Kernel) Before(major, minor int) bool {
 // (NF_NAT_RANGE_PROTO_OFFSET, 4.18).
 func (k Kernel) ShiftsPorts() bool { return !k.Before(4, 18) }
 
-// DelaysReuse tells whether the kernel has net.ipv4.vs.conn_reuse_mode (4.1)
-// and lets a client that reuses its source port wait a second with it, which
-// was mended in 5.9 (kubernetes#81775).
+// DelaysReuse tells whether the kernel has net.ipv4.vs.conn_reuse_mode (4.1) and lets a client that reuses
+// its source port wait a second with it, which was mended in 5.9 (kubernetes#81775).
 func (k Kernel) DelaysReuse() bool { return k.Before(5, 9) && !k.Before(4, 1) }

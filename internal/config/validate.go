@@ -15,13 +15,11 @@ const (
 	maxInterface = 15  // IFNAMSIZ, without the final NUL
 	maxHostname  = 253 // of a name in DNS, which a Node's is
 
-	// maxTimeout keeps IPVS' timeouts, in ticks of at most 1/1000 s, far from
-	// the end of a 32-bit number.
+	// maxTimeout keeps IPVS' timeouts, in ticks of at most 1/1000 s, far from the end of a 32-bit number.
 	maxTimeout = 10 * 24 * time.Hour
 )
 
-// Validate returns what is wrong with c, all of it, by name of the field: its
-// error is Complaints.
+// Validate returns what is wrong with c, all of it, by name of the field: its error is Complaints.
 func (c Config) Validate() error {
 	var v Complaints
 	c.validateNode(&v)
@@ -122,8 +120,8 @@ func (d LocalDetector) validate(v *Complaints) {
 	}
 }
 
-// validateFamilies asks for one CIDR of a family at most: a rule can't say "not
-// in this one and not in that one".
+// validateFamilies asks for one CIDR of a family at most: a rule can't say "not in this one and not in that
+// one".
 func (d LocalDetector) validateFamilies(field string, v *Complaints) {
 	seen := map[bool]bool{}
 	for i, p := range d.CIDRs {
@@ -138,8 +136,8 @@ func (c *Complaints) networks(field string, cidrs []netip.Prefix) {
 	}
 }
 
-// Network complains about the field unless p is a network that addresses can be
-// in, and reports whether it is.
+// Network complains about the field unless p is a network that addresses can be in, and reports whether it
+// is.
 func (c *Complaints) Network(field string, p netip.Prefix) bool {
 	c.Unless(p.IsValid(), field, "not a CIDR")
 	c.Unless(!p.Addr().Is4In6(), field, "%v is an IPv4 network in IPv6 form", p)
@@ -155,8 +153,7 @@ func (c *Complaints) notNegative(field string, d time.Duration) {
 	c.Unless(d >= 0, field, "%v is below 0", d)
 }
 
-// word keeps names that end up in rules and kernel messages to characters that
-// need no quotes there.
+// word keeps names that end up in rules and kernel messages to characters that need no quotes there.
 func (c *Complaints) word(field, s string, longest int) {
 	const known = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@:"
 	switch {

@@ -10,8 +10,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Base returns the rows that are there without any Service: as many with ten
-// thousand of them as with none.
+// Base returns the rows that are there without any Service: as many with ten thousand of them as with none.
 func Base(c config.Config) Fragment {
 	rows := state.New()
 	rows.Sysctls = sysctls(c)
@@ -33,15 +32,14 @@ func Base(c config.Config) Fragment {
 
 func sysctls(c config.Config) map[state.SysctlName]string {
 	s := map[state.SysctlName]string{
-		// Without it IPVS drops the conntrack entry of its packets, and with
-		// that the mark and the source address that POSTROUTING masquerades.
+		// Without it IPVS drops the conntrack entry of its packets, and with that the mark and the source
+		// address that POSTROUTING masquerades.
 		"net/ipv4/vs/conntrack": "1",
-		// A packet of a connection whose real server is gone ends the
-		// connection, so that the client's next try goes elsewhere. With 0 it
-		// is dropped until the client gives up.
+		// A packet of a connection whose real server is gone ends the connection, so that the client's next
+		// try goes elsewhere. With 0 it is dropped until the client gives up.
 		"net/ipv4/vs/expire_nodest_conn": "1",
-		// Session affinity ends with its endpoint: a client does not stick to
-		// a real server of weight 0, one that drains.
+		// Session affinity ends with its endpoint: a client does not stick to a real server of weight 0, one
+		// that drains.
 		"net/ipv4/vs/expire_quiescent_template": "1",
 	}
 	for _, f := range c.Families {
@@ -61,16 +59,16 @@ func sysctls(c config.Config) map[state.SysctlName]string {
 		s["net/netfilter/nf_conntrack_tcp_be_liberal"] = "1"
 	}
 	if c.StrictARP {
-		// ARP is answered only for addresses of the device that was asked, and
-		// asks with such an address: never with one of DummyLink.
+		// ARP is answered only for addresses of the device that was asked, and asks with such an address:
+		// never with one of DummyLink.
 		s["net/ipv4/conf/all/arp_ignore"] = "1"
 		s["net/ipv4/conf/all/arp_announce"] = "2"
 	}
 	return s
 }
 
-// timeouts are how long the kernel keeps silent connections: IPVS its own, and
-// conntrack those that it masquerades or lets through. 0: as the kernel has it.
+// timeouts are how long the kernel keeps silent connections: IPVS its own, and conntrack those that it
+// masquerades or lets through. 0: as the kernel has it.
 func timeouts(c config.Config) map[state.SysctlName]time.Duration {
 	return map[state.SysctlName]time.Duration{
 		state.TCPTimeout:    c.TCPTimeout,

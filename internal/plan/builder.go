@@ -10,13 +10,12 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// maxRealServers bounds what one Service can cost the node. The API server's
-// own bounds allow for far more: 20,000 ports in one slice of 1,000 endpoints.
+// maxRealServers bounds what one Service can cost the node. The API server's own bounds allow for far more:
+// 20,000 ports in one slice of 1,000 endpoints.
 const maxRealServers = 1 << 20
 
-// builder collects the rows of one Service. Entries and real servers, which are
-// many, are put in order at the end: maps of them would be most of what planning
-// costs.
+// builder collects the rows of one Service. Entries and real servers, which are many, are put in order at the
+// end: maps of them would be most of what planning costs.
 type builder struct {
 	entries     []diff.Row[state.SetEntry, state.Entry] // of those with one key the first counts
 	servers     map[state.VirtualServerKey]state.VirtualServer
@@ -93,8 +92,7 @@ func (b *builder) port(p port, clusterIP netip.Addr, all []endpoint) {
 
 func (b *builder) has(k state.VirtualServerKey) bool { _, ok := b.servers[k]; return ok }
 
-// place decides whether the address of f is bound, and says whether f may be
-// served at all.
+// place decides whether the address of f is bound, and says whether f may be served at all.
 func (b *builder) place(f *frontend) bool {
 	if f.node {
 		return true
@@ -123,10 +121,9 @@ func (b *builder) note(a netip.Addr, field, refused string) {
 	b.notes.add(state.ProtectedAddress, field, "%v is this node's own address; served there, but not bound to %s", a, state.DummyLink)
 }
 
-// serve adds a frontend with the endpoints that serve it, and says whether it
-// could. Without endpoints it is there as well: the kernel then refuses
-// connections at once. But if the traffic policy alone keeps them away, nobody
-// may answer: another node has endpoints, and a refusal would be final.
+// serve adds a frontend with the endpoints that serve it, and says whether it could. Without endpoints it is
+// there as well: the kernel then refuses connections at once. But if the traffic policy alone keeps them
+// away, nobody may answer: another node has endpoints, and a refusal would be final.
 func (b *builder) serve(f frontend, to chosen) bool {
 	targets := to.cluster
 	if f.local {
@@ -157,9 +154,8 @@ func (b *builder) serve(f frontend, to chosen) bool {
 	return true
 }
 
-// forward lets localhost clients reach the NodePort at the first frontend of the
-// family that it is called with: at one of the node's addresses, or at the cluster
-// IP if none of these serves NodePorts.
+// forward lets localhost clients reach the NodePort at the first frontend of the family that it is called
+// with: at one of the node's addresses, or at the cluster IP if none of these serves NodePorts.
 func (b *builder) forward(p port, k state.VirtualServerKey) {
 	same := func(o state.Forward) bool {
 		return o.Protocol == p.protocol && o.NodePort == p.nodePort && state.FamilyOf(o.To.Addr()) == k.Family()
@@ -204,16 +200,14 @@ func (b *builder) bind(a netip.Addr, comment string) {
 	b.enter(addressEntry(a), state.Entry{Comment: comment})
 }
 
-// addressEntry says that a is ours, and keeps the host's own ports from being
-// reached through it.
+// addressEntry says that a is ours, and keeps the host's own ports from being reached through it.
 func addressEntry(a netip.Addr) state.SetEntry {
 	return state.SetEntry{Set: named(state.FamilyOf(a), setIPVSIPs), Address: a}
 }
 
-// hairpin lets each endpoint reach itself through the Service: such a packet
-// must not come back with the endpoint's own address as its source. Unready
-// endpoints too: a connection may outlive the readiness. Ports that share an
-// endpoint share the entry, the first one's name is on it.
+// hairpin lets each endpoint reach itself through the Service: such a packet must not come back with the
+// endpoint's own address as its source. Unready endpoints too: a connection may outlive the readiness. Ports
+// that share an endpoint share the entry, the first one's name is on it.
 func (b *builder) hairpin(p port, endpoints []endpoint) {
 	for _, e := range endpoints {
 		a := e.address.Addr()

@@ -16,16 +16,15 @@ type Presence uint8
 // The presences. The greater ones are known more surely.
 const (
 	Nobody Presence = iota
-	// Endpoint is one that somebody wrote down, for a Service without a selector
-	// or for another cluster.
+	// Endpoint is one that somebody wrote down, for a Service without a selector or for another cluster.
 	Endpoint
 	// Located is an endpoint on a node, as every pod's is, or an API server.
 	Located
 )
 
-// Census knows at which addresses the cluster has endpoints, and which Services want
-// an address for clients from outside. Whoever took the address of an endpoint for a
-// Service would cut the node off from it. K is how its user names Services.
+// Census knows at which addresses the cluster has endpoints, and which Services want an address for clients
+// from outside. Whoever took the address of an endpoint for a Service would cut the node off from it. K is
+// how its user names Services.
 //
 // A change costs its own size. An IPv4 address takes some twenty bytes.
 type Census[K comparable] struct {
@@ -52,8 +51,8 @@ func NewCensus[K comparable]() *Census[K] {
 	return &Census[K]{ipv4: map[[4]byte]heads{}, ipv6: map[[16]byte]heads{}, want: map[netip.Addr][]K{}}
 }
 
-// Move takes in that EndpointSlices left and others came. It returns the addresses at
-// which other ones are now than before, and those at which nobody is any more.
+// Move takes in that EndpointSlices left and others came. It returns the addresses at which other ones are
+// now than before, and those at which nobody is any more.
 func (c *Census[K]) Move(left, came []*discoveryv1.EndpointSlice) (arrived, vacant []netip.Addr) {
 	before := map[netip.Addr]Presence{}
 	for i, list := range [][]*discoveryv1.EndpointSlice{left, came} {

@@ -29,8 +29,7 @@ const (
 	chainInside       = "KUBE-INSIDE"
 	chainAllEndpoints = "KUBE-ALL-ENDPOINTS"
 
-	// In mangle, which kube-proxy does not use, together with
-	// KUBE-SOURCE-RANGES-FIREWALL.
+	// In mangle, which kube-proxy does not use, together with KUBE-SOURCE-RANGES-FIREWALL.
 	chainOutput = "KUBE-NODE-OUTPUT"
 
 	// The one that we made before.
@@ -40,8 +39,8 @@ const (
 	TrialChain = "KUBE-IPVS-TRIAL"
 )
 
-// OurChain reports whether a chain of this name is ours, in any table, or was.
-// kubelet's chains (KUBE-FIREWALL, KUBE-KUBELET-CANARY) are not.
+// OurChain reports whether a chain of this name is ours, in any table, or was. kubelet's chains
+// (KUBE-FIREWALL, KUBE-KUBELET-CANARY) are not.
 func OurChain(name string) bool {
 	return slices.Contains([]string{
 		chainServices, chainPostrouting, chainNodePort, chainLoadBalancer, chainMarkMasq,
@@ -58,15 +57,14 @@ type jump struct {
 
 func jumps() []jump {
 	return []jump{
-		// Marking comes before IPVS, which takes packets in INPUT, and in
-		// OUTPUT those of the node itself.
+		// Marking comes before IPVS, which takes packets in INPUT, and in OUTPUT those of the node itself.
 		{state.NAT, "PREROUTING", chainServices, "kubernetes service portals"},
 		{state.NAT, "OUTPUT", chainServices, "kubernetes service portals"},
 		{state.Mangle, "OUTPUT", chainOutput, "kubernetes service portals"},
 		// Masquerade comes after IPVS has put the endpoint's address in.
 		{state.NAT, "POSTROUTING", chainPostrouting, "kubernetes postrouting rules"},
-		// Answers to masqueraded packets are forwarded, and must be on nodes
-		// whose FORWARD policy is DROP, as Docker makes it.
+		// Answers to masqueraded packets are forwarded, and must be on nodes whose FORWARD policy is DROP, as
+		// Docker makes it.
 		{state.Filter, "FORWARD", chainForward, "kubernetes forwarding rules"},
 		// Packets to a VIP come through INPUT, as the VIP is local.
 		{state.Filter, "INPUT", chainNodePort, "kubernetes health check rules"},
@@ -79,8 +77,7 @@ func jumps() []jump {
 // about is the match that does nothing but carry kube-proxy's comment.
 func about(text string) string { return `-m comment --comment "` + text + `" ` }
 
-// chains are our chains for family f, with the family's words in place of
-// those in braces and brackets.
+// chains are our chains for family f, with the family's words in place of those in braces and brackets.
 func chains(f state.Family, c config.Config) []chain {
 	words := vocabulary(f, c)
 	list := slices.Concat(
@@ -96,8 +93,8 @@ func chains(f state.Family, c config.Config) []chain {
 	return list
 }
 
-// vocabulary knows, for each set, {NAME}, a look into it, {!NAME}, one that is
-// in vain, [NAME] and [!NAME], the same with kube-proxy's comment in front.
+// vocabulary knows, for each set, {NAME}, a look into it, {!NAME}, one that is in vain, [NAME] and [!NAME],
+// the same with kube-proxy's comment in front.
 func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 	words := []string{
 		"{loopback}", "127.0.0.0/8",
@@ -128,9 +125,9 @@ func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 	return strings.NewReplacer(words...)
 }
 
-// clusterIPMasquerade is the rule for traffic to cluster IPs from elsewhere
-// than this node's pods. Its answer would go straight to where it came from,
-// with an address that nobody there asked; so it has to come back here first.
+// clusterIPMasquerade is the rule for traffic to cluster IPs from elsewhere than this node's pods. Its answer
+// would go straight to where it came from, with an address that nobody there asked; so it has to come back
+// here first.
 func clusterIPMasquerade(f state.Family, c config.Config) string {
 	const toClusterIP, mark = "[KUBE-CLUSTER-IP] dst,dst", " -j KUBE-MARK-MASQ"
 	if c.MasqueradeAll {
@@ -139,17 +136,16 @@ func clusterIPMasquerade(f state.Family, c config.Config) string {
 	if elsewhere := notLocal(f, c.LocalDetector); elsewhere != "" {
 		return elsewhere + " " + toClusterIP + mark
 	}
-	// Nobody can tell who is a pod. What is sure is that a source which is
-	// itself a Service address is the node, which got it from DummyLink; and if the
-	// address is routed, one that is the node's own.
+	// Nobody can tell who is a pod. What is sure is that a source which is itself a Service address is the
+	// node, which got it from DummyLink; and if the address is routed, one that is the node's own.
 	if c.VIPBinding == config.RouteBinding {
 		return "-m addrtype --src-type LOCAL " + toClusterIP + mark
 	}
 	return "[KUBE-CLUSTER-IP] src,dst" + mark
 }
 
-// notLocal matches packets that are not from this node's pods. It is empty if
-// there is no way to tell for family f.
+// notLocal matches packets that are not from this node's pods. It is empty if there is no way to tell for
+// family f.
 func notLocal(f state.Family, d config.LocalDetector) string {
 	if l := local(f, d); l != "" {
 		return "! " + l
@@ -157,8 +153,8 @@ func notLocal(f state.Family, d config.LocalDetector) string {
 	return ""
 }
 
-// local matches packets that are from this node's pods, as far as the detector
-// can tell. It is empty if there is no way to tell for family f.
+// local matches packets that are from this node's pods, as far as the detector can tell. It is empty if there
+// is no way to tell for family f.
 func local(f state.Family, d config.LocalDetector) string {
 	switch d.Kind {
 	case config.DetectCIDR:

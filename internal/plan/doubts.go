@@ -13,16 +13,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Doubt is something of the configuration that may not be what its author
-// meant on this node.
+// Doubt is something of the configuration that may not be what its author meant on this node.
 type Doubt struct {
 	Field string // as in KubeProxyConfiguration, or of the Node
 	Why   string
 }
 
-// Doubts are what can be seen only where configuration and node meet: most of
-// all an IP family that one of them has and the other has not. self is nil if
-// there is no Node object. None of them keeps the rest from working.
+// Doubts are what can be seen only where configuration and node meet: most of all an IP family that one of
+// them has and the other has not. self is nil if there is no Node object. None of them keeps the rest from
+// working.
 func Doubts(c config.Config, self *corev1.Node) []Doubt {
 	var found []Doubt
 	doubt := func(field, format string, args ...any) {
@@ -64,8 +63,7 @@ func withoutPodCIDRs(self *corev1.Node) string {
 	return ""
 }
 
-// missing are the families of which there is an address but no network, if
-// there is a network at all.
+// missing are the families of which there is an address but no network, if there is a network at all.
 func missing(ips []netip.Addr, networks []netip.Prefix) []state.Family {
 	var list []state.Family
 	for _, ip := range ips {

@@ -31,10 +31,9 @@ const (
 	hintedUs             // for this node, or its zone
 )
 
-// compare orders two tellings of one endpoint by which one to believe less, as
-// two slices have it while it moves from one to the other. It must not depend
-// on the order of the slices. That a pod is not terminating beats all: the
-// slice that says so tells of a newer pod with the same address.
+// compare orders two tellings of one endpoint by which one to believe less, as two slices have it while it
+// moves from one to the other. It must not depend on the order of the slices. That a pod is not terminating
+// beats all: the slice that says so tells of a newer pod with the same address.
 func (e endpoint) compare(o endpoint) int {
 	return cmp.Or(
 		compareBool(!e.terminating, !o.terminating),
@@ -77,8 +76,7 @@ func (e endpoints) tell(f state.Family, p portName, seen endpoint) {
 	e[k] = append(e[k], seen)
 }
 
-// of are the endpoints of one port, sorted by address: of several tellings of
-// one, that to believe most.
+// of are the endpoints of one port, sorted by address: of several tellings of one, that to believe most.
 func (e endpoints) of(f state.Family, p portName) []endpoint {
 	k := endpointsKey{f, p}
 	list := e[k]
@@ -87,8 +85,8 @@ func (e endpoints) of(f state.Family, p portName) []endpoint {
 	return e[k]
 }
 
-// localReady counts the addresses of the family that have a ready endpoint on
-// this node: what a load balancer's health check is told.
+// localReady counts the addresses of the family that have a ready endpoint on this node: what a load
+// balancer's health check is told.
 func (e endpoints) localReady(f state.Family) int {
 	addresses := map[netip.Addr]struct{}{}
 	for k := range e {
@@ -130,9 +128,8 @@ func choose(all []endpoint) chosen {
 // leaving are those that still serve while they terminate: better than nobody.
 func leaving(e endpoint) bool { return e.serving && e.terminating }
 
-// near says which ready endpoints get this node's traffic by their hints. Hints
-// of a kind count only if every ready endpoint has some and one is for us: who
-// made them knew them all, and nobody is left without.
+// near says which ready endpoints get this node's traffic by their hints. Hints of a kind count only if every
+// ready endpoint has some and one is for us: who made them knew them all, and nobody is left without.
 func near(all []endpoint) func(endpoint) bool {
 	ready := filter(all, func(e endpoint) bool { return e.ready })
 	for _, kind := range []func(endpoint) hint{

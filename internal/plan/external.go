@@ -53,9 +53,8 @@ func externals(spec *corev1.ServiceSpec, c config.Config, ns *notes) []located {
 	return list
 }
 
-// loadBalancers are the addresses that a load balancer gave the Service, but
-// for those of load balancers that deliver by themselves (ipMode Proxy): what
-// this node sends to them must go through them.
+// loadBalancers are the addresses that a load balancer gave the Service, but for those of load balancers that
+// deliver by themselves (ipMode Proxy): what this node sends to them must go through them.
 func loadBalancers(status *corev1.ServiceStatus, ns *notes) []located {
 	const field = "status.loadBalancer.ingress"
 	var list []located
@@ -79,11 +78,10 @@ func bounded[T any](list []T, most int, field string, ns *notes) []T {
 	return list[:most]
 }
 
-// ranges are, by family, the networks from which clients may come to the load
-// balancer's addresses. Of a family that is not in it everybody may: so it is if
-// one of them is all addresses, or if all that were given are of the other family
-// or none were. From a family that is in it without any network nobody may: some
-// of what was given can't be read, so whom it lets in is not known.
+// ranges are, by family, the networks from which clients may come to the load balancer's addresses. Of a
+// family that is not in it everybody may: so it is if one of them is all addresses, or if all that were given
+// are of the other family or none were. From a family that is in it without any network nobody may: some of
+// what was given can't be read, so whom it lets in is not known.
 func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix {
 	const field = "spec.loadBalancerSourceRanges"
 	if len(spec.LoadBalancerSourceRanges) == 0 {
@@ -125,8 +123,8 @@ func (s service) noteClosed(ns *notes) {
 	}
 }
 
-// outsideLocal says whether externalTrafficPolicy Local counts: only for what
-// is meant for clients from outside, which other types of Services are not.
+// outsideLocal says whether externalTrafficPolicy Local counts: only for what is meant for clients from
+// outside, which other types of Services are not.
 func outsideLocal(spec *corev1.ServiceSpec, ns *notes) bool {
 	accessible := spec.Type == corev1.ServiceTypeLoadBalancer || spec.Type == corev1.ServiceTypeNodePort ||
 		len(spec.ExternalIPs) > 0
@@ -151,8 +149,8 @@ func insideLocal(spec *corev1.ServiceSpec, ns *notes) bool {
 	return false
 }
 
-// healthPort is where a load balancer asks whether this node has endpoints,
-// which it needs to know only with externalTrafficPolicy Local.
+// healthPort is where a load balancer asks whether this node has endpoints, which it needs to know only with
+// externalTrafficPolicy Local.
 func healthPort(spec *corev1.ServiceSpec, local bool, ns *notes) uint16 {
 	if spec.Type != corev1.ServiceTypeLoadBalancer || !local {
 		return 0
@@ -164,8 +162,8 @@ func healthPort(spec *corev1.ServiceSpec, local bool, ns *notes) uint16 {
 	return number
 }
 
-// noteHealthPort tells of a NodePort of the Service at which its load balancer asks.
-// That one may be another Service's, package desired tells.
+// noteHealthPort tells of a NodePort of the Service at which its load balancer asks. That one may be another
+// Service's, package desired tells.
 func (s service) noteHealthPort(ns *notes) {
 	for _, p := range s.ports {
 		if s.healthPort != 0 && p.protocol == state.TCP && p.nodePort == s.healthPort {

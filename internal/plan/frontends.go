@@ -24,15 +24,13 @@ type frontend struct {
 	local bool
 	// guarded lets only the Service's source ranges in.
 	guarded bool
-	// outside is for clients from outside the cluster. Others, this node and its
-	// pods, get all endpoints also where local is set, since they need no load
-	// balancer to come to the right node.
+	// outside is for clients from outside the cluster. Others, this node and its pods, get all endpoints also
+	// where local is set, since they need no load balancer to come to the right node.
 	outside bool
 }
 
-// frontends are all frontends of port p in the family of the cluster IP. Load
-// balancer addresses come before external IPs: an address that is both is
-// guarded by the source ranges.
+// frontends are all frontends of port p in the family of the cluster IP. Load balancer addresses come before
+// external IPs: an address that is both is guarded by the source ranges.
 func (s service) frontends(p port, clusterIP netip.Addr, v vicinity) []frontend {
 	f := state.FamilyOf(clusterIP)
 	list := []frontend{s.clusterFrontend(p, clusterIP)}
@@ -124,10 +122,9 @@ func (s service) nodeFrontend(p port, address netip.Addr, v vicinity) frontend {
 	}
 }
 
-// guards are the entries that let only the Service's source ranges in. A client
-// on the node itself has the node's address or, to an address that is bound,
-// that very address as its source; not to one that is routed, but it may have been
-// assigned a moment ago.
+// guards are the entries that let only the Service's source ranges in. A client on the node itself has the
+// node's address or, to an address that is bound, that very address as its source; not to one that is routed,
+// but it may have been assigned a moment ago.
 func (s service) guards(k state.VirtualServerKey, v vicinity) []state.SetEntry {
 	ranges, guarded := s.ranges[k.Family()]
 	if !guarded {
@@ -171,10 +168,9 @@ func (v vicinity) inside(ranges []netip.Prefix) bool {
 
 // binding is how Service addresses of family f are bound.
 //
-// The node's own packets to them go by the loopback device as long as nobody has
-// looked at where they end: a datagram that fits that is sent whole and not to be
-// fragmented, and IPVS drops it if the endpoint's device carries less. So they are
-// told to fit what all devices carry. IPv6 has no use for it: there nothing is
+// The node's own packets to them go by the loopback device as long as nobody has looked at where they end: a
+// datagram that fits that is sent whole and not to be fragmented, and IPVS drops it if the endpoint's device
+// carries less. So they are told to fit what all devices carry. IPv6 has no use for it: there nothing is
 // fragmented before IPVS, which drops whatever is too large (ip_vs_xmit.c).
 func (v vicinity) binding(f state.Family) state.Binding {
 	var b state.Binding
@@ -187,12 +183,11 @@ func (v vicinity) binding(f state.Family) state.Binding {
 	return b
 }
 
-// source is where the node's own packets to routed addresses of family f come
-// from: the address that the Node object has, by which others know the node. If no
-// interface has that, a route can't name it. Of IPv4 the kernel takes the Service
-// address itself then, as if it were assigned. Of IPv6 it would take an address of
-// any interface, that of a bridge of pods too, and the node be taken for a pod; so
-// one that is none of theirs is named.
+// source is where the node's own packets to routed addresses of family f come from: the address that the Node
+// object has, by which others know the node. If no interface has that, a route can't name it. Of IPv4 the
+// kernel takes the Service address itself then, as if it were assigned. Of IPv6 it would take an address of
+// any interface, that of a bridge of pods too, and the node be taken for a pod; so one that is none of theirs
+// is named.
 func (v vicinity) source(f state.Family) netip.Addr {
 	isSource := func(a netip.Addr) bool { return state.FamilyOf(a) == f && slices.Contains(v.node.Addresses, a) }
 	if i := slices.IndexFunc(v.node.IPs, isSource); i >= 0 {
@@ -209,9 +204,8 @@ func (v vicinity) source(f state.Family) netip.Addr {
 	return first
 }
 
-// nodePortAddresses are the node's addresses of family f at which NodePorts
-// are served, sorted. Those on the loopback device are none: IPVS can't send
-// what comes from 127.0.0.0/8 to another host.
+// nodePortAddresses are the node's addresses of family f at which NodePorts are served, sorted. Those on the
+// loopback device are none: IPVS can't send what comes from 127.0.0.0/8 to another host.
 func (v vicinity) nodePortAddresses(f state.Family) []netip.Addr {
 	var list []netip.Addr
 	for _, a := range v.node.Addresses {

@@ -7,17 +7,17 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// splitFrontend is a frontend with two groups of clients (state.InsidePort), and the
-// endpoints of those in the cluster.
+// splitFrontend is a frontend with two groups of clients (state.InsidePort), and the endpoints of those in
+// the cluster.
 type splitFrontend struct {
 	frontend
 	port port
 	to   []endpoint
 }
 
-// serveInside gives this node and its pods all endpoints of the frontends that have
-// only the local ones for others. It comes after all frontends of the Service: one
-// that somebody named comes before a virtual server that nobody did.
+// serveInside gives this node and its pods all endpoints of the frontends that have only the local ones for
+// others. It comes after all frontends of the Service: one that somebody named comes before a virtual server
+// that nobody did.
 func (b *builder) serveInside() {
 	for _, f := range b.split {
 		if len(f.to) > 0 && b.leadInside(f) {
@@ -26,8 +26,8 @@ func (b *builder) serveInside() {
 	}
 }
 
-// leadInside adds a virtual server for a frontend's clients in the cluster, and the
-// entry that leads them to it, and reports whether it could.
+// leadInside adds a virtual server for a frontend's clients in the cluster, and the entry that leads them to
+// it, and reports whether it could.
 func (b *builder) leadInside(f splitFrontend) bool {
 	lead := serverEntry(setInside, f.server)
 	if !f.bound {
@@ -52,8 +52,8 @@ func (b *builder) leadInside(f splitFrontend) bool {
 	return true
 }
 
-// derive adds a virtual server that only our rules lead to. A Service that names its address
-// and port comes before it.
+// derive adds a virtual server that only our rules lead to. A Service that names its address and port comes
+// before it.
 func (b *builder) derive(k state.VirtualServerKey, field string, to []endpoint) bool {
 	if !b.balance(k, field, b.virtualServer(k.Family()), to) {
 		return false
@@ -62,8 +62,8 @@ func (b *builder) derive(k state.VirtualServerKey, field string, to []endpoint) 
 	return true
 }
 
-// lead adds the entries that lead a frontend's packets to another address and port, and
-// by which rules let them in there, and no others.
+// lead adds the entries that lead a frontend's packets to another address and port, and by which rules let
+// them in there, and no others.
 func (b *builder) lead(f frontend, lead state.SetEntry, to state.VirtualServerKey) {
 	entries := []state.SetEntry{lead, serverEntry(setServers, to)}
 	if f.guarded {

@@ -9,11 +9,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// One session affinity over all ports of a Service. IPVS' persistence is one of a
-// virtual server, so all ports have to be one: that of port 0, which takes all ports of
-// its address. At the Service's own address other ports are the host's, or another
-// Service's; so its packets are led to an address of their own (state.JoinedNetwork).
-// That leaves the port of a packet as it is, so that endpoints have to listen on the
+// One session affinity over all ports of a Service. IPVS' persistence is one of a virtual server, so all
+// ports have to be one: that of port 0, which takes all ports of its address. At the Service's own address
+// other ports are the host's, or another Service's; so its packets are led to an address of their own
+// (state.JoinedNetwork). That leaves the port of a packet as it is, so that endpoints have to listen on the
 // very ports of the Service, and NodePorts can't be part of it.
 
 // joined reads the annotation.
@@ -65,8 +64,8 @@ func (b *builder) joinPorts(clusterIP netip.Addr, ports []port, e endpoints) {
 	}
 }
 
-// leadJoined leads the packets of a frontend to the virtual server for all ports of its
-// address, and reports whether it could.
+// leadJoined leads the packets of a frontend to the virtual server for all ports of its address, and reports
+// whether it could.
 func (b *builder) leadJoined(f frontend, to []endpoint) bool {
 	lead := serverEntry(setAllPorts, f.server)
 	k, _ := lead.LeadsTo(state.Entry{})
@@ -77,8 +76,7 @@ func (b *builder) leadJoined(f frontend, to []endpoint) bool {
 	return true
 }
 
-// serveJoined adds the virtual server for all ports of a frontend's address, if nobody
-// else is at its own.
+// serveJoined adds the virtual server for all ports of a frontend's address, if nobody else is at its own.
 func (b *builder) serveJoined(f frontend, k state.VirtualServerKey, to []endpoint) bool {
 	own := k.Address.Addr() == f.server.Address.Addr()
 	if at := b.vicinity.place(&frontend{server: k, outside: true}); own || !at.bind {
@@ -93,8 +91,7 @@ func (b *builder) serveJoined(f frontend, k state.VirtualServerKey, to []endpoin
 	return true
 }
 
-// shared are the endpoints that serve all ports, on the Service's own numbers,
-// without a port.
+// shared are the endpoints that serve all ports, on the Service's own numbers, without a port.
 func (b *builder) shared(f state.Family, ports []port, e endpoints) ([]endpoint, bool) {
 	var all []endpoint
 	for i, p := range ports {

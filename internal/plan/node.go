@@ -12,9 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// NodeOf is the node of that name as Node objects tell of it and its
-// surroundings. self is nil if there is no object of the node's own. What its
-// interfaces have is not in it.
+// NodeOf is the node of that name as Node objects tell of it and its surroundings. self is nil if there is no
+// object of the node's own. What its interfaces have is not in it.
 func NodeOf(name string, self *corev1.Node, others []*corev1.Node) Node {
 	n := Node{Name: name}
 	own := NodeAddresses(self)
@@ -34,8 +33,8 @@ func NodeOf(name string, self *corev1.Node, others []*corev1.Node) Node {
 	return n
 }
 
-// NodeAddresses are the addresses that a Node object has, internal ones first.
-// Its host names are none, whatever they look like.
+// NodeAddresses are the addresses that a Node object has, internal ones first. Its host names are none,
+// whatever they look like.
 func NodeAddresses(n *corev1.Node) []netip.Addr {
 	if n == nil {
 		return nil
@@ -65,9 +64,8 @@ func firstOfFamily(list []netip.Addr) []netip.Addr {
 	return first
 }
 
-// At is n known by address a, which its operator chose (config.BindAddress): it
-// takes the place of the Node object's of its family, and comes first. None or
-// an unspecified one leaves n as it is.
+// At is n known by address a, which its operator chose (config.BindAddress): it takes the place of the Node
+// object's of its family, and comes first. None or an unspecified one leaves n as it is.
 func (n Node) At(a netip.Addr) Node {
 	if a = a.Unmap(); a.IsValid() && !a.IsUnspecified() {
 		n.IPs = firstOfFamily(append([]netip.Addr{a}, n.IPs...))

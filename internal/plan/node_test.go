@@ -71,9 +71,8 @@ func TestWithoutANodeObjectNothingIsKnown(t *testing.T) {
 	}
 }
 
-// The combinations of bindAddress and the Node object's addresses for which
-// kube-proxy has tests. Where it takes 127.0.0.1 or ::1 for want of an address
-// there is none here: at neither could anybody be served.
+// The combinations of bindAddress and the Node object's addresses for which kube-proxy has tests. Where it
+// takes 127.0.0.1 or ::1 for want of an address there is none here: at neither could anybody be served.
 func TestAnAddressThatTheOperatorChoseComesBeforeTheNodeObjects(t *testing.T) {
 	for name, c := range map[string]struct {
 		object []string // internal IPs
@@ -117,8 +116,7 @@ func TestAnAddressThatTheOperatorChoseComesBeforeTheNodeObjects(t *testing.T) {
 	}
 }
 
-// kube-proxy serves NodePorts on all addresses if it knows none of the node, or
-// only a loopback one.
+// kube-proxy serves NodePorts on all addresses if it knows none of the node, or only a loopback one.
 func TestPrimaryNodePortsAreNeverAtLoopbackAddressesNorEverywhere(t *testing.T) {
 	service := corev1.Service{Spec: corev1.ServiceSpec{
 		ClusterIP: "10.96.0.10", ClusterIPs: []string{"10.96.0.10", "fd00:96::10"},

@@ -9,9 +9,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// NoLocal counts the ports of a Service that a traffic policy Local leaves without
-// endpoints here while others have some: for clients in the cluster, and for
-// those outside.
+// NoLocal counts the ports of a Service that a traffic policy Local leaves without endpoints here while
+// others have some: for clients in the cluster, and for those outside.
 func NoLocal(f Fragment, family state.Family) (internal, external int) {
 	set, ours := named(family, setNoLocal), named(family, setClusterIP)
 	inside, outside := map[string]struct{}{}, map[string]struct{}{} // ports, by comment

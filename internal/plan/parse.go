@@ -13,9 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// parseAddr reads an address as the API server's older validation accepts it:
-// with leading zeros in IPv4 ("10.180.00.001", decimal), which netip refuses.
-// An IPv4 address in IPv6 form is the IPv4 address.
+// parseAddr reads an address as the API server's older validation accepts it: with leading zeros in IPv4
+// ("10.180.00.001", decimal), which netip refuses. An IPv4 address in IPv6 form is the IPv4 address.
 func parseAddr(s string) (netip.Addr, error) {
 	a, err := parseForm(s)
 	return a.Unmap(), err
@@ -33,10 +32,9 @@ func parseForm(s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// parsePrefix reads a network as leniently as parseAddr, with blanks around it
-// and with bits behind its length. Whatever its spelling, the length counts from
-// the first bit of what was written: of an IPv4 network in IPv6 form, and of no
-// other with dots in it, 96 bits are the form's.
+// parsePrefix reads a network as leniently as parseAddr, with blanks around it and with bits behind its
+// length. Whatever its spelling, the length counts from the first bit of what was written: of an IPv4 network
+// in IPv6 form, and of no other with dots in it, 96 bits are the form's.
 func parsePrefix(s string) (netip.Prefix, error) {
 	text, length, found := strings.Cut(strings.TrimSpace(s), "/")
 	a, err := parseForm(text)
@@ -60,8 +58,8 @@ func withoutZeros(s string) string {
 	return strings.Join(parts, ".")
 }
 
-// servable says why no Service can be reached at a. Link-local IPv4 can be:
-// some clusters have their Services there.
+// servable says why no Service can be reached at a. Link-local IPv4 can be: some clusters have their Services
+// there.
 func servable(a netip.Addr) error {
 	switch {
 	case a.IsUnspecified():
@@ -78,8 +76,8 @@ func servable(a netip.Addr) error {
 	return nil
 }
 
-// endable says why a can be no endpoint: what the API server refuses, lest
-// somebody's Service reaches into the node (CVE-2021-25737).
+// endable says why a can be no endpoint: what the API server refuses, lest somebody's Service reaches into
+// the node (CVE-2021-25737).
 func endable(a netip.Addr) error {
 	if a.IsLinkLocalUnicast() {
 		return fmt.Errorf("%v is a link-local address", a)
@@ -87,8 +85,7 @@ func endable(a netip.Addr) error {
 	return servable(a)
 }
 
-// parseProtocol takes nothing for TCP, as the API server does: objects from
-// files have not been through it.
+// parseProtocol takes nothing for TCP, as the API server does: objects from files have not been through it.
 func parseProtocol(p corev1.Protocol) (state.Protocol, error) {
 	switch p {
 	case corev1.ProtocolTCP, "":
@@ -111,9 +108,8 @@ func parsePort(n int32) (uint16, bool) {
 // maxComment is the kernel's IPSET_MAX_COMMENT_SIZE.
 const maxComment = 255
 
-// comment names a Service, or one port of it, in a set entry. Names that the
-// API server let pass are short and plain; in others, what ipset could not
-// save and restore becomes an underscore.
+// comment names a Service, or one port of it, in a set entry. Names that the API server let pass are short
+// and plain; in others, what ipset could not save and restore becomes an underscore.
 func comment(namespace, name, port string) string {
 	s := namespace + "/" + name
 	if port != "" {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plan says what a Service means: which rows its objects put into the
-// kernel's tables of one node, and which rows are there without any Service.
+// Package plan says what a Service means: which rows its objects put into the kernel's tables of one node,
+// and which rows are there without any Service.
 //
-// It is the one place that reads Kubernetes objects. It is pure, and total:
-// what is wrong in an object costs the piece that is wrong, never the rest,
-// and is said in a note. How rows of different Services get along is package
-// desired's business, how they reach the kernel package reconcile's.
+// It is the one place that reads Kubernetes objects. It is pure, and total: what is wrong in an object costs
+// the piece that is wrong, never the rest, and is said in a note. How rows of different Services get along is
+// package desired's business, how they reach the kernel package reconcile's.
 package plan
 
 import (
@@ -25,8 +24,8 @@ type Objects struct {
 	Service *corev1.Service
 	Slices  []*discoveryv1.EndpointSlice
 
-	// Present is who is known to be at those addresses which the Service has for
-	// clients from outside (Census.Of).
+	// Present is who is known to be at those addresses which the Service has for clients from outside
+	// (Census.Of).
 	Present map[netip.Addr]Presence
 }
 
@@ -35,15 +34,14 @@ type Node struct {
 	Name string
 	Zone string // of its label; empty: unknown
 
-	// IPs are the addresses that its Node object has, at most one of a family,
-	// or the operator chose (At). The first is of the node's primary family.
+	// IPs are the addresses that its Node object has, at most one of a family, or the operator chose (At).
+	// The first is of the node's primary family.
 	IPs []netip.Addr
 
 	// Addresses are those of its interfaces, but for state.DummyLink.
 	Addresses []netip.Addr
 
-	// Networks are the IPv4 networks that these are in; their first and last
-	// addresses are nobody's.
+	// Networks are the IPv4 networks that these are in; their first and last addresses are nobody's.
 	Networks []netip.Prefix
 
 	// PodCIDRs are the networks of this node's pods, by its Node object.
@@ -52,14 +50,12 @@ type Node struct {
 	// MTU is what all devices carry that packets leave the node by. 0: unknown.
 	MTU uint32
 
-	// Others are addresses that somebody else is reached at, and who that is:
-	// other nodes, API servers, gateways. Whoever took one of these for a
-	// Service would cut the node off from them.
+	// Others are addresses that somebody else is reached at, and who that is: other nodes, API servers,
+	// gateways. Whoever took one of these for a Service would cut the node off from them.
 	Others map[netip.Addr]string
 }
 
-// Fragment and Note live in package state, so that who merges and shows them
-// needs to know no Kubernetes.
+// Fragment and Note live in package state, so that who merges and shows them needs to know no Kubernetes.
 type (
 	Fragment = state.Fragment
 	Note     = state.Note

@@ -34,9 +34,9 @@ func Schedulers() []string {
 	return []string{"dh", "fo", "lblc", "lblcr", "lc", "mh", "nq", "ovf", "rr", "sed", "sh", "twos", "wlc", "wrr"}
 }
 
-// schedulerOf knows all of Schedulers. Those which choose by a hash get their
-// fallback flag: without it, a client whose endpoint drains is refused until it
-// is gone, as the hash goes on to name it (kubernetes#138688).
+// schedulerOf knows all of Schedulers. Those which choose by a hash get their fallback flag: without it, a
+// client whose endpoint drains is refused until it is gone, as the hash goes on to name it
+// (kubernetes#138688).
 func schedulerOf(name string) scheduler {
 	switch name {
 	case "sh":
@@ -56,8 +56,7 @@ type scheduling struct {
 	weights weights
 }
 
-// newScheduling reads the annotations. What is wrong in them leaves the
-// configuration's default.
+// newScheduling reads the annotations. What is wrong in them leaves the configuration's default.
 func newScheduling(annotations map[string]string, c config.Config, ns *notes) scheduling {
 	s := scheduling{name: c.Scheduler}
 	if name, ok := annotations[annotationScheduler]; ok {
@@ -70,8 +69,8 @@ func newScheduling(annotations map[string]string, c config.Config, ns *notes) sc
 	known := schedulerOf(s.name)
 	s.flags = known.always
 	if s.name == "mh" && annotations[annotationFlags] == "" {
-		// As kube-proxy has it: by default each connection is hashed with its
-		// port, or all of one client would go to one endpoint.
+		// As kube-proxy has it: by default each connection is hashed with its port, or all of one client
+		// would go to one endpoint.
 		s.flags |= state.Sched2
 	}
 	s.flags |= known.parseFlags(s.name, annotations[annotationFlags], ns)
@@ -111,12 +110,11 @@ func (s scheduler) parseFlags(name, text string, ns *notes) state.ServerFlags {
 	return flags
 }
 
-// weights are those of endpoints on this node, in its zone, and elsewhere. The
-// zero weights weigh all alike.
+// weights are those of endpoints on this node, in its zone, and elsewhere. The zero weights weigh all alike.
 type weights struct{ node, zone, other uint32 }
 
-// maxWeight is what every weighted scheduler counts with: mh takes the weights'
-// bits for rounds through its table.
+// maxWeight is what every weighted scheduler counts with: mh takes the weights' bits for rounds through its
+// table.
 const maxWeight = 65535
 
 // parseWeights reads "node=8,zone=4,other=1". What is not named weighs 1.
@@ -151,8 +149,7 @@ func (w weights) of(e endpoint, zone string) uint32 {
 	return w.other
 }
 
-// maxDrainTimeout is a day: who wants more wants no deadline, and that is no
-// way to end a rollout.
+// maxDrainTimeout is a day: who wants more wants no deadline, and that is no way to end a rollout.
 const maxDrainTimeout = 24 * time.Hour
 
 // drainTimeout is the Service's own, or none.

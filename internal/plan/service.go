@@ -72,8 +72,8 @@ func (s service) has(f state.Family) bool {
 	return false
 }
 
-// clusterIPs pairs spec.clusterIPs with spec.ipFamilies. Objects of servers
-// older than dual stack have neither and only spec.clusterIP.
+// clusterIPs pairs spec.clusterIPs with spec.ipFamilies. Objects of servers older than dual stack have
+// neither and only spec.clusterIP.
 func clusterIPs(spec *corev1.ServiceSpec, ns *notes) []netip.Addr {
 	if len(spec.IPFamilies) == 0 {
 		ip, ok := serviceAddress(spec.ClusterIP, "spec.clusterIP", ns)

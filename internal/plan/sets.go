@@ -8,8 +8,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The sets, by their IPv4 names. They are kube-proxy's, so that taking over
-// from it finds them, and so do the CNIs that look into them.
+// The sets, by their IPv4 names. They are kube-proxy's, so that taking over from it finds them, and so do the
+// CNIs that look into them.
 const (
 	setLoopBack               state.SetName = "KUBE-LOOP-BACK"
 	setClusterIP              state.SetName = "KUBE-CLUSTER-IP"
@@ -50,8 +50,8 @@ type set struct {
 	about string // kube-proxy's comment of the rules that look into it, as iptables-save escapes it
 }
 
-// sets are all of them. Every one is always there: rules can't name a set that
-// is not, and the rules are always the same.
+// sets are all of them. Every one is always there: rules can't name a set that is not, and the rules are
+// always the same.
 func sets() []set {
 	return []set{
 		{setLoopBack, state.HashIPPortIP, "Kubernetes endpoints dst ip:port, source ip for solving hairpin purpose"},
@@ -80,9 +80,8 @@ func sets() []set {
 	}
 }
 
-// maxElem is the greatest number of entries of a set. The kernel takes memory
-// for those that are there, not for this number; with its default, 65,536, it
-// refuses what a large cluster needs.
+// maxElem is the greatest number of entries of a set. The kernel takes memory for those that are there, not
+// for this number; with its default, 65,536, it refuses what a large cluster needs.
 const maxElem = 1 << 20
 
 // header is how set s has to be for family f.
@@ -96,8 +95,8 @@ func (s set) header(f state.Family) state.Set {
 // maxSetName is the kernel's IPSET_MAXNAMELEN, without the final NUL.
 const maxSetName = 31
 
-// named is the name that a set has for family f. Two of the IPv6 names are
-// longer than the kernel allows, and kube-proxy cuts them.
+// named is the name that a set has for family f. Two of the IPv6 names are longer than the kernel allows, and
+// kube-proxy cuts them.
 func named(f state.Family, ipv4 state.SetName) state.SetName {
 	if f == state.IPv4 {
 		return ipv4
@@ -126,9 +125,9 @@ func OurSet(n state.SetName) bool {
 	return false
 }
 
-// ServerEntries are the set entries that say that virtual server k is ours:
-// one of them in the kernel is enough. An entry without an address knows only
-// the port: it counts only if k's address is one of the node's.
+// ServerEntries are the set entries that say that virtual server k is ours: one of them in the kernel is
+// enough. An entry without an address knows only the port: it counts only if k's address is one of the
+// node's.
 func ServerEntries(k state.VirtualServerKey) []state.SetEntry {
 	if k.Mark != 0 || nodePortSet(k.Protocol) == "" {
 		return nil
@@ -158,9 +157,9 @@ func serverEntry(s state.SetName, k state.VirtualServerKey) state.SetEntry {
 	}
 }
 
-// nodePortEntry is the entry for a NodePort at the address of k. TCP and UDP
-// have a bitmap of ports alone. That type matches no SCTP packet (the kernel's
-// ip_set_get_ip_port knows the two others only), so SCTP has a hash type.
+// nodePortEntry is the entry for a NodePort at the address of k. TCP and UDP have a bitmap of ports alone.
+// That type matches no SCTP packet (the kernel's ip_set_get_ip_port knows the two others only), so SCTP has a
+// hash type.
 func nodePortEntry(k state.VirtualServerKey) state.SetEntry {
 	if k.Protocol == state.SCTP {
 		return serverEntry(setNodePortSCTP, k)

@@ -11,10 +11,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Settle is what was chosen, completed by what the cluster tells: its networks
-// of cluster IPs, if none were chosen, and the pod networks of this node's
-// object, if pods are to be told by them. While the object has none, nobody is
-// known to be a pod of this node.
+// Settle is what was chosen, completed by what the cluster tells: its networks of cluster IPs, if none were
+// chosen, and the pod networks of this node's object, if pods are to be told by them. While the object has
+// none, nobody is known to be a pod of this node.
 func Settle(c config.Config, self *corev1.Node, serviceCIDRs []netip.Prefix) config.Config {
 	if len(c.ServiceCIDRs) == 0 {
 		c.ServiceCIDRs = serviceCIDRs

@@ -16,8 +16,8 @@ import (
 // labelHeadless marks slices that are for DNS alone, whatever its value.
 const labelHeadless = "service.kubernetes.io/headless"
 
-// parseSlices merges the slices of a Service. Slices and ports of no use to
-// the Service are passed over: their mistakes are nobody's trouble.
+// parseSlices merges the slices of a Service. Slices and ports of no use to the Service are passed over:
+// their mistakes are nobody's trouble.
 func parseSlices(o Objects, s service, n Node, ns *notes) endpoints {
 	e := endpoints{}
 	names := map[portName]bool{}
@@ -94,9 +94,8 @@ func (r reader) read(f state.Family, wanted map[portName]bool, e endpoints) {
 	}
 }
 
-// ports are the wanted ports of the slice. A missing name or protocol means
-// what the API server would put there. A missing number would mean all ports,
-// which a virtual server can't do.
+// ports are the wanted ports of the slice. A missing name or protocol means what the API server would put
+// there. A missing number would mean all ports, which a virtual server can't do.
 func (r reader) ports(wanted map[portName]bool) []slicePort {
 	var ports []slicePort
 	seen := map[slicePort]bool{}
@@ -123,8 +122,8 @@ func (r reader) ports(wanted map[portName]bool) []slicePort {
 	return ports
 }
 
-// address is the first of an endpoint's addresses. The others are, by the API,
-// further names of the same endpoint.
+// address is the first of an endpoint's addresses. The others are, by the API, further names of the same
+// endpoint.
 func (r reader) address(i int, f state.Family) (netip.Addr, bool) {
 	addresses := r.slice.Endpoints[i].Addresses
 	if len(addresses) == 0 {
@@ -144,8 +143,8 @@ func (r reader) address(i int, f state.Family) (netip.Addr, bool) {
 	return a, err == nil
 }
 
-// endpoint is what a slice says of its endpoint i, but for the address. What
-// it does not say means ready, serving, not terminating, not local.
+// endpoint is what a slice says of its endpoint i, but for the address. What it does not say means ready,
+// serving, not terminating, not local.
 func (r reader) endpoint(i int) endpoint {
 	in := &r.slice.Endpoints[i]
 	hints := orZero(in.Hints)

@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// text is a fragment as scripts expect it: every field of every row, a row a
-// line, in the fragment's own order.
+// text is a fragment as scripts expect it: every field of every row, a row a line, in the fragment's own
+// order.
 func text(f plan.Fragment) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }

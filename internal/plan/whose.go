@@ -19,9 +19,9 @@ type place struct {
 	others bool
 }
 
-// place says whose the address of f is. Whose a cluster IP is, the API server has
-// decided; but who may write a Service may write any other address into it, and a
-// node says itself which addresses it has: neither may take what is the other's.
+// place says whose the address of f is. Whose a cluster IP is, the API server has decided; but who may write
+// a Service may write any other address into it, and a node says itself which addresses it has: neither may
+// take what is the other's.
 func (v vicinity) place(f *frontend) place {
 	a := f.server.Address.Addr()
 	if p, in := networkOf(v.config.ExcludeCIDRs, a); in {
@@ -43,9 +43,8 @@ func (v vicinity) place(f *frontend) place {
 	return place{bind: true}
 }
 
-// somebodys says why an address that the node does not have is no Service's. The
-// address of a load balancer comes from who runs it, so that an endpoint which
-// somebody only wrote down does not take it away.
+// somebodys says why an address that the node does not have is no Service's. The address of a load balancer
+// comes from who runs it, so that an endpoint which somebody only wrote down does not take it away.
 func (v vicinity) somebodys(a netip.Addr, rank state.Rank) string {
 	for _, p := range v.node.Networks {
 		switch {

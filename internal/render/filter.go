@@ -10,13 +10,13 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Filter says which virtual servers somebody wants to see. What is zero does
-// not count; all that is not must match.
+// Filter says which virtual servers somebody wants to see. What is zero does not count; all that is not must
+// match.
 type Filter struct {
 	Namespace, Name, PortName string // of the Service
 
-	// Address matches a virtual server that has it, or one of whose real
-	// servers has it; and so does Port along with it.
+	// Address matches a virtual server that has it, or one of whose real servers has it; and so does Port
+	// along with it.
 	Address netip.Addr
 	Port    uint16
 

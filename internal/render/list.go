@@ -8,23 +8,21 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The header of a List. A field may be added; none changes its meaning or goes
-// without another version.
+// The header of a List. A field may be added; none changes its meaning or goes without another version.
 const (
 	ListVersion = "kube-ipvs/v1"
 	ListKind    = "VirtualServerList"
 )
 
-// List is a View for programs, as JSON or YAML. What does not apply to an item
-// is absent; lists are never null.
+// List is a View for programs, as JSON or YAML. What does not apply to an item is absent; lists are never
+// null.
 type List struct {
 	APIVersion string       `json:"apiVersion"` // ListVersion
 	Kind       string       `json:"kind"`       // ListKind
 	Items      []ListServer `json:"items"`      // in the order of ipvsadm -Ln
 }
 
-// ListServer is one virtual server. It has a protocol, an address and a port,
-// or a mark.
+// ListServer is one virtual server. It has a protocol, an address and a port, or a mark.
 type ListServer struct {
 	Service        string     `json:"service,omitempty"` // namespace/name:port; absent if not ours, or if the kernel does not tell
 	Set            string     `json:"set,omitempty"`     // the ipset that says that it is ours

@@ -12,10 +12,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// ParseState reads what State wrote. It is strict: a row that State would
-// write in another way is an error, and so are a row or a section that are
-// there twice. Rows of a section and sections may come in any order, as people
-// write them.
+// ParseState reads what State wrote. It is strict: a row that State would write in another way is an error,
+// and so are a row or a section that are there twice. Rows of a section and sections may come in any order,
+// as people write them.
 func ParseState(r io.Reader) (state.State, error) {
 	lines, err := readLines(r)
 	if err != nil {
@@ -167,8 +166,7 @@ func addressRows(table map[state.Address]state.Binding) func(string) (string, er
 	}
 }
 
-// virtualServerRows is like rows; but the value's prefix, where none is
-// written, depends on the key.
+// virtualServerRows is like rows; but the value's prefix, where none is written, depends on the key.
 func virtualServerRows(table map[state.VirtualServerKey]state.VirtualServer) func(string) (string, error) {
 	return func(text string) (string, error) {
 		var family state.Family

@@ -13,8 +13,7 @@ import (
 // PlanKind is the kind of a Plan; its version is ListVersion.
 const PlanKind = "Plan"
 
-// Plan is a wished State for programs, as JSON or YAML, and what is to be said
-// of it. Lists are never null.
+// Plan is a wished State for programs, as JSON or YAML, and what is to be said of it. Lists are never null.
 type Plan struct {
 	APIVersion     string            `json:"apiVersion"` // ListVersion
 	Kind           string            `json:"kind"`       // PlanKind
@@ -91,8 +90,8 @@ func (n PlanNote) String() string {
 	return text + ": " + n.Message
 }
 
-// PlanOf is s for programs. claims are the set entries that name the Service of
-// a virtual server, as Join takes them.
+// PlanOf is s for programs. claims are the set entries that name the Service of a virtual server, as Join
+// takes them.
 func PlanOf(s state.State, claims func(state.VirtualServerKey) []state.SetEntry) Plan {
 	p := Plan{
 		APIVersion:     ListVersion,

@@ -12,8 +12,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The tables as the standard tools read them. Each is for a kernel in which
-// what it makes is not there yet.
+// The tables as the standard tools read them. Each is for a kernel in which what it makes is not there yet.
 
 // Sets writes sets and entries for ipset restore.
 func Sets(w io.Writer, s state.State) error {
@@ -62,9 +61,9 @@ func entryOptions(v state.Entry) string {
 	return text
 }
 
-// Rules writes the chains and jumps of one family for iptables-restore
-// --noflush or ip6tables-restore --noflush. The sets must be there. A chain
-// that is there is emptied; a jump that is there is made once more.
+// Rules writes the chains and jumps of one family for iptables-restore --noflush or ip6tables-restore
+// --noflush. The sets must be there. A chain that is there is emptied; a jump that is there is made once
+// more.
 func Rules(w io.Writer, s state.State, f state.Family) error {
 	var b strings.Builder
 	chains := slices.SortedFunc(maps.Keys(s.Chains), state.ChainKey.Compare)
@@ -93,8 +92,7 @@ func Rules(w io.Writer, s state.State, f state.Family) error {
 	return err
 }
 
-// Timeouts writes the option that sets IPVS' timeouts, for ipvsadm --restore;
-// nothing if they are to stay.
+// Timeouts writes the option that sets IPVS' timeouts, for ipvsadm --restore; nothing if they are to stay.
 func Timeouts(w io.Writer, s state.State) error {
 	option, any := "--set", false
 	for _, name := range []state.SysctlName{state.TCPTimeout, state.TCPFinTimeout, state.UDPTimeout} {
@@ -111,8 +109,7 @@ func Timeouts(w io.Writer, s state.State) error {
 	return err
 }
 
-// Sysctls writes the settings for sysctl -p, without IPVS' timeouts, which are
-// none for it.
+// Sysctls writes the settings for sysctl -p, without IPVS' timeouts, which are none for it.
 func Sysctls(w io.Writer, s state.State) error {
 	var b strings.Builder
 	for _, k := range slices.SortedFunc(maps.Keys(s.Sysctls), state.SysctlName.Compare) {
@@ -149,8 +146,7 @@ func Links(w io.Writer, s state.State) error {
 	return err
 }
 
-// ground is what the device needs for routes: of IPv4 an address that keeps them,
-// and of IPv6 to be up.
+// ground is what the device needs for routes: of IPv4 an address that keeps them, and of IPv6 to be up.
 func ground(s state.State) string {
 	needs := map[state.Family]bool{}
 	for k, v := range s.Addresses {

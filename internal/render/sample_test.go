@@ -29,8 +29,7 @@ func entry(text string) state.SetEntry {
 
 func bound(address string) state.Address { return state.Address{Addr: netip.MustParseAddr(address)} }
 
-// claims is a small version of what package plan knows: one set of addresses
-// and one of node ports.
+// claims is a small version of what package plan knows: one set of addresses and one of node ports.
 func claims(k state.VirtualServerKey) []state.SetEntry {
 	if k.Mark != 0 {
 		return nil

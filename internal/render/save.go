@@ -12,13 +12,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Save writes v as ipvsadm --restore reads it: as ipvsadm -Sn does, but with
-// the connection limits of real servers, which -Sn forgets, and with marks of
-// 2^31 and above, which it writes as negative numbers.
+// Save writes v as ipvsadm --restore reads it: as ipvsadm -Sn does, but with the connection limits of real
+// servers, which -Sn forgets, and with marks of 2^31 and above, which it writes as negative numbers.
 //
-// Neither has words for a persistence granularity without persistence or for
-// the forwarding methods Local and Bypass, which it writes as Route; and a
-// tunnel is written as the kind that State knows, IP in IP.
+// Neither has words for a persistence granularity without persistence or for the forwarding methods Local and
+// Bypass, which it writes as Route; and a tunnel is written as the kind that State knows, IP in IP.
 func Save(w io.Writer, v View) error {
 	var lines []line
 	for _, s := range v.VirtualServers {
@@ -98,9 +96,9 @@ func methodOption(m state.ForwardMethod) string {
 	return "-g"
 }
 
-// ParseSave reads what Save wrote: the tables of virtual and real servers. It
-// is strict: a line that Save would not write so is an error, and so is a row
-// that is there twice or a real server before its virtual server.
+// ParseSave reads what Save wrote: the tables of virtual and real servers. It is strict: a line that Save
+// would not write so is an error, and so is a row that is there twice or a real server before its virtual
+// server.
 func ParseSave(r io.Reader) (state.State, error) {
 	lines, err := readLines(r)
 	if err != nil {
@@ -141,8 +139,8 @@ func parseSaveLine(s state.State, text string) error {
 	}
 }
 
-// saved reads the words of a line. It keeps the first error; the order and
-// spelling of options is checked at the end, against what Save would write.
+// saved reads the words of a line. It keeps the first error; the order and spelling of options is checked at
+// the end, against what Save would write.
 type saved struct {
 	words []string
 	err   error

@@ -13,9 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// State writes all tables of s, a row a line, in the order of the keys: equal
-// states are equal texts. Tables without rows are left out, so a table that
-// was not read (nil) looks like an empty one.
+// State writes all tables of s, a row a line, in the order of the keys: equal states are equal texts. Tables
+// without rows are left out, so a table that was not read (nil) looks like an empty one.
 //
 //	sysctls
 //	  net/ipv4/vs/conntrack = 1
@@ -82,8 +81,7 @@ func section[K comparable, V any](b *strings.Builder, title string, table map[K]
 	}
 }
 
-// word is a name as it is, or quoted, without a blank, if it would not read so
-// again.
+// word is a name as it is, or quoted, without a blank, if it would not read so again.
 func word(s string) string {
 	if plain(s) {
 		return s
@@ -157,8 +155,8 @@ func virtualServerLine(k state.VirtualServerKey, v state.VirtualServer) string {
 	return text
 }
 
-// flagList is the names of flags, without the scheduler's own ones, so that
-// the text does not depend on another field.
+// flagList is the names of flags, without the scheduler's own ones, so that the text does not depend on
+// another field.
 func flagList(flags state.ServerFlags) string {
 	var names []string
 	for _, f := range stateFlags() {

@@ -16,8 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// comparable compares the unexported fields of netip types and takes a nil
-// table for an empty one.
+// comparable compares the unexported fields of netip types and takes a nil table for an empty one.
 func comparable() cmp.Option {
 	return cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}), cmpopts.EquateEmpty()}
 }

@@ -20,9 +20,8 @@ const (
 	Rates                      // ipvsadm -Ln --rate
 )
 
-// Text writes v as ipvsadm -Ln does, with the Service at the end of the line of
-// each virtual server. Scripts that read ipvsadm's columns by number find them
-// where they were.
+// Text writes v as ipvsadm -Ln does, with the Service at the end of the line of each virtual server. Scripts
+// that read ipvsadm's columns by number find them where they were.
 func Text(w io.Writer, v View, c Columns) error {
 	lines := listing(v, c)
 	width := 0
@@ -141,8 +140,8 @@ func numbers(n state.Counters, c Columns) string {
 	return b.String()
 }
 
-// large is a number in ipvsadm's nine columns: thousands, millions and so on,
-// cut off and not rounded, if it has more than eight digits.
+// large is a number in ipvsadm's nine columns: thousands, millions and so on, cut off and not rounded, if it
+// has more than eight digits.
 func large(n uint64) string {
 	switch {
 	case n < 1e8:

@@ -2,12 +2,11 @@
 
 // Package render is a State as text and back. It has two halves.
 //
-// For people: Join makes a View of the rows and of what the kernel counts, and
-// Text, Wide, JSON, YAML and Save write it. For machines, tests and logs:
-// State writes all tables exactly and ParseState reads them.
+// For people: Join makes a View of the rows and of what the kernel counts, and Text, Wide, JSON, YAML and
+// Save write it. For machines, tests and logs: State writes all tables exactly and ParseState reads them.
 //
-// The package is pure: it reads no kernel, and it judges no row. What a packet
-// meets is package trace's business.
+// The package is pure: it reads no kernel, and it judges no row. What a packet meets is package trace's
+// business.
 package render
 
 import (
@@ -19,19 +18,17 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Observed is what the kernel says beside its rows. Whatever was not asked for
-// is nil.
+// Observed is what the kernel says beside its rows. Whatever was not asked for is nil.
 type Observed struct {
-	// Title is the first line of /proc/net/ip_vs: the version of IPVS and the
-	// size of its connection table.
+	// Title is the first line of /proc/net/ip_vs: the version of IPVS and the size of its connection table.
 	Title string
 
 	Connections    map[state.RealServerKey]state.Connections
 	VirtualServers map[state.VirtualServerKey]state.Counters
 	RealServers    map[state.RealServerKey]state.Counters
 
-	// Limits are the real servers' connection limits, for rows that were read
-	// from where the kernel does not show them.
+	// Limits are the real servers' connection limits, for rows that were read from where the kernel does not
+	// show them.
 	Limits map[state.RealServerKey]Limits
 }
 
@@ -71,8 +68,8 @@ type Owner struct {
 	Service string        // the entry's comment; empty in sets that kube-proxy made
 }
 
-// String is the Service port, "-" for a virtual server that is not ours, and
-// "?" for one whose Service the kernel does not tell.
+// String is the Service port, "-" for a virtual server that is not ours, and "?" for one whose Service the
+// kernel does not tell.
 func (o Owner) String() string {
 	switch {
 	case o.Service != "":
@@ -107,8 +104,8 @@ func (a Answer) String() string {
 	return "?"
 }
 
-// Unserved is what steers or attracts packets for which no virtual server is
-// there: what is left over, or what is missing.
+// Unserved is what steers or attracts packets for which no virtual server is there: what is left over, or
+// what is missing.
 type Unserved struct {
 	Entries   []Entry
 	Addresses []state.Address
@@ -120,16 +117,15 @@ type Entry struct {
 	Comment string
 }
 
-// Claims are the set entries of which one in the kernel is enough to say that
-// a virtual server is ours. One without an address knows only the port; it
-// speaks for addresses of the node, not for those on the dummy device.
+// Claims are the set entries of which one in the kernel is enough to say that a virtual server is ours. One
+// without an address knows only the port; it speaks for addresses of the node, not for those on the dummy
+// device.
 type Claims func(state.VirtualServerKey) []state.SetEntry
 
 // nodePort is in the names of the sets that claim addresses of the node.
 const nodePort = "-NODE-PORT-"
 
-// Join joins the rows of s. A table of s that is nil was not read: what would
-// follow from it is Unknown.
+// Join joins the rows of s. A table of s that is nil was not read: what would follow from it is Unknown.
 func Join(s state.State, seen Observed, claims Claims) View {
 	v := View{Title: seen.Title, VirtualServers: make([]VirtualServer, 0, len(s.VirtualServers))}
 	realServers, marked := joinRealServers(s, seen), markOwners(s)
@@ -158,9 +154,9 @@ func Join(s state.State, seen Observed, claims Claims) View {
 	return v
 }
 
-// order is that of ipvsadm's listings: by mark, with those without one first,
-// family, protocol, address, port. Where two marks or addresses are 2^31 or more
-// apart, ipvsadm's own subtraction overflows, and its order with it.
+// order is that of ipvsadm's listings: by mark, with those without one first, family, protocol, address,
+// port. Where two marks or addresses are 2^31 or more apart, ipvsadm's own subtraction overflows, and its
+// order with it.
 func order(a, b state.VirtualServerKey) int {
 	return cmp.Or(
 		cmp.Compare(a.Mark, b.Mark),
@@ -206,8 +202,8 @@ func owner(s state.State, k state.VirtualServerKey, claims []state.SetEntry) Own
 	return found
 }
 
-// markOwners are those of the virtual servers to which set entries lead packets by
-// a mark. The first entry of several, the frontends of one Service port, speaks.
+// markOwners are those of the virtual servers to which set entries lead packets by a mark. The first entry of
+// several, the frontends of one Service port, speaks.
 func markOwners(s state.State) map[state.VirtualServerKey]Owner {
 	first := map[state.VirtualServerKey]state.SetEntry{}
 	for e, row := range s.Entries {

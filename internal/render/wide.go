@@ -12,9 +12,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Wide writes v for the person who has to find out what is wrong: a line for
-// each virtual and real server, what looks wrong in words at its end, and
-// below them what steers or attracts packets that no virtual server takes.
+// Wide writes v for the person who has to find out what is wrong: a line for each virtual and real server,
+// what looks wrong in words at its end, and below them what steers or attracts packets that no virtual server
+// takes.
 func Wide(w io.Writer, v View) error {
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)

@@ -11,26 +11,25 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Back is the way back to kube-proxy's IPVS mode, which Services are served all
-// along. kube-proxy finds its virtual servers, addresses, chains and jumps, and
-// needs no more for these to be right. But it makes its sets with `ipset create
-// -exist`, which fails where one is there with comments or another maxelem, and
-// gives up each sync there. And it knows nothing of the virtual servers to which
-// entries lead that were sent elsewhere, nor of the sets and chains for that.
+// Back is the way back to kube-proxy's IPVS mode, which Services are served all along. kube-proxy finds its
+// virtual servers, addresses, chains and jumps, and needs no more for these to be right. But it makes its
+// sets with `ipset create -exist`, which fails where one is there with comments or another maxelem, and gives
+// up each sync there. And it knows nothing of the virtual servers to which entries lead that were sent
+// elsewhere, nor of the sets and chains for that.
 type Back struct {
-	// First is what is wished first: kube-proxy's sets, and nothing that leads
-	// packets elsewhere. The virtual servers that it led to stay, or what is sent
-	// to them until nothing leads there any more would be refused.
+	// First is what is wished first: kube-proxy's sets, and nothing that leads packets elsewhere. The virtual
+	// servers that it led to stay, or what is sent to them until nothing leads there any more would be
+	// refused.
 	First state.State
-	// Then is what is wished in the end, without these virtual servers. Their
-	// connections go on for as long as they are left to.
+	// Then is what is wished in the end, without these virtual servers. Their connections go on for as long
+	// as they are left to.
 	Then state.State
 	// Flows are those through them that have no end.
 	Flows []state.Flow
 }
 
-// Speaks reports whether the way back says how a chain has to be. All others, and
-// the jumps to them, have to be left alone.
+// Speaks reports whether the way back says how a chain has to be. All others, and the jumps to them, have to
+// be left alone.
 func (b Back) Speaks(k state.ChainKey) bool {
 	_, changes := b.Then.Chains[k]
 	return changes || k.Table == state.Mangle || !itsChain(k.Name)
@@ -54,8 +53,8 @@ func names4() []state.SetName {
 // ItsSet says whether a set is one of kube-proxy's IPVS mode.
 func ItsSet(n state.SetName) bool { return slices.Contains(Sets(), n) }
 
-// Sets are the names of the sets of kube-proxy's IPVS mode, of both families. It
-// cuts the IPv6 ones at what the kernel takes.
+// Sets are the names of the sets of kube-proxy's IPVS mode, of both families. It cuts the IPv6 ones at what
+// the kernel takes.
 func Sets() []state.SetName {
 	const longest = 31
 	names := names4()
@@ -74,10 +73,9 @@ func itsChain(name string) bool {
 	}, name)
 }
 
-// ToKubeProxy is the way back from what the kernel holds. It wishes for no more
-// than has to change: kube-proxy may be at work already. Chains and jumps of
-// ours are not wished for, nor what its chains have of ours, and all others not
-// spoken of.
+// ToKubeProxy is the way back from what the kernel holds. It wishes for no more than has to change:
+// kube-proxy may be at work already. Chains and jumps of ours are not wished for, nor what its chains have of
+// ours, and all others not spoken of.
 func ToKubeProxy(s state.State) Back {
 	then := state.New()
 	then.Links = s.Links
@@ -130,9 +128,9 @@ func rewrite(s, into state.State) {
 	}
 }
 
-// first is what comes before then: no entry leads elsewhere, or refuses what another
-// one leads away. These leave once real servers are there in their stead, which rules
-// would not wait for: so rules stay as they are, and the sets that they look into.
+// first is what comes before then: no entry leads elsewhere, or refuses what another one leads away. These
+// leave once real servers are there in their stead, which rules would not wait for: so rules stay as they
+// are, and the sets that they look into.
 func first(s, then state.State) state.State {
 	f := then
 	f.Sets, f.Entries, f.Chains = maps.Clone(then.Sets), maps.Clone(then.Entries), maps.Clone(then.Chains)
@@ -192,9 +190,8 @@ func its(set state.Set) state.Set {
 	return set
 }
 
-// unlead gives the real servers to which entries lead to the virtual servers that
-// packets were sent to, where these have none: kube-proxy's IPVS mode does so. It
-// returns the flows through those that were led to.
+// unlead gives the real servers to which entries lead to the virtual servers that packets were sent to, where
+// these have none: kube-proxy's IPVS mode does so. It returns the flows through those that were led to.
 func unlead(s, into state.State) []state.Flow {
 	behind := map[state.VirtualServerKey][]state.RealServerKey{}
 	for k := range s.RealServers {

@@ -11,10 +11,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Flows are all that kube-proxy's rules of iptables mode can have sent on, over
-// protocols that have no connections to end: a client that keeps its port goes on
-// being sent where they once sent it. local are the node's own addresses, at which
-// NodePorts are.
+// Flows are all that kube-proxy's rules of iptables mode can have sent on, over protocols that have no
+// connections to end: a client that keeps its port goes on being sent where they once sent it. local are the
+// node's own addresses, at which NodePorts are.
 func (KubeProxy) Flows(chains map[state.ChainKey]state.Chain, local []netip.Addr) []state.Flow {
 	var flows []state.Flow
 	for _, f := range Serving(chains) {

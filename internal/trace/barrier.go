@@ -38,8 +38,8 @@ func (b Barrier) String() string {
 	return fmt.Sprintf("%s %s packets to Services, such as %v: %s", at, verb, b.Packet, remedy)
 }
 
-// Barriers are what stops those of some packets that nothing of ours stops, once
-// each. ours says which chains are, by name.
+// Barriers are what stops those of some packets that nothing of ours stops, once each. ours says which chains
+// are, by name.
 func Barriers(s state.State, packets []Packet, where Where, ours func(chain string) bool) []Barrier {
 	var list []Barrier
 	for _, p := range packets {

@@ -11,8 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// ephemeral is the port that a client is taken to have where its answer's way may
-// depend on that: one that programs get which ask for none.
+// ephemeral is the port that a client is taken to have where its answer's way may depend on that: one that
+// programs get which ask for none.
 const ephemeral = 49152
 
 // span is a part of a hook, by the priorities of the chains in it.
@@ -21,8 +21,7 @@ type span struct {
 	rest     bool // of a connection that has met the rules of nat before
 }
 
-// IPVS takes packets to the node late, after its filter, and those of the node
-// itself early, before it.
+// IPVS takes packets to the node late, after its filter, and those of the node itself early, before it.
 const (
 	ipvsInput  = 99
 	ipvsOutput = -98
@@ -43,8 +42,8 @@ type base struct {
 	state.Base
 }
 
-// bases are those of a part of a hook, in the kernel's order. If nobody has read
-// them all, they are those in which a State has jumps.
+// bases are those of a part of a hook, in the kernel's order. If nobody has read them all, they are those in
+// which a State has jumps.
 func (w *walk) bases(hook string, part span) []base {
 	var list []base
 	add := func(k state.ChainKey, b state.Base) {
@@ -92,8 +91,7 @@ func (w *walk) rows(t state.RuleTable, name string) (state.Chain, bool) {
 	return c, there
 }
 
-// through leads the packet through a part of a hook, and says whether it came out
-// on the other side.
+// through leads the packet through a part of a hook, and says whether it came out on the other side.
 func (w *walk) through(hook string, part span) bool {
 	for _, b := range w.bases(hook, part) {
 		if b.NAT && w.packet.untracked {
@@ -114,9 +112,8 @@ func (w *walk) through(hook string, part span) bool {
 	return true
 }
 
-// answer leads the answer of an endpoint back, where the rules of others are known:
-// who lets packets in may still let none out. It tells nothing unless the answer is
-// stopped.
+// answer leads the answer of an endpoint back, where the rules of others are known: who lets packets in may
+// still let none out. It tells nothing unless the answer is stopped.
 func (w *walk) answer(local bool) (stopped bool) {
 	if w.where.Rules.Bases == nil {
 		return false

@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// rulesOf are the rules of a State as a node has them, and those of others: lines as
-// iptables-save prints them, each after its table.
+// rulesOf are the rules of a State as a node has them, and those of others: lines as iptables-save prints
+// them, each after its table.
 func rulesOf(s state.State, others ...string) state.Ruleset {
 	r := state.Ruleset{Chains: maps.Clone(s.Chains), Bases: map[state.ChainKey]state.Base{}}
 	add := func(k state.ChainKey, rules ...string) {

@@ -32,9 +32,8 @@ type outcome struct {
 	by     string // the rule; of a final action
 }
 
-// hook asks the jumps from a built-in chain. The rows do not tell in which order
-// they are; this is the one in which kube-ipvs makes them, each above the one
-// before it.
+// hook asks the jumps from a built-in chain. The rows do not tell in which order they are; this is the one in
+// which kube-ipvs makes them, each above the one before it.
 func (w *walk) hook(table state.RuleTable, builtIn string) outcome {
 	jumps := w.jumps(table, builtIn)
 	for i, k := range jumps {
@@ -59,8 +58,7 @@ func (w *walk) jumps(table state.RuleTable, builtIn string) []state.JumpKey {
 	return keys
 }
 
-// jump asks the rule of a jump, or, where somebody made several that differ,
-// each of them.
+// jump asks the rule of a jump, or, where somebody made several that differ, each of them.
 func (w *walk) jump(k state.JumpKey) outcome {
 	for line := range strings.SplitSeq(w.state.Jumps[k].Rule, "\n") {
 		if o := w.rule(place{k.Table, k.From, 0}, line, nil); o.action.final() {
@@ -70,8 +68,7 @@ func (w *walk) jump(k state.JumpKey) outcome {
 	return outcome{}
 }
 
-// checkOrder doubts an outcome that would be another one if a jump further down
-// came first.
+// checkOrder doubts an outcome that would be another one if a jump further down came first.
 func (w *walk) checkOrder(o outcome, by state.JumpKey, others []state.JumpKey) {
 	for _, k := range others {
 		one := *w
@@ -157,8 +154,8 @@ func (w *walk) matters(at place, line string, r rule, above []string) bool {
 	return o.action != goOn || one.packet != w.packet || len(one.verdict.Doubts) > 0
 }
 
-// matches says whether all matches of a rule match, as far as they are known. One
-// that certainly does not is enough to say no, also if others are not understood.
+// matches says whether all matches of a rule match, as far as they are known. One that certainly does not is
+// enough to say no, also if others are not understood.
 func (w *walk) matches(r rule) (words []string, service string, unknown []string, matched bool) {
 	unknown, matched = slices.Clip(r.unknown), true
 	var assumed []string
@@ -247,8 +244,8 @@ func (w *walk) redirect(at place, t target, say func(string, ...any)) outcome {
 	return outcome{accept, at.String()}
 }
 
-// mapped gives the packet the mark that a set has for it, and says by which
-// entry. The set tells more exactly than others whose packet it is.
+// mapped gives the packet the mark that a set has for it, and says by which entry. The set tells more exactly
+// than others whose packet it is.
 func (w *walk) mapped(t target) string {
 	found := w.look(t.set, t.directions)
 	if found.answer == maybe {

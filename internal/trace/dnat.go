@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// destination is where destination NAT sends packets: each of its parts stays as it
-// is in the packet if it is not there.
+// destination is where destination NAT sends packets: each of its parts stays as it is in the packet if it is
+// not there.
 type destination struct {
 	address netip.Addr
 	port    uint16
@@ -19,14 +19,14 @@ type destination struct {
 	// network is what comes in place of the first bits of the address.
 	network netip.Prefix
 
-	// Where base is not 0, ports move: first is the new one of base, and so on up
-	// to last, after which comes first again.
+	// Where base is not 0, ports move: first is the new one of base, and so on up to last, after which comes
+	// first again.
 	base, first, last uint16
 }
 
-// parseDestination reads what follows --to-destination: "192.0.2.1:80",
-// "[2001:db8::1]:80", "192.0.2.1", ":80", ":1-65535/32768". Of several addresses or
-// ports the kernel picks one, which nobody can foretell: that is none.
+// parseDestination reads what follows --to-destination: "192.0.2.1:80", "[2001:db8::1]:80", "192.0.2.1",
+// ":80", ":1-65535/32768". Of several addresses or ports the kernel picks one, which nobody can foretell:
+// that is none.
 func parseDestination(s string) (d destination, ok bool) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		d.address = a
@@ -62,9 +62,8 @@ func parseNumber(s string, port *uint16) bool {
 	return err == nil && n > 0
 }
 
-// of is where a packet to a is sent. The kernel counts ports from base on, modulo
-// 2^16, and takes what is left when it divides that by how many there are
-// (nf_nat_l4proto_unique_tuple).
+// of is where a packet to a is sent. The kernel counts ports from base on, modulo 2^16, and takes what is
+// left when it divides that by how many there are (nf_nat_l4proto_unique_tuple).
 func (d destination) of(a netip.AddrPort) netip.AddrPort {
 	address, port := a.Addr(), a.Port()
 	if d.address.IsValid() {

@@ -11,8 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// FuzzRules interprets any rules, in chains that go to each other: it must end,
-// with a fate, and in the same way twice.
+// FuzzRules interprets any rules, in chains that go to each other: it must end, with a fate, and in the same
+// way twice.
 func FuzzRules(f *testing.F) {
 	for k, chain := range rows(f, cidrs(), both()).Chains {
 		if k.Family == state.IPv4 {

@@ -97,8 +97,8 @@ func byInterface(name string, not bool) match {
 	}
 }
 
-// byLeaving looks at the interface by which the packet leaves: none if it is for the
-// node, and not lo if it is for elsewhere. By which else, the routes say.
+// byLeaving looks at the interface by which the packet leaves: none if it is for the node, and not lo if it
+// is for elsewhere. By which else, the routes say.
 func byLeaving(name string, not bool) match {
 	return func(w *walk) finding {
 		_, local := w.local(w.packet.Destination.Addr())
@@ -136,8 +136,7 @@ func byMark(value, mask uint32, not bool) match {
 	}
 }
 
-// byState looks at what conntrack thinks of the packet: it is the first of a
-// connection.
+// byState looks at what conntrack thinks of the packet: it is the first of a connection.
 func byState(states []string, not bool) match {
 	return func(w *walk) finding {
 		is, words := "NEW", "the connection is new"
@@ -200,8 +199,8 @@ func byEcho(kind uint64, not bool) match {
 	}
 }
 
-// The matches of -m ipvs match nothing that IPVS has not taken, inverted or not,
-// but for the one that asks just that.
+// The matches of -m ipvs match nothing that IPVS has not taken, inverted or not, but for the one that asks
+// just that.
 
 func byIPVS(not bool) match {
 	return func(w *walk) finding {

@@ -66,8 +66,8 @@ type outcome struct {
 	masqueraded bool
 }
 
-// reference is what kube-proxy's iptables and nftables modes do, in words of
-// their own, which are not those of the plan.
+// reference is what kube-proxy's iptables and nftables modes do, in words of their own, which are not those
+// of the plan.
 func reference(c cell) outcome {
 	var have []string
 	if c.policies.here {
@@ -107,9 +107,8 @@ func among(have []string, local bool) outcome {
 	return outcome{fate: trace.Served, endpoints: strings.Join(got, " ")}
 }
 
-// clusterIPMasquerade: without a way to know pods nobody is masqueraded, but a
-// node that talks with the Service's own address as its source, or, if that is
-// routed, with its own.
+// clusterIPMasquerade: without a way to know pods nobody is masqueraded, but a node that talks with the
+// Service's own address as its source, or, if that is routed, with its own.
 func clusterIPMasquerade(c cell) bool {
 	switch {
 	case c.detector.all:

@@ -34,8 +34,8 @@ type walk struct {
 	budget  *int            // rules that may still be looked at
 }
 
-// maxRules ends what would not end by itself. The kernel refuses chains in a
-// circle, a State in a file may have them.
+// maxRules ends what would not end by itself. The kernel refuses chains in a circle, a State in a file may
+// have them.
 const maxRules = 1 << 18
 
 func newWalk(s state.State, p Packet, where Where) *walk {
@@ -91,15 +91,14 @@ func (w *walk) arrive() {
 	w.forward()
 }
 
-// martian says whether the kernel takes a source address for a forged one. For
-// IPv6 it does so only with that of loopback.
+// martian says whether the kernel takes a source address for a forged one. For IPv6 it does so only with that
+// of loopback.
 func (w *walk) martian(source netip.Addr) bool {
 	_, local := w.local(source)
 	return source.IsLoopback() || local && w.family == state.IPv4
 }
 
-// deliver is the way of what has come to an address of the node. IPVS looks at
-// it after the filter.
+// deliver is the way of what has come to an address of the node. IPVS looks at it after the filter.
 func (w *walk) deliver() {
 	if !w.through("INPUT", before(ipvsInput)) || w.schedule() {
 		return
@@ -123,8 +122,7 @@ func (w *walk) forward() {
 	}
 }
 
-// send is the way of what the node itself sends. IPVS looks at it before the
-// filter.
+// send is the way of what the node itself sends. IPVS looks at it before the filter.
 func (w *walk) send() {
 	if !w.through("OUTPUT", before(ipvsOutput)) || w.schedule() {
 		return
@@ -179,10 +177,9 @@ func (w *walk) local(a netip.Addr) (why string, local bool) {
 	return "", false
 }
 
-// pickSource gives the node's own packet the source that the kernel would pick:
-// an address of the node talks to itself, but for one that is routed from another.
-// An IPv6 route without a source says nothing of it, as the address is on no
-// device.
+// pickSource gives the node's own packet the source that the kernel would pick: an address of the node talks
+// to itself, but for one that is routed from another. An IPv6 route without a source says nothing of it, as
+// the address is on no device.
 func (w *walk) pickSource() {
 	to := w.packet.Destination.Addr()
 	if w.packet.Source.Addr().IsValid() {

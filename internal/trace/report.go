@@ -4,15 +4,13 @@ package trace
 
 import "github.com/kube-ipvs/kube-ipvs/internal/state"
 
-// The header of a Report. A field may be added; none changes its meaning or goes
-// without another version.
+// The header of a Report. A field may be added; none changes its meaning or goes without another version.
 const (
 	ReportVersion = "kube-ipvs/v1"
 	ReportKind    = "PacketTrace"
 )
 
-// Report is a Verdict for programs, as JSON or YAML. What does not apply is
-// absent; lists are never null.
+// Report is a Verdict for programs, as JSON or YAML. What does not apply is absent; lists are never null.
 type Report struct {
 	APIVersion string `json:"apiVersion"` // ReportVersion
 	Kind       string `json:"kind"`       // ReportKind

@@ -30,8 +30,7 @@ type target struct {
 	maps       bool // of SET
 }
 
-// split cuts a rule into words. In quotes, and only there, a backslash makes
-// the next byte an ordinary one.
+// split cuts a rule into words. In quotes, and only there, a backslash makes the next byte an ordinary one.
 func split(line string) []string {
 	var words []string
 	var word strings.Builder
@@ -332,8 +331,8 @@ func (p *parser) setOption(name string, args []string, not bool) bool {
 	return false
 }
 
-// tcpFlags takes in which of some flags a packet has: the first of a connection has
-// SYN, its answer that and ACK.
+// tcpFlags takes in which of some flags a packet has: the first of a connection has SYN, its answer that and
+// ACK.
 func (p *parser) tcpFlags(args []string, not bool) bool {
 	asked, set := strings.Split(args[0], ","), strings.Split(args[1], ",")
 	p.add(func(w *walk) finding {

@@ -12,8 +12,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// small is a State with sets of all types and one chain that all packets to the
-// node meet in filter INPUT.
+// small is a State with sets of all types and one chain that all packets to the node meet in filter INPUT.
 func small(lines ...string) state.State {
 	s := state.New()
 	set := func(name state.SetName, t state.SetType, entries ...string) {

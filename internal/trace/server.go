@@ -11,8 +11,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// schedule lets IPVS take the packet, if it has a virtual server for it, and
-// says whether it did.
+// schedule lets IPVS take the packet, if it has a virtual server for it, and says whether it did.
 func (w *walk) schedule() bool {
 	k, found := w.find()
 	if !found {
@@ -118,9 +117,8 @@ func (w *walk) decide(ways []*walk) {
 	w.end(ways[i].verdict.Fate, ways[i].verdict.By)
 }
 
-// reach is the way from IPVS to one real server. What is sent on goes through
-// OUTPUT, once more if the node itself sent it; what is for a process on the
-// node stays in the hook that it is in.
+// reach is the way from IPVS to one real server. What is sent on goes through OUTPUT, once more if the node
+// itself sent it; what is for a process on the node stays in the hook that it is in.
 func (w *walk) reach(r state.RealServerKey) (fate Fate, by string) {
 	p := &w.packet
 	p.virtual = p.Destination
@@ -152,8 +150,8 @@ func (w *walk) reach(r state.RealServerKey) (fate Fate, by string) {
 	return w.verdict.Fate, w.verdict.By
 }
 
-// together are the steps of the ways to all real servers. What is the same on
-// all of them is told once, for all; and the rest once for those that share it.
+// together are the steps of the ways to all real servers. What is the same on all of them is told once, for
+// all; and the rest once for those that share it.
 func together(ways []*walk, servers []state.RealServerKey) []Step {
 	all := shared(ways)
 	steps := slices.Clone(ways[0].verdict.Steps[:all])

@@ -9,8 +9,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// dimensions is how many directions a look into a set of a type needs. Types
-// that are not here are not understood.
+// dimensions is how many directions a look into a set of a type needs. Types that are not here are not
+// understood.
 func dimensions(t state.SetType) int {
 	switch t {
 	case state.HashIP, state.BitmapPort:
@@ -23,8 +23,8 @@ func dimensions(t state.SetType) int {
 	return 0
 }
 
-// look looks for the packet in a set, as the kernel does. The finding's words
-// are also there if the answer is no.
+// look looks for the packet in a set, as the kernel does. The finding's words are also there if the answer is
+// no.
 func (w *walk) look(name state.SetName, directions []string) finding {
 	set, exists := w.state.Sets[name]
 	needs := dimensions(set.Type)
@@ -57,8 +57,8 @@ func (w *walk) look(name state.SetName, directions []string) finding {
 	return f
 }
 
-// key is the entry that the packet has in a set, if the type can have one for
-// it, and if the packet's ports are known.
+// key is the entry that the packet has in a set, if the type can have one for it, and if the packet's ports
+// are known.
 func (w *walk) key(name state.SetName, t state.SetType, directions []string) (k state.SetEntry, fits, known bool) {
 	at := func(i int) netip.AddrPort {
 		end, _ := w.side(directions[i] == "src")
@@ -88,8 +88,7 @@ func (w *walk) key(name state.SetName, t state.SetType, directions []string) (k 
 	return k, true, known
 }
 
-// entry is the entry that holds k. One for networks may do so with a shorter
-// prefix; the longest counts.
+// entry is the entry that holds k. One for networks may do so with a shorter prefix; the longest counts.
 func (w *walk) entry(k state.SetEntry, t state.SetType) (state.SetEntry, state.Entry, bool) {
 	row, ok := w.state.Entries[k]
 	if ok || t != state.HashIPPortNet {

@@ -135,8 +135,7 @@ func (v Verdict) served() string {
 	}
 }
 
-// sees is whom all endpoints take for the client. It is empty if not all see
-// the same.
+// sees is whom all endpoints take for the client. It is empty if not all see the same.
 func (v Verdict) sees() string {
 	for _, e := range v.Endpoints {
 		if e.Masqueraded != v.Endpoints[0].Masqueraded {

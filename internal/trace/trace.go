@@ -2,18 +2,15 @@
 
 // Package trace says what becomes of one packet in a State, and why.
 //
-// It does what the kernel does with the first packet of a connection, or with a
-// ping: it goes through the chains of the State in the order of the kernel's
-// hooks, by the rules as they are written there, asks IPVS' tables, and follows
-// the packet until it leaves the node. It knows of no Service and of no plan, so
-// that it can judge both: whatever the rows say is what comes out.
+// It does what the kernel does with the first packet of a connection, or with a ping: it goes through the
+// chains of the State in the order of the kernel's hooks, by the rules as they are written there, asks IPVS'
+// tables, and follows the packet until it leaves the node. It knows of no Service and of no plan, so that it
+// can judge both: whatever the rows say is what comes out.
 //
-// It understands what kube-ipvs and kube-proxy write, and the simple rules of
-// others. A rule that it does not understand counts as one that does not match, and
-// if that makes a difference, the verdict says so, among its doubts: nothing is
-// guessed in silence. It is silent about what it is not told: rules and policies of
-// others without Where.Rules, routes, what is in conntrack, and who listens at a
-// port.
+// It understands what kube-ipvs and kube-proxy write, and the simple rules of others. A rule that it does not
+// understand counts as one that does not match, and if that makes a difference, the verdict says so, among
+// its doubts: nothing is guessed in silence. It is silent about what it is not told: rules and policies of
+// others without Where.Rules, routes, what is in conntrack, and who listens at a port.
 //
 // The package is pure. How a State is read is the kernel packages' business.
 package trace
@@ -25,16 +22,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Ping is the protocol of a Packet that is an ICMP echo request, of either
-// family.
+// Ping is the protocol of a Packet that is an ICMP echo request, of either family.
 const Ping state.Protocol = 1
 
 // Packet is the first one that a client sends.
 type Packet struct {
 	Protocol state.Protocol // TCP, UDP, SCTP or Ping
 
-	// Source is the client. Port 0: any. What the node itself sends may have no
-	// address: the kernel picks one then.
+	// Source is the client. Port 0: any. What the node itself sends may have no address: the kernel picks one
+	// then.
 	Source netip.AddrPort
 
 	Destination netip.AddrPort // Port 0 for Ping
@@ -80,12 +76,10 @@ type Where struct {
 	Node      bool   // the node itself sends the packet
 	Interface string // the one that another's packet comes by; empty: not known
 
-	// Addresses are the node's own, but for those on state.DummyLink. That of
-	// loopback need not be there.
+	// Addresses are the node's own, but for those on state.DummyLink. That of loopback need not be there.
 	Addresses []netip.Addr
 
-	// Rules are those of the whole node, of others too. Without them, those in the
-	// State are followed alone.
+	// Rules are those of the whole node, of others too. Without them, those in the State are followed alone.
 	Rules state.Ruleset
 }
 
@@ -124,12 +118,11 @@ type Verdict struct {
 	Node   bool   // the node itself sent it
 	Fate   Fate
 
-	// By is who decided: a rule, "filter KUBE-IPVS-FILTER 6", "IPVS" or
-	// "routing".
+	// By is who decided: a rule, "filter KUBE-IPVS-FILTER 6", "IPVS" or "routing".
 	By string
 
-	// Service is whose port was asked, "namespace/name:port", as the comments of
-	// set entries tell it. Empty: nobody's, or there are no comments.
+	// Service is whose port was asked, "namespace/name:port", as the comments of set entries tell it. Empty:
+	// nobody's, or there are no comments.
 	Service string
 
 	Server      state.VirtualServerKey // which one took the packet; zero: none

@@ -10,8 +10,7 @@ import (
 	"strings"
 )
 
-// advice is what kube-proxy warns of too: that NodePorts may be served where
-// nobody expects them.
+// advice is what kube-proxy warns of too: that NodePorts may be served where nobody expects them.
 func (x *conversion) advice() []string {
 	c := x.to
 	if c.NodePortPrimary {
@@ -35,9 +34,8 @@ func (x *conversion) advice() []string {
 
 func is4(p netip.Prefix) bool { return p.Addr().Is4() }
 
-// Meaningless are the paths of what was set to something other than its default
-// and has no effect here: what is another mode's or another system's, and what
-// belongs to machinery that we don't have.
+// Meaningless are the paths of what was set to something other than its default and has no effect here: what
+// is another mode's or another system's, and what belongs to machinery that we don't have.
 func (p Pair) Meaningless() []string {
 	var paths []string
 	x, d := p.Proxy, Default().Proxy
@@ -83,8 +81,7 @@ func (p Pair) Meaningless() []string {
 	return paths
 }
 
-// Ignored is the one warning about all that has no effect; empty if nothing has
-// none.
+// Ignored is the one warning about all that has no effect; empty if nothing has none.
 func Ignored(names []string) string {
 	if len(names) == 0 {
 		return ""

@@ -20,9 +20,8 @@ const (
 	metricsPort = "10249"
 )
 
-// Complete gives all fields of kube-proxy's document that are unset the values
-// that kube-proxy gives them. It can't be told from their absence if they were
-// set to zero: kubeadm's document says "0s" for most periods.
+// Complete gives all fields of kube-proxy's document that are unset the values that kube-proxy gives them. It
+// can't be told from their absence if they were set to zero: kubeadm's document says "0s" for most periods.
 func (p *Pair) Complete() {
 	c, x := config.Default(), &p.Proxy
 	x.TypeMeta = metav1.TypeMeta{Kind: ProxyKind, APIVersion: ProxyVersion}
@@ -40,8 +39,7 @@ func (p *Pair) Complete() {
 	logsapi.SetRecommendedLoggingConfiguration(&x.Logging)
 }
 
-// completeAddresses gives addresses their ports. Those that are unset become
-// of the family of bindAddress.
+// completeAddresses gives addresses their ports. Those that are unset become of the family of bindAddress.
 func (p *Pair) completeAddresses() {
 	x := &p.Proxy
 	orElse(&x.BindAddress, "0.0.0.0")
@@ -53,8 +51,8 @@ func (p *Pair) completeAddresses() {
 	x.MetricsBindAddress = WithPort(cmp.Or(x.MetricsBindAddress, here), metricsPort)
 }
 
-// WithPort is the address with that port if it has none. What is no address
-// stays, for who will complain about it.
+// WithPort is the address with that port if it has none. What is no address stays, for who will complain
+// about it.
 func WithPort(text, port string) string {
 	a, ok := address(text)
 	switch {

@@ -13,8 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// Config is what the pair means. Its error is config.Complaints, each with the
-// path of a field.
+// Config is what the pair means. Its error is config.Complaints, each with the path of a field.
 func (p Pair) Config() (config.Config, []string, error) {
 	x := conversion{Pair: p, to: config.Default()}
 	x.mode()
@@ -39,9 +38,9 @@ type conversion struct {
 	found config.Complaints
 }
 
-// mode asks for ipvs. Who wrote another one chose it, and it is not ours to
-// take one for another in silence; a flag overrules the file, for a node that
-// shares its file with nodes on which kube-proxy still runs in that mode.
+// mode asks for ipvs. Who wrote another one chose it, and it is not ours to take one for another in silence;
+// a flag overrules the file, for a node that shares its file with nodes on which kube-proxy still runs in
+// that mode.
 func (x *conversion) mode() {
 	m := x.Proxy.Mode
 	x.found.Unless(m == "" || m == modeIPVS, "mode",
@@ -94,8 +93,8 @@ func (x *conversion) serving() {
 	}
 }
 
-// listener is where to serve: nowhere if the port is 0, which kube-proxy's
-// document has no word for and its flags for ports call so.
+// listener is where to serve: nowhere if the port is 0, which kube-proxy's document has no word for and its
+// flags for ports call so.
 func (x *conversion) listener(path, text string) netip.AddrPort {
 	if a := x.addressPort(path, text); a.Port() != 0 {
 		return a
@@ -182,8 +181,7 @@ func (x *conversion) own() {
 	x.to.Snapshot = config.Snapshot{File: o.Snapshot.File, MaxBytes: o.Snapshot.MaxBytes}
 }
 
-// check adds what Validate has to say, but for fields about which there is a
-// complaint already.
+// check adds what Validate has to say, but for fields about which there is a complaint already.
 func (x *conversion) check() {
 	var more config.Complaints
 	if !errors.As(x.to.Validate(), &more) {

@@ -43,8 +43,7 @@ type wants map[string]any
 // meaningless is for what has no effect but to be named in the warning.
 var meaningless wants
 
-// effect is a field of a document and what it makes of the Config. A path may
-// come with others that it needs.
+// effect is a field of a document and what it makes of the Config. A path may come with others that it needs.
 type effect struct {
 	path, yaml string
 	want       wants

@@ -15,10 +15,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// misfits are the fields of a document that do not fit the type of like. The
-// decoder stops at the first, and does not name it if it is of a type that
-// reads itself, as a duration. So each value is tried alone, in a document that
-// has no other.
+// misfits are the fields of a document that do not fit the type of like. The decoder stops at the first, and
+// does not name it if it is of a type that reads itself, as a duration. So each value is tried alone, in a
+// document that has no other.
 func misfits(document map[string]any, like any) config.Complaints {
 	t := trial{of: reflect.TypeOf(like).Elem()}
 	t.mapping("", document, func(v any) any { return v })
@@ -68,8 +67,8 @@ func (t *trial) fits(path string, value any, place within) bool {
 	return err == nil
 }
 
-// misfit is what err means. The error type of the decoder that decides can't be
-// named; the standard one's can.
+// misfit is what err means. The error type of the decoder that decides can't be named; the standard one's
+// can.
 func (t *trial) misfit(text []byte, err error) string {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(json.Unmarshal(text, reflect.New(t.of).Interface()), &wrong) {

@@ -27,9 +27,9 @@ func (x *conversion) nodePorts() {
 	x.to.NodePortSourceRanges = x.Own.NodePortSourceRanges
 }
 
-// nodePortAddresses reads networks and words. The word localhost asks for NodePorts
-// at the loopback addresses. A loopback network in numbers does not: in kube-proxy's
-// ipvs mode it is a way to have NodePorts nowhere, and that is how it is used.
+// nodePortAddresses reads networks and words. The word localhost asks for NodePorts at the loopback
+// addresses. A loopback network in numbers does not: in kube-proxy's ipvs mode it is a way to have NodePorts
+// nowhere, and that is how it is used.
 func (x *conversion) nodePortAddresses(list []string) {
 	for i, text := range list {
 		path := at("nodePortAddresses", i)
@@ -52,8 +52,8 @@ func (x *conversion) nodePortAddresses(list []string) {
 	}
 }
 
-// nodePortNetwork is the network that text is, or none. What is wrong with it is
-// said here: words make the places in a Config others than those in the document.
+// nodePortNetwork is the network that text is, or none. What is wrong with it is said here: words make the
+// places in a Config others than those in the document.
 func (x *conversion) nodePortNetwork(path, text string) []netip.Prefix {
 	p, ok := network(text)
 	if !ok {

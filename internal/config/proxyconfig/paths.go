@@ -4,8 +4,7 @@ package proxyconfig
 
 import "github.com/kube-ipvs/kube-ipvs/internal/config"
 
-// paths are the fields that package config may complain about, by their paths
-// in the documents.
+// paths are the fields that package config may complain about, by their paths in the documents.
 func (x *conversion) paths() map[string]string {
 	device := "detectLocal.bridgeInterface"
 	if x.to.LocalDetector.Kind == config.DetectPrefix {

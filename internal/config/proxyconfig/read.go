@@ -13,10 +13,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// ReadConfig takes what kube-proxy's --config names: its document, and ours if
-// the text has that too. (kube-proxy reads the first document only, so that one
-// file serves both.) As with kube-proxy, fields that are unknown or there twice
-// are worth a warning and no more.
+// ReadConfig takes what kube-proxy's --config names: its document, and ours if the text has that too.
+// (kube-proxy reads the first document only, so that one file serves both.) As with kube-proxy, fields that
+// are unknown or there twice are worth a warning and no more.
 func (p *Pair) ReadConfig(text []byte) (warnings []string, err error) {
 	proxies := 0
 	err = eachDocument(text, func(d document) error {
@@ -36,8 +35,8 @@ func (p *Pair) ReadConfig(text []byte) (warnings []string, err error) {
 	return warnings, err
 }
 
-// ReadSettings takes our own document. What it does not know is an error: a
-// setting that is misspelt would be without effect, and nobody would hear of it.
+// ReadSettings takes our own document. What it does not know is an error: a setting that is misspelt would be
+// without effect, and nobody would hear of it.
 func (p *Pair) ReadSettings(text []byte) error {
 	documents := 0
 	err := eachDocument(text, func(d document) error {
@@ -94,8 +93,8 @@ func (d document) stranger(kind, version string) error {
 	return fmt.Errorf("kind %v of %v is not %s of %s", d.mapping["kind"], d.mapping["apiVersion"], kind, version)
 }
 
-// into decodes d over what is there. Odd are fields that nobody knows. As with
-// kube-proxy the case of a field's name matters.
+// into decodes d over what is there. Odd are fields that nobody knows. As with kube-proxy the case of a
+// field's name matters.
 func (d document) into(to any) (odd config.Complaints, err error) {
 	strict, err := kjson.UnmarshalStrict(d.json, to, kjson.DisallowUnknownFields)
 	if err != nil {
@@ -129,9 +128,8 @@ func eachDocument(text []byte, take func(document) error) error {
 	return nil
 }
 
-// split cuts a file at its lines of three dashes. Each part has as many empty
-// lines in front as there were lines before it, so that what the parser says of
-// lines is true of the file.
+// split cuts a file at its lines of three dashes. Each part has as many empty lines in front as there were
+// lines before it, so that what the parser says of lines is true of the file.
 func split(text string) []string {
 	var parts []string
 	var part strings.Builder
@@ -165,8 +163,7 @@ func parse(text string) (document, error) {
 	return d, nil
 }
 
-// doubles are the keys that are there twice, as the parser tells of them: a
-// headline, and a line for each.
+// doubles are the keys that are there twice, as the parser tells of them: a headline, and a line for each.
 func doubles(err error) config.Complaints {
 	var twice config.Complaints
 	_, lines, _ := strings.Cut(err.Error(), "\n")

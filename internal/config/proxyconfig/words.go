@@ -20,8 +20,7 @@ func words(list string) []string {
 	return all
 }
 
-// networks reads CIDRs. Those that are none are zero, so that the others keep
-// their places.
+// networks reads CIDRs. Those that are none are zero, so that the others keep their places.
 func (x *conversion) networks(path string, texts []string) []netip.Prefix {
 	var all []netip.Prefix
 	for i, text := range texts {
@@ -32,8 +31,7 @@ func (x *conversion) networks(path string, texts []string) []netip.Prefix {
 	return all
 }
 
-// network reads a CIDR, and like kube-proxy one with zeros in front of numbers
-// too, which are decimal then.
+// network reads a CIDR, and like kube-proxy one with zeros in front of numbers too, which are decimal then.
 func network(text string) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(text)
 	if err == nil {

@@ -9,8 +9,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Text is the pair as a file that ReadConfig reads: kube-proxy's document first,
-// which is all that kube-proxy would read of it.
+// Text is the pair as a file that ReadConfig reads: kube-proxy's document first, which is all that kube-proxy
+// would read of it.
 func (p Pair) Text() ([]byte, error) {
 	proxy, err := yaml.Marshal(p.Proxy)
 	if err != nil {
@@ -23,8 +23,8 @@ func (p Pair) Text() ([]byte, error) {
 	return append(append(proxy, "---\n"...), own...), nil
 }
 
-// Configz is the pair as /configz shows it: kube-proxy's under the name of its
-// group, as those who read it there know it, and ours beside it.
+// Configz is the pair as /configz shows it: kube-proxy's under the name of its group, as those who read it
+// there know it, and ours beside it.
 func Configz(p Pair) ([]byte, error) {
 	text, err := json.Marshal(map[string]any{"kubeproxy.config.k8s.io": p.Proxy, "kube-ipvs.io": p.Own})
 	if err != nil {
