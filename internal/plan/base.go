@@ -10,14 +10,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Base returns the rows that are there without any Service: as many with ten thousand of them as with none.
+// Base returns the rows that every node has, with any number of Services.
 func Base(c config.Config) Fragment {
 	rows := state.New()
 	rows.Sysctls = sysctls(c)
 	rows.Links[state.DummyLink] = state.Link{Kind: "dummy"}
 	for _, f := range c.Families {
 		for _, s := range sets() {
-			rows.Sets[named(f, s.name)] = s.header(f)
+			rows.Sets[s.name.For(f)] = s.header(f)
 		}
 		for _, ch := range chains(f, c) {
 			rows.Chains[state.ChainKey{Family: f, Table: ch.table, Name: ch.name}] = state.ChainOf(ch.rules...)
@@ -32,14 +32,13 @@ func Base(c config.Config) Fragment {
 
 func sysctls(c config.Config) map[state.SysctlName]string {
 	s := map[state.SysctlName]string{
-		// Without it IPVS drops the conntrack entry of its packets, and with that the mark and the source
-		// address that POSTROUTING masquerades.
+		// With 0, IPVS drops the conntrack entry of its packets, and POSTROUTING loses the mark and the
+		// source address that it masquerades.
 		"net/ipv4/vs/conntrack": "1",
-		// A packet of a connection whose real server is gone ends the connection, so that the client's next
-		// try goes elsewhere. With 0 it is dropped until the client gives up.
+		// A packet of a connection whose real server is gone ends the connection, so that the client tries
+		// another one. With 0 the kernel drops such packets until the client gives up.
 		"net/ipv4/vs/expire_nodest_conn": "1",
-		// Session affinity ends with its endpoint: a client does not stick to a real server of weight 0, one
-		// that drains.
+		// Session affinity ends with its endpoint: a client leaves a real server that drains (weight 0).
 		"net/ipv4/vs/expire_quiescent_template": "1",
 	}
 	for _, f := range c.Families {
@@ -55,20 +54,20 @@ func sysctls(c config.Config) map[state.SysctlName]string {
 		}
 	}
 	if c.Conntrack.TCPBeLiberal {
-		// A packet outside of the TCP window stays one of its connection.
+		// A packet outside of the TCP window still belongs to its connection.
 		s["net/netfilter/nf_conntrack_tcp_be_liberal"] = "1"
 	}
 	if c.StrictARP {
-		// ARP is answered only for addresses of the device that was asked, and asks with such an address:
-		// never with one of DummyLink.
+		// A device answers ARP only for its own addresses, and asks only with one of them: never with one of
+		// DummyLink.
 		s["net/ipv4/conf/all/arp_ignore"] = "1"
 		s["net/ipv4/conf/all/arp_announce"] = "2"
 	}
 	return s
 }
 
-// timeouts are how long the kernel keeps silent connections: IPVS its own, and conntrack those that it
-// masquerades or lets through. 0: as the kernel has it.
+// timeouts returns how long the kernel keeps silent connections: IPVS its own, and conntrack those that it
+// masquerades or lets through. 0: the kernel's own value.
 func timeouts(c config.Config) map[state.SysctlName]time.Duration {
 	return map[state.SysctlName]time.Duration{
 		state.TCPTimeout:    c.TCPTimeout,

@@ -14,15 +14,13 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// What a Service says of clients from outside the cluster.
-
-// located is an address and where the Service has it.
+// located is an address and its place in the Service.
 type located struct {
 	netip.Addr
 	field string
 }
 
-// maxAddresses and maxRanges bound the lists that the API server does not.
+// maxAddresses and maxRanges bound the lists that the API server does not bound.
 const (
 	maxAddresses = 256
 	maxRanges    = 1024
@@ -53,8 +51,8 @@ func externals(spec *corev1.ServiceSpec, c config.Config, ns *notes) []located {
 	return list
 }
 
-// loadBalancers are the addresses that a load balancer gave the Service, but for those of load balancers that
-// deliver by themselves (ipMode Proxy): what this node sends to them must go through them.
+// loadBalancers returns the addresses that load balancers gave the Service. Those with ipMode Proxy are left
+// out: packets to them must go through the load balancer.
 func loadBalancers(status *corev1.ServiceStatus, ns *notes) []located {
 	const field = "status.loadBalancer.ingress"
 	var list []located
@@ -78,10 +76,10 @@ func bounded[T any](list []T, most int, field string, ns *notes) []T {
 	return list[:most]
 }
 
-// ranges are, by family, the networks from which clients may come to the load balancer's addresses. Of a
-// family that is not in it everybody may: so it is if one of them is all addresses, or if all that were given
-// are of the other family or none were. From a family that is in it without any network nobody may: some of
-// what was given can't be read, so whom it lets in is not known.
+// ranges returns, by family, the networks from which clients may come to the load balancer's addresses. A
+// family that is missing in it is open to all: one of its networks is all addresses, all networks are of the
+// other family, or there are none. A family without any network in it is closed: some of the list cannot be
+// read, so nobody knows whom it would let in.
 func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix {
 	const field = "spec.loadBalancerSourceRanges"
 	if len(spec.LoadBalancerSourceRanges) == 0 {
@@ -113,44 +111,36 @@ func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix
 	return byFamily
 }
 
-// noteClosed tells of the families that nobody may come over.
+// noteClosed notes the families that ranges closes.
 func (s service) noteClosed(ns *notes) {
 	for _, ip := range s.clusterIPs {
 		f := state.FamilyOf(ip)
 		if list, guarded := s.ranges[f]; guarded && len(list) == 0 {
-			ns.add(state.InvalidRange, "spec.loadBalancerSourceRanges", "no network of %v can be used, and not all of the list could be read: nobody may come over %v", f, f)
+			ns.add(state.InvalidRange, "spec.loadBalancerSourceRanges", "no network of %v can be used, and some of the list cannot be read: no client may come over %v", f, f)
 		}
 	}
 }
 
-// outsideLocal says whether externalTrafficPolicy Local counts: only for what is meant for clients from
-// outside, which other types of Services are not.
+// outsideLocal reports whether externalTrafficPolicy Local counts: only Services for clients from outside have one.
 func outsideLocal(spec *corev1.ServiceSpec, ns *notes) bool {
-	accessible := spec.Type == corev1.ServiceTypeLoadBalancer || spec.Type == corev1.ServiceTypeNodePort ||
-		len(spec.ExternalIPs) > 0
-	switch spec.ExternalTrafficPolicy {
-	case corev1.ServiceExternalTrafficPolicyLocal:
-		return accessible
-	case corev1.ServiceExternalTrafficPolicyCluster, "":
-	default:
-		ns.add(state.InvalidPolicy, "spec.externalTrafficPolicy", "%.64q is neither Cluster nor Local; using Cluster", spec.ExternalTrafficPolicy)
-	}
-	return false
+	return isLocal(string(spec.ExternalTrafficPolicy), "spec.externalTrafficPolicy", ns) &&
+		(spec.Type == corev1.ServiceTypeLoadBalancer || spec.Type == corev1.ServiceTypeNodePort || len(spec.ExternalIPs) > 0)
 }
 
-func insideLocal(spec *corev1.ServiceSpec, ns *notes) bool {
-	switch policy := orZero(spec.InternalTrafficPolicy); policy {
-	case corev1.ServiceInternalTrafficPolicyLocal:
+// isLocal reports whether a traffic policy is Local. The default is Cluster.
+func isLocal(policy, field string, ns *notes) bool {
+	switch policy {
+	case "Local":
 		return true
-	case corev1.ServiceInternalTrafficPolicyCluster, "":
+	case "Cluster", "":
 	default:
-		ns.add(state.InvalidPolicy, "spec.internalTrafficPolicy", "%.64q is neither Cluster nor Local; using Cluster", policy)
+		ns.add(state.InvalidPolicy, field, "%.64q is neither Cluster nor Local; using Cluster", policy)
 	}
 	return false
 }
 
-// healthPort is where a load balancer asks whether this node has endpoints, which it needs to know only with
-// externalTrafficPolicy Local.
+// healthPort returns where a load balancer asks whether this node has endpoints. Only externalTrafficPolicy
+// Local needs that.
 func healthPort(spec *corev1.ServiceSpec, local bool, ns *notes) uint16 {
 	if spec.Type != corev1.ServiceTypeLoadBalancer || !local {
 		return 0
@@ -162,8 +152,8 @@ func healthPort(spec *corev1.ServiceSpec, local bool, ns *notes) uint16 {
 	return number
 }
 
-// noteHealthPort tells of a NodePort of the Service at which its load balancer asks. That one may be another
-// Service's, package desired tells.
+// noteHealthPort notes that the health check port is a NodePort of the same Service. Package desired notes
+// one of another Service.
 func (s service) noteHealthPort(ns *notes) {
 	for _, p := range s.ports {
 		if s.healthPort != 0 && p.protocol == state.TCP && p.nodePort == s.healthPort {

@@ -54,7 +54,7 @@ func checkInvariants(t testing.TB, f plan.Fragment) {
 	}
 }
 
-// entered tells whether the entry is in one of the sets.
+// entered reports whether the entry is in one of the sets.
 func entered(s state.State, sets []state.SetName, e state.SetEntry) bool {
 	return slices.ContainsFunc(sets, func(n state.SetName) bool {
 		e.Set = n

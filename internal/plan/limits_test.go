@@ -5,6 +5,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -127,8 +128,8 @@ func FuzzParsePrefix(f *testing.F) {
 	})
 }
 
-func TestWhatTellsMoreOfAnEndpointIsBelieved(t *testing.T) {
-	kinds := []endpoint{ // the one to believe first
+func TestOfTwoReportsOfAnEndpointTheMoreCredibleCounts(t *testing.T) {
+	kinds := []endpoint{ // the most credible first
 		{ready: true, serving: true, local: true},
 		{ready: true, serving: true},
 		{serving: true},
@@ -140,9 +141,7 @@ func TestWhatTellsMoreOfAnEndpointIsBelieved(t *testing.T) {
 	for i, better := range kinds {
 		for _, worse := range kinds[i+1:] {
 			for _, order := range [][]endpoint{{better, worse}, {worse, better}} {
-				e := endpoints{}
-				e.tell(state.IPv4, portName{}, order[0])
-				e.tell(state.IPv4, portName{}, order[1])
+				e := endpoints{{family: state.IPv4}: slices.Clone(order)}
 				if got := e.of(state.IPv4, portName{}); len(got) != 1 || got[0] != better {
 					t.Errorf("of %+v: got %+v, want %+v", order, got, better)
 				}

@@ -54,7 +54,7 @@ func TestRulesNameOnlyWhatIsThere(t *testing.T) {
 		for k, chain := range base.Chains {
 			ours := plan.SetNames(k.Family)
 			if strings.ContainsAny(chain.Rules, "{}[]") {
-				t.Errorf("%s: chain %v has a word that nobody knows: %s", name, k, chain.Rules)
+				t.Errorf("%s: chain %v has an unknown word: %s", name, k, chain.Rules)
 			}
 			for _, m := range match.FindAllStringSubmatch(chain.Rules, -1) {
 				if !slices.Contains(ours, state.SetName(m[1])) {

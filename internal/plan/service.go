@@ -5,6 +5,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -12,22 +13,22 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// service is a Service past the border: parsed and in range.
+// service is a parsed Service; all its fields are in range.
 type service struct {
 	namespace, name string
-	clusterIPs      []netip.Addr // at most one of a family; others are invisible to that family
+	clusterIPs      []netip.Addr // at most one of a family
 	ports           []port
-	affinity        uint32 // seconds for which a client stays with an endpoint; 0: it does not
+	affinity        uint32 // seconds for which a client keeps its endpoint; 0: it does not
 	joined          bool   // the affinity is one over all ports
 	scheduling      scheduling
 
 	loadBalancers, externals     []located
-	ranges                       map[state.Family][]netip.Prefix // who may come to the load balancers; of a family that is not in it all
+	ranges                       map[state.Family][]netip.Prefix // of clients of load balancers; a missing family is open
 	internalLocal, externalLocal bool                            // traffic policy Local
 	healthPort                   uint16                          // 0: none
 }
 
-// portName is what a port of a Service and one of an EndpointSlice meet by.
+// portName matches a port of a Service with one of an EndpointSlice.
 type portName struct {
 	name     string // empty: the only port, without a name
 	protocol state.Protocol
@@ -54,7 +55,7 @@ func parseService(o *corev1.Service, c config.Config, ns *notes) service {
 		loadBalancers: loadBalancers(&o.Status, ns),
 		externals:     externals(&o.Spec, c, ns),
 		ranges:        ranges(&o.Spec, ns),
-		internalLocal: insideLocal(&o.Spec, ns),
+		internalLocal: isLocal(string(orZero(o.Spec.InternalTrafficPolicy)), "spec.internalTrafficPolicy", ns),
 		externalLocal: local,
 		healthPort:    healthPort(&o.Spec, local, ns),
 	}
@@ -64,16 +65,11 @@ func parseService(o *corev1.Service, c config.Config, ns *notes) service {
 }
 
 func (s service) has(f state.Family) bool {
-	for _, ip := range s.clusterIPs {
-		if state.FamilyOf(ip) == f {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.clusterIPs, func(ip netip.Addr) bool { return state.FamilyOf(ip) == f })
 }
 
-// clusterIPs pairs spec.clusterIPs with spec.ipFamilies. Objects of servers older than dual stack have
-// neither and only spec.clusterIP.
+// clusterIPs pairs spec.clusterIPs with spec.ipFamilies. API servers older than dual stack set only
+// spec.clusterIP.
 func clusterIPs(spec *corev1.ServiceSpec, ns *notes) []netip.Addr {
 	if len(spec.IPFamilies) == 0 {
 		ip, ok := serviceAddress(spec.ClusterIP, "spec.clusterIP", ns)
@@ -108,7 +104,7 @@ func clusterIPs(spec *corev1.ServiceSpec, ns *notes) []netip.Addr {
 func serviceAddress(text, field string, ns *notes) (netip.Addr, bool) {
 	ip, err := parseAddr(text)
 	if err == nil {
-		err = servable(ip)
+		err = checkFrontend(ip)
 	}
 	if err != nil {
 		ns.add(state.InvalidAddress, field, "%v", err)
@@ -128,17 +124,16 @@ func servicePorts(o *corev1.Service, ns *notes) []port {
 		if !ok {
 			continue
 		}
-		if numbers[slot{p.protocol, p.number}] || names[p.portName] {
+		number, nodePort := slot{p.protocol, p.number}, slot{p.protocol, p.nodePort}
+		if numbers[number] || names[p.portName] {
 			ns.add(state.InvalidPort, p.field, "another port has this name or number")
 			continue
 		}
-		if p.nodePort != 0 && nodePorts[slot{p.protocol, p.nodePort}] {
+		if p.nodePort != 0 && nodePorts[nodePort] {
 			ns.add(state.InvalidPort, p.field+".nodePort", "%d is another port's", p.nodePort)
 			p.nodePort = 0
 		}
-		numbers[slot{p.protocol, p.number}] = true
-		nodePorts[slot{p.protocol, p.nodePort}] = true
-		names[p.portName] = true
+		numbers[number], nodePorts[nodePort], names[p.portName] = true, true, true
 		ports = append(ports, p)
 	}
 	return ports
@@ -170,7 +165,7 @@ func servicePort(o *corev1.Service, i int, ns *notes) (port, bool) {
 	}, true
 }
 
-// The bounds and the default that the API server has for the affinity time.
+// The API server's bounds and default for the affinity time.
 const (
 	maxAffinity     = 86400
 	defaultAffinity = corev1.DefaultClientIPServiceAffinitySeconds
