@@ -45,7 +45,7 @@ func atLeast(got, want state.State) error {
 }
 
 // clusterIPs is the set that has an entry for each cluster IP and port, of IPv4.
-const clusterIPs state.SetName = "KUBE-CLUSTER-IP"
+const clusterIPs = state.SetClusterIP
 
 // keys are a table without its values.
 func keys[K comparable, V any](table map[K]V) map[K]struct{} {

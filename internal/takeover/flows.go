@@ -11,15 +11,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Flows are all that kube-proxy's rules of iptables mode can have sent on, over protocols that have no
-// connections to end: a client that keeps its port goes on being sent where they once sent it. local are the
-// node's own addresses, at which NodePorts are.
+// Flows returns all that kube-proxy's rules of iptables mode can have sent on, over protocols without an end
+// of connections: a client that keeps its port keeps its endpoint. local are the node's own addresses, at
+// which NodePorts are.
 func (KubeProxy) Flows(chains map[state.ChainKey]state.Chain, local []netip.Addr) []state.Flow {
 	var flows []state.Flow
 	for _, f := range Serving(chains) {
 		w := way{family: f, chains: chains, local: local, below: map[string][]netip.AddrPort{}}
-		w.follow(chainServices)
-		w.follow(chainNodePorts)
+		w.follow(state.ChainServices)
+		w.follow(state.ChainNodePorts)
 		flows = append(flows, w.flows...)
 	}
 	return flows
@@ -30,7 +30,7 @@ type way struct {
 	family state.Family
 	chains map[state.ChainKey]state.Chain
 	local  []netip.Addr
-	below  map[string][]netip.AddrPort // the endpoints that a chain sends to
+	below  map[string][]netip.AddrPort // the endpoints behind a chain
 	flows  []state.Flow
 }
 
@@ -38,7 +38,7 @@ func (w *way) rules(chain string) []string {
 	return w.chains[state.ChainKey{Family: w.family, Table: state.NAT, Name: chain}].Lines()
 }
 
-// follow notes where the rules of a chain that all Services share send to.
+// follow adds the flows from a chain that all Services share.
 func (w *way) follow(chain string) {
 	for _, rule := range w.rules(chain) {
 		protocol, err := state.ParseProtocol(option(rule, "-p"))
@@ -57,7 +57,7 @@ func (w *way) follow(chain string) {
 	}
 }
 
-// fronts are the addresses at which clients meet a rule.
+// fronts returns the addresses at which clients meet a rule.
 func (w *way) fronts(rule string, port uint16) []netip.AddrPort {
 	at := w.local
 	if p, err := netip.ParsePrefix(option(rule, "-d")); err == nil {
@@ -72,12 +72,12 @@ func (w *way) fronts(rule string, port uint16) []netip.AddrPort {
 	return list
 }
 
-// endpoints are those that a chain, and those that it goes to, send to.
+// endpoints returns those behind a chain.
 func (w *way) endpoints(chain string) []netip.AddrPort {
 	if list, known := w.below[chain]; known {
 		return list
 	}
-	w.below[chain] = nil // no chain goes to itself, but this is somebody else's text
+	w.below[chain] = nil // ends circles
 	var list []netip.AddrPort
 	for _, rule := range w.rules(chain) {
 		if to, err := netip.ParseAddrPort(option(rule, "--to-destination")); err == nil {
@@ -92,7 +92,7 @@ func (w *way) endpoints(chain string) []netip.AddrPort {
 	return list
 }
 
-// option is the word behind an option of a rule.
+// option returns the word after an option of a rule.
 func option(rule, name string) string {
 	words := strings.Fields(rule)
 	for i, word := range words[:max(0, len(words)-1)] {

@@ -94,8 +94,8 @@ func served() state.Chain {
 	)
 }
 
-// wished is our KUBE-SERVICES where nobody can tell who is a pod.
-func wished(t *testing.T) state.Chain {
+// desired returns our KUBE-SERVICES where pods are not recognized.
+func desired(t *testing.T) state.Chain {
 	t.Helper()
 	c := config.Default()
 	for _, r := range plan.Base(c).Chains {
@@ -103,12 +103,12 @@ func wished(t *testing.T) state.Chain {
 			return r.Value
 		}
 	}
-	t.Fatal("no KUBE-SERVICES is wished")
+	t.Fatal("no KUBE-SERVICES is desired")
 	return state.Chain{}
 }
 
 func TestRulesThatServeStayBehindThoseThatMarkOrLead(t *testing.T) {
-	want := wished(t)
+	want := desired(t)
 	got, serves := (KubeProxy{}).Interim(served(), want)
 	if !serves {
 		t.Fatal("the rules do not seem to serve")
@@ -133,7 +133,7 @@ func TestRulesThatServeStayBehindThoseThatMarkOrLead(t *testing.T) {
 	if again, _ := (KubeProxy{}).Interim(got, want); again != got {
 		t.Errorf("the second time it is\n%s\nnot\n%s", again.Rules, got.Rules)
 	}
-	for name, have := range map[string]state.Chain{"empty": {}, "as wished": want} {
+	for name, have := range map[string]state.Chain{"empty": {}, "as desired": want} {
 		if _, serves := (KubeProxy{}).Interim(have, want); serves {
 			t.Errorf("a chain that is %s seems to serve", name)
 		}
@@ -188,7 +188,7 @@ func TestFamiliesInWhichRulesServe(t *testing.T) {
 	if got := Serving(served4()); !slices.Equal(got, []state.Family{state.IPv4}) {
 		t.Errorf("%v", got)
 	}
-	ours := map[state.ChainKey]state.Chain{chain(state.NAT, "KUBE-SERVICES"): wished(t)}
+	ours := map[state.ChainKey]state.Chain{chain(state.NAT, "KUBE-SERVICES"): desired(t)}
 	if got := Serving(ours); len(got) > 0 {
 		t.Errorf("ours seem to be kube-proxy's: %v", got)
 	}
@@ -289,7 +289,7 @@ func TestTheWayBackFromWhatKubeProxyHasIsNoWay(t *testing.T) {
 	}
 	b := ToKubeProxy(s)
 	if n := len(b.Then.Sets) + len(b.Then.Entries) + len(b.Then.VirtualServers) + len(b.Then.RealServers) + len(b.Flows); n > 0 {
-		t.Errorf("%d rows are wished: %+v", n, b.Then)
+		t.Errorf("%d rows are desired: %+v", n, b.Then)
 	}
 }
 
