@@ -11,17 +11,18 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// ephemeral is the port that a client is taken to have where its answer's way may depend on that: one that
-// programs get which ask for none.
+// ephemeral is the client's port where an answer's path may depend on it: one from the range for programs
+// that request none.
 const ephemeral = 49152
 
 // span is a part of a hook, by the priorities of the chains in it.
 type span struct {
 	from, to int
-	rest     bool // of a connection that has met the rules of nat before
+	rest     bool // nat's rules are skipped: the connection has met them
 }
 
-// IPVS takes packets to the node late, after its filter, and those of the node itself early, before it.
+// IPVS takes packets to the node late, after its filter, and packets of the node itself early, before the
+// filter.
 const (
 	ipvsInput  = 99
 	ipvsOutput = -98
@@ -36,14 +37,14 @@ func (s span) withoutNAT() span {
 	return s
 }
 
-// base is a chain that the packet enters by itself.
+// base is a base chain: a hook sends the packet to it.
 type base struct {
 	state.ChainKey
 	state.Base
 }
 
-// bases are those of a part of a hook, in the kernel's order. If nobody has read them all, they are those in
-// which a State has jumps.
+// bases returns those of a part of a hook, in the kernel's order. If not all of them were read, these are the
+// ones for which a State has jumps.
 func (w *walk) bases(hook string, part span) []base {
 	var list []base
 	add := func(k state.ChainKey, b state.Base) {
@@ -66,7 +67,7 @@ func (w *walk) bases(hook string, part span) []base {
 	return list
 }
 
-// ask asks the rules of a base chain, and in the end its policy.
+// ask evaluates the rules of a base chain, and then its policy.
 func (w *walk) ask(b base) outcome {
 	if w.where.Rules.Bases == nil {
 		return w.hook(b.Table, b.Name)
@@ -80,18 +81,17 @@ func (w *walk) ask(b base) outcome {
 	return outcome{drop, by}
 }
 
-// rows are the rules of a chain, and whether it is there.
+// rows returns the rules of a chain, and whether it exists.
 func (w *walk) rows(t state.RuleTable, name string) (state.Chain, bool) {
-	k := state.ChainKey{Family: w.family, Table: t, Name: name}
+	chains := w.state.Chains
 	if w.where.Rules.Bases != nil {
-		c, there := w.where.Rules.Chains[k]
-		return c, there
+		chains = w.where.Rules.Chains
 	}
-	c, there := w.state.Chains[k]
+	c, there := chains[state.ChainKey{Family: w.family, Table: t, Name: name}]
 	return c, there
 }
 
-// through leads the packet through a part of a hook, and says whether it came out on the other side.
+// through leads the packet through a part of a hook, and reports whether it passed.
 func (w *walk) through(hook string, part span) bool {
 	for _, b := range w.bases(hook, part) {
 		if b.NAT && w.packet.untracked {
@@ -112,10 +112,10 @@ func (w *walk) through(hook string, part span) bool {
 	return true
 }
 
-// answer leads the answer of an endpoint back, where the rules of others are known: who lets packets in may
-// still let none out. It tells nothing unless the answer is stopped.
+// answer reports whether the answer of an endpoint is stopped, if all rules of the node are known: one that
+// lets packets in may let none out. It adds steps only then.
 func (w *walk) answer(local bool) (stopped bool) {
-	if w.where.Rules.Bases == nil {
+	if w.where.Rules.Bases == nil || local && w.where.Node { // the answer does not leave the node
 		return false
 	}
 	back, client := *w, w.verdict.Packet.Source
@@ -125,32 +125,34 @@ func (w *walk) answer(local bool) (stopped bool) {
 	back.verdict = Verdict{Packet: w.verdict.Packet}
 	p := &back.packet
 	p.Source, p.Destination, p.established, p.mark = p.Destination, client, true, 0
-	p.in, p.inUnknown = "", true
-	out := func() bool {
-		p.Source = w.packet.virtual
-		return back.through("POSTROUTING", whole().withoutNAT())
-	}
-	switch all := whole().withoutNAT(); {
-	case local && w.where.Node:
-		return false // it does not leave the node
+	p.in, p.inUnknown = "", !local
+	hooks := []string{"PREROUTING", "FORWARD", "POSTROUTING"}
+	switch {
 	case local:
-		p.in, p.inUnknown = "", false
-		stopped = !back.through("OUTPUT", all) || !out()
+		hooks = []string{"OUTPUT", "POSTROUTING"}
 	case w.where.Node:
-		stopped = !back.through("PREROUTING", all) || !back.through("INPUT", all)
-	default:
-		stopped = !back.through("PREROUTING", all) || !back.through("FORWARD", all) || !out()
+		hooks = []string{"PREROUTING", "INPUT"}
 	}
-	if !stopped {
-		return false
+	for _, hook := range hooks {
+		if hook == "POSTROUTING" {
+			p.Source = w.packet.virtual
+		}
+		if !back.through(hook, whole().withoutNAT()) {
+			w.takeAnswer(back.verdict)
+			return true
+		}
 	}
-	for _, s := range back.verdict.Steps {
+	return false
+}
+
+// takeAnswer takes over the verdict on an answer.
+func (w *walk) takeAnswer(v Verdict) {
+	for _, s := range v.Steps {
 		s.Text = "the answer: " + s.Text
 		w.verdict.Steps = append(w.verdict.Steps, s)
 	}
-	for _, d := range back.verdict.Doubts {
+	for _, d := range v.Doubts {
 		w.doubt("%s", d)
 	}
-	w.verdict.Fate, w.verdict.By = back.verdict.Fate, back.verdict.By
-	return true
+	w.verdict.Fate, w.verdict.By = v.Fate, v.By
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// packet is the packet as it is at some point of its way.
+// packet is the packet at some point of its path.
 type packet struct {
 	Packet
 	mark        uint32
@@ -18,24 +18,23 @@ type packet struct {
 	inUnknown   bool
 	untracked   bool           // conntrack does not know it
 	established bool           // it is an answer
-	virtual     netip.AddrPort // where it was sent before IPVS took it; zero: IPVS did not
+	virtual     netip.AddrPort // its destination before IPVS took it; zero: IPVS did not
 	masqueraded bool
-	redirected  bool // its destination was another one
+	redirected  bool // destination NAT has changed it
 }
 
-// walk is one packet on its way through the tables.
+// walk is one packet on its path through the tables.
 type walk struct {
 	state   state.State
 	where   Where
 	family  state.Family
 	packet  packet
 	verdict Verdict
-	rules   map[string]rule // that were read before
-	budget  *int            // rules that may still be looked at
+	rules   map[string]rule // those parsed before
+	budget  *int            // how many more rules may be evaluated
 }
 
-// maxRules ends what would not end by itself. The kernel refuses chains in a circle, a State in a file may
-// have them.
+// maxRules ends endless walks. The kernel refuses chains in a circle, but a State from a file may have them.
 const maxRules = 1 << 18
 
 func newWalk(s state.State, p Packet, where Where) *walk {
@@ -73,7 +72,7 @@ func (w *walk) checkTables() {
 	slices.Sort(w.verdict.Doubts)
 }
 
-// arrive is the way of what comes from elsewhere.
+// arrive is the path of a packet from elsewhere.
 func (w *walk) arrive() {
 	if source := w.packet.Source.Addr(); w.martian(source) {
 		w.step("routing", "%v is this node's own address, but the packet comes from elsewhere -> dropped", source)
@@ -91,14 +90,14 @@ func (w *walk) arrive() {
 	w.forward()
 }
 
-// martian says whether the kernel takes a source address for a forged one. For IPv6 it does so only with that
-// of loopback.
+// martian reports whether the kernel takes a source address for a forged one. For IPv6 that is only the
+// loopback address.
 func (w *walk) martian(source netip.Addr) bool {
 	_, local := w.local(source)
 	return source.IsLoopback() || local && w.family == state.IPv4
 }
 
-// deliver is the way of what has come to an address of the node. IPVS looks at it after the filter.
+// deliver is the path of a packet that has come to an address of the node. IPVS takes it after the filter.
 func (w *walk) deliver() {
 	if !w.through("INPUT", before(ipvsInput)) || w.schedule() {
 		return
@@ -122,7 +121,7 @@ func (w *walk) forward() {
 	}
 }
 
-// send is the way of what the node itself sends. IPVS looks at it before the filter.
+// send is the path of a packet that the node itself sends. IPVS takes it before the filter.
 func (w *walk) send() {
 	if !w.through("OUTPUT", before(ipvsOutput)) || w.schedule() {
 		return
@@ -161,7 +160,7 @@ func (w *walk) doubt(format string, args ...any) {
 	}
 }
 
-// local says whether a is an address of the node, and which kind.
+// local reports whether a is an address of the node, and of which kind.
 func (w *walk) local(a netip.Addr) (why string, local bool) {
 	b, bound := w.state.Addresses[state.Address{Addr: a}]
 	switch {
@@ -177,9 +176,9 @@ func (w *walk) local(a netip.Addr) (why string, local bool) {
 	return "", false
 }
 
-// pickSource gives the node's own packet the source that the kernel would pick: an address of the node talks
-// to itself, but for one that is routed from another. An IPv6 route without a source says nothing of it, as
-// the address is on no device.
+// pickSource gives the node's own packet the source that the kernel would pick. To a local address that is
+// the same address, unless it is routed with another source. An IPv6 route without a source leaves it open,
+// as the address is on no device.
 func (w *walk) pickSource() {
 	to := w.packet.Destination.Addr()
 	if w.packet.Source.Addr().IsValid() {

@@ -197,7 +197,7 @@ func TestTheOrderOfJumpsIsDoubtedOnlyWhereItDecides(t *testing.T) {
 		t.Errorf("%s, doubts %q", fate(v), v.Doubts)
 	}
 	s = withChain(s, state.IPv4, state.Filter, "OTHER", "-p tcp -j ACCEPT")
-	want := "filter INPUT: that TEST comes before OTHER decides here, and the rows don't tell"
+	want := "filter INPUT: that TEST comes before OTHER decides here, and the rows do not have their order"
 	if v := hello(s); fate(v) != "dropped by filter TEST 1" || strings.Join(v.Doubts, "\n") != want {
 		t.Errorf("%s, doubts %q", fate(v), v.Doubts)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// schedule lets IPVS take the packet, if it has a virtual server for it, and says whether it did.
+// schedule reports whether IPVS takes the packet, and follows it then.
 func (w *walk) schedule() bool {
 	k, found := w.find()
 	if !found {
@@ -38,7 +38,7 @@ func (w *walk) schedule() bool {
 	return true
 }
 
-// find is the kernel's search: by mark, by address and port, by address alone.
+// find searches as the kernel does: by mark, by address and port, by address alone.
 func (w *walk) find() (state.VirtualServerKey, bool) {
 	p := w.packet
 	if p.Protocol != state.TCP && p.Protocol != state.UDP && p.Protocol != state.SCTP {
@@ -107,7 +107,7 @@ func (w *walk) serve(servers []state.RealServerKey) {
 	w.decide(ways)
 }
 
-// decide is the fate of the packet: served, if any endpoint can be reached.
+// decide sets the fate of the packet: served, if it reaches any endpoint.
 func (w *walk) decide(ways []*walk) {
 	i := slices.IndexFunc(ways, func(o *walk) bool { return o.verdict.Fate == Served })
 	if i < 0 {
@@ -117,8 +117,8 @@ func (w *walk) decide(ways []*walk) {
 	w.end(ways[i].verdict.Fate, ways[i].verdict.By)
 }
 
-// reach is the way from IPVS to one real server. What is sent on goes through OUTPUT, once more if the node
-// itself sent it; what is for a process on the node stays in the hook that it is in.
+// reach is the path from IPVS to one real server. A forwarded packet passes OUTPUT, once more if the node
+// itself sent it. A packet for a process on the node stays in its hook.
 func (w *walk) reach(r state.RealServerKey) (fate Fate, by string) {
 	p := &w.packet
 	p.virtual = p.Destination
@@ -150,8 +150,8 @@ func (w *walk) reach(r state.RealServerKey) (fate Fate, by string) {
 	return w.verdict.Fate, w.verdict.By
 }
 
-// together are the steps of the ways to all real servers. What is the same on all of them is told once, for
-// all; and the rest once for those that share it.
+// together returns the steps of the paths to all real servers: first those that all share, then the rest once
+// for each group that shares them.
 func together(ways []*walk, servers []state.RealServerKey) []Step {
 	all := shared(ways)
 	steps := slices.Clone(ways[0].verdict.Steps[:all])
@@ -170,7 +170,7 @@ func together(ways []*walk, servers []state.RealServerKey) []Step {
 	return append(steps, slices.Concat(groups...)...)
 }
 
-// shared is how many steps all ways begin with.
+// shared counts the steps with which all paths begin.
 func shared(ways []*walk) int {
 	first := ways[0].verdict.Steps
 	n := len(first)
@@ -188,7 +188,7 @@ func shared(ways []*walk) int {
 
 func sameStep(a, b Step) bool { return a.At == b.At && a.Text == b.Text }
 
-// named is the Service whose entry for the address and port is in a set.
+// named returns the Service whose entry for the address and port is in a set.
 func (w *walk) named(at netip.AddrPort) string {
 	for _, name := range slices.Sorted(maps.Keys(w.state.Sets)) {
 		if w.state.Sets[name].Type != state.HashIPPort {

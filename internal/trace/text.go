@@ -70,7 +70,7 @@ func stepLines(b *strings.Builder, steps []Step) {
 	}
 }
 
-// only says for which endpoints a step is.
+// only lists the endpoints of a step.
 func only(endpoints []netip.AddrPort) string {
 	const most = 3
 	var names []string
@@ -87,7 +87,7 @@ func only(endpoints []netip.AddrPort) string {
 	return " (on the way to " + strings.Join(names, ", ") + ")"
 }
 
-// Sentence is what becomes of the packet.
+// Sentence says what becomes of the packet.
 func (v Verdict) Sentence() string {
 	switch v.Fate {
 	case Served:
@@ -135,7 +135,7 @@ func (v Verdict) served() string {
 	}
 }
 
-// sees is whom all endpoints take for the client. It is empty if not all see the same.
+// sees returns whom all endpoints take for the client; empty if they differ.
 func (v Verdict) sees() string {
 	for _, e := range v.Endpoints {
 		if e.Masqueraded != v.Endpoints[0].Masqueraded {
