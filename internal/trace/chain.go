@@ -114,7 +114,7 @@ func (w *walk) rule(at place, line string, above []string) outcome {
 		return outcome{}
 	}
 	r := w.parsed(line)
-		words, service, unknown, all := w.matches(r)
+	words, service, unknown, all := w.matches(r)
 	if !all {
 		return outcome{}
 	}
