@@ -8,9 +8,11 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// advice is what kube-proxy warns of too: that NodePorts may be served where nobody expects them.
+// advice warns, as kube-proxy does, of NodePorts that may be served where no one expects them.
 func (x *conversion) advice() []string {
 	c := x.to
 	if c.NodePortPrimary {
@@ -19,23 +21,19 @@ func (x *conversion) advice() []string {
 	if len(c.NodePortAddresses) == 0 {
 		return []string{"nodePortAddresses: none, so NodePorts are served at all addresses of the node; consider " + primary + ", for those of the Node object"}
 	}
-	var told []string
-	seen := slices.Concat(c.LocalDetector.CIDRs, c.ExcludeCIDRs, c.ServiceCIDRs)
-	for _, f := range []struct {
-		name string
-		is   func(netip.Prefix) bool
-	}{{"IPv4", is4}, {"IPv6", func(p netip.Prefix) bool { return !is4(p) }}} {
-		if slices.ContainsFunc(seen, f.is) && !slices.ContainsFunc(c.NodePortAddresses, f.is) {
-			told = append(told, fmt.Sprintf("nodePortAddresses: none is of %s, which the cluster has: NodePorts are served at all %[1]s addresses of the node", f.name))
+	var warnings []string
+	used := slices.Concat(c.LocalDetector.CIDRs, c.ExcludeCIDRs, c.ServiceCIDRs)
+	for _, f := range c.Families {
+		isOf := func(p netip.Prefix) bool { return state.FamilyOf(p.Addr()) == f }
+		if slices.ContainsFunc(used, isOf) && !slices.ContainsFunc(c.NodePortAddresses, isOf) {
+			warnings = append(warnings, fmt.Sprintf("nodePortAddresses: none is of %v, which the cluster has: NodePorts are served at all %[1]v addresses of the node", f))
 		}
 	}
-	return told
+	return warnings
 }
 
-func is4(p netip.Prefix) bool { return p.Addr().Is4() }
-
-// Meaningless are the paths of what was set to something other than its default and has no effect here: what
-// is another mode's or another system's, and what belongs to machinery that we don't have.
+// Meaningless returns the paths of settings that differ from the default and have no effect here: those of
+// other modes and systems, and of features that we lack.
 func (p Pair) Meaningless() []string {
 	var paths []string
 	x, d := p.Proxy, Default().Proxy
@@ -81,7 +79,7 @@ func (p Pair) Meaningless() []string {
 	return paths
 }
 
-// Ignored is the one warning about all that has no effect; empty if nothing has none.
+// Ignored returns one warning about all settings without effect; empty if there are none.
 func Ignored(names []string) string {
 	if len(names) == 0 {
 		return ""

@@ -179,7 +179,7 @@ func compare() cmp.Option {
 }
 
 func TestEveryFieldOfADocumentHasItsEffect(t *testing.T) {
-	var told []string
+	var tested []string
 	reached := []string{"Families", "Kernel.Major", "Kernel.Minor", "Kernel.NoNetmap", "Schedulers"} // known of the node, not chosen
 	for _, e := range append(proxyEffects(), ownEffects()...) {
 		text := head + e.yaml
@@ -187,12 +187,12 @@ func TestEveryFieldOfADocumentHasItsEffect(t *testing.T) {
 			text = head + "---\n" + ownHead + e.yaml
 		}
 		t.Run(e.yaml, func(t *testing.T) { e.check(t, text) })
-		told = append(told, e.path)
+		tested = append(tested, e.path)
 		reached = slices.AppendSeq(reached, maps.Keys(e.want))
 	}
 	for _, document := range []any{Default().Proxy, Default().Own} {
 		for path := range leaves(reflect.ValueOf(document), "") {
-			if !slices.Contains(told, path) {
+			if !slices.Contains(tested, path) {
 				t.Errorf("%s: no effect of it is tested", path)
 			}
 		}
@@ -265,9 +265,9 @@ func TestTheDocumentOfKubeadmIsTakenAsItIs(t *testing.T) {
 	if d := cmp.Diff(want, got, compare()); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
-	told := append(warnings, advice...)
-	if len(told) != 2 || !strings.HasPrefix(told[0], "mode: empty") || !strings.HasPrefix(told[1], "nodePortAddresses: none") {
-		t.Errorf("warnings %q", told)
+	all := append(warnings, advice...)
+	if len(all) != 2 || !strings.HasPrefix(all[0], "mode: empty") || !strings.HasPrefix(all[1], "nodePortAddresses: none") {
+		t.Errorf("warnings %q", all)
 	}
 	if names := p.Meaningless(); len(names) > 0 {
 		t.Errorf("without effect: %q", names)
@@ -318,17 +318,17 @@ func TestEveryComplaintHasAPath(t *testing.T) {
 	c.LocalDetector = config.LocalDetector{Kind: config.DetectBridge}
 	errors.As(c.Validate(), &more)
 	paths := (&conversion{Pair: Default(), to: c}).paths()
-	told := map[string]bool{"MasqueradeBit": true} // of which Config complains itself
+	complained := map[string]bool{"MasqueradeBit": true} // of which Config complains itself
 	for _, complaint := range append(found, more...) {
 		field, _, _ := strings.Cut(complaint.Field, "[")
-		told[field] = true
+		complained[field] = true
 		if paths[field] == "" {
 			t.Errorf("%s has no path", field)
 		}
 	}
 	for field := range paths {
-		if !told[field] {
-			t.Errorf("nobody complains about %s", field)
+		if !complained[field] {
+			t.Errorf("no complaint about %s", field)
 		}
 	}
 }

@@ -130,7 +130,7 @@ func TestOddFieldsOfKubeProxysDocumentAreWorthAWarning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const void = ": it counts for nothing"
+	const void = ": it has no effect"
 	want := `line 7: key "mode" already set in map: the last one counts` + "\n" +
 		`line 9: key "hostnameOverride" already set in map: the last one counts` + "\nMode: unknown field" + void + "\nbogus: unknown field" + void + "\nipvs.strictArp: unknown field" + void
 	if got := strings.Join(warnings, "\n"); got != want {

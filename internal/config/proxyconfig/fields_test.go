@@ -36,7 +36,7 @@ func leaves(v reflect.Value, prefix string) map[string]reflect.Value {
 	return all
 }
 
-// atom tells whether a struct is one value.
+// atom reports whether a struct is one value.
 func atom(t reflect.Type) bool {
 	switch t {
 	case reflect.TypeFor[metav1.Duration](), reflect.TypeFor[logsapi.TimeOrMetaDuration](), reflect.TypeFor[resource.QuantityValue](),
