@@ -12,9 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The tables as the standard tools read them. Each is for a kernel in which what it makes is not there yet.
-
-// Sets writes sets and entries for ipset restore.
+// The tables as input of the standard tools, for a kernel without their rows. Sets writes sets and entries
+// for ipset restore.
 func Sets(w io.Writer, s state.State) error {
 	var b strings.Builder
 	for _, k := range slices.SortedFunc(maps.Keys(s.Sets), state.SetName.Compare) {
@@ -62,8 +61,7 @@ func entryOptions(v state.Entry) string {
 }
 
 // Rules writes the chains and jumps of one family for iptables-restore --noflush or ip6tables-restore
-// --noflush. The sets must be there. A chain that is there is emptied; a jump that is there is made once
-// more.
+// --noflush. The sets must exist. It empties a chain that exists, and makes a jump that exists once more.
 func Rules(w io.Writer, s state.State, f state.Family) error {
 	var b strings.Builder
 	chains := slices.SortedFunc(maps.Keys(s.Chains), state.ChainKey.Compare)
@@ -92,7 +90,7 @@ func Rules(w io.Writer, s state.State, f state.Family) error {
 	return err
 }
 
-// Timeouts writes the option that sets IPVS' timeouts, for ipvsadm --restore; nothing if they are to stay.
+// Timeouts writes the option that sets IPVS' timeouts, for ipvsadm --restore; nothing if they stay.
 func Timeouts(w io.Writer, s state.State) error {
 	option, any := "--set", false
 	for _, name := range []state.SysctlName{state.TCPTimeout, state.TCPFinTimeout, state.UDPTimeout} {
@@ -109,7 +107,7 @@ func Timeouts(w io.Writer, s state.State) error {
 	return err
 }
 
-// Sysctls writes the settings for sysctl -p, without IPVS' timeouts, which are none for it.
+// Sysctls writes the settings for sysctl -p, without IPVS' timeouts, which sysctl does not know.
 func Sysctls(w io.Writer, s state.State) error {
 	var b strings.Builder
 	for _, k := range slices.SortedFunc(maps.Keys(s.Sysctls), state.SysctlName.Compare) {
@@ -146,7 +144,7 @@ func Links(w io.Writer, s state.State) error {
 	return err
 }
 
-// ground is what the device needs for routes: of IPv4 an address that keeps them, and of IPv6 to be up.
+// ground returns what the device needs for routes: an IPv4 address that keeps them, and to be up for IPv6.
 func ground(s state.State) string {
 	needs := map[state.Family]bool{}
 	for k, v := range s.Addresses {

@@ -81,7 +81,7 @@ func section[K comparable, V any](b *strings.Builder, title string, table map[K]
 	}
 }
 
-// word is a name as it is, or quoted, without a blank, if it would not read so again.
+// word returns a name as it is, or quoted and without blanks if it would not read so again.
 func word(s string) string {
 	if plain(s) {
 		return s
@@ -89,7 +89,7 @@ func word(s string) string {
 	return strings.ReplaceAll(strconv.QuoteToASCII(s), " ", `\x20`)
 }
 
-// plain tells whether s is a word that needs no quotes.
+// plain reports whether s is a word that needs no quotes.
 func plain(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '`' }) < 0
 }
@@ -155,7 +155,7 @@ func virtualServerLine(k state.VirtualServerKey, v state.VirtualServer) string {
 	return text
 }
 
-// flagList is the names of flags, without the scheduler's own ones, so that the text does not depend on
+// flagList returns the names of flags, without the scheduler's own ones, so that the text does not depend on
 // another field.
 func flagList(flags state.ServerFlags) string {
 	var names []string
@@ -192,7 +192,7 @@ func realServerLine(k state.RealServerKey, v state.RealServer) string {
 	return text
 }
 
-// addressLine leaves out what most addresses are: assigned.
+// addressLine leaves out the usual binding: assigned.
 func addressLine(k state.Address, v state.Binding) string {
 	if v == (state.Binding{}) {
 		return k.String()
