@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // advice warns, as kube-proxy does, of NodePorts that may be served where no one expects them.
@@ -24,7 +22,7 @@ func (x *conversion) advice() []string {
 	var warnings []string
 	used := slices.Concat(c.LocalDetector.CIDRs, c.ExcludeCIDRs, c.ServiceCIDRs)
 	for _, f := range c.Families {
-		isOf := func(p netip.Prefix) bool { return state.FamilyOf(p.Addr()) == f }
+		isOf := func(p netip.Prefix) bool { return p.Addr().BitLen() == f.Bits() }
 		if slices.ContainsFunc(used, isOf) && !slices.ContainsFunc(c.NodePortAddresses, isOf) {
 			warnings = append(warnings, fmt.Sprintf("nodePortAddresses: none is of %v, which the cluster has: NodePorts are served at all %[1]v addresses of the node", f))
 		}
