@@ -74,12 +74,6 @@ func (b *builder) lead(f frontend, lead state.SetEntry, to state.VirtualServerKe
 	}
 }
 
-// One session affinity over all ports of a Service. IPVS' persistence is one of a virtual server, so all
-// ports have to be one: that of port 0, which takes all ports of its address. At the Service's own address
-// other ports are the host's, or another Service's; so its packets are led to an address of their own
-// (state.JoinedNetwork). That leaves the port of a packet as it is, so that endpoints have to listen on the
-// very ports of the Service, and NodePorts can't be part of it.
-
 // joined reads the annotation that asks for one session affinity over all ports.
 func joined(annotations map[string]string, ns *notes) bool {
 	switch value := annotations[annotationAffinity]; value {
