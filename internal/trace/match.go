@@ -196,6 +196,21 @@ func byEcho(kind uint64, not bool) match {
 	}
 }
 
+// byFlags looks at the TCP flags asked: the first packet of a connection has SYN, its answer has ACK too.
+func byFlags(asked, set string, not bool) match {
+	return func(w *walk) finding {
+		has := []string{"SYN"}
+		if w.packet.established {
+			has = append(has, "ACK")
+		}
+		is := true
+		for flag := range strings.SplitSeq(asked, ",") {
+			is = is && slices.Contains(has, flag) == slices.Contains(strings.Split(set, ","), flag)
+		}
+		return finding{answer: answerOf(is, not), words: "its TCP flags " + isOrNot(not) + " " + set + " of " + asked}
+	}
+}
+
 func byIPVS(not bool) match {
 	return func(w *walk) finding {
 		return finding{answer: answerOf(w.packet.virtual.IsValid(), not), words: "it " + isOrNot(not) + " IPVS that sent it"}

@@ -124,21 +124,24 @@ func (p *parser) take(name string, args []string, not bool) bool {
 
 // flag reads options that are a word alone.
 func (p *parser) flag(name string, not bool) bool {
-	switch t := &p.rule.target; p.module + " " + name {
+	switch p.module + " " + name {
 	case "MASQUERADE --random-fully", "MASQUERADE --random", "SNAT --random-fully", "SNAT --random", "SNAT --persistent",
 		"DNAT --random", "DNAT --persistent", "REDIRECT --random":
 		return !not
 	case "SET --map-mark":
-		t.maps = true
+		p.rule.target.maps = true
 		return !not
 	case "ipvs --ipvs":
-		p.add(byIPVS(not))
-		return true
+		return p.add(byIPVS(not))
 	}
 	return false
 }
 
-func (p *parser) add(m match) { p.rule.matches = append(p.rule.matches, m) }
+// add adds a match. It reports true, as take does for what it understands.
+func (p *parser) add(m match) bool {
+	p.rule.matches = append(p.rule.matches, m)
+	return true
+}
 
 // base reads the options that belong to no module, and the names of modules.
 func (p *parser) base(name, arg string, not bool) bool {
@@ -146,11 +149,9 @@ func (p *parser) base(name, arg string, not bool) bool {
 	case "-s", "-d":
 		return p.network(name == "-s", arg, not)
 	case "-i":
-		p.add(byInterface(arg, not))
-		return true
+		return p.add(byInterface(arg, not))
 	case "-o":
-		p.add(byLeaving(arg, not))
-		return true
+		return p.add(byLeaving(arg, not))
 	case "-p":
 		return p.protocol(arg, not)
 	case "-m":
@@ -175,8 +176,7 @@ func (p *parser) network(source bool, arg string, not bool) bool {
 		}
 		n = netip.PrefixFrom(a, a.BitLen())
 	}
-	p.add(byAddress(source, n.Masked(), not))
-	return true
+	return p.add(byAddress(source, n.Masked(), not))
 }
 
 func (p *parser) protocol(arg string, not bool) bool {
@@ -191,8 +191,7 @@ func (p *parser) protocol(arg string, not bool) bool {
 		}
 		n = state.Protocol(number)
 	}
-	p.add(byProtocol(arg, n, not))
-	return true
+	return p.add(byProtocol(arg, n, not))
 }
 
 // matchOption reads the options of matches with one argument.
@@ -202,39 +201,24 @@ func (p *parser) matchOption(name, arg string, not bool) bool {
 		return !not
 	case "mark --mark":
 		value, mask, ok := parseMark(arg)
-		if ok {
-			p.add(byMark(value, mask, not))
-		}
-		return ok
+		return ok && p.add(byMark(value, mask, not))
 	case "conntrack --ctstate", "state --state":
-		return p.states(strings.Split(arg, ","), not)
-	case "addrtype --src-type", "addrtype --dst-type":
-		if arg == "LOCAL" {
-			p.add(byKind(name == "--src-type", not))
+		states := strings.Split(arg, ",")
+		unknown := func(s string) bool {
+			return !slices.Contains([]string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT"}, s)
 		}
-		return arg == "LOCAL"
+		return !slices.ContainsFunc(states, unknown) && p.add(byState(states, not))
+	case "addrtype --src-type", "addrtype --dst-type":
+		return arg == "LOCAL" && p.add(byKind(name == "--src-type", not))
 	case "tcp --dport", "udp --dport", "sctp --dport", "tcp --sport", "udp --sport", "sctp --sport":
 		return p.ports(strings.HasPrefix(name, "--s"), []string{arg}, not)
 	case "multiport --dports", "multiport --sports":
 		return p.ports(name == "--sports", strings.Split(arg, ","), not)
 	case "icmp --icmp-type", "icmp6 --icmpv6-type":
 		kind, err := strconv.ParseUint(arg, 10, 8)
-		if err == nil {
-			p.add(byEcho(kind, not))
-		}
-		return err == nil
+		return err == nil && p.add(byEcho(kind, not))
 	}
 	return p.module == "ipvs" && p.ipvsOption(name, arg, not)
-}
-
-func (p *parser) states(states []string, not bool) bool {
-	for _, s := range states {
-		if !slices.Contains([]string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT"}, s) {
-			return false
-		}
-	}
-	p.add(byState(states, not))
-	return true
 }
 
 // ports reads ranges of ports.
@@ -245,25 +229,25 @@ func (p *parser) ports(source bool, list []string, not bool) bool {
 			return false
 		}
 	}
-	p.add(byPorts(source, ranges, not))
-	return true
+	return p.add(byPorts(source, ranges, not))
 }
 
 func (p *parser) ipvsOption(name, arg string, not bool) bool {
-	n, errNumber := strconv.ParseUint(arg, 10, 16)
-	a, errAddress := netip.ParseAddr(arg)
-	switch {
-	case name == "--vproto" && errNumber == nil && n < 256:
-		protocol := state.Protocol(n)
-		p.add(byVirtual("the protocol", protocol, func(k packet) bool { return k.Protocol == protocol }, not))
-	case name == "--vaddr" && errAddress == nil:
-		p.add(byVirtual("the virtual server's address", a, func(k packet) bool { return k.virtual.Addr() == a }, not))
-	case name == "--vport" && errNumber == nil:
-		p.add(byVirtual("the virtual server's port", n, func(k packet) bool { return k.virtual.Port() == uint16(n) }, not))
-	default:
-		return false
+	switch name {
+	case "--vproto":
+		n, err := strconv.ParseUint(arg, 10, 8)
+		is := func(k packet) bool { return k.Protocol == state.Protocol(n) }
+		return err == nil && p.add(byVirtual("the protocol", state.Protocol(n), is, not))
+	case "--vaddr":
+		a, err := netip.ParseAddr(arg)
+		is := func(k packet) bool { return k.virtual.Addr() == a }
+		return err == nil && p.add(byVirtual("the virtual server's address", a, is, not))
+	case "--vport":
+		n, err := strconv.ParseUint(arg, 10, 16)
+		is := func(k packet) bool { return k.virtual.Port() == uint16(n) }
+		return err == nil && p.add(byVirtual("the virtual server's port", n, is, not))
 	}
-	return true
+	return false
 }
 
 // targetOption reads the options of targets with one argument.
@@ -295,38 +279,17 @@ func (p *parser) targetOption(name, arg string) bool {
 // setOption reads the options with two arguments: mostly a set and its directions.
 func (p *parser) setOption(name string, args []string, not bool) bool {
 	set, directions := state.SetName(args[0]), strings.Split(args[1], ",")
-	if p.module == "tcp" && name == "--tcp-flags" {
-		return p.tcpFlags(args, not)
-	}
-	if slices.ContainsFunc(directions, func(d string) bool { return d != "src" && d != "dst" }) {
-		return false
-	}
+	isSet := !slices.ContainsFunc(directions, func(d string) bool { return d != "src" && d != "dst" })
 	switch p.module + " " + name {
+	case "tcp --tcp-flags":
+		return p.add(byFlags(args[0], args[1], not))
 	case "set --match-set":
-		p.add(bySet(set, directions, not))
-		return true
+		return isSet && p.add(bySet(set, directions, not))
 	case "SET --map-set":
 		p.rule.target.set, p.rule.target.directions = set, directions
-		return !not
+		return isSet && !not
 	}
 	return false
-}
-
-// tcpFlags reads a match of some TCP flags: the first packet of a connection has SYN, its answer has ACK too.
-func (p *parser) tcpFlags(args []string, not bool) bool {
-	asked, set := strings.Split(args[0], ","), strings.Split(args[1], ",")
-	p.add(func(w *walk) finding {
-		has := []string{"SYN"}
-		if w.packet.established {
-			has = append(has, "ACK")
-		}
-		is := true
-		for _, flag := range asked {
-			is = is && slices.Contains(has, flag) == slices.Contains(set, flag)
-		}
-		return finding{answer: answerOf(is, not), words: "its TCP flags " + isOrNot(not) + " " + args[1] + " of " + args[0]}
-	})
-	return true
 }
 
 // parseMark reads "0x4000/0x4000", or "0x100", which is all bits.
