@@ -231,16 +231,9 @@ type PlanNote struct {
 	Message string `json:"message"`
 }
 
-// String is one line.
+// String returns one line.
 func (n PlanNote) String() string {
-	text := n.Reason
-	if n.Service != "" {
-		text = n.Service + ": " + text
-	}
-	if n.Field != "" {
-		text += " " + n.Field
-	}
-	return text + ": " + n.Message
+	return when(n.Service != "", "%s: ", n.Service) + n.Reason + when(n.Field != "", " %s", n.Field) + ": " + n.Message
 }
 
 // PlanOf returns s for programs. claims are the set entries that name the Service of a virtual server, as for

@@ -27,16 +27,13 @@ func Save(w io.Writer, v View) error {
 			lines = append(lines, line{text: saveRealServer(k, r.Row)})
 		}
 	}
-	return write(w, lines)
+	return writeLines(w, lines)
 }
 
 // saveKey returns ipvsadm's option for a virtual server.
 func saveKey(k state.VirtualServerKey) string {
-	switch {
-	case k.Mark != 0 && k.Family() == state.IPv6:
-		return fmt.Sprintf("-f %d -6", k.Mark)
-	case k.Mark != 0:
-		return fmt.Sprintf("-f %d", k.Mark)
+	if k.Mark != 0 {
+		return fmt.Sprintf("-f %d", k.Mark) + when(k.Family() == state.IPv6, " -6")
 	}
 	return protocolOption(k.Protocol) + " " + k.Address.String()
 }
@@ -52,39 +49,21 @@ func protocolOption(p state.Protocol) string {
 }
 
 func saveVirtualServer(k state.VirtualServerKey, v state.VirtualServer) string {
-	var b strings.Builder
-	b.WriteString("-A " + saveKey(k) + " -s " + v.Scheduler)
-	if v.Flags&state.Persistent != 0 {
-		fmt.Fprintf(&b, " -p %d", v.Timeout)
-		if m := mask(k.Family(), v); m != "" {
-			b.WriteString(" -M " + m)
-		}
-	}
-	if v.Engine != "" {
-		b.WriteString(" --pe " + v.Engine)
-	}
-	if v.Flags&state.OnePacket != 0 {
-		b.WriteString(" -o")
-	}
-	if names := schedulerFlags(v); len(names) > 0 {
-		b.WriteString(" -b " + strings.Join(names, ","))
-	}
-	return b.String()
+	flags, granularity := schedulerFlags(v), mask(k.Family(), v)
+	persistent := v.Flags&state.Persistent != 0
+	return "-A " + saveKey(k) + " -s " + v.Scheduler +
+		when(persistent, " -p %d", v.Timeout) +
+		when(persistent && granularity != "", " -M %s", granularity) +
+		when(v.Engine != "", " --pe %s", v.Engine) +
+		when(v.Flags&state.OnePacket != 0, " -o") +
+		when(len(flags) > 0, " -b %s", strings.Join(flags, ","))
 }
 
 func saveRealServer(k state.RealServerKey, r state.RealServer) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "-a %s -r %s %s -w %d", saveKey(k.Server), k.Address, methodOption(r.Method), r.Weight)
-	if r.Upper != 0 {
-		fmt.Fprintf(&b, " -x %d", r.Upper)
-	}
-	if r.Lower != 0 {
-		fmt.Fprintf(&b, " -y %d", r.Lower)
-	}
-	if r.Method == state.Tunnel {
-		b.WriteString(" --tun-type ipip")
-	}
-	return b.String()
+	return fmt.Sprintf("-a %s -r %s %s -w %d", saveKey(k.Server), k.Address, methodOption(r.Method), r.Weight) +
+		when(r.Upper != 0, " -x %d", r.Upper) +
+		when(r.Lower != 0, " -y %d", r.Lower) +
+		when(r.Method == state.Tunnel, " --tun-type ipip")
 }
 
 func methodOption(m state.ForwardMethod) string {

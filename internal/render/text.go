@@ -37,23 +37,21 @@ func Text(w io.Writer, v View, c Columns) error {
 			lines[i].text = fmt.Sprintf("%-*s  %s", width, l.text, l.service)
 		}
 	}
-	return write(w, lines)
+	return writeLines(w, lines)
 }
 
 // Plain writes v as ipvsadm -Ln does, byte for byte.
-func Plain(w io.Writer, v View, c Columns) error { return write(w, listing(v, c)) }
+func Plain(w io.Writer, v View, c Columns) error { return writeLines(w, listing(v, c)) }
 
 // line is one line of a listing, and its Service column.
 type line struct{ text, service string }
 
-func write(w io.Writer, lines []line) error {
+func writeLines(w io.Writer, lines []line) error {
 	var b strings.Builder
 	for _, l := range lines {
-		b.WriteString(l.text)
-		b.WriteByte('\n')
+		b.WriteString(l.text + "\n")
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return write(w, b.String())
 }
 
 func listing(v View, c Columns) []line {
@@ -103,23 +101,13 @@ func name(k state.VirtualServerKey) string {
 }
 
 func serverFlags(s VirtualServer) string {
-	var b strings.Builder
-	if names := schedulerFlags(s.Row); len(names) > 0 {
-		fmt.Fprintf(&b, " (%s)", strings.Join(names, ","))
-	}
-	if s.Row.Flags&state.Persistent != 0 {
-		fmt.Fprintf(&b, " persistent %d", s.Row.Timeout)
-		if m := mask(s.Key.Family(), s.Row); m != "" {
-			b.WriteString(" mask " + m)
-		}
-	}
-	if s.Row.Engine != "" {
-		b.WriteString(" pe " + s.Row.Engine)
-	}
-	if s.Row.Flags&state.OnePacket != 0 {
-		b.WriteString(" ops")
-	}
-	return b.String()
+	flags, granularity := schedulerFlags(s.Row), mask(s.Key.Family(), s.Row)
+	persistent := s.Row.Flags&state.Persistent != 0
+	return when(len(flags) > 0, " (%s)", strings.Join(flags, ",")) +
+		when(persistent, " persistent %d", s.Row.Timeout) +
+		when(persistent && granularity != "", " mask %s", granularity) +
+		when(s.Row.Engine != "", " pe %s", s.Row.Engine) +
+		when(s.Row.Flags&state.OnePacket != 0, " ops")
 }
 
 func realServer(r RealServer, c Columns) string {
@@ -178,8 +166,7 @@ func Wide(w io.Writer, v View) error {
 		b.WriteString(strings.TrimRight(text, " \n") + "\n")
 	}
 	wideUnserved(&b, v.Unserved)
-	_, err := io.WriteString(w, b.String())
-	return err
+	return write(w, b.String())
 }
 
 // row writes cells, "-" for an empty one but the last.
@@ -223,14 +210,8 @@ func binding(s VirtualServer) string {
 }
 
 func affinity(s VirtualServer) string {
-	if s.Row.Flags&state.Persistent == 0 {
-		return ""
-	}
-	text := fmt.Sprintf("%ds", s.Row.Timeout)
-	if m := mask(s.Key.Family(), s.Row); m != "" {
-		text += "/" + m
-	}
-	return text
+	granularity := mask(s.Key.Family(), s.Row)
+	return when(s.Row.Flags&state.Persistent != 0, "%ds%s", s.Row.Timeout, when(granularity != "", "/%s", granularity))
 }
 
 // wideFlags returns all flags but persistence, which has its own column.
@@ -290,15 +271,11 @@ func Notes(s VirtualServer) []string {
 }
 
 func wideUnserved(b *strings.Builder, u Unserved) {
-	if len(u.Entries) > 0 {
-		b.WriteString("\nSet entries without a virtual server:\n")
-	}
+	b.WriteString(when(len(u.Entries) > 0, "\nSet entries without a virtual server:\n"))
 	for _, e := range u.Entries {
 		fmt.Fprintf(b, "  %v  %s\n", e.Key, e.Comment)
 	}
-	if len(u.Addresses) > 0 {
-		fmt.Fprintf(b, "\nAddresses on %s without a virtual server:\n", state.DummyLink)
-	}
+	b.WriteString(when(len(u.Addresses) > 0, "\nAddresses on %s without a virtual server:\n", state.DummyLink))
 	for _, a := range u.Addresses {
 		fmt.Fprintf(b, "  %v\n", a)
 	}

@@ -23,7 +23,6 @@ func (p Pair) Config() (config.Config, []string, error) {
 	x.client()
 	x.serving()
 	x.conntrack()
-	x.log()
 	x.masquerade()
 	x.localDetector()
 	x.nodePorts()
@@ -91,6 +90,9 @@ func (x *conversion) serving() {
 		Profiling: x.Proxy.EnableProfiling,
 		Traffic:   int(x.Own.TrafficMetricsServices),
 	}
+	l := x.Proxy.Logging
+	x.to.Log = config.Log{Verbosity: int(l.Verbosity), JSON: l.Format == "json"}
+	x.found.Unless(x.to.Log.JSON || l.Format == "text", "logging.format", "%q is none of json, text", l.Format)
 }
 
 // listener returns where to serve: nowhere if the port is 0, as kube-proxy's flags for ports say it.
@@ -112,12 +114,6 @@ func (x *conversion) conntrack() {
 		UDP:            c.UDPTimeout.Duration,
 		UDPStream:      c.UDPStreamTimeout.Duration,
 	}
-}
-
-func (x *conversion) log() {
-	l := x.Proxy.Logging
-	x.to.Log = config.Log{Verbosity: int(l.Verbosity), JSON: l.Format == "json"}
-	x.found.Unless(x.to.Log.JSON || l.Format == "text", "logging.format", "%q is none of json, text", l.Format)
 }
 
 func (x *conversion) masquerade() {
