@@ -136,7 +136,7 @@ func chains(f state.Family, c config.Config) []chain {
 	list := slices.Concat(
 		mangleChains(),
 		natChains(f, c),
-		filterChains(healthz(c), ping(c), unallocated(f, c)),
+		filterChains(healthz(c), optional(c.AnswerPing, `{echo-request} {KUBE-IPVS-IPS} dst -j RETURN`), unallocated(f, c)),
 	)
 	for _, ch := range list {
 		for i := range ch.rules {

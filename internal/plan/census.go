@@ -163,18 +163,16 @@ func outsideAddresses(s *corev1.Service) []netip.Addr {
 	if s == nil {
 		return nil
 	}
+	texts := slices.Clone(s.Spec.ExternalIPs[:min(len(s.Spec.ExternalIPs), maxAddresses)])
+	ingress := s.Status.LoadBalancer.Ingress
+	for i := range ingress[:min(len(ingress), maxAddresses)] {
+		texts = append(texts, ingress[i].IP)
+	}
 	var list []netip.Addr
-	add := func(text string) {
+	for _, text := range texts {
 		if a, err := parseAddr(text); err == nil && !slices.Contains(list, a) {
 			list = append(list, a)
 		}
-	}
-	for _, text := range s.Spec.ExternalIPs[:min(len(s.Spec.ExternalIPs), maxAddresses)] {
-		add(text)
-	}
-	ingress := s.Status.LoadBalancer.Ingress
-	for i := range ingress[:min(len(ingress), maxAddresses)] {
-		add(ingress[i].IP)
 	}
 	return list
 }

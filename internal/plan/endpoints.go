@@ -162,20 +162,16 @@ func parseSlices(o Objects, s service, n Node, ns *notes) endpoints {
 	for _, p := range s.ports {
 		wanted[p.portName] = true
 	}
-	for _, slice := range inOrder(o.Slices) {
+	list := slices.DeleteFunc(slices.Clone(o.Slices), func(s *discoveryv1.EndpointSlice) bool { return s == nil })
+	// The order of notes does not depend on the order of slices.
+	slices.SortStableFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
+	for _, slice := range list {
 		r := reader{slice: slice, field: "endpointSlices[" + slice.Name + "].", node: n, notes: ns}
 		if f, ok := r.family(s); ok {
 			r.read(f, wanted, e)
 		}
 	}
 	return e
-}
-
-// inOrder makes the order of notes independent of the order of slices.
-func inOrder(in []*discoveryv1.EndpointSlice) []*discoveryv1.EndpointSlice {
-	out := slices.DeleteFunc(slices.Clone(in), func(s *discoveryv1.EndpointSlice) bool { return s == nil })
-	slices.SortStableFunc(out, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
-	return out
 }
 
 // reader reads one slice.

@@ -37,7 +37,8 @@ func natChains(f state.Family, c config.Config) []chain {
 			clusterIPMasquerade(f, c),
 			// External IPs: the client is elsewhere, and the endpoint may be.
 			`[KUBE-EXTERNAL-IP] dst,dst -j KUBE-MARK-MASQ`,
-		}, allPorts(c), []string{
+			// IPVS gets packets to the virtual servers for all ports of a Service only at an address that this node has.
+		}, optional(!c.Kernel.NoNetmap, `[KUBE-ALL-PORTS] dst,dst -m addrtype --dst-type LOCAL {netmap}`), []string{
 			// Decided packets leave the table, so that later rules, such as a CNI's port mapping, cannot
 			// redirect them. An external IP is a Service's only while this node has it. (kube-proxy has two
 			// more rules, -m physdev, for packets that don't come over a bridge; they accept what these
@@ -107,16 +108,15 @@ func insideChains(f state.Family, c config.Config) []chain {
 	return []chain{{state.NAT, state.ChainInside, inside}, {state.NAT, state.ChainAllEndpoints, all}}
 }
 
-// NetmapRule returns a rule with the target NETMAP, which allPorts needs.
+// NetmapRule returns a rule with the target NETMAP, which one affinity over all ports needs.
 func NetmapRule(f state.Family) string { return "-j NETMAP --to " + state.JoinedNetwork(f).String() }
 
-// allPorts leads to the virtual servers for all ports of a Service. IPVS gets the packets only at an address
-// that this node has.
-func allPorts(c config.Config) []string {
-	if c.Kernel.NoNetmap {
+// optional returns a rule if it is wanted.
+func optional(wanted bool, rule string) []string {
+	if !wanted {
 		return nil
 	}
-	return []string{`[KUBE-ALL-PORTS] dst,dst -m addrtype --dst-type LOCAL {netmap}`}
+	return []string{rule}
 }
 
 // masquerade takes random source ports. The kernel's first choice, the same port, is a race that loses UDP
@@ -206,7 +206,7 @@ func filterChains(healthz, ping, unallocated []string) []chain {
 			`{KUBE-EXTERNAL-IP-LOCAL} dst,dst -j ACCEPT`,
 			// Derived virtual servers, only for packets that were led to them.
 			`{KUBE-IPVS-SERVERS} dst,dst -m conntrack --ctstate DNAT -j ACCEPT`,
-			// Load balancers may check health at the VIP.
+			// Load balancers may check health at a Service address.
 			`{KUBE-HEALTH-CHECK-NODE-PORT} dst -j RETURN`,
 		}, healthz, ping, []string{
 			// Service addresses are local, so whatever listens at any address of the node would be at every
@@ -238,16 +238,6 @@ func unallocated(f state.Family, c config.Config) []string {
 // addresses: some keep their address in the packet. The host's firewall decides next.
 func healthz(c config.Config) []string {
 	at := c.Serving.Healthz
-	if !at.IsValid() || !at.Addr().IsUnspecified() {
-		return nil
-	}
-	return []string{fmt.Sprintf(`-p tcp -m tcp --dport %d {KUBE-IPVS-IPS} dst -j RETURN`, at.Port())}
-}
-
-// ping lets echo requests to Service addresses pass, if the node shall answer them.
-func ping(c config.Config) []string {
-	if !c.AnswerPing {
-		return nil
-	}
-	return []string{`{echo-request} {KUBE-IPVS-IPS} dst -j RETURN`}
+	everywhere := at.IsValid() && at.Addr().IsUnspecified()
+	return optional(everywhere, fmt.Sprintf(`-p tcp -m tcp --dport %d {KUBE-IPVS-IPS} dst -j RETURN`, at.Port()))
 }

@@ -60,8 +60,7 @@ func parseService(o *corev1.Service, c config.Config, ns *notes) service {
 		externalLocal: local,
 		healthPort:    healthPort(&o.Spec, local, ns),
 	}
-	s.noteClosed(ns)
-	s.noteHealthPort(ns)
+	s.note(ns)
 	return s
 }
 
@@ -259,7 +258,7 @@ func bounded[T any](list []T, most int, field string, ns *notes) []T {
 // ranges returns, by family, the networks from which clients may come to the load balancer's addresses. A
 // family that is missing in it is open to all: one of its networks is all addresses, all networks are of the
 // other family, or there are none. A family without any network in it is closed: some of the list cannot be
-// read, so nobody knows whom it would let in.
+// read, so its meaning is unknown.
 func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix {
 	const field = "spec.loadBalancerSourceRanges"
 	if len(spec.LoadBalancerSourceRanges) == 0 {
@@ -291,12 +290,18 @@ func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix
 	return byFamily
 }
 
-// noteClosed notes the families that ranges closes.
-func (s service) noteClosed(ns *notes) {
+// note notes the families that ranges closes, and a health check port that is a NodePort of the same Service.
+// Package desired notes one of another Service.
+func (s service) note(ns *notes) {
 	for _, ip := range s.clusterIPs {
 		f := state.FamilyOf(ip)
 		if list, guarded := s.ranges[f]; guarded && len(list) == 0 {
 			ns.add(state.InvalidRange, "spec.loadBalancerSourceRanges", "no network of %v can be used, and some of the list cannot be read: no client may come over %v", f, f)
+		}
+	}
+	for _, p := range s.ports {
+		if s.healthPort != 0 && p.protocol == state.TCP && p.nodePort == s.healthPort {
+			ns.add(state.InvalidPort, "spec.healthCheckNodePort", "%d is the Service's own %s.nodePort too: load balancers that ask there are sent to its endpoints", s.healthPort, p.field)
 		}
 	}
 }
@@ -330,14 +335,4 @@ func healthPort(spec *corev1.ServiceSpec, local bool, ns *notes) uint16 {
 		ns.add(state.InvalidPort, "spec.healthCheckNodePort", "%d is not in 1..65535", spec.HealthCheckNodePort)
 	}
 	return number
-}
-
-// noteHealthPort notes that the health check port is a NodePort of the same Service. Package desired notes
-// one of another Service.
-func (s service) noteHealthPort(ns *notes) {
-	for _, p := range s.ports {
-		if s.healthPort != 0 && p.protocol == state.TCP && p.nodePort == s.healthPort {
-			ns.add(state.InvalidPort, "spec.healthCheckNodePort", "%d is the Service's own %s.nodePort too: load balancers that ask there are sent to its endpoints", s.healthPort, p.field)
-		}
-	}
 }

@@ -94,9 +94,8 @@ func withoutPodCIDRs(self *corev1.Node) string {
 func missing(ips []netip.Addr, networks []netip.Prefix) []state.Family {
 	var list []state.Family
 	for _, ip := range ips {
-		same := func(p netip.Prefix) bool { return state.FamilyOf(p.Addr()) == state.FamilyOf(ip) }
-		if len(networks) > 0 && !slices.ContainsFunc(networks, same) {
-			list = append(list, state.FamilyOf(ip))
+		if f := state.FamilyOf(ip); len(networks) > 0 && !slices.Contains(familiesOf(networks), f) {
+			list = append(list, f)
 		}
 	}
 	return list

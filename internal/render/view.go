@@ -86,15 +86,7 @@ const (
 
 // String returns one word, or a sign.
 func (a Answer) String() string {
-	switch a {
-	case No:
-		return "no"
-	case Yes:
-		return "yes"
-	case Pointless:
-		return "-"
-	}
-	return "?"
+	return [...]string{Unknown: "?", No: "no", Yes: "yes", Pointless: "-"}[a]
 }
 
 // Unserved are rows that steer or attract packets without a virtual server: leftovers, or signs of a missing
@@ -323,17 +315,11 @@ func (f Filter) onlyAddress() bool {
 	return f == Filter{}
 }
 
-// service matches the name in a set entry's comment.
+// service matches the comment of a set entry: "namespace/name:port".
 func (f Filter) service(comment string) bool {
-	namespace, name, port := splitService(comment)
+	namespace, rest, _ := strings.Cut(comment, "/")
+	name, port, _ := strings.Cut(rest, ":")
 	return (f.Namespace == "" || f.Namespace == namespace) &&
 		(f.Name == "" || f.Name == name) &&
 		(f.PortName == "" || f.PortName == port)
-}
-
-// splitService splits "namespace/name:port".
-func splitService(comment string) (namespace, name, port string) {
-	namespace, rest, _ := strings.Cut(comment, "/")
-	name, port, _ = strings.Cut(rest, ":")
-	return namespace, name, port
 }

@@ -113,7 +113,11 @@ func (w *walk) rule(at place, line string, above []string) outcome {
 		w.doubt("there are too many rules to look at; the rest counts as not matching")
 		return outcome{}
 	}
-	r := w.parsed(line)
+	r, known := w.rules[line]
+	if !known {
+		r = parseRule(line)
+		w.rules[line] = r
+	}
 	words, service, unknown, all := w.matches(r)
 	if !all {
 		return outcome{}
@@ -134,15 +138,6 @@ func (w *walk) rule(at place, line string, above []string) outcome {
 type matched struct {
 	words []string // the reasons
 	above []string // the chains that led to it
-}
-
-func (w *walk) parsed(line string) rule {
-	r, ok := w.rules[line]
-	if !ok {
-		r = parseRule(line)
-		w.rules[line] = r
-	}
-	return r
 }
 
 // matters reports whether a match of the rule would change anything.

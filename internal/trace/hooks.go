@@ -76,7 +76,9 @@ func (w *walk) checkTables() {
 
 // arrive is the path of a packet from elsewhere.
 func (w *walk) arrive() {
-	if source := w.packet.Source.Addr(); w.martian(source) {
+	source := w.packet.Source.Addr()
+	// The kernel takes such a source for a forged one; for IPv6 only that of loopback.
+	if _, own := w.local(source); source.IsLoopback() || own && w.family == state.IPv4 {
 		w.step("routing", "%v is this node's own address, but the packet comes from elsewhere -> dropped", source)
 		w.end(Dropped, "routing")
 		return
@@ -90,13 +92,6 @@ func (w *walk) arrive() {
 		return
 	}
 	w.forward()
-}
-
-// martian reports whether the kernel takes a source address for a forged one. For IPv6 that is only the
-// loopback address.
-func (w *walk) martian(source netip.Addr) bool {
-	_, local := w.local(source)
-	return source.IsLoopback() || local && w.family == state.IPv4
 }
 
 // deliver is the path of a packet that has come to an address of the node. IPVS takes it after the filter.

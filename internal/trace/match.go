@@ -57,11 +57,14 @@ func (w *walk) number() state.Protocol {
 	return w.packet.Protocol
 }
 
-func isOrNot(not bool) string {
+// isOrNot returns "is" or its negation; verb picks one of any other two texts.
+func isOrNot(not bool) string { return verb(not, "is not", "is") }
+
+func verb(not bool, negative, positive string) string {
 	if not {
-		return "is not"
+		return negative
 	}
-	return "is"
+	return positive
 }
 
 // side returns the packet's source or destination, and its word.
@@ -86,15 +89,12 @@ func byAddress(source bool, n netip.Prefix, not bool) match {
 func byInterface(name string, not bool) match {
 	return func(w *walk) finding {
 		prefix, isPrefix := strings.CutSuffix(name, "+")
-		is := w.packet.in == name || isPrefix && strings.HasPrefix(w.packet.in, prefix)
-		verb, assumes := "came by", ""
-		if not {
-			verb = "did not come by"
-		}
+		is, assumes := w.packet.in == name || isPrefix && strings.HasPrefix(w.packet.in, prefix), ""
 		if w.packet.inUnknown {
 			is, assumes = false, fmt.Sprintf("the packet is taken not to come by %s: its interface is not known", name)
 		}
-		return finding{answer: answerOf(is, not), assumes: assumes, words: fmt.Sprintf("the packet %s %s", verb, name)}
+		words := fmt.Sprintf("the packet %s %s", verb(not, "did not come by", "came by"), name)
+		return finding{answer: answerOf(is, not), assumes: assumes, words: words}
 	}
 }
 
@@ -108,11 +108,8 @@ func byLeaving(name string, not bool) match {
 		if !local && (!lo || isPrefix) {
 			return finding{answer: maybe, words: "the interface by which it leaves is not known"}
 		}
-		verb := "leaves by"
-		if not {
-			verb = "does not leave by"
-		}
-		return finding{answer: answerOf(local && lo, not), words: fmt.Sprintf("the packet %s %s", verb, name)}
+		words := fmt.Sprintf("the packet %s %s", verb(not, "does not leave by", "leaves by"), name)
+		return finding{answer: answerOf(local && lo, not), words: words}
 	}
 }
 

@@ -35,21 +35,17 @@ type Packet struct {
 
 // String returns "203.0.113.9 -> 10.96.0.1:80/TCP", or with " ping" at its end.
 func (p Packet) String() string {
-	to := p.Destination.String() + "/" + p.Protocol.String()
+	from, to := p.Source.String(), p.Destination.String()+"/"+p.Protocol.String()
+	switch {
+	case !p.Source.Addr().IsValid():
+		from = "?"
+	case p.Source.Port() == 0:
+		from = p.Source.Addr().String()
+	}
 	if p.Protocol == Ping {
 		to = p.Destination.Addr().String() + " ping"
 	}
-	return p.client() + " -> " + to
-}
-
-func (p Packet) client() string {
-	switch {
-	case !p.Source.Addr().IsValid():
-		return "?"
-	case p.Source.Port() == 0:
-		return p.Source.Addr().String()
-	}
-	return p.Source.String()
+	return from + " -> " + to
 }
 
 // Check returns why p cannot be traced.
