@@ -14,7 +14,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 )
 
-// sliceOf returns an EndpointSlice with these addresses; one with a star is on a node.
+// sliceOf returns an EndpointSlice with these addresses. A star puts one on a node.
 func sliceOf(addresses ...string) *discoveryv1.EndpointSlice {
 	s, node := &discoveryv1.EndpointSlice{}, "n1"
 	for _, a := range addresses {
@@ -87,7 +87,7 @@ func TestWhoWantsAnAddressIsKnownAsLongAsTheServiceDoes(t *testing.T) {
 	}
 }
 
-// However slices come and go, the census is that of those which are there.
+// After any changes the census is that of the existing slices.
 func TestACensusAfterManyChangesIsThatOfTheLastSlices(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	c := plan.NewCensus[string]()

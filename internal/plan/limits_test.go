@@ -100,7 +100,7 @@ func TestParsePrefix(t *testing.T) {
 	}
 }
 
-// FuzzParsePrefix compares the spellings of one network: of what can be read, all mean the same.
+// FuzzParsePrefix compares spellings of one network: all that can be read mean the same.
 func FuzzParsePrefix(f *testing.F) {
 	f.Add([]byte{10, 0, 0, 1}, uint8(8))
 	f.Add(netip.MustParseAddr("64:ff9b::192.0.2.0").AsSlice(), uint8(96))

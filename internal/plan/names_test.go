@@ -41,8 +41,7 @@ func TestKubeletAndOthersOwnTheirSetsAndChains(t *testing.T) {
 	}
 }
 
-// TestRulesNameOnlyWhatIsThere finds misspelt sets, chains and words, also those of a rule that only one
-// configuration has.
+// TestRulesNameOnlyWhatIsThere finds misspelt sets, chains and words, even in rules of only one configuration.
 func TestRulesNameOnlyWhatIsThere(t *testing.T) {
 	match := regexp.MustCompile(`(?:--match-set|--map-set) (\S+)`)
 	target := regexp.MustCompile(`-j (KUBE-\S+)`)

@@ -15,7 +15,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 )
 
-// nodeObject is a Node with addresses, each a type and what it says.
+// nodeObject returns a Node with addresses, each a type and a text.
 func nodeObject(name string, addresses ...string) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelTopologyZone: "zone of " + name}}}
 	for pair := range slices.Chunk(addresses, 2) {

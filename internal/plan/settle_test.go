@@ -23,7 +23,7 @@ func prefixes(list ...string) []netip.Prefix {
 	return parsed
 }
 
-// withPods is a Node object with pod networks, and an address of each family.
+// withPods returns a Node object with pod networks, and an address of each family.
 func withPods(networks ...string) *corev1.Node {
 	n := nodeObject("n1", "InternalIP", "192.0.2.1", "InternalIP", "2001:db8::1")
 	n.Spec.PodCIDRs = networks
@@ -133,7 +133,7 @@ func TestAConfigurationThatDoesNotFitTheNodeIsDoubted(t *testing.T) {
 	}
 }
 
-// allIPv6 chooses something of IPv6 wherever one can.
+// allIPv6 sets each field that may be of IPv6.
 func allIPv6(c *config.Config) {
 	c.LocalDetector = config.LocalDetector{Kind: config.DetectCIDR, CIDRs: prefixes("fd00::/8")}
 	c.ExcludeCIDRs = prefixes("fd01::/64")

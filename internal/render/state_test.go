@@ -16,7 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// comparable compares the unexported fields of netip types and takes a nil table for an empty one.
+// comparable compares the unexported fields of netip types, and takes a nil table for an empty one.
 func comparable() cmp.Option {
 	return cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}), cmpopts.EquateEmpty()}
 }
@@ -26,7 +26,7 @@ func stateText(t *testing.T, s state.State) string {
 	return written(t, func(w io.Writer) error { return render.State(w, s) })
 }
 
-// full is sample with rows in the other tables too.
+// full returns sample with rows in the other tables too.
 func full() state.State {
 	s := sample()
 	s.Sysctls = map[state.SysctlName]string{

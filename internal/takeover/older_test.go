@@ -42,7 +42,7 @@ func TestChainsOfAnOlderVersionAreLeft(t *testing.T) {
 	}
 }
 
-// Rules that refuse clients whom other rules lead elsewhere come last.
+// Rules that refuse clients come last: other rules may lead these clients elsewhere.
 func TestWhatRefusesComesLast(t *testing.T) {
 	const refuses = "-m conntrack --ctstate NEW -m set --match-set KUBE-NO-LOCAL dst,dst -j DROP"
 	want := state.ChainOf("-j KUBE-PROXY-FIREWALL", refuses, "-j RETURN")

@@ -59,7 +59,7 @@ func TestWhoseAChainIs(t *testing.T) {
 	}
 }
 
-// What kube-proxy's IPVS mode makes, we know for ours; but not what kubelet makes.
+// The chains of kube-proxy's IPVS mode are ours, kubelet's are not.
 func TestOursAreAllNamesOfKubeProxysIPVSMode(t *testing.T) {
 	for _, n := range Sets() {
 		if !plan.OurSet(n) || len(n) > 31 {
@@ -84,7 +84,7 @@ func TestOursAreAllNamesOfKubeProxysIPVSMode(t *testing.T) {
 	}
 }
 
-// rules of kube-proxy, as iptables-save prints them.
+// served returns rules of kube-proxy, as iptables-save prints them.
 func served() state.Chain {
 	return state.ChainOf(
 		`-d 10.96.0.10/32 -p udp -m comment --comment "kube-system/kube-dns:dns cluster IP" -m udp --dport 53 -j KUBE-SVC-DNS`,
@@ -202,7 +202,7 @@ func TestFamiliesInWhichRulesServe(t *testing.T) {
 	}
 }
 
-// node is what the kernel of a node holds that serves one load balancer whose clients from outside get local endpoints.
+// node returns the rows of a node with one load balancer whose clients from outside get local endpoints.
 func node(local bool) (s state.State, front, behind state.VirtualServerKey) {
 	s = state.New()
 	front = state.VirtualServerKey{Address: netip.MustParseAddrPort("203.0.113.1:53"), Protocol: state.UDP}

@@ -12,7 +12,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// small is a State with sets of all types and one chain that all packets to the node meet in filter INPUT.
+// small returns a State with sets of all types, and one chain that all packets to the node meet in filter INPUT.
 func small(lines ...string) state.State {
 	s := state.New()
 	set := func(name state.SetName, t state.SetType, entries ...string) {
@@ -41,7 +41,7 @@ func small(lines ...string) state.State {
 	return s
 }
 
-// hello is a packet from 192.0.2.200 by eth0 to port 80 of the node.
+// hello returns a packet from 192.0.2.200 by eth0 to port 80 of the node.
 func hello(s state.State) trace.Verdict {
 	w := where()
 	w.Interface = "eth0"
@@ -203,7 +203,7 @@ func TestTheOrderOfJumpsIsDoubtedOnlyWhereItDecides(t *testing.T) {
 	}
 }
 
-// What kube-proxy's IPVS mode writes otherwise than we do.
+// Rules of kube-proxy's IPVS mode that differ from ours.
 func TestKubeProxysOwnRulesAreUnderstood(t *testing.T) {
 	s := rows(t, cidrs(), both())
 	vip := netip.MustParseAddr(balancer)

@@ -37,13 +37,13 @@ func addresses(list ...string) []netip.Addr {
 	return all
 }
 
-// wants are fields of a Config and what they should be.
+// wants are fields of a Config and their expected values.
 type wants map[string]any
 
-// meaningless is for what has no effect but to be named in the warning.
+// meaningless is for settings without effect: only the warning names them.
 var meaningless wants
 
-// effect is a field of a document and what it makes of the Config. A path may come with others that it needs.
+// effect is a field of a document and its effect on the Config. A path may come with others that it needs.
 type effect struct {
 	path, yaml string
 	want       wants
@@ -173,14 +173,14 @@ func ownEffects() []effect {
 	}
 }
 
-// compare shows netip values as they are.
+// compare shows netip values.
 func compare() cmp.Option {
 	return cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
 }
 
 func TestEveryFieldOfADocumentHasItsEffect(t *testing.T) {
 	var tested []string
-	reached := []string{"Families", "Kernel.Major", "Kernel.Minor", "Kernel.NoNetmap", "Schedulers"} // known of the node, not chosen
+	reached := []string{"Families", "Kernel.Major", "Kernel.Minor", "Kernel.NoNetmap", "Schedulers"} // of the node, not configured
 	for _, e := range append(proxyEffects(), ownEffects()...) {
 		text := head + e.yaml
 		if slices.ContainsFunc(ownEffects(), func(o effect) bool { return o.path == e.path }) {
@@ -318,7 +318,7 @@ func TestEveryComplaintHasAPath(t *testing.T) {
 	c.LocalDetector = config.LocalDetector{Kind: config.DetectBridge}
 	errors.As(c.Validate(), &more)
 	paths := (&conversion{Pair: Default(), to: c}).paths()
-	complained := map[string]bool{"MasqueradeBit": true} // of which Config complains itself
+	complained := map[string]bool{"MasqueradeBit": true} // whose complaint comes from Pair.Config
 	for _, complaint := range append(found, more...) {
 		field, _, _ := strings.Cut(complaint.Field, "[")
 		complained[field] = true
