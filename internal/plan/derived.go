@@ -53,7 +53,8 @@ func (b *builder) leadInside(f splitFrontend) bool {
 	return true
 }
 
-// derive adds a virtual server that only our rules lead to. A Service that names its address and port comes before it.
+// derive adds a virtual server that only our rules lead to. A Service that names its address and port comes
+// before it.
 func (b *builder) derive(k state.VirtualServerKey, field string, to []endpoint) bool {
 	if !b.balance(k, field, to) {
 		return false

@@ -155,7 +155,8 @@ func filter(all []endpoint, keep func(endpoint) bool) []endpoint {
 // labelHeadless marks slices that are for DNS alone, with any value.
 const labelHeadless = "service.kubernetes.io/headless"
 
-// parseSlices merges the slices of a Service. It skips slices and ports that the Service does not use, without notes on their mistakes.
+// parseSlices merges the slices of a Service. It skips slices and ports that the Service does not use,
+// without notes on their mistakes.
 func parseSlices(o Objects, s service, n Node, ns *notes) endpoints {
 	e := endpoints{}
 	wanted := map[portName]bool{}

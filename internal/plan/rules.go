@@ -37,7 +37,8 @@ func natChains(f state.Family, c config.Config) []chain {
 			clusterIPMasquerade(f, c),
 			// External IPs: the client is elsewhere, and the endpoint may be.
 			`[KUBE-EXTERNAL-IP] dst,dst -j KUBE-MARK-MASQ`,
-			// IPVS gets packets to the virtual servers for all ports of a Service only at an address that this node has.
+			// IPVS gets packets to the virtual servers for all ports of a Service only at an address that
+			// this node has.
 		}, optional(!c.Kernel.NoNetmap, `[KUBE-ALL-PORTS] dst,dst -m addrtype --dst-type LOCAL {netmap}`), []string{
 			// Decided packets leave the table, so that later rules, such as a CNI's port mapping, cannot
 			// redirect them. An external IP is a Service's only while this node has it. (kube-proxy has two

@@ -41,7 +41,8 @@ func perService(chain string) bool {
 	}, func(prefix string) bool { return strings.HasPrefix(chain, prefix) })
 }
 
-// Left reports whether a chain, or a table of nftables, is kube-proxy's and useless to us. Our KUBE-SERVICES is not in filter.
+// Left reports whether a chain, or a table of nftables, is kube-proxy's and useless to us. Our KUBE-SERVICES
+// is not in filter.
 func (KubeProxy) Left(k state.ChainKey) bool {
 	if k.Table == state.NFTables {
 		return k.Name == NFTable

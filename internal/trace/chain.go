@@ -277,7 +277,8 @@ type destination struct {
 	port    uint16
 	network netip.Prefix // replaces the first bits of the address
 
-	// If base is not 0, ports shift: base becomes first, the next port the next one, up to last, and then first again.
+	// If base is not 0, ports shift: base becomes first, the next port the next one, up to last, and then
+	// first again.
 	base, first, last uint16
 }
 

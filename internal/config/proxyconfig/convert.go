@@ -274,7 +274,8 @@ func (x *conversion) nodePortAddresses(list []string) {
 	}
 }
 
-// nodePortNetwork returns the network of text, or none. It complains itself: a Config does not have the places of the document.
+// nodePortNetwork returns the network of text, or none. It complains itself: a Config does not have the
+// places of the document.
 func (x *conversion) nodePortNetwork(path, text string) []netip.Prefix {
 	p, ok := network(text)
 	x.found.Unless(ok, path, "%q is neither a CIDR such as 10.244.0.0/16 nor one of %s", text, strings.Join([]string{primary, localhost, all}, ", "))

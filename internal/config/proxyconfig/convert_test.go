@@ -85,6 +85,23 @@ func proxyEffects() []effect {
 		{"enableProfiling", "enableProfiling: true", wants{"Serving.Profiling": true}},
 		{"showHiddenMetricsForVersion", "showHiddenMetricsForVersion: '1.35'", meaningless},
 		{"mode", "", wants{}},
+		{"oomScoreAdj", "oomScoreAdj: 0", wants{"OOMScoreAdj": 0}},
+		{"conntrack.maxPerCore", "conntrack: {maxPerCore: 0}", wants{"Conntrack.MaxPerCore": int32(0)}},
+		{"conntrack.min", "conntrack: {min: 1}", wants{"Conntrack.Min": int32(1)}},
+		{"conntrack.tcpEstablishedTimeout", "conntrack: {tcpEstablishedTimeout: 0s}", wants{"Conntrack.TCPEstablished": time.Duration(0)}},
+		{"conntrack.tcpCloseWaitTimeout", "conntrack: {tcpCloseWaitTimeout: 1m}", wants{"Conntrack.TCPCloseWait": time.Minute}},
+		{"conntrack.tcpBeLiberal", "conntrack: {tcpBeLiberal: true}", wants{"Conntrack.TCPBeLiberal": true}},
+		{"conntrack.udpTimeout", "conntrack: {udpTimeout: 1m}", wants{"Conntrack.UDP": time.Minute}},
+		{"conntrack.udpStreamTimeout", "conntrack: {udpStreamTimeout: 1m}", wants{"Conntrack.UDPStream": time.Minute}},
+		{"configSyncPeriod", "configSyncPeriod: 1m", meaningless},
+		{"portRange", "portRange: 1-2", meaningless},
+		{"windowsRunAsService", "windowsRunAsService: true", meaningless},
+	}
+}
+
+// modeEffects are the fields of kube-proxy's modes, and of how they find pods and NodePorts.
+func modeEffects() []effect {
+	return []effect{
 		{"iptables.masqueradeBit", "iptables: {masqueradeBit: 0}", wants{"MasqueradeBit": uint8(0)}},
 		{"iptables.masqueradeAll", "iptables: {masqueradeAll: true}", wants{"MasqueradeAll": true}},
 		{"iptables.localhostNodePorts", "iptables: {localhostNodePorts: true}", wants{}},
@@ -134,17 +151,6 @@ func proxyEffects() []effect {
 		{"nodePortAddresses", "nodePortAddresses: [10.0.0.0/8, localhost, primary]", wants{
 			"NodePortPrimary": true, "NodePortAddresses": prefixes("10.0.0.0/8", "127.0.0.0/8", "::1/128"), "LocalhostNodePorts": true,
 		}},
-		{"oomScoreAdj", "oomScoreAdj: 0", wants{"OOMScoreAdj": 0}},
-		{"conntrack.maxPerCore", "conntrack: {maxPerCore: 0}", wants{"Conntrack.MaxPerCore": int32(0)}},
-		{"conntrack.min", "conntrack: {min: 1}", wants{"Conntrack.Min": int32(1)}},
-		{"conntrack.tcpEstablishedTimeout", "conntrack: {tcpEstablishedTimeout: 0s}", wants{"Conntrack.TCPEstablished": time.Duration(0)}},
-		{"conntrack.tcpCloseWaitTimeout", "conntrack: {tcpCloseWaitTimeout: 1m}", wants{"Conntrack.TCPCloseWait": time.Minute}},
-		{"conntrack.tcpBeLiberal", "conntrack: {tcpBeLiberal: true}", wants{"Conntrack.TCPBeLiberal": true}},
-		{"conntrack.udpTimeout", "conntrack: {udpTimeout: 1m}", wants{"Conntrack.UDP": time.Minute}},
-		{"conntrack.udpStreamTimeout", "conntrack: {udpStreamTimeout: 1m}", wants{"Conntrack.UDPStream": time.Minute}},
-		{"configSyncPeriod", "configSyncPeriod: 1m", meaningless},
-		{"portRange", "portRange: 1-2", meaningless},
-		{"windowsRunAsService", "windowsRunAsService: true", meaningless},
 	}
 }
 
@@ -181,7 +187,7 @@ func compare() cmp.Option {
 func TestEveryFieldOfADocumentHasItsEffect(t *testing.T) {
 	var tested []string
 	reached := []string{"Families", "Kernel.Major", "Kernel.Minor", "Kernel.NoNetmap", "Schedulers"} // of the node, not configured
-	for _, e := range append(proxyEffects(), ownEffects()...) {
+	for _, e := range slices.Concat(proxyEffects(), modeEffects(), ownEffects()) {
 		text := head + e.yaml
 		if slices.ContainsFunc(ownEffects(), func(o effect) bool { return o.path == e.path }) {
 			text = head + "---\n" + ownHead + e.yaml
