@@ -157,8 +157,7 @@ func (c *Complaints) word(field, s string, longest int) {
 	}
 }
 
-// Complaint is what is wrong with one field. Callers with another name for the field, such as a flag, replace
-// it.
+// Complaint is what is wrong with one field. Callers with another name for the field replace it.
 type Complaint struct{ Field, Text string }
 
 func (c Complaint) Error() string { return c.Field + ": " + c.Text }

@@ -62,8 +62,7 @@ func sysctls(c config.Config) map[state.SysctlName]string {
 		s["net/netfilter/nf_conntrack_tcp_be_liberal"] = "1"
 	}
 	if c.StrictARP {
-		// A device answers ARP only for its own addresses, and asks only with one of them: never with one of
-		// DummyLink.
+		// A device answers ARP only for its own addresses, and asks only with these: never with DummyLink's.
 		s["net/ipv4/conf/all/arp_ignore"] = "1"
 		s["net/ipv4/conf/all/arp_announce"] = "2"
 	}
@@ -178,9 +177,9 @@ func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 	return strings.NewReplacer(words...)
 }
 
-// clusterIPMasquerade returns the rule for traffic to cluster IPs that is not from this node's pods. Without
-// masquerade the answer would go straight to the client, from an address that the client did not ask; so it
-// must come back here first.
+// clusterIPMasquerade returns the rule for traffic to cluster IPs that is not from this node's pods.
+// Unmasqueraded, the answer would go straight to the client, from an address that it did not ask; so it must
+// come back here.
 func clusterIPMasquerade(f state.Family, c config.Config) string {
 	const toClusterIP, mark = "[KUBE-CLUSTER-IP] dst,dst", " -j KUBE-MARK-MASQ"
 	if c.MasqueradeAll {
@@ -197,8 +196,7 @@ func clusterIPMasquerade(f state.Family, c config.Config) string {
 	return "[KUBE-CLUSTER-IP] src,dst" + mark
 }
 
-// local returns a match for packets from this node's pods; empty if the detector cannot recognize them in
-// family f.
+// local returns a match for packets from this node's pods; empty if the detector recognizes none of family f.
 func local(f state.Family, d config.LocalDetector) string {
 	switch d.Kind {
 	case config.DetectCIDR:

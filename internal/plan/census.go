@@ -49,8 +49,7 @@ func NewCensus[K comparable]() *Census[K] {
 	return &Census[K]{ipv4: map[[4]byte]counts{}, ipv6: map[[16]byte]counts{}, want: map[netip.Addr][]K{}}
 }
 
-// Move replaces EndpointSlices by others. It returns the addresses whose Presence has changed, and those that
-// are vacant now.
+// Move replaces EndpointSlices by others. It returns the addresses with a new Presence, and those now vacant.
 func (c *Census[K]) Move(left, came []*discoveryv1.EndpointSlice) (arrived, vacant []netip.Addr) {
 	before := map[netip.Addr]Presence{}
 	for i, list := range [][]*discoveryv1.EndpointSlice{left, came} {

@@ -53,8 +53,7 @@ func (b *builder) leadInside(f splitFrontend) bool {
 	return true
 }
 
-// derive adds a virtual server that only our rules lead to. A Service that names its address and port comes
-// before it.
+// derive adds a virtual server that only our rules lead to. A Service that names its address comes before it.
 func (b *builder) derive(k state.VirtualServerKey, field string, to []endpoint) bool {
 	if !b.balance(k, field, to) {
 		return false
@@ -128,8 +127,7 @@ func (b *builder) joinPorts(clusterIP netip.Addr, ports []port, e endpoints) {
 	}
 }
 
-// leadJoined leads the packets of a frontend to the virtual server for all ports of its address, and reports
-// whether it could.
+// leadJoined leads a frontend's packets to the virtual server for all ports, and reports whether it could.
 func (b *builder) leadJoined(f frontend, to []endpoint) bool {
 	lead := serverEntry(state.SetAllPorts, f.server)
 	k, _ := lead.LeadsTo(state.Entry{})
@@ -140,8 +138,7 @@ func (b *builder) leadJoined(f frontend, to []endpoint) bool {
 	return true
 }
 
-// serveJoined adds the virtual server for all ports of a frontend's address, if nothing else uses that
-// address.
+// serveJoined adds the virtual server for all ports of a frontend's address, if its own address is free.
 func (b *builder) serveJoined(f frontend, k state.VirtualServerKey, to []endpoint) bool {
 	own := k.Address.Addr() == f.server.Address.Addr()
 	if at := b.vicinity.place(&frontend{server: k, outside: true}); own || !at.bind {

@@ -76,8 +76,7 @@ func (e endpoints) of(f state.Family, p portName) []endpoint {
 	return e[k]
 }
 
-// localReady counts the addresses of the family with a ready endpoint on this node, for a load balancer's
-// health check.
+// localReady counts the family's addresses with a ready endpoint on this node, for health checks.
 func (e endpoints) localReady(f state.Family) int {
 	addresses := map[netip.Addr]struct{}{}
 	for k := range e {
@@ -120,9 +119,8 @@ func choose(all []endpoint) chosen {
 // no others.
 func stillServing(e endpoint) bool { return e.serving && e.terminating }
 
-// byHints returns which ready endpoints get this node's traffic by their hints. Hints of a kind count only if
-// every ready endpoint has some and one is for us: then their author knew all endpoints, and no node is left
-// without any.
+// byHints returns which ready endpoints get this node's traffic. Hints of a kind count only if every ready
+// endpoint has some and one is for us, so that no node is left without any.
 func byHints(all []endpoint) func(endpoint) bool {
 	ready := filter(all, func(e endpoint) bool { return e.ready })
 	for _, kind := range []func(endpoint) hint{
@@ -259,8 +257,7 @@ func (r reader) ports(wanted map[portName]bool) []slicePort {
 	return ports
 }
 
-// address returns the first of an endpoint's addresses. By the API, the others are names of the same
-// endpoint.
+// address returns the first of an endpoint's addresses. By the API, the others name the same endpoint.
 func (r reader) address(i int, f state.Family) (netip.Addr, bool) {
 	addresses := r.slice.Endpoints[i].Addresses
 	if len(addresses) == 0 {
@@ -280,8 +277,7 @@ func (r reader) address(i int, f state.Family) (netip.Addr, bool) {
 	return a, err == nil
 }
 
-// endpoint returns endpoint i of the slice, without its address. The defaults are ready, serving, not
-// terminating, not local.
+// endpoint returns endpoint i without its address. Defaults: ready, serving, not terminating, not local.
 func (r reader) endpoint(i int) endpoint {
 	in := &r.slice.Endpoints[i]
 	hints := orZero(in.Hints)

@@ -40,16 +40,13 @@ type Node struct {
 	PodCIDRs  []netip.Prefix // networks of this node's pods, by its Node object
 	MTU       uint32         // what all devices carry by which packets leave the node; 0: unknown
 
-	// Others are addresses of others, and who that is: other nodes, API servers, gateways. A Service with one
-	// of these would cut the node off from them.
+	// Others are addresses of other nodes, API servers and gateways, with their names. No Service may take
+	// one.
 	Others map[netip.Addr]string
 }
 
-// Fragment and Note live in package state, so that their users need no Kubernetes.
-type (
-	Fragment = state.Fragment
-	Note     = state.Note
-)
+// Fragment lives in package state, so that its users need no Kubernetes.
+type Fragment = state.Fragment
 
 // Service returns the rows of one Service on node n.
 func Service(o Objects, n Node, c config.Config) Fragment {

@@ -25,8 +25,8 @@ type chain struct {
 func natChains(f state.Family, c config.Config) []chain {
 	return append(insideChains(f, c), []chain{
 		{state.NAT, state.ChainServices, slices.Concat([]string{
-			// The node's traffic to itself is no Service traffic: IPVS cannot send packets from 127.0.0.0/8
-			// to another host.
+			// The node's traffic to itself is no Service traffic: IPVS cannot send from 127.0.0.0/8 to other
+			// hosts.
 			`-s {loopback} -j RETURN`,
 			// Frontends with two groups of clients.
 			`[KUBE-INSIDE] dst,dst -j KUBE-INSIDE`,

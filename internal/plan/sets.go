@@ -77,8 +77,7 @@ func OurSet(n state.SetName) bool {
 }
 
 // ServerEntries returns the set entries that prove virtual server k ours: one of them in the kernel is
-// enough. An entry without an address knows only the port, so it counts only if k's address is one of the
-// node's.
+// enough. One without an address knows only the port, and counts only if k's address is one of the node's.
 func ServerEntries(k state.VirtualServerKey) []state.SetEntry {
 	if !provable(k) {
 		return nil

@@ -14,8 +14,8 @@ import (
 )
 
 // Settle completes the configuration from the cluster: its networks of cluster IPs, if none were configured,
-// and the pod networks of this node's object, if they identify pods. Until the object has some, no pod is
-// known to be of this node.
+// and this node's pod networks, if they identify pods. Until the Node object has some, pods are not
+// recognized.
 func Settle(c config.Config, self *corev1.Node, serviceCIDRs []netip.Prefix) config.Config {
 	if len(c.ServiceCIDRs) == 0 {
 		c.ServiceCIDRs = serviceCIDRs

@@ -26,9 +26,8 @@ const NFTable = "kube-proxy"
 // KubeProxy knows kube-proxy's rules from ours.
 type KubeProxy struct{}
 
-// OnlyIts reports whether a chain of that name belongs to kube-proxy's iptables mode, and is no chain of ours
-// in any table. kubelet's chains do not: KUBE-FIREWALL, KUBE-KUBELET-CANARY, KUBE-IPTABLES-HINT, and
-// KUBE-MARK-DROP of older ones.
+// OnlyIts reports whether a chain of that name is kube-proxy's, of its iptables mode, and not ours in any
+// table. kubelet's are not: KUBE-FIREWALL, KUBE-KUBELET-CANARY, KUBE-IPTABLES-HINT, and KUBE-MARK-DROP.
 func OnlyIts(chain string) bool {
 	return slices.Contains([]string{state.ChainNodePorts, state.ChainExternalServices, state.ChainProxyCanary}, chain) || perService(chain)
 }

@@ -173,9 +173,8 @@ func (w *walk) local(a netip.Addr) (why string, local bool) {
 	return "", false
 }
 
-// pickSource gives the node's own packet the source that the kernel would pick. To a local address that is
-// the same address, unless it is routed with another source. An IPv6 route without a source leaves it open,
-// as the address is on no device.
+// pickSource gives the node's own packet the source that the kernel would pick: to a local address that
+// address, unless it is routed with another source. An IPv6 route without a source leaves it open.
 func (w *walk) pickSource() {
 	to := w.packet.Destination.Addr()
 	if w.packet.Source.Addr().IsValid() {

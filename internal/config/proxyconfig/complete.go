@@ -58,8 +58,7 @@ func (p *Pair) completeAddresses() {
 	x.MetricsBindAddress = WithPort(cmp.Or(x.MetricsBindAddress, here), metricsPort)
 }
 
-// WithPort returns the address with that port if it has none. It keeps a text that is no address, for a later
-// complaint.
+// WithPort returns the address with that port if it has none. Text that is no address stays as it is.
 func WithPort(text, port string) string {
 	a, ok := address(text)
 	switch {

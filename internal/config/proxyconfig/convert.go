@@ -14,8 +14,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// Config returns the configuration of the pair, and warnings. Its error is config.Complaints, with paths of
-// fields.
+// Config returns the configuration of the pair, and warnings. Its error is config.Complaints with field
+// paths.
 func (p Pair) Config() (config.Config, []string, error) {
 	x := conversion{Pair: p, to: config.Default()}
 	x.mode()
@@ -274,8 +274,7 @@ func (x *conversion) nodePortAddresses(list []string) {
 	}
 }
 
-// nodePortNetwork returns the network of text, or none. It complains itself: a Config does not have the
-// places of the document.
+// nodePortNetwork returns the network of text, or none. It complains itself: a Config has other indexes.
 func (x *conversion) nodePortNetwork(path, text string) []netip.Prefix {
 	p, ok := network(text)
 	x.found.Unless(ok, path, "%q is neither a CIDR such as 10.244.0.0/16 nor one of %s", text, strings.Join([]string{primary, localhost, all}, ", "))

@@ -40,8 +40,7 @@ func (p *Pair) ReadConfig(text []byte) (warnings []string, err error) {
 	return warnings, err
 }
 
-// ReadSettings reads our own document. An unknown field is an error: a misspelt setting would silently have
-// no effect.
+// ReadSettings reads our own document. An unknown field is an error: it may be a misspelt setting.
 func (p *Pair) ReadSettings(text []byte) error {
 	documents := 0
 	err := eachDocument(text, func(d document) error {
@@ -178,8 +177,7 @@ func doubles(err error) config.Complaints {
 	return twice
 }
 
-// Text returns the pair as a file for ReadConfig. kube-proxy's document, the only one that kube-proxy would
-// read, comes first.
+// Text returns the pair as a file for ReadConfig, with kube-proxy's document first.
 func (p Pair) Text() ([]byte, error) {
 	proxy, err := yaml.Marshal(p.Proxy)
 	if err != nil {
@@ -192,8 +190,8 @@ func (p Pair) Text() ([]byte, error) {
 	return append(append(proxy, "---\n"...), own...), nil
 }
 
-// Configz returns the pair as /configz shows it: kube-proxy's document under the name of its group, and ours
-// beside it.
+// Configz returns the pair for /configz: kube-proxy's document under the name of its group, and ours beside
+// it.
 func Configz(p Pair) ([]byte, error) {
 	text, err := json.Marshal(map[string]any{"kubeproxy.config.k8s.io": p.Proxy, "kube-ipvs.io": p.Own})
 	if err != nil {

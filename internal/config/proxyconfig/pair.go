@@ -46,14 +46,14 @@ type KubeIPVSConfiguration struct {
 	ServiceCIDRs []string `json:"serviceCIDRs"`
 	// externalIPCIDRs are the networks for the external IPs of Services. Empty: all.
 	ExternalIPCIDRs []string `json:"externalIPCIDRs"`
-	// nodePortRange is the API server's --service-node-port-range: masquerade takes no source ports from it.
-	// "0-0": none.
+	// nodePortRange is the API server's --service-node-port-range: no source ports for masquerade. "0-0":
+	// none.
 	NodePortRange string `json:"nodePortRange"`
 	// nodePortSourceRanges lets spec.loadBalancerSourceRanges guard NodePorts too.
 	NodePortSourceRanges bool `json:"nodePortSourceRanges"`
-	// localhostNodePorts serves NodePorts at the loopback addresses. kube-proxy's iptables.localhostNodePorts
-	// is on by default and has no effect in its ipvs mode: to obey it would open ports that no node in ipvs
-	// mode had.
+	// localhostNodePorts serves NodePorts at the loopback addresses. kube-proxy's
+	// iptables.localhostNodePorts, on by default, has no effect in its ipvs mode: it would open ports that no
+	// such node had.
 	LocalhostNodePorts bool `json:"localhostNodePorts"`
 	// remoteHairpins masquerades pods of other nodes that reach themselves through this one.
 	RemoteHairpins bool `json:"remoteHairpins"`
