@@ -19,9 +19,9 @@ const maxRealServers = 1 << 20
 type builder struct {
 	entries     []entryRow // of those with one key the first counts
 	servers     map[state.VirtualServerKey]state.VirtualServer
-	realServers []diff.Row[state.RealServerKey, state.RealServer]
+	realServers []realServerRow
 	addresses   map[state.Address]state.Binding
-	ranks       []diff.Row[state.VirtualServerKey, state.Rank]
+	ranks       []rankRow
 
 	notes    *notes
 	service  service
@@ -34,7 +34,11 @@ type builder struct {
 	forwards []state.Forward
 }
 
-type entryRow = diff.Row[state.SetEntry, state.Entry]
+type (
+	entryRow      = diff.Row[state.SetEntry, state.Entry]
+	realServerRow = diff.Row[state.RealServerKey, state.RealServer]
+	rankRow       = diff.Row[state.VirtualServerKey, state.Rank]
+)
 
 func newBuilder(s service, v vicinity, ns *notes) *builder {
 	const ordinary = 4 // entries: one port at one address, and an endpoint here
@@ -42,7 +46,6 @@ func newBuilder(s service, v vicinity, ns *notes) *builder {
 		entries:   make([]entryRow, 0, ordinary),
 		servers:   map[state.VirtualServerKey]state.VirtualServer{},
 		addresses: map[state.Address]state.Binding{},
-		noted:     map[netip.Addr]bool{},
 		notes:     ns,
 		service:   s,
 		vicinity:  v,
@@ -55,21 +58,14 @@ func newBuilder(s service, v vicinity, ns *notes) *builder {
 func (b *builder) fragment() Fragment {
 	f := state.FragmentOf(state.State{VirtualServers: b.servers, Addresses: b.addresses}, nil)
 	if len(b.entries) > 0 { // else nil, so that equal fragments compare equal
-		slices.SortStableFunc(b.entries, byKey)
+		slices.SortStableFunc(b.entries, func(a, b entryRow) int { return a.Key.Compare(b.Key) })
 		f.Entries = slices.CompactFunc(b.entries, func(a, b entryRow) bool { return a.Key == b.Key })
 	}
-	slices.SortFunc(b.realServers, byKey)
-	slices.SortFunc(b.ranks, byKey)
+	slices.SortFunc(b.realServers, func(a, b realServerRow) int { return a.Key.Compare(b.Key) })
+	slices.SortFunc(b.ranks, func(a, b rankRow) int { return a.Key.Compare(b.Key) })
 	slices.SortFunc(b.refused, netip.Addr.Compare)
 	f.RealServers, f.Ranks, f.Forwards, f.Refused = b.realServers, b.ranks, b.forwards, b.refused
 	return f
-}
-
-func byKey[K interface {
-	comparable
-	Compare(K) int
-}, V comparable](a, b diff.Row[K, V]) int {
-	return a.Key.Compare(b.Key)
 }
 
 func (b *builder) enter(k state.SetEntry, comment string) {
@@ -105,6 +101,9 @@ func (b *builder) place(f *frontend) bool {
 	}
 	a, at := f.server.Address.Addr(), b.vicinity.place(f)
 	if !at.bind && !b.noted[a] {
+		if b.noted == nil {
+			b.noted = map[netip.Addr]bool{}
+		}
 		b.noted[a] = true
 		b.notePlace(a, f.field, at.refused)
 		if at.others {
@@ -158,7 +157,7 @@ func (b *builder) serve(f frontend, to chosen) bool {
 }
 
 func (b *builder) rank(k state.VirtualServerKey, r state.Rank) {
-	b.ranks = append(b.ranks, diff.Row[state.VirtualServerKey, state.Rank]{Key: k, Value: r})
+	b.ranks = append(b.ranks, rankRow{Key: k, Value: r})
 }
 
 // forward lets localhost clients reach the NodePort at the first frontend of each family: at one of the
@@ -182,7 +181,7 @@ func (b *builder) balance(k state.VirtualServerKey, field string, to []endpoint)
 	b.realServers = slices.Grow(b.realServers, len(to))
 	for _, e := range to {
 		weight := b.service.scheduling.weights.of(e, b.vicinity.node.Zone)
-		b.realServers = append(b.realServers, diff.Row[state.RealServerKey, state.RealServer]{
+		b.realServers = append(b.realServers, realServerRow{
 			Key:   state.RealServerKey{Server: k, Address: e.address},
 			Value: state.RealServer{Weight: weight, Method: state.Masquerade},
 		})
