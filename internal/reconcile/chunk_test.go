@@ -23,9 +23,8 @@ type chunked struct {
 	chunks  int
 }
 
-// write writes the next chunk, and says whether there was one. A virtual server
-// that has real servers to send packets to has some at any time, and an address
-// something that serves it.
+// write writes the next chunk, and says whether there was one. A virtual server that has real servers to send packets
+// to has some at any time, and an address something that serves it.
 func (b *chunked) write() bool {
 	b.t.Helper()
 	w := b.core.Ready(b.now)
@@ -53,8 +52,7 @@ func (b *chunked) write() bool {
 	return true
 }
 
-// alive are the virtual servers in the kernel that have a real server which takes
-// new connections.
+// alive are the virtual servers in the kernel that have a real server which takes new connections.
 func (b *chunked) alive() map[state.VirtualServerKey]bool {
 	alive := map[state.VirtualServerKey]bool{}
 	for k, r := range b.kernel.State.RealServers {
@@ -99,8 +97,8 @@ func newChunked(t *testing.T, rows int) *chunked {
 	return b
 }
 
-// TestPacketsFindNoGapBetweenChunks changes Services at random, that fight over
-// addresses, while chunks of a random size are written.
+// TestPacketsFindNoGapBetweenChunks changes Services at random, that fight over addresses, while chunks of a random
+// size are written.
 func TestPacketsFindNoGapBetweenChunks(t *testing.T) {
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -130,8 +128,8 @@ func TestPacketsFindNoGapBetweenChunks(t *testing.T) {
 			b.finish(5000)
 			b.pass(t, 3*time.Minute)
 			b.mustEqualWish(t, "at the end")
-			if b.core.backlog.size != 0 || b.core.backlog.byServer.len()+b.core.backlog.byOwner.len()+b.core.backlog.byAddress.len() != 0 {
-				t.Errorf("%d groups left", b.core.backlog.size)
+			if b.core.queue.size != 0 || b.core.queue.byServer.len()+b.core.queue.byOwner.len()+b.core.queue.byAddress.len() != 0 {
+				t.Errorf("%d groups left", b.core.queue.size)
 			}
 		})
 	}
@@ -240,7 +238,7 @@ func TestAServiceWithVeryManyEndpointsIsWrittenByAndBy(t *testing.T) {
 		b.step(Delete{Owner: owner(1)})
 		for b.write() {
 			_, bound := b.kernel.State.Addresses[address]
-			if len(b.alive()) == 0 && bound && b.core.book.Len() == 0 {
+			if len(b.alive()) == 0 && bound && b.core.drains.book.Len() == 0 {
 				t.Fatal("the address outlives the real servers")
 			}
 		}
@@ -253,8 +251,7 @@ func TestAServiceWithVeryManyEndpointsIsWrittenByAndBy(t *testing.T) {
 	})
 }
 
-// What was held back for want of one table is a whole cluster when that table is
-// there again.
+// What was held back for want of one table is a whole cluster when that table is there again.
 func TestWhatWasHeldBackComesInChunksToo(t *testing.T) {
 	b := newChunked(t, 50)
 	delete(b.kernel.State.Sets, ourSet)

@@ -5,7 +5,6 @@ package reconcile
 import (
 	"context"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -22,7 +21,7 @@ func faultyNow(t kernelTables, random *rand.Rand, share *float64) kernelTables {
 	return testkit.FaultyWhile(t, random, func() float64 { return *share })
 }
 
-func synced(t testing.TB, services int) *bench {
+func syncedBench(t testing.TB, services int) *bench {
 	t.Helper()
 	b := newBench(nil)
 	for n := range services {
@@ -47,7 +46,7 @@ func TestNothingIsWrittenBeforeAllIsKnown(t *testing.T) {
 func TestOneEndpointsChangeCostsTheSameWith10AndWith10000Services(t *testing.T) {
 	var costs []testkit.Operations
 	for _, services := range []int{10, 10_000} {
-		b := synced(t, services)
+		b := syncedBench(t, services)
 		b.ops = testkit.Operations{}
 		b.step(Upsert{Owner: owner(5), Fragment: service(server(5, state.TCP), 1, 3)}) // one gone, one new
 		b.settle(t)
@@ -62,12 +61,12 @@ func TestOneEndpointsChangeCostsTheSameWith10AndWith10000Services(t *testing.T) 
 }
 
 func TestOnlyTheRowsThatFailedAreTriedAgainAndLessAndLessOften(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	// A set that vanished makes entries fail, and nothing else.
 	delete(b.kernel.State.Sets, ourSet)
 	clear(b.kernel.State.Entries)
-	b.core.auditDue = b.now.Add(time.Hour) // the audit would mend it at once
-	b.core.lastAudit = b.now.Add(time.Hour)
+	b.core.audit.due = b.now.Add(time.Hour) // the audit would mend it at once
+	b.core.audit.ended = b.now.Add(time.Hour)
 	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 2)})
 	b.settle(t)
 	b.ops = testkit.Operations{}
@@ -86,238 +85,6 @@ func TestOnlyTheRowsThatFailedAreTriedAgainAndLessAndLessOften(t *testing.T) {
 	if want := []time.Duration{100 * ms, 300 * ms, 700 * ms, 1500 * ms, 3100 * ms}; !slices.Equal(tries, want) {
 		t.Errorf("tried after %v, want %v", tries, want)
 	}
-}
-
-func TestARealServerDrains(t *testing.T) {
-	b := synced(t, 1)
-	gone := endpoint(server(0, state.TCP), 0)
-	b.kernel.Connections[gone] = state.Connections{Active: 1}
-	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
-	b.settle(t)
-	if got := b.kernel.State.RealServers[gone]; got != (state.RealServer{Weight: 0}) {
-		t.Fatalf("real server with a connection is %+v, want weight 0", got)
-	}
-	b.pass(t, 20*time.Second)
-	if _, there := b.kernel.State.RealServers[gone]; !there {
-		t.Fatal("real server with a connection was removed before its deadline")
-	}
-	b.kernel.Connections[gone] = state.Connections{}
-	b.pass(t, 2*time.Second)
-	b.mustEqualWish(t, "after its last connection")
-}
-
-func TestADrainingRealServerLeavesAtItsDeadline(t *testing.T) {
-	b := synced(t, 1)
-	gone := endpoint(server(0, state.TCP), 0)
-	b.kernel.Connections[gone] = state.Connections{Active: 1}
-	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
-	b.pass(t, 61*time.Second)
-	b.mustEqualWish(t, "after the deadline")
-}
-
-func TestADeadlineIsKeptWhileConnectionsCannotBeRead(t *testing.T) {
-	b := synced(t, 1)
-	b.looksFail = errLost
-	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
-	b.pass(t, 59*time.Second)
-	if _, there := b.kernel.State.RealServers[endpoint(server(0, state.TCP), 0)]; !there {
-		t.Error("the real server was removed before its deadline")
-	}
-	b.pass(t, time.Second)
-	b.mustEqualWish(t, "at the deadline")
-}
-
-func TestALookAtConnectionsThatTakesLongIsNotTakenAgainSoon(t *testing.T) {
-	b := synced(t, 1)
-	gone := endpoint(server(0, state.TCP), 0)
-	b.kernel.Connections[gone] = state.Connections{Active: 1}
-	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
-	b.settle(t)
-	b.now = b.core.Wake()
-	w := b.core.Ready(b.now)
-	if len(w.Servers) == 0 {
-		t.Fatalf("due is %+v, not a look at connections", w)
-	}
-	b.core.Advance(w, Outcome{Connections: b.kernel.Connections, Looking: time.Second}, b.now)
-	if pause := b.core.Wake().Sub(b.now); pause < lookPause*time.Second {
-		t.Errorf("the next look is %v after one that took a second", pause)
-	}
-	b.kernel.Connections[gone] = state.Connections{}
-	b.pass(t, (lookPause+1)*time.Second)
-	b.mustEqualWish(t, "after the next look")
-}
-
-func TestManyDrainingRealServersAreLookedAtByAndBy(t *testing.T) {
-	const services = 3*lookServers + 1
-	b := synced(t, services)
-	for n := range services {
-		b.kernel.Connections[endpoint(server(n, state.TCP), 0)] = state.Connections{Active: 1}
-		b.step(Upsert{Owner: owner(n), Fragment: service(server(n, state.TCP), 1, 2)})
-	}
-	b.settle(t)
-	for range 2 { // rounds
-		seen := map[state.VirtualServerKey]bool{}
-		for b.now = b.core.Wake(); len(seen) < services; b.now = b.core.Wake() {
-			w := b.core.Ready(b.now)
-			if len(w.Servers) == 0 || len(w.Servers) > lookServers {
-				t.Fatalf("%d virtual servers are to be looked at, after %d", len(w.Servers), len(seen))
-			}
-			for _, k := range w.Servers {
-				if seen[k] {
-					t.Fatalf("%v is looked at again before all others were", k)
-				}
-				seen[k] = true
-			}
-			b.core.Advance(w, Outcome{Connections: b.kernel.Connections, Looking: 10 * time.Millisecond}, b.now)
-		}
-	}
-	clear(b.kernel.Connections)
-	for n := range services {
-		b.kernel.Connections[endpoint(server(n, state.TCP), 0)] = state.Connections{}
-	}
-	b.pass(t, 3*time.Second)
-	b.mustEqualWish(t, "after their last connections")
-}
-
-func TestARealServerThatIsWantedAgainGetsItsWeightBackInPlace(t *testing.T) {
-	b := synced(t, 1)
-	k := endpoint(server(0, state.TCP), 0)
-	b.kernel.Connections[k] = state.Connections{Active: 1}
-	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
-	b.pass(t, 5*time.Second)
-	b.ops = testkit.Operations{}
-	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 0, 3)})
-	b.settle(t)
-	b.mustEqualWish(t, "after it is wanted again")
-	if b.ops.Rows != 1 {
-		t.Errorf("%d rows touched, want 1 update", b.ops.Rows)
-	}
-}
-
-func TestDrainingSurvivesACrash(t *testing.T) {
-	b := synced(t, 1)
-	k := endpoint(server(0, state.TCP), 0)
-	b.kernel.Connections[k] = state.Connections{Active: 1}
-	wish := map[int]state.Fragment{0: service(server(0, state.TCP), 1, 2)}
-	b.step(Upsert{Owner: owner(0), Fragment: wish[0]})
-	b.settle(t)
-	b.restart(wish)
-	b.ops = testkit.Operations{}
-	b.pass(t, 20*time.Second)
-	if _, there := b.kernel.State.RealServers[k]; !there || b.ops.Rows != 0 {
-		t.Fatalf("after the restart: there %v, %d rows touched; want it to go on draining untouched", there, b.ops.Rows)
-	}
-	b.kernel.Connections[k] = state.Connections{}
-	b.pass(t, 2*time.Second)
-	b.mustEqualWish(t, "after its last connection")
-}
-
-func TestAServiceThatGoesStaysForItsConnectionsWithoutTakingNewOnes(t *testing.T) {
-	b := synced(t, 2)
-	busy := endpoint(server(0, state.TCP), 1)
-	b.kernel.Connections[busy] = state.Connections{Active: 1}
-	b.step(Delete{Owner: owner(0)})
-	b.pass(t, 20*time.Second)
-	h, there := b.kernel.State.RealServers[busy]
-	_, server0 := b.kernel.State.VirtualServers[busy.Server]
-	_, address := b.kernel.State.Addresses[state.Address{Addr: busy.Server.Address.Addr()}]
-	if !there || h.Weight != 0 || !server0 || !address {
-		t.Fatalf("real server there %v with weight %d, virtual server %v, address %v", there, h.Weight, server0, address)
-	}
-	if others := len(realServersOf(b.kernel.State, busy.Server)); others != 1 {
-		t.Errorf("%d real servers left, want the one with a connection", others)
-	}
-	b.kernel.Connections[busy] = state.Connections{}
-	b.pass(t, 2*time.Second)
-	b.mustEqualWish(t, "after the last connection")
-}
-
-func TestADeletedServiceThatDrainsSurvivesACrash(t *testing.T) {
-	b := synced(t, 1)
-	busy := endpoint(server(0, state.TCP), 0)
-	b.kernel.Connections[busy] = state.Connections{Active: 1}
-	b.step(Delete{Owner: owner(0)})
-	b.pass(t, 5*time.Second)
-	b.restart(nil)
-	b.pass(t, 20*time.Second)
-	if _, there := b.kernel.State.RealServers[busy]; !there {
-		t.Fatal("the restart cut a connection")
-	}
-	b.pass(t, 61*time.Second)
-	b.mustEqualWish(t, "after the deadline")
-}
-
-func TestAServiceChoosesItsOwnDrainTimeout(t *testing.T) {
-	b := synced(t, 1)
-	busy := endpoint(server(0, state.TCP), 0)
-	b.kernel.Connections[busy] = state.Connections{Active: 1}
-	f := service(server(0, state.TCP), 0, 3)
-	f.Drains, f.DrainTimeout = true, 5*time.Second
-	b.step(Upsert{Owner: owner(0), Fragment: f})
-	b.step(Delete{Owner: owner(0)})
-	b.pass(t, 7*time.Second)
-	b.mustEqualWish(t, "after its own deadline")
-}
-
-func TestWhoLosesAVirtualServerDoesNotChooseItsDrainTimeout(t *testing.T) {
-	b := synced(t, 1)
-	busy := endpoint(server(0, state.TCP), 0)
-	b.kernel.Connections[busy] = state.Connections{Active: 1}
-	f := service(server(0, state.TCP), 0, 1)
-	f.Drains, f.DrainTimeout = true, 0
-	b.step(Upsert{Owner: owner(1), Fragment: f})
-	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
-	b.pass(t, 5*time.Second)
-	if _, there := b.kernel.State.RealServers[busy]; !there {
-		t.Error("the loser's timeout cut a connection of the winner")
-	}
-}
-
-func realServersOf(s state.State, k state.VirtualServerKey) []state.RealServerKey {
-	var keys []state.RealServerKey
-	for r := range s.RealServers {
-		if r.Server == k {
-			keys = append(keys, r)
-		}
-	}
-	return keys
-}
-
-func TestUDPFlowsToAVirtualServerThatOthersAreLedToAreFlushedAtEachOfTheirFrontends(t *testing.T) {
-	b := synced(t, 0)
-	front := netip.MustParseAddrPort("192.0.2.1:53")
-	lead := state.SetEntry{Set: "KUBE-ALL-PORTS", Address: front.Addr(), Protocol: state.UDP, Port: front.Port()}
-	k, _ := lead.LeadsTo(state.Entry{})
-	f := func(from, n int) state.Fragment {
-		s := service(k, from, n).State()
-		s.Sets["KUBE-ALL-PORTS"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 9}
-		s.Entries = map[state.SetEntry]state.Entry{lead: {}}
-		s.Addresses = nil
-		return state.FragmentOf(s, nil)
-	}
-	b.step(Upsert{Owner: owner(1), Fragment: f(0, 2)})
-	b.settle(t)
-	b.step(Upsert{Owner: owner(1), Fragment: f(1, 1)})
-	b.settle(t)
-	gone := endpoint(k, 0).Address
-	if want := []state.Flow{{Protocol: state.UDP, Service: front, Endpoint: gone}}; !slices.Equal(b.flows, want) {
-		t.Errorf("flushed %v, want %v", b.flows, want)
-	}
-}
-
-func TestUDPFlowsToARemovedEndpointAreFlushed(t *testing.T) {
-	b := synced(t, 0)
-	k := server(1, state.UDP)
-	b.step(Upsert{Owner: owner(1), Fragment: service(k, 0, 2)})
-	b.settle(t)
-	b.flows = nil
-	b.step(Upsert{Owner: owner(1), Fragment: service(k, 1, 1)})
-	b.settle(t)
-	want := []state.Flow{{Protocol: state.UDP, Service: k.Address, Endpoint: endpoint(k, 0).Address}}
-	if !slices.Equal(b.flows, want) {
-		t.Errorf("flushed %v, want %v", b.flows, want)
-	}
-	b.mustEqualWish(t, "a UDP endpoint does not drain")
 }
 
 func TestRowsOfOthersSurviveTheStartAndEveryAudit(t *testing.T) {
@@ -340,19 +107,19 @@ func TestRowsOfOthersSurviveTheStartAndEveryAudit(t *testing.T) {
 }
 
 func TestRowsLeftBehindByADeadDaemonAreRemovedAtTheStart(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	b.restart(map[int]state.Fragment{1: service(server(1, state.TCP), 0, 3)})
 	b.pass(t, 2*time.Second) // without connections they are soon drained
 	b.mustEqualWish(t, "after a start with fewer Services")
 }
 
 func TestAStartOverAKernelThatIsRightWritesNothing(t *testing.T) {
-	b := synced(t, 3)
-	wishes := map[int]state.Fragment{}
+	b := syncedBench(t, 3)
+	fragments := map[int]state.Fragment{}
 	for n := range 3 {
-		wishes[n] = service(server(n, state.TCP), 0, 3)
+		fragments[n] = service(server(n, state.TCP), 0, 3)
 	}
-	b.restart(wishes)
+	b.restart(fragments)
 	b.ops = testkit.Operations{}
 	b.settle(t)
 	if b.ops.Rows != 0 {
@@ -361,7 +128,7 @@ func TestAStartOverAKernelThatIsRightWritesNothing(t *testing.T) {
 }
 
 func TestDriftSeenInAnAnswerIsRepairedWithoutWaitingForTheSyncPeriod(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	b.pass(t, 5*time.Second)
 	clear(b.kernel.State.VirtualServers) // ipvsadm -C
 	clear(b.kernel.State.RealServers)
@@ -385,7 +152,7 @@ func TestATableThatCannotBeListedIsLookedAtAgainSoon(t *testing.T) {
 }
 
 func TestAnEntryThatProvesAVirtualServerLeavesOnceAnotherDoes(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	moved := service(server(0, state.TCP), 0, 3)
 	moved.Entries[0].Key.Set = otherSet
 	b.step(Upsert{Owner: owner(0), Fragment: moved})

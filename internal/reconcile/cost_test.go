@@ -16,11 +16,11 @@ type spent struct {
 	allocations, bytes float64
 }
 
-// costOfAChange is of a change that goes to and fro, so that any number of them
-// finds the same: one endpoint drains, another gets its weight back.
+// costOfAChange is of a change that goes to and fro, so that any number of them finds the same: one endpoint drains,
+// another gets its weight back.
 func costOfAChange(t *testing.T, services int) spent {
 	t.Helper()
-	b := synced(t, services)
+	b := syncedBench(t, services)
 	first := 0
 	change := func() {
 		first = 1 - first

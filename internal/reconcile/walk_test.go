@@ -19,8 +19,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
-// bench drives a Core by hand over a kernel in memory: no goroutine, and time
-// is a number.
+// bench drives a Core by hand over a kernel in memory: no goroutine, and time is a number.
 type bench struct {
 	core   *Core
 	kernel *mem.Kernel
@@ -53,8 +52,7 @@ func testOptions() Options {
 	}
 }
 
-// oneSet is a small Ownership: our one set holds our servers' addresses, and
-// another our addresses.
+// oneSet is a small Ownership: our one set holds our servers' addresses, and another our addresses.
 type oneSet struct{}
 
 func (oneSet) Set(n state.SetName) bool { return n == ourSet || n == otherSet || n == addressSet }
@@ -110,8 +108,7 @@ func endpoint(k state.VirtualServerKey, n int) state.RealServerKey {
 	return state.RealServerKey{Server: k, Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(n >> 8), byte(n)}), 8080)}
 }
 
-// service is the fragment of a Service with one port and n endpoints from a
-// first one on.
+// service is the fragment of a Service with one port and n endpoints from a first one on.
 func service(k state.VirtualServerKey, first, n int) state.Fragment {
 	f := state.Fragment{
 		Entries: []diff.Row[state.SetEntry, state.Entry]{
@@ -177,13 +174,12 @@ func (b *bench) pass(t *testing.T, d time.Duration) {
 func (b *bench) mustEqualWish(t testing.TB, when string) {
 	t.Helper()
 	if d := state.Diff(b.kernel.State, b.core.Desired()); d.Len() != 0 {
-		t.Fatalf("%s: the kernel is %d rows away from the wish: %+v", when, d.Len(), d)
+		t.Fatalf("%s: the kernel is %d rows away from the desired state: %+v", when, d.Len(), d)
 	}
 }
 
-// TestARandomWalkWithFaultsEndsAtTheWish changes Services at random while a
-// tenth of all row changes and lists fail, somebody else deletes rows, and the
-// daemon is killed and started now and then.
+// TestARandomWalkWithFaultsEndsAtTheWish changes Services at random while a tenth of all row changes and lists fail,
+// somebody else deletes rows, and the daemon is killed and started now and then.
 func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -192,50 +188,48 @@ func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 			b := newBench(func(k kernelTables) kernelTables { return faultyNow(k, random, &share) })
 			b.core.options.Chunk = int(seed % 7 * 3) // 0: some thousand
 			b.step(Synced{})
-			wishes := map[int]state.Fragment{}
+			fragments := map[int]state.Fragment{}
 			for range 300 {
 				n := random.IntN(20)
 				switch random.IntN(10) {
 				case 0, 1:
-					delete(wishes, n)
+					delete(fragments, n)
 					b.step(Delete{Owner: owner(n)})
 				case 2:
 					vandalise(b.kernel, random)
 				case 3:
-					b.restart(wishes)
+					b.restart(fragments)
 				default:
 					protocol := []state.Protocol{state.TCP, state.UDP}[random.IntN(2)]
-					wishes[n] = service(server(n%15, protocol), random.IntN(5), random.IntN(4))
-					b.step(Upsert{Owner: owner(n), Fragment: wishes[n]})
+					fragments[n] = service(server(n%15, protocol), random.IntN(5), random.IntN(4))
+					b.step(Upsert{Owner: owner(n), Fragment: fragments[n]})
 				}
 				b.pass(t, time.Duration(random.IntN(3000))*time.Millisecond)
 			}
 			share = 0
 			b.pass(t, 3*time.Minute)
 			b.mustEqualWish(t, "after the walk")
-			if b.core.book.Len() != 0 {
-				t.Errorf("%d real servers still listed as draining", b.core.book.Len())
+			if b.core.drains.book.Len() != 0 {
+				t.Errorf("%d real servers still listed as draining", b.core.drains.book.Len())
 			}
 		})
 	}
 }
 
-// restart is kill -9 and a new start: the new core knows only the kernel and
-// the objects.
-func (b *bench) restart(wishes map[int]state.Fragment) {
+// restart is kill -9 and a new start: the new core knows only the kernel and the objects.
+func (b *bench) restart(fragments map[int]state.Fragment) {
 	chunk := b.core.options.Chunk
 	b.core = NewCore(testOptions())
 	b.core.options.Chunk = chunk
 	b.step(Upsert{Fragment: base()})
-	for n, f := range wishes {
+	for n, f := range fragments {
 		b.step(Upsert{Owner: owner(n), Fragment: f})
 	}
 	b.step(Synced{})
 }
 
-// vandalise deletes or changes rows behind the back of the daemon. Entries,
-// which are the evidence of ownership, are spared: flushing them while the
-// daemon is also killed leaves rows that nobody can know as ours.
+// vandalise deletes or changes rows behind the back of the daemon. Entries, which are the evidence of ownership, are
+// spared: flushing them while the daemon is also killed leaves rows that cannot be known as ours.
 func vandalise(k *mem.Kernel, random *rand.Rand) {
 	if random.IntN(4) == 0 {
 		delete(k.State.Links, state.DummyLink)

@@ -7,17 +7,16 @@ import (
 	"net/netip"
 )
 
-// Flow is the connections that the kernel tracks from any client to a Service's
-// address and port, and on to one endpoint. With the zero Endpoint it is those
-// to any endpoint, and those that never got one.
+// Flow is the connections that the kernel tracks from any client to a Service's address and port, and on to one
+// endpoint. With the zero Endpoint it is those to any endpoint, and those that never got one.
 type Flow struct {
 	Protocol Protocol
 	Service  netip.AddrPort // where clients send to
 	Endpoint netip.AddrPort // who answers
 }
 
-// Untranslated says whether f is the connections that were sent on as they came,
-// since their address was no Service's then.
+// Untranslated reports whether f is the connections that were sent on as they came, since their address was no
+// Service's then.
 func (f Flow) Untranslated() bool { return f.Endpoint == f.Service }
 
 // Compare orders by Service, protocol, endpoint.
