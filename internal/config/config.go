@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config holds the configuration as one value: typed, with defaults, and checked once. It reads no
-// file and no flag, and of the node it knows only the version of the kernel.
+// Package config holds the configuration as one value: typed, with defaults, and checked once. It reads no file and
+// no flag, and of the node it knows only the version of the kernel.
 package config
 
 import (
@@ -18,8 +18,8 @@ import (
 type Config struct {
 	Hostname string // the name of this node's Node object; empty: the host's
 
-	// BindAddress replaces the Node object's address of its family, and comes before that of the other. Not
-	// valid, or unspecified: it does not.
+	// BindAddress replaces the Node object's address of its family, and comes before that of the other. Not valid, or
+	// unspecified: it does not.
 	BindAddress netip.Addr
 
 	Client      Client
@@ -31,8 +31,8 @@ type Config struct {
 
 	IgnoreExternalIPs bool // spec.externalIPs has no effect, as if the gate AllowServiceExternalIPs is off
 
-	// ExternalIPCIDRs are the networks for spec.externalIPs. None: all. Anyone who may write a Service may
-	// write any address there.
+	// ExternalIPCIDRs are the networks for spec.externalIPs. None: all. Anyone who may write a Service may write any
+	// address there.
 	ExternalIPCIDRs []netip.Prefix
 
 	Families   []state.Family // of the node; addresses of Services in another family are skipped
@@ -45,31 +45,31 @@ type Config struct {
 	PodCIDRs      []netip.Prefix // networks of pods: Services have no addresses for clients from outside there
 	VIPBinding    VIPBinding     // how the node takes packets to Service addresses
 
-	// StrictARP keeps the node from answering ARP for Service addresses. Programs that announce them
-	// (MetalLB, keepalived) need that.
+	// StrictARP keeps the node from answering ARP for Service addresses. Programs that announce them (MetalLB,
+	// keepalived) need that.
 	StrictARP bool
 
 	SyncPeriod time.Duration // between two full comparisons with the kernel
 
-	// MinSyncPeriod is the time from one write to the kernel to the next, in which changes are collected. The
-	// first change after a quiet time does not wait.
+	// MinSyncPeriod is the time from one write to the kernel to the next, in which changes are collected. The first
+	// change after a quiet time does not wait.
 	MinSyncPeriod time.Duration
 
-	// NodePortAddresses are the networks whose node addresses serve NodePorts. None of a family: all
-	// addresses of that family, unless NodePortPrimary is set.
+	// NodePortAddresses are the networks whose node addresses serve NodePorts. None of a family: all addresses of
+	// that family, unless NodePortPrimary is set.
 	NodePortAddresses []netip.Prefix
 
 	NodePortPrimary bool // NodePorts are at the addresses of the Node object, and else only in NodePortAddresses
 
-	// NodePortRange is the API server's range. Masquerade takes its source ports from above or below: an
-	// answer to such a port must not look like a request to a NodePort.
+	// NodePortRange is the API server's range. Masquerade takes its source ports from above or below: an answer to
+	// such a port must not look like a request to a NodePort.
 	NodePortRange PortRange
 
 	NodePortSourceRanges bool // spec.loadBalancerSourceRanges guards NodePorts too
 
-	// RemoteHairpins masquerades pods of other nodes that reach themselves through this one, as kube-proxy's
-	// other modes do. That takes a set entry for each endpoint of the cluster, and only nodes without a
-	// service proxy send such packets.
+	// RemoteHairpins masquerades pods of other nodes that reach themselves through this one, as kube-proxy's other
+	// modes do. That takes a set entry for each endpoint of the cluster, and only nodes without a service proxy send
+	// such packets.
 	RemoteHairpins bool
 
 	LocalhostNodePorts bool           // NodePorts at the loopback addresses too
@@ -104,8 +104,8 @@ func Default() Config {
 		OOMScoreAdj:   -999,
 		NodePortRange: PortRange{First: 30000, Last: 32767},
 
-		// Longer than the kernel's TCP keepalive needs to prove a connection alive (two hours and nine
-		// probes). IPVS' own default ends idle connections after 15 minutes (kubernetes#32457).
+		// Longer than the kernel's TCP keepalive needs to prove a connection alive (two hours and nine probes). IPVS'
+		// own default ends idle connections after 15 minutes (kubernetes#32457).
 		TCPTimeout: 2*time.Hour + 15*time.Minute,
 
 		// A real server that is still in use after that time has a client that will not leave by itself.
@@ -151,12 +151,12 @@ type Conntrack struct {
 	UDP, UDPStream               time.Duration
 }
 
-// maxTracked limits what a machine with very many processors gives to conntrack: a table of one million
-// entries takes some 300 MB when it is full.
+// maxTracked limits what a machine with very many processors gives to conntrack: a table of one million entries takes
+// some 300 MB when it is full.
 const maxTracked = 1 << 20
 
-// Max returns how many connections a machine with that many processors should track; 0: the kernel's value.
-// As in kube-proxy the limit does not apply to an explicit Min.
+// Max returns how many connections a machine with that many processors should track; 0: the kernel's value. As in
+// kube-proxy the limit does not apply to an explicit Min.
 func (c Conntrack) Max(cores int) int {
 	switch scaled := int64(c.MaxPerCore) * int64(cores); {
 	case c.MaxPerCore <= 0:
@@ -182,8 +182,8 @@ type VIPBinding string
 
 // The ways, by the names that operators write.
 const (
-	// AddressBinding assigns all of them to the dummy device, as kube-proxy does: tools and CNIs look for
-	// them there. Each takes the kernel the longer, the more there are.
+	// AddressBinding assigns all of them to the dummy device, as kube-proxy does: tools and CNIs look for them there.
+	// Each takes the kernel the longer, the more there are.
 	AddressBinding VIPBinding = "address"
 	// RouteBinding makes only the local routes that the kernel makes of addresses.
 	RouteBinding VIPBinding = "route"

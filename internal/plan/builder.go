@@ -10,12 +10,12 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// maxRealServers bounds what one Service can cost the node. The API server allows far more: 20,000 ports in
-// one slice of 1,000 endpoints.
+// maxRealServers bounds what one Service can cost the node. The API server allows far more: 20,000 ports in one slice
+// of 1,000 endpoints.
 const maxRealServers = 1 << 20
 
-// builder collects the rows of one Service. Entries and real servers, which are many, are sorted at the end:
-// maps of them would be most of the cost of planning.
+// builder collects the rows of one Service. Entries and real servers, which are many, are sorted at the end: maps of
+// them would be most of the cost of planning.
 type builder struct {
 	entries     []entryRow // of those with one key the first counts
 	servers     map[state.VirtualServerKey]state.VirtualServer
@@ -123,9 +123,9 @@ func (b *builder) notePlace(a netip.Addr, field, refused string) {
 	b.notes.add(state.ProtectedAddress, field, "%v is this node's own address; served there, but not bound to %s", a, state.DummyLink)
 }
 
-// serve adds a frontend with its endpoints, and reports whether it could. Without endpoints it exists as
-// well: the kernel then refuses connections at once. But if only the traffic policy keeps endpoints away,
-// packets get no answer: another node has endpoints, and a refusal would be final.
+// serve adds a frontend with its endpoints, and reports whether it could. Without endpoints it exists as well: the
+// kernel then refuses connections at once. But if only the traffic policy keeps endpoints away, packets get no
+// answer: another node has endpoints, and a refusal would be final.
 func (b *builder) serve(f frontend, to chosen) bool {
 	targets := to.cluster
 	if f.local {
@@ -160,8 +160,8 @@ func (b *builder) rank(k state.VirtualServerKey, r state.Rank) {
 	b.ranks = append(b.ranks, rankRow{Key: k, Value: r})
 }
 
-// forward lets localhost clients reach the NodePort at the first frontend of each family: at one of the
-// node's addresses, or at the cluster IP if none of these serves NodePorts.
+// forward lets localhost clients reach the NodePort at the first frontend of each family: at one of the node's
+// addresses, or at the cluster IP if none of these serves NodePorts.
 func (b *builder) forward(p port, k state.VirtualServerKey) {
 	same := func(o state.Forward) bool {
 		return o.Protocol == p.protocol && o.NodePort == p.nodePort && state.FamilyOf(o.To.Addr()) == k.Family()
@@ -211,9 +211,9 @@ func addressEntry(a netip.Addr) state.SetEntry {
 	return state.SetEntry{Set: state.SetIPVSIPs.For(state.FamilyOf(a)), Address: a}
 }
 
-// hairpin lets each endpoint reach itself through the Service: such a packet must not come back with the
-// endpoint's own address as its source. Unready endpoints too: a connection may outlive the readiness. Ports
-// that share an endpoint share the entry, with the first one's name.
+// hairpin lets each endpoint reach itself through the Service: such a packet must not come back with the endpoint's
+// own address as its source. Unready endpoints too: a connection may outlive the readiness. Ports that share an
+// endpoint share the entry, with the first one's name.
 func (b *builder) hairpin(p port, endpoints []endpoint) {
 	for _, e := range endpoints {
 		a := e.address.Addr()

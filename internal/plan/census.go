@@ -20,9 +20,9 @@ const (
 	Located           // an endpoint on a node, as every pod's is, or an API server
 )
 
-// Census knows at which addresses the cluster has endpoints, and which Services want an address for clients
-// from outside. A Service with the address of an endpoint would cut the node off from that endpoint. K is the
-// caller's name of a Service.
+// Census knows at which addresses the cluster has endpoints, and which Services want an address for clients from
+// outside. A Service with the address of an endpoint would cut the node off from that endpoint. K is the caller's
+// name of a Service.
 //
 // A change costs its own size. An IPv4 address takes some twenty bytes.
 type Census[K comparable] struct {

@@ -9,8 +9,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// splitFrontend is a frontend with two groups of clients (state.InsidePort). to are the endpoints for clients
-// in the cluster.
+// splitFrontend is a frontend with two groups of clients (state.InsidePort). to are the endpoints for clients in the
+// cluster.
 type splitFrontend struct {
 	frontend
 	port port
@@ -27,8 +27,8 @@ func (b *builder) serveInside() {
 	}
 }
 
-// leadInside adds a virtual server for a frontend's clients in the cluster, and the entry that leads them to
-// it. It reports whether it could.
+// leadInside adds a virtual server for a frontend's clients in the cluster, and the entry that leads them to it. It
+// reports whether it could.
 func (b *builder) leadInside(f splitFrontend) bool {
 	lead := serverEntry(state.SetInside, f.server)
 	if !f.bound {
@@ -62,8 +62,8 @@ func (b *builder) derive(k state.VirtualServerKey, field string, to []endpoint) 
 	return true
 }
 
-// lead adds the entries that lead a frontend's packets to another address and port, and by which rules let in
-// these packets and no others.
+// lead adds the entries that lead a frontend's packets to another address and port, and by which rules let in these
+// packets and no others.
 func (b *builder) lead(f frontend, lead state.SetEntry, to state.VirtualServerKey) {
 	entries := []state.SetEntry{lead, serverEntry(state.SetServers, to)}
 	if f.guarded {
@@ -86,11 +86,11 @@ func joined(annotations map[string]string, ns *notes) bool {
 	return false
 }
 
-// join adds the virtual servers for all ports, if the Service asks for one session affinity over them. IPVS
-// keeps affinity for each virtual server, so all ports must be one virtual server: that of port 0, which
-// takes all ports of its address. At the Service's own address other ports may be the host's or another
-// Service's, so its packets are led to an address of their own (state.JoinedNetwork). A packet keeps its
-// port, so endpoints must listen on the Service's own ports, and NodePorts cannot take part.
+// join adds the virtual servers for all ports, if the Service asks for one session affinity over them. IPVS keeps
+// affinity for each virtual server, so all ports must be one virtual server: that of port 0, which takes all ports of
+// its address. At the Service's own address other ports may be the host's or another Service's, so its packets are
+// led to an address of their own (state.JoinedNetwork). A packet keeps its port, so endpoints must listen on the
+// Service's own ports, and NodePorts cannot take part.
 func (b *builder) join(e endpoints) {
 	if !b.service.joined || b.service.affinity == 0 {
 		return

@@ -21,13 +21,13 @@ type frontend struct {
 	rank    state.Rank       // the Service's right to the address
 	local   bool             // by its traffic policy only endpoints of this node serve
 	guarded bool             // only the Service's source ranges may come
-	// outside is for clients from outside the cluster. This node and its pods get all endpoints even if local
-	// is set: they need no load balancer to choose the node.
+	// outside is for clients from outside the cluster. This node and its pods get all endpoints even if local is set:
+	// they need no load balancer to choose the node.
 	outside bool
 }
 
-// frontends returns all frontends of port p in the family of the cluster IP. Load balancer addresses come
-// before external IPs: an address that is both is guarded by the source ranges.
+// frontends returns all frontends of port p in the family of the cluster IP. Load balancer addresses come before
+// external IPs: an address that is both is guarded by the source ranges.
 func (s service) frontends(p port, clusterIP netip.Addr, v vicinity) []frontend {
 	f := state.FamilyOf(clusterIP)
 	list := []frontend{s.clusterFrontend(p, clusterIP)}
@@ -112,9 +112,9 @@ func (s service) nodeFrontend(p port, address netip.Addr, v vicinity) frontend {
 	}
 }
 
-// guards returns the entries that let only the Service's source ranges in. A client on the node itself has
-// the node's address as its source or, to a bound address, that very address. A routed address is not its own
-// source, but it may have been assigned a moment ago.
+// guards returns the entries that let only the Service's source ranges in. A client on the node itself has the node's
+// address as its source or, to a bound address, that very address. A routed address is not its own source, but it may
+// have been assigned a moment ago.
 func (s service) guards(k state.VirtualServerKey, v vicinity) []state.SetEntry {
 	ranges, guarded := s.ranges[k.Family()]
 	if !guarded {
@@ -159,10 +159,10 @@ func (v vicinity) inside(ranges []netip.Prefix) bool {
 
 // binding returns how Service addresses of family f are bound.
 //
-// The node's own packets to them take the MTU of the loopback device, until IPVS sends them elsewhere: a
-// datagram that fits that MTU is sent whole with "don't fragment", and IPVS drops it if the endpoint's device
-// carries less. So IPv4 bindings have an MTU that all devices carry. For IPv6 an MTU would not help: the
-// kernel fragments nothing before IPVS, which drops what is too large (ip_vs_xmit.c).
+// The node's own packets to them take the MTU of the loopback device, until IPVS sends them elsewhere: a datagram
+// that fits that MTU is sent whole with "don't fragment", and IPVS drops it if the endpoint's device carries less. So
+// IPv4 bindings have an MTU that all devices carry. For IPv6 an MTU would not help: the kernel fragments nothing
+// before IPVS, which drops what is too large (ip_vs_xmit.c).
 func (v vicinity) binding(f state.Family) state.Binding {
 	var b state.Binding
 	if f == state.IPv4 {
@@ -174,11 +174,11 @@ func (v vicinity) binding(f state.Family) state.Binding {
 	return b
 }
 
-// source returns the source of the node's own packets to routed addresses of family f: the address of the
-// Node object, by which others know the node. A route can name it only if an interface has it. Without one,
-// the kernel takes the Service address itself for IPv4, as if it were assigned. For IPv6 it would take an
-// address of any interface, even of a bridge of pods, and the node would look like a pod; so source picks one
-// that is not in a pod network.
+// source returns the source of the node's own packets to routed addresses of family f: the address of the Node
+// object, by which others know the node. A route can name it only if an interface has it. Without one, the kernel
+// takes the Service address itself for IPv4, as if it were assigned. For IPv6 it would take an address of any
+// interface, even of a bridge of pods, and the node would look like a pod; so source picks one that is not in a pod
+// network.
 func (v vicinity) source(f state.Family) netip.Addr {
 	isSource := func(a netip.Addr) bool { return state.FamilyOf(a) == f && slices.Contains(v.node.Addresses, a) }
 	if i := slices.IndexFunc(v.node.IPs, isSource); i >= 0 {
@@ -195,8 +195,8 @@ func (v vicinity) source(f state.Family) netip.Addr {
 	return first
 }
 
-// nodePortAddresses returns the node's addresses of family f that serve NodePorts, sorted. None is on the
-// loopback device: IPVS cannot send packets from 127.0.0.0/8 to another host.
+// nodePortAddresses returns the node's addresses of family f that serve NodePorts, sorted. None is on the loopback
+// device: IPVS cannot send packets from 127.0.0.0/8 to another host.
 func (v vicinity) nodePortAddresses(f state.Family) []netip.Addr {
 	var list []netip.Addr
 	for _, a := range v.node.Addresses {
@@ -230,9 +230,8 @@ type placement struct {
 	others  bool   // refused, as another machine or pod has it
 }
 
-// place decides who has the address of f. The API server assigns cluster IPs. But anyone who may write a
-// Service may put any other address into it, and a node reports its own addresses: neither may take the
-// other's.
+// place decides who has the address of f. The API server assigns cluster IPs. But anyone who may write a Service may
+// put any other address into it, and a node reports its own addresses: neither may take the other's.
 func (v vicinity) place(f *frontend) placement {
 	a := f.server.Address.Addr()
 	if p, in := networkOf(v.config.ExcludeCIDRs, a); in {
@@ -254,8 +253,8 @@ func (v vicinity) place(f *frontend) placement {
 	return placement{bind: true}
 }
 
-// taken returns why an address that the node does not have cannot be a Service's. A load balancer's address
-// comes from an operator, so an endpoint that someone only wrote down does not outrank it.
+// taken returns why an address that the node does not have cannot be a Service's. A load balancer's address comes
+// from an operator, so an endpoint that someone only wrote down does not outrank it.
 func (v vicinity) taken(a netip.Addr, rank state.Rank) string {
 	for _, p := range v.node.Networks {
 		switch {

@@ -71,8 +71,8 @@ func TestWithoutANodeObjectNothingIsKnown(t *testing.T) {
 	}
 }
 
-// The combinations of bindAddress and the Node object's addresses for which kube-proxy has tests. Where it
-// takes 127.0.0.1 or ::1 for want of an address there is none here: nothing could be served at either.
+// The combinations of bindAddress and the Node object's addresses for which kube-proxy has tests. Where it takes
+// 127.0.0.1 or ::1 for want of an address there is none here: nothing could be served at either.
 func TestAnAddressThatTheOperatorChoseComesBeforeTheNodeObjects(t *testing.T) {
 	for name, c := range map[string]struct {
 		object []string // internal IPs

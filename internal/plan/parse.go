@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// parseAddr reads an address as older versions of the API server do: with leading zeros in IPv4
-// ("10.180.00.001", decimal), which netip refuses. An IPv4 address in IPv6 form is the IPv4 address.
+// parseAddr reads an address as older versions of the API server do: with leading zeros in IPv4 ("10.180.00.001",
+// decimal), which netip refuses. An IPv4 address in IPv6 form is the IPv4 address.
 func parseAddr(s string) (netip.Addr, error) {
 	a, err := parseForm(s)
 	return a.Unmap(), err
@@ -32,8 +32,8 @@ func parseForm(s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// parsePrefix reads a network as leniently as parseAddr: with blanks around it, and with bits behind its
-// length. The length counts from the first bit as written: an IPv4 network in IPv6 form has 96 bits more.
+// parsePrefix reads a network as leniently as parseAddr: with blanks around it, and with bits behind its length. The
+// length counts from the first bit as written: an IPv4 network in IPv6 form has 96 bits more.
 func parsePrefix(s string) (netip.Prefix, error) {
 	text, length, found := strings.Cut(strings.TrimSpace(s), "/")
 	a, err := parseForm(text)
@@ -57,8 +57,8 @@ func withoutZeros(s string) string {
 	return strings.Join(parts, ".")
 }
 
-// checkFrontend returns why no Service can have address a. Link-local IPv4 addresses are fine: some clusters
-// have their Services there.
+// checkFrontend returns why no Service can have address a. Link-local IPv4 addresses are fine: some clusters have
+// their Services there.
 func checkFrontend(a netip.Addr) error {
 	switch {
 	case a.IsUnspecified():
@@ -75,8 +75,8 @@ func checkFrontend(a netip.Addr) error {
 	return nil
 }
 
-// checkEndpoint returns why no endpoint can have address a. The API server refuses the same ones, so that no
-// Service can reach into the node (CVE-2021-25737).
+// checkEndpoint returns why no endpoint can have address a. The API server refuses the same ones, so that no Service
+// can reach into the node (CVE-2021-25737).
 func checkEndpoint(a netip.Addr) error {
 	if a.IsLinkLocalUnicast() {
 		return fmt.Errorf("%v is a link-local address", a)
@@ -107,8 +107,8 @@ func parsePort(n int32) (uint16, bool) {
 // maxComment is the kernel's IPSET_MAX_COMMENT_SIZE.
 const maxComment = 255
 
-// comment names a Service, or one port of it, in a set entry. Names from the API server are short and plain.
-// In others, an underscore replaces what ipset could not save and restore.
+// comment names a Service, or one port of it, in a set entry. Names from the API server are short and plain. In
+// others, an underscore replaces what ipset could not save and restore.
 func comment(namespace, name, port string) string {
 	s := namespace + "/" + name
 	if port != "" {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plan turns Kubernetes objects into rows: those of one Service, and those that a node has without
-// any Service.
+// Package plan turns Kubernetes objects into rows: those of one Service, and those that a node has without any
+// Service.
 //
-// Only this package reads Kubernetes objects. It is pure and never fails: a mistake in an object costs only
-// the faulty part, and becomes a note. Package desired settles conflicts between Services; package reconcile
-// writes rows to the kernel.
+// Only this package reads Kubernetes objects. It is pure and never fails: a mistake in an object costs only the
+// faulty part, and becomes a note. Package desired settles conflicts between Services; package reconcile writes rows
+// to the kernel.
 package plan
 
 import (
@@ -31,8 +31,8 @@ type Node struct {
 	Name string
 	Zone string // by its label; empty: unknown
 
-	// IPs are the addresses of its Node object, or those that its operator chose (At): at most one of a
-	// family. The first is of the node's primary family.
+	// IPs are the addresses of its Node object, or those that its operator chose (At): at most one of a family. The
+	// first is of the node's primary family.
 	IPs []netip.Addr
 
 	Addresses []netip.Addr   // of its interfaces, without state.DummyLink
@@ -40,8 +40,7 @@ type Node struct {
 	PodCIDRs  []netip.Prefix // networks of this node's pods, by its Node object
 	MTU       uint32         // what all devices carry by which packets leave the node; 0: unknown
 
-	// Others are addresses of other nodes, API servers and gateways, with their names. No Service may take
-	// one.
+	// Others are addresses of other nodes, API servers and gateways, with their names. No Service may take one.
 	Others map[netip.Addr]string
 }
 

@@ -25,8 +25,7 @@ type chain struct {
 func natChains(f state.Family, c config.Config) []chain {
 	return append(insideChains(f, c), []chain{
 		{state.NAT, state.ChainServices, slices.Concat([]string{
-			// The node's traffic to itself is no Service traffic: IPVS cannot send from 127.0.0.0/8 to other
-			// hosts.
+			// The node's traffic to itself is no Service traffic: IPVS cannot send from 127.0.0.0/8 to other hosts.
 			`-s {loopback} -j RETURN`,
 			// Frontends with two groups of clients.
 			`[KUBE-INSIDE] dst,dst -j KUBE-INSIDE`,
@@ -37,19 +36,18 @@ func natChains(f state.Family, c config.Config) []chain {
 			clusterIPMasquerade(f, c),
 			// External IPs: the client is elsewhere, and the endpoint may be.
 			`[KUBE-EXTERNAL-IP] dst,dst -j KUBE-MARK-MASQ`,
-			// IPVS gets packets to the virtual servers for all ports of a Service only at an address that
-			// this node has.
+			// IPVS gets packets to the virtual servers for all ports of a Service only at an address that this node
+			// has.
 		}, optional(!c.Kernel.NoNetmap, `[KUBE-ALL-PORTS] dst,dst -m addrtype --dst-type LOCAL {netmap}`), []string{
-			// Decided packets leave the table, so that later rules, such as a CNI's port mapping, cannot
-			// redirect them. An external IP is a Service's only while this node has it. (kube-proxy has two
-			// more rules, -m physdev, for packets that don't come over a bridge; they accept what these
-			// accept.)
+			// Decided packets leave the table, so that later rules, such as a CNI's port mapping, cannot redirect
+			// them. An external IP is a Service's only while this node has it. (kube-proxy has two more rules, -m
+			// physdev, for packets that don't come over a bridge; they accept what these accept.)
 			`[KUBE-EXTERNAL-IP] dst,dst -m addrtype --dst-type LOCAL -j ACCEPT`,
 			`[KUBE-EXTERNAL-IP-LOCAL] dst,dst -m addrtype --dst-type LOCAL -j ACCEPT`,
 			`{KUBE-CLUSTER-IP} dst,dst -j ACCEPT`,
 			`{KUBE-LOAD-BALANCER} dst,dst -j ACCEPT`,
-			// NodePorts come last, unlike kube-proxy's: their sets know only the port, and a Service address
-			// may have the same port with a client address to keep.
+			// NodePorts come last, unlike kube-proxy's: their sets know only the port, and a Service address may have
+			// the same port with a client address to keep.
 			`-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT`,
 		})},
 		{state.NAT, state.ChainLoadBalancer, []string{
@@ -59,8 +57,7 @@ func natChains(f state.Family, c config.Config) []chain {
 			`-j KUBE-MARK-MASQ`,
 		}},
 		{state.NAT, state.ChainNodePort, []string{
-			// The same two steps as for load balancers, by protocol: the sets of TCP and UDP hold bare port
-			// numbers.
+			// The same two steps as for load balancers, by protocol: the sets of TCP and UDP hold bare port numbers.
 			`-p tcp [KUBE-NODE-PORT-LOCAL-TCP] dst -j RETURN`,
 			`-p tcp [KUBE-NODE-PORT-TCP] dst -j KUBE-MARK-MASQ`,
 			`-p udp [KUBE-NODE-PORT-LOCAL-UDP] dst -j RETURN`,
@@ -73,8 +70,8 @@ func natChains(f state.Family, c config.Config) []chain {
 			`-j MARK --set-xmark {mark}/{mark}`,
 		}},
 		{state.NAT, state.ChainPostrouting, slices.Concat([]string{
-			// Unmarked packets are not for us, except hairpins: an endpoint that reached itself would see its
-			// own address as the client's, and answer itself instead of the Service address.
+			// Unmarked packets are not for us, except hairpins: an endpoint that reached itself would see its own
+			// address as the client's, and answer itself instead of the Service address.
 			`[!KUBE-LOOP-BACK] dst,dst,src -m mark ! --mark {mark}/{mark} -j RETURN`,
 			// Without the mark, the packet is not masqueraded again after an overlay's encapsulation.
 			`-j MARK --set-xmark {mark}/0x0`,
@@ -82,16 +79,15 @@ func natChains(f state.Family, c config.Config) []chain {
 	}...)
 }
 
-// insideChains send clients in the cluster to all endpoints, even if clients outside get only those on this
-// node. Conntrack undoes that for the answers. Conntrack also sends all later packets of a connection
-// straight to the endpoint, which IPVS has put into its entry.
+// insideChains send clients in the cluster to all endpoints, even if clients outside get only those on this node.
+// Conntrack undoes that for the answers. Conntrack also sends all later packets of a connection straight to the
+// endpoint, which IPVS has put into its entry.
 func insideChains(f state.Family, c config.Config) []chain {
 	inside := []string{
 		// The node's own source may be a Service address, and the endpoint elsewhere.
 		`-m addrtype --src-type LOCAL -j KUBE-MARK-MASQ`,
 		`-m addrtype --src-type LOCAL -j KUBE-ALL-ENDPOINTS`,
-		// An IPv6 address that another program assigns with nodad is a source at once, and local a moment
-		// later.
+		// An IPv6 address that another program assigns with nodad is a source at once, and local a moment later.
 		`{KUBE-IPVS-IPS} src -j KUBE-MARK-MASQ`,
 		`{KUBE-IPVS-IPS} src -j KUBE-ALL-ENDPOINTS`,
 	}
@@ -120,9 +116,9 @@ func optional(wanted bool, rule string) []string {
 	return []string{rule}
 }
 
-// masquerade takes random source ports. The kernel's first choice, the same port, is a race that loses UDP
-// packets, and so DNS answers. None is a NodePort: an answer to a NodePort as source port would look like a
-// request from the other side.
+// masquerade takes random source ports. The kernel's first choice, the same port, is a race that loses UDP packets,
+// and so DNS answers. None is a NodePort: an answer to a NodePort as source port would look like a request from the
+// other side.
 func masquerade(nodePorts config.PortRange) []string {
 	const about = `-m comment --comment "kubernetes service traffic requiring SNAT" `
 	var rules []string
@@ -143,8 +139,8 @@ func masquerade(nodePorts config.PortRange) []string {
 func mangleChains() []chain {
 	return []chain{
 		{state.Mangle, state.ChainOutput, []string{
-			// The firewall in INPUT does not see the node's own packets to a load balancer: IPVS has taken
-			// them before.
+			// The firewall in INPUT does not see the node's own packets to a load balancer: IPVS has taken them
+			// before.
 			`-m conntrack --ctstate NEW [KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
 			// Only destination NAT, which comes later, leads to these.
 			`-m conntrack --ctstate NEW [KUBE-IPVS-SERVERS] dst,dst -j DROP`,
@@ -157,8 +153,8 @@ func mangleChains() []chain {
 	}
 }
 
-// noLocal gives no answer where another node may have endpoints. Only for new connections: one may outlive
-// its endpoint's readiness.
+// noLocal gives no answer where another node may have endpoints. Only for new connections: one may outlive its
+// endpoint's readiness.
 const noLocal = `-m conntrack --ctstate NEW [KUBE-NO-LOCAL] dst,dst -j DROP`
 
 // sourceRanges returns the rules for clients of a load balancer with source ranges.
@@ -166,8 +162,8 @@ func sourceRanges() []string {
 	return []string{
 		// A client in the ranges.
 		`[KUBE-LOAD-BALANCER-SOURCE-CIDR] dst,dst,src -j RETURN`,
-		// The node itself, if it is in the ranges: the source of its packets to a Service address is that
-		// address, unless a route names another.
+		// The node itself, if it is in the ranges: the source of its packets to a Service address is that address,
+		// unless a route names another.
 		`[KUBE-LOAD-BALANCER-SOURCE-IP] dst,dst,src -j RETURN`,
 		// All others. No answer, as with a cloud's load balancer.
 		`-j DROP`,
@@ -184,13 +180,13 @@ func filterChains(healthz, ping, unallocated []string) []chain {
 			`-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
 		})},
 		{state.Filter, state.ChainNodePort, []string{
-			// Health checks of load balancers pass the node's own firewall. They use HTTP. (kube-proxy lets
-			// UDP in as well.)
+			// Health checks of load balancers pass the node's own firewall. They use HTTP. (kube-proxy lets UDP in as
+			// well.)
 			`-p tcp [KUBE-HEALTH-CHECK-NODE-PORT] dst -j ACCEPT`,
 		}},
 		{state.Filter, state.ChainFirewall, []string{
-			// Load balancer addresses with spec.loadBalancerSourceRanges. Only new connections: existing ones
-			// outlive a change of the ranges.
+			// Load balancer addresses with spec.loadBalancerSourceRanges. Only new connections: existing ones outlive
+			// a change of the ranges.
 			`-m conntrack --ctstate NEW [KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
 		}},
 		{state.Filter, state.ChainSourceRanges, sourceRanges()},
@@ -198,9 +194,9 @@ func filterChains(healthz, ping, unallocated []string) []chain {
 			// What is refused to clients comes before what is let in.
 			`-j KUBE-PROXY-FIREWALL`,
 			noLocal,
-			// The ports of Services, at their addresses. IPVS takes packets in INPUT, which the host's
-			// firewall guards for the host; Services are not part of it. (kube-proxy's other modes take them
-			// in PREROUTING, and its IPVS mode leaves them to that firewall.)
+			// The ports of Services, at their addresses. IPVS takes packets in INPUT, which the host's firewall
+			// guards for the host; Services are not part of it. (kube-proxy's other modes take them in PREROUTING,
+			// and its IPVS mode leaves them to that firewall.)
 			`{KUBE-LOAD-BALANCER} dst,dst -j ACCEPT`,
 			`{KUBE-CLUSTER-IP} dst,dst -j ACCEPT`,
 			`{KUBE-EXTERNAL-IP} dst,dst -j ACCEPT`,
@@ -210,9 +206,9 @@ func filterChains(healthz, ping, unallocated []string) []chain {
 			// Load balancers may check health at a Service address.
 			`{KUBE-HEALTH-CHECK-NODE-PORT} dst -j RETURN`,
 		}, healthz, ping, []string{
-			// Service addresses are local, so whatever listens at any address of the node would be at every
-			// one of them (kubernetes#72236). Echo requests too: a Service address is no host. Only new
-			// connections: existing ones outlive their Service.
+			// Service addresses are local, so whatever listens at any address of the node would be at every one of
+			// them (kubernetes#72236). Echo requests too: a Service address is no host. Only new connections:
+			// existing ones outlive their Service.
 			`-m conntrack --ctstate NEW {KUBE-IPVS-IPS} dst -j REJECT --reject-with {unreachable}`,
 			// NodePorts, which are at the node's own addresses.
 			`-p tcp {KUBE-NODE-PORT-TCP} dst {KUBE-NODE-IPS} dst -j ACCEPT`,
@@ -223,8 +219,8 @@ func filterChains(healthz, ping, unallocated []string) []chain {
 	}
 }
 
-// unallocated drops packets to cluster IPs without a Service. Otherwise they would leave the node by the
-// default route, and perhaps come back.
+// unallocated drops packets to cluster IPs without a Service. Otherwise they would leave the node by the default
+// route, and perhaps come back.
 func unallocated(f state.Family, c config.Config) []string {
 	var rules []string
 	for _, p := range c.ServiceCIDRs {

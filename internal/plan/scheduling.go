@@ -34,8 +34,8 @@ func Schedulers() []string {
 	return []string{"dh", "fo", "lblc", "lblcr", "lc", "mh", "nq", "ovf", "rr", "sed", "sh", "twos", "wlc", "wrr"}
 }
 
-// schedulerOf knows all of Schedulers. Those with a hash get their fallback flag. Without it they keep naming
-// a draining endpoint, and its clients are refused until it is gone (kubernetes#138688).
+// schedulerOf knows all of Schedulers. Those with a hash get their fallback flag. Without it they keep naming a
+// draining endpoint, and its clients are refused until it is gone (kubernetes#138688).
 func schedulerOf(name string) scheduler {
 	switch name {
 	case "sh":

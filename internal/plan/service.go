@@ -68,8 +68,7 @@ func (s service) has(f state.Family) bool {
 	return slices.ContainsFunc(s.clusterIPs, func(ip netip.Addr) bool { return state.FamilyOf(ip) == f })
 }
 
-// clusterIPs pairs spec.clusterIPs with spec.ipFamilies. API servers older than dual stack set only
-// spec.clusterIP.
+// clusterIPs pairs spec.clusterIPs with spec.ipFamilies. API servers older than dual stack set only spec.clusterIP.
 func clusterIPs(spec *corev1.ServiceSpec, ns *notes) []netip.Addr {
 	if len(spec.IPFamilies) == 0 {
 		ip, ok := serviceAddress(spec.ClusterIP, "spec.clusterIP", ns)
@@ -230,8 +229,8 @@ func externals(spec *corev1.ServiceSpec, c config.Config, ns *notes) []located {
 	return list
 }
 
-// loadBalancers returns the addresses that load balancers gave the Service. Those with ipMode Proxy are left
-// out: packets to them must go through the load balancer.
+// loadBalancers returns the addresses that load balancers gave the Service. Those with ipMode Proxy are left out:
+// packets to them must go through the load balancer.
 func loadBalancers(status *corev1.ServiceStatus, ns *notes) []located {
 	const field = "status.loadBalancer.ingress"
 	var list []located
@@ -255,10 +254,10 @@ func bounded[T any](list []T, most int, field string, ns *notes) []T {
 	return list[:most]
 }
 
-// ranges returns, by family, the networks from which clients may come to the load balancer's addresses. A
-// family that is missing in it is open to all: one of its networks is all addresses, all networks are of the
-// other family, or there are none. A family without any network in it is closed: some of the list cannot be
-// read, so its meaning is unknown.
+// ranges returns, by family, the networks from which clients may come to the load balancer's addresses. A family that
+// is missing in it is open to all: one of its networks is all addresses, all networks are of the other family, or
+// there are none. A family without any network in it is closed: some of the list cannot be read, so its meaning is
+// unknown.
 func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix {
 	const field = "spec.loadBalancerSourceRanges"
 	if len(spec.LoadBalancerSourceRanges) == 0 {
@@ -290,8 +289,8 @@ func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix
 	return byFamily
 }
 
-// note notes the families that ranges closes, and a health check port that is a NodePort of the same Service.
-// Package desired notes one of another Service.
+// note notes the families that ranges closes, and a health check port that is a NodePort of the same Service. Package
+// desired notes one of another Service.
 func (s service) note(ns *notes) {
 	for _, ip := range s.clusterIPs {
 		f := state.FamilyOf(ip)
@@ -324,8 +323,8 @@ func isLocal(policy, field string, ns *notes) bool {
 	return false
 }
 
-// healthPort returns where a load balancer asks whether this node has endpoints. Only externalTrafficPolicy
-// Local needs that.
+// healthPort returns where a load balancer asks whether this node has endpoints. Only externalTrafficPolicy Local
+// needs that.
 func healthPort(spec *corev1.ServiceSpec, local bool, ns *notes) uint16 {
 	if spec.Type != corev1.ServiceTypeLoadBalancer || !local {
 		return 0

@@ -17,8 +17,7 @@ type set struct {
 	about string // kube-proxy's comment of the rules that look into it, as iptables-save escapes it
 }
 
-// sets lists all of them. Every set always exists: rules cannot name a missing one, and the rules never
-// change.
+// sets lists all of them. Every set always exists: rules cannot name a missing one, and the rules never change.
 func sets() []set {
 	return []set{
 		{state.SetLoopBack, state.HashIPPortIP, "Kubernetes endpoints dst ip:port, source ip for solving hairpin purpose"},
@@ -47,8 +46,8 @@ func sets() []set {
 	}
 }
 
-// maxElem is the greatest number of entries of a set. The kernel allocates memory for the entries that exist,
-// not for this number. Its default, 65,536, is too small for a large cluster.
+// maxElem is the greatest number of entries of a set. The kernel allocates memory for the entries that exist, not for
+// this number. Its default, 65,536, is too small for a large cluster.
 const maxElem = 1 << 20
 
 // header returns the header of set s for family f.
@@ -76,8 +75,8 @@ func OurSet(n state.SetName) bool {
 	})
 }
 
-// ServerEntries returns the set entries that prove virtual server k ours: one of them in the kernel is
-// enough. One without an address knows only the port, and counts only if k's address is one of the node's.
+// ServerEntries returns the set entries that prove virtual server k ours: one of them in the kernel is enough. One
+// without an address knows only the port, and counts only if k's address is one of the node's.
 func ServerEntries(k state.VirtualServerKey) []state.SetEntry {
 	if !provable(k) {
 		return nil
@@ -109,9 +108,9 @@ func serverEntry(s state.SetName, k state.VirtualServerKey) state.SetEntry {
 	return state.SetEntry{Set: s.For(k.Family()), Address: k.Address.Addr(), Protocol: k.Protocol, Port: k.Address.Port()}
 }
 
-// nodePortEntry returns the entry of one of nodePortSets for the address of k. TCP and UDP have a bitmap of
-// ports alone. That type matches no SCTP packet (the kernel's ip_set_get_ip_port knows only the two others),
-// so SCTP has a hash type.
+// nodePortEntry returns the entry of one of nodePortSets for the address of k. TCP and UDP have a bitmap of ports
+// alone. That type matches no SCTP packet (the kernel's ip_set_get_ip_port knows only the two others), so SCTP has a
+// hash type.
 func nodePortEntry(s state.SetName, k state.VirtualServerKey) state.SetEntry {
 	if k.Protocol == state.SCTP {
 		return serverEntry(s, k)
@@ -141,8 +140,8 @@ type Ownership struct {
 // Set reports whether a set of that name is ours. A temporary one is, too: a crash may leave it behind.
 func (Ownership) Set(n state.SetName) bool { return OurSet(n) || n.Temporary() }
 
-// Proofs yields the set entries any of which proves virtual server k ours. local: its address is one of the
-// node's own. Otherwise a port alone proves nothing.
+// Proofs yields the set entries any of which proves virtual server k ours. local: its address is one of the node's
+// own. Otherwise a port alone proves nothing.
 func (o Ownership) Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry] {
 	return func(yield func(state.SetEntry) bool) {
 		if !provable(k) || o.excluded(k.Address.Addr()) {
@@ -156,8 +155,7 @@ func (o Ownership) Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.S
 	}
 }
 
-// AddressProof returns the set entry that proves address a ours, or the zero entry, which no set has, if
-// nothing can.
+// AddressProof returns the set entry that proves address a ours, or the zero entry, which no set has, if nothing can.
 func (o Ownership) AddressProof(a state.Address) state.SetEntry {
 	if o.excluded(a.Addr) {
 		return state.SetEntry{}
@@ -170,8 +168,8 @@ func (o Ownership) excluded(a netip.Addr) bool {
 	return in
 }
 
-// NoLocal counts the ports of a Service that traffic policy Local leaves without endpoints on this node while
-// other nodes have some: for clients in the cluster, and for those outside.
+// NoLocal counts the ports of a Service that traffic policy Local leaves without endpoints on this node while other
+// nodes have some: for clients in the cluster, and for those outside.
 func NoLocal(f Fragment, family state.Family) (internal, external int) {
 	set, clusterIPs := state.SetNoLocal.For(family), state.SetClusterIP.For(family)
 	inside, outside := map[string]struct{}{}, map[string]struct{}{} // ports, by comment

@@ -13,9 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Settle completes the configuration from the cluster: its networks of cluster IPs, if none were configured,
-// and this node's pod networks, if they identify pods. Until the Node object has some, pods are not
-// recognized.
+// Settle completes the configuration from the cluster: its networks of cluster IPs, if none were configured, and this
+// node's pod networks, if they identify pods. Until the Node object has some, pods are not recognized.
 func Settle(c config.Config, self *corev1.Node, serviceCIDRs []netip.Prefix) config.Config {
 	if len(c.ServiceCIDRs) == 0 {
 		c.ServiceCIDRs = serviceCIDRs
@@ -51,8 +50,8 @@ type Doubt struct {
 	Why   string
 }
 
-// Doubts returns warnings that need both the configuration and the node, most of all about an IP family that
-// only one of them has. self is nil if there is no Node object. The rest works in spite of them.
+// Doubts returns warnings that need both the configuration and the node, most of all about an IP family that only one
+// of them has. self is nil if there is no Node object. The rest works in spite of them.
 func Doubts(c config.Config, self *corev1.Node) []Doubt {
 	var found []Doubt
 	doubt := func(field, format string, args ...any) {

@@ -236,8 +236,7 @@ func (n PlanNote) String() string {
 	return when(n.Service != "", "%s: ", n.Service) + n.Reason + when(n.Field != "", " %s", n.Field) + ": " + n.Message
 }
 
-// PlanOf returns s for programs. claims are the set entries that name the Service of a virtual server, as for
-// Join.
+// PlanOf returns s for programs. claims are the set entries that name the Service of a virtual server, as for Join.
 func PlanOf(s state.State, claims func(state.VirtualServerKey) []state.SetEntry) Plan {
 	p := Plan{
 		APIVersion:     ListVersion,

@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The tables as input of the standard tools, for a kernel without their rows. Sets writes sets and entries
-// for ipset restore.
+// The tables as input of the standard tools, for a kernel without their rows. Sets writes sets and entries for ipset
+// restore.
 func Sets(w io.Writer, s state.State) error {
 	var b strings.Builder
 	for _, k := range slices.SortedFunc(maps.Keys(s.Sets), state.SetName.Compare) {
@@ -40,8 +40,8 @@ func entryOptions(v state.Entry) string {
 	return when(v.Comment != "", ` comment "%s"`, v.Comment) + when(v.Mark != 0, " skbmark %#x", v.Mark)
 }
 
-// Rules writes the chains and jumps of one family for iptables-restore --noflush or ip6tables-restore
-// --noflush. The sets must exist. It empties a chain that exists, and makes a jump that exists once more.
+// Rules writes the chains and jumps of one family for iptables-restore --noflush or ip6tables-restore --noflush. The
+// sets must exist. It empties a chain that exists, and makes a jump that exists once more.
 func Rules(w io.Writer, s state.State, f state.Family) error {
 	var b strings.Builder
 	chains := slices.SortedFunc(maps.Keys(s.Chains), state.ChainKey.Compare)

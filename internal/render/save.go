@@ -13,11 +13,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Save writes v for ipvsadm --restore: as ipvsadm -Sn does, but with the connection limits of real servers,
-// which -Sn forgets, and with marks of 2^31 and above, which it writes as negative numbers.
+// Save writes v for ipvsadm --restore: as ipvsadm -Sn does, but with the connection limits of real servers, which -Sn
+// forgets, and with marks of 2^31 and above, which it writes as negative numbers.
 //
-// Neither can express a persistence granularity without persistence, or the forwarding methods Local and
-// Bypass, which it writes as Route. A tunnel is IP in IP, the only kind that State knows.
+// Neither can express a persistence granularity without persistence, or the forwarding methods Local and Bypass,
+// which it writes as Route. A tunnel is IP in IP, the only kind that State knows.
 func Save(w io.Writer, v View) error {
 	var lines []line
 	for _, s := range v.VirtualServers {
@@ -76,8 +76,8 @@ func methodOption(m state.ForwardMethod) string {
 	return "-g"
 }
 
-// ParseSave reads the virtual and real servers that Save wrote. A line that Save would write in another way
-// is an error, and so is a repeated row, or a real server before its virtual server.
+// ParseSave reads the virtual and real servers that Save wrote. A line that Save would write in another way is an
+// error, and so is a repeated row, or a real server before its virtual server.
 func ParseSave(r io.Reader) (state.State, error) {
 	lines, err := readLines(r)
 	if err != nil {
@@ -118,8 +118,8 @@ func parseSaveLine(s state.State, text string) error {
 	}
 }
 
-// saved reads the words of a line, and keeps the first error. The order and spelling of options are checked
-// at the end, against what Save would write.
+// saved reads the words of a line, and keeps the first error. The order and spelling of options are checked at the
+// end, against what Save would write.
 type saved struct {
 	words []string
 	err   error

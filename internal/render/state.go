@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// State writes all tables of s, a row a line, in the order of the keys: equal states are equal texts. Tables
-// without rows are left out, so a table that was not read (nil) looks like an empty one.
+// State writes all tables of s, a row a line, in the order of the keys: equal states are equal texts. Tables without
+// rows are left out, so a table that was not read (nil) looks like an empty one.
 //
 //	sysctls
 //	  net/ipv4/vs/conntrack = 1
@@ -145,8 +145,8 @@ func virtualServerLine(k state.VirtualServerKey, v state.VirtualServer) string {
 		when(v.Engine != "", " engine %s", word(v.Engine))
 }
 
-// flagList returns the names of flags, without the scheduler's own ones, so that the text does not depend on
-// another field.
+// flagList returns the names of flags, without the scheduler's own ones, so that the text does not depend on another
+// field.
 func flagList(flags state.ServerFlags) string {
 	var names []string
 	for _, f := range stateFlags() {

@@ -22,8 +22,8 @@ const (
 	Rates                      // ipvsadm -Ln --rate
 )
 
-// Text writes v as ipvsadm -Ln does, with the Service at the end of each virtual server's line, so that
-// scripts find ipvsadm's columns where they were.
+// Text writes v as ipvsadm -Ln does, with the Service at the end of each virtual server's line, so that scripts find
+// ipvsadm's columns where they were.
 func Text(w io.Writer, v View, c Columns) error {
 	lines := listing(v, c)
 	width := 0
@@ -130,8 +130,8 @@ func numbers(n state.Counters, c Columns) string {
 	return b.String()
 }
 
-// large returns a number in ipvsadm's nine columns: with more than eight digits in thousands, millions and so
-// on, cut off and not rounded.
+// large returns a number in ipvsadm's nine columns: with more than eight digits in thousands, millions and so on, cut
+// off and not rounded.
 func large(n uint64) string {
 	switch {
 	case n < 1e8:
@@ -146,8 +146,8 @@ func large(n uint64) string {
 	return fmt.Sprintf("%8dT", n/1e12)
 }
 
-// Wide writes v for a search for faults: a line for each virtual and real server, with what looks wrong at
-// its end, and then rows that steer or attract packets without a virtual server.
+// Wide writes v for a search for faults: a line for each virtual and real server, with what looks wrong at its end,
+// and then rows that steer or attract packets without a virtual server.
 func Wide(w io.Writer, v View) error {
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)

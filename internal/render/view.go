@@ -2,8 +2,8 @@
 
 // Package render writes a State as text, and reads it again. It has two halves.
 //
-// For people, Join makes a View of the rows and of what the kernel counts, and Text, Wide, JSON, YAML and
-// Save write it. For machines, tests and logs, State writes all tables exactly and ParseState reads them.
+// For people, Join makes a View of the rows and of what the kernel counts, and Text, Wide, JSON, YAML and Save write
+// it. For machines, tests and logs, State writes all tables exactly and ParseState reads them.
 //
 // The package is pure, and does not judge rows. Package trace computes what they do with a packet.
 package render
@@ -89,8 +89,7 @@ func (a Answer) String() string {
 	return [...]string{Unknown: "?", No: "no", Yes: "yes", Pointless: "-"}[a]
 }
 
-// Unserved are rows that steer or attract packets without a virtual server: leftovers, or signs of a missing
-// one.
+// Unserved are rows that steer or attract packets without a virtual server: leftovers, or signs of a missing one.
 type Unserved struct {
 	Entries   []Entry
 	Addresses []state.Address
@@ -102,8 +101,8 @@ type Entry struct {
 	Comment string
 }
 
-// Claims returns the set entries any of which proves a virtual server ours. One without an address knows only
-// the port; it proves only addresses of the node, not those on the dummy device.
+// Claims returns the set entries any of which proves a virtual server ours. One without an address knows only the
+// port; it proves only addresses of the node, not those on the dummy device.
 type Claims func(state.VirtualServerKey) []state.SetEntry
 
 // nodePort is in the names of sets that claim addresses of the node.
@@ -185,8 +184,8 @@ func owner(s state.State, k state.VirtualServerKey, claims []state.SetEntry) Own
 	return found
 }
 
-// markOwners returns the owners of virtual servers to which set entries lead packets by a mark. Several
-// entries are the frontends of one Service port; the first counts.
+// markOwners returns the owners of virtual servers to which set entries lead packets by a mark. Several entries are
+// the frontends of one Service port; the first counts.
 func markOwners(s state.State) map[state.VirtualServerKey]Owner {
 	first := map[state.VirtualServerKey]state.SetEntry{}
 	for e, row := range s.Entries {

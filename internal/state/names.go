@@ -2,8 +2,8 @@
 
 package state
 
-// The sets of kube-proxy's IPVS mode, by their IPv4 names (For). With the same names a takeover finds them, and
-// CNIs that look into them keep working.
+// The sets of kube-proxy's IPVS mode, by their IPv4 names (For). With the same names a takeover finds them, and CNIs
+// that look into them keep working.
 const (
 	SetLoopBack               SetName = "KUBE-LOOP-BACK"
 	SetClusterIP              SetName = "KUBE-CLUSTER-IP"

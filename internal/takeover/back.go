@@ -11,14 +11,13 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Back is the way back to kube-proxy's IPVS mode, during which Services keep working. kube-proxy finds its
-// virtual servers, addresses, chains and jumps, and corrects them. But it makes its sets with `ipset create
-// -exist`, which fails if a set exists with comments or another maxelem, and then gives up each sync. And it
-// knows nothing of the virtual servers to which entries lead, nor of the sets and chains for that.
+// Back is the way back to kube-proxy's IPVS mode, during which Services keep working. kube-proxy finds its virtual
+// servers, addresses, chains and jumps, and corrects them. But it makes its sets with `ipset create -exist`, which
+// fails if a set exists with comments or another maxelem, and then gives up each sync. And it knows nothing of the
+// virtual servers to which entries lead, nor of the sets and chains for that.
 type Back struct {
-	// First is desired first: kube-proxy's sets, and nothing that leads packets elsewhere. The virtual
-	// servers behind such entries stay: without them the kernel would refuse packets until nothing leads
-	// there any more.
+	// First is desired first: kube-proxy's sets, and nothing that leads packets elsewhere. The virtual servers behind
+	// such entries stay: without them the kernel would refuse packets until nothing leads there any more.
 	First state.State
 	// Then is desired in the end, without these virtual servers. Their connections go on for as long as they may.
 	Then state.State
@@ -26,8 +25,7 @@ type Back struct {
 	Flows []state.Flow
 }
 
-// Speaks reports whether the way back defines a chain. All others, and the jumps to them, must stay as they
-// are.
+// Speaks reports whether the way back defines a chain. All others, and the jumps to them, must stay as they are.
 func (b Back) Speaks(k state.ChainKey) bool {
 	_, changes := b.Then.Chains[k]
 	return changes || k.Table == state.Mangle || !itsChain(k.Name)
@@ -63,8 +61,8 @@ func itsChain(name string) bool {
 	}, name)
 }
 
-// ToKubeProxy returns the way back from a kernel's rows. It changes only what must change, as kube-proxy may
-// be running already: it removes our own chains and jumps, and our rules in kube-proxy's chains.
+// ToKubeProxy returns the way back from a kernel's rows. It changes only what must change, as kube-proxy may be
+// running already: it removes our own chains and jumps, and our rules in kube-proxy's chains.
 func ToKubeProxy(s state.State) Back {
 	then := state.New()
 	then.Links = s.Links
@@ -117,9 +115,9 @@ func rewrite(s, into state.State) {
 	}
 }
 
-// first returns the state before then, in which no entry leads elsewhere or refuses what another one leads
-// away. Such entries go once real servers exist in their place. Rules would not wait for that, so rules stay
-// as they are, with the sets that they match.
+// first returns the state before then, in which no entry leads elsewhere or refuses what another one leads away. Such
+// entries go once real servers exist in their place. Rules would not wait for that, so rules stay as they are, with
+// the sets that they match.
 func first(s, then state.State) state.State {
 	f := then
 	f.Sets, f.Entries, f.Chains = maps.Clone(then.Sets), maps.Clone(then.Entries), maps.Clone(then.Chains)
@@ -179,8 +177,8 @@ func its(set state.Set) state.Set {
 	return set
 }
 
-// unlead copies the real servers behind entries that lead elsewhere to the virtual servers that packets were
-// sent to, if these have none, as kube-proxy's IPVS mode does. It returns the flows through the former.
+// unlead copies the real servers behind entries that lead elsewhere to the virtual servers that packets were sent to,
+// if these have none, as kube-proxy's IPVS mode does. It returns the flows through the former.
 func unlead(s, into state.State) []state.Flow {
 	behind := map[state.VirtualServerKey][]state.RealServerKey{}
 	for k := range s.RealServers {

@@ -33,8 +33,8 @@ type outcome struct {
 	by     string // the rule of a final action
 }
 
-// hook evaluates the jumps from a built-in chain. Rows do not have their order; this is the one in which
-// kube-ipvs makes them, each above the one before it.
+// hook evaluates the jumps from a built-in chain. Rows do not have their order; this is the one in which kube-ipvs
+// makes them, each above the one before it.
 func (w *walk) hook(table state.RuleTable, builtIn string) outcome {
 	jumps := w.jumps(table, builtIn)
 	for i, k := range jumps {
@@ -235,8 +235,8 @@ func (w *walk) redirect(at place, t target, say func(string, ...any)) outcome {
 	return outcome{accept, at.String()}
 }
 
-// mapped gives the packet the mark that a set has for it, and returns the reason. That set identifies the
-// Service better than others.
+// mapped gives the packet the mark that a set has for it, and returns the reason. That set identifies the Service
+// better than others.
 func (w *walk) mapped(t target) string {
 	found := w.look(t.set, t.directions)
 	if found.answer == maybe {
@@ -277,13 +277,13 @@ type destination struct {
 	port    uint16
 	network netip.Prefix // replaces the first bits of the address
 
-	// If base is not 0, ports shift: base becomes first, the next port the next one, up to last, and then
-	// first again.
+	// If base is not 0, ports shift: base becomes first, the next port the next one, up to last, and then first
+	// again.
 	base, first, last uint16
 }
 
-// parseDestination reads what follows --to-destination: "192.0.2.1:80", "[2001:db8::1]:80", "192.0.2.1",
-// ":80", ":1-65535/32768". It refuses ranges of addresses or ports: nothing predicts the kernel's choice.
+// parseDestination reads what follows --to-destination: "192.0.2.1:80", "[2001:db8::1]:80", "192.0.2.1", ":80",
+// ":1-65535/32768". It refuses ranges of addresses or ports: nothing predicts the kernel's choice.
 func parseDestination(s string) (d destination, ok bool) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return destination{address: a}, true
@@ -317,8 +317,8 @@ func parseNumber(s string, port *uint16) bool {
 	return err == nil && n > 0
 }
 
-// of returns where a packet to a is sent. The kernel counts ports from base, modulo 2^16, and then takes the
-// rest of a division by the number of ports (nf_nat_l4proto_unique_tuple).
+// of returns where a packet to a is sent. The kernel counts ports from base, modulo 2^16, and then takes the rest of
+// a division by the number of ports (nf_nat_l4proto_unique_tuple).
 func (d destination) of(a netip.AddrPort) netip.AddrPort {
 	address, port := a.Addr(), a.Port()
 	if d.address.IsValid() {

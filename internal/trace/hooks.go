@@ -173,8 +173,8 @@ func (w *walk) local(a netip.Addr) (why string, local bool) {
 	return "", false
 }
 
-// pickSource gives the node's own packet the source that the kernel would pick: to a local address that
-// address, unless it is routed with another source. An IPv6 route without a source leaves it open.
+// pickSource gives the node's own packet the source that the kernel would pick: to a local address that address,
+// unless it is routed with another source. An IPv6 route without a source leaves it open.
 func (w *walk) pickSource() {
 	to := w.packet.Destination.Addr()
 	if w.packet.Source.Addr().IsValid() {
@@ -202,8 +202,8 @@ func (w *walk) pickSource() {
 	w.doubt("the source that the kernel picks is not known; it counts as in no network")
 }
 
-// ephemeral is the client's port where an answer's path may depend on it: one from the range for programs
-// that request none.
+// ephemeral is the client's port where an answer's path may depend on it: one from the range for programs that
+// request none.
 const ephemeral = 49152
 
 // span is a part of a hook, by the priorities of the chains in it.
@@ -212,8 +212,7 @@ type span struct {
 	rest     bool // nat's rules are skipped: the connection has met them
 }
 
-// IPVS takes packets to the node late, after its filter, and packets of the node itself early, before the
-// filter.
+// IPVS takes packets to the node late, after its filter, and packets of the node itself early, before the filter.
 const (
 	ipvsInput  = 99
 	ipvsOutput = -98
@@ -234,8 +233,8 @@ type base struct {
 	state.Base
 }
 
-// bases returns those of a part of a hook, in the kernel's order. If not all of them were read, these are the
-// ones for which a State has jumps.
+// bases returns those of a part of a hook, in the kernel's order. If not all of them were read, these are the ones
+// for which a State has jumps.
 func (w *walk) bases(hook string, part span) []base {
 	var list []base
 	add := func(k state.ChainKey, b state.Base) {
@@ -303,8 +302,8 @@ func (w *walk) through(hook string, part span) bool {
 	return true
 }
 
-// answer reports whether the answer of an endpoint is stopped, if all rules of the node are known: one that
-// lets packets in may let none out. It adds steps only then.
+// answer reports whether the answer of an endpoint is stopped, if all rules of the node are known: one that lets
+// packets in may let none out. It adds steps only then.
 func (w *walk) answer(local bool) (stopped bool) {
 	if w.where.Rules.Bases == nil || local && w.where.Node { // the answer does not leave the node
 		return false

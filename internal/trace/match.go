@@ -98,8 +98,8 @@ func byInterface(name string, not bool) match {
 	}
 }
 
-// byLeaving matches the interface by which the packet leaves: none if it is for the node, and not lo if it is
-// for elsewhere. The rest depends on the routes.
+// byLeaving matches the interface by which the packet leaves: none if it is for the node, and not lo if it is for
+// elsewhere. The rest depends on the routes.
 func byLeaving(name string, not bool) match {
 	return func(w *walk) finding {
 		_, local := w.local(w.packet.Destination.Addr())
@@ -214,8 +214,8 @@ func byIPVS(not bool) match {
 	}
 }
 
-// byVirtual matches a field of the virtual server. Like all matches of -m ipvs but --ipvs itself, even
-// inverted ones, it matches nothing that IPVS has not taken.
+// byVirtual matches a field of the virtual server. Like all matches of -m ipvs but --ipvs itself, even inverted ones,
+// it matches nothing that IPVS has not taken.
 func byVirtual(field string, value any, is func(packet) bool, not bool) match {
 	return func(w *walk) finding {
 		if !w.packet.virtual.IsValid() {
@@ -284,8 +284,8 @@ func (w *walk) look(name state.SetName, directions []string) finding {
 	return f
 }
 
-// key returns the packet's entry in a set, whether the type can have one for it, and whether the packet's
-// ports are known.
+// key returns the packet's entry in a set, whether the type can have one for it, and whether the packet's ports are
+// known.
 func (w *walk) key(name state.SetName, t state.SetType, directions []string) (k state.SetEntry, fits, known bool) {
 	at := func(i int) netip.AddrPort {
 		end, _ := w.side(directions[i] == "src")

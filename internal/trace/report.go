@@ -10,8 +10,7 @@ const (
 	ReportKind    = "PacketTrace"
 )
 
-// Report is a Verdict for programs, as JSON or YAML. Fields that do not apply are absent; lists are never
-// null.
+// Report is a Verdict for programs, as JSON or YAML. Fields that do not apply are absent; lists are never null.
 type Report struct {
 	APIVersion string `json:"apiVersion"` // ReportVersion
 	Kind       string `json:"kind"`       // ReportKind

@@ -108,8 +108,8 @@ func (w *walk) serve(servers []state.RealServerKey) {
 	w.end(paths[best].verdict.Fate, paths[best].verdict.By)
 }
 
-// reach is the path from IPVS to one real server. A forwarded packet passes OUTPUT, once more if the node
-// itself sent it. A packet for a process on the node stays in its hook.
+// reach is the path from IPVS to one real server. A forwarded packet passes OUTPUT, once more if the node itself sent
+// it. A packet for a process on the node stays in its hook.
 func (w *walk) reach(r state.RealServerKey) {
 	p := &w.packet
 	p.virtual = p.Destination
@@ -136,8 +136,8 @@ func (w *walk) reach(r state.RealServerKey) {
 	}
 }
 
-// together returns the steps of the paths to all real servers: first those that all share, then the rest once
-// for each group that shares them.
+// together returns the steps of the paths to all real servers: first those that all share, then the rest once for
+// each group that shares them.
 func together(paths []*walk, servers []state.RealServerKey) []Step {
 	all := shared(paths)
 	steps := slices.Clone(paths[0].verdict.Steps[:all])

@@ -25,8 +25,8 @@ func text(t *testing.T, v trace.Verdict) string {
 	return b.String()
 }
 
-// fate returns a verdict in short: "served 10.244.1.5:8080! 10.244.2.6:8080", with a ! for an endpoint that
-// sees the node's address.
+// fate returns a verdict in short: "served 10.244.1.5:8080! 10.244.2.6:8080", with a ! for an endpoint that sees the
+// node's address.
 func fate(v trace.Verdict) string {
 	words := []string{v.Fate.String()}
 	if v.Fate != trace.Served {

@@ -19,8 +19,8 @@ const (
 	metricsPort = "10249"
 )
 
-// Complete gives the unset fields of kube-proxy's document kube-proxy's defaults. A field that was set to
-// zero counts as unset: kubeadm's document says "0s" for most periods.
+// Complete gives the unset fields of kube-proxy's document kube-proxy's defaults. A field that was set to zero counts
+// as unset: kubeadm's document says "0s" for most periods.
 func (p *Pair) Complete() {
 	c, x := config.Default(), &p.Proxy
 	x.TypeMeta = metav1.TypeMeta{Kind: ProxyKind, APIVersion: ProxyVersion}

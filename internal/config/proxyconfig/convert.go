@@ -14,8 +14,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// Config returns the configuration of the pair, and warnings. Its error is config.Complaints with field
-// paths.
+// Config returns the configuration of the pair, and warnings. Its error is config.Complaints with field paths.
 func (p Pair) Config() (config.Config, []string, error) {
 	x := conversion{Pair: p, to: config.Default()}
 	x.mode()
@@ -39,8 +38,8 @@ type conversion struct {
 	found config.Complaints
 }
 
-// mode accepts only ipvs. The author of another one chose it, so we do not replace it silently. A flag
-// overrides the file, for a node that shares its file with nodes on which kube-proxy still runs in that mode.
+// mode accepts only ipvs. The author of another one chose it, so we do not replace it silently. A flag overrides the
+// file, for a node that shares its file with nodes on which kube-proxy still runs in that mode.
 func (x *conversion) mode() {
 	m := x.Proxy.Mode
 	x.found.Unless(m == "" || m == modeIPVS, "mode",
@@ -250,9 +249,8 @@ func (x *conversion) nodePorts() {
 	x.to.NodePortSourceRanges = x.Own.NodePortSourceRanges
 }
 
-// nodePortAddresses reads networks and words. The word localhost requests NodePorts at the loopback
-// addresses. A loopback network in numbers does not: operators use it in kube-proxy's ipvs mode to have
-// NodePorts nowhere.
+// nodePortAddresses reads networks and words. The word localhost requests NodePorts at the loopback addresses. A
+// loopback network in numbers does not: operators use it in kube-proxy's ipvs mode to have NodePorts nowhere.
 func (x *conversion) nodePortAddresses(list []string) {
 	for i, text := range list {
 		path := at("nodePortAddresses", i)
@@ -304,8 +302,8 @@ func (x *conversion) advice() []string {
 	return warnings
 }
 
-// Meaningless returns the paths of settings that differ from the default and have no effect here: those of
-// other modes and systems, and of features that we lack.
+// Meaningless returns the paths of settings that differ from the default and have no effect here: those of other
+// modes and systems, and of features that we lack.
 func (p Pair) Meaningless() []string {
 	var paths []string
 	x, d := p.Proxy, Default().Proxy

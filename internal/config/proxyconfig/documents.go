@@ -18,9 +18,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// ReadConfig reads the file of kube-proxy's --config: its document, and ours if the file has it. (kube-proxy
-// reads only the first document, so one file serves both.) As with kube-proxy, unknown and repeated fields
-// are only warnings.
+// ReadConfig reads the file of kube-proxy's --config: its document, and ours if the file has it. (kube-proxy reads
+// only the first document, so one file serves both.) As with kube-proxy, unknown and repeated fields are only
+// warnings.
 func (p *Pair) ReadConfig(text []byte) (warnings []string, err error) {
 	proxies := 0
 	err = eachDocument(text, func(d document) error {
@@ -131,8 +131,8 @@ func eachDocument(text []byte, take func(document) error) error {
 	return nil
 }
 
-// split cuts a file at its lines of three dashes. Each part begins with as many empty lines as there were
-// lines before it, so that the parser's line numbers are those of the file.
+// split cuts a file at its lines of three dashes. Each part begins with as many empty lines as there were lines
+// before it, so that the parser's line numbers are those of the file.
 func split(text string) []string {
 	var parts []string
 	var part strings.Builder
@@ -190,8 +190,7 @@ func (p Pair) Text() ([]byte, error) {
 	return append(append(proxy, "---\n"...), own...), nil
 }
 
-// Configz returns the pair for /configz: kube-proxy's document under the name of its group, and ours beside
-// it.
+// Configz returns the pair for /configz: kube-proxy's document under the name of its group, and ours beside it.
 func Configz(p Pair) ([]byte, error) {
 	text, err := json.Marshal(map[string]any{"kubeproxy.config.k8s.io": p.Proxy, "kube-ipvs.io": p.Own})
 	if err != nil {
@@ -200,9 +199,9 @@ func Configz(p Pair) ([]byte, error) {
 	return text, nil
 }
 
-// misfits returns the fields of a document that do not fit the type of like. The decoder stops at the first,
-// and does not name fields of types with their own decoder, such as durations. So each value is tried alone,
-// in a document without others.
+// misfits returns the fields of a document that do not fit the type of like. The decoder stops at the first, and does
+// not name fields of types with their own decoder, such as durations. So each value is tried alone, in a document
+// without others.
 func misfits(document map[string]any, like any) config.Complaints {
 	t := trial{of: reflect.TypeOf(like).Elem()}
 	t.mapping("", document, func(v any) any { return v })

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package proxyconfig reads and writes the two documents of a configuration: kube-proxy's
-// KubeProxyConfiguration as it is, and our KubeIPVSConfiguration for what kube-proxy does not have. It adds
-// kube-proxy's defaults, and turns the pair into the one checked config.Config. Its complaints name paths in
-// the documents.
+// Package proxyconfig reads and writes the two documents of a configuration: kube-proxy's KubeProxyConfiguration as
+// it is, and our KubeIPVSConfiguration for what kube-proxy does not have. It adds kube-proxy's defaults, and turns
+// the pair into the one checked config.Config. Its complaints name paths in the documents.
 //
 // It opens no file and knows no flag.
 package proxyconfig
@@ -35,8 +34,8 @@ type Pair struct {
 type KubeIPVSConfiguration struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// apiServers are IP:port of API servers to try in turn. The kubeconfig's server name and CA must still
-	// fit. No Service may take their addresses.
+	// apiServers are IP:port of API servers to try in turn. The kubeconfig's server name and CA must still fit. No
+	// Service may take their addresses.
 	APIServers []string `json:"apiServers"`
 	// apiServerAddresses are more IP addresses of API servers that no Service may take.
 	APIServerAddresses []string `json:"apiServerAddresses"`
@@ -46,26 +45,24 @@ type KubeIPVSConfiguration struct {
 	ServiceCIDRs []string `json:"serviceCIDRs"`
 	// externalIPCIDRs are the networks for the external IPs of Services. Empty: all.
 	ExternalIPCIDRs []string `json:"externalIPCIDRs"`
-	// nodePortRange is the API server's --service-node-port-range: no source ports for masquerade. "0-0":
-	// none.
+	// nodePortRange is the API server's --service-node-port-range: no source ports for masquerade. "0-0": none.
 	NodePortRange string `json:"nodePortRange"`
 	// nodePortSourceRanges lets spec.loadBalancerSourceRanges guard NodePorts too.
 	NodePortSourceRanges bool `json:"nodePortSourceRanges"`
-	// localhostNodePorts serves NodePorts at the loopback addresses. kube-proxy's
-	// iptables.localhostNodePorts, on by default, has no effect in its ipvs mode: it would open ports that no
-	// such node had.
+	// localhostNodePorts serves NodePorts at the loopback addresses. kube-proxy's iptables.localhostNodePorts, on by
+	// default, has no effect in its ipvs mode: it would open ports that no such node had.
 	LocalhostNodePorts bool `json:"localhostNodePorts"`
 	// remoteHairpins masquerades pods of other nodes that reach themselves through this one.
 	RemoteHairpins bool `json:"remoteHairpins"`
 	// answerPing answers ICMP echo requests to Service addresses.
 	AnswerPing bool `json:"answerPing"`
-	// vipBinding is how the node takes packets to Service addresses: "address", as kube-proxy does, or
-	// "route", for more than a few thousand.
+	// vipBinding is how the node takes packets to Service addresses: "address", as kube-proxy does, or "route", for
+	// more than a few thousand.
 	VIPBinding string `json:"vipBinding"`
 	// drainTimeout is the time after which a removed endpoint loses its connections. "0s": at once.
 	DrainTimeout metav1.Duration `json:"drainTimeout"`
-	// idleTCPTimeout is how long IPVS keeps an idle TCP connection if ipvs.tcpTimeout is "0s", as it usually
-	// is. "0s" here too: the kernel's 15 minutes.
+	// idleTCPTimeout is how long IPVS keeps an idle TCP connection if ipvs.tcpTimeout is "0s", as it usually is. "0s"
+	// here too: the kernel's 15 minutes.
 	IdleTCPTimeout metav1.Duration `json:"idleTCPTimeout"`
 	// snapshot is where the last objects of the API server are kept, for a start without it.
 	Snapshot Snapshot `json:"snapshot"`
