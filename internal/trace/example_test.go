@@ -16,8 +16,9 @@ func ExampleText() {
 	if err := trace.Text(os.Stdout, v); err != nil {
 		fmt.Println(err)
 	}
-	// Output: 192.0.2.200 -> 10.96.0.80:80/TCP answered by the one endpoint of shop/web:http, which sees an address
-	// of this node as the client's
+	// Output:
+	// 192.0.2.200 -> 10.96.0.80:80/TCP
+	// answered by the one endpoint of shop/web:http, which sees an address of this node as the client's
 	//   10.244.1.5:8080  weight 1
 	// because
 	//   nat KUBE-SERVICES 5        the source is not in 10.244.0.0/16, and KUBE-CLUSTER-IP has 10.96.0.80,tcp:80 (shop/web:http) -> to KUBE-MARK-MASQ
