@@ -124,7 +124,7 @@ func fitToKernel(c config.Config) (config.Config, error) {
 // all ports: few others need that module.
 func lacksNetmap(ctx context.Context, rules *iptables.Conn, c config.Config) (bool, error) {
 	for _, f := range c.Families {
-		if has, err := rules.Takes(ctx, f, plan.TrialChain, plan.NetmapRule(f)); err != nil || !has {
+		if has, err := rules.Takes(ctx, f, state.ChainTrial, plan.NetmapRule(f)); err != nil || !has {
 			return true, err
 		}
 	}

@@ -116,7 +116,7 @@ func TestWideSaysHowAnAddressIsBound(t *testing.T) {
 	for binding, want := range map[state.Binding][2]string{
 		{}:                                    {"yes", "1 of 2 draining"},
 		{Means: state.Routed, Source: source}: {"routed", "1 of 2 draining"},
-		{Means: state.Doubled}:                {"doubled", "1 of 2 draining; both an address and a route: a change of one to the other has not ended"},
+		{Means: state.Doubled}:                {"doubled", "1 of 2 draining; both an address and a route: a change from one to the other has not finished"},
 	} {
 		s.Addresses[bound("10.96.0.1")] = binding
 		v := render.Join(s, render.Observed{}, claims).Only(render.Filter{Namespace: "default"})

@@ -3,7 +3,12 @@
 package proxyconfig
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 
 	"k8s.io/kube-proxy/config/v1alpha1"
@@ -13,10 +18,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// ReadConfig takes what kube-proxy's --config names: its document, and ours if
-// the text has that too. (kube-proxy reads the first document only, so that one
-// file serves both.) As with kube-proxy, fields that are unknown or there twice
-// are worth a warning and no more.
+// ReadConfig reads the file of kube-proxy's --config: its document, and ours if the file has it. (kube-proxy reads
+// only the first document, so one file serves both.) As with kube-proxy, unknown and repeated fields are only
+// warnings.
 func (p *Pair) ReadConfig(text []byte) (warnings []string, err error) {
 	proxies := 0
 	err = eachDocument(text, func(d document) error {
@@ -24,7 +28,7 @@ func (p *Pair) ReadConfig(text []byte) (warnings []string, err error) {
 			return p.readOwn(d)
 		}
 		if !d.is(ProxyKind, ProxyVersion) {
-			return d.stranger(ProxyKind, ProxyVersion)
+			return d.unexpected(ProxyKind, ProxyVersion)
 		}
 		proxies++
 		warnings, err = p.readProxy(d)
@@ -36,13 +40,12 @@ func (p *Pair) ReadConfig(text []byte) (warnings []string, err error) {
 	return warnings, err
 }
 
-// ReadSettings takes our own document. What it does not know is an error: a
-// setting that is misspelt would be without effect, and nobody would hear of it.
+// ReadSettings reads our own document. An unknown field is an error: it may be a misspelt setting.
 func (p *Pair) ReadSettings(text []byte) error {
 	documents := 0
 	err := eachDocument(text, func(d document) error {
 		if !d.is(OwnKind, OwnVersion) {
-			return d.stranger(OwnKind, OwnVersion)
+			return d.unexpected(OwnKind, OwnVersion)
 		}
 		documents++
 		return p.readOwn(d)
@@ -60,10 +63,10 @@ func (p *Pair) readProxy(d document) (warnings []string, err error) {
 		warnings = append(warnings, fmt.Sprintf("%v: the last one counts", c))
 	}
 	for _, c := range odd {
-		warnings = append(warnings, fmt.Sprintf("%v: it counts for nothing", c))
+		warnings = append(warnings, fmt.Sprintf("%v: it has no effect", c))
 	}
 	if p.Proxy.Mode == "" {
-		// kubeadm's document has it so, and is to be taken as it is.
+		// kubeadm's document has it so, and must work as it is.
 		warnings = append(warnings, "mode: empty, which kube-proxy takes for iptables: kube-ipvs is ipvs always")
 		p.Proxy.Mode = modeIPVS
 	}
@@ -79,7 +82,7 @@ func (p *Pair) readOwn(d document) error {
 	return append(d.twice, odd...).Err()
 }
 
-// document is one document of a file, of which the mapping is known.
+// document is one document of a file, decoded as a mapping.
 type document struct {
 	json    []byte
 	mapping map[string]any
@@ -90,12 +93,11 @@ func (d document) is(kind, version string) bool {
 	return d.mapping["kind"] == kind && d.mapping["apiVersion"] == version
 }
 
-func (d document) stranger(kind, version string) error {
+func (d document) unexpected(kind, version string) error {
 	return fmt.Errorf("kind %v of %v is not %s of %s", d.mapping["kind"], d.mapping["apiVersion"], kind, version)
 }
 
-// into decodes d over what is there. Odd are fields that nobody knows. As with
-// kube-proxy the case of a field's name matters.
+// into decodes d over to. odd are unknown fields. As with kube-proxy the case of a field's name matters.
 func (d document) into(to any) (odd config.Complaints, err error) {
 	strict, err := kjson.UnmarshalStrict(d.json, to, kjson.DisallowUnknownFields)
 	if err != nil {
@@ -129,9 +131,8 @@ func eachDocument(text []byte, take func(document) error) error {
 	return nil
 }
 
-// split cuts a file at its lines of three dashes. Each part has as many empty
-// lines in front as there were lines before it, so that what the parser says of
-// lines is true of the file.
+// split cuts a file at its lines of three dashes. Each part begins with as many empty lines as there were lines
+// before it, so that the parser's line numbers are those of the file.
 func split(text string) []string {
 	var parts []string
 	var part strings.Builder
@@ -165,8 +166,7 @@ func parse(text string) (document, error) {
 	return d, nil
 }
 
-// doubles are the keys that are there twice, as the parser tells of them: a
-// headline, and a line for each.
+// doubles returns repeated keys from the parser's error: a headline, and a line for each.
 func doubles(err error) config.Complaints {
 	var twice config.Complaints
 	_, lines, _ := strings.Cut(err.Error(), "\n")
@@ -175,4 +175,87 @@ func doubles(err error) config.Complaints {
 		twice.Add(where, "%s", what)
 	}
 	return twice
+}
+
+// Text returns the pair as a file for ReadConfig, with kube-proxy's document first.
+func (p Pair) Text() ([]byte, error) {
+	proxy, err := yaml.Marshal(p.Proxy)
+	if err != nil {
+		return nil, fmt.Errorf("writing %s: %w", ProxyKind, err)
+	}
+	own, err := yaml.Marshal(p.Own)
+	if err != nil {
+		return nil, fmt.Errorf("writing %s: %w", OwnKind, err)
+	}
+	return append(append(proxy, "---\n"...), own...), nil
+}
+
+// Configz returns the pair for /configz: kube-proxy's document under the name of its group, and ours beside it.
+func Configz(p Pair) ([]byte, error) {
+	text, err := json.Marshal(map[string]any{"kubeproxy.config.k8s.io": p.Proxy, "kube-ipvs.io": p.Own})
+	if err != nil {
+		return nil, fmt.Errorf("writing configz: %w", err)
+	}
+	return text, nil
+}
+
+// misfits returns the fields of a document that do not fit the type of like. The decoder stops at the first, and does
+// not name fields of types with their own decoder, such as durations. So each value is tried alone, in a document
+// without others.
+func misfits(document map[string]any, like any) config.Complaints {
+	t := trial{of: reflect.TypeOf(like).Elem()}
+	t.mapping("", document, func(v any) any { return v })
+	return t.found
+}
+
+type trial struct {
+	of    reflect.Type
+	found config.Complaints
+}
+
+// within returns the smallest document with a value at its place.
+type within func(value any) any
+
+func (t *trial) value(path string, value any, place within) {
+	switch v := value.(type) {
+	case map[string]any:
+		if t.fits(path, map[string]any{}, place) {
+			t.mapping(path+".", v, place)
+		}
+	case []any:
+		if !t.fits(path, []any{}, place) {
+			return
+		}
+		for i, element := range v {
+			t.value(fmt.Sprintf("%s[%d]", path, i), element, func(e any) any { return place([]any{e}) })
+		}
+	default:
+		t.fits(path, v, place)
+	}
+}
+
+func (t *trial) mapping(prefix string, m map[string]any, place within) {
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		t.value(prefix+key, m[key], func(v any) any { return place(map[string]any{key: v}) })
+	}
+}
+
+func (t *trial) fits(path string, value any, place within) bool {
+	text, err := json.Marshal(place(value))
+	if err == nil {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(text, reflect.New(t.of).Interface())
+	}
+	if err != nil {
+		t.found.Add(path, "%s", t.misfit(text, err))
+	}
+	return err == nil
+}
+
+// misfit explains err. The error type of the deciding decoder is internal; the standard decoder's is not.
+func (t *trial) misfit(text []byte, err error) string {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(json.Unmarshal(text, reflect.New(t.of).Interface()), &wrong) {
+		return fmt.Sprintf("a %s, want a %v", wrong.Value, wrong.Type.Kind())
+	}
+	return err.Error()
 }
