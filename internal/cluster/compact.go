@@ -12,15 +12,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Services and EndpointSlices are kept in a compact form, a fraction of the bytes of the API's structs: what is read of
-// them, in one immutable string. An endpoint takes some ten bytes in place of four hundred. Objects are unpacked one Service
-// at a time, when it is planned.
+// Services and EndpointSlices are kept in a compact form, a fraction of the bytes of the API's structs: what
+// is read of them, in one immutable string. An endpoint takes some ten bytes in place of four hundred.
+// Objects are unpacked one Service at a time, when it is planned.
 //
-// What is not read of an object is left out here, so that two objects that differ in nothing that is read are equal. The form
-// never leaves this program's memory: objects on disk are in Kubernetes' own form.
+// What is not read of an object is left out here, so that two objects that differ in nothing that is read are
+// equal. The form never leaves this program's memory: objects on disk are in Kubernetes' own form.
 
-// Service is what is read of a Service. Two that are equal mean the same. The
-// zero Service is none.
+// Service is what is read of a Service. Two that are equal mean the same. The zero Service is none.
 type Service struct{ text string }
 
 // OfService packs a Service, which it does not keep.
@@ -49,12 +48,10 @@ func (s Service) Key() types.NamespacedName {
 
 func (s Service) form() *form { return &form{in: s.text} }
 
-// Slice is what is read of an EndpointSlice, and when it changed. The zero Slice is
-// none.
+// Slice is what is read of an EndpointSlice, and when it changed. The zero Slice is none.
 type Slice struct{ text string }
 
-// triggerSize is that of the time of the change, which comes first: it says
-// nothing of the endpoints.
+// triggerSize is that of the time of the change, which comes first: it says nothing of the endpoints.
 const triggerSize = 8
 
 // OfSlice packs an EndpointSlice, which it does not keep.
@@ -76,16 +73,15 @@ func (s Slice) Same(o Slice) bool {
 	return s == o || !s.IsZero() && !o.IsZero() && s.text[triggerSize:] == o.text[triggerSize:]
 }
 
-// Object is the EndpointSlice, but for what is not read. Whoever asked may change
-// it.
+// Object is the EndpointSlice, but for what is not read. Whoever asked may change it.
 func (s Slice) Object() *discoveryv1.EndpointSlice {
 	o := &discoveryv1.EndpointSlice{}
 	s.form().slice(o)
 	return o
 }
 
-// Names are the EndpointSlice's own name, and that of the Service that it belongs
-// to; without a name if to none.
+// Names are the EndpointSlice's own name, and that of the Service that it belongs to; without a name if to
+// none.
 func (s Slice) Names() (own, owner types.NamespacedName) {
 	var namespace string
 	s.form().names(&namespace, &own.Name, &owner.Name)
@@ -94,8 +90,8 @@ func (s Slice) Names() (own, owner types.NamespacedName) {
 	return own, owner
 }
 
-// Trigger is when the cluster changed in what the EndpointSlice tells, if it says
-// so, and of which addresses it tells.
+// Trigger is when the cluster changed in what the EndpointSlice tells, if it says so, and of which addresses
+// it tells.
 func (s Slice) Trigger() (at time.Time, of discoveryv1.AddressType, ok bool) {
 	o := discoveryv1.EndpointSlice{}
 	f := s.form()

@@ -12,9 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// form goes over the fields of an object, in one order, to write them down or to
-// fill them in: so what is written and what is read cannot be two things. A field
-// that is written is not changed, and one that is filled in is empty before.
+// form goes over the fields of an object, in one order, to write them down or to fill them in: so what is
+// written and what is read cannot be two things. A field that is written is not changed, and one that is
+// filled in is empty before.
 type form struct {
 	writing bool
 	out     []byte   // what was written
@@ -102,8 +102,8 @@ func frequent() [frequentWords]string {
 
 const frequentWords = 20
 
-// fresh is the number of a word that comes in now. 0 is no word, below are the
-// frequent ones, above those that came in before.
+// fresh is the number of a word that comes in now. 0 is no word, below are the frequent ones, above those
+// that came in before.
 const fresh uint64 = 1 + frequentWords
 
 func (f *form) numberOf(word string) uint64 {

@@ -14,10 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Index holds Services with their EndpointSlices, Nodes, and ServiceCIDRs. Each change
-// returns the keys of the Services whose objects are now different in
-// something that is used; a Service that has EndpointSlices only does not
-// count. Nodes are kept, not copied. An Index is used by one goroutine.
+// Index holds Services with their EndpointSlices, Nodes, and ServiceCIDRs. Each change returns the keys of
+// the Services whose objects are now different in something that is used; a Service that has EndpointSlices
+// only does not count. Nodes are kept, not copied. An Index is used by one goroutine.
 type Index struct {
 	services map[types.NamespacedName]*Objects // without a Service as long as only EndpointSlices are known
 	slices   map[types.NamespacedName]Slice
@@ -59,8 +58,7 @@ func (x *Index) DeleteService(key types.NamespacedName) []types.NamespacedName {
 	return []types.NamespacedName{key}
 }
 
-// SetSlice adds or replaces an EndpointSlice. Two Services change when it
-// moved from one to the other.
+// SetSlice adds or replaces an EndpointSlice. Two Services change when it moved from one to the other.
 func (x *Index) SetSlice(s Slice) []types.NamespacedName {
 	key, owner := s.Names()
 	old := x.slices[key]
@@ -86,8 +84,7 @@ func (x *Index) DeleteSlice(key types.NamespacedName) []types.NamespacedName {
 	return x.detach(old)
 }
 
-// SetNode adds or replaces a Node and says whether it is now different in
-// something that is used.
+// SetNode adds or replaces a Node and says whether it is now different in something that is used.
 func (x *Index) SetNode(n *corev1.Node) bool {
 	old := x.nodes[n.Name]
 	x.nodes[n.Name] = n
@@ -112,8 +109,8 @@ func (x *Index) Objects(key types.NamespacedName) *Objects {
 	return nil
 }
 
-// SetServiceCIDR adds or replaces what a ServiceCIDR says, and says whether it
-// is now different. What is no network is left out.
+// SetServiceCIDR adds or replaces what a ServiceCIDR says, and says whether it is now different. What is no
+// network is left out.
 func (x *Index) SetServiceCIDR(c *networkingv1.ServiceCIDR) bool {
 	var list []netip.Prefix
 	for _, text := range c.Spec.CIDRs {

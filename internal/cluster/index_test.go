@@ -231,8 +231,8 @@ func TestOtherNodesAreSorted(t *testing.T) {
 	}
 }
 
-// Whoever replays only the Services that were said to change must see the
-// same as one who looks at everything.
+// Whoever replays only the Services that were said to change must see the same as one who looks at
+// everything.
 func TestChangedKeysAreEnoughToFollow(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	name := func(n int) string { return fmt.Sprint("n", random.IntN(n)) }

@@ -10,16 +10,14 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// Objects are a Service and its EndpointSlices, sorted by name. They are never
-// changed, so that all who know of them share them: there is one copy, and it is
-// packed. Nil Objects are none.
+// Objects are a Service and its EndpointSlices, sorted by name. They are never changed, so that all who know
+// of them share them: there is one copy, and it is packed. Nil Objects are none.
 type Objects struct {
 	Service Service
 	Slices  []Slice
 }
 
-// Pack returns Objects of a Service and its EndpointSlices, which it does not keep;
-// none without a Service.
+// Pack returns Objects of a Service and its EndpointSlices, which it does not keep; none without a Service.
 func Pack(service *corev1.Service, all ...*discoveryv1.EndpointSlice) *Objects {
 	if service == nil {
 		return nil
@@ -31,8 +29,7 @@ func Pack(service *corev1.Service, all ...*discoveryv1.EndpointSlice) *Objects {
 	return o
 }
 
-// Unpack returns the objects as the API has them, but for what is not read. They
-// are the caller's own.
+// Unpack returns the objects as the API has them, but for what is not read. They are the caller's own.
 func (o *Objects) Unpack() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 	if o == nil {
 		return nil, nil
@@ -75,8 +72,8 @@ func count(there bool) int {
 	return 0
 }
 
-// Moved are the EndpointSlices that a Service had and has not any more, and those that
-// it did not have. If many changed, some that did not may be among both.
+// Moved are the EndpointSlices that a Service had and has not any more, and those that it did not have. If
+// many changed, some that did not may be among both.
 func Moved(before, now *Objects) (left, came []*discoveryv1.EndpointSlice) {
 	var was, is []Slice
 	if before != nil {

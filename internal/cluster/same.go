@@ -8,9 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// sameNode compares what is read: a kubelet changes its Node
-// every few seconds, controllers label and taint it, and each change that
-// counts may concern all Services.
+// sameNode compares what is read: a kubelet changes its Node every few seconds, controllers label and taint
+// it, and each change that counts may concern all Services.
 func sameNode(a, b *corev1.Node) bool {
 	return a == b || a.Labels[corev1.LabelTopologyZone] == b.Labels[corev1.LabelTopologyZone] &&
 		slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) &&

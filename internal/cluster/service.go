@@ -67,8 +67,8 @@ func (f *form) affinity(c **corev1.SessionAffinityConfig) {
 	}
 }
 
-// time is in seconds, as the API has it. That of an object which no API server made
-// is zero, and so it is in the form.
+// time is in seconds, as the API has it. That of an object which no API server made is zero, and so it is in
+// the form.
 func (f *form) time(t *metav1.Time) {
 	var seconds int64
 	if !t.IsZero() {

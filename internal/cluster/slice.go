@@ -36,8 +36,7 @@ func (f *form) head(s *discoveryv1.EndpointSlice) {
 	}
 }
 
-// names are the Service's and the EndpointSlice's own, which its controller begins
-// with the former.
+// names are the Service's and the EndpointSlice's own, which its controller begins with the former.
 func (f *form) names(namespace, own, owner *string) {
 	f.key(namespace, owner)
 	f.ending(own, *owner)

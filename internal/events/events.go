@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package events tells people of Services and of this node where they look for
-// it: as events of the API (events.k8s.io/v1). What is told when is others'
-// choice; reading events is nobody's.
+// Package events tells people of Services and of this node where they look for it: as events of the API
+// (events.k8s.io/v1). What is told when is others' choice; reading events is nobody's.
 //
-// What is wrong with a Service is seen by every node, and there are thousands
-// of nodes. So a fact has one name, made of the Service's UID, the reason and
-// the note: the first node that writes it makes the one event there is, and the
-// others learn that it exists. A node waits for a random part of half a minute
-// first, and has a budget (burst, then one event in refill), so that the
-// requests of all nodes together stay few: 5,000 nodes and any number of bad
-// Services cost at most 170 small requests a second. A choice of one node that
-// tells would need to know who the others are, whether they run, and whether
-// they see the same: nodes differ in kernels, addresses and gateways.
+// What is wrong with a Service is seen by every node, and there are thousands of nodes. So a fact has one
+// name, made of the Service's UID, the reason and the note: the first node that writes it makes the one event
+// there is, and the others learn that it exists. A node waits for a random part of half a minute first, and
+// has a budget (burst, then one event in refill), so that the requests of all nodes together stay few: 5,000
+// nodes and any number of bad Services cost at most 170 small requests a second. A choice of one node that
+// tells would need to know who the others are, whether they run, and whether they see the same: nodes differ
+// in kernels, addresses and gateways.
 //
-// There are no series. A fact that lasts is told once in the time that the
-// cluster keeps events for; what only this node sees has the node in its name.
+// There are no series. A fact that lasts is told once in the time that the cluster keeps events for; what
+// only this node sees has the node in its name.
 //
-// Telling never makes anybody wait. What waits is bounded; when there is more, a
-// part is dropped at random, so that each node tells of another part, and it is
-// counted.
+// Telling never makes anybody wait. What waits is bounded; when there is more, a part is dropped at random,
+// so that each node tells of another part, and it is counted.
 package events
 
 import (
@@ -95,8 +91,8 @@ type waiter struct {
 	tries uint // so far
 }
 
-// New returns a Recorder of the events of this node. They are written by Run, to
-// the group of the API for events.
+// New returns a Recorder of the events of this node. They are written by Run, to the group of the API for
+// events.
 func New(c rest.Interface, node string, log *zap.Logger) *Recorder {
 	return &Recorder{
 		node: node,
@@ -139,8 +135,7 @@ func (r *Recorder) Node(kind, reason, note string) {
 	e := r.event(kind, reason, actionStart, note)
 	e.Namespace = metav1.NamespaceDefault
 	e.Name = name(r.node, hash(r.node, reason, note, e.EventTime.String()))
-	// The UID of a Node in events is its name, by what kubelets write and
-	// kubectl looks for.
+	// The UID of a Node in events is its name, by what kubelets write and kubectl looks for.
 	e.Regarding = corev1.ObjectReference{Kind: "Node", Name: r.node, UID: types.UID(r.node)}
 	r.put(e, 0)
 }
@@ -213,8 +208,7 @@ func (r *Recorder) enqueue(w waiter) {
 	delete(r.told, w.event.Namespace+"/"+w.event.Name)
 }
 
-// name is that of an event: what it is about, as far as there is room, and its
-// hash.
+// name is that of an event: what it is about, as far as there is room, and its hash.
 func name(about, hash string) string {
 	return strings.TrimRight(cut(about, maxName), ".-") + "." + hash
 }

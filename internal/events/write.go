@@ -42,8 +42,8 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 }
 
-// next takes an event that is due, or says when to look again. One that was tried
-// less often comes first, then one that waited longer.
+// next takes an event that is due, or says when to look again. One that was tried less often comes first,
+// then one that waited longer.
 func (r *Recorder) next() (waiter, time.Duration) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -70,10 +70,10 @@ func (w waiter) before(o waiter) bool {
 	return cmp.Or(cmp.Compare(w.tries, o.tries), w.due.Compare(o.due)) < 0
 }
 
-// write tries to write one event, and reports whether the API server answered. If it
-// did not, or wants nobody to ask for now, all events wait, however long that takes.
-// If the answer is that it failed, that may be because of this one event, as where a
-// webhook for its namespace fails: it is tried again later, and the others go on.
+// write tries to write one event, and reports whether the API server answered. If it did not, or wants nobody
+// to ask for now, all events wait, however long that takes. If the answer is that it failed, that may be
+// because of this one event, as where a webhook for its namespace fails: it is tried again later, and the
+// others go on.
 func (r *Recorder) write(ctx context.Context, w waiter) (answered bool) {
 	if r.budget.Wait(ctx) != nil {
 		return false
@@ -91,8 +91,8 @@ func (r *Recorder) write(ctx context.Context, w waiter) (answered bool) {
 	return true
 }
 
-// postpone lets an event wait longer each time, and gives it up at the age at which
-// the cluster would forget it.
+// postpone lets an event wait longer each time, and gives it up at the age at which the cluster would forget
+// it.
 func (r *Recorder) postpone(w waiter, err error) {
 	now := time.Now()
 	pause := wait.Jitter(min(tryFirst<<w.tries, tryLast), 0.5)

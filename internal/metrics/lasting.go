@@ -11,10 +11,9 @@ import (
 	client "k8s.io/client-go/tools/metrics"
 )
 
-// Lasting is what is counted for as long as the program runs, whatever becomes of
-// its configuration: the changes of that, and what is asked of API servers, under
-// the names that every Kubernetes component has. client-go tells one place in the
-// program, once and for good, so there is one Lasting.
+// Lasting is what is counted for as long as the program runs, whatever becomes of its configuration: the
+// changes of that, and what is asked of API servers, under the names that every Kubernetes component has.
+// client-go tells one place in the program, once and for good, so there is one Lasting.
 type Lasting struct {
 	results  *prometheus.CounterVec
 	duration *prometheus.HistogramVec

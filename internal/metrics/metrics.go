@@ -2,9 +2,8 @@
 
 // Package metrics measures the proxy for Prometheus, in a registry of its own.
 //
-// Names that begin with kubeproxy_ are kube-proxy's, of its IPVS mode, with its
-// types, labels and buckets: dashboards and alert rules go on working. What they
-// mean here:
+// Names that begin with kubeproxy_ are kube-proxy's, of its IPVS mode, with its types, labels and buckets:
+// dashboards and alert rules go on working. What they mean here:
 //
 //   - sync_proxy_rules_duration_seconds: one round of the loop that wrote or
 //     listed something, from its beginning until nothing was left to do. Here a
@@ -29,8 +28,8 @@
 //
 // Names that begin with kubeipvs_ are ours, and their help says what they mean.
 //
-// The package only counts. It reads the kernel's own counters when it is asked,
-// over a connection that the loop does not use (Loads).
+// The package only counts. It reads the kernel's own counters when it is asked, over a connection that the
+// loop does not use (Loads).
 package metrics
 
 import (
@@ -54,8 +53,7 @@ type Options struct {
 
 	Version, Revision string // of the build
 
-	// Traffic is of how many Services at most the traffic is counted one by one.
-	// 0: of none.
+	// Traffic is of how many Services at most the traffic is counted one by one. 0: of none.
 	Traffic int
 	// Loads reads the kernel's counters. nil: no traffic is counted.
 	Loads Loads
@@ -63,8 +61,7 @@ type Options struct {
 	// Lasting is what was counted before too. nil: nothing.
 	Lasting *Lasting
 
-	// Status says where the objects come from. It is asked by many goroutines.
-	// nil: nobody knows.
+	// Status says where the objects come from. It is asked by many goroutines. nil: nobody knows.
 	Status func() Status
 }
 
@@ -108,8 +105,7 @@ type round struct {
 	families reconcile.Families
 }
 
-// New returns Metrics of which all that can be there without Services is there,
-// at zero.
+// New returns Metrics of which all that can be there without Services is there, at zero.
 func New(o Options) *Metrics {
 	m := &Metrics{
 		options:  o,
@@ -139,8 +135,7 @@ const (
 	patience = 20 * time.Second
 )
 
-// Page is /metrics. What can't be collected is left out and counted, the rest is
-// told.
+// Page is /metrics. What can't be collected is left out and counted, the rest is told.
 func (m *Metrics) Page() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorHandling:       promhttp.ContinueOnError,

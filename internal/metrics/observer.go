@@ -170,8 +170,7 @@ func (m *Metrics) Settled(b reconcile.Balance) {
 	m.round, m.waiting, m.balance = round{}, [2]time.Time{}, b
 }
 
-// arrived measures a change. Clocks of two machines may differ: no change takes
-// less than no time.
+// arrived measures a change. Clocks of two machines may differ: no change takes less than no time.
 func (m *Metrics) arrived(p reconcile.Programmed, at time.Time) {
 	for _, t := range p.Origin.Triggers {
 		m.proxy.programming.WithLabelValues(t.Family.String()).Observe(max(0, at.Sub(t.At).Seconds()))

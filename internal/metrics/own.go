@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 )
 
-// ownMetrics are those of ours that are counted as things happen. What only has
-// to be known when somebody asks is collected then (standing, traffic).
+// ownMetrics are those of ours that are counted as things happen. What only has to be known when somebody
+// asks is collected then (standing, traffic).
 type ownMetrics struct {
 	operations     *prometheus.CounterVec
 	refusals       *prometheus.CounterVec

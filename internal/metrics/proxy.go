@@ -50,8 +50,7 @@ func newProxyMetrics(families []state.Family) proxyMetrics {
 	return p
 }
 
-// prepare makes the series that will be there, so that their first increase is
-// seen as one.
+// prepare makes the series that will be there, so that their first increase is seen as one.
 func (p proxyMetrics) prepare(families []state.Family) {
 	for _, f := range families {
 		name := f.String()

@@ -18,8 +18,8 @@ import (
 
 // Loads reads what virtual servers are used for.
 type Loads interface {
-	// Loads returns the load of every virtual server in the kernel, whoever made
-	// it. It is called by one goroutine at a time, never by the loop's.
+	// Loads returns the load of every virtual server in the kernel, whoever made it. It is called by one
+	// goroutine at a time, never by the loop's.
 	Loads(ctx context.Context) (map[state.VirtualServerKey]state.Load, error)
 }
 
@@ -28,20 +28,18 @@ const (
 	fresh = time.Second
 	// readTime bounds one reading.
 	readTime = 5 * time.Second
-	// others names those Services together that are not named one by one. It is
-	// in no namespace, as no Service can be.
+	// others names those Services together that are not named one by one. It is in no namespace, as no
+	// Service can be.
 	others = "other"
 )
 
-// traffic collects what goes through Services. The kernel counts by virtual
-// server, and from zero when it is made anew: what is told of a Service is the sum
-// of what its virtual servers counted more each time, and so never less than
-// before. What one counted after the last reading and before it was removed is
-// lost.
+// traffic collects what goes through Services. The kernel counts by virtual server, and from zero when it is
+// made anew: what is told of a Service is the sum of what its virtual servers counted more each time, and so
+// never less than before. What one counted after the last reading and before it was removed is lost.
 //
-// The first Services that are seen are named, in the order of their names if
-// several are new; a name is free again when its Service is gone. So series come
-// and go with Services, not with who has the most traffic just now.
+// The first Services that are seen are named, in the order of their names if several are new; a name is free
+// again when its Service is gone. So series come and go with Services, not with who has the most traffic just
+// now.
 type traffic struct {
 	loads Loads
 	most  int
@@ -103,8 +101,7 @@ func (t *traffic) Describe(to chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect reads the kernel, unless somebody has just done so, and tells what was
-// added up.
+// Collect reads the kernel, unless somebody has just done so, and tells what was added up.
 func (t *traffic) Collect(to chan<- prometheus.Metric) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
@@ -132,8 +129,7 @@ func (t *traffic) tell(to chan<- prometheus.Metric, sum total, namespace, name s
 	send(t.present, prometheus.GaugeValue, uint64(sum.now.Inactive), "inactive")
 }
 
-// refresh adds up what was counted since the last time. If the kernel can't be
-// read, what is known stays.
+// refresh adds up what was counted since the last time. If the kernel can't be read, what is known stays.
 func (t *traffic) refresh() {
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()

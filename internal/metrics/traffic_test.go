@@ -60,8 +60,8 @@ func (b busy) disown(server string) {
 
 func (b busy) counts(server string, n uint64) { b.kernel.loads[serverKey(b.t, server)] = load(n) }
 
-// connections wants, after the time that answers are kept, these numbers of
-// connections of all Services, by "namespace/name".
+// connections wants, after the time that answers are kept, these numbers of connections of all Services, by
+// "namespace/name".
 func (b busy) connections(when string, expected map[string]float64) {
 	b.t.Helper()
 	time.Sleep(fresh)

@@ -13,8 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// leastMTU is what every IPv4 host takes in. A device with less, such as a CAN bus,
-// leads to no endpoints.
+// leastMTU is what every IPv4 host takes in. A device with less, such as a CAN bus, leads to no endpoints.
 const leastMTU = 576
 
 // device is one network device, as rtnetlink tells it.

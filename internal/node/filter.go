@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What happens to Service addresses is no news of the node, but most of what the
-// kernel tells: two events for each that kube-ipvs binds, the address and its local
-// route. Ten thousand at a start took the watch as long to read as the kernel to
-// make. So the kernel is given a program that keeps back what watched has no use for.
+// What happens to Service addresses is no news of the node, but most of what the kernel tells: two events for
+// each that kube-ipvs binds, the address and its local route. Ten thousand at a start took the watch as long
+// to read as the kernel to make. So the kernel is given a program that keeps back what watched has no use
+// for.
 
 // Where events have what the program looks at: struct nlmsghdr comes first.
 const (
@@ -22,8 +22,8 @@ const (
 	lengthAt = unix.SizeofNlMsghdr + 1 // rtmsg.rtm_dst_len
 )
 
-// keepBack is a program that lets all events pass but addresses that the device got,
-// and routes that are no default routes.
+// keepBack is a program that lets all events pass but addresses that the device got, and routes that are no
+// default routes.
 func keepBack(device int) []unix.SockFilter {
 	const halfword, word, octet = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
 	const equal, end = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K

@@ -16,8 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// told are the types of the events that the kernel has told until that of an
-// address, which is the last.
+// told are the types of the events that the kernel has told until that of an address, which is the last.
 func told(t *testing.T, c *Conn, until netip.Addr) (types []uint16) {
 	t.Helper()
 	if err := c.events.SetReadDeadline(time.Now().Add(patience)); err != nil {
@@ -70,8 +69,8 @@ func TestServiceAddressesAreNotEvenTold(t *testing.T) {
 		t.Errorf("besides the last the kernel told %d events: %v", len(got)-1, got)
 	}
 
-	// What matters is told: that addresses of the device go, of which one may be
-	// the anchor, and default routes.
+	// What matters is told: that addresses of the device go, of which one may be the anchor, and default
+	// routes.
 	gone := netip.MustParseAddr("10.96.0.7")
 	if err := netlink.AddrDel(ours, host(t, gone)); err != nil {
 		t.Fatal(err)

@@ -11,8 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// prefixes are addresses with the length of their networks: where none is given, of
-// one address.
+// prefixes are addresses with the length of their networks: where none is given, of one address.
 func prefixes(list ...string) []netip.Prefix {
 	parsed := []netip.Prefix{}
 	for _, text := range list {

@@ -20,8 +20,8 @@ type hop struct {
 	link    int        // its index
 }
 
-// hops are those of all default routes, of any routing table: one that only
-// some traffic takes leads away from the node as well.
+// hops are those of all default routes, of any routing table: one that only some traffic takes leads away
+// from the node as well.
 func (c *Conn) hops(ctx context.Context) ([]hop, error) {
 	c.requests.Reset()
 	c.requests.Begin(unix.RTM_GETROUTE, 0)
@@ -41,8 +41,7 @@ func (c *Conn) hops(ctx context.Context) ([]hop, error) {
 	return list, nil
 }
 
-// gatewaysOf are the addresses that a Service could have, sorted and without
-// doubles.
+// gatewaysOf are the addresses that a Service could have, sorted and without doubles.
 func gatewaysOf(hops []hop) []netip.Addr {
 	gateways := []netip.Addr{}
 	for _, h := range hops {
@@ -63,8 +62,8 @@ func linksOf(hops []hop) []int {
 	return slices.Compact(links)
 }
 
-// parseDefaultRoute reads the body of an RTM_NEWROUTE or RTM_DELROUTE message
-// and says whether it is of a default route.
+// parseDefaultRoute reads the body of an RTM_NEWROUTE or RTM_DELROUTE message and says whether it is of a
+// default route.
 func parseDefaultRoute(body []byte) (hops []hop, is bool, err error) {
 	if len(body) < unix.SizeofRtMsg {
 		return nil, false, fmt.Errorf("route message of %d bytes", len(body))
@@ -90,8 +89,7 @@ func parseDefaultRoute(body []byte) (hops []hop, is bool, err error) {
 	return []hop{first}, true, nil
 }
 
-// parseHops reads the struct rtnexthop of a route with several, each with its
-// attributes.
+// parseHops reads the struct rtnexthop of a route with several, each with its attributes.
 func parseHops(raw []byte) ([]hop, error) {
 	var hops []hop
 	for len(raw) > 0 {
@@ -117,8 +115,8 @@ func parseHops(raw []byte) ([]hop, error) {
 	return hops, nil
 }
 
-// parseHop reads what stands alike in a route and in one of its next hops. An
-// IPv4 route through an IPv6 gateway has RTA_VIA, a family and an address.
+// parseHop reads what stands alike in a route and in one of its next hops. An IPv4 route through an IPv6
+// gateway has RTA_VIA, a family and an address.
 func parseHop(attributes []netlink.Attribute) (hop, error) {
 	var h hop
 	for _, a := range attributes {

@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	// settle is how long the addresses may go on changing before they are read:
-	// a device seldom gets just one.
+	// settle is how long the addresses may go on changing before they are read: a device seldom gets just
+	// one.
 	settle = 100 * time.Millisecond
 
-	// eventBuffer holds the events of some thousand addresses. What does not fit
-	// costs reading the addresses again, and nothing else.
+	// eventBuffer holds the events of some thousand addresses. What does not fit costs reading the addresses
+	// again, and nothing else.
 	eventBuffer = 4 << 20
 
 	attempts = 5
@@ -37,24 +37,23 @@ type Event struct {
 	// Networks are those of the devices that have the addresses: see Networks.
 	Networks []netip.Prefix
 
-	// Gateways are the next hops of all default routes as they are now, but for
-	// IPv6 link-local ones: sorted and without doubles.
+	// Gateways are the next hops of all default routes as they are now, but for IPv6 link-local ones: sorted
+	// and without doubles.
 	Gateways []netip.Addr
 
-	// MTU is the least of the devices that packets leave the node by: of those that
-	// are up and running, but for loopback and state.DummyLink. 0: there are none.
+	// MTU is the least of the devices that packets leave the node by: of those that are up and running, but
+	// for loopback and state.DummyLink. 0: there are none.
 	MTU uint32
 
-	// LinkLost says that the device that carries the Service addresses was
-	// deleted, renamed or moved away since the last event, even if there is one
-	// of its name again: all Service addresses went with it. Or it lost what
-	// routes need that it has in place of addresses: it was set down, or
-	// state.Anchor was taken from it.
+	// LinkLost says that the device that carries the Service addresses was deleted, renamed or moved away
+	// since the last event, even if there is one of its name again: all Service addresses went with it. Or it
+	// lost what routes need that it has in place of addresses: it was set down, or state.Anchor was taken
+	// from it.
 	LinkLost bool
 }
 
-// Conn listens to the kernel in the network namespace of the thread that opened
-// it. It is used by one goroutine at a time.
+// Conn listens to the kernel in the network namespace of the thread that opened it. It is used by one
+// goroutine at a time.
 type Conn struct {
 	links    *link.Conn
 	routes   *netlink.Socket
@@ -105,8 +104,8 @@ func (c *Conn) Close() error {
 
 // assigned are the addresses of the node's devices.
 //
-// They are read again if the device that carries the Service addresses was made
-// or lost meanwhile, or else those could be taken for the node's.
+// They are read again if the device that carries the Service addresses was made or lost meanwhile, or else
+// those could be taken for the node's.
 func (c *Conn) assigned(ctx context.Context) ([]netip.Prefix, error) {
 	for range attempts {
 		before, err := c.links.Index()
@@ -135,14 +134,13 @@ func (c *Conn) Now(ctx context.Context) (Event, error) {
 	return e, err
 }
 
-// Watch passes an event on for the addresses, gateways and MTU as they are, and then
-// one for each change of these or loss of the device, in the calling goroutine. It never
-// passes on a part of a set: events only say that it is time to read all of it,
-// so lost ones are made up for. Changes in quick succession are one event, and
-// the Service addresses are none.
+// Watch passes an event on for the addresses, gateways and MTU as they are, and then one for each change of
+// these or loss of the device, in the calling goroutine. It never passes on a part of a set: events only say
+// that it is time to read all of it, so lost ones are made up for. Changes in quick succession are one event,
+// and the Service addresses are none.
 //
-// It returns the context's error when that ends, or why it can't go on. It can
-// be called again then, but what happened to the device meanwhile is not known.
+// It returns the context's error when that ends, or why it can't go on. It can be called again then, but what
+// happened to the device meanwhile is not known.
 func (c *Conn) Watch(ctx context.Context, each func(Event)) error {
 	// First listen, then read, so that nothing is missed in between.
 	err := c.join(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
@@ -171,8 +169,7 @@ func (c *Conn) Watch(ctx context.Context, each func(Event)) error {
 	}
 }
 
-// refresh passes on what is new. If that changes too fast to be read, what was seen
-// stays stale.
+// refresh passes on what is new. If that changes too fast to be read, what was seen stays stale.
 func (c *Conn) refresh(ctx context.Context, seen *watched, each func(Event)) error {
 	e, worth, err := c.look(ctx, seen)
 	if errors.Is(err, netlink.ErrInterrupted) {
@@ -221,16 +218,15 @@ func (c *Conn) join(groups ...int) error {
 // wake ends a wait for events.
 func (c *Conn) wake() { c.events.SetReadDeadline(time.Unix(1, 0)) }
 
-// collect waits for the first event that matters, and then takes in what else
-// comes until the addresses have had time to settle.
+// collect waits for the first event that matters, and then takes in what else comes until the addresses have
+// had time to settle.
 func (c *Conn) collect(ctx context.Context, seen *watched) error {
 	var deadline time.Time // none: wait for ever
 	for {
 		if deadline.IsZero() && seen.stale {
 			deadline = time.Now().Add(settle)
 		}
-		// What is kept back of a device that had the name is made up for: it is
-		// stale then, and all is read.
+		// What is kept back of a device that had the name is made up for: it is stale then, and all is read.
 		if seen.device != c.keptBack {
 			if err := c.keepBack(seen.device); err != nil {
 				return err

@@ -28,8 +28,7 @@ type watched struct {
 	mtus      mtus   // of all devices now
 }
 
-// news takes in addresses, next hops and MTUs as they were read, and says whether
-// that is worth an event.
+// news takes in addresses, next hops and MTUs as they were read, and says whether that is worth an event.
 func (w *watched) news(now []netip.Prefix, hops []hop, carried mtus) (Event, bool) {
 	first := w.addresses == nil
 	addresses, networks, gateways, mtu := Usable(now), Networks(now), gatewaysOf(hops), carried.least()
@@ -70,8 +69,7 @@ func (w *watched) take(datagram []byte) error {
 	return nil
 }
 
-// address takes in that a device got or lost an address, or that something else
-// about the address changed.
+// address takes in that a device got or lost an address, or that something else about the address changed.
 func (w *watched) address(body []byte, gone bool) error {
 	a, err := link.ParseAssigned(body)
 	if err != nil {
@@ -93,8 +91,8 @@ func (w *watched) route(body []byte) error {
 	return err
 }
 
-// link takes in that a device came, changed or went. A device that changed its
-// name or came from another namespace may have brought or taken addresses.
+// link takes in that a device came, changed or went. A device that changed its name or came from another
+// namespace may have brought or taken addresses.
 func (w *watched) link(body []byte, exists bool) error {
 	if len(body) > 0 && body[0] != unix.AF_UNSPEC {
 		return nil // a bridge's port, which also goes as RTM_DELLINK when it leaves
@@ -118,8 +116,8 @@ func (w *watched) link(body []byte, exists bool) error {
 	return nil
 }
 
-// carry takes in what a device carries. Most have what others have, or more: then
-// nothing has to be read again.
+// carry takes in what a device carries. Most have what others have, or more: then nothing has to be read
+// again.
 func (w *watched) carry(d device, exists bool) {
 	mtu := d.carries()
 	switch {
@@ -140,8 +138,7 @@ func (w *watched) follow(device int, up bool) {
 	w.device, w.up = device, up
 }
 
-// set notes whether the device is up. All that IPv6 has of one that is set down,
-// the kernel takes away.
+// set notes whether the device is up. All that IPv6 has of one that is set down, the kernel takes away.
 func (w *watched) set(up bool) {
 	if w.up && !up {
 		w.lose()

@@ -12,8 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// answer is what one Service's load balancer is told in one family, whatever
-// path and method it asks with.
+// answer is what one Service's load balancer is told in one family, whatever path and method it asks with.
 type answer struct {
 	service   types.NamespacedName
 	endpoints atomic.Int64

@@ -14,8 +14,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Load balancers ask every few seconds; those that keep the connection open
-// meanwhile may.
+// Load balancers ask every few seconds; those that keep the connection open meanwhile may.
 const (
 	readTime  = 10 * time.Second
 	writeTime = 10 * time.Second
@@ -50,8 +49,7 @@ func listen(at netip.AddrPort, handler http.Handler) (*checkServer, error) {
 	}}, nil
 }
 
-// close frees the port before it returns, also if nobody serves it yet, and
-// ends what is being asked.
+// close frees the port before it returns, also if nobody serves it yet, and ends what is being asked.
 func (s *checkServer) close() {
 	_ = s.listener.Close()
 	_ = s.http.Close()

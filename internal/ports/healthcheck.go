@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ports serves the ports of Services that no kernel table can: the healthCheckNodePorts at which load balancers ask,
-// and NodePorts on 127.0.0.1 and [::1]. It opens them, and tries again where another program is in the way.
+// Package ports serves the ports of Services that no kernel table can: the healthCheckNodePorts at which load
+// balancers ask, and NodePorts on 127.0.0.1 and [::1]. It opens them, and tries again where another program
+// is in the way.
 //
 // How many endpoints count is decided in plan. The proxy's own healthz is in package serve.
 package ports
@@ -19,17 +20,15 @@ import (
 
 // HealthCheckOptions say what HealthChecks asks and tells its user.
 type HealthCheckOptions struct {
-	// Healthy says whether the proxy is. It is asked for each answer, by many
-	// goroutines.
+	// Healthy says whether the proxy is. It is asked for each answer, by many goroutines.
 	Healthy func() bool
-	// Report is told why a Service's port can't be opened, once until it can,
-	// and nil then. It must neither block nor call HealthChecks.
+	// Report is told why a Service's port can't be opened, once until it can, and nil then. It must neither
+	// block nor call HealthChecks.
 	Report func(service types.NamespacedName, port uint16, err error)
 }
 
-// HealthChecks answers for all Services. Every Service's port is open on all
-// addresses of a family or on none; only if one of these is new to the node,
-// the port stays open on the others.
+// HealthChecks answers for all Services. Every Service's port is open on all addresses of a family or on
+// none; only if one of these is new to the node, the port stays open on the others.
 type HealthChecks struct {
 	options HealthCheckOptions
 	serving sync.WaitGroup
@@ -64,8 +63,7 @@ func (n *HealthChecks) report(k checkKey, err error) {
 	n.options.Report(k.service, n.checks[k].port, err)
 }
 
-// Set takes in what a Service's load balancer is to be told. With the zero
-// check it may not ask any more.
+// Set takes in what a Service's load balancer is to be told. With the zero check it may not ask any more.
 func (n *HealthChecks) Set(service types.NamespacedName, c state.HealthCheck) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
@@ -102,8 +100,8 @@ func (n *HealthChecks) remove(k checkKey) {
 	n.tries.Again(func(o checkKey) bool { return o.family == k.family && n.checks[o].port == c.port })
 }
 
-// Addresses takes in where the ports are open, as Listening tells; 0.0.0.0 and
-// :: are all addresses of the family. Before the first call there is none.
+// Addresses takes in where the ports are open, as Listening tells; 0.0.0.0 and :: are all addresses of the
+// family. Before the first call there is none.
 func (n *HealthChecks) Addresses(list []netip.Addr) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
@@ -171,8 +169,8 @@ func (n *HealthChecks) open(k checkKey) error {
 	return nil
 }
 
-// serve answers until s is closed. It can also break: when memory is short,
-// accept(2) fails for good, and then the port is opened anew.
+// serve answers until s is closed. It can also break: when memory is short, accept(2) fails for good, and
+// then the port is opened anew.
 func (n *HealthChecks) serve(k checkKey, a netip.Addr, s *checkServer) {
 	err := s.http.Serve(s.listener)
 	n.mutex.Lock()

@@ -66,8 +66,8 @@ func at(address string, port uint16) string {
 	return net.JoinHostPort(address, strconv.Itoa(int(port)))
 }
 
-// freePorts are n ports that are free in both families, and stay so: the kernel
-// gives nobody a port as low as these by chance.
+// freePorts are n ports that are free in both families, and stay so: the kernel gives nobody a port as low as
+// these by chance.
 func freePorts(t *testing.T, n int) []uint16 {
 	t.Helper()
 	var ports []uint16

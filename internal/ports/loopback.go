@@ -17,12 +17,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// LoopbackOptions say how much is forwarded and who is told of trouble. The limits keep
-// clients on the node from using up the program's open files, which it needs to
-// talk to the kernel.
+// LoopbackOptions say how much is forwarded and who is told of trouble. The limits keep clients on the node
+// from using up the program's open files, which it needs to talk to the kernel.
 type LoopbackOptions struct {
-	// Report is told why a port can't be opened, once until it can, and nil then.
-	// It must neither block nor call Loopback.
+	// Report is told why a port can't be opened, once until it can, and nil then. It must neither block nor
+	// call Loopback.
 	Report func(service types.NamespacedName, f state.Forward, err error)
 
 	Connections int           // TCP, of all ports; those beyond are reset. 0: 4096
@@ -76,9 +75,8 @@ func (n *Loopback) report(k doorKey, err error) {
 	n.options.Report(k.service, n.doors[k.service][k.place].forward, err)
 }
 
-// Set takes in what is forwarded for a Service: all of it, so that an empty list
-// ends it. Connections that are open stay until their ends close them; UDP
-// clients of a port that is gone get no more answers.
+// Set takes in what is forwarded for a Service: all of it, so that an empty list ends it. Connections that
+// are open stay until their ends close them; UDP clients of a port that is gone get no more answers.
 func (n *Loopback) Set(service types.NamespacedName, forwards []state.Forward) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
@@ -151,8 +149,8 @@ func (n *Loopback) open(k doorKey) error {
 	return nil
 }
 
-// broken is told when a door is served no more. If nobody closed it, memory or
-// files were short, and it is opened anew after a pause.
+// broken is told when a door is served no more. If nobody closed it, memory or files were short, and it is
+// opened anew after a pause.
 func (n *Loopback) broken(k doorKey, d *door, err error) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()

@@ -52,8 +52,8 @@ func (s *startedLoopback) wantReports(t *testing.T, want ...loopbackReport) {
 	}, want...)
 }
 
-// freeNodePort is free in both families and both protocols, and stays so: the kernel
-// gives nobody a port as low as that by chance.
+// freeNodePort is free in both families and both protocols, and stays so: the kernel gives nobody a port as
+// low as that by chance.
 func freeNodePort(t *testing.T) uint16 {
 	t.Helper()
 	for range 100 {

@@ -15,13 +15,12 @@ const (
 
 // RetryOptions say what Retries does.
 type RetryOptions[K comparable] struct {
-	// Lock is held by whoever calls a method of Retries, and by Retries while it
-	// tries by itself: what Try touches needs no other guard.
+	// Lock is held by whoever calls a method of Retries, and by Retries while it tries by itself: what Try
+	// touches needs no other guard.
 	Lock sync.Locker
 	// Try tries once.
 	Try func(K) error
-	// Report is told the first error of a key, and nil when it works again. It
-	// runs under Lock.
+	// Report is told the first error of a key, and nil when it works again. It runs under Lock.
 	Report func(K, error)
 	// Longest is the longest pause. 0: as long as reconcile's.
 	Longest time.Duration
@@ -56,8 +55,7 @@ func (t *Retries[K]) Now(key K) {
 	}
 }
 
-// Failed says that what key stands for is broken, with err. It is tried after a
-// pause.
+// Failed says that what key stands for is broken, with err. It is tried after a pause.
 func (t *Retries[K]) Failed(key K, err error) {
 	if f := t.failing[key]; f != nil {
 		f.pause = min(2*f.pause, t.Longest)
@@ -70,8 +68,7 @@ func (t *Retries[K]) Failed(key K, err error) {
 	t.Report(key, err)
 }
 
-// due runs on its own goroutine. While it waited for the lock, the key may have
-// been forgotten.
+// due runs on its own goroutine. While it waited for the lock, the key may have been forgotten.
 func (t *Retries[K]) due(key K, f *failure) {
 	t.Lock.Lock()
 	defer t.Lock.Unlock()

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// dialogue is who talks to whom, and on which of our sockets the client hears
-// the answers. A Service whose address changes begins new ones.
+// dialogue is who talks to whom, and on which of our sockets the client hears the answers. A Service whose
+// address changes begins new ones.
 type dialogue struct {
 	door   *net.UDPConn
 	client netip.AddrPort
@@ -62,8 +62,8 @@ func (t *sessions) touch(e *list.Element) *session {
 	return s
 }
 
-// add takes in a new session, in place of the longest idle one if there are too
-// many: a client that just sent something waits for an answer.
+// add takes in a new session, in place of the longest idle one if there are too many: a client that just sent
+// something waits for an answer.
 func (t *sessions) add(d dialogue, conn *net.UDPConn) *session {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
@@ -101,8 +101,7 @@ func (t *sessions) endOf(door *net.UDPConn) {
 	}
 }
 
-// reply sends the Service's answers to the client until the session was idle
-// for too long or is ended.
+// reply sends the Service's answers to the client until the session was idle for too long or is ended.
 func (t *sessions) reply(s *session) {
 	raw, err := s.conn.SyscallConn()
 	if err != nil {
@@ -116,15 +115,14 @@ func (t *sessions) reply(s *session) {
 	}
 }
 
-// passing is an error after which there may be answers: an earlier datagram was
-// refused, or it is time to see whether the session is alive.
+// passing is an error after which there may be answers: an earlier datagram was refused, or it is time to see
+// whether the session is alive.
 func passing(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EINTR) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// alive ends s if it is idle for too long, and else says when to ask again. An
-// idle session is ended under the same lock under which find uses one, so
-// nobody sends on one that just ends.
+// alive ends s if it is idle for too long, and else says when to ask again. An idle session is ended under
+// the same lock under which find uses one, so nobody sends on one that just ends.
 func (t *sessions) alive(s *session) bool {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
@@ -140,8 +138,8 @@ func (t *sessions) alive(s *session) bool {
 	return s.conn.SetReadDeadline(end) == nil
 }
 
-// relay waits for one answer and passes it on. Inside Read it takes no lock:
-// whoever closes the socket holds one and waits for Read to end.
+// relay waits for one answer and passes it on. Inside Read it takes no lock: whoever closes the socket holds
+// one and waits for Read to end.
 func (t *sessions) relay(s *session, raw syscall.RawConn) error {
 	var buffer *[datagram]byte
 	var size int

@@ -41,8 +41,8 @@ func (n *Loopback) accept(l *net.TCPListener, d *door) error {
 	}
 }
 
-// connect gives the client a connection to the Service. If there is none, it
-// learns so as it would from the Service: by a reset.
+// connect gives the client a connection to the Service. If there is none, it learns so as it would from the
+// Service: by a reset.
 func (n *Loopback) connect(client *net.TCPConn, to netip.AddrPort) {
 	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
 	defer cancel()
@@ -70,8 +70,8 @@ func (n *Loopback) join(client, service *net.TCPConn) {
 	up.Wait()
 }
 
-// pass forwards one way, in the kernel: between two TCP connections io.Copy is
-// splice(2). That one end has no more to say is passed on, and so is a reset.
+// pass forwards one way, in the kernel: between two TCP connections io.Copy is splice(2). That one end has no
+// more to say is passed on, and so is a reset.
 func pass(to, from *net.TCPConn) {
 	_, err := io.Copy(to, from)
 	if err == nil {
@@ -83,8 +83,7 @@ func pass(to, from *net.TCPConn) {
 	}
 }
 
-// reset ends a connection such that the peer can't take it for the regular end
-// of what was sent.
+// reset ends a connection such that the peer can't take it for the regular end of what was sent.
 func reset(c *net.TCPConn) {
 	_ = c.SetLinger(0)
 	_ = c.Close()

@@ -14,8 +14,7 @@ import (
 // datagram is the longest there is.
 const datagram = 1 << 16
 
-// listenUDP opens a port. It is served until it is closed or breaks, and its
-// clients' sessions end with it.
+// listenUDP opens a port. It is served until it is closed or breaks, and its clients' sessions end with it.
 func (n *Loopback) listenUDP(at netip.AddrPort, d *door) (io.Closer, func() error, error) {
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
@@ -27,8 +26,7 @@ func (n *Loopback) listenUDP(at netip.AddrPort, d *door) (io.Closer, func() erro
 	}, nil
 }
 
-// receive forwards what clients send. What can't be sent on is lost, as
-// datagrams may be.
+// receive forwards what clients send. What can't be sent on is lost, as datagrams may be.
 func (n *Loopback) receive(conn *net.UDPConn, d *door) error {
 	buffer := make([]byte, datagram)
 	for {
@@ -42,8 +40,7 @@ func (n *Loopback) receive(conn *net.UDPConn, d *door) error {
 	}
 }
 
-// session is that of the client, a new one if it has none; nil if there can be
-// none now.
+// session is that of the client, a new one if it has none; nil if there can be none now.
 func (n *Loopback) session(d dialogue) *session {
 	if s := n.sessions.find(d); s != nil {
 		return s
@@ -60,8 +57,7 @@ func (n *Loopback) session(d dialogue) *session {
 	return s
 }
 
-// send tries twice: the first time may only tell that an earlier datagram was
-// refused.
+// send tries twice: the first time may only tell that an earlier datagram was refused.
 func send(conn *net.UDPConn, b []byte) {
 	if _, err := conn.Write(b); errors.Is(err, syscall.ECONNREFUSED) {
 		_, _ = conn.Write(b)

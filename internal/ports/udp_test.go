@@ -51,8 +51,7 @@ func answerUDP(t *testing.T, at string, answer func(b []byte, from netip.AddrPor
 // source answers with where a datagram came from.
 func source(_ []byte, from netip.AddrPort) [][]byte { return [][]byte{[]byte(from.String())} }
 
-// clientOf hears only what comes from the NodePort, and has a deadline for all
-// that follows.
+// clientOf hears only what comes from the NodePort, and has a deadline for all that follows.
 func clientOf(t *testing.T, f state.Forward) *net.UDPConn {
 	t.Helper()
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(f.At()))

@@ -21,11 +21,13 @@ import (
 //   - the kernel refuses a row that all Services need (a set, a chain, a jump, the device), or rows of more than one
 //     Service in a table of which it took none since.
 //
-// A refused row of a single Service is that Service's trouble: metrics and events report it, and the node stays in
-// service. So does a refused sysctl. The node must also be eligible: its Node object is known and is not about to go.
+// A refused row of a single Service is that Service's trouble: metrics and events report it, and the node
+// stays in service. So does a refused sysctl. The node must also be eligible: its Node object is known and is
+// not about to go.
 //
-// /livez: does the loop come to an end? It fails only if one round takes longer than ten sync periods, and at least five
-// minutes. A restart would not help against what the kernel refuses, and a slow start would only begin again.
+// /livez: does the loop come to an end? It fails only if one round takes longer than ten sync periods, and at
+// least five minutes. A restart would not help against what the kernel refuses, and a slow start would only
+// begin again.
 
 const (
 	lateRounds  = 2  // sync periods after which a change is too late
@@ -38,18 +40,15 @@ type HealthOptions struct {
 	SyncPeriod time.Duration
 	Families   []state.Family
 
-	// Count is told of each answer: the page ("healthz", "livez") and its code.
-	// nil: nobody is.
+	// Count is told of each answer: the page ("healthz", "livez") and its code. nil: nobody is.
 	Count func(page string, code int)
 
-	// Snapshot says whether what is served was restored from a snapshot and not
-	// confirmed since, and how old it is. It is asked by many goroutines. nil: it
-	// never is.
+	// Snapshot says whether what is served was restored from a snapshot and not confirmed since, and how old
+	// it is. It is asked by many goroutines. nil: it never is.
 	Snapshot func() (age time.Duration, restored bool)
 }
 
-// Health is the proxy's health. It is told by a reconcile.Loop, and asked by many
-// goroutines.
+// Health is the proxy's health. It is told by a reconcile.Loop, and asked by many goroutines.
 type Health struct {
 	options HealthOptions
 	late    time.Duration
@@ -70,14 +69,13 @@ type family struct {
 	updated time.Time // the last time that nothing was left to write
 }
 
-// NewHealth returns the Health of a proxy that has not begun: a healthy one, on a node
-// that is not known.
+// NewHealth returns the Health of a proxy that has not begun: a healthy one, on a node that is not known.
 func NewHealth(o HealthOptions) *Health {
 	return &Health{options: o, late: lateRounds * o.SyncPeriod, stuck: max(stuckRounds*o.SyncPeriod, stuckLeast)}
 }
 
-// Node takes in the Node object. One that is gone stays as it was last seen: who
-// deletes it for good says so before.
+// Node takes in the Node object. One that is gone stays as it was last seen: who deletes it for good says so
+// before.
 func (h *Health) Node(n *corev1.Node) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
@@ -125,8 +123,8 @@ func (h *Health) Settled(b reconcile.Balance) {
 	}
 }
 
-// Healthy says whether the kernel follows the cluster, in all families: what the
-// load balancers of single Services are told too.
+// Healthy says whether the kernel follows the cluster, in all families: what the load balancers of single
+// Services are told too.
 func (h *Health) Healthy() bool {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
@@ -160,8 +158,7 @@ func (h *Health) progresses(now time.Time) bool {
 	return !longer(h.wake, now, h.stuck)
 }
 
-// longer says whether it is at least so long ago that something began. The zero
-// time is never.
+// longer says whether it is at least so long ago that something began. The zero time is never.
 func longer(began, now time.Time, limit time.Duration) bool {
 	return !began.IsZero() && now.Sub(began) >= limit
 }

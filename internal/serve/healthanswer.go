@@ -17,8 +17,7 @@ type body struct {
 	Healthy      bool              `json:"healthy"`
 	Status       map[string]status `json:"status,omitempty"`
 
-	// Source and SnapshotAge are there only while what is served comes from a
-	// snapshot.
+	// Source and SnapshotAge are there only while what is served comes from a snapshot.
 	Source      string `json:"source,omitempty"`
 	SnapshotAge string `json:"snapshotAge,omitempty"`
 }
@@ -52,8 +51,7 @@ func (h *Health) livez(w http.ResponseWriter, _ *http.Request) {
 	h.answer(w, "livez", b, b.Healthy)
 }
 
-// report is the body of /healthz, or that of /livez: the one loop works for both
-// families.
+// report is the body of /healthz, or that of /livez: the one loop works for both families.
 func (h *Health) report(following bool) (b body, eligible bool) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
@@ -75,8 +73,8 @@ func (h *Health) report(following bool) (b body, eligible bool) {
 	return b, h.eligible()
 }
 
-// answer tells, as kube-proxy does, the present time for that of the last update
-// if all is well: those who compare it with theirs want it to be recent.
+// answer tells, as kube-proxy does, the present time for that of the last update if all is well: those who
+// compare it with theirs want it to be recent.
 func (h *Health) answer(w http.ResponseWriter, page string, b body, well bool) {
 	code := http.StatusServiceUnavailable
 	if well {

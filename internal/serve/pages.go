@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// Pages are what is served beside the metrics, as by kube-proxy. A nil one is not
-// served.
+// Pages are what is served beside the metrics, as by kube-proxy. A nil one is not served.
 type Pages struct {
 	Metrics http.Handler
 	Mode    string        // of the proxy: what /proxyMode says

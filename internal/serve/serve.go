@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package serve answers HTTP for others who read how this node is: /healthz and /livez, /metrics, and the pages that
-// every Kubernetes component has. It opens the ports, tries again where it can't, and bounds what one client can cost.
+// Package serve answers HTTP for others who read how this node is: /healthz and /livez, /metrics, and the
+// pages that every Kubernetes component has. It opens the ports, tries again where it can't, and bounds what
+// one client can cost.
 //
 // The ports of Services are in package ports. What is measured is in package metrics.
 package serve
@@ -40,8 +41,8 @@ type Options struct {
 	// HardFail makes Start fail if it can't listen at once. It tries again if not.
 	HardFail bool
 
-	// Report is told why nobody is served, once until somebody is, and nil then.
-	// It must neither block nor call the Server. nil: nobody is told.
+	// Report is told why nobody is served, once until somebody is, and nil then. It must neither block nor
+	// call the Server. nil: nobody is told.
 	Report func(error)
 }
 
@@ -82,8 +83,8 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// listen opens the port. The unspecified address of either family is both, as for
-// kube-proxy: a kubelet asks a pod on the node's network by any of its addresses.
+// listen opens the port. The unspecified address of either family is both, as for kube-proxy: a kubelet asks
+// a pod on the node's network by any of its addresses.
 func (s *Server) listen() error {
 	l, err := net.Listen("tcp", s.options.At.String())
 	if err != nil {
@@ -103,8 +104,8 @@ func (s *Server) listen() error {
 	return nil
 }
 
-// serve answers until it is closed. It can also break, when accept(2) fails for
-// good, and then the port is opened anew.
+// serve answers until it is closed. It can also break, when accept(2) fails for good, and then the port is
+// opened anew.
 func (s *Server) serve(server *http.Server, l net.Listener) {
 	err := server.Serve(l)
 	s.mutex.Lock()
@@ -135,8 +136,8 @@ func (s *Server) Addr() netip.AddrPort {
 	return s.listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// Close frees the port. Who has asked gets an answer, but not for long, and when it
-// returns no handler is at work any more: what handlers read can be closed then.
+// Close frees the port. Who has asked gets an answer, but not for long, and when it returns no handler is at
+// work any more: what handlers read can be closed then.
 func (s *Server) Close() {
 	s.mutex.Lock()
 	s.closed = true
@@ -158,8 +159,8 @@ func (s *Server) Close() {
 	s.answering.Wait()
 }
 
-// answer counts the handlers that are at work: http.Server waits for none of them
-// once it has closed their connections.
+// answer counts the handlers that are at work: http.Server waits for none of them once it has closed their
+// connections.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	s.mutex.Lock()
 	over := s.over

@@ -11,9 +11,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// check finds what no API server would have let pass and what would otherwise
-// be silently without effect. What a Service means, and whether its addresses
-// are any good, is judged where objects of all sources arrive.
+// check finds what no API server would have let pass and what would otherwise be silently without effect.
+// What a Service means, and whether its addresses are any good, is judged where objects of all sources
+// arrive.
 func (p *parser) check(n *yaml.Node, o object) {
 	c := checker{p.decoder, n}
 	if o.id.name.Name == "" {
@@ -87,8 +87,7 @@ func (c checker) fail(text string, path ...any) {
 	c.decoder.fail(n, field, "%s", text)
 }
 
-// at is the value at a path of names and indexes, or the last one on the way
-// to it that is there.
+// at is the value at a path of names and indexes, or the last one on the way to it that is there.
 func (c checker) at(path ...any) (*yaml.Node, string) {
 	n, field, lost := c.root, "", false
 	for _, step := range path {

@@ -11,8 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// claims says which file's object counts if several define the same: the
-// first by file name, and in a file the first by line.
+// claims says which file's object counts if several define the same: the first by file name, and in a file
+// the first by line.
 type claims map[identity][]claim
 
 type claim struct {
@@ -45,8 +45,8 @@ func keep(all []object) []kept {
 	return list
 }
 
-// replace puts the objects of a file in the place of those it had before, and
-// returns the identities that either had.
+// replace puts the objects of a file in the place of those it had before, and returns the identities that
+// either had.
 func (c claims) replace(file string, before, after []kept) map[identity]bool {
 	touched := map[identity]bool{}
 	for _, o := range before {
@@ -66,8 +66,7 @@ func (c claims) replace(file string, before, after []kept) map[identity]bool {
 	return touched
 }
 
-// lost are the problems of a file whose objects other files or lines define
-// before it does.
+// lost are the problems of a file whose objects other files or lines define before it does.
 func (c claims) lost(file string, objects []kept) []Problem {
 	var all []Problem
 	for _, o := range objects {

@@ -14,9 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// decoder fills API types from trees, by their JSON names, as encoding/json
-// would, but says which field in which line is wrong, and goes on to find the
-// next one. The usual way through JSON loses the lines.
+// decoder fills API types from trees, by their JSON names, as encoding/json would, but says which field in
+// which line is wrong, and goes on to find the next one. The usual way through JSON loses the lines.
 type decoder struct {
 	fields map[reflect.Type]map[string][]int
 	budget int    // values that may still be visited
@@ -26,9 +25,9 @@ type decoder struct {
 	notes  []Problem
 }
 
-// newDecoder returns a decoder for a file of size bytes. A file holds hardly
-// more values than bytes, and each is visited once and counted once more by
-// what it is in. Whoever needs more follows aliases to aliases without end.
+// newDecoder returns a decoder for a file of size bytes. A file holds hardly more values than bytes, and each
+// is visited once and counted once more by what it is in. Whoever needs more follows aliases to aliases
+// without end.
 func newDecoder(size int) *decoder {
 	const spare = 100_000 // for honest use of aliases
 	return &decoder{fields: map[reflect.Type]map[string][]int{}, budget: 4*size + spare}
@@ -46,8 +45,7 @@ func (d *decoder) problem(n *yaml.Node, field, format string, args ...any) Probl
 	return Problem{Line: n.Line, Object: d.object, Field: field, Text: fmt.Sprintf(format, args...)}
 }
 
-// spend accounts for the visit of n and what is directly in it, and says
-// whether there is an end to all this.
+// spend accounts for the visit of n and what is directly in it, and says whether there is an end to all this.
 func (d *decoder) spend(n *yaml.Node) bool {
 	if d.budget < 0 {
 		return false
@@ -152,8 +150,7 @@ func (d *decoder) plain(n *yaml.Node, v reflect.Value, field string) {
 	}
 }
 
-// scalar fills a type that reads its own JSON: a time, a quantity, a number or
-// a name.
+// scalar fills a type that reads its own JSON: a time, a quantity, a number or a name.
 func (d *decoder) scalar(n *yaml.Node, u json.Unmarshaler, field string) {
 	text, err := json.Marshal(n.Value)
 	if tag := n.ShortTag(); tag != "!!str" && tag != "!!timestamp" && json.Valid([]byte(n.Value)) {
@@ -193,8 +190,8 @@ func join(field, name string) string {
 	return field + "." + name
 }
 
-// fieldsOf maps the JSON names of a struct type's fields to where they are,
-// those of inlined structs included.
+// fieldsOf maps the JSON names of a struct type's fields to where they are, those of inlined structs
+// included.
 func (d *decoder) fieldsOf(t reflect.Type) map[string][]int {
 	if known, ok := d.fields[t]; ok {
 		return known

@@ -9,9 +9,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// The API server fills in fields that were left out, and readers rely on it.
-// The same is done here for the fields that somebody reads. What the API
-// server makes up (cluster IPs, node ports) cannot be made up here.
+// The API server fills in fields that were left out, and readers rely on it. The same is done here for the
+// fields that somebody reads. What the API server makes up (cluster IPs, node ports) cannot be made up here.
 
 func defaultService(s *corev1.Service) {
 	spec := &s.Spec
@@ -34,8 +33,7 @@ func defaultService(s *corev1.Service) {
 	}
 }
 
-// defaultAddresses lets clusterIP and clusterIPs say the same, and takes the
-// families from the addresses.
+// defaultAddresses lets clusterIP and clusterIPs say the same, and takes the families from the addresses.
 func defaultAddresses(spec *corev1.ServiceSpec) {
 	if spec.Type == corev1.ServiceTypeExternalName {
 		return

@@ -51,8 +51,8 @@ func newFolder(dir string) *folder {
 	return &folder{dir: dir, files: map[string]*manifest{}, claims: claims{}, index: cluster.NewIndex()}
 }
 
-// read looks at all files, and into those that look different or are dirty. A
-// directory that is not there proves nothing: all stays as it was.
+// read looks at all files, and into those that look different or are dirty. A directory that is not there
+// proves nothing: all stays as it was.
 func (f *folder) read(dirty func(name string) bool) change {
 	c := newChange()
 	entries, err := os.ReadDir(f.dir)
@@ -105,8 +105,8 @@ func (f *folder) absent(err error) []Report {
 	return []Report{{File: f.dir, Problems: []error{err}, Broken: true}}
 }
 
-// isManifest says whether a file of this name is read. Hidden files are not:
-// editors and the kubelet (..data) have their own business there.
+// isManifest says whether a file of this name is read. Hidden files are not: editors and the kubelet (..data)
+// have their own business there.
 func isManifest(name string) bool {
 	switch filepath.Ext(name) {
 	case ".yaml", ".yml", ".json":
@@ -125,8 +125,7 @@ const (
 	absent     // or nothing that is read, such as a directory
 )
 
-// readFile reads a file if it is dirty or looks different, and returns the
-// objects that it had before.
+// readFile reads a file if it is dirty or looks different, and returns the objects that it had before.
 func (f *folder) readFile(entry fs.DirEntry, dirty bool) (fate, []kept) {
 	path := filepath.Join(f.dir, entry.Name())
 	link := entry.Type()&fs.ModeSymlink != 0
@@ -195,8 +194,8 @@ func targetOf(path string) string {
 	return filepath.Clean(target)
 }
 
-// fail keeps the objects, and sees to it that the file is tried again and then
-// taken, even if it is what it was before.
+// fail keeps the objects, and sees to it that the file is tried again and then taken, even if it is what it
+// was before.
 func (m *manifest) fail(err error) {
 	m.stat, m.sum, m.broken = nil, [sha256.Size]byte{}, true
 	m.problems = []Problem{{Text: fmt.Sprintf("cannot be read: %v", err)}}

@@ -9,9 +9,9 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// inbox takes events from a watcher at once, whatever its reader does: the
-// watcher can hold its lock while it hands over an error, and who then wants
-// to add a watch would wait for ever. It also keeps the kernel's queue short.
+// inbox takes events from a watcher at once, whatever its reader does: the watcher can hold its lock while it
+// hands over an error, and who then wants to add a watch would wait for ever. It also keeps the kernel's
+// queue short.
 type inbox struct {
 	wake chan struct{} // has something when the inbox has
 
@@ -37,8 +37,8 @@ func (b *inbox) fill(w *fsnotify.Watcher) {
 			if !ok {
 				return
 			}
-			// Events were lost, or a watch went away in a way that the kernel
-			// reports as an error. What is there is found by looking.
+			// Events were lost, or a watch went away in a way that the kernel reports as an error. What is
+			// there is found by looking.
 			b.put("", true)
 		}
 	}

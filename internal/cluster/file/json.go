@@ -12,9 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// jsonDocuments reads JSON values into the trees that YAML is read into. The
-// YAML package reads most JSON too, but not all (surrogate pairs, values one
-// after the other without a separator).
+// jsonDocuments reads JSON values into the trees that YAML is read into. The YAML package reads most JSON
+// too, but not all (surrogate pairs, values one after the other without a separator).
 func jsonDocuments(content []byte) ([]*yaml.Node, *Problem) {
 	r := &jsonReader{content: content, decoder: json.NewDecoder(bytes.NewReader(content)), line: 1}
 	r.decoder.UseNumber()
@@ -84,8 +83,8 @@ func (r *jsonReader) value(depth int) (*yaml.Node, error) {
 	return n, nil
 }
 
-// inside reads what is inside of a list or map, and its end. Names and values
-// of a map come one after the other, as in a YAML tree.
+// inside reads what is inside of a list or map, and its end. Names and values of a map come one after the
+// other, as in a YAML tree.
 func (r *jsonReader) inside(n *yaml.Node, depth int) error {
 	for r.decoder.More() {
 		child, err := r.value(depth + 1)

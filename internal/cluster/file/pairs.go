@@ -10,8 +10,8 @@ type pair struct {
 	key, value *yaml.Node
 }
 
-// pairs are the pairs of a map in the order of the file. Those that are merged
-// in with "<<" come last and do not replace any.
+// pairs are the pairs of a map in the order of the file. Those that are merged in with "<<" come last and do
+// not replace any.
 func (d *decoder) pairs(n *yaml.Node, field string) []pair {
 	if n.Kind != yaml.MappingNode {
 		d.fail(n, field, "expected map, got %s", describe(n))
@@ -43,8 +43,8 @@ func (d *decoder) pairs(n *yaml.Node, field string) []pair {
 	return all
 }
 
-// merged are the pairs that "<<" brings into a map: from one map or, with
-// those of the first winning, from a list of them.
+// merged are the pairs that "<<" brings into a map: from one map or, with those of the first winning, from a
+// list of them.
 func (d *decoder) merged(n *yaml.Node, field string) []pair {
 	if d.depth++; d.depth > maxDepth {
 		d.fail(n, field, "nested too deeply")

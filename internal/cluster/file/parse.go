@@ -37,8 +37,7 @@ const (
 	sliceKind   = "discovery.k8s.io/v1 EndpointSlice"
 )
 
-// parse reads the objects of one file, which is JSON if its name says so and
-// YAML otherwise.
+// parse reads the objects of one file, which is JSON if its name says so and YAML otherwise.
 func parse(name string, content []byte) contents {
 	all, syntax := documents(name, content)
 	if syntax != nil {
@@ -57,8 +56,8 @@ type parser struct {
 	contents contents
 }
 
-// document reads one object or list. The items of a ServiceList have no kind
-// of their own in the API server's answers: they inherit it.
+// document reads one object or list. The items of a ServiceList have no kind of their own in the API server's
+// answers: they inherit it.
 func (p *parser) document(n *yaml.Node, inherited metav1.TypeMeta, depth int) {
 	n = resolve(n)
 	p.object = ""
@@ -135,8 +134,8 @@ func (p *parser) one(n *yaml.Node, is metav1.TypeMeta) {
 	}
 }
 
-// nameOf is the name of an object that may be wrong elsewhere. As with
-// kubectl, no namespace is the namespace default.
+// nameOf is the name of an object that may be wrong elsewhere. As with kubectl, no namespace is the namespace
+// default.
 func nameOf(n *yaml.Node, kind string) types.NamespacedName {
 	meta := lookup(n, "metadata")
 	name := types.NamespacedName{Namespace: text(meta, "namespace"), Name: text(meta, "name")}

@@ -15,8 +15,8 @@ import (
 // Stdin is the path that Read takes for its reader.
 const Stdin = "-"
 
-// Read reads manifests once: those of a directory, as a Source does, or a file,
-// whatever its name. Files that are no directory's are told by their path.
+// Read reads manifests once: those of a directory, as a Source does, or a file, whatever its name. Files that
+// are no directory's are told by their path.
 func Read(paths []string, stdin io.Reader) (*cluster.Index, []Report) {
 	r := reading{folder: newFolder(""), fresh: map[string]bool{}, affected: map[identity]bool{}}
 	for _, path := range paths {
@@ -97,8 +97,8 @@ func readAll(from io.Reader) ([]byte, error) {
 	return content, err
 }
 
-// formOf is a name that says whether content is JSON or YAML, where name does
-// not: what begins as JSON does, and is some, is read as it.
+// formOf is a name that says whether content is JSON or YAML, where name does not: what begins as JSON does,
+// and is some, is read as it.
 func formOf(name string, content []byte) string {
 	if begin := bytes.TrimLeft(content, " \t\r\n"); len(begin) == 0 || begin[0] != '{' {
 		return name

@@ -48,9 +48,8 @@ func (c *change) add(keys []types.NamespacedName) {
 	}
 }
 
-// report adds reports of the files with fresh content, and of the doubtful
-// ones if their problems are not what was told last: another file may claim
-// what they claim, or no more.
+// report adds reports of the files with fresh content, and of the doubtful ones if their problems are not
+// what was told last: another file may claim what they claim, or no more.
 func (f *folder) report(c *change, fresh, doubtful map[string]bool) {
 	names := maps.Clone(doubtful)
 	maps.Copy(names, fresh)

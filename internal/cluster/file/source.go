@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package file takes Kubernetes objects from the manifests of a directory, as
-// `kubectl get -o yaml` prints them and people write them, and follows every
-// change of the files. It is for nodes without an API server, for tests and
-// for trying things out.
+// Package file takes Kubernetes objects from the manifests of a directory, as `kubectl get -o yaml` prints
+// them and people write them, and follows every change of the files. It is for nodes without an API server,
+// for tests and for trying things out.
 //
-// A file that is broken keeps its last good objects, and so do the files of a
-// directory that is away: what cannot be read proves nothing. What is wrong is
-// reported with its line. Sub-directories are not read.
+// A file that is broken keeps its last good objects, and so do the files of a directory that is away: what
+// cannot be read proves nothing. What is wrong is reported with its line. Sub-directories are not read.
 package file
 
 import (
@@ -31,13 +29,12 @@ type Source struct {
 	Node   string       // the name of this Node
 	Report func(Report) // called from Run for each file that was read; nil: not wanted
 
-	// A reading starts when nothing happened to the files for Quiet, so that
-	// files are seldom read half-written, but not later than Limit after the
-	// first event. Zero: 50 ms, 500 ms.
+	// A reading starts when nothing happened to the files for Quiet, so that files are seldom read
+	// half-written, but not later than Limit after the first event. Zero: 50 ms, 500 ms.
 	Quiet, Limit time.Duration
 
-	// All files are looked at after each Rescan, for what no event tells (a
-	// network file system, a link behind a link). Zero: 30 s.
+	// All files are looked at after each Rescan, for what no event tells (a network file system, a link
+	// behind a link). Zero: 30 s.
 	Rescan time.Duration
 }
 
@@ -50,8 +47,8 @@ func Load(dir string) (*cluster.Index, []Report) {
 	return f.index, c.reports
 }
 
-// Run tells sink of the objects, as cluster.Source says. It ends with an error
-// if the kernel cannot watch directories.
+// Run tells sink of the objects, as cluster.Source says. It ends with an error if the kernel cannot watch
+// directories.
 func (s Source) Run(ctx context.Context, sink cluster.Sink) error {
 	dir, err := filepath.Abs(s.Dir)
 	if err != nil {
@@ -92,8 +89,7 @@ type run struct {
 	burst   burst
 }
 
-// loop reads when it is time to: at once, when a burst of events is over, and
-// now and then.
+// loop reads when it is time to: at once, when a burst of events is over, and now and then.
 func (r *run) loop(ctx context.Context) error {
 	due := time.NewTimer(0)
 	defer due.Stop()
@@ -122,9 +118,8 @@ func (r *run) loop(ctx context.Context) error {
 	}
 }
 
-// read reads the files, tells what changed, and says whether to read again.
-// Watches are made before files are read, so that no change falls between. Only
-// where links lead is known later.
+// read reads the files, tells what changed, and says whether to read again. Watches are made before files are
+// read, so that no change falls between. Only where links lead is known later.
 func (r *run) read() (bool, error) {
 	if _, err := r.watches.follow(r.folder.files); err != nil {
 		return false, err
@@ -164,8 +159,7 @@ type burst struct{ first time.Time }
 // over says whether there is no burst now.
 func (b *burst) over() bool { return b.first.IsZero() }
 
-// due says how long to wait after an event now: until it is quiet, but not
-// much longer after the first one.
+// due says how long to wait after an event now: until it is quiet, but not much longer after the first one.
 func (b *burst) due(now time.Time, quiet, limit time.Duration) time.Duration {
 	if b.over() {
 		b.first = now

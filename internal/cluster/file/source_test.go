@@ -111,8 +111,7 @@ func start(t *testing.T, s Source) *world {
 	return w
 }
 
-// started runs a Source of dir, which relies on events alone, and waits until
-// it is synced.
+// started runs a Source of dir, which relies on events alone, and waits until it is synced.
 func started(t *testing.T, dir string) *world {
 	t.Helper()
 	w := start(t, Source{Dir: dir, Node: "node-1", Quiet: 20 * time.Millisecond, Rescan: time.Hour})

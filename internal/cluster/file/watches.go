@@ -13,9 +13,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// watches are the directories that are watched for changes: the one with the
-// manifests, the nearest one above it (which tells when it goes, comes or is
-// replaced), and those that symbolic links lead to.
+// watches are the directories that are watched for changes: the one with the manifests, the nearest one above
+// it (which tells when it goes, comes or is replaced), and those that symbolic links lead to.
 type watches struct {
 	dir     string
 	watcher *fsnotify.Watcher
@@ -28,9 +27,8 @@ func newWatches(dir string, watcher *fsnotify.Watcher) *watches {
 	return &watches{dir: dir, watcher: watcher, seen: map[string]fs.FileInfo{}, dirty: map[string]bool{}}
 }
 
-// follow watches what must be watched now: with links, as they were read, to
-// the names of the files that are links. It says whether there is a new watch,
-// before which something may have happened unseen.
+// follow watches what must be watched now: with links, as they were read, to the names of the files that are
+// links. It says whether there is a new watch, before which something may have happened unseen.
 func (w *watches) follow(files map[string]*manifest) (bool, error) {
 	wanted := map[string]bool{w.dir: true, w.above(): true}
 	for _, m := range files {
@@ -66,8 +64,8 @@ func (w *watches) above() string {
 	return path
 }
 
-// watch watches what is at path now, and says whether that is new. The kernel
-// watches directories, not paths: one that was replaced needs a new watch.
+// watch watches what is at path now, and says whether that is new. The kernel watches directories, not paths:
+// one that was replaced needs a new watch.
 func (w *watches) watch(path string) (bool, error) {
 	stat, err := os.Stat(path)
 	same := err == nil && w.seen[path] != nil && os.SameFile(stat, w.seen[path])
@@ -75,8 +73,8 @@ func (w *watches) watch(path string) (bool, error) {
 		w.drop(path)
 	}
 	if err == nil {
-		// Adding one that is there costs nothing, and one that seems to be
-		// there may not be: a new directory can have the number of the old.
+		// Adding one that is there costs nothing, and one that seems to be there may not be: a new directory
+		// can have the number of the old.
 		err = w.watcher.Add(path)
 	}
 	switch {
@@ -98,8 +96,7 @@ func (w *watches) drop(path string) {
 	}
 }
 
-// happened notes which files are dirty because of what came in, and says
-// whether any is.
+// happened notes which files are dirty because of what came in, and says whether any is.
 func (w *watches) happened(in *inbox, files map[string]*manifest) bool {
 	paths, lost := in.take()
 	w.all = w.all || lost

@@ -16,9 +16,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// APIClient is how those groups of the API are asked that are used. The client that
-// client-go has for all of them would be a third of the program, and of the memory
-// that it takes when it does nothing.
+// APIClient is how those groups of the API are asked that are used. The client that client-go has for all of
+// them would be a third of the program, and of the memory that it takes when it does nothing.
 type APIClient struct{ core, discovery, networking, events rest.Interface }
 
 // Core is for Services and Nodes.
@@ -33,8 +32,8 @@ func (c *APIClient) Networking() rest.Interface { return c.networking }
 // Events is for events.
 func (c *APIClient) Events() rest.Interface { return c.events }
 
-// Connect returns a client. It asks nothing of an API server yet. All that the
-// client asks goes over one transport, for which one connection suffices.
+// Connect returns a client. It asks nothing of an API server yet. All that the client asks goes over one
+// transport, for which one connection suffices.
 func Connect(c config.Client, userAgent string) (*APIClient, error) {
 	rc, err := loadRESTConfig(c)
 	if err != nil {
@@ -71,9 +70,8 @@ func loadRESTConfig(c config.Client) (*rest.Config, error) {
 	return rc, nil
 }
 
-// carry makes the ring what rc connects by. The name in its URL is still the
-// one that the server's certificate has to be for. A proxy of the environment
-// is none of the addresses that the operator named.
+// carry makes the ring what rc connects by. The name in its URL is still the one that the server's
+// certificate has to be for. A proxy of the environment is none of the addresses that the operator named.
 func (r *ring) carry(rc *rest.Config) {
 	rc.Dial = r.dial
 	rc.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }

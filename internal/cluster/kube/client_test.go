@@ -207,8 +207,8 @@ func wantWho(t *testing.T, c *APIClient, failures int, want string) {
 	}
 }
 
-// full is a answerListener that takes no connection: what comes is dropped without a
-// word, as by a machine that is off.
+// full is a answerListener that takes no connection: what comes is dropped without a word, as by a machine
+// that is off.
 func full(t *testing.T) netip.AddrPort {
 	l, err := listenWithoutRoom()
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// feed brings all objects of one kind into the inbox. To client-go's reflector
-// it is the store that objects go to.
+// feed brings all objects of one kind into the inbox. To client-go's reflector it is the store that objects
+// go to.
 type feed struct {
 	number int
 	kind   kind
@@ -64,9 +64,8 @@ func (f *feed) run(ctx context.Context) {
 	}
 }
 
-// isWithout says whether an error means that objects of the kind are not to be
-// had. An API server that has just started forbids everything, until it knows
-// the roles: what it kept from us by then need not be missed.
+// isWithout says whether an error means that objects of the kind are not to be had. An API server that has
+// just started forbids everything, until it knows the roles: what it kept from us by then need not be missed.
 func (f *feed) isWithout(err error) bool {
 	if !f.kind.optional || !isRefusal(err) {
 		f.refused = time.Time{}
@@ -78,8 +77,7 @@ func (f *feed) isWithout(err error) bool {
 	return apierrors.IsNotFound(err) || time.Since(f.refused) > f.pauses.doubt
 }
 
-// goWithout takes it that there are no objects of the kind, unless there were
-// some.
+// goWithout takes it that there are no objects of the kind, unless there were some.
 func (f *feed) goWithout(err error) {
 	if !f.without {
 		f.without = true
@@ -95,8 +93,8 @@ func (f *feed) replace(all map[types.NamespacedName]any) {
 	f.inbox.replace(f.number, all)
 }
 
-// Transformer packs objects as they come in a streaming list: all of them as they
-// come would be a hundred times what is kept.
+// Transformer packs objects as they come in a streaming list: all of them as they come would be a hundred
+// times what is kept.
 func (f *feed) Transformer() cache.TransformFunc {
 	return func(o any) (any, error) { return f.item(o) }
 }
@@ -173,9 +171,9 @@ func (f *feed) named(o any) (runtime.Object, types.NamespacedName, error) {
 	return object, types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}, nil
 }
 
-// impatient is a clock by which a reflector waits no longer than a context lasts,
-// which it does not look at itself while a streaming list is refused, and no
-// longer than until another feed knows that the API server is back.
+// impatient is a clock by which a reflector waits no longer than a context lasts, which it does not look at
+// itself while a streaming list is refused, and no longer than until another feed knows that the API server
+// is back.
 type impatient struct {
 	clock.RealClock
 	ctx  context.Context

@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// inbox holds what came and was not taken yet, each object once, however often
-// it changed: who takes late finds less, not more.
+// inbox holds what came and was not taken yet, each object once, however often it changed: who takes late
+// finds less, not more.
 type inbox struct {
 	wake chan struct{} // has one if there may be something
 

@@ -13,15 +13,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// kind is one kind of objects: where they are, which are wanted, and what
-// becomes of them.
+// kind is one kind of objects: where they are, which are wanted, and what becomes of them.
 type kind struct {
 	client         rest.Interface
 	resource       string
 	labels, fields string // selectors: the API server leaves out the rest
 
-	// optional: an API server that does not know the kind, or keeps it from us,
-	// is taken for one that has none.
+	// optional: an API server that does not know the kind, or keeps it from us, is taken for one that has
+	// none.
 	optional bool
 
 	object runtime.Object           // an empty one
@@ -35,8 +34,7 @@ type kind struct {
 
 const kindCount = 4
 
-// kinds are all that is watched, with kube-proxy's selectors. The order is that
-// in which they are taken in.
+// kinds are all that is watched, with kube-proxy's selectors. The order is that in which they are taken in.
 func kinds(c Client, node string) [kindCount]kind {
 	return [kindCount]kind{
 		serviceCIDRs(c.Networking()),

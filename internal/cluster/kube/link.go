@@ -16,8 +16,8 @@ type Status struct {
 	LastEvent time.Time // when it last told of anything; zero: it never did
 }
 
-// link is what is known of the connection to the API server, from the fate of
-// requests. It logs when that changes, not each try.
+// link is what is known of the connection to the API server, from the fate of requests. It logs when that
+// changes, not each try.
 type link struct {
 	mutex   sync.Mutex
 	log     *zap.Logger
@@ -87,8 +87,7 @@ func (l *link) failed(kind string, err error) {
 	l.turn(false)
 }
 
-// turn notes that the connection is there, or not, and returns how long the
-// contrary held.
+// turn notes that the connection is there, or not, and returns how long the contrary held.
 func (l *link) turn(connected bool) time.Duration {
 	l.silent = false
 	was := l.state

@@ -14,8 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// item is what is kept of an object. To client-go it is an object that nobody
-// changes.
+// item is what is kept of an object. To client-go it is an object that nobody changes.
 type item struct {
 	key  types.NamespacedName
 	kept any
@@ -27,9 +26,8 @@ func (item) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 // DeepCopyObject is the item.
 func (i item) DeepCopyObject() runtime.Object { return i }
 
-// list is the answer of an API server that has no streaming lists. What of an object
-// is not kept is let go of while it is read: all objects as they are would be a
-// hundred times what is kept.
+// list is the answer of an API server that has no streaming lists. What of an object is not kept is let go of
+// while it is read: all objects as they are would be a hundred times what is kept.
 type list struct {
 	metav1.ListMeta
 	Items []runtime.Object // client-go finds them by this name

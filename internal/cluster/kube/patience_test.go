@@ -23,8 +23,8 @@ func (silent) Core() rest.Interface       { return nil }
 func (silent) Discovery() rest.Interface  { return nil }
 func (silent) Networking() rest.Interface { return nil }
 
-// The wait for the Node object ends when the object has come: the time that was
-// left of it must pass without a warning, and nothing may be told twice.
+// The wait for the Node object ends when the object has come: the time that was left of it must pass without
+// a warning, and nothing may be told twice.
 func TestANodeObjectThatComesLateEndsTheWaitForIt(t *testing.T) {
 	const patience = 30 * time.Second
 	for _, c := range []struct {

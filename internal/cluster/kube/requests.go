@@ -53,8 +53,7 @@ func (f *feed) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface
 	return nil, resumable(err)
 }
 
-// request asks once: when to ask again is the reflector's choice, and client-go
-// would ask ten times first.
+// request asks once: when to ask again is the reflector's choice, and client-go would ask ten times first.
 func (f *feed) request(o metav1.ListOptions) *rest.Request {
 	o.LabelSelector, o.FieldSelector = f.kind.labels, f.kind.fields
 	var timeout time.Duration
@@ -78,10 +77,9 @@ func (f *feed) judge(ctx context.Context, err error) {
 	}
 }
 
-// resumable makes an error of which no answer came one that a reflector takes
-// for a refused connection: it then tries to watch on from where it was, and
-// does not list all objects anew, which from every node of a large cluster
-// would keep an API server that has just come back from doing so.
+// resumable makes an error of which no answer came one that a reflector takes for a refused connection: it
+// then tries to watch on from where it was, and does not list all objects anew, which from every node of a
+// large cluster would keep an API server that has just come back from doing so.
 func resumable(err error) error {
 	if isAnswer(err) {
 		return err
@@ -100,19 +98,17 @@ func isStale(err error) bool {
 	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
 }
 
-// isRefusal says whether an error means that the server has no such kind, or
-// not for us.
+// isRefusal says whether an error means that the server has no such kind, or not for us.
 func isRefusal(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) }
 
-// isEmpty says whether w is what client-go has in place of an error when a
-// connection timed out or ended before an answer.
+// isEmpty says whether w is what client-go has in place of an error when a connection timed out or ended
+// before an answer.
 func isEmpty(w watch.Interface) bool {
 	return reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch())
 }
 
-// stream is a watch that just ends where client-go makes an error of the API
-// server of a connection that broke, upon which a reflector would list all
-// objects anew.
+// stream is a watch that just ends where client-go makes an error of the API server of a connection that
+// broke, upon which a reflector would list all objects anew.
 type stream struct {
 	watch.Interface
 	events chan watch.Event

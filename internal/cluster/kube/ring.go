@@ -16,10 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ring is several API servers, of which one is used as long as its connections
-// last. Whatever ends one, the next is made to the server after it: a server
-// that is about to stop says so by ending its connections, and to move on when
-// there was no need costs nothing.
+// ring is several API servers, of which one is used as long as its connections last. Whatever ends one, the
+// next is made to the server after it: a server that is about to stop says so by ending its connections, and
+// to move on when there was no need costs nothing.
 type ring struct {
 	servers []netip.AddrPort
 	dialer  net.Dialer
@@ -32,17 +31,13 @@ type ring struct {
 }
 
 const (
-	// connectTime is for one address. Those that are on, far away or not,
-	// answer in a fraction of that.
+	// connectTime is for one address. Those that are on, far away or not, answer in a fraction of that.
 	connectTime = 3 * time.Second
-	// answerTime is for the first byte in TLS: what takes connections but does
-	// not answer is no server.
+	// answerTime is for the first byte in TLS: what takes connections but does not answer is no server.
 	answerTime = 5 * time.Second
-	// deadTime is how long what was sent may stay unacknowledged. The kernel's
-	// own limit is some 15 minutes.
+	// deadTime is how long what was sent may stay unacknowledged. The kernel's own limit is some 15 minutes.
 	deadTime = 15 * time.Second
-	// sickAnswers is after how many answers in a row that say that a server
-	// can't serve another one is tried.
+	// sickAnswers is after how many answers in a row that say that a server can't serve another one is tried.
 	sickAnswers = 3
 )
 
@@ -69,8 +64,7 @@ func giveUpEarly(_, _ string, raw syscall.RawConn) error {
 	return errors.Join(err, failed)
 }
 
-// dial connects to the first server that takes the connection, whatever the
-// address that is asked for.
+// dial connects to the first server that takes the connection, whatever the address that is asked for.
 func (r *ring) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	r.mutex.Lock()
 	first := r.current
@@ -111,8 +105,8 @@ func (r *ring) ended(c *conn) {
 	}
 }
 
-// answered takes in the status of an answer, and leaves a server that can't
-// serve: an API server whose etcd is away still takes connections.
+// answered takes in the status of an answer, and leaves a server that can't serve: an API server whose etcd
+// is away still takes connections.
 func (r *ring) answered(status int) {
 	var leave []*conn
 	r.mutex.Lock()

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kube takes Kubernetes objects from an API server and follows them:
-// the Services, EndpointSlices and ServiceCIDRs of the cluster and the Node
-// object of this node, chosen by the server, read by streaming lists where it
-// has them, and packed to what is used as they come, one by one.
+// Package kube takes Kubernetes objects from an API server and follows them: the Services, EndpointSlices and
+// ServiceCIDRs of the cluster and the Node object of this node, chosen by the server, read by streaming lists
+// where it has them, and packed to what is used as they come, one by one.
 //
-// client-go's reflectors list, watch and begin anew where a watch was lost.
-// There is one copy of each object, and it is packed. A cluster.Index that one
-// goroutine owns has all of them.
-// An API server that is away takes nothing away: what is known stays, and the
-// watches go on where they were once it is back. Only a new list, or a watch,
-// can say that something is gone.
+// client-go's reflectors list, watch and begin anew where a watch was lost. There is one copy of each object,
+// and it is packed. A cluster.Index that one goroutine owns has all of them. An API server that is away takes
+// nothing away: what is known stays, and the watches go on where they were once it is back. Only a new list,
+// or a watch, can say that something is gone.
 //
 // How the API server is reached is package client's business.
 package kube
@@ -58,8 +55,8 @@ type pauses struct {
 	node    time.Duration // for the Node object, at the start
 }
 
-// withDefaults bounds the pause after a failure to 30 s, jitter included: an
-// API server that is back is soon noticed, though not by all nodes at once.
+// withDefaults bounds the pause after a failure to 30 s, jitter included: an API server that is back is soon
+// noticed, though not by all nodes at once.
 func (p pauses) withDefaults() pauses {
 	if p.again.Duration == 0 {
 		p.again = wait.Backoff{Duration: 800 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 10, Cap: 15 * time.Second}
@@ -79,8 +76,8 @@ func (p pauses) withDefaults() pauses {
 // Status is how the API server is followed at present.
 func (s *Source) Status() Status { return s.link.status() }
 
-// Run tells sink of the objects, as cluster.Source says. It has no end of its
-// own: an API server may always come back.
+// Run tells sink of the objects, as cluster.Source says. It has no end of its own: an API server may always
+// come back.
 func (s *Source) Run(ctx context.Context, sink cluster.Sink) error {
 	s.link.begin(s.Log)
 	pauses := s.pauses.withDefaults()
@@ -114,8 +111,7 @@ type run struct {
 	moved    bool                          // the Place is to be told
 }
 
-// loop takes in what came and tells it. What comes meanwhile waits in the
-// inbox, each object once.
+// loop takes in what came and tells it. What comes meanwhile waits in the inbox, each object once.
 func (r *run) loop(ctx context.Context) {
 	var late <-chan time.Time // nil: the Node object is not waited for
 	for {
@@ -184,8 +180,7 @@ func (r *run) tell() {
 	r.moved = false
 }
 
-// hasAddress says whether there is a Node object and it has an address: a
-// kubelet makes the object first.
+// hasAddress says whether there is a Node object and it has an address: a kubelet makes the object first.
 func hasAddress(n *corev1.Node) bool {
 	return n != nil && slices.ContainsFunc(n.Status.Addresses, func(a corev1.NodeAddress) bool {
 		return a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP

@@ -11,9 +11,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// What is kept is written down here, not what is dropped: most of an object is
-// not read, and what a later Kubernetes adds is none of what this program
-// knows. Objects are stripped in place: they come fresh from the decoder.
+// What is kept is written down here, not what is dropped: most of an object is not read, and what a later
+// Kubernetes adds is none of what this program knows. Objects are stripped in place: they come fresh from the
+// decoder.
 
 const (
 	// labelProxyName gives a Service to another proxy, whatever its value.
@@ -22,9 +22,8 @@ const (
 	taintLeaving = "ToBeDeletedByClusterAutoscaler"
 )
 
-// stripSlice leaves of the names of nodes that of this one, by which endpoints are
-// known to be here. The rest of what is read of a slice, as of a Service, is known
-// to package packed.
+// stripSlice leaves of the names of nodes that of this one, by which endpoints are known to be here. The rest
+// of what is read of a slice, as of a Service, is known to package packed.
 func stripSlice(s *discoveryv1.EndpointSlice, node string) {
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
@@ -71,8 +70,7 @@ func stripServiceCIDR(c *networkingv1.ServiceCIDR) {
 	}
 }
 
-// stripMeta keeps what names an object and its version, and when it came and when
-// it goes.
+// stripMeta keeps what names an object and its version, and when it came and when it goes.
 func stripMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Name:              m.Name,

@@ -89,8 +89,7 @@ func (d dice) fill(v reflect.Value) {
 	}
 }
 
-// objects are a Service that is served, and what else is around it, with every
-// other field set to something.
+// objects are a Service that is served, and what else is around it, with every other field set to something.
 func (d dice) objects() (*corev1.Service, *discoveryv1.EndpointSlice, *corev1.Node) {
 	meta := metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "1", ResourceVersion: "5"}
 	s := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
@@ -217,8 +216,7 @@ func TestOfANodeWhatIsReadIsKept(t *testing.T) {
 	}
 }
 
-// Objects come stripped from every way they can come: a streaming list, a
-// list, a watch.
+// Objects come stripped from every way they can come: a streaming list, a list, a watch.
 func TestObjectsAreStrippedBeforeTheyAreKept(t *testing.T) {
 	for _, streams := range []bool{true, false} {
 		s := newServer(t)

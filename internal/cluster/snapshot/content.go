@@ -23,9 +23,8 @@ type content struct {
 	services []*cluster.Objects // sorted by key
 }
 
-// kind is what a record is: a byte, then the length as uvarint, then as many
-// bytes, which are the object in Kubernetes' own protobuf. It is as stable as
-// the API, a third of the size of JSON, and ten times as fast.
+// kind is what a record is: a byte, then the length as uvarint, then as many bytes, which are the object in
+// Kubernetes' own protobuf. It is as stable as the API, a third of the size of JSON, and ten times as fast.
 type kind byte
 
 // The kinds. EndpointSlices follow their Service.
@@ -91,8 +90,8 @@ func (e *encoder) place(p cluster.Place) error {
 	return nil
 }
 
-// service writes the objects as the API has them: what is packed is only ours, and
-// may be packed otherwise by the program that reads it.
+// service writes the objects as the API has them: what is packed is only ours, and may be packed otherwise by
+// the program that reads it.
 func (e *encoder) service(o *cluster.Objects) error {
 	service, all := o.Unpack()
 	if err := e.object(kindService, service); err != nil {
@@ -156,8 +155,7 @@ func decode(r io.Reader) (content, error) {
 	}
 }
 
-// next returns one record, which is good until the next one; io.EOF if there is
-// none.
+// next returns one record, which is good until the next one; io.EOF if there is none.
 func (d *decoder) next() (kind, []byte, error) {
 	k, err := d.r.ReadByte()
 	if err != nil {

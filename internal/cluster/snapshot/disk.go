@@ -15,8 +15,7 @@ import (
 	"syscall"
 )
 
-// Stat reads only what a snapshot says of itself. Its content may be damaged all
-// the same.
+// Stat reads only what a snapshot says of itself. Its content may be damaged all the same.
 func Stat(file string) (Header, error) {
 	f, h, err := open(file)
 	if err != nil {
@@ -25,8 +24,7 @@ func Stat(file string) (Header, error) {
 	return h, f.Close()
 }
 
-// open opens a snapshot and stands behind its header. It waits for nobody who
-// would write to a pipe.
+// open opens a snapshot and stands behind its header. It waits for nobody who would write to a pipe.
 func open(file string) (*os.File, Header, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -114,8 +112,8 @@ func readContent(f io.ReadSeeker, h Header, node string, limit int64) (content, 
 	return c, err
 }
 
-// write replaces the snapshot by c, or leaves the old one: it is always one of
-// the two, whole, that bears the name. Returned is what the header says.
+// write replaces the snapshot by c, or leaves the old one: it is always one of the two, whole, that bears the
+// name. Returned is what the header says.
 func write(file string, h Header, limit int64, c content) (Header, error) {
 	h.Services = len(c.services)
 	fresh := file + ".new" // always the same: what a crash leaves is replaced
@@ -137,8 +135,8 @@ func write(file string, h Header, limit int64, c content) (Header, error) {
 	return h, nil
 }
 
-// writeNew writes a file and has the disk keep it. Only root may read it: it
-// tells of all Services of the cluster.
+// writeNew writes a file and has the disk keep it. Only root may read it: it tells of all Services of the
+// cluster.
 func writeNew(file string, h Header, limit int64, c content) (Header, error) {
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Header{}, err
@@ -154,8 +152,8 @@ func writeNew(file string, h Header, limit int64, c content) (Header, error) {
 	return h, errors.Join(err, f.Close())
 }
 
-// writeAll streams the content behind the room for the header, which comes last
-// as only then its sums are known.
+// writeAll streams the content behind the room for the header, which comes last as only then its sums are
+// known.
 func writeAll(f *os.File, h Header, limit int64, c content) (Header, error) {
 	if _, err := f.Seek(headerSize, io.SeekStart); err != nil {
 		return h, err
@@ -184,8 +182,8 @@ func writeAll(f *os.File, h Header, limit int64, c content) (Header, error) {
 	return h, err
 }
 
-// writeContent returns the length of the records. They are compressed at the
-// fastest level: half of the names and labels of a cluster repeat.
+// writeContent returns the length of the records. They are compressed at the fastest level: half of the names
+// and labels of a cluster repeat.
 func writeContent(w io.Writer, limit int64, c content) (int64, error) {
 	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 	if err != nil {

@@ -30,8 +30,8 @@ const (
 	maxName    = 253 // of a Node, as of a DNS subdomain
 )
 
-// layout is the header in the file, in big endian. Check is the CRC-32C of all
-// before it. Other versions begin with the same two fields.
+// layout is the header in the file, in big endian. Check is the CRC-32C of all before it. Other versions
+// begin with the same two fields.
 type layout struct {
 	Magic    [16]byte
 	Version  uint32

@@ -13,11 +13,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// relay is the sink that Live tells. It passes everything on, and keeps the
-// pointers to what was told last: objects are not changed after they were told.
+// relay is the sink that Live tells. It passes everything on, and keeps the pointers to what was told last:
+// objects are not changed after they were told.
 //
-// Live's goroutine and the one that restores both tell the real sink, under the
-// mutex: what one of them tells is whole before the other goes on.
+// Live's goroutine and the one that restores both tell the real sink, under the mutex: what one of them tells
+// is whole before the other goes on.
 type relay struct {
 	complete chan struct{} // closed when Live told all
 	changed  chan struct{} // has something when there may be something to write
@@ -68,8 +68,7 @@ func (r *relay) Place(p cluster.Place) {
 	r.touch()
 }
 
-// Listed passes on what Live told. Before all is said to be told, what only the
-// file knew is told to be gone.
+// Listed passes on what Live told. Before all is said to be told, what only the file knew is told to be gone.
 func (r *relay) Listed(e cluster.Extent) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -101,8 +100,7 @@ func (r *relay) dismiss() {
 	maps.DeleteFunc(r.services, func(_ types.NamespacedName, o *cluster.Objects) bool { return o == nil })
 }
 
-// restore tells what Live has not told of yet, unless it has told all. It says
-// whether it did.
+// restore tells what Live has not told of yet, unless it has told all. It says whether it did.
 func (r *relay) restore(ctx context.Context, c content, restored func()) bool {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -146,9 +144,9 @@ func (r *relay) wake() {
 	}
 }
 
-// current is all that Live told, sorted, and which version of it this is. Live
-// waits for as long as it takes to copy the pointers, and for no more. There is
-// nothing as long as the version is 0, or if it is the one that is known.
+// current is all that Live told, sorted, and which version of it this is. Live waits for as long as it takes
+// to copy the pointers, and for no more. There is nothing as long as the version is 0, or if it is the one
+// that is known.
 func (r *relay) current(known uint64) (content, uint64) {
 	r.mutex.Lock()
 	if r.version == known {

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package snapshot keeps the last good objects of a source on disk, so that a
-// node that starts while its API server is away still serves what was there.
+// Package snapshot keeps the last good objects of a source on disk, so that a node that starts while its API
+// server is away still serves what was there.
 //
-// Source stands between the live source and its user. If the live one does not
-// answer soon, the objects of the file are told as Restored: rows are made of
-// them, and none is removed on their word. As soon as the live one is complete it
-// alone counts, and what it told is written to the file from then on.
+// Source stands between the live source and its user. If the live one does not answer soon, the objects of
+// the file are told as Restored: rows are made of them, and none is removed on their word. As soon as the
+// live one is complete it alone counts, and what it told is written to the file from then on.
 //
-// The package knows nothing of what objects mean, and a file that is not whole,
-// not ours or not of this node is never used.
+// The package knows nothing of what objects mean, and a file that is not whole, not ours or not of this node
+// is never used.
 package snapshot
 
 import (
@@ -30,17 +29,15 @@ type Source struct {
 	File string         // empty: Live is alone
 	Node string         // the name of this Node: a file of another one is not used
 
-	// MaxBytes bounds the content of the file. More is not written, and not
-	// read either. Zero: 256 MiB.
+	// MaxBytes bounds the content of the file. More is not written, and not read either. Zero: 256 MiB.
 	MaxBytes int64
 
-	// Patience is how long Live may take to tell all before the file is used.
-	// Rows that the kernel still has may be newer than the file: after a restart
-	// that is no reboot more patience is better. Zero: 2 s.
+	// Patience is how long Live may take to tell all before the file is used. Rows that the kernel still has
+	// may be newer than the file: after a restart that is no reboot more patience is better. Zero: 2 s.
 	Patience time.Duration
 
-	// Pause is how long changes are collected before they are written. Zero:
-	// 10 s. See rest for what else spaces the writes.
+	// Pause is how long changes are collected before they are written. Zero: 10 s. See rest for what else
+	// spaces the writes.
 	Pause time.Duration
 
 	Log *zap.Logger // nil: nothing is logged
@@ -56,8 +53,8 @@ const (
 	defaultPause    = 10 * time.Second
 )
 
-// Run tells sink of the objects, as cluster.Source says. Its error is Live's:
-// a file that cannot be read or written is logged, and Status tells of it.
+// Run tells sink of the objects, as cluster.Source says. Its error is Live's: a file that cannot be read or
+// written is logged, and Status tells of it.
 func (s *Source) Run(ctx context.Context, sink cluster.Sink) error {
 	if s.File == "" {
 		return s.Live.Run(ctx, sink)
@@ -79,8 +76,7 @@ func (s *Source) Run(ctx context.Context, sink cluster.Sink) error {
 	return err
 }
 
-// Status says how the snapshot stands. It may be asked at any time and never
-// waits for a sink or a disk.
+// Status says how the snapshot stands. It may be asked at any time and never waits for a sink or a disk.
 func (s *Source) Status() Status { return s.status.get() }
 
 // options are a Source's settings, completed.
@@ -108,8 +104,8 @@ func (s *Source) settled() options {
 	return o
 }
 
-// look takes in how old the file is that an earlier run left. One that cannot be
-// used is reported now, and not only when it would be needed.
+// look takes in how old the file is that an earlier run left. One that cannot be used is reported now, and
+// not only when it would be needed.
 func (s *Source) look() {
 	h, err := Stat(s.File)
 	if err == nil {

@@ -283,8 +283,7 @@ func TestWithoutAFileLiveIsAlone(t *testing.T) {
 	})
 }
 
-// Whenever the file comes in between, the sink is told one thing at a time, and
-// the last word is Live's.
+// Whenever the file comes in between, the sink is told one thing at a time, and the last word is Live's.
 func TestTheLastWordIsLives(t *testing.T) {
 	file := keep(t, time.Unix(0, 0), shop("a", "10.96.0.1"), shop("b", "10.96.0.1"), shop("c", "10.96.0.1"), shop("d", "10.96.0.1"))
 	before, err := os.ReadFile(file)

@@ -11,10 +11,9 @@ import (
 type Status struct {
 	From Origin
 
-	// Written is when what is in the file was all there was. Zero: there is no
-	// file that can be used. A file is not written again while nothing changes:
-	// whether the API server would have something new to tell is not known here,
-	// and a file that looked younger than its objects would lie after a reboot.
+	// Written is when what is in the file was all there was. Zero: there is no file that can be used. A file
+	// is not written again while nothing changes: whether the API server would have something new to tell is
+	// not known here, and a file that looked younger than its objects would lie after a reboot.
 	Written time.Time
 
 	// Err is why the file could last not be read or written; nil once it could.

@@ -21,11 +21,11 @@ type writer struct {
 }
 
 const (
-	// share is how much longer the rest is than the write before it: 5 % of one
-	// processor, whatever the size of the cluster.
+	// share is how much longer the rest is than the write before it: 5 % of one processor, whatever the size
+	// of the cluster.
 	share = 20
-	// large is a file that is not written more often than every largeRest: a
-	// disk has only so many writes in it.
+	// large is a file that is not written more often than every largeRest: a disk has only so many writes in
+	// it.
 	large     = 1 << 20
 	largeRest = time.Minute
 )
@@ -50,10 +50,9 @@ func (w *writer) run(ctx context.Context) {
 	}
 }
 
-// save writes what is not in the file yet. A file that cannot be written leaves
-// the old one where it is, also if there are too many objects for it: most of
-// what an old one knows is still there, on its word nothing is removed, and its
-// age is told. Without it a node would serve nothing after a reboot.
+// save writes what is not in the file yet. A file that cannot be written leaves the old one where it is, also
+// if there are too many objects for it: most of what an old one knows is still there, on its word nothing is
+// removed, and its age is told. Without it a node would serve nothing after a reboot.
 func (w *writer) save() {
 	c, version := w.relay.current(w.saved)
 	if version == w.saved {
@@ -76,8 +75,7 @@ func (w *writer) save() {
 	w.log.Debug("snapshot is written", zap.Int("services", h.Services), zap.Int64("bytes", h.size()), zap.Duration("took", ended.Sub(began)))
 }
 
-// failed reports an error once, however often it comes, and has the write tried
-// again.
+// failed reports an error once, however often it comes, and has the write tried again.
 func (w *writer) failed(err error) {
 	w.status.failed(err)
 	if w.trouble != err.Error() {
@@ -87,10 +85,9 @@ func (w *writer) failed(err error) {
 	w.relay.wake()
 }
 
-// rest is how long nothing is written after a write. One write has all objects
-// in it, however little changed: it costs a cluster and not a change. So the time
-// between two grows with what one costs, and what changes all the time costs no
-// more in a large cluster than in a small one.
+// rest is how long nothing is written after a write. One write has all objects in it, however little changed:
+// it costs a cluster and not a change. So the time between two grows with what one costs, and what changes
+// all the time costs no more in a large cluster than in a small one.
 func rest(pause, took time.Duration, size int64, err error) time.Duration {
 	d := max(pause, share*took)
 	if size > large || err != nil {

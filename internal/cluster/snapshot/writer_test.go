@@ -172,8 +172,7 @@ func TestAWriteThatFailsIsTriedAgain(t *testing.T) {
 	})
 }
 
-// Who tells does not wait for a disk: nothing is locked while the file is
-// written.
+// Who tells does not wait for a disk: nothing is locked while the file is written.
 func TestWhatIsToldDuringAWriteIsInTheNextOne(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "objects")
 	r := newRelay(&diary{}, func() {})
