@@ -12,14 +12,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Services and EndpointSlices are kept in a compact form, a fraction of the bytes of the API's structs: what
-// is read of them, in one immutable string. An endpoint takes some ten bytes in place of four hundred.
-// Objects are unpacked one Service at a time, when it is planned.
+// Services and EndpointSlices are kept in a compact form: the fields that are read, in one immutable string.
+// An endpoint takes some ten bytes, not four hundred. Objects are unpacked one Service at a time, when it is
+// planned.
 //
-// What is not read of an object is left out here, so that two objects that differ in nothing that is read are
-// equal. The form never leaves this program's memory: objects on disk are in Kubernetes' own form.
+// Fields that are not read are left out, so objects are equal if nothing that is read differs. The form stays
+// in memory: objects on disk are in Kubernetes' own form.
 
-// Service is what is read of a Service. Two that are equal mean the same. The zero Service is none.
+// Service holds what is read of a Service. Equal ones mean the same. The zero Service is none.
 type Service struct{ text string }
 
 // OfService packs a Service, which it does not keep.
@@ -29,17 +29,17 @@ func OfService(s *corev1.Service) Service {
 	return Service{string(f.out)}
 }
 
-// IsZero says whether there is no Service.
+// IsZero reports whether there is no Service.
 func (s Service) IsZero() bool { return s.text == "" }
 
-// Object is the Service, but for what is not read. Whoever asked may change it.
+// Object returns a new API object, without the fields that are not read.
 func (s Service) Object() *corev1.Service {
 	o := &corev1.Service{}
 	s.form().service(o)
 	return o
 }
 
-// Key is the Service's name.
+// Key returns the Service's name.
 func (s Service) Key() types.NamespacedName {
 	var key types.NamespacedName
 	s.form().key(&key.Namespace, &key.Name)
@@ -48,10 +48,10 @@ func (s Service) Key() types.NamespacedName {
 
 func (s Service) form() *form { return &form{in: s.text} }
 
-// Slice is what is read of an EndpointSlice, and when it changed. The zero Slice is none.
+// Slice holds what is read of an EndpointSlice, and when it changed. The zero Slice is none.
 type Slice struct{ text string }
 
-// triggerSize is that of the time of the change, which comes first: it says nothing of the endpoints.
+// triggerSize is the size of the time of the change, which comes first. It says nothing about endpoints.
 const triggerSize = 8
 
 // OfSlice packs an EndpointSlice, which it does not keep.
@@ -65,23 +65,22 @@ func OfSlice(s *discoveryv1.EndpointSlice) Slice {
 	return Slice{string(f.out)}
 }
 
-// IsZero says whether there is no EndpointSlice.
+// IsZero reports whether there is no EndpointSlice.
 func (s Slice) IsZero() bool { return s.text == "" }
 
-// Same says whether two mean the same. They may have changed at different times.
+// Same reports whether two mean the same. They may have changed at different times.
 func (s Slice) Same(o Slice) bool {
 	return s == o || !s.IsZero() && !o.IsZero() && s.text[triggerSize:] == o.text[triggerSize:]
 }
 
-// Object is the EndpointSlice, but for what is not read. Whoever asked may change it.
+// Object returns a new API object, without the fields that are not read.
 func (s Slice) Object() *discoveryv1.EndpointSlice {
 	o := &discoveryv1.EndpointSlice{}
 	s.form().slice(o)
 	return o
 }
 
-// Names are the EndpointSlice's own name, and that of the Service that it belongs to; without a name if to
-// none.
+// Names returns the name of the EndpointSlice and that of its Service, which is empty if it has none.
 func (s Slice) Names() (own, owner types.NamespacedName) {
 	var namespace string
 	s.form().names(&namespace, &own.Name, &owner.Name)
@@ -90,8 +89,8 @@ func (s Slice) Names() (own, owner types.NamespacedName) {
 	return own, owner
 }
 
-// Trigger is when the cluster changed in what the EndpointSlice tells, if it says so, and of which addresses
-// it tells.
+// Trigger returns when the cluster changed in what the EndpointSlice describes, and the type of its
+// addresses. ok is false if the time is not known.
 func (s Slice) Trigger() (at time.Time, of discoveryv1.AddressType, ok bool) {
 	o := discoveryv1.EndpointSlice{}
 	f := s.form()

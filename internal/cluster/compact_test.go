@@ -19,7 +19,7 @@ func web() *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "shop", Name: "web", UID: "5e41ce00-aaaa-4bbb-8ccc-000000000001", CreationTimestamp: metav1.Unix(1_700_000_000, 0),
-			Labels:      map[string]string{labelProxyName: "other"},
+			Labels:      map[string]string{LabelProxyName: "other"},
 			Annotations: map[string]string{"kube-ipvs.io/scheduler": "wrr", "kube-ipvs.io/weights": "node=8"},
 		},
 		Spec: corev1.ServiceSpec{

@@ -10,14 +10,15 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// Objects are a Service and its EndpointSlices, sorted by name. They are never changed, so that all who know
-// of them share them: there is one copy, and it is packed. Nil Objects are none.
+// Objects are a Service and its EndpointSlices, sorted by name. They are never changed, so they can be
+// shared: there is one copy of each, in compact form. nil: there is no such Service.
 type Objects struct {
 	Service Service
 	Slices  []Slice
 }
 
-// Pack returns Objects of a Service and its EndpointSlices, which it does not keep; none without a Service.
+// Pack returns the Objects of a Service and its EndpointSlices, which it does not keep; nil without a
+// Service.
 func Pack(service *corev1.Service, all ...*discoveryv1.EndpointSlice) *Objects {
 	if service == nil {
 		return nil
@@ -29,7 +30,7 @@ func Pack(service *corev1.Service, all ...*discoveryv1.EndpointSlice) *Objects {
 	return o
 }
 
-// Unpack returns the objects as the API has them, but for what is not read. They are the caller's own.
+// Unpack returns new API objects, without the fields that are not read.
 func (o *Objects) Unpack() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 	if o == nil {
 		return nil, nil
@@ -37,43 +38,38 @@ func (o *Objects) Unpack() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 	return o.Service.Object(), unpack(o.Slices)
 }
 
-// With returns Objects in which s is in place of the EndpointSlice of its name.
+// With returns Objects that have s in place of the EndpointSlice of its name.
 func (o *Objects) With(s Slice) *Objects {
 	var fresh Objects
 	if o != nil {
 		fresh = *o
 	}
 	own, _ := s.Names()
-	i, there := fresh.find(own.Name)
-	fresh.Slices = slices.Concat(fresh.Slices[:i], []Slice{s}, fresh.Slices[i+count(there):])
+	before, after := fresh.around(own.Name)
+	fresh.Slices = slices.Concat(before, []Slice{s}, after)
 	return &fresh
 }
 
-// without returns Objects in which there is no EndpointSlice of this name.
+// without returns Objects that lack the EndpointSlice of this name.
 func (o *Objects) without(name string) *Objects {
-	fresh := *o
-	i, there := fresh.find(name)
-	fresh.Slices = slices.Concat(fresh.Slices[:i], fresh.Slices[i+count(there):])
-	return &fresh
+	return &Objects{o.Service, slices.Concat(o.around(name))}
 }
 
-// find says where the EndpointSlice of this name is, or would be.
-func (o *Objects) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(o.Slices, name, func(s Slice, name string) int {
+// around returns the EndpointSlices before and after this name.
+func (o *Objects) around(name string) (before, after []Slice) {
+	i, found := slices.BinarySearchFunc(o.Slices, name, func(s Slice, name string) int {
 		own, _ := s.Names()
 		return cmp.Compare(own.Name, name)
 	})
-}
-
-func count(there bool) int {
-	if there {
-		return 1
+	before, after = o.Slices[:i], o.Slices[i:]
+	if found {
+		after = after[1:]
 	}
-	return 0
+	return before, after
 }
 
-// Moved are the EndpointSlices that a Service had and has not any more, and those that it did not have. If
-// many changed, some that did not may be among both.
+// Moved returns the EndpointSlices that a Service lost, and those that it got. If many changed, some that did
+// not may be among both.
 func Moved(before, now *Objects) (left, came []*discoveryv1.EndpointSlice) {
 	var was, is []Slice
 	if before != nil {

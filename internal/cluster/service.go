@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// labelProxyName gives a Service to another proxy, whatever its value.
-	labelProxyName = "service.kubernetes.io/service-proxy-name"
-	// ourAnnotations is how the names of annotations for this program begin.
+	// LabelProxyName is the label that gives a Service to another proxy, whatever its value.
+	LabelProxyName = "service.kubernetes.io/service-proxy-name"
+	// ourAnnotations is the prefix of this program's annotations.
 	ourAnnotations = "kube-ipvs.io/"
 )
 
@@ -22,7 +22,7 @@ func (f *form) service(s *corev1.Service) {
 	f.key(&s.Namespace, &s.Name)
 	f.uid(&s.UID)
 	f.time(&s.CreationTimestamp)
-	f.pairs(&s.Labels, func(name string) bool { return name == labelProxyName })
+	f.pairs(&s.Labels, func(name string) bool { return name == LabelProxyName })
 	f.pairs(&s.Annotations, func(name string) bool { return strings.HasPrefix(name, ourAnnotations) })
 	f.spec(&s.Spec)
 	list(f, &s.Status.LoadBalancer.Ingress, func(in *corev1.LoadBalancerIngress) {
@@ -56,7 +56,7 @@ func (f *form) spec(s *corev1.ServiceSpec) {
 	f.int32(&s.HealthCheckNodePort)
 }
 
-// affinity is its one setting: all around it may be missing as well as that.
+// affinity is its one setting. Any level around that may be missing.
 func (f *form) affinity(c **corev1.SessionAffinityConfig) {
 	var seconds *int32
 	if *c != nil && (*c).ClientIP != nil {
@@ -67,8 +67,7 @@ func (f *form) affinity(c **corev1.SessionAffinityConfig) {
 	}
 }
 
-// time is in seconds, as the API has it. That of an object which no API server made is zero, and so it is in
-// the form.
+// time is in seconds, as in the API. It is zero for an object that no API server made.
 func (f *form) time(t *metav1.Time) {
 	var seconds int64
 	if !t.IsZero() {
@@ -79,7 +78,7 @@ func (f *form) time(t *metav1.Time) {
 	}
 }
 
-// pairs are those labels or annotations that are read, in the order of their names.
+// pairs are the labels or annotations that are read, sorted by name.
 func (f *form) pairs(all *map[string]string, read func(string) bool) {
 	var names []string
 	if f.writing {

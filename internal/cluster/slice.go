@@ -17,7 +17,7 @@ func (f *form) slice(s *discoveryv1.EndpointSlice) {
 	list(f, &s.Endpoints, f.endpoint)
 }
 
-// head is whose the endpoints are, and what their addresses are.
+// head holds the owner of the endpoints, and the type of their addresses.
 func (f *form) head(s *discoveryv1.EndpointSlice) {
 	owner := s.Labels[discoveryv1.LabelServiceName]
 	_, headless := s.Labels[corev1.IsHeadlessService]
@@ -36,7 +36,7 @@ func (f *form) head(s *discoveryv1.EndpointSlice) {
 	}
 }
 
-// names are the Service's and the EndpointSlice's own, which its controller begins with the former.
+// names are those of the Service and of the EndpointSlice, which usually begins with the former.
 func (f *form) names(namespace, own, owner *string) {
 	f.key(namespace, owner)
 	f.ending(own, *owner)
@@ -50,7 +50,7 @@ func (f *form) endpoint(e *discoveryv1.Endpoint) {
 	f.hints(&e.Hints)
 }
 
-// conditions are one number: what each of them says, with two bits.
+// conditions are one number, with two bits for each.
 func (f *form) conditions(c *discoveryv1.EndpointConditions) {
 	all := []**bool{&c.Ready, &c.Serving, &c.Terminating}
 	var said uint64
@@ -68,7 +68,7 @@ func (f *form) conditions(c *discoveryv1.EndpointConditions) {
 	}
 }
 
-// saying is 0 for nothing, 1 for no, and 2 for yes.
+// saying returns 0 for nil, 1 for false and 2 for true.
 func saying(b *bool) uint64 {
 	switch {
 	case b == nil:
@@ -79,7 +79,7 @@ func saying(b *bool) uint64 {
 	return 1
 }
 
-// hints without any are the same as none.
+// hints without any zone or node are the same as none.
 func (f *form) hints(h **discoveryv1.EndpointHints) {
 	given := *h
 	if given != nil && len(given.ForZones)+len(given.ForNodes) == 0 {

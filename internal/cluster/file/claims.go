@@ -4,6 +4,7 @@ package file
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// claims says which file's object counts if several define the same: the first by file name, and in a file
-// the first by line.
+// claims decides which object counts if several files define the same one: the first by file name, and in a
+// file the first by line.
 type claims map[identity][]claim
 
 type claim struct {
@@ -20,7 +21,7 @@ type claim struct {
 	kept
 }
 
-// kept is an object of a file as it is remembered.
+// kept is an object of a file in compact form.
 type kept struct {
 	id      identity
 	line    int
@@ -45,8 +46,7 @@ func keep(all []object) []kept {
 	return list
 }
 
-// replace puts the objects of a file in the place of those it had before, and returns the identities that
-// either had.
+// replace replaces the objects of a file, and returns the identities that were or are in it.
 func (c claims) replace(file string, before, after []kept) map[identity]bool {
 	touched := map[identity]bool{}
 	for _, o := range before {
@@ -66,7 +66,7 @@ func (c claims) replace(file string, before, after []kept) map[identity]bool {
 	return touched
 }
 
-// lost are the problems of a file whose objects other files or lines define before it does.
+// lost returns a problem for each object of a file that is also defined in a place that counts before it.
 func (c claims) lost(file string, objects []kept) []Problem {
 	var all []Problem
 	for _, o := range objects {
@@ -74,16 +74,16 @@ func (c claims) lost(file string, objects []kept) []Problem {
 		if first.file == file && first.kept == o {
 			continue
 		}
-		p := Problem{Line: o.line, Object: o.id.String(), Text: "is defined in " + first.file + " too, which counts"}
+		p := Problem{Line: o.line, Object: o.id.String(), Text: "is also defined in " + first.file + ", which counts"}
 		if first.file == file {
-			p.Text = "is defined above too, which counts"
+			p.Text = "is also defined above, which counts"
 		}
 		all = append(all, p)
 	}
 	return all
 }
 
-// files are those that claim one of ids.
+// files returns those that claim one of ids.
 func (c claims) files(ids map[identity]bool) map[string]bool {
 	all := map[string]bool{}
 	for id := range ids {
@@ -92,4 +92,65 @@ func (c claims) files(ids map[identity]bool) map[string]bool {
 		}
 	}
 	return all
+}
+
+// settle updates the index to the objects that now count for ids.
+func (f *folder) settle(c *change, ids map[identity]bool) {
+	for id := range ids {
+		if all := f.claims[id]; len(all) > 0 {
+			f.set(c, all[0].kept)
+		} else {
+			f.unset(c, id)
+		}
+	}
+}
+
+func (f *folder) set(c *change, o kept) {
+	switch {
+	case !o.service.IsZero():
+		c.Add(f.index.SetService(o.service))
+	case !o.slice.IsZero():
+		c.Add(f.index.SetSlice(o.slice))
+	default:
+		c.Place = f.index.SetNode(o.node) || c.Place
+	}
+}
+
+func (f *folder) unset(c *change, id identity) {
+	switch id.kind {
+	case "Service":
+		c.Add(f.index.DeleteService(id.name))
+	case "EndpointSlice":
+		c.Add(f.index.DeleteSlice(id.name))
+	default:
+		c.Place = f.index.DeleteNode(id.name.Name) || c.Place
+	}
+}
+
+// report adds reports of the fresh files, and of the doubtful ones if their problems changed: another file
+// may have begun or ceased to claim their objects.
+func (f *folder) report(c *change, fresh, doubtful map[string]bool) {
+	names := maps.Clone(doubtful)
+	maps.Copy(names, fresh)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		m := f.files[name]
+		problems := capped(name, slices.Concat(m.problems, f.claims.lost(name, m.objects)))
+		texts := textsOf(problems)
+		if !fresh[name] && slices.Equal(texts, m.reported) {
+			continue
+		}
+		c.reports = append(c.reports, Report{
+			File: name, Problems: problems, Broken: m.broken, Good: len(m.reported) > 0 && len(texts) == 0,
+			Objects: len(m.objects), Ignored: m.ignored,
+		})
+		m.reported = texts
+	}
+}
+
+func textsOf(all []error) []string {
+	var texts []string
+	for _, err := range all {
+		texts = append(texts, err.Error())
+	}
+	return texts
 }

@@ -12,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// documents splits content into its documents, each as a tree that knows its lines. By its name a file is
-// JSON (one or more values) or YAML.
+// documents splits content into its documents, each a tree with line numbers. A file named .json has one or
+// more JSON values, any other is YAML.
 func documents(name string, content []byte) ([]*yaml.Node, *Problem) {
 	if filepath.Ext(name) == ".json" {
 		return jsonDocuments(content)
@@ -41,7 +41,7 @@ func yamlDocuments(content []byte) ([]*yaml.Node, error) {
 	}
 }
 
-// syntaxText is the message without the line that the YAML package puts in front of it: see syntaxLine.
+// syntaxText is the message without the YAML package's line: see syntaxLine.
 func syntaxText(err error) string {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if strings.HasPrefix(text, "line ") {
@@ -50,9 +50,9 @@ func syntaxText(err error) string {
 	return "no valid YAML: " + text
 }
 
-// syntaxLine finds the line of a syntax error. The YAML package tells the line where the surrounding list or
+// syntaxLine finds the line of a syntax error. The YAML package names the line where the surrounding list or
 // map starts, which in a List of all Services is the second line of the file. But it reads no further than it
-// must, and it makes the same error of every beginning of the file that has the bad line.
+// must, and returns the same error for every beginning of the file that has the bad line.
 func syntaxLine(content []byte, err error) int {
 	const (
 		lookahead  = 5       // lines that may be read beyond the bad one
@@ -76,11 +76,11 @@ func syntaxLine(content []byte, err error) int {
 	return last
 }
 
-// lineReader gives one line at a time and counts.
+// lineReader returns one line at a time and counts.
 type lineReader struct {
 	rest        []byte
 	lines, read int
-	within      bool // a line that is too long for one reading
+	within      bool // inside a line that is too long for one Read
 }
 
 func (r *lineReader) Read(buffer []byte) (int, error) {

@@ -12,12 +12,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// folder is a directory as it was when it was read last.
+// folder is a directory as it was last read.
 type folder struct {
 	dir    string
 	files  map[string]*manifest // by name
@@ -26,35 +24,32 @@ type folder struct {
 	away   string // why the directory could not be read; empty: it could
 }
 
-// manifest is one file as it was when it was read last.
+// manifest is a file as it was last read.
 type manifest struct {
 	stat     fs.FileInfo       // nil: look again
 	sum      [sha256.Size]byte // of the content that was parsed last
-	target   string            // where a symbolic link leads to; empty: no link
+	target   string            // of a symbolic link; empty: no link
 	objects  []kept            // the last good ones
 	problems []Problem         // of the latest content
 	broken   bool
 	ignored  map[string]int
-	told     []string // the problems that were reported last
+	reported []string // the problems that were reported last
 }
 
-// change is what one reading changed.
+// change is the result of one reading.
 type change struct {
-	services map[types.NamespacedName]bool
-	nodes    bool // any
-	reports  []Report
+	cluster.Changes
+	reports []Report
 }
-
-func newChange() change { return change{services: map[types.NamespacedName]bool{}} }
 
 func newFolder(dir string) *folder {
 	return &folder{dir: dir, files: map[string]*manifest{}, claims: claims{}, index: cluster.NewIndex()}
 }
 
-// read looks at all files, and into those that look different or are dirty. A directory that is not there
-// proves nothing: all stays as it was.
+// read looks at all files, and reads those that changed or are dirty. If the directory is not there,
+// everything stays as it was.
 func (f *folder) read(dirty func(name string) bool) change {
-	c := newChange()
+	var c change
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
 		c.reports = f.absent(err)
@@ -105,8 +100,8 @@ func (f *folder) absent(err error) []Report {
 	return []Report{{File: f.dir, Problems: []error{err}, Broken: true}}
 }
 
-// isManifest says whether a file of this name is read. Hidden files are not: editors and the kubelet (..data)
-// have their own business there.
+// isManifest reports whether a file of this name is read. Hidden files belong to editors and to the kubelet
+// (..data).
 func isManifest(name string) bool {
 	switch filepath.Ext(name) {
 	case ".yaml", ".yml", ".json":
@@ -115,17 +110,17 @@ func isManifest(name string) bool {
 	return false
 }
 
-// fate is what became of a file since it was read last.
+// fate is what happened to a file since it was last read.
 type fate int
 
 const (
 	unchanged fate = iota
 	parsed
 	unreadable // keeps its objects
-	absent     // or nothing that is read, such as a directory
+	absent     // or not a file, such as a directory
 )
 
-// readFile reads a file if it is dirty or looks different, and returns the objects that it had before.
+// readFile reads a file if it is dirty or changed, and returns the objects that it had before.
 func (f *folder) readFile(entry fs.DirEntry, dirty bool) (fate, []kept) {
 	path := filepath.Join(f.dir, entry.Name())
 	link := entry.Type()&fs.ModeSymlink != 0
@@ -169,7 +164,7 @@ func (f *folder) looksSame(name string, stat fs.FileInfo) bool {
 		m.stat.Size() == stat.Size() && m.stat.ModTime().Equal(stat.ModTime())
 }
 
-// largest is the size of a file that is read.
+// largest is the maximum size of a file.
 const largest = 256 << 20
 
 func readRegular(path string, stat fs.FileInfo) ([]byte, error) {
@@ -182,7 +177,7 @@ func readRegular(path string, stat fs.FileInfo) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// targetOf is where a link leads to in the end or, if it leads nowhere, next.
+// targetOf returns the final target of a link, or its next one if it leads nowhere.
 func targetOf(path string) string {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		return target
@@ -194,14 +189,13 @@ func targetOf(path string) string {
 	return filepath.Clean(target)
 }
 
-// fail keeps the objects, and sees to it that the file is tried again and then taken, even if it is what it
-// was before.
+// fail keeps the objects. The file is read again, even if it is as it was before.
 func (m *manifest) fail(err error) {
 	m.stat, m.sum, m.broken = nil, [sha256.Size]byte{}, true
 	m.problems = []Problem{{Text: fmt.Sprintf("cannot be read: %v", err)}}
 }
 
-// take makes the contents those of m, unless they are broken.
+// take replaces the objects, unless the contents are broken.
 func (m *manifest) take(c contents) {
 	m.broken = len(c.errors) > 0
 	m.ignored = c.ignored

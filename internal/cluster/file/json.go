@@ -12,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// jsonDocuments reads JSON values into the trees that YAML is read into. The YAML package reads most JSON
-// too, but not all (surrogate pairs, values one after the other without a separator).
+// jsonDocuments reads JSON values into the trees that YAML is read into. The YAML package reads most JSON,
+// but no surrogate pairs, and no values without a separator.
 func jsonDocuments(content []byte) ([]*yaml.Node, *Problem) {
 	r := &jsonReader{content: content, decoder: json.NewDecoder(bytes.NewReader(content)), line: 1}
 	r.decoder.UseNumber()
@@ -33,11 +33,11 @@ func jsonDocuments(content []byte) ([]*yaml.Node, *Problem) {
 type jsonReader struct {
 	content []byte
 	decoder *json.Decoder
-	offset  int // up to here lines are counted
+	offset  int // lines are counted up to here
 	line    int
 }
 
-// maxDepth is deeper than any object of the used kinds is.
+// maxDepth is more than any used object needs.
 const maxDepth = 100
 
 var (
@@ -45,7 +45,7 @@ var (
 	errEnd   = errors.New("unexpected end")
 )
 
-// value reads the next value. io.EOF means that there is none, at depth 0.
+// value reads the next value. At depth 0 it returns io.EOF if there is none.
 func (r *jsonReader) value(depth int) (*yaml.Node, error) {
 	if depth > maxDepth {
 		return nil, errDepth
@@ -83,8 +83,8 @@ func (r *jsonReader) value(depth int) (*yaml.Node, error) {
 	return n, nil
 }
 
-// inside reads what is inside of a list or map, and its end. Names and values of a map come one after the
-// other, as in a YAML tree.
+// inside reads the content of a list or map, and its end. Names and values of a map alternate, as in a YAML
+// tree.
 func (r *jsonReader) inside(n *yaml.Node, depth int) error {
 	for r.decoder.More() {
 		child, err := r.value(depth + 1)
@@ -100,7 +100,7 @@ func (r *jsonReader) inside(n *yaml.Node, depth int) error {
 	return err
 }
 
-// lineAt is the line of offset, which must not go back from call to call.
+// lineAt returns the line of offset, which must not decrease from call to call.
 func (r *jsonReader) lineAt(offset int) int {
 	offset = max(offset, r.offset)
 	r.line += bytes.Count(r.content[r.offset:offset], []byte("\n"))
@@ -108,7 +108,7 @@ func (r *jsonReader) lineAt(offset int) int {
 	return r.line
 }
 
-// next is the line of what follows the last token: where an error is.
+// next returns the line of what follows the last token: the place of an error.
 func (r *jsonReader) next() int {
 	rest := r.content[min(int(r.decoder.InputOffset()), len(r.content)):]
 	blank := len(rest) - len(bytes.TrimLeft(rest, " \t\r\n,:"))

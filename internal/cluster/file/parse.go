@@ -27,7 +27,7 @@ type contents struct {
 	objects []object       // in the order of the file
 	ignored map[string]int // "apps/v1 Deployment" -> how many
 	errors  []Problem      // any: the file is broken, objects are incomplete
-	notes   []Problem      // what is strange, but leaves the objects as they are
+	notes   []Problem      // strange, but the objects are used
 }
 
 // The kinds that are used, by apiVersion and kind.
@@ -37,7 +37,7 @@ const (
 	sliceKind   = "discovery.k8s.io/v1 EndpointSlice"
 )
 
-// parse reads the objects of one file, which is JSON if its name says so and YAML otherwise.
+// parse reads the objects of one file: JSON if its name says so, otherwise YAML.
 func parse(name string, content []byte) contents {
 	all, syntax := documents(name, content)
 	if syntax != nil {
@@ -56,8 +56,8 @@ type parser struct {
 	contents contents
 }
 
-// document reads one object or list. The items of a ServiceList have no kind of their own in the API server's
-// answers: they inherit it.
+// document reads one object or list. Items of a ServiceList inherit its kind: in the API server's answers
+// they have none.
 func (p *parser) document(n *yaml.Node, inherited metav1.TypeMeta, depth int) {
 	n = resolve(n)
 	p.object = ""
@@ -107,7 +107,7 @@ func (p *parser) list(n *yaml.Node, is metav1.TypeMeta, depth int) {
 	}
 }
 
-// one reads an object of a kind that is used.
+// one reads an object of a used kind.
 func (p *parser) one(n *yaml.Node, is metav1.TypeMeta) {
 	o := object{line: n.Line, id: identity{kind: is.Kind, name: nameOf(n, is.Kind)}}
 	p.decoder.object = o.id.String()
@@ -134,8 +134,8 @@ func (p *parser) one(n *yaml.Node, is metav1.TypeMeta) {
 	}
 }
 
-// nameOf is the name of an object that may be wrong elsewhere. As with kubectl, no namespace is the namespace
-// default.
+// nameOf returns the name of an object that may be wrong elsewhere. As in kubectl, the namespace defaults to
+// "default".
 func nameOf(n *yaml.Node, kind string) types.NamespacedName {
 	meta := lookup(n, "metadata")
 	name := types.NamespacedName{Namespace: text(meta, "namespace"), Name: text(meta, "name")}

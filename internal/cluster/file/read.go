@@ -12,23 +12,23 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// Stdin is the path that Read takes for its reader.
+// Stdin is the path that makes Read use its reader.
 const Stdin = "-"
 
-// Read reads manifests once: those of a directory, as a Source does, or a file, whatever its name. Files that
-// are no directory's are told by their path.
+// Read reads manifests once: those of a directory, as a Source does, or a file of any name. Reports name
+// single files by their path.
 func Read(paths []string, stdin io.Reader) (*cluster.Index, []Report) {
 	r := reading{folder: newFolder(""), fresh: map[string]bool{}, affected: map[identity]bool{}}
 	for _, path := range paths {
 		r.path(path, stdin)
 	}
-	c := newChange()
+	var c change
 	r.folder.settle(&c, r.affected)
 	r.folder.report(&c, r.fresh, map[string]bool{})
 	return r.folder.index, c.reports
 }
 
-// reading is a folder whose files are gathered from anywhere.
+// reading is a folder of files from anywhere.
 type reading struct {
 	folder   *folder
 	fresh    map[string]bool
@@ -64,7 +64,7 @@ func (r *reading) open(path string) {
 		return
 	}
 	r.take(path, f, nil)
-	_ = f.Close() // it was only read
+	_ = f.Close() // read only
 }
 
 // take reads one file. A file that is named twice counts once.
@@ -97,8 +97,8 @@ func readAll(from io.Reader) ([]byte, error) {
 	return content, err
 }
 
-// formOf is a name that says whether content is JSON or YAML, where name does not: what begins as JSON does,
-// and is some, is read as it.
+// formOf returns a name whose extension says whether content is JSON or YAML. Valid JSON that begins with "{"
+// is JSON.
 func formOf(name string, content []byte) string {
 	if begin := bytes.TrimLeft(content, " \t\r\n"); len(begin) == 0 || begin[0] != '{' {
 		return name

@@ -9,32 +9,34 @@ import (
 	"net/http"
 	"net/url"
 
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// APIClient is how those groups of the API are asked that are used. The client that client-go has for all of
-// them would be a third of the program, and of the memory that it takes when it does nothing.
-type APIClient struct{ core, discovery, networking, events rest.Interface }
+// Client is a client of the API groups that are used. client-go's client for all groups would be a third of the
+// program, and of the memory that it takes when idle.
+type Client struct {
+	Core       rest.Interface // Services and Nodes
+	Discovery  rest.Interface // EndpointSlices
+	Networking rest.Interface // ServiceCIDRs
+	Events     rest.Interface
+}
 
-// Core is for Services and Nodes.
-func (c *APIClient) Core() rest.Interface { return c.core }
-
-// Discovery is for EndpointSlices.
-func (c *APIClient) Discovery() rest.Interface { return c.discovery }
-
-// Networking is for ServiceCIDRs.
-func (c *APIClient) Networking() rest.Interface { return c.networking }
-
-// Events is for events.
-func (c *APIClient) Events() rest.Interface { return c.events }
-
-// Connect returns a client. It asks nothing of an API server yet. All that the client asks goes over one
-// transport, for which one connection suffices.
-func Connect(c config.Client, userAgent string) (*APIClient, error) {
+// Connect returns a Client. It sends no request yet. All requests share one transport, for which one connection
+// suffices.
+func Connect(c config.Client, userAgent string) (*Client, error) {
 	rc, err := loadRESTConfig(c)
 	if err != nil {
 		return nil, err
@@ -43,13 +45,13 @@ func Connect(c config.Client, userAgent string) (*APIClient, error) {
 	rc.AcceptContentTypes, rc.ContentType = c.AcceptContentTypes, c.ContentType
 	rc.QPS, rc.Burst = c.QPS, c.Burst
 	if len(c.Servers) > 0 {
-		// Not all nodes at the same one.
+		// Nodes start at different servers.
 		newRing(c.Servers, rand.IntN(len(c.Servers))).carry(rc)
 	}
-	return newAPIClient(rc)
+	return newClient(rc)
 }
 
-// loadRESTConfig says which API server, and who we are to it.
+// loadRESTConfig finds the API server and our credentials.
 func loadRESTConfig(c config.Client) (*rest.Config, error) {
 	if c.Kubeconfig == "" && c.Master == "" {
 		rc, err := rest.InClusterConfig()
@@ -70,15 +72,66 @@ func loadRESTConfig(c config.Client) (*rest.Config, error) {
 	return rc, nil
 }
 
-// carry makes the ring what rc connects by. The name in its URL is still the one that the server's
-// certificate has to be for. A proxy of the environment is none of the addresses that the operator named.
+// newClient shares one connection and one rate limit between the groups.
+func newClient(rc *rest.Config) (*Client, error) {
+	rc.NegotiatedSerializer = codecs()
+	if rc.RateLimiter == nil && rc.QPS > 0 {
+		rc.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(rc.QPS, rc.Burst)
+	}
+	over, err := rest.HTTPClientFor(rc)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of the API server %s: %w", rc.Host, err)
+	}
+	var c Client
+	var errs []error
+	for i, one := range []*rest.Interface{&c.Core, &c.Discovery, &c.Networking, &c.Events} {
+		*one, err = clientOf(rc, over, groups()[i])
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("make a client of the API server %s: %w", rc.Host, err)
+	}
+	return &c, nil
+}
+
+// clientOf returns the client of one group. The core group has a path of its own.
+func clientOf(rc *rest.Config, over *http.Client, group schema.GroupVersion) (rest.Interface, error) {
+	of := rest.CopyConfig(rc)
+	of.GroupVersion, of.APIPath = &group, "/apis"
+	if group.Group == "" {
+		of.APIPath = "/api"
+	}
+	return rest.RESTClientForConfigAndClient(of, over)
+}
+
+// codecs encode and decode the objects that are used.
+func codecs() runtime.NegotiatedSerializer {
+	s := runtime.NewScheme()
+	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Service{}, &corev1.ServiceList{}, &corev1.Node{}, &corev1.NodeList{})
+	s.AddKnownTypes(discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{})
+	s.AddKnownTypes(networkingv1.SchemeGroupVersion, &networkingv1.ServiceCIDR{}, &networkingv1.ServiceCIDRList{})
+	s.AddKnownTypes(eventsv1.SchemeGroupVersion, &eventsv1.Event{})
+	for _, gv := range groups() {
+		metav1.AddToGroupVersion(s, gv)
+	}
+	return serializer.NewCodecFactory(s).WithoutConversion()
+}
+
+func groups() []schema.GroupVersion {
+	return []schema.GroupVersion{
+		corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion,
+	}
+}
+
+// carry makes rc connect by the ring. The host in its URL is still the name that the server's certificate must
+// have. No proxy of the environment is used: the operator named the addresses.
 func (r *ring) carry(rc *rest.Config) {
 	rc.Dial = r.dial
 	rc.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
 	rc.Wrap(func(next http.RoundTripper) http.RoundTripper { return answerListener{next, r} })
 }
 
-// answerListener tells the ring of answers.
+// answerListener reports answers to the ring.
 type answerListener struct {
 	next http.RoundTripper
 	ring *ring

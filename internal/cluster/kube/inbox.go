@@ -10,10 +10,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// inbox holds what came and was not taken yet, each object once, however often it changed: who takes late
-// finds less, not more.
+// inbox holds what came and was not taken yet: each object once, however often it changed.
 type inbox struct {
-	wake chan struct{} // has one if there may be something
+	wake chan struct{} // has an element if there may be something
 
 	mutex   sync.Mutex
 	waiting [kindCount]batch
@@ -21,13 +20,13 @@ type inbox struct {
 
 // batch is what came of one kind.
 type batch struct {
-	whole   bool                         // what is not in it is gone
-	objects map[types.NamespacedName]any // as they are kept; nil: that one is gone
+	whole   bool                         // objects that are not in it are gone
+	objects map[types.NamespacedName]any // as they are kept; nil: removed
 }
 
 func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
 
-// put takes in an object, or that it is gone.
+// put takes in an object; nil: it is gone.
 func (x *inbox) put(kind int, key types.NamespacedName, o any) {
 	x.mutex.Lock()
 	b := &x.waiting[kind]
@@ -54,7 +53,7 @@ func (x *inbox) ring() {
 	}
 }
 
-// take hands out all that waits.
+// take returns everything and empties the inbox.
 func (x *inbox) take() [kindCount]batch {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
@@ -63,28 +62,20 @@ func (x *inbox) take() [kindCount]batch {
 	return taken
 }
 
-// changes are what is different after a batch.
-type changes struct {
-	services []types.NamespacedName
-	place    bool
-}
-
-// apply brings b into an index.
-func (b batch) apply(k kind, index *cluster.Index) changes {
-	var c changes
+// apply updates index and notes in c what changed.
+func (b batch) apply(k kind, index *cluster.Index, c *cluster.Changes) {
 	if b.whole {
 		for _, key := range k.keys(index) {
 			if b.objects[key] == nil {
-				k.remove(index, key, &c)
+				k.remove(index, key, c)
 			}
 		}
 	}
 	for key, o := range b.objects {
 		if o == nil {
-			k.remove(index, key, &c)
+			k.remove(index, key, c)
 		} else {
-			k.set(index, o, &c)
+			k.set(index, o, c)
 		}
 	}
-	return c
 }

@@ -13,50 +13,49 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// kind is one kind of objects: where they are, which are wanted, and what becomes of them.
+// kind is a kind of objects: where to get them, which ones, and what to do with them.
 type kind struct {
 	client         rest.Interface
 	resource       string
-	labels, fields string // selectors: the API server leaves out the rest
+	labels, fields string // selectors: the API server omits the rest
 
-	// optional: an API server that does not know the kind, or keeps it from us, is taken for one that has
-	// none.
+	// optional: if the API server does not know the kind, or refuses it, there are no objects.
 	optional bool
 
 	object runtime.Object           // an empty one
-	keep   func(runtime.Object) any // what is kept of one that came
+	keep   func(runtime.Object) any // returns what is kept of an object
 
-	// keys, set and remove are of the index.
+	// keys, set and remove access the index.
 	keys   func(*cluster.Index) []types.NamespacedName
-	set    func(x *cluster.Index, kept any, c *changes)
-	remove func(*cluster.Index, types.NamespacedName, *changes)
+	set    func(x *cluster.Index, kept any, c *cluster.Changes)
+	remove func(*cluster.Index, types.NamespacedName, *cluster.Changes)
 }
 
 const kindCount = 4
 
-// kinds are all that is watched, with kube-proxy's selectors. The order is that in which they are taken in.
-func kinds(c Client, node string) [kindCount]kind {
+// kinds returns all that are watched, with kube-proxy's selectors, in the order in which they are applied.
+func kinds(c *Client, node string) [kindCount]kind {
 	return [kindCount]kind{
-		serviceCIDRs(c.Networking()),
-		thisNode(c.Core(), node),
-		services(c.Core()),
-		endpointSlices(c.Discovery(), node),
+		serviceCIDRs(c.Networking),
+		thisNode(c.Core, node),
+		services(c.Core),
+		endpointSlices(c.Discovery, node),
 	}
 }
 
 func services(c rest.Interface) kind {
 	return kind{
 		client: c, resource: "services",
-		labels: "!" + labelProxyName,
+		labels: "!" + cluster.LabelProxyName,
 		fields: "spec.clusterIP!=" + corev1.ClusterIPNone,
 		object: &corev1.Service{},
 		keep:   func(o runtime.Object) any { return cluster.OfService(o.(*corev1.Service)) },
 		keys:   (*cluster.Index).Services,
-		set: func(x *cluster.Index, kept any, c *changes) {
-			c.services = append(c.services, x.SetService(kept.(cluster.Service))...)
+		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
+			c.Add(x.SetService(kept.(cluster.Service)))
 		},
-		remove: func(x *cluster.Index, key types.NamespacedName, c *changes) {
-			c.services = append(c.services, x.DeleteService(key)...)
+		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
+			c.Add(x.DeleteService(key))
 		},
 	}
 }
@@ -72,11 +71,11 @@ func endpointSlices(c rest.Interface, node string) kind {
 			return cluster.OfSlice(s)
 		},
 		keys: (*cluster.Index).Slices,
-		set: func(x *cluster.Index, kept any, c *changes) {
-			c.services = append(c.services, x.SetSlice(kept.(cluster.Slice))...)
+		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
+			c.Add(x.SetSlice(kept.(cluster.Slice)))
 		},
-		remove: func(x *cluster.Index, key types.NamespacedName, c *changes) {
-			c.services = append(c.services, x.DeleteSlice(key)...)
+		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
+			c.Add(x.DeleteSlice(key))
 		},
 	}
 }
@@ -91,11 +90,11 @@ func thisNode(c rest.Interface, name string) kind {
 			return o
 		},
 		keys: func(x *cluster.Index) []types.NamespacedName { return unspaced(x.Nodes()) },
-		set: func(x *cluster.Index, kept any, c *changes) {
-			c.place = x.SetNode(kept.(*corev1.Node)) || c.place
+		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
+			c.Place = x.SetNode(kept.(*corev1.Node)) || c.Place
 		},
-		remove: func(x *cluster.Index, key types.NamespacedName, c *changes) {
-			c.place = x.DeleteNode(key.Name) || c.place
+		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
+			c.Place = x.DeleteNode(key.Name) || c.Place
 		},
 	}
 }
@@ -110,16 +109,16 @@ func serviceCIDRs(c rest.Interface) kind {
 			return o
 		},
 		keys: func(x *cluster.Index) []types.NamespacedName { return unspaced(x.ServiceCIDRs()) },
-		set: func(x *cluster.Index, kept any, c *changes) {
-			c.place = x.SetServiceCIDR(kept.(*networkingv1.ServiceCIDR)) || c.place
+		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
+			c.Place = x.SetServiceCIDR(kept.(*networkingv1.ServiceCIDR)) || c.Place
 		},
-		remove: func(x *cluster.Index, key types.NamespacedName, c *changes) {
-			c.place = x.DeleteServiceCIDR(key.Name) || c.place
+		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
+			c.Place = x.DeleteServiceCIDR(key.Name) || c.Place
 		},
 	}
 }
 
-// unspaced are keys of what is in no namespace.
+// unspaced returns keys without a namespace.
 func unspaced(names []string) []types.NamespacedName {
 	var keys []types.NamespacedName
 	for _, name := range names {

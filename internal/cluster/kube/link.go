@@ -9,23 +9,22 @@ import (
 	"go.uber.org/zap"
 )
 
-// Status is how the API server is followed.
+// Status describes the connection to the API server.
 type Status struct {
-	Connected bool      // it answers all that is asked of it
+	Connected bool      // it answers all requests
 	Since     time.Time // when Connected became so
-	LastEvent time.Time // when it last told of anything; zero: it never did
+	LastEvent time.Time // when it last sent anything; zero: never
 }
 
-// link is what is known of the connection to the API server, from the fate of requests. It logs when that
-// changes, not each try.
+// link tracks the connection to the API server by the results of requests. It logs changes, not each try.
 type link struct {
 	mutex   sync.Mutex
 	log     *zap.Logger
 	state   Status
 	failing map[string]bool // by kind of objects
 	working map[string]bool
-	silent  bool          // nothing was logged of it yet
-	back    chan struct{} // is closed when one of several that failed works again
+	silent  bool          // nothing was logged yet
+	back    chan struct{} // closed when one of several failed kinds works again
 }
 
 func (l *link) begin(log *zap.Logger) {
@@ -43,14 +42,14 @@ func (l *link) status() Status {
 	return l.state
 }
 
-// heard says that the API server told of something.
+// heard notes that the API server sent something.
 func (l *link) heard() {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	l.state.LastEvent = time.Now()
 }
 
-// answered says that a request for objects of a kind was answered.
+// answered notes that a request for a kind was answered.
 func (l *link) answered(kind string) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
@@ -63,31 +62,31 @@ func (l *link) answered(kind string) {
 	if l.state.Connected || len(l.failing) > 0 || len(l.working) < kindCount {
 		return
 	}
-	l.log.Info("API server is followed", zap.Duration("after", l.turn(true)))
+	l.log.Info("connected to API server", zap.Duration("after", l.turn(true)))
 }
 
-// returns is closed when there is hope for those who wait to ask again.
+// returns returns a channel that is closed when it is worth asking again.
 func (l *link) returns() <-chan struct{} {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	return l.back
 }
 
-// failed says that a request for objects of a kind failed.
+// failed notes that a request for a kind failed.
 func (l *link) failed(kind string, err error) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	l.failing[kind] = true
 	if !l.state.Connected && !l.silent {
-		l.log.Debug("API server does still not answer", zap.String("kind", kind), zap.Error(err))
+		l.log.Debug("API server still unreachable", zap.String("kind", kind), zap.Error(err))
 		return
 	}
-	l.log.Warn("API server does not answer; what is known stays, trying again",
+	l.log.Warn("API server does not answer; keeping what is known and retrying",
 		zap.String("kind", kind), zap.Time("lastEvent", l.state.LastEvent), zap.Error(err))
 	l.turn(false)
 }
 
-// turn notes that the connection is there, or not, and returns how long the contrary held.
+// turn notes the new state of the connection, and returns how long the old one lasted.
 func (l *link) turn(connected bool) time.Duration {
 	l.silent = false
 	was := l.state

@@ -14,20 +14,20 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// item is what is kept of an object. To client-go it is an object that nobody changes.
+// item is what is kept of an object. client-go sees an immutable object.
 type item struct {
 	key  types.NamespacedName
 	kept any
 }
 
-// GetObjectKind says nothing: an item is of the kind of its list.
+// GetObjectKind returns nothing: an item is of the kind of its list.
 func (item) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
-// DeepCopyObject is the item.
+// DeepCopyObject returns the item.
 func (i item) DeepCopyObject() runtime.Object { return i }
 
-// list is the answer of an API server that has no streaming lists. What of an object is not kept is let go of
-// while it is read: all objects as they are would be a hundred times what is kept.
+// list is a list from an API server without streaming lists. It packs each object as it is read: all objects
+// unpacked would take a hundred times the memory.
 type list struct {
 	metav1.ListMeta
 	Items []runtime.Object // client-go finds them by this name
@@ -36,7 +36,7 @@ type list struct {
 	item  func(runtime.Object) (item, error)
 }
 
-// What protobuf calls a field that is a message, and how it may number fields.
+// The wire type of a message in protobuf, and the largest field number.
 const (
 	message  = 2
 	maxField = 1<<29 - 1
@@ -44,10 +44,10 @@ const (
 
 var errNoList = errors.New("it is no list in protobuf")
 
-// GetObjectKind says nothing: who asked for the list knows.
+// GetObjectKind returns nothing: the caller knows the kind.
 func (*list) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
-// DeepCopyObject shares the items, which nobody changes.
+// DeepCopyObject shares the items, which are immutable.
 func (l *list) DeepCopyObject() runtime.Object {
 	c := *l
 	return &c
@@ -87,7 +87,7 @@ func (l *list) field(number uint64, b []byte) error {
 	return nil // of a later Kubernetes
 }
 
-// UnmarshalJSON reads a list for those who chose JSON.
+// UnmarshalJSON reads a list, for operators who chose JSON.
 func (l *list) UnmarshalJSON(b []byte) error {
 	var all struct {
 		Metadata metav1.ListMeta   `json:"metadata"`

@@ -22,7 +22,7 @@ import (
 
 var errNoAnswer = errors.New("the API server did not answer")
 
-// requests are how the reflector lists and watches.
+// requests returns how the reflector lists and watches.
 func (f *feed) requests() *cache.ListWatch {
 	return &cache.ListWatch{ListWithContextFunc: f.list, WatchFuncWithContext: f.watch}
 }
@@ -33,7 +33,7 @@ func (f *feed) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, 
 	if err != nil {
 		f.judge(ctx, err)
 	}
-	return l, err // that the server can be followed is for the watch to show
+	return l, err // only a watch shows that the server can be followed
 }
 
 func (f *feed) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
@@ -47,13 +47,13 @@ func (f *feed) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface
 		return newStream(w), nil
 	}
 	if isAnswer(err) && !apierrors.IsTooManyRequests(err) && (o.SendInitialEvents != nil || isStale(err)) {
-		return nil, err // a list is asked for next, and tells
+		return nil, err // a list is requested next, and reports
 	}
 	f.judge(ctx, err)
 	return nil, resumable(err)
 }
 
-// request asks once: when to ask again is the reflector's choice, and client-go would ask ten times first.
+// request is not retried here: the reflector decides when to retry, and client-go would try ten times first.
 func (f *feed) request(o metav1.ListOptions) *rest.Request {
 	o.LabelSelector, o.FieldSelector = f.kind.labels, f.kind.fields
 	var timeout time.Duration
@@ -63,7 +63,7 @@ func (f *feed) request(o metav1.ListOptions) *rest.Request {
 	return f.kind.client.Get().Resource(f.kind.resource).SpecificallyVersionedParams(&o, metav1.ParameterCodec, metav1.Unversioned).Timeout(timeout).MaxRetries(0)
 }
 
-// judge tells the link what an answer, or none, says of it.
+// judge reports the result of a request to the link.
 func (f *feed) judge(ctx context.Context, err error) {
 	if err == nil {
 		f.refused = time.Time{}
@@ -77,9 +77,9 @@ func (f *feed) judge(ctx context.Context, err error) {
 	}
 }
 
-// resumable makes an error of which no answer came one that a reflector takes for a refused connection: it
-// then tries to watch on from where it was, and does not list all objects anew, which from every node of a
-// large cluster would keep an API server that has just come back from doing so.
+// resumable turns an error without an answer into one that a reflector takes for a refused connection. It
+// then resumes the watch. Otherwise every node of a large cluster would list all objects anew, and overload
+// an API server that has just come back.
 func resumable(err error) error {
 	if isAnswer(err) {
 		return err
@@ -87,28 +87,28 @@ func resumable(err error) error {
 	return fmt.Errorf("%w (%w)", err, syscall.ECONNREFUSED)
 }
 
-// isAnswer says whether an error is what an API server said.
+// isAnswer reports whether err is an answer of an API server.
 func isAnswer(err error) bool {
 	var status apierrors.APIStatus
 	return errors.As(err, &status)
 }
 
-// isStale says whether the version that was asked for is none to watch on from.
+// isStale reports whether the requested version is too old or too new to resume from.
 func isStale(err error) bool {
 	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
 }
 
-// isRefusal says whether an error means that the server has no such kind, or not for us.
+// isRefusal reports whether the server does not have the kind, or not for us.
 func isRefusal(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) }
 
-// isEmpty says whether w is what client-go has in place of an error when a connection timed out or ended
-// before an answer.
+// isEmpty reports whether w is what client-go returns instead of an error when a connection timed out or
+// ended before an answer.
 func isEmpty(w watch.Interface) bool {
 	return reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch())
 }
 
-// stream is a watch that just ends where client-go makes an error of the API server of a connection that
-// broke, upon which a reflector would list all objects anew.
+// stream is a watch that just ends when its connection breaks. client-go reports an error of the API server
+// instead, and a reflector would list all objects anew.
 type stream struct {
 	watch.Interface
 	events chan watch.Event
@@ -136,7 +136,7 @@ func (s *stream) pass() {
 	}
 }
 
-// ResultChan is where events come.
+// ResultChan returns the events.
 func (s *stream) ResultChan() <-chan watch.Event { return s.events }
 
 // Stop ends the watch.
@@ -145,7 +145,7 @@ func (s *stream) Stop() {
 	s.Interface.Stop()
 }
 
-// isBroken knows client-go's own error by its reporter's cause.
+// isBroken recognises client-go's own error by the cause of its reporter.
 func isBroken(o runtime.Object) bool {
 	status, ok := o.(*metav1.Status)
 	return ok && status.Code == http.StatusInternalServerError && apierrors.HasStatusCause(apierrors.FromObject(status), "ClientWatchDecoding")

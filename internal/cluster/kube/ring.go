@@ -16,28 +16,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ring is several API servers, of which one is used as long as its connections last. Whatever ends one, the
-// next is made to the server after it: a server that is about to stop says so by ending its connections, and
-// to move on when there was no need costs nothing.
+// ring is several API servers. It uses one as long as its connections last, and the next one when any
+// connection ends: a server that is about to stop ends its connections, and an unnecessary move costs
+// nothing.
 type ring struct {
 	servers []netip.AddrPort
 	dialer  net.Dialer
-	answer  time.Duration // for the first byte of a server, once connected
+	answer  time.Duration // wait for the first byte of a server, once connected
 
 	mutex   sync.Mutex
 	current int
 	open    map[*conn]bool
-	sick    int // answers in a row that say that the server is
+	sick    int // number of answers in a row with a server error
 }
 
 const (
-	// connectTime is for one address. Those that are on, far away or not, answer in a fraction of that.
+	// connectTime is for one address. Servers that run answer in a fraction of that.
 	connectTime = 3 * time.Second
-	// answerTime is for the first byte in TLS: what takes connections but does not answer is no server.
+	// answerTime is for the first byte in TLS. A server that accepts but does not answer is not used.
 	answerTime = 5 * time.Second
-	// deadTime is how long what was sent may stay unacknowledged. The kernel's own limit is some 15 minutes.
+	// deadTime is how long sent bytes may stay unacknowledged. The kernel's own limit is some 15 minutes.
 	deadTime = 15 * time.Second
-	// sickAnswers is after how many answers in a row that say that a server can't serve another one is tried.
+	// sickAnswers is after how many errors in a row another server is tried.
 	sickAnswers = 3
 )
 
@@ -55,7 +55,7 @@ func newRing(servers []netip.AddrPort, first int) *ring {
 	}
 }
 
-// giveUpEarly makes the kernel notice soon that a server is gone without a word.
+// giveUpEarly makes the kernel detect a dead server soon.
 func giveUpEarly(_, _ string, raw syscall.RawConn) error {
 	var failed error
 	err := raw.Control(func(fd uintptr) {
@@ -64,7 +64,7 @@ func giveUpEarly(_, _ string, raw syscall.RawConn) error {
 	return errors.Join(err, failed)
 }
 
-// dial connects to the first server that takes the connection, whatever the address that is asked for.
+// dial connects to the first server that accepts, whatever address is requested.
 func (r *ring) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	r.mutex.Lock()
 	first := r.current
@@ -105,8 +105,8 @@ func (r *ring) ended(c *conn) {
 	}
 }
 
-// answered takes in the status of an answer, and leaves a server that can't serve: an API server whose etcd
-// is away still takes connections.
+// answered takes in the status of an answer, and leaves a server that fails: an API server whose etcd is away
+// still accepts connections.
 func (r *ring) answered(status int) {
 	var leave []*conn
 	r.mutex.Lock()
@@ -120,7 +120,7 @@ func (r *ring) answered(status int) {
 	}
 	r.mutex.Unlock()
 	for _, c := range leave {
-		_ = c.Close() // for whoever reads from it, that is the error
+		_ = c.Close() // readers get an error
 	}
 }
 
@@ -129,20 +129,20 @@ type conn struct {
 	net.Conn
 	ring   *ring
 	server int
-	first  sync.Once // something was read
-	last   sync.Once // it was closed
+	first  sync.Once // after the first byte
+	last   sync.Once // after Close
 }
 
-// Read lifts the bound on the wait for the first byte.
+// Read lifts the deadline after the first byte.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.first.Do(func() { _ = c.SetReadDeadline(time.Time{}) }) // on a closed one the next read says so
+		c.first.Do(func() { _ = c.SetReadDeadline(time.Time{}) }) // if it is closed, the next read fails
 	}
 	return n, err
 }
 
-// Close tells the ring.
+// Close notifies the ring.
 func (c *conn) Close() error {
 	c.last.Do(func() { c.ring.ended(c) })
 	return c.Conn.Close()

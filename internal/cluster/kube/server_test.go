@@ -74,7 +74,7 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-func (s *server) client() Client {
+func (s *server) client() *Client {
 	c, err := Connect(config.Client{Master: s.http.URL, QPS: -1}, "test")
 	if err != nil {
 		s.t.Fatal(err)
