@@ -11,19 +11,20 @@ import (
 	client "k8s.io/client-go/tools/metrics"
 )
 
-// Lasting is what is counted for as long as the program runs, whatever becomes of its configuration: the
-// changes of that, and what is asked of API servers, under the names that every Kubernetes component has.
-// client-go tells one place in the program, once and for good, so there is one Lasting.
+// Lasting counts for as long as the program runs, across changes of its configuration: those changes, and the
+// requests to API servers, under the names that every Kubernetes component uses. client-go reports to one place
+// only, so there is one Lasting.
 type Lasting struct {
 	results  *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	reloads  *prometheus.CounterVec
 }
 
-// Begin returns a Lasting that client-go tells of its requests from now on.
+// Begin returns a Lasting that counts client-go's requests from now on.
 func Begin() *Lasting {
 	r := &Lasting{
-		reloads: ownCounters("config_reloads_total", "Changes of the configuration file, by result (applied, refused).", "result"),
+		reloads: factory{subsystem: ownSubsystem}.counters("config_reloads_total",
+			"Changes of the configuration file, by result (applied, refused).", "result", "applied", "refused"),
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rest_client_requests_total", Help: "Number of HTTP requests, partitioned by status code, method, and host.",
 		}, []string{"code", "method", "host"}),
@@ -32,24 +33,17 @@ func Begin() *Lasting {
 			Buckets: []float64{0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60},
 		}, []string{"verb", "host"}),
 	}
-	for _, result := range []string{"applied", "refused"} {
-		r.reloads.WithLabelValues(result)
-	}
 	client.Register(client.RegisterOpts{RequestResult: r, RequestLatency: r})
 	return r
 }
 
-// Reloaded counts a change of the configuration, which err kept from being used.
+// Reloaded counts a change of the configuration, which was refused if err is not nil.
 func (r *Lasting) Reloaded(err error) {
 	result := "applied"
 	if err != nil {
 		result = "refused"
 	}
 	r.reloads.WithLabelValues(result).Inc()
-}
-
-func (r *Lasting) all() []prometheus.Collector {
-	return []prometheus.Collector{r.results, r.duration, r.reloads}
 }
 
 // Increment counts an answer.

@@ -2,34 +2,27 @@
 
 // Package metrics measures the proxy for Prometheus, in a registry of its own.
 //
-// Names that begin with kubeproxy_ are kube-proxy's, of its IPVS mode, with its types, labels and buckets:
-// dashboards and alert rules go on working. What they mean here:
+// Names that begin with kubeproxy_ are those of kube-proxy's IPVS mode, with its types, labels and buckets,
+// so that dashboards and alerts keep working. Here they mean:
 //
-//   - sync_proxy_rules_duration_seconds: one round of the loop that wrote or
-//     listed something, from its beginning until nothing was left to do. Here a
-//     round costs what changed, so most are short.
-//   - sync_proxy_rules_last_queued_timestamp_seconds: the last time that a change
-//     wanted rows of the family changed.
-//   - sync_proxy_rules_last_timestamp_seconds: the last time that no row of the
-//     family was left to write or refused (sysctls do not count). While one is
-//     refused, it stays.
-//   - sync_proxy_rules_{service,endpoint}_changes_{total,pending}: changed
-//     Services, and added, changed and removed EndpointSlices, that the source
-//     told; those of them that have not been tried yet. Once, not per family.
-//   - network_programming_duration_seconds: from the time in the EndpointSlice's
-//     annotation until no row of the Service is left to write.
-//   - sync_proxy_rules_no_local_endpoints_total: ports of Services which their
-//     traffic policy leaves without endpoints on this node.
-//   - sync_proxy_rules_iptables_restore_failures_total: writes of which iptables
-//     refused a chain or a jump.
-//   - conntrack_reconciler_*: the flushing of stale flows, of those that are known
-//     to be stale; kube-proxy goes through all.
+//   - sync_proxy_rules_duration_seconds: one round of the loop that wrote or listed something, until nothing was
+//     left to do. A round costs what changed, so most are short.
+//   - sync_proxy_rules_last_queued_timestamp_seconds: the last time that a change affected rows of the family.
+//   - sync_proxy_rules_last_timestamp_seconds: the last time that no row of the family was pending or refused
+//     (without sysctls).
+//   - sync_proxy_rules_{service,endpoint}_changes_{total,pending}: reported changes of Services, and added,
+//     changed and removed EndpointSlices; pending ones were not tried yet. Not per family.
+//   - network_programming_duration_seconds: from the time in the EndpointSlice's annotation until all rows of the
+//     Service are written.
+//   - sync_proxy_rules_no_local_endpoints_total: ports of Services that have no endpoints on this node, by their
+//     traffic policy.
+//   - sync_proxy_rules_iptables_restore_failures_total: writes of which iptables refused a chain or a jump.
+//   - conntrack_reconciler_*: the flushing of stale flows. Only flows that are known to be stale are visited;
+//     kube-proxy visits all.
 //   - proxy_healthz_total, proxy_livez_total: answers by code.
 //
-// Names that begin with kubeipvs_ are ours, and their help says what they mean.
-//
-// The package only counts. It reads the kernel's own counters when it is asked, over a connection that the
-// loop does not use (Loads).
+// Names that begin with kubeipvs_ are ours; their help describes them. The kernel's own counters are read on
+// request, over a connection of their own (Loads).
 package metrics
 
 import (
@@ -53,36 +46,36 @@ type Options struct {
 
 	Version, Revision string // of the build
 
-	// Traffic is of how many Services at most the traffic is counted one by one. 0: of none.
+	// Traffic is the maximum number of Services whose traffic is counted one by one. 0: none.
 	Traffic int
 	// Loads reads the kernel's counters. nil: no traffic is counted.
 	Loads Loads
 
-	// Lasting is what was counted before too. nil: nothing.
+	// Lasting counts across reconfigurations. nil: nothing does.
 	Lasting *Lasting
 
-	// Status says where the objects come from. It is asked by many goroutines. nil: nobody knows.
+	// Status reports the source of the objects. Many goroutines call it. nil: it is not known.
 	Status func() Status
 }
 
-// Status is where the objects come from.
+// Status is the source of the objects.
 type Status struct {
 	Source          string    // "none", "snapshot" or "live"
 	Connected       bool      // to an API server
-	SnapshotWritten time.Time // when what is in the snapshot was true; zero: there is none
-	SnapshotFailing bool      // it could last not be read or written
+	SnapshotWritten time.Time // when the snapshot's content was complete; zero: there is none
+	SnapshotFailing bool      // the last read or write failed
 	Events          Events
 }
 
-// Events are how many events for the API met which fate.
+// Events counts events for the API by result.
 type Events struct {
 	Written int // by us
 	Known   int // another node was first
 	Refused int // by the API server
-	Dropped int // for want of room
+	Dropped int // for lack of room
 }
 
-// Metrics are told by a reconcile.Loop, and asked by many goroutines.
+// Metrics observes a reconcile.Loop. Many goroutines read it.
 type Metrics struct {
 	options  Options
 	registry *prometheus.Registry
@@ -105,37 +98,35 @@ type round struct {
 	families reconcile.Families
 }
 
-// New returns Metrics of which all that can be there without Services is there, at zero.
+// New returns Metrics with all series that exist without Services, at zero.
 func New(o Options) *Metrics {
+	registry, families := prometheus.NewPedanticRegistry(), names(o.Families)
 	m := &Metrics{
 		options:  o,
-		registry: prometheus.NewPedanticRegistry(),
-		proxy:    newProxyMetrics(o.Families),
-		own:      newOwnMetrics(o),
+		registry: registry,
+		proxy:    newProxyMetrics(registry, families),
+		own:      newOwnMetrics(registry, o, families),
 		services: map[desired.Owner]service{},
 	}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.registry.MustRegister(m.proxy.all()...)
-	m.registry.MustRegister(m.own.all()...)
-	m.registry.MustRegister(newStanding(m))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newStanding(m))
 	if o.Lasting != nil {
-		m.registry.MustRegister(o.Lasting.all()...)
+		registry.MustRegister(o.Lasting.results, o.Lasting.duration, o.Lasting.reloads)
 	}
 	if o.Traffic > 0 && o.Loads != nil {
 		m.traffic = newTraffic(o.Loads, o.Traffic)
-		m.registry.MustRegister(m.traffic)
+		registry.MustRegister(m.traffic)
 	}
 	return m
 }
 
 const (
-	// inFlight is how many may ask at once: each answer is made in memory.
+	// inFlight is how many requests may run at once: each answer is made in memory.
 	inFlight = 4
 	// patience is how long one answer may take.
 	patience = 20 * time.Second
 )
 
-// Page is /metrics. What can't be collected is left out and counted, the rest is told.
+// Page serves /metrics. What cannot be collected is left out and counted.
 func (m *Metrics) Page() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorHandling:       promhttp.ContinueOnError,
@@ -144,7 +135,7 @@ func (m *Metrics) Page() http.Handler {
 	})
 }
 
-// Gatherer is what the page tells.
+// Gatherer returns what the page shows.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
 // Answered counts an answer of /healthz ("healthz") or /livez ("livez").

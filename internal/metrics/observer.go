@@ -18,7 +18,7 @@ type service struct {
 	noLocal [2]lacking     // IPv4, IPv6
 }
 
-// lacking are the ports that a traffic policy Local leaves without endpoints.
+// lacking counts the ports without local endpoints, for traffic policy Local.
 type lacking struct{ internal, external int }
 
 func serviceOf(f state.Fragment) service {
@@ -36,7 +36,7 @@ func serviceOf(f state.Fragment) service {
 
 func (s service) plain() bool { return len(s.reasons) == 0 && s.noLocal == [2]lacking{} }
 
-// Received counts a change and notes what a Service is like now.
+// Received counts a change and notes the new state of its Service.
 func (m *Metrics) Received(c reconcile.Change) {
 	switch e := c.Event.(type) {
 	case reconcile.Upsert:
@@ -61,7 +61,7 @@ func (m *Metrics) count(o reconcile.Origin) {
 	m.proxy.endpointsPending.Add(float64(o.Slices))
 }
 
-// know keeps only Services of which there is something to say.
+// know keeps only Services with something to report.
 func (m *Metrics) know(o desired.Owner, s service) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
@@ -147,14 +147,14 @@ func (m *Metrics) flushed(a reconcile.Act) {
 	}
 }
 
-// Settled notes how far the kernel is from the wish, and measures what arrived.
+// Settled notes how far the kernel is from the desired rows, and measures the changes that arrived.
 func (m *Metrics) Settled(b reconcile.Balance) {
 	m.proxy.servicesPending.Set(0)
 	m.proxy.endpointsPending.Set(0)
 	for _, p := range b.Programmed {
 		m.arrived(p, b.At)
 	}
-	b.Programmed = nil // nothing of it is asked for later
+	b.Programmed = nil // not used later
 
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
@@ -170,7 +170,7 @@ func (m *Metrics) Settled(b reconcile.Balance) {
 	m.round, m.waiting, m.balance = round{}, [2]time.Time{}, b
 }
 
-// arrived measures a change. Clocks of two machines may differ: no change takes less than no time.
+// arrived measures a change. Clocks of two machines may differ, so negative durations count as zero.
 func (m *Metrics) arrived(p reconcile.Programmed, at time.Time) {
 	for _, t := range p.Origin.Triggers {
 		m.proxy.programming.WithLabelValues(t.Family.String()).Observe(max(0, at.Sub(t.At).Seconds()))
@@ -192,5 +192,5 @@ func index(f state.Family) int {
 	return 1
 }
 
-// seconds are Prometheus' form of a time.
+// seconds is t as Prometheus has it.
 func seconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }

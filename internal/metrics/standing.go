@@ -11,66 +11,71 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// standing collects what is known when somebody asks.
-type standing struct {
-	metrics *Metrics
+// described are metrics that are made on request, by name.
+type described map[string]*prometheus.Desc
 
-	wished, there, refused       *prometheus.Desc
-	draining, conflicts, owners  *prometheus.Desc
-	displaced                    *prometheus.Desc
-	notes, noLocal, oldest       *prometheus.Desc
-	source, connected            *prometheus.Desc
-	snapshotAge, snapshotFailing *prometheus.Desc
-	events                       *prometheus.Desc
-}
-
-func newStanding(m *Metrics) standing {
-	return standing{
-		metrics: m,
-		wished:  described("wished_rows", "Rows that the kernel should have, by table.", "table"),
-		there:   described("kernel_rows", "Rows of these and of those to remove that the kernel has by its own answers.", "table"),
-		refused: described("refused_rows", "Rows that the kernel refuses and that are tried again and again.", "table"),
-
-		draining:  described("draining_real_servers", "Real servers that are no longer wanted and still have connections."),
-		conflicts: described("conflicts", "Virtual servers that more than one Service claims; the oldest Service has each."),
-		owners:    described("services", "Services that the source told, whether they are meant for this proxy or not."),
-		notes:     described("services_with_notes", "Services with a part that is left out, by the reason.", "reason"),
-		noLocal:   noLocalEndpoints(),
-		displaced: described("displaced_jumps",
-			"Jumps to chains of ours that other programs keep behind rules of theirs, which may take Services' traffic."),
-		oldest: described("oldest_unprogrammed_change_seconds",
-			"How long the oldest change waits, or has been refused, that is not in the kernel; 0: all are.", byFamily),
-
-		source:          described("source", "1 for where the objects come from that are served: live, snapshot, none.", "source"),
-		connected:       described("api_connected", "1 while an API server is followed."),
-		snapshotAge:     described("snapshot_age_seconds", "How long ago what is in the snapshot was all there was. Not there without a snapshot."),
-		snapshotFailing: described("snapshot_failing", "1 while the snapshot can't be read or written."),
-		events: described("events_total",
-			"Events for the API, by what became of them: written, known (another node was first), refused, dropped (for want of room).", "result"),
-	}
+func (d described) add(subsystem, name, help string, labels ...string) {
+	d[name] = prometheus.NewDesc(prometheus.BuildFQName("", subsystem, name), help, labels, nil)
 }
 
 // Describe names all metrics.
-func (s standing) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		s.wished, s.there, s.refused, s.draining, s.conflicts, s.owners, s.displaced, s.notes, s.noLocal, s.oldest,
-		s.source, s.connected, s.snapshotAge, s.snapshotFailing, s.events,
-	} {
-		to <- d
+func (d described) Describe(to chan<- *prometheus.Desc) {
+	for _, one := range d {
+		to <- one
 	}
 }
 
-// Collect tells them as they are now.
+func (d described) gauge(to chan<- prometheus.Metric, name string, value float64, labels ...string) {
+	to <- prometheus.MustNewConstMetric(d[name], prometheus.GaugeValue, value, labels...)
+}
+
+func (d described) counter(to chan<- prometheus.Metric, name string, value float64, labels ...string) {
+	to <- prometheus.MustNewConstMetric(d[name], prometheus.CounterValue, value, labels...)
+}
+
+const noLocalTotal = "sync_proxy_rules_no_local_endpoints_total"
+
+// standing collects the present state on request.
+type standing struct {
+	described
+	metrics *Metrics
+}
+
+func newStanding(m *Metrics) standing {
+	d := described{}
+	d.add(proxySubsystem, noLocalTotal, "Number of services with a Local traffic policy and no endpoints", "traffic_policy", byFamily)
+	for name, of := range map[string]struct{ help, label string }{
+		"wished_rows":                        {"Rows that the kernel should have, by table.", "table"},
+		"kernel_rows":                        {"Rows of these and of those to remove that the kernel has, by its own answers.", "table"},
+		"refused_rows":                       {"Rows that the kernel refuses and that are retried.", "table"},
+		"services_with_notes":                {"Services with a part that is left out, by the reason.", "reason"},
+		"oldest_unprogrammed_change_seconds": {"Age of the oldest change that waits or was refused; 0: all changes are in the kernel.", byFamily},
+		"source":                             {"1 for the source of the objects that are served: live, snapshot, none.", "source"},
+		"events_total":                       {"Events for the API, by result: written, known (another node was first), refused, dropped (for lack of room).", "result"},
+	} {
+		d.add(ownSubsystem, name, of.help, of.label)
+	}
+	for name, help := range map[string]string{
+		"draining_real_servers": "Real servers that are no longer desired and still have connections.",
+		"conflicts":             "Virtual servers that more than one Service claims; the oldest Service gets each.",
+		"services":              "Services that the source reported, whether or not they are meant for this proxy.",
+		"displaced_jumps":       "Jumps to our chains that other programs keep behind their own rules, which may take the traffic of Services.",
+		"api_connected":         "1 while the API server answers.",
+		"snapshot_age_seconds":  "How long ago the content of the snapshot was complete. Absent without a snapshot.",
+		"snapshot_failing":      "1 while the snapshot cannot be read or written.",
+	} {
+		d.add(ownSubsystem, name, help)
+	}
+	return standing{d, m}
+}
+
+// Collect returns the metrics as they are now.
 func (s standing) Collect(to chan<- prometheus.Metric) {
 	s.proxy(to)
 	s.services(to)
 	if s.metrics.options.Status != nil {
-		s.status(to)
+		s.status(to, s.metrics.options.Status())
 	}
-}
-
-func gauge(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {
-	to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 }
 
 func (s standing) proxy(to chan<- prometheus.Metric) {
@@ -80,17 +85,18 @@ func (s standing) proxy(to chan<- prometheus.Metric) {
 	m.mutex.Unlock()
 	for i, rows := range b.Rows {
 		table := reconcile.Table(i).String()
-		gauge(to, s.wished, float64(rows.Desired), table)
-		gauge(to, s.there, float64(rows.Present), table)
-		gauge(to, s.refused, float64(rows.Refused), table)
+		s.gauge(to, "wished_rows", float64(rows.Desired), table)
+		s.gauge(to, "kernel_rows", float64(rows.Present), table)
+		s.gauge(to, "refused_rows", float64(rows.Refused), table)
 	}
-	gauge(to, s.draining, float64(b.Draining))
-	gauge(to, s.conflicts, float64(b.Contested))
-	gauge(to, s.owners, float64(max(0, b.Owners-1))) // the base is none
-	gauge(to, s.displaced, float64(len(b.Displaced)))
+	s.gauge(to, "draining_real_servers", float64(b.Draining))
+	s.gauge(to, "conflicts", float64(b.Contested))
+	s.gauge(to, "services", float64(max(0, b.Owners-1))) // without the base
+	s.gauge(to, "displaced_jumps", float64(len(b.Displaced)))
 	now := time.Now()
 	for _, f := range m.options.Families {
-		gauge(to, s.oldest, max(age(waiting[index(f)], now), age(b.Of(f).Since, now)), f.String())
+		oldest := max(age(waiting[index(f)], now), age(b.Of(f).Since, now))
+		s.gauge(to, "oldest_unprogrammed_change_seconds", oldest, f.String())
 	}
 }
 
@@ -117,28 +123,27 @@ func (s standing) services(to chan<- prometheus.Metric) {
 	}
 	m.mutex.Unlock()
 	for _, r := range state.Reasons() {
-		gauge(to, s.notes, float64(reasons[r]), r.String())
+		s.gauge(to, "services_with_notes", float64(reasons[r]), r.String())
 	}
 	for _, f := range m.options.Families {
-		gauge(to, s.noLocal, float64(noLocal[index(f)].internal), "internal", f.String())
-		gauge(to, s.noLocal, float64(noLocal[index(f)].external), "external", f.String())
+		s.gauge(to, noLocalTotal, float64(noLocal[index(f)].internal), "internal", f.String())
+		s.gauge(to, noLocalTotal, float64(noLocal[index(f)].external), "external", f.String())
 	}
 }
 
-func (s standing) status(to chan<- prometheus.Metric) {
-	status := s.metrics.options.Status()
+func (s standing) status(to chan<- prometheus.Metric, status Status) {
 	for _, source := range []string{"none", "snapshot", "live"} {
-		gauge(to, s.source, one(status.Source == source), source)
+		s.gauge(to, "source", one(status.Source == source), source)
 	}
-	gauge(to, s.connected, one(status.Connected))
-	gauge(to, s.snapshotFailing, one(status.SnapshotFailing))
+	s.gauge(to, "api_connected", one(status.Connected))
+	s.gauge(to, "snapshot_failing", one(status.SnapshotFailing))
+	if !status.SnapshotWritten.IsZero() {
+		s.gauge(to, "snapshot_age_seconds", age(status.SnapshotWritten, time.Now()))
+	}
 	for result, n := range map[string]int{
 		"written": status.Events.Written, "known": status.Events.Known, "refused": status.Events.Refused, "dropped": status.Events.Dropped,
 	} {
-		to <- prometheus.MustNewConstMetric(s.events, prometheus.CounterValue, float64(n), result)
-	}
-	if !status.SnapshotWritten.IsZero() {
-		gauge(to, s.snapshotAge, age(status.SnapshotWritten, time.Now()))
+		s.counter(to, "events_total", float64(n), result)
 	}
 }
 

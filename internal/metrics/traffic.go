@@ -16,31 +16,31 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Loads reads what virtual servers are used for.
+// Loads reads the counters of virtual servers.
 type Loads interface {
-	// Loads returns the load of every virtual server in the kernel, whoever made it. It is called by one
-	// goroutine at a time, never by the loop's.
+	// Loads returns the load of every virtual server in the kernel, ours or not. Only one goroutine calls it
+	// at a time, never the loop's.
 	Loads(ctx context.Context) (map[state.VirtualServerKey]state.Load, error)
 }
 
 const (
-	// fresh is how long what was read serves everybody who asks.
+	// fresh is for how long one reading is used.
 	fresh = time.Second
 	// readTime bounds one reading.
 	readTime = 5 * time.Second
-	// others names those Services together that are not named one by one. It is in no namespace, as no
-	// Service can be.
+	// others is the sum of all Services that are not named. It has no namespace, so no Service can have this
+	// name.
 	others = "other"
 )
 
-// traffic collects what goes through Services. The kernel counts by virtual server, and from zero when it is
-// made anew: what is told of a Service is the sum of what its virtual servers counted more each time, and so
-// never less than before. What one counted after the last reading and before it was removed is lost.
+// traffic collects the traffic of Services. The kernel counts by virtual server, from zero when it is made
+// anew. A Service's counter is the sum of the increases of its virtual servers, so it never decreases. What a
+// virtual server counted between the last reading and its removal is lost.
 //
-// The first Services that are seen are named, in the order of their names if several are new; a name is free
-// again when its Service is gone. So series come and go with Services, not with who has the most traffic just
-// now.
+// The first Services that are seen are named, sorted by name if several are new; a name becomes free when its
+// Service is gone. So series come and go with Services, not with their traffic.
 type traffic struct {
+	described
 	loads Loads
 	most  int
 
@@ -53,8 +53,6 @@ type traffic struct {
 	named    map[desired.Owner]*total
 	rest     total
 	failures float64
-
-	connections, packets, bytes, present, failed *prometheus.Desc
 }
 
 // total is the traffic of one Service.
@@ -64,21 +62,16 @@ type total struct {
 }
 
 func newTraffic(l Loads, most int) *traffic {
-	who := []string{"namespace", "service"}
-	direction, connection := append(slices.Clone(who), "direction"), append(slices.Clone(who), "state")
-	return &traffic{
-		loads: l, most: most,
-		owners:      map[state.VirtualServerKey]desired.Owner{},
-		named:       map[desired.Owner]*total{},
-		connections: described("service_connections_total", "Connections to the Service that were made through this node.", who...),
-		packets:     described("service_packets_total", "Packets of the Service through this node, to endpoints (in) and from them (out).", direction...),
-		bytes:       described("service_bytes_total", "Bytes of the Service through this node, to endpoints (in) and from them (out).", direction...),
-		present:     described("service_connections", "Connections to the Service at present: active ones (TCP: established), and others.", connection...),
-		failed:      described("traffic_read_errors_total", "Readings of the kernel's counters that failed."),
-	}
+	d := described{}
+	d.add(ownSubsystem, "service_connections_total", "Connections to the Service through this node.", "namespace", "service")
+	d.add(ownSubsystem, "service_packets_total", "Packets of the Service through this node, to endpoints (in) and from them (out).", "namespace", "service", "direction")
+	d.add(ownSubsystem, "service_bytes_total", "Bytes of the Service through this node, to endpoints (in) and from them (out).", "namespace", "service", "direction")
+	d.add(ownSubsystem, "service_connections", "Present connections to the Service: active ones (TCP: established), and others.", "namespace", "service", "state")
+	d.add(ownSubsystem, "traffic_read_errors_total", "Readings of the kernel's counters that failed.")
+	return &traffic{described: d, loads: l, most: most, owners: map[state.VirtualServerKey]desired.Owner{}, named: map[desired.Owner]*total{}}
 }
 
-// own takes in whose virtual servers are now.
+// own takes in the owners of virtual servers.
 func (t *traffic) own(changed []reconcile.ServerOwner) {
 	if len(changed) == 0 {
 		return
@@ -94,14 +87,7 @@ func (t *traffic) own(changed []reconcile.ServerOwner) {
 	}
 }
 
-// Describe names all metrics.
-func (t *traffic) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{t.connections, t.packets, t.bytes, t.present, t.failed} {
-		to <- d
-	}
-}
-
-// Collect reads the kernel, unless somebody has just done so, and tells what was added up.
+// Collect reads the kernel, unless that was just done, and returns the sums.
 func (t *traffic) Collect(to chan<- prometheus.Metric) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
@@ -110,26 +96,23 @@ func (t *traffic) Collect(to chan<- prometheus.Metric) {
 		t.read = time.Now()
 	}
 	for o, sum := range t.named {
-		t.tell(to, *sum, o.Namespace, o.Name)
+		t.report(to, *sum, o.Namespace, o.Name)
 	}
-	t.tell(to, t.rest, "", others)
-	to <- prometheus.MustNewConstMetric(t.failed, prometheus.CounterValue, t.failures)
+	t.report(to, t.rest, "", others)
+	t.counter(to, "traffic_read_errors_total", t.failures)
 }
 
-func (t *traffic) tell(to chan<- prometheus.Metric, sum total, namespace, name string) {
-	send := func(d *prometheus.Desc, kind prometheus.ValueType, value uint64, more ...string) {
-		to <- prometheus.MustNewConstMetric(d, kind, float64(value), append([]string{namespace, name}, more...)...)
-	}
-	send(t.connections, prometheus.CounterValue, sum.counted.Connections)
-	send(t.packets, prometheus.CounterValue, sum.counted.PacketsIn, "in")
-	send(t.packets, prometheus.CounterValue, sum.counted.PacketsOut, "out")
-	send(t.bytes, prometheus.CounterValue, sum.counted.BytesIn, "in")
-	send(t.bytes, prometheus.CounterValue, sum.counted.BytesOut, "out")
-	send(t.present, prometheus.GaugeValue, uint64(sum.now.Active), "active")
-	send(t.present, prometheus.GaugeValue, uint64(sum.now.Inactive), "inactive")
+func (t *traffic) report(to chan<- prometheus.Metric, sum total, namespace, name string) {
+	t.counter(to, "service_connections_total", float64(sum.counted.Connections), namespace, name)
+	t.counter(to, "service_packets_total", float64(sum.counted.PacketsIn), namespace, name, "in")
+	t.counter(to, "service_packets_total", float64(sum.counted.PacketsOut), namespace, name, "out")
+	t.counter(to, "service_bytes_total", float64(sum.counted.BytesIn), namespace, name, "in")
+	t.counter(to, "service_bytes_total", float64(sum.counted.BytesOut), namespace, name, "out")
+	t.gauge(to, "service_connections", float64(sum.now.Active), namespace, name, "active")
+	t.gauge(to, "service_connections", float64(sum.now.Inactive), namespace, name, "inactive")
 }
 
-// refresh adds up what was counted since the last time. If the kernel can't be read, what is known stays.
+// refresh adds what was counted since the last time. If the kernel cannot be read, nothing changes.
 func (t *traffic) refresh() {
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()
@@ -199,7 +182,7 @@ func (t *total) add(c state.Counters, now state.Connections) {
 	t.now.Inactive += now.Inactive
 }
 
-// more is what was counted since before. Counters that went back began anew.
+// more returns what was counted since before. Counters that decreased began anew.
 func more(before, now state.Counters) state.Counters {
 	if now.Connections < before.Connections || now.PacketsIn < before.PacketsIn || now.PacketsOut < before.PacketsOut ||
 		now.BytesIn < before.BytesIn || now.BytesOut < before.BytesOut {

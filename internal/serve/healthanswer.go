@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// body has kube-proxy's keys in kube-proxy's order, and then ours.
+// body has kube-proxy's keys in kube-proxy's order, then ours.
 type body struct {
 	LastUpdated  time.Time         `json:"lastUpdated"`
 	CurrentTime  time.Time         `json:"currentTime"`
@@ -17,7 +17,7 @@ type body struct {
 	Healthy      bool              `json:"healthy"`
 	Status       map[string]status `json:"status,omitempty"`
 
-	// Source and SnapshotAge are there only while what is served comes from a snapshot.
+	// Source and SnapshotAge are present only while the objects come from a snapshot.
 	Source      string `json:"source,omitempty"`
 	SnapshotAge string `json:"snapshotAge,omitempty"`
 }
@@ -27,7 +27,7 @@ type status struct {
 	Healthy     bool      `json:"healthy"`
 }
 
-// Pages are /healthz and /livez, for any method.
+// Pages serves /healthz and /livez, for any method.
 func (h *Health) Pages() *http.ServeMux {
 	pages := http.NewServeMux()
 	pages.HandleFunc("/healthz", h.healthz)
@@ -51,16 +51,16 @@ func (h *Health) livez(w http.ResponseWriter, _ *http.Request) {
 	h.answer(w, "livez", b, b.Healthy)
 }
 
-// report is the body of /healthz, or that of /livez: the one loop works for both families.
+// report returns the body of /healthz, or that of /livez, where both families have the state of the one loop.
 func (h *Health) report(following bool) (b body, eligible bool) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	b = body{CurrentTime: time.Now(), Healthy: true, Status: map[string]status{}}
 	live := h.progresses(b.CurrentTime)
-	for _, f := range h.options.Families {
-		s := status{LastUpdated: h.of(f).updated, Healthy: live}
+	for f, known := range h.families {
+		s := status{LastUpdated: known.updated, Healthy: live}
 		if following {
-			s.Healthy = h.follows(f, b.CurrentTime)
+			s.Healthy = h.follows(known, b.CurrentTime)
 		}
 		b.Healthy = b.Healthy && s.Healthy
 		if s.LastUpdated.After(b.LastUpdated) {
@@ -73,8 +73,8 @@ func (h *Health) report(following bool) (b body, eligible bool) {
 	return b, h.eligible()
 }
 
-// answer tells, as kube-proxy does, the present time for that of the last update if all is well: those who
-// compare it with theirs want it to be recent.
+// answer replaces the time of the last update by the present one if all is well, as kube-proxy does: clients
+// expect it to be recent.
 func (h *Health) answer(w http.ResponseWriter, page string, b body, well bool) {
 	code := http.StatusServiceUnavailable
 	if well {
@@ -82,14 +82,11 @@ func (h *Health) answer(w http.ResponseWriter, page string, b body, well bool) {
 	}
 	text, err := json.Marshal(b)
 	if err != nil {
-		http.Error(w, fmt.Sprintf("writing the answer: %v", err), http.StatusInternalServerError)
+		http.Error(w, fmt.Sprintf("write the answer: %v", err), http.StatusInternalServerError)
 		return
 	}
 	if h.options.Count != nil {
 		h.options.Count(page, code)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(code)
-	_, _ = w.Write(text) // the one who asked may have gone
+	send(w, code, "application/json", text)
 }

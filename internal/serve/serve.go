@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package serve answers HTTP for others who read how this node is: /healthz and /livez, /metrics, and the
-// pages that every Kubernetes component has. It opens the ports, tries again where it can't, and bounds what
+// Package serve serves the HTTP endpoints of this node: /healthz and /livez (Health), /metrics, and the pages
+// that every Kubernetes component has (Pages). A Server opens a port, retries if it cannot, and limits what
 // one client can cost.
 //
-// The ports of Services are in package ports. What is measured is in package metrics.
+// Ports of Services are in package ports, metrics in package metrics.
 package serve
 
 import (
@@ -22,27 +22,27 @@ import (
 )
 
 const (
-	// again is the longest time from one try to listen to the next: kube-proxy's.
+	// again is the longest time between two tries to listen, as in kube-proxy.
 	again = 5 * time.Second
 
 	readTime  = 10 * time.Second
-	writeTime = 30 * time.Second // a profile takes its own time
+	writeTime = 30 * time.Second // a profile takes its time
 	idleTime  = 2 * time.Minute
-	farewell  = 2 * time.Second // for answers that are being written when a Server closes
+	farewell  = 2 * time.Second // for answers in progress when a Server closes
 	headers   = 64 << 10        // bytes
 )
 
-// Options say what is served where.
+// Options configure a Server.
 type Options struct {
 	What  string // "healthz", "metrics": for errors
 	At    netip.AddrPort
 	Pages http.Handler
 
-	// HardFail makes Start fail if it can't listen at once. It tries again if not.
+	// HardFail makes Start fail if it cannot listen at once. Otherwise it retries.
 	HardFail bool
 
-	// Report is told why nobody is served, once until somebody is, and nil then. It must neither block nor
-	// call the Server. nil: nobody is told.
+	// Report gets the first error, and nil when the server works again. It must neither block nor call the
+	// Server. May be nil.
 	Report func(error)
 }
 
@@ -50,14 +50,14 @@ type Options struct {
 type Server struct {
 	options   Options
 	serving   sync.WaitGroup
-	answering sync.WaitGroup // handlers at work
+	answering sync.WaitGroup // running handlers
 
 	mutex    sync.Mutex
 	closed   bool
-	over     bool // no handler may begin any more
+	over     bool // no handler may start any more
 	http     *http.Server
 	listener net.Listener
-	tries    *ports.Retries[netip.AddrPort]
+	retries  *ports.Retries[netip.AddrPort]
 }
 
 // Start serves from now on, or as soon as it can.
@@ -66,7 +66,7 @@ func Start(o Options) (*Server, error) {
 		o.Report = func(error) {}
 	}
 	s := &Server{options: o}
-	s.tries = ports.NewRetries(ports.RetryOptions[netip.AddrPort]{
+	s.retries = ports.NewRetries(ports.RetryOptions[netip.AddrPort]{
 		Lock: &s.mutex, Longest: again,
 		Try:    func(netip.AddrPort) error { return s.listen() },
 		Report: func(_ netip.AddrPort, err error) { o.Report(err) },
@@ -74,7 +74,7 @@ func Start(o Options) (*Server, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if !o.HardFail {
-		s.tries.Now(o.At)
+		s.retries.Now(o.At)
 		return s, nil
 	}
 	if err := s.listen(); err != nil {
@@ -83,8 +83,8 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// listen opens the port. The unspecified address of either family is both, as for kube-proxy: a kubelet asks
-// a pod on the node's network by any of its addresses.
+// listen opens the port. The unspecified address of either family means both, as in kube-proxy: a kubelet
+// uses any address of a pod on the node's network.
 func (s *Server) listen() error {
 	l, err := net.Listen("tcp", s.options.At.String())
 	if err != nil {
@@ -97,15 +97,14 @@ func (s *Server) listen() error {
 		WriteTimeout:      writeTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    headers,
-		ErrorLog:          log.New(io.Discard, "", 0), // strangers' broken requests
+		ErrorLog:          log.New(io.Discard, "", 0), // broken requests of strangers
 	}
 	s.http, s.listener = server, l
 	s.serving.Go(func() { s.serve(server, l) })
 	return nil
 }
 
-// serve answers until it is closed. It can also break, when accept(2) fails for good, and then the port is
-// opened anew.
+// serve answers until the Server is closed. If accept(2) fails for good, the port is opened again.
 func (s *Server) serve(server *http.Server, l net.Listener) {
 	err := server.Serve(l)
 	s.mutex.Lock()
@@ -114,19 +113,19 @@ func (s *Server) serve(server *http.Server, l net.Listener) {
 		return
 	}
 	s.free()
-	s.tries.Failed(s.options.At, fmt.Errorf("serving %s: %w", s.options.What, err))
+	s.retries.Failed(s.options.At, fmt.Errorf("serving %s: %w", s.options.What, err))
 }
 
 // free closes what is open.
 func (s *Server) free() {
 	if s.http != nil {
-		_ = s.listener.Close() // also if nobody serves it yet
+		_ = s.listener.Close() // Serve may not have started
 		_ = s.http.Close()
 	}
 	s.http, s.listener = nil, nil
 }
 
-// Addr is where the server listens, not valid if it does not.
+// Addr returns where the server listens, or an invalid address if it does not.
 func (s *Server) Addr() netip.AddrPort {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -136,21 +135,21 @@ func (s *Server) Addr() netip.AddrPort {
 	return s.listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// Close frees the port. Who has asked gets an answer, but not for long, and when it returns no handler is at
-// work any more: what handlers read can be closed then.
+// Close frees the port. Requests in progress get an answer if they are quick. When Close returns no handler
+// runs, so what handlers read can be closed.
 func (s *Server) Close() {
 	s.mutex.Lock()
 	s.closed = true
-	s.tries.Forget(s.options.At)
+	s.retries.Forget(s.options.At)
 	server, listener := s.http, s.listener
 	s.http, s.listener = nil, nil
 	s.mutex.Unlock()
 	if server != nil {
-		_ = listener.Close() // also if nobody serves it yet
+		_ = listener.Close() // Serve may not have started
 		ctx, cancel := context.WithTimeout(context.Background(), farewell)
 		_ = server.Shutdown(ctx)
 		cancel()
-		_ = server.Close() // of those who read too slowly, or ask for what takes long
+		_ = server.Close() // slow readers and long requests
 	}
 	s.serving.Wait()
 	s.mutex.Lock()
@@ -159,18 +158,16 @@ func (s *Server) Close() {
 	s.answering.Wait()
 }
 
-// answer counts the handlers that are at work: http.Server waits for none of them once it has closed their
+// answer counts the running handlers: http.Server does not wait for them once it has closed their
 // connections.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	s.mutex.Lock()
-	over := s.over
-	if !over {
-		s.answering.Add(1)
-	}
-	s.mutex.Unlock()
-	if over {
+	if s.over {
+		s.mutex.Unlock()
 		return
 	}
+	s.answering.Add(1)
+	s.mutex.Unlock()
 	defer s.answering.Done()
 	s.options.Pages.ServeHTTP(w, r)
 }

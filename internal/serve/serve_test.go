@@ -25,7 +25,7 @@ func hello() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
 }
 
-// get is the answer at an address, or an error.
+// get returns the answer of an address.
 func get(at netip.AddrPort) (string, error) {
 	client := http.Client{Timeout: testkit.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	r, err := client.Get("http://" + at.String() + "/")
@@ -83,7 +83,7 @@ func TestNobodyIsBeingAnsweredAfterClose(t *testing.T) {
 		t.Error("a handler is at work after Close")
 	}
 	if err := <-asked; err == nil {
-		t.Error("somebody got an answer that there was not")
+		t.Error("a client got an answer that was never written")
 	}
 }
 
