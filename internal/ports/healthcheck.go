@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ports serves the ports of Services that no kernel table can: the healthCheckNodePorts at which load
-// balancers ask, and NodePorts on 127.0.0.1 and [::1]. It opens them, and tries again where another program
-// is in the way.
+// Package ports serves the ports of Services that no kernel table can: health check NodePorts, which load
+// balancers ask (HealthChecks), and NodePorts on 127.0.0.1 and [::1] (Loopback). Retries retries what another
+// program is in the way of.
 //
-// How many endpoints count is decided in plan. The proxy's own healthz is in package serve.
+// Package plan counts the endpoints. The proxy's own healthz is in package serve.
 package ports
 
 import (
@@ -18,17 +18,17 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// HealthCheckOptions say what HealthChecks asks and tells its user.
+// HealthCheckOptions configure HealthChecks.
 type HealthCheckOptions struct {
-	// Healthy says whether the proxy is. It is asked for each answer, by many goroutines.
+	// Healthy reports whether the proxy is healthy. Many goroutines call it, for each answer.
 	Healthy func() bool
-	// Report is told why a Service's port can't be opened, once until it can, and nil then. It must neither
-	// block nor call HealthChecks.
+	// Report gets the first error of a Service's port, and nil when it is open again. It must neither block
+	// nor call HealthChecks.
 	Report func(service types.NamespacedName, port uint16, err error)
 }
 
-// HealthChecks answers for all Services. Every Service's port is open on all addresses of a family or on
-// none; only if one of these is new to the node, the port stays open on the others.
+// HealthChecks answers for all Services. A Service's port is open on all addresses of a family or on none; if
+// an address is added that fails, the port stays open on the others.
 type HealthChecks struct {
 	options HealthCheckOptions
 	serving sync.WaitGroup
@@ -37,7 +37,7 @@ type HealthChecks struct {
 	closed    bool
 	addresses map[state.Family][]netip.Addr
 	checks    map[checkKey]*check
-	tries     *Retries[checkKey]
+	retries   *Retries[checkKey]
 }
 
 type checkKey struct {
@@ -54,61 +54,61 @@ type check struct {
 
 // NewHealthChecks returns HealthChecks that answer on no address yet.
 func NewHealthChecks(o HealthCheckOptions) *HealthChecks {
-	n := &HealthChecks{options: o, addresses: map[state.Family][]netip.Addr{}, checks: map[checkKey]*check{}}
-	n.tries = NewRetries(RetryOptions[checkKey]{Lock: &n.mutex, Try: n.open, Report: n.report})
-	return n
+	h := &HealthChecks{options: o, addresses: map[state.Family][]netip.Addr{}, checks: map[checkKey]*check{}}
+	h.retries = NewRetries(RetryOptions[checkKey]{Lock: &h.mutex, Try: h.open, Report: h.report})
+	return h
 }
 
-func (n *HealthChecks) report(k checkKey, err error) {
-	n.options.Report(k.service, n.checks[k].port, err)
+func (h *HealthChecks) report(k checkKey, err error) {
+	h.options.Report(k.service, h.checks[k].port, err)
 }
 
-// Set takes in what a Service's load balancer is to be told. With the zero check it may not ask any more.
-func (n *HealthChecks) Set(service types.NamespacedName, c state.HealthCheck) {
-	n.mutex.Lock()
-	defer n.mutex.Unlock()
-	n.set(checkKey{service, state.IPv4}, c.Port, c.IPv4)
-	n.set(checkKey{service, state.IPv6}, c.Port, c.IPv6)
+// Set sets the health check of a Service. The zero check ends it.
+func (h *HealthChecks) Set(service types.NamespacedName, c state.HealthCheck) {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	h.set(checkKey{service, state.IPv4}, c.Port, c.IPv4)
+	h.set(checkKey{service, state.IPv6}, c.Port, c.IPv6)
 }
 
-func (n *HealthChecks) set(k checkKey, port uint16, h state.Health) {
-	if n.closed || port == 0 || !h.Served {
-		n.remove(k)
+func (h *HealthChecks) set(k checkKey, port uint16, health state.Health) {
+	if h.closed || port == 0 || !health.Served {
+		h.remove(k)
 		return
 	}
-	if c := n.checks[k]; c != nil && c.port == port {
-		c.answer.endpoints.Store(int64(h.Endpoints))
+	if c := h.checks[k]; c != nil && c.port == port {
+		c.answer.endpoints.Store(int64(health.Endpoints))
 		return
 	}
-	n.remove(k)
-	c := &check{port: port, answer: &answer{service: k.service, healthy: n.options.Healthy}, servers: map[netip.Addr]*checkServer{}}
-	c.answer.endpoints.Store(int64(h.Endpoints))
-	n.checks[k] = c
-	n.tries.Now(k)
+	h.remove(k)
+	c := &check{port: port, answer: &answer{service: k.service, healthy: h.options.Healthy}, servers: map[netip.Addr]*checkServer{}}
+	c.answer.endpoints.Store(int64(health.Endpoints))
+	h.checks[k] = c
+	h.retries.Now(k)
 }
 
-// remove lets those have the port who want it too.
-func (n *HealthChecks) remove(k checkKey) {
-	c := n.checks[k]
+// remove closes a port, and retries other Services with the same port.
+func (h *HealthChecks) remove(k checkKey) {
+	c := h.checks[k]
 	if c == nil {
 		return
 	}
-	delete(n.checks, k)
-	n.tries.Forget(k)
-	c.answer.endpoints.Store(0) // for those who are asking just now
+	delete(h.checks, k)
+	h.retries.Forget(k)
+	c.answer.endpoints.Store(0) // for requests in progress
 	c.closeBut(nil)
-	n.tries.Again(func(o checkKey) bool { return o.family == k.family && n.checks[o].port == c.port })
+	h.retries.Again(func(o checkKey) bool { return o.family == k.family && h.checks[o].port == c.port })
 }
 
-// Addresses takes in where the ports are open, as Listening tells; 0.0.0.0 and :: are all addresses of the
+// Addresses sets where ports are open, as Listening returns it; 0.0.0.0 and :: are all addresses of the
 // family. Before the first call there is none.
-func (n *HealthChecks) Addresses(list []netip.Addr) {
-	n.mutex.Lock()
-	defer n.mutex.Unlock()
+func (h *HealthChecks) Addresses(list []netip.Addr) {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
-		if now := ofFamily(list, f); !n.closed && !slices.Equal(now, n.addresses[f]) {
-			n.addresses[f] = now
-			n.move(f)
+		if now := ofFamily(list, f); !h.closed && !slices.Equal(now, h.addresses[f]) {
+			h.addresses[f] = now
+			h.move(f)
 		}
 	}
 }
@@ -122,16 +122,16 @@ func ofFamily(list []netip.Addr, f state.Family) []netip.Addr {
 	return slices.Compact(mine)
 }
 
-// move leaves addresses before it takes new ones: 0.0.0.0 is in the way of all.
-func (n *HealthChecks) move(f state.Family) {
-	for k, c := range n.checks {
+// move closes addresses before it opens others: 0.0.0.0 blocks all.
+func (h *HealthChecks) move(f state.Family) {
+	for k, c := range h.checks {
 		if k.family == f {
-			c.closeBut(n.addresses[f])
+			c.closeBut(h.addresses[f])
 		}
 	}
-	for k := range n.checks {
+	for k := range h.checks {
 		if k.family == f {
-			n.tries.Now(k)
+			h.retries.Now(k)
 		}
 	}
 }
@@ -145,11 +145,11 @@ func (c *check) closeBut(stay []netip.Addr) {
 	}
 }
 
-// open listens on all addresses where k does not yet, or on none of them.
-func (n *HealthChecks) open(k checkKey) error {
-	c := n.checks[k]
+// open listens on all addresses where k does not listen yet, or on none of them.
+func (h *HealthChecks) open(k checkKey) error {
+	c := h.checks[k]
 	opened := map[netip.Addr]*checkServer{}
-	for _, a := range n.addresses[k.family] {
+	for _, a := range h.addresses[k.family] {
 		if c.servers[a] != nil {
 			continue
 		}
@@ -164,33 +164,33 @@ func (n *HealthChecks) open(k checkKey) error {
 	}
 	for a, s := range opened {
 		c.servers[a] = s
-		n.serving.Go(func() { n.serve(k, a, s) })
+		h.serving.Go(func() { h.serve(k, a, s) })
 	}
 	return nil
 }
 
-// serve answers until s is closed. It can also break: when memory is short, accept(2) fails for good, and
-// then the port is opened anew.
-func (n *HealthChecks) serve(k checkKey, a netip.Addr, s *checkServer) {
+// serve answers until s is closed. When memory is short, accept(2) can fail for good; then the port is opened
+// again.
+func (h *HealthChecks) serve(k checkKey, a netip.Addr, s *checkServer) {
 	err := s.http.Serve(s.listener)
-	n.mutex.Lock()
-	defer n.mutex.Unlock()
-	if c := n.checks[k]; c != nil && c.servers[a] == s {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	if c := h.checks[k]; c != nil && c.servers[a] == s {
 		delete(c.servers, a)
 		s.close()
-		n.tries.Failed(k, fmt.Errorf("serving health check port: %w", err))
+		h.retries.Failed(k, fmt.Errorf("serve health check port: %w", err))
 	}
 }
 
-// Close frees all ports and returns when nobody serves them any more.
-func (n *HealthChecks) Close() {
-	n.mutex.Lock()
-	n.closed = true
-	for k, c := range n.checks {
-		n.tries.Forget(k)
+// Close frees all ports and returns when none is served.
+func (h *HealthChecks) Close() {
+	h.mutex.Lock()
+	h.closed = true
+	for k, c := range h.checks {
+		h.retries.Forget(k)
 		c.closeBut(nil)
 	}
-	clear(n.checks)
-	n.mutex.Unlock()
-	n.serving.Wait()
+	clear(h.checks)
+	h.mutex.Unlock()
+	h.serving.Wait()
 }

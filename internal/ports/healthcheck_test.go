@@ -34,7 +34,7 @@ type report struct {
 	err     error
 }
 
-// started are HealthChecks with their reports.
+// started is a HealthChecks with its reports.
 type started struct {
 	*HealthChecks
 	healthy atomic.Bool
@@ -54,7 +54,7 @@ func start(t *testing.T, list string) *started {
 	return s
 }
 
-// wantReports wants exactly these next, and no more that are there already.
+// wantReports checks that exactly these reports come next.
 func (s *started) wantReports(t *testing.T, want ...report) {
 	t.Helper()
 	testkit.WantReports(t, s.reports, func(got, want report) bool {
@@ -66,8 +66,8 @@ func at(address string, port uint16) string {
 	return net.JoinHostPort(address, strconv.Itoa(int(port)))
 }
 
-// freePorts are n ports that are free in both families, and stay so: the kernel gives nobody a port as low as
-// these by chance.
+// freePorts returns n ports that are free in both families, and stay so: the kernel never picks one as low as
+// these.
 func freePorts(t *testing.T, n int) []uint16 {
 	t.Helper()
 	var ports []uint16
@@ -91,7 +91,7 @@ func freePort(t *testing.T) uint16 {
 	return freePorts(t, 1)[0]
 }
 
-// stranger has a port until it is closed.
+// stranger takes a port like another program, until it is closed.
 func stranger(t *testing.T, at string) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", at)
@@ -106,7 +106,7 @@ func local(port uint16, endpoints int) state.HealthCheck {
 	return state.HealthCheck{Port: port, IPv4: state.Health{Served: true, Endpoints: endpoints}}
 }
 
-// weight is what is answered at an address, "refused" if nobody listens.
+// weight returns the weight in the answer at an address, or "refused".
 func weight(t *testing.T, at string) string {
 	t.Helper()
 	client := http.Client{Timeout: testkit.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -198,7 +198,7 @@ func TestConnectionsToAddressesThatStaySurvive(t *testing.T) {
 	stays, goes := dial(t, at("127.0.0.1", port)), dial(t, at("127.0.0.2", port))
 	defer stays.Close()
 	defer goes.Close()
-	// Both are known to the checkServer once they had an answer.
+	// The server knows both once they had an answer.
 	for _, conn := range []net.Conn{stays, goes} {
 		wantOK(t, conn)
 	}
@@ -209,7 +209,7 @@ func TestConnectionsToAddressesThatStaySurvive(t *testing.T) {
 	}
 }
 
-// wantOK asks with HEAD, whose answer is a head and no more.
+// wantOK sends HEAD, whose answer has no body.
 func wantOK(t *testing.T, conn net.Conn) {
 	t.Helper()
 	if _, err := io.WriteString(conn, "HEAD / HTTP/1.1\r\nHost: lb\r\n\r\n"); err != nil {

@@ -27,7 +27,7 @@ type loopbackReport struct {
 	err     error
 }
 
-// startedLoopback are Loopback with their reports.
+// startedLoopback is a Loopback with its reports.
 type startedLoopback struct {
 	*Loopback
 	reports chan loopbackReport
@@ -44,7 +44,7 @@ func startLoopback(t *testing.T, o LoopbackOptions) *startedLoopback {
 	return s
 }
 
-// wantReports wants exactly these next, and no more that are there already.
+// wantReports checks that exactly these reports come next.
 func (s *startedLoopback) wantReports(t *testing.T, want ...loopbackReport) {
 	t.Helper()
 	testkit.WantReports(t, s.reports, func(got, want loopbackReport) bool {
@@ -52,8 +52,8 @@ func (s *startedLoopback) wantReports(t *testing.T, want ...loopbackReport) {
 	}, want...)
 }
 
-// freeNodePort is free in both families and both protocols, and stays so: the kernel gives nobody a port as
-// low as that by chance.
+// freeNodePort returns a port that is free in both families and protocols, and stays so: the kernel never
+// picks one as low as that.
 func freeNodePort(t *testing.T) uint16 {
 	t.Helper()
 	for range 100 {
@@ -73,12 +73,12 @@ func freeNodePort(t *testing.T) uint16 {
 	return 0
 }
 
-// to is a Forward to where somebody listens.
+// to returns a Forward to a listener.
 func to(protocol state.Protocol, nodePort uint16, at net.Addr) state.Forward {
 	return state.Forward{Protocol: protocol, NodePort: nodePort, To: netip.MustParseAddrPort(at.String())}
 }
 
-// occupy has a port as a stranger would, until it is closed.
+// occupy takes a port like another program, until it is closed.
 func occupy(t *testing.T, f state.Forward) io.Closer {
 	t.Helper()
 	var c io.Closer
@@ -134,7 +134,7 @@ func TestALoopbackPortThatAStrangerHasIsOpenedWhenItLeaves(t *testing.T) {
 				f := state.Forward{Protocol: protocol, NodePort: freeNodePort(t), To: netip.AddrPortFrom(netip.MustParseAddr(address), 9)}
 				s := occupy(t, f)
 				n.Set(web, []state.Forward{f})
-				n.Set(web, []state.Forward{f}) // says nothing new
+				n.Set(web, []state.Forward{f}) // changes nothing
 				n.wantReports(t, loopbackReport{web, f, syscall.EADDRINUSE})
 				s.Close()
 				n.wantReports(t, loopbackReport{web, f, nil})
@@ -176,7 +176,7 @@ func TestALoopbackPortThatBreaksIsOpenedAnew(t *testing.T) {
 			f := state.Forward{Protocol: protocol, NodePort: freeNodePort(t), To: netip.MustParseAddrPort("127.0.0.1:9")}
 			n.Set(web, []state.Forward{f})
 			n.mutex.Lock()
-			n.doors[web][place{protocol, f.At()}].close()
+			n.ports[web][address{protocol, f.At()}].close()
 			n.mutex.Unlock()
 			n.wantReports(t, loopbackReport{web, f, net.ErrClosed}, loopbackReport{web, f, nil})
 		})

@@ -7,26 +7,25 @@ import (
 	"time"
 )
 
-// The pauses are those of reconcile.
+// The pauses are the same as in package reconcile.
 const (
 	first = 100 * time.Millisecond
 	most  = 30 * time.Second
 )
 
-// RetryOptions say what Retries does.
+// RetryOptions configure Retries.
 type RetryOptions[K comparable] struct {
-	// Lock is held by whoever calls a method of Retries, and by Retries while it tries by itself: what Try
-	// touches needs no other guard.
+	// Lock is held by callers of Retries, and by Retries when it retries. It guards what Try uses.
 	Lock sync.Locker
 	// Try tries once.
 	Try func(K) error
-	// Report is told the first error of a key, and nil when it works again. It runs under Lock.
+	// Report gets the first error of a key, and nil when it works again. It runs under Lock.
 	Report func(K, error)
-	// Longest is the longest pause. 0: as long as reconcile's.
+	// Longest is the longest pause. 0: as in package reconcile.
 	Longest time.Duration
 }
 
-// Retries is all that fails at present.
+// Retries retries keys that fail.
 type Retries[K comparable] struct {
 	RetryOptions[K]
 	failing map[K]*failure
@@ -37,7 +36,7 @@ type failure struct {
 	pause time.Duration
 }
 
-// NewRetries returns Retries of nothing yet.
+// NewRetries returns Retries without failing keys.
 func NewRetries[K comparable](o RetryOptions[K]) *Retries[K] {
 	if o.Longest == 0 {
 		o.Longest = most
@@ -55,7 +54,7 @@ func (t *Retries[K]) Now(key K) {
 	}
 }
 
-// Failed says that what key stands for is broken, with err. It is tried after a pause.
+// Failed notes that key failed. It is retried after a pause.
 func (t *Retries[K]) Failed(key K, err error) {
 	if f := t.failing[key]; f != nil {
 		f.pause = min(2*f.pause, t.Longest)
@@ -77,7 +76,7 @@ func (t *Retries[K]) due(key K, f *failure) {
 	}
 }
 
-// Forget tries key no more.
+// Forget stops retrying key.
 func (t *Retries[K]) Forget(key K) {
 	if f := t.failing[key]; f != nil {
 		f.timer.Stop()
@@ -85,7 +84,7 @@ func (t *Retries[K]) Forget(key K) {
 	}
 }
 
-// Again tries those failing keys now for which the reason may just have gone.
+// Again retries the failing keys now that may work.
 func (t *Retries[K]) Again(maybe func(K) bool) {
 	for key := range t.failing {
 		if maybe(key) {

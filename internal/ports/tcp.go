@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// dialTime is how long a Service may take to answer a connection.
+// dialTime is how long a Service may take to accept a connection.
 const dialTime = 30 * time.Second
 
 // listenTCP opens a port. It is served until it is closed or breaks.
-func (n *Loopback) listenTCP(at netip.AddrPort, d *door) (io.Closer, func() error, error) {
+func (n *Loopback) listenTCP(at netip.AddrPort, p *nodePort) (io.Closer, func() error, error) {
 	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
 	if err != nil {
 		return nil, nil, err
 	}
-	return l, func() error { return n.accept(l, d) }, nil
+	return l, func() error { return n.accept(l, p) }, nil
 }
 
-func (n *Loopback) accept(l *net.TCPListener, d *door) error {
+func (n *Loopback) accept(l *net.TCPListener, p *nodePort) error {
 	for {
 		client, err := l.AcceptTCP()
 		if err != nil {
@@ -36,13 +36,12 @@ func (n *Loopback) accept(l *net.TCPListener, d *door) error {
 		}
 		n.running.Go(func() {
 			defer n.connections.Add(-1)
-			n.connect(client, *d.to.Load())
+			n.connect(client, *p.to.Load())
 		})
 	}
 }
 
-// connect gives the client a connection to the Service. If there is none, it learns so as it would from the
-// Service: by a reset.
+// connect connects the client to the Service. If that fails, the client gets a reset, as from the Service.
 func (n *Loopback) connect(client *net.TCPConn, to netip.AddrPort) {
 	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
 	defer cancel()
@@ -55,7 +54,7 @@ func (n *Loopback) connect(client *net.TCPConn, to netip.AddrPort) {
 	n.join(client, conn.(*net.TCPConn))
 }
 
-// join forwards both ways until both have ended, however long nothing is said.
+// join forwards both ways until both have ended, however long they are silent.
 func (n *Loopback) join(client, service *net.TCPConn) {
 	cut := context.AfterFunc(n.ctx, func() {
 		reset(client)
@@ -70,8 +69,8 @@ func (n *Loopback) join(client, service *net.TCPConn) {
 	up.Wait()
 }
 
-// pass forwards one way, in the kernel: between two TCP connections io.Copy is splice(2). That one end has no
-// more to say is passed on, and so is a reset.
+// pass forwards one way, in the kernel: between two TCP connections io.Copy uses splice(2). It passes on the
+// end of a stream, and a reset.
 func pass(to, from *net.TCPConn) {
 	_, err := io.Copy(to, from)
 	if err == nil {
@@ -83,7 +82,7 @@ func pass(to, from *net.TCPConn) {
 	}
 }
 
-// reset ends a connection such that the peer can't take it for the regular end of what was sent.
+// reset closes a connection so that the peer cannot take it for the regular end of the stream.
 func reset(c *net.TCPConn) {
 	_ = c.SetLinger(0)
 	_ = c.Close()

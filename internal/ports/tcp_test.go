@@ -18,7 +18,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// serveTCP is a Service until the test ends.
+// serveTCP serves a Service until the test ends.
 func serveTCP(t *testing.T, address string, serve func(*net.TCPConn)) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
@@ -51,7 +51,7 @@ func greet(text string) func(*net.TCPConn) {
 	return func(conn *net.TCPConn) { _, _ = io.WriteString(conn, text) }
 }
 
-// connect has a deadline for all that follows.
+// connect connects to a NodePort, with a deadline.
 func connect(t *testing.T, f state.Forward) *net.TCPConn {
 	t.Helper()
 	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(f.At()))
@@ -75,7 +75,7 @@ func wantEcho(t *testing.T, conn net.Conn, text string) {
 	}
 }
 
-// wantAll wants text until the end.
+// wantAll checks everything that is read until the end.
 func wantAll(t *testing.T, conn net.Conn, text string) {
 	t.Helper()
 	if got, err := io.ReadAll(conn); err != nil || string(got) != text {
@@ -83,7 +83,7 @@ func wantAll(t *testing.T, conn net.Conn, text string) {
 	}
 }
 
-// fate is how a connection ends from which nothing is read.
+// fate returns how a new connection ends.
 func fate(t *testing.T, f state.Forward) error {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", f.At().String(), testkit.Patience)
@@ -207,14 +207,14 @@ func TestOpenConnectionsOutliveTheirNodePort(t *testing.T) {
 
 func TestANewAddressIsForNewConnections(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	tell := func(name string) func(*net.TCPConn) {
+	answer := func(name string) func(*net.TCPConn) {
 		return func(conn *net.TCPConn) {
 			for _, err := conn.Read(make([]byte, 1)); err == nil; _, err = conn.Read(make([]byte, 1)) {
 				_, _ = io.WriteString(conn, name)
 			}
 		}
 	}
-	one, two := serveTCP(t, "127.0.0.1", tell("1")), serveTCP(t, "127.0.0.1", tell("2"))
+	one, two := serveTCP(t, "127.0.0.1", answer("1")), serveTCP(t, "127.0.0.1", answer("2"))
 	f := to(state.TCP, freeNodePort(t), one.Addr())
 	n.Set(web, []state.Forward{f})
 	old := connect(t, f)

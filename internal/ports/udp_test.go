@@ -16,7 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// serveUDP answers each datagram with some, until the test ends.
+// serveUDP answers each datagram until the test ends.
 func serveUDP(t *testing.T, address string, answer func([]byte) [][]byte) *net.UDPConn {
 	t.Helper()
 	return answerUDP(t, net.JoinHostPort(address, "0"), func(b []byte, _ netip.AddrPort) [][]byte { return answer(b) })
@@ -48,10 +48,10 @@ func answerUDP(t *testing.T, at string, answer func(b []byte, from netip.AddrPor
 	return conn
 }
 
-// source answers with where a datagram came from.
+// source answers with the source of a datagram.
 func source(_ []byte, from netip.AddrPort) [][]byte { return [][]byte{[]byte(from.String())} }
 
-// clientOf hears only what comes from the NodePort, and has a deadline for all that follows.
+// clientOf receives only from the NodePort, and has a deadline.
 func clientOf(t *testing.T, f state.Forward) *net.UDPConn {
 	t.Helper()
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(f.At()))
@@ -162,9 +162,9 @@ func TestASessionEndsWhenItWasIdleForSoLong(t *testing.T) {
 			t.Fatal(err)
 		}
 		table := newSessions(2, idle)
-		d := dialogue{conn, netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}
-		s := table.add(d, conn)
-		for _, use := range []func(){func() { table.find(d) }, func() { table.used(s) }} {
+		f := flow{conn, netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}
+		s := table.add(f, conn)
+		for _, use := range []func(){func() { table.find(f) }, func() { table.used(s) }} {
 			time.Sleep(idle - 1)
 			if !table.alive(s) {
 				t.Fatal("it ended too soon")
@@ -176,7 +176,7 @@ func TestASessionEndsWhenItWasIdleForSoLong(t *testing.T) {
 			t.Error("it ended a moment too soon")
 		}
 		time.Sleep(time.Nanosecond)
-		if table.alive(s) || table.find(d) != nil {
+		if table.alive(s) || table.find(f) != nil {
 			t.Error("it did not end")
 		}
 	})
