@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -13,10 +15,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// leastMTU is what every IPv4 host takes in. A device with less, such as a CAN bus, leads to no endpoints.
+// leastMTU is what every IPv4 host accepts. A device with less, such as a CAN bus, leads to no endpoints.
 const leastMTU = 576
 
-// device is one network device, as rtnetlink tells it.
+// device is a network device, as rtnetlink reports it.
 type device struct {
 	index int
 	name  state.LinkName
@@ -26,7 +28,7 @@ type device struct {
 
 func (d device) up() bool { return d.flags&unix.IFF_UP != 0 }
 
-// carries is the MTU of a device that packets leave the node by, and 0 for others.
+// carries returns the MTU of a device by which packets leave the node, and 0 for other devices.
 func (d device) carries() uint32 {
 	const ready = unix.IFF_UP | unix.IFF_RUNNING
 	if d.flags&ready != ready || d.flags&unix.IFF_LOOPBACK != 0 || d.name == state.DummyLink || d.mtu < leastMTU {
@@ -35,21 +37,18 @@ func (d device) carries() uint32 {
 	return d.mtu
 }
 
-// mtus are those of the devices that packets leave the node by, by their indexes.
+// mtus holds the MTUs of the devices by which packets leave the node, by their indexes.
 type mtus map[int]uint32
 
-// least is what all of the devices carry; 0 if there are none.
+// least returns the smallest MTU; 0 if there are none.
 func (m mtus) least() uint32 {
-	var least uint32
-	for _, mtu := range m {
-		if least == 0 || mtu < least {
-			least = mtu
-		}
+	if len(m) == 0 {
+		return 0
 	}
-	return least
+	return slices.Min(slices.Collect(maps.Values(m)))
 }
 
-// mtus reads those of all devices.
+// mtus reads the MTUs of all devices.
 func (c *Conn) mtus(ctx context.Context) (mtus, error) {
 	const withoutCounters = 8 // RTEXT_FILTER_SKIP_STATS
 	c.requests.Reset()
@@ -68,7 +67,7 @@ func (c *Conn) mtus(ctx context.Context) (mtus, error) {
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("listing devices: %w", err)
+		return nil, fmt.Errorf("list devices: %w", err)
 	}
 	return list, nil
 }

@@ -3,11 +3,11 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -16,12 +16,12 @@ import (
 
 // hop is a next hop of a default route.
 type hop struct {
-	address netip.Addr // not valid: whatever is behind the link
+	address netip.Addr // invalid: anything behind the link
 	link    int        // its index
 }
 
-// hops are those of all default routes, of any routing table: one that only some traffic takes leads away
-// from the node as well.
+// hops reads the next hops of all default routes, in all routing tables: a route for some traffic also leads
+// away from the node.
 func (c *Conn) hops(ctx context.Context) ([]hop, error) {
 	c.requests.Reset()
 	c.requests.Begin(unix.RTM_GETROUTE, 0)
@@ -36,12 +36,12 @@ func (c *Conn) hops(ctx context.Context) ([]hop, error) {
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("listing default routes: %w", err)
+		return nil, fmt.Errorf("list default routes: %w", err)
 	}
 	return list, nil
 }
 
-// gatewaysOf are the addresses that a Service could have, sorted and without doubles.
+// gatewaysOf returns the addresses that a Service could have, sorted and unique.
 func gatewaysOf(hops []hop) []netip.Addr {
 	gateways := []netip.Addr{}
 	for _, h := range hops {
@@ -49,8 +49,7 @@ func gatewaysOf(hops []hop) []netip.Addr {
 			gateways = append(gateways, h.address)
 		}
 	}
-	slices.SortFunc(gateways, netip.Addr.Compare)
-	return slices.Compact(gateways)
+	return unique(gateways, netip.Addr.Compare)
 }
 
 func linksOf(hops []hop) []int {
@@ -58,11 +57,10 @@ func linksOf(hops []hop) []int {
 	for _, h := range hops {
 		links = append(links, h.link)
 	}
-	slices.Sort(links)
-	return slices.Compact(links)
+	return unique(links, cmp.Compare[int])
 }
 
-// parseDefaultRoute reads the body of an RTM_NEWROUTE or RTM_DELROUTE message and says whether it is of a
+// parseDefaultRoute reads the body of an RTM_NEWROUTE or RTM_DELROUTE message and reports whether it is a
 // default route.
 func parseDefaultRoute(body []byte) (hops []hop, is bool, err error) {
 	if len(body) < unix.SizeofRtMsg {
@@ -89,7 +87,7 @@ func parseDefaultRoute(body []byte) (hops []hop, is bool, err error) {
 	return []hop{first}, true, nil
 }
 
-// parseHops reads the struct rtnexthop of a route with several, each with its attributes.
+// parseHops reads the struct rtnexthop of a route with several next hops.
 func parseHops(raw []byte) ([]hop, error) {
 	var hops []hop
 	for len(raw) > 0 {
@@ -115,8 +113,8 @@ func parseHops(raw []byte) ([]hop, error) {
 	return hops, nil
 }
 
-// parseHop reads what stands alike in a route and in one of its next hops. An IPv4 route through an IPv6
-// gateway has RTA_VIA, a family and an address.
+// parseHop reads what a route and one of its next hops have in common. An IPv4 route through an IPv6 gateway
+// has RTA_VIA: a family and an address.
 func parseHop(attributes []netlink.Attribute) (hop, error) {
 	var h hop
 	for _, a := range attributes {
