@@ -17,10 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// Run writes events until ctx ends. What waits then is not written any more.
+// Run writes events until ctx ends. Events that wait then are lost.
 func (r *Recorder) Run(ctx context.Context) {
 	patience := wait.Backoff{Duration: tryFirst, Factor: 2, Jitter: 0.5, Steps: 10, Cap: time.Minute}
-	away := patience // with an API server that does not answer
+	away := patience // while the API server does not answer
 	for ctx.Err() == nil {
 		w, pause := r.next()
 		if w.event == nil {
@@ -42,8 +42,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 }
 
-// next takes an event that is due, or says when to look again. One that was tried less often comes first,
-// then one that waited longer.
+// next takes an event that is due, or returns when to look again. Fewer tries come first, then longer waits.
 func (r *Recorder) next() (waiter, time.Duration) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -70,10 +69,9 @@ func (w waiter) before(o waiter) bool {
 	return cmp.Or(cmp.Compare(w.tries, o.tries), w.due.Compare(o.due)) < 0
 }
 
-// write tries to write one event, and reports whether the API server answered. If it did not, or wants nobody
-// to ask for now, all events wait, however long that takes. If the answer is that it failed, that may be
-// because of this one event, as where a webhook for its namespace fails: it is tried again later, and the
-// others go on.
+// write tries to write one event, and reports whether the API server answered. If it did not, or asks for
+// patience, all events wait, however long. If it answers with a failure, the cause may be this one event, as
+// where a webhook for its namespace fails: it is retried later, and others go on.
 func (r *Recorder) write(ctx context.Context, w waiter) (answered bool) {
 	if r.budget.Wait(ctx) != nil {
 		return false
@@ -91,7 +89,7 @@ func (r *Recorder) write(ctx context.Context, w waiter) (answered bool) {
 	return true
 }
 
-// postpone lets an event wait longer each time, and gives it up at the age at which the cluster would forget
+// postpone makes an event wait longer each time, and gives up at the age at which the cluster would forget
 // it.
 func (r *Recorder) postpone(w waiter, err error) {
 	now := time.Now()
@@ -103,7 +101,7 @@ func (r *Recorder) postpone(w waiter, err error) {
 	r.wait(waiter{w.event, now.Add(pause), w.tries + 1})
 }
 
-// answer is the status of the API server's answer; false: nobody answered.
+// answer returns the status of the API server's answer; false: it did not answer.
 func answer(err error) (code int32, answered bool) {
 	var status apierrors.APIStatus
 	switch {
@@ -128,7 +126,7 @@ func (r *Recorder) settle(e *eventsv1.Event, err error) {
 		r.counts.Refused++
 		if leaving := apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause); !leaving && !r.refused {
 			r.refused = true
-			r.log.Warn("API server refuses an event; what follows is only counted", zap.String("event", e.Namespace+"/"+e.Name),
+			r.log.Warn("API server refused an event; further refusals are only counted", zap.String("event", e.Namespace+"/"+e.Name),
 				zap.String("reason", e.Reason), zap.Error(err))
 		}
 	}

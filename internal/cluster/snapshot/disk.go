@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-// Stat reads only what a snapshot says of itself. Its content may be damaged all the same.
+// Stat reads the header of a snapshot. The content may still be damaged.
 func Stat(file string) (Header, error) {
 	f, h, err := open(file)
 	if err != nil {
@@ -24,7 +24,7 @@ func Stat(file string) (Header, error) {
 	return h, f.Close()
 }
 
-// open opens a snapshot and stands behind its header. It waits for nobody who would write to a pipe.
+// open opens a snapshot behind its header. It does not wait for the writer of a pipe.
 func open(file string) (*os.File, Header, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -37,7 +37,7 @@ func open(file string) (*os.File, Header, error) {
 	return f, h, nil
 }
 
-// cause is err without the path, which whoever wraps it names.
+// cause returns err without the path, which the caller adds.
 func cause(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -69,7 +69,7 @@ func readHeader(f *os.File) (Header, error) {
 	return h, err
 }
 
-// read reads the snapshot of this Node, if it is whole and not above limit.
+// read reads the snapshot of this Node, if it is whole and not larger than limit.
 func read(file, node string, limit int64) (Header, content, error) {
 	f, h, err := open(file)
 	if err != nil {
@@ -82,7 +82,7 @@ func read(file, node string, limit int64) (Header, content, error) {
 	return h, c, nil
 }
 
-// readContent compares the checksum before it believes anything.
+// readContent checks the checksum before it decodes anything.
 func readContent(f io.ReadSeeker, h Header, node string, limit int64) (content, error) {
 	if err := h.mustBeOf(node); err != nil {
 		return content{}, err
@@ -112,11 +112,11 @@ func readContent(f io.ReadSeeker, h Header, node string, limit int64) (content, 
 	return c, err
 }
 
-// write replaces the snapshot by c, or leaves the old one: it is always one of the two, whole, that bears the
-// name. Returned is what the header says.
+// write replaces the snapshot by c, or keeps the old one: the file is always whole. It returns the new
+// header.
 func write(file string, h Header, limit int64, c content) (Header, error) {
 	h.Services = len(c.services)
-	fresh := file + ".new" // always the same: what a crash leaves is replaced
+	fresh := file + ".new" // always the same, so what a crash leaves is replaced
 	folder := filepath.Dir(file)
 	err := os.MkdirAll(folder, 0o700)
 	if err == nil {
@@ -126,7 +126,7 @@ func write(file string, h Header, limit int64, c content) (Header, error) {
 		err = os.Rename(fresh, file)
 	}
 	if err != nil {
-		_ = os.Remove(fresh) // to leave no half of it on a disk that may be full
+		_ = os.Remove(fresh) // to leave no half file on a disk that may be full
 		return Header{}, fmt.Errorf("write snapshot %s: %w", file, cause(err))
 	}
 	if err := syncFolder(folder); err != nil {
@@ -135,8 +135,7 @@ func write(file string, h Header, limit int64, c content) (Header, error) {
 	return h, nil
 }
 
-// writeNew writes a file and has the disk keep it. Only root may read it: it tells of all Services of the
-// cluster.
+// writeNew writes a file and syncs it. Only root may read it: it has all Services of the cluster.
 func writeNew(file string, h Header, limit int64, c content) (Header, error) {
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Header{}, err
@@ -152,8 +151,7 @@ func writeNew(file string, h Header, limit int64, c content) (Header, error) {
 	return h, errors.Join(err, f.Close())
 }
 
-// writeAll streams the content behind the room for the header, which comes last as only then its sums are
-// known.
+// writeAll writes the content first and the header last, when its sums are known.
 func writeAll(f *os.File, h Header, limit int64, c content) (Header, error) {
 	if _, err := f.Seek(headerSize, io.SeekStart); err != nil {
 		return h, err
@@ -182,8 +180,8 @@ func writeAll(f *os.File, h Header, limit int64, c content) (Header, error) {
 	return h, err
 }
 
-// writeContent returns the length of the records. They are compressed at the fastest level: half of the names
-// and labels of a cluster repeat.
+// writeContent returns the length of the records before compression, which uses the fastest level: half of
+// the names and labels of a cluster repeat.
 func writeContent(w io.Writer, limit int64, c content) (int64, error) {
 	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 	if err != nil {

@@ -12,26 +12,26 @@ import (
 	"time"
 )
 
-// Header is what a snapshot says of itself.
+// Header describes a snapshot.
 type Header struct {
-	Node     string // whose it is
+	Node     string // the node that it belongs to
 	Written  time.Time
 	Services int
 	Length   int64 // bytes in the file after the header
-	Plain    int64 // bytes of the records, which are compressed in the file
+	Plain    int64 // bytes of the records before compression
 
-	sum [sha256.Size]byte // of what comes after the header
+	sum [sha256.Size]byte // of the bytes after the header
 }
 
 const (
-	magic      = "kube-ipvs.objs\r\n" // the line end shows who converts texts
+	magic      = "kube-ipvs.objs\r\n" // the line end shows conversions of line ends
 	version    = 1
 	headerSize = 512
 	maxName    = 253 // of a Node, as of a DNS subdomain
 )
 
-// layout is the header in the file, in big endian. Check is the CRC-32C of all before it. Other versions
-// begin with the same two fields.
+// layout is the header in the file, in big endian. Check is the CRC-32C of everything before it. Other
+// versions begin with the same two fields.
 type layout struct {
 	Magic    [16]byte
 	Version  uint32
@@ -47,7 +47,7 @@ type layout struct {
 
 func check(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
-// size is the whole file's; 0 if nothing was written.
+// size returns the size of the whole file; 0 if nothing was written.
 func (h Header) size() int64 {
 	if h.Length == 0 {
 		return 0

@@ -55,7 +55,7 @@ func TestWhatWasRestoredIsNotWrittenUnlessLiveTellsIt(t *testing.T) {
 	})
 }
 
-// A refreshed file would look younger than its objects, which nobody confirmed.
+// A refreshed file would look younger than its objects, which were not confirmed.
 func TestAFileIsLeftAloneWhileNothingChanges(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "objects")
 	synctest.Test(t, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestWhatIsTooLargeIsNotWrittenAndTheOldFileStays(t *testing.T) {
 			t.Errorf("status is %+v", s)
 		}
 		mustHold(t, file, "web 10.96.0.1")
-		if n := h.logs.FilterMessageSnippet("not written").Len(); n != 1 {
+		if n := h.logs.FilterMessageSnippet("cannot write snapshot").Len(); n != 1 {
 			t.Errorf("it was logged %d times, want once", n)
 		}
 		for i := range 50 {
@@ -172,7 +172,7 @@ func TestAWriteThatFailsIsTriedAgain(t *testing.T) {
 	})
 }
 
-// Who tells does not wait for a disk: nothing is locked while the file is written.
+// Reports do not wait for a disk: nothing is locked while the file is written.
 func TestWhatIsToldDuringAWriteIsInTheNextOne(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "objects")
 	r := newRelay(&diary{}, func() {})
@@ -188,7 +188,7 @@ func TestWhatIsToldDuringAWriteIsInTheNextOne(t *testing.T) {
 	mustHold(t, file, "web 10.96.0.1")
 	second, later := r.current(version)
 	if later == version {
-		t.Fatal("what was told during the write is not to be written")
+		t.Fatal("what was reported during the write is not to be written")
 	}
 	if _, err := write(file, Header{Node: "node-1"}, defaultMaxBytes, second); err != nil {
 		t.Fatal(err)
