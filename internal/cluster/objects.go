@@ -4,10 +4,14 @@ package cluster
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Objects are a Service and its EndpointSlices, sorted by name. They are never changed, so they can be
@@ -94,3 +98,92 @@ func unpack(all []Slice) []*discoveryv1.EndpointSlice {
 	}
 	return list
 }
+
+// Services and EndpointSlices are kept in a compact form: the fields that are read, in one immutable string.
+// An endpoint takes some ten bytes, not four hundred. Objects are unpacked one Service at a time, when it is
+// planned.
+//
+// Fields that are not read are left out, so objects are equal if nothing that is read differs. The form stays
+// in memory: objects on disk are in Kubernetes' own form.
+
+// Service holds what is read of a Service. Equal ones mean the same. The zero Service is none.
+type Service struct{ text string }
+
+// OfService packs a Service, which it does not keep.
+func OfService(s *corev1.Service) Service {
+	f := form{writing: true}
+	f.service(s)
+	return Service{string(f.out)}
+}
+
+// IsZero reports whether there is no Service.
+func (s Service) IsZero() bool { return s.text == "" }
+
+// Object returns a new API object, without the fields that are not read.
+func (s Service) Object() *corev1.Service {
+	o := &corev1.Service{}
+	s.form().service(o)
+	return o
+}
+
+// Key returns the Service's name.
+func (s Service) Key() types.NamespacedName {
+	var key types.NamespacedName
+	s.form().key(&key.Namespace, &key.Name)
+	return types.NamespacedName{Namespace: strings.Clone(key.Namespace), Name: strings.Clone(key.Name)}
+}
+
+func (s Service) form() *form { return &form{in: s.text} }
+
+// Slice holds what is read of an EndpointSlice, and when it changed. The zero Slice is none.
+type Slice struct{ text string }
+
+// triggerSize is the size of the time of the change, which comes first. It says nothing about endpoints.
+const triggerSize = 8
+
+// OfSlice packs an EndpointSlice, which it does not keep.
+func OfSlice(s *discoveryv1.EndpointSlice) Slice {
+	var at int64
+	if t, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil {
+		at = t.UnixNano()
+	}
+	f := form{writing: true, out: binary.BigEndian.AppendUint64(nil, uint64(at))}
+	f.slice(s)
+	return Slice{string(f.out)}
+}
+
+// IsZero reports whether there is no EndpointSlice.
+func (s Slice) IsZero() bool { return s.text == "" }
+
+// Same reports whether two mean the same. They may have changed at different times.
+func (s Slice) Same(o Slice) bool {
+	return s == o || !s.IsZero() && !o.IsZero() && s.text[triggerSize:] == o.text[triggerSize:]
+}
+
+// Object returns a new API object, without the fields that are not read.
+func (s Slice) Object() *discoveryv1.EndpointSlice {
+	o := &discoveryv1.EndpointSlice{}
+	s.form().slice(o)
+	return o
+}
+
+// Names returns the name of the EndpointSlice and that of its Service, which is empty if it has none.
+func (s Slice) Names() (own, owner types.NamespacedName) {
+	var namespace string
+	s.form().names(&namespace, &own.Name, &owner.Name)
+	own.Namespace, own.Name = strings.Clone(namespace), strings.Clone(own.Name)
+	owner.Namespace, owner.Name = own.Namespace, strings.Clone(owner.Name)
+	return own, owner
+}
+
+// Trigger returns when the cluster changed in what the EndpointSlice describes, and the type of its
+// addresses. ok is false if the time is not known.
+func (s Slice) Trigger() (at time.Time, of discoveryv1.AddressType, ok bool) {
+	o := discoveryv1.EndpointSlice{}
+	f := s.form()
+	f.head(&o)
+	nanoseconds := int64(binary.BigEndian.Uint64([]byte(s.text[:triggerSize])))
+	return time.Unix(0, nanoseconds), o.AddressType, nanoseconds != 0
+}
+
+func (s Slice) form() *form { return &form{in: s.text[triggerSize:]} }
