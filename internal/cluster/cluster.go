@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package cluster defines where Kubernetes objects come from: a Source reports to a Sink the objects of each
-// Service, and what is around them, whenever they change. Index, which every source uses, joins the objects and
-// finds the Service that a change concerns. Objects are kept in a compact form (Service, Slice).
+// Service, and what is around them, whenever they change. Index, which every source uses, joins the objects
+// and finds the Service that a change concerns. Objects are kept in a compact form (Service, Slice).
 //
 // Its sub-packages know the API server and files. What an object means is decided in package plan.
 package cluster
@@ -73,8 +73,8 @@ func (c *Changes) Add(keys []types.NamespacedName) {
 	}
 }
 
-// Report reports changes in x to sink, as the named Node sees them. The Place comes first, because the meaning
-// of Services depends on it. Then come deleted Services, because others may have their addresses now.
+// Report reports changes in x to sink, as the named Node sees them. The Place comes first, because the
+// meaning of Services depends on it. Then come deleted Services, because others may have their addresses now.
 func (c Changes) Report(x *Index, node string, sink Sink) {
 	if c.Place {
 		sink.Place(x.Place(node))

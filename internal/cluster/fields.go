@@ -140,12 +140,18 @@ func (f *form) endpoint(e *discoveryv1.Endpoint) {
 	f.hints(&e.Hints)
 }
 
-// conditions are one number, with two bits for each.
+// conditions are one number, with two bits for each: 0 for none, 1 for false and 2 for true.
 func (f *form) conditions(c *discoveryv1.EndpointConditions) {
 	all := []**bool{&c.Ready, &c.Serving, &c.Terminating}
 	var said uint64
 	for i, one := range all {
-		said |= saying(*one) << (2 * i)
+		switch {
+		case *one == nil:
+		case **one:
+			said |= 2 << (2 * i)
+		default:
+			said |= 1 << (2 * i)
+		}
 	}
 	f.number(&said)
 	if f.writing {
@@ -156,17 +162,6 @@ func (f *form) conditions(c *discoveryv1.EndpointConditions) {
 			*one = new(bits == 2)
 		}
 	}
-}
-
-// saying returns 0 for nil, 1 for false and 2 for true.
-func saying(b *bool) uint64 {
-	switch {
-	case b == nil:
-		return 0
-	case *b:
-		return 2
-	}
-	return 1
 }
 
 // hints without any zone or node are the same as none.

@@ -37,14 +37,13 @@ func NewIndex() *Index {
 // SetService adds or replaces a Service.
 func (x *Index) SetService(s Service) []types.NamespacedName {
 	key := s.Key()
-	var fresh Objects
+	fresh := Objects{Service: s}
 	if old := x.services[key]; old != nil {
-		fresh = *old
+		if old.Service == s {
+			return nil
+		}
+		fresh.Slices = old.Slices
 	}
-	if fresh.Service == s {
-		return nil
-	}
-	fresh.Service = s
 	x.services[key] = &fresh
 	return []types.NamespacedName{key}
 }
@@ -67,7 +66,7 @@ func (x *Index) SetSlice(s Slice) []types.NamespacedName {
 	}
 	x.slices[key] = s
 	var changed []types.NamespacedName
-	if _, was := namesOf(old); was != owner {
+	if _, was := old.Names(); was != owner {
 		changed = x.detach(old)
 	}
 	if owner.Name == "" {
@@ -173,20 +172,12 @@ func CompareKeys(a, b types.NamespacedName) int {
 
 // detach removes s from its Service, if it has one.
 func (x *Index) detach(s Slice) []types.NamespacedName {
-	own, owner := namesOf(s)
+	own, owner := s.Names()
 	if owner.Name == "" {
 		return nil
 	}
 	x.keep(owner, x.services[owner].without(own.Name))
 	return x.present(owner)
-}
-
-// namesOf returns the names of s, or none if there is no s.
-func namesOf(s Slice) (own, owner types.NamespacedName) {
-	if s.IsZero() {
-		return own, owner
-	}
-	return s.Names()
 }
 
 // present returns key if there is such a Service.

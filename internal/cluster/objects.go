@@ -99,13 +99,6 @@ func unpack(all []Slice) []*discoveryv1.EndpointSlice {
 	return list
 }
 
-// Services and EndpointSlices are kept in a compact form: the fields that are read, in one immutable string.
-// An endpoint takes some ten bytes, not four hundred. Objects are unpacked one Service at a time, when it is
-// planned.
-//
-// Fields that are not read are left out, so objects are equal if nothing that is read differs. The form stays
-// in memory: objects on disk are in Kubernetes' own form.
-
 // Service holds what is read of a Service. Equal ones mean the same. The zero Service is none.
 type Service struct{ text string }
 
@@ -169,6 +162,9 @@ func (s Slice) Object() *discoveryv1.EndpointSlice {
 
 // Names returns the name of the EndpointSlice and that of its Service, which is empty if it has none.
 func (s Slice) Names() (own, owner types.NamespacedName) {
+	if s.IsZero() {
+		return own, owner
+	}
 	var namespace string
 	s.form().names(&namespace, &own.Name, &owner.Name)
 	own.Namespace, own.Name = strings.Clone(namespace), strings.Clone(own.Name)

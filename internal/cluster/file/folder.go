@@ -36,12 +36,6 @@ type manifest struct {
 	reported []string // the problems that were reported last
 }
 
-// change is the result of one reading.
-type change struct {
-	cluster.Changes
-	reports []Report
-}
-
 func newFolder(dir string) *folder {
 	return &folder{dir: dir, files: map[string]*manifest{}, claims: claims{}, index: cluster.NewIndex()}
 }
@@ -49,45 +43,28 @@ func newFolder(dir string) *folder {
 // read looks at all files, and reads those that changed or are dirty. If the directory is not there,
 // everything stays as it was.
 func (f *folder) read(dirty func(name string) bool) change {
-	var c change
+	p := f.begin()
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
-		c.reports = f.absent(err)
-		return c
+		p.reports = f.absent(err)
+		return p.change
 	}
 	if f.away != "" {
 		f.away = ""
-		c.reports = append(c.reports, Report{File: f.dir, Good: true})
+		p.reports = append(p.reports, Report{File: f.dir, Good: true})
 	}
-	fresh, affected := map[string]bool{}, map[identity]bool{}
-	doubtful := map[string]bool{}
 	missing := maps.Clone(f.files)
 	for _, entry := range entries {
-		name := entry.Name()
-		if !isManifest(name) {
-			continue
-		}
-		is, before := f.readFile(entry, dirty(name))
-		if is != absent {
+		if name := entry.Name(); isManifest(name) && p.look(entry, dirty(name)) {
 			delete(missing, name)
-		}
-		switch is {
-		case unreadable:
-			doubtful[name] = true
-		case parsed:
-			fresh[name] = true
-			maps.Copy(affected, f.claims.replace(name, before, f.files[name].objects))
 		}
 	}
 	for name, m := range missing {
-		maps.Copy(affected, f.claims.replace(name, m.objects, nil))
+		f.claims.replace(name, m.objects, nil, p.affected)
 		delete(f.files, name)
-		c.reports = append(c.reports, Report{File: name, Gone: true})
+		p.reports = append(p.reports, Report{File: name, Gone: true})
 	}
-	f.settle(&c, affected)
-	maps.Copy(doubtful, f.claims.files(affected))
-	f.report(&c, fresh, doubtful)
-	return c
+	return p.end()
 }
 
 // absent reports that the directory cannot be read, once for each reason.
@@ -110,31 +87,22 @@ func isManifest(name string) bool {
 	return false
 }
 
-// fate is what happened to a file since it was last read.
-type fate int
-
-const (
-	unchanged fate = iota
-	parsed
-	unreadable // keeps its objects
-	absent     // or not a file, such as a directory
-)
-
-// readFile reads a file if it is dirty or changed, and returns the objects that it had before.
-func (f *folder) readFile(entry fs.DirEntry, dirty bool) (fate, []kept) {
-	path := filepath.Join(f.dir, entry.Name())
+// look reads a file if it is dirty or changed, and reports whether there is one.
+func (p *pass) look(entry fs.DirEntry, dirty bool) bool {
+	name := entry.Name()
+	path := filepath.Join(p.dir, name)
 	link := entry.Type()&fs.ModeSymlink != 0
 	stat, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !link, err == nil && stat.IsDir():
-		return absent, nil
-	case err == nil && !dirty && f.looksSame(entry.Name(), stat):
-		return unchanged, nil
+		return false
+	case err == nil && !dirty && p.looksSame(name, stat):
+		return true
 	}
-	m := f.files[entry.Name()]
+	m := p.files[name]
 	if m == nil {
 		m = &manifest{}
-		f.files[entry.Name()] = m
+		p.files[name] = m
 	}
 	if m.target = ""; link {
 		m.target = targetOf(path)
@@ -145,17 +113,15 @@ func (f *folder) readFile(entry fs.DirEntry, dirty bool) (fate, []kept) {
 	}
 	if err != nil {
 		m.fail(err)
-		return unreadable, nil
+		p.doubtful[name] = true
+		return true
 	}
 	m.stat = stat
-	sum := sha256.Sum256(content)
-	if sum == m.sum {
-		return unchanged, nil
+	if sum := sha256.Sum256(content); sum != m.sum {
+		m.sum = sum
+		p.take(name, parse(name, content))
 	}
-	m.sum = sum
-	before := m.objects
-	m.take(parse(entry.Name(), content))
-	return parsed, before
+	return true
 }
 
 func (f *folder) looksSame(name string, stat fs.FileInfo) bool {
@@ -193,14 +159,4 @@ func targetOf(path string) string {
 func (m *manifest) fail(err error) {
 	m.stat, m.sum, m.broken = nil, [sha256.Size]byte{}, true
 	m.problems = []Problem{{Text: fmt.Sprintf("cannot be read: %v", err)}}
-}
-
-// take replaces the objects, unless the contents are broken.
-func (m *manifest) take(c contents) {
-	m.broken = len(c.errors) > 0
-	m.ignored = c.ignored
-	m.problems = append(c.errors, c.notes...)
-	if !m.broken {
-		m.objects = keep(c.objects)
-	}
 }

@@ -44,9 +44,13 @@ func printed(t *testing.T, c contents) []byte {
 	return list
 }
 
-// problems are those of c, each with what is wrong and where.
+// problems returns the problems of c as texts.
 func problems(name string, c contents) []string {
-	return textsOf(capped(name, slices.Concat(c.errors, c.notes)))
+	var texts []string
+	for _, err := range capped(name, slices.Concat(c.errors, c.notes)) {
+		texts = append(texts, err.Error())
+	}
+	return texts
 }
 
 const minimal = `apiVersion: v1

@@ -18,75 +18,62 @@ const Stdin = "-"
 // Read reads manifests once: those of a directory, as a Source does, or a file of any name. Reports name
 // single files by their path.
 func Read(paths []string, stdin io.Reader) (*cluster.Index, []Report) {
-	r := reading{folder: newFolder(""), fresh: map[string]bool{}, affected: map[identity]bool{}}
+	p := newFolder("").begin()
 	for _, path := range paths {
-		r.path(path, stdin)
+		p.path(path, stdin)
 	}
-	var c change
-	r.folder.settle(&c, r.affected)
-	r.folder.report(&c, r.fresh, map[string]bool{})
-	return r.folder.index, c.reports
+	return p.index, p.end().reports
 }
 
-// reading is a folder of files from anywhere.
-type reading struct {
-	folder   *folder
-	fresh    map[string]bool
-	affected map[identity]bool
-}
-
-func (r *reading) path(path string, stdin io.Reader) {
+func (p *pass) path(path string, stdin io.Reader) {
 	if path == Stdin {
-		r.take("stdin", stdin, nil)
+		p.read("stdin", stdin, nil)
 		return
 	}
 	stat, err := os.Stat(path)
 	if err != nil || !stat.IsDir() {
-		r.open(path)
+		p.open(path)
 		return
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		r.take(path, nil, err)
+		p.read(path, nil, err)
 	}
 	for _, entry := range entries {
 		inside := filepath.Join(path, entry.Name())
 		if stat, err := os.Stat(inside); isManifest(entry.Name()) && (err != nil || !stat.IsDir()) {
-			r.open(inside)
+			p.open(inside)
 		}
 	}
 }
 
-func (r *reading) open(path string) {
+func (p *pass) open(path string) {
 	f, err := os.Open(path)
 	if err != nil {
-		r.take(path, nil, err)
+		p.read(path, nil, err)
 		return
 	}
-	r.take(path, f, nil)
+	p.read(path, f, nil)
 	_ = f.Close() // read only
 }
 
-// take reads one file. A file that is named twice counts once.
-func (r *reading) take(name string, from io.Reader, err error) {
-	if r.folder.files[name] != nil {
+// read reads one file. A file that is named twice counts once.
+func (p *pass) read(name string, from io.Reader, err error) {
+	if p.files[name] != nil {
 		return
 	}
 	m := &manifest{}
-	r.folder.files[name] = m
-	r.fresh[name] = true
+	p.files[name] = m
 	var content []byte
 	if err == nil {
 		content, err = readAll(from)
 	}
 	if err != nil {
 		m.fail(err)
+		p.fresh[name] = true
 		return
 	}
-	m.take(parse(formOf(name, content), content))
-	for id := range r.folder.claims.replace(name, nil, m.objects) {
-		r.affected[id] = true
-	}
+	p.take(name, parse(formOf(name, content), content))
 }
 
 func readAll(from io.Reader) ([]byte, error) {

@@ -41,7 +41,8 @@ const healthy = 2 * time.Minute
 // run follows the API server until ctx ends.
 func (f *feed) run(ctx context.Context) {
 	again := f.pauses.again
-	r := cache.NewReflectorWithOptions(f.requests(), f.kind.object, f, cache.ReflectorOptions{
+	requests := &cache.ListWatch{ListWithContextFunc: f.list, WatchFuncWithContext: f.watch}
+	r := cache.NewReflectorWithOptions(requests, f.kind.object, f, cache.ReflectorOptions{
 		Name: "kube-ipvs " + f.kind.resource, Backoff: &again, Clock: impatient{ctx: ctx, link: f.link},
 	})
 	for ctx.Err() == nil {

@@ -37,87 +37,44 @@ const kindCount = 4
 
 // kinds returns all that are watched, with kube-proxy's selectors, in the order in which they are applied.
 func kinds(c *Client, node string) [kindCount]kind {
-	return [kindCount]kind{
-		serviceCIDRs(c.Networking),
-		thisNode(c.Core, node),
-		services(c.Core),
-		endpointSlices(c.Discovery, node),
-	}
-}
-
-func services(c rest.Interface) kind {
-	return kind{
-		client: c, resource: "services",
-		labels: "!" + cluster.LabelProxyName,
-		fields: "spec.clusterIP!=" + corev1.ClusterIPNone,
-		object: &corev1.Service{},
-		keep:   func(o runtime.Object) any { return cluster.OfService(o.(*corev1.Service)) },
-		keys:   (*cluster.Index).Services,
-		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
-			c.Add(x.SetService(kept.(cluster.Service)))
-		},
-		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
-			c.Add(x.DeleteService(key))
-		},
-	}
-}
-
-func endpointSlices(c rest.Interface, node string) kind {
-	return kind{
-		client: c, resource: "endpointslices",
-		labels: "!" + corev1.IsHeadlessService,
-		object: &discoveryv1.EndpointSlice{},
-		keep: func(o runtime.Object) any {
-			s := o.(*discoveryv1.EndpointSlice)
-			stripSlice(s, node)
-			return cluster.OfSlice(s)
-		},
-		keys: (*cluster.Index).Slices,
-		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
-			c.Add(x.SetSlice(kept.(cluster.Slice)))
-		},
-		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
-			c.Add(x.DeleteSlice(key))
-		},
-	}
-}
-
-func thisNode(c rest.Interface, name string) kind {
-	return kind{
-		client: c, resource: "nodes",
-		fields: "metadata.name=" + name,
-		object: &corev1.Node{},
-		keep: func(o runtime.Object) any {
-			stripNode(o.(*corev1.Node))
-			return o
-		},
-		keys: func(x *cluster.Index) []types.NamespacedName { return unspaced(x.Nodes()) },
-		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
-			c.Place = x.SetNode(kept.(*corev1.Node)) || c.Place
-		},
-		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
-			c.Place = x.DeleteNode(key.Name) || c.Place
-		},
-	}
-}
-
-func serviceCIDRs(c rest.Interface) kind {
-	return kind{
-		client: c, resource: "servicecidrs",
-		optional: true,
-		object:   &networkingv1.ServiceCIDR{},
-		keep: func(o runtime.Object) any {
-			stripServiceCIDR(o.(*networkingv1.ServiceCIDR))
-			return o
-		},
-		keys: func(x *cluster.Index) []types.NamespacedName { return unspaced(x.ServiceCIDRs()) },
+	return [kindCount]kind{{
+		client: c.Networking, resource: "servicecidrs", optional: true,
+		object: &networkingv1.ServiceCIDR{},
+		keep:   func(o runtime.Object) any { return stripServiceCIDR(o.(*networkingv1.ServiceCIDR)) },
+		keys:   func(x *cluster.Index) []types.NamespacedName { return unspaced(x.ServiceCIDRs()) },
 		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
 			c.Place = x.SetServiceCIDR(kept.(*networkingv1.ServiceCIDR)) || c.Place
 		},
 		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
 			c.Place = x.DeleteServiceCIDR(key.Name) || c.Place
 		},
-	}
+	}, {
+		client: c.Core, resource: "nodes", fields: "metadata.name=" + node,
+		object: &corev1.Node{},
+		keep:   func(o runtime.Object) any { return stripNode(o.(*corev1.Node)) },
+		keys:   func(x *cluster.Index) []types.NamespacedName { return unspaced(x.Nodes()) },
+		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
+			c.Place = x.SetNode(kept.(*corev1.Node)) || c.Place
+		},
+		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
+			c.Place = x.DeleteNode(key.Name) || c.Place
+		},
+	}, {
+		client: c.Core, resource: "services",
+		labels: "!" + cluster.LabelProxyName, fields: "spec.clusterIP!=" + corev1.ClusterIPNone,
+		object: &corev1.Service{},
+		keep:   func(o runtime.Object) any { return cluster.OfService(o.(*corev1.Service)) },
+		keys:   (*cluster.Index).Services,
+		set:    func(x *cluster.Index, kept any, c *cluster.Changes) { c.Add(x.SetService(kept.(cluster.Service))) },
+		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) { c.Add(x.DeleteService(key)) },
+	}, {
+		client: c.Discovery, resource: "endpointslices", labels: "!" + corev1.IsHeadlessService,
+		object: &discoveryv1.EndpointSlice{},
+		keep:   func(o runtime.Object) any { return cluster.OfSlice(stripSlice(o.(*discoveryv1.EndpointSlice), node)) },
+		keys:   (*cluster.Index).Slices,
+		set:    func(x *cluster.Index, kept any, c *cluster.Changes) { c.Add(x.SetSlice(kept.(cluster.Slice))) },
+		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) { c.Add(x.DeleteSlice(key)) },
+	}}
 }
 
 // unspaced returns keys without a namespace.

@@ -33,7 +33,7 @@ type list struct {
 	Items []runtime.Object // client-go finds them by this name
 
 	fresh func() runtime.Object
-	item  func(runtime.Object) (item, error)
+	item  func(any) (item, error)
 }
 
 // The wire type of a message in protobuf, and the largest field number.

@@ -17,18 +17,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 )
 
 var errNoAnswer = errors.New("the API server did not answer")
 
-// requests returns how the reflector lists and watches.
-func (f *feed) requests() *cache.ListWatch {
-	return &cache.ListWatch{ListWithContextFunc: f.list, WatchFuncWithContext: f.watch}
-}
-
 func (f *feed) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-	l := &list{fresh: f.kind.object.DeepCopyObject, item: func(o runtime.Object) (item, error) { return f.item(o) }}
+	l := &list{fresh: f.kind.object.DeepCopyObject, item: f.item}
 	err := f.request(o).Do(ctx).Into(l)
 	if err != nil {
 		f.judge(ctx, err)

@@ -12,6 +12,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -50,15 +51,9 @@ func (p pauses) withDefaults() pauses {
 	if p.again.Duration == 0 {
 		p.again = wait.Backoff{Duration: 800 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 10, Cap: 15 * time.Second}
 	}
-	if p.refused == 0 {
-		p.refused = 5 * time.Minute
-	}
-	if p.doubt == 0 {
-		p.doubt = 30 * time.Second
-	}
-	if p.node == 0 {
-		p.node = 30 * time.Second // as kube-proxy
-	}
+	p.refused = cmp.Or(p.refused, 5*time.Minute)
+	p.doubt = cmp.Or(p.doubt, 30*time.Second)
+	p.node = cmp.Or(p.node, 30*time.Second) // as kube-proxy
 	return p
 }
 

@@ -18,7 +18,7 @@ import (
 
 // stripSlice drops the names of other nodes. Only the name of this node matters, to find local endpoints.
 // Package cluster drops the other fields that are not read.
-func stripSlice(s *discoveryv1.EndpointSlice, node string) {
+func stripSlice(s *discoveryv1.EndpointSlice, node string) *discoveryv1.EndpointSlice {
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
 		if e.NodeName != nil && *e.NodeName != node {
@@ -28,6 +28,7 @@ func stripSlice(s *discoveryv1.EndpointSlice, node string) {
 			e.Hints.ForNodes = hintsFor(e.Hints.ForNodes, node)
 		}
 	}
+	return s
 }
 
 // hintsFor returns one hint in place of many: for this node, or for another one.
@@ -42,7 +43,7 @@ func hintsFor(all []discoveryv1.ForNode, node string) []discoveryv1.ForNode {
 	return []discoveryv1.ForNode{{}}
 }
 
-func stripNode(n *corev1.Node) {
+func stripNode(n *corev1.Node) *corev1.Node {
 	zone, zoned := n.Labels[corev1.LabelTopologyZone]
 	*n = corev1.Node{
 		ObjectMeta: stripMeta(&n.ObjectMeta),
@@ -55,13 +56,15 @@ func stripNode(n *corev1.Node) {
 	if zoned {
 		n.Labels = map[string]string{corev1.LabelTopologyZone: zone}
 	}
+	return n
 }
 
-func stripServiceCIDR(c *networkingv1.ServiceCIDR) {
+func stripServiceCIDR(c *networkingv1.ServiceCIDR) *networkingv1.ServiceCIDR {
 	*c = networkingv1.ServiceCIDR{
 		ObjectMeta: stripMeta(&c.ObjectMeta),
 		Spec:       networkingv1.ServiceCIDRSpec{CIDRs: c.Spec.CIDRs},
 	}
+	return c
 }
 
 // stripMeta keeps the identity and version of an object, and when it came and goes.

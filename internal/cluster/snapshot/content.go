@@ -224,7 +224,7 @@ func (d *decoder) takeService(record []byte) error {
 		return err
 	}
 	o := cluster.Pack(&s)
-	if last, ok := d.last(); ok && cluster.CompareKeys(last.Service.Key(), o.Service.Key()) >= 0 {
+	if last := d.last(); last != nil && cluster.CompareKeys(last.Service.Key(), o.Service.Key()) >= 0 {
 		return fmt.Errorf("Service %v does not come after %v", o.Service.Key(), last.Service.Key())
 	}
 	d.c.services = append(d.c.services, o)
@@ -236,18 +236,18 @@ func (d *decoder) takeSlice(record []byte) error {
 	if err := s.Unmarshal(record); err != nil {
 		return err
 	}
-	last, ok := d.last()
-	if !ok {
+	last := d.last()
+	if last == nil {
 		return errors.New("an EndpointSlice before any Service")
 	}
 	d.c.services[len(d.c.services)-1] = last.With(cluster.OfSlice(&s))
 	return nil
 }
 
-// last returns the last Service, if there is one.
-func (d *decoder) last() (*cluster.Objects, bool) {
+// last returns the last Service, or nil.
+func (d *decoder) last() *cluster.Objects {
 	if n := len(d.c.services); n > 0 {
-		return d.c.services[n-1], true
+		return d.c.services[n-1]
 	}
-	return nil, false
+	return nil
 }

@@ -15,30 +15,44 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
 
 // Stat reads the header of a snapshot. The content may still be damaged.
-func Stat(file string) (Header, error) {
-	f, h, err := open(file)
-	if err != nil {
-		return Header{}, fmt.Errorf("read snapshot %s: %w", file, err)
-	}
-	return h, f.Close()
+func Stat(file string) (h Header, err error) {
+	err = open(file, func(_ *os.File, found Header) error {
+		h = found
+		return nil
+	})
+	return h, err
 }
 
-// open opens a snapshot behind its header. It does not wait for the writer of a pipe.
-func open(file string) (*os.File, Header, error) {
+// read reads the snapshot of this Node, if it is whole and not larger than limit.
+func read(file, node string, limit int64) (h Header, c content, err error) {
+	err = open(file, func(f *os.File, found Header) (err error) {
+		h = found
+		c, err = readContent(f, h, node, limit)
+		return err
+	})
+	return h, c, err
+}
+
+// open calls use with a snapshot behind its header. It does not wait for the writer of a pipe.
+func open(file string, use func(*os.File, Header) error) error {
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, Header{}, cause(err)
+		return fmt.Errorf("read snapshot %s: %w", file, cause(err))
 	}
 	h, err := readHeader(f)
-	if err != nil {
-		return nil, Header{}, errors.Join(err, f.Close())
+	if err == nil {
+		err = use(f, h)
 	}
-	return f, h, nil
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("read snapshot %s: %w", file, err)
+	}
+	return nil
 }
 
 // cause returns err without the path, which the caller adds.
@@ -73,19 +87,6 @@ func readHeader(f *os.File) (Header, error) {
 	return h, err
 }
 
-// read reads the snapshot of this Node, if it is whole and not larger than limit.
-func read(file, node string, limit int64) (Header, content, error) {
-	f, h, err := open(file)
-	if err != nil {
-		return Header{}, content{}, fmt.Errorf("read snapshot %s: %w", file, err)
-	}
-	c, err := readContent(f, h, node, limit)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return Header{}, content{}, fmt.Errorf("read snapshot %s: %w", file, err)
-	}
-	return h, c, nil
-}
-
 // readContent checks the checksum before it decodes anything.
 func readContent(f io.ReadSeeker, h Header, node string, limit int64) (content, error) {
 	if err := h.mustBeOf(node); err != nil {
@@ -111,7 +112,7 @@ func readContent(f io.ReadSeeker, h Header, node string, limit int64) (content, 
 	counted := &io.LimitedReader{R: plain, N: h.Plain + 1}
 	c, err := decode(counted)
 	if err == nil && (counted.N != 1 || len(c.services) != h.Services) {
-		err = errors.New("it holds something else than its header says")
+		return content{}, errors.New("it holds something else than its header says")
 	}
 	return c, err
 }
@@ -257,7 +258,7 @@ func (h Header) mustBeOf(node string) error {
 }
 
 func (h Header) marshal() ([]byte, error) {
-	if len(h.Node) > maxName || bytes.IndexByte([]byte(h.Node), 0) >= 0 {
+	if len(h.Node) > maxName || strings.Contains(h.Node, "\x00") {
 		return nil, fmt.Errorf("%q is no name of a Node", h.Node)
 	}
 	l := layout{

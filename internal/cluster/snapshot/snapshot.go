@@ -47,26 +47,22 @@ type Source struct {
 
 var _ cluster.Source = (*Source)(nil)
 
-const (
-	defaultMaxBytes = 256 << 20
-	defaultPatience = 2 * time.Second
-	defaultPause    = 10 * time.Second
-)
+const defaultMaxBytes = 256 << 20
 
 // Run implements cluster.Source. Its error is Live's: errors of the file are logged, and in Status.
 func (s *Source) Run(ctx context.Context, sink cluster.Sink) error {
 	if s.File == "" {
 		return s.Live.Run(ctx, sink)
 	}
-	o := s.settled()
+	s.MaxBytes, s.Log = cmp.Or(s.MaxBytes, defaultMaxBytes), cmp.Or(s.Log, zap.NewNop())
+	s.Patience, s.Pause = cmp.Or(s.Patience, 2*time.Second), cmp.Or(s.Pause, 10*time.Second)
 	s.look()
 	r := newRelay(sink, func() { s.status.from(Live) })
-	w := &writer{options: o, relay: r, status: &s.status}
-
+	w := &writer{Source: s, relay: r}
 	until, stop := context.WithCancel(ctx)
 	defer stop()
 	var others sync.WaitGroup
-	others.Go(func() { s.restore(until, o, r) })
+	others.Go(func() { s.restore(until, r) })
 	others.Go(func() { w.run(until) })
 	err := s.Live.Run(ctx, r)
 	stop()
@@ -78,38 +74,20 @@ func (s *Source) Run(ctx context.Context, sink cluster.Sink) error {
 // Status returns the state of the snapshot, without waiting for a sink or a disk.
 func (s *Source) Status() Status { return s.status.get() }
 
-// options are a Source's settings with defaults.
-type options struct {
-	file, node      string
-	limit           int64
-	patience, pause time.Duration
-	log             *zap.Logger
-}
-
-func (s *Source) settled() options {
-	return options{
-		file: s.File, node: s.Node, log: cmp.Or(s.Log, zap.NewNop()),
-		limit: cmp.Or(s.MaxBytes, defaultMaxBytes), patience: cmp.Or(s.Patience, defaultPatience), pause: cmp.Or(s.Pause, defaultPause),
-	}
-}
-
 // look reads the age of the file, and reports an unusable one now rather than when it is needed.
 func (s *Source) look() {
 	h, err := Stat(s.File)
 	if err == nil {
 		err = h.mustBeOf(s.Node)
 	}
-	switch {
-	case err == nil:
-		s.status.found(h.Written, nil)
-	case !errors.Is(err, fs.ErrNotExist):
-		s.status.found(time.Time{}, err)
+	if !errors.Is(err, fs.ErrNotExist) {
+		s.status.found(h.Written, err)
 	}
 }
 
 // restore reports the content of the file if Live takes too long.
-func (s *Source) restore(ctx context.Context, o options, r *relay) {
-	patience := time.NewTimer(o.patience)
+func (s *Source) restore(ctx context.Context, r *relay) {
+	patience := time.NewTimer(s.Patience)
 	defer patience.Stop()
 	select {
 	case <-ctx.Done():
@@ -118,19 +96,16 @@ func (s *Source) restore(ctx context.Context, o options, r *relay) {
 		return
 	case <-patience.C:
 	}
-	h, c, err := read(o.file, o.node, o.limit)
+	h, c, err := read(s.File, s.Node, s.MaxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		o.log.Info("no snapshot to start from; waiting for the live source", zap.String("file", o.file))
+		s.Log.Info("no snapshot to start from; waiting for the live source", zap.String("file", s.File))
 		return
 	}
+	s.status.found(h.Written, err)
 	if err != nil {
-		s.status.found(time.Time{}, err)
-		o.log.Warn("snapshot cannot be used; waiting for the live source", zap.Error(err))
-		return
-	}
-	s.status.found(h.Written, nil)
-	if r.restore(ctx, c, func() { s.status.from(Snapshot) }) {
-		o.log.Info("serving the snapshot until the live source answers", zap.String("file", o.file),
+		s.Log.Warn("snapshot cannot be used; waiting for the live source", zap.Error(err))
+	} else if r.restore(ctx, c, func() { s.status.from(Snapshot) }) {
+		s.Log.Info("serving the snapshot until the live source answers", zap.String("file", s.File),
 			zap.Int("services", h.Services), zap.Time("written", h.Written), zap.Duration("age", Status{Written: h.Written}.Age(time.Now())))
 	}
 }
@@ -196,7 +171,9 @@ func (l *ledger) from(o Origin) {
 func (l *ledger) found(written time.Time, err error) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
-	l.status.Written, l.status.Err = written, err
+	if l.status.Written, l.status.Err = written, err; err != nil {
+		l.status.Written = time.Time{}
+	}
 }
 
 // failed notes that the file could not be written; the old one stays.

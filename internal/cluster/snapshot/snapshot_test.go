@@ -223,7 +223,7 @@ func TestStatusFollowsWhereObjectsComeFromAndHowOldTheFileIs(t *testing.T) {
 		}
 		h.say("complete")
 		status(Live, before)
-		h.wait(defaultPause)
+		h.wait(10 * time.Second)
 		status(Live, time.Now())
 		if age := h.Status().Age(before); age != 0 {
 			t.Errorf("a file of the future is %v old", age)

@@ -11,10 +11,8 @@ import (
 
 // writer writes what Live reported to the file, on its own goroutine.
 type writer struct {
-	options
-	relay  *relay
-	status *ledger
-
+	*Source
+	relay   *relay
 	saved   uint64    // the version in the file
 	next    time.Time // no write before
 	trouble string    // the last logged error
@@ -39,7 +37,7 @@ func (w *writer) run(ctx context.Context) {
 			return
 		case <-w.relay.changed:
 		}
-		due.Reset(max(w.pause, time.Until(w.next)))
+		due.Reset(max(w.Pause, time.Until(w.next)))
 		select {
 		case <-ctx.Done():
 			return
@@ -58,9 +56,9 @@ func (w *writer) save() {
 		return
 	}
 	began := time.Now()
-	h, err := write(w.file, Header{Node: w.node, Written: began}, w.limit, c)
+	h, err := write(w.File, Header{Node: w.Node, Written: began}, w.MaxBytes, c)
 	ended := time.Now()
-	w.next = ended.Add(rest(w.pause, ended.Sub(began), h.size(), err))
+	w.next = ended.Add(rest(w.Pause, ended.Sub(began), h.size(), err))
 	if err != nil {
 		w.failed(err)
 		return
@@ -69,9 +67,9 @@ func (w *writer) save() {
 	w.status.found(began, nil)
 	if w.trouble != "" {
 		w.trouble = ""
-		w.log.Info("snapshot written again", zap.String("file", w.file))
+		w.Log.Info("snapshot written again", zap.String("file", w.File))
 	}
-	w.log.Debug("snapshot written", zap.Int("services", h.Services), zap.Int64("bytes", h.size()), zap.Duration("took", ended.Sub(began)))
+	w.Log.Debug("snapshot written", zap.Int("services", h.Services), zap.Int64("bytes", h.size()), zap.Duration("took", ended.Sub(began)))
 }
 
 // failed reports an error once, and triggers another write.
@@ -79,7 +77,7 @@ func (w *writer) failed(err error) {
 	w.status.failed(err)
 	if w.trouble != err.Error() {
 		w.trouble = err.Error()
-		w.log.Warn("cannot write snapshot; keeping the last one and retrying", zap.Error(err))
+		w.Log.Warn("cannot write snapshot; keeping the last one and retrying", zap.Error(err))
 	}
 	w.relay.wake()
 }

@@ -27,7 +27,7 @@ func TestTheFileHoldsWhatLiveToldLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, file)
 		h.say("place node-1", "web 10.96.0.1 web-1", "db 10.96.0.3", "old 10.96.0.4", "old gone", "complete")
-		h.wait(defaultPause - 1)
+		h.wait(10*time.Second - 1)
 		if _, err := Stat(file); err == nil {
 			t.Error("there is a file before changes were collected")
 		}
@@ -35,7 +35,7 @@ func TestTheFileHoldsWhatLiveToldLast(t *testing.T) {
 		mustHold(t, file, "db 10.96.0.3", "web 10.96.0.1 web-1")
 
 		h.say("web 10.96.0.1 web-2", "db gone", "place node-1")
-		h.wait(defaultPause)
+		h.wait(10 * time.Second)
 		mustHold(t, file, "web 10.96.0.1 web-2")
 
 		h.say("new 10.96.0.5")
@@ -61,7 +61,7 @@ func TestAFileIsLeftAloneWhileNothingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, file)
 		h.say("web 10.96.0.1", "complete")
-		h.wait(defaultPause)
+		h.wait(10 * time.Second)
 		before := h.Status().Written
 		h.wait(24 * time.Hour)
 		h.end(t)
