@@ -209,7 +209,6 @@ func list[T any](f *form, all *[]T, each func(*T)) {
 	}
 }
 
-// optional may be nil.
 func optional[T any](f *form, p **T, each func(*T)) {
 	there := *p != nil
 	if f.flag(&there); !there {

@@ -170,7 +170,6 @@ func CompareKeys(a, b types.NamespacedName) int {
 	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
-// detach removes s from its Service, if it has one.
 func (x *Index) detach(s Slice) []types.NamespacedName {
 	own, owner := s.Names()
 	if owner.Name == "" {
@@ -188,7 +187,6 @@ func (x *Index) present(key types.NamespacedName) []types.NamespacedName {
 	return nil
 }
 
-// keep replaces the objects of a Service.
 func (x *Index) keep(key types.NamespacedName, o *Objects) {
 	x.services[key] = o
 	if o.Service.IsZero() && len(o.Slices) == 0 {

@@ -54,7 +54,6 @@ func (o *Objects) With(s Slice) *Objects {
 	return &fresh
 }
 
-// without returns Objects that lack the EndpointSlice of this name.
 func (o *Objects) without(name string) *Objects {
 	return &Objects{o.Service, slices.Concat(o.around(name))}
 }

@@ -86,7 +86,6 @@ type Recorder struct {
 	refused  bool // a refusal was logged
 }
 
-// waiter is an event to be written.
 type waiter struct {
 	event *eventsv1.Event
 	due   time.Time
@@ -184,7 +183,6 @@ func (r *Recorder) put(e *eventsv1.Event, delay time.Duration) {
 	}
 }
 
-// wait queues an event again.
 func (r *Recorder) wait(w waiter) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()

@@ -62,7 +62,6 @@ func (f factory) histograms(name, help string, buckets []float64, families []str
 	return v
 }
 
-// milliseconds are buckets from 1 ms to 16 s.
 func milliseconds() []float64 { return prometheus.ExponentialBuckets(0.001, 2, 15) }
 
 // programmingBuckets are kube-proxy's, up to five minutes.
@@ -155,10 +154,8 @@ func newOwnMetrics(r prometheus.Registerer, o Options, families []string) ownMet
 	return m
 }
 
-// verbs are what happens to rows.
 func verbs() [3]string { return [3]string{"add", "update", "remove"} }
 
-// names returns the label values of families.
 func names(families []state.Family) []string {
 	var list []string
 	for _, f := range families {

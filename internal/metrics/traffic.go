@@ -55,7 +55,6 @@ type traffic struct {
 	failures float64
 }
 
-// total is the traffic of one Service.
 type total struct {
 	counted state.Counters
 	now     state.Connections
@@ -71,7 +70,6 @@ func newTraffic(l Loads, most int) *traffic {
 	return &traffic{described: d, loads: l, most: most, owners: map[state.VirtualServerKey]desired.Owner{}, named: map[desired.Owner]*total{}}
 }
 
-// own takes in the owners of virtual servers.
 func (t *traffic) own(changed []reconcile.ServerOwner) {
 	if len(changed) == 0 {
 		return
@@ -144,7 +142,6 @@ func (t *traffic) refresh() {
 	t.seen = seen
 }
 
-// choose decides which Services are named.
 func (t *traffic) choose() {
 	present := map[desired.Owner]struct{}{}
 	for _, o := range t.owners {
@@ -173,24 +170,27 @@ func (t *traffic) choose() {
 }
 
 func (t *total) add(c state.Counters, now state.Connections) {
-	t.counted.Connections += c.Connections
-	t.counted.PacketsIn += c.PacketsIn
-	t.counted.PacketsOut += c.PacketsOut
-	t.counted.BytesIn += c.BytesIn
-	t.counted.BytesOut += c.BytesOut
+	sum, more := fields(&t.counted), fields(&c)
+	for i := range sum {
+		*sum[i] += *more[i]
+	}
 	t.now.Active += now.Active
 	t.now.Inactive += now.Inactive
 }
 
 // more returns what was counted since before. Counters that decreased began anew.
 func more(before, now state.Counters) state.Counters {
-	if now.Connections < before.Connections || now.PacketsIn < before.PacketsIn || now.PacketsOut < before.PacketsOut ||
-		now.BytesIn < before.BytesIn || now.BytesOut < before.BytesOut {
-		return now
+	since := now
+	was, is := fields(&before), fields(&since)
+	for i := range is {
+		if *is[i] < *was[i] {
+			return now
+		}
+		*is[i] -= *was[i]
 	}
-	return state.Counters{
-		Connections: now.Connections - before.Connections,
-		PacketsIn:   now.PacketsIn - before.PacketsIn, PacketsOut: now.PacketsOut - before.PacketsOut,
-		BytesIn: now.BytesIn - before.BytesIn, BytesOut: now.BytesOut - before.BytesOut,
-	}
+	return since
+}
+
+func fields(c *state.Counters) [5]*uint64 {
+	return [5]*uint64{&c.Connections, &c.PacketsIn, &c.PacketsOut, &c.BytesIn, &c.BytesOut}
 }

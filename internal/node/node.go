@@ -57,7 +57,6 @@ func Networks(assigned []netip.Prefix) []netip.Prefix {
 	return unique(networks, netip.Prefix.Compare)
 }
 
-// unique sorts a list and removes duplicates.
 func unique[T comparable](list []T, compare func(a, b T) int) []T {
 	slices.SortFunc(list, compare)
 	return slices.Compact(list)

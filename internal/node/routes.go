@@ -29,17 +29,25 @@ func (c *Conn) hops(ctx context.Context) ([]hop, error) {
 	c.requests.Reset()
 	c.requests.Begin(unix.RTM_GETROUTE, 0)
 	c.requests.Raw(make([]byte, unix.SizeofRtMsg)...) // of both families
-	var list []hop
+	return dump(ctx, c, "default routes", func(body []byte) ([]hop, error) {
+		hops, _, err := parseDefaultRoute(body)
+		return hops, err
+	})
+}
+
+// dump sends the request of c, and returns all that parse returns for the answers.
+func dump[T any](ctx context.Context, c *Conn, what string, parse func([]byte) ([]T, error)) ([]T, error) {
+	var list []T
 	err := c.routes.Dump(ctx, &c.requests, func() func([]byte) error {
 		list = nil
 		return func(body []byte) error {
-			hops, _, err := parseDefaultRoute(body)
-			list = append(list, hops...)
+			some, err := parse(body)
+			list = append(list, some...)
 			return err
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list default routes: %w", err)
+		return nil, fmt.Errorf("list %s: %w", what, err)
 	}
 	return list, nil
 }
@@ -174,28 +182,23 @@ func (m mtus) least() uint32 {
 	return slices.Min(slices.Collect(maps.Values(m)))
 }
 
-// mtus reads the MTUs of all devices.
 func (c *Conn) mtus(ctx context.Context) (mtus, error) {
 	const withoutCounters = 8 // RTEXT_FILTER_SKIP_STATS
 	c.requests.Reset()
 	c.requests.Begin(unix.RTM_GETLINK, 0)
 	c.requests.Raw(make([]byte, unix.SizeofIfInfomsg)...)
 	c.requests.Uint32(unix.IFLA_EXT_MASK, withoutCounters)
-	var list mtus
-	err := c.routes.Dump(ctx, &c.requests, func() func([]byte) error {
-		list = mtus{}
-		return func(body []byte) error {
-			d, err := parseDevice(body)
-			if mtu := d.carries(); err == nil && mtu > 0 {
-				list[d.index] = mtu
-			}
-			return err
-		}
+	devices, err := dump(ctx, c, "devices", func(body []byte) ([]device, error) {
+		d, err := parseDevice(body)
+		return []device{d}, err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("list devices: %w", err)
+	list := mtus{}
+	for _, d := range devices {
+		if mtu := d.carries(); mtu > 0 {
+			list[d.index] = mtu
+		}
 	}
-	return list, nil
+	return list, err
 }
 
 // parseDevice reads the body of an RTM_NEWLINK or RTM_DELLINK message.

@@ -74,7 +74,6 @@ func (w *watched) address(body []byte, gone bool) error {
 
 func (w *watched) lose() { w.lost, w.stale = true, true }
 
-// route takes in that a route came or went.
 func (w *watched) route(body []byte) error {
 	_, is, err := parseDefaultRoute(body)
 	w.stale = w.stale || is
@@ -136,7 +135,6 @@ func (w *watched) set(up bool) {
 	w.up = up
 }
 
-// overflow notes that events were lost.
 func (w *watched) overflow(device int, up bool) {
 	if device != w.device {
 		w.follow(device, up)

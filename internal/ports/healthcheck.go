@@ -211,7 +211,6 @@ const (
 	headers   = 64 << 10 // bytes
 )
 
-// checkServer answers at one address and port.
 type checkServer struct {
 	listener net.Listener
 	http     *http.Server

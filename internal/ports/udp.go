@@ -155,7 +155,6 @@ func (t *sessions) end(s *session) {
 	}
 }
 
-// endOf ends all sessions of a port.
 func (t *sessions) endOf(port *net.UDPConn) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()

@@ -160,7 +160,6 @@ func longer(began, now time.Time, limit time.Duration) bool {
 	return !began.IsZero() && now.Sub(began) >= limit
 }
 
-// eligible reports whether the node should get new connections.
 func (h *Health) eligible() bool { return h.node != nil && !cluster.Leaving(h.node) }
 
 // body has kube-proxy's keys in kube-proxy's order, then ours.

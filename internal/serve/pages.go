@@ -60,7 +60,6 @@ func (p Pages) Mux() *http.ServeMux {
 	return mux
 }
 
-// text is a constant page.
 func text(s string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { write(w, s) }
 }

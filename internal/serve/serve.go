@@ -116,7 +116,6 @@ func (s *Server) serve(server *http.Server, l net.Listener) {
 	s.retries.Failed(s.options.At, fmt.Errorf("serving %s: %w", s.options.What, err))
 }
 
-// free closes what is open.
 func (s *Server) free() {
 	if s.http != nil {
 		_ = s.listener.Close() // Serve may not have started

@@ -29,7 +29,6 @@ type kept struct {
 	node    *corev1.Node
 }
 
-// keep packs the objects of a file.
 func keep(all []object) []kept {
 	var list []kept
 	for _, o := range all {

@@ -205,7 +205,6 @@ func (d *decoder) fieldsOf(t reflect.Type) map[string][]int {
 	return known
 }
 
-// pair is one entry of a map.
 type pair struct {
 	name       string
 	key, value *yaml.Node
@@ -284,7 +283,6 @@ func lookup(n *yaml.Node, name string) *yaml.Node {
 	return nil
 }
 
-// text returns the text of a name in a map, or "".
 func text(n *yaml.Node, name string) string {
 	if value := lookup(n, name); value != nil && value.ShortTag() == "!!str" {
 		return value.Value

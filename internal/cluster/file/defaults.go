@@ -84,7 +84,6 @@ func defaultSlice(s *discoveryv1.EndpointSlice) {
 	}
 }
 
-// fill sets what p points to, if nothing is there.
 func fill[T any](p **T, value T) {
 	if *p == nil {
 		*p = &value

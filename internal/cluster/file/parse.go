@@ -22,7 +22,6 @@ type object struct {
 	node    *corev1.Node
 }
 
-// contents is what a file holds.
 type contents struct {
 	objects []object       // in the order of the file
 	ignored map[string]int // "apps/v1 Deployment" -> how many
@@ -107,31 +106,30 @@ func (p *parser) list(n *yaml.Node, is metav1.TypeMeta, depth int) {
 	}
 }
 
-// one reads an object of a used kind.
 func (p *parser) one(n *yaml.Node, is metav1.TypeMeta) {
 	o := object{line: n.Line, id: identity{kind: is.Kind, name: nameOf(n, is.Kind)}}
 	p.decoder.object = o.id.String()
 	before := len(p.errors)
 	switch is.Kind {
 	case "Service":
-		o.service = &corev1.Service{TypeMeta: is}
-		p.value(n, reflect.ValueOf(o.service).Elem(), "")
-		o.service.Namespace = o.id.name.Namespace
+		o.service = decode(p, n, o.id, &corev1.Service{TypeMeta: is})
 		defaultService(o.service)
 	case "EndpointSlice":
-		o.slice = &discoveryv1.EndpointSlice{TypeMeta: is}
-		p.value(n, reflect.ValueOf(o.slice).Elem(), "")
-		o.slice.Namespace = o.id.name.Namespace
+		o.slice = decode(p, n, o.id, &discoveryv1.EndpointSlice{TypeMeta: is})
 		defaultSlice(o.slice)
 	case "Node":
-		o.node = &corev1.Node{TypeMeta: is}
-		p.value(n, reflect.ValueOf(o.node).Elem(), "")
-		o.node.Namespace = ""
+		o.node = decode(p, n, o.id, &corev1.Node{TypeMeta: is})
 	}
 	if len(p.errors) == before {
 		p.check(n, o)
 		p.contents.objects = append(p.contents.objects, o)
 	}
+}
+
+func decode[T metav1.Object](p *parser, n *yaml.Node, id identity, into T) T {
+	p.value(n, reflect.ValueOf(into).Elem(), "")
+	into.SetNamespace(id.name.Namespace)
+	return into
 }
 
 // nameOf returns the name of an object that may be wrong elsewhere. As in kubectl, the namespace defaults to

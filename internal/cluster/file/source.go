@@ -69,7 +69,6 @@ func (s Source) Run(ctx context.Context, sink cluster.Sink) error {
 	return err
 }
 
-// run is a running Source.
 type run struct {
 	Source
 	sink    cluster.Sink
@@ -136,7 +135,6 @@ func (r *run) report(c change) {
 // burst is a series of events in quick succession.
 type burst struct{ first time.Time }
 
-// over reports whether no burst is going on.
 func (b *burst) over() bool { return b.first.IsZero() }
 
 // due returns how long to wait after an event now: quiet, but at most until limit after the first event.

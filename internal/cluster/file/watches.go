@@ -175,7 +175,6 @@ func (b *inbox) put(path string, lost bool) {
 	}
 }
 
-// take empties the inbox.
 func (b *inbox) take() (map[string]bool, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

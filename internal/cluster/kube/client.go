@@ -104,7 +104,6 @@ func clientOf(rc *rest.Config, over *http.Client, group schema.GroupVersion) (re
 	return rest.RESTClientForConfigAndClient(of, over)
 }
 
-// codecs encode and decode the objects that are used.
 func codecs() runtime.NegotiatedSerializer {
 	s := runtime.NewScheme()
 	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Service{}, &corev1.ServiceList{}, &corev1.Node{}, &corev1.NodeList{})

@@ -38,7 +38,6 @@ var (
 // healthy is how long a watch must last to reset the pauses.
 const healthy = 2 * time.Minute
 
-// run follows the API server until ctx ends.
 func (f *feed) run(ctx context.Context) {
 	again := f.pauses.again
 	requests := &cache.ListWatch{ListWithContextFunc: f.list, WatchFuncWithContext: f.watch}
@@ -148,7 +147,6 @@ func (f *feed) Bookmark(string) error {
 // Resync does nothing.
 func (f *feed) Resync() error { return nil }
 
-// item returns the item of an object from a watch or a list.
 func (f *feed) item(o any) (item, error) {
 	if i, ok := o.(item); ok {
 		return i, nil

@@ -114,7 +114,6 @@ func (x *inbox) put(kind int, key types.NamespacedName, o any) {
 	x.ring()
 }
 
-// replace takes in all objects of a kind.
 func (x *inbox) replace(kind int, all map[types.NamespacedName]any) {
 	x.mutex.Lock()
 	x.waiting[kind] = batch{whole: true, objects: all}
@@ -129,7 +128,6 @@ func (x *inbox) ring() {
 	}
 }
 
-// take returns everything and empties the inbox.
 func (x *inbox) take() [kindCount]batch {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()

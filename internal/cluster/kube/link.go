@@ -42,14 +42,12 @@ func (l *link) status() Status {
 	return l.state
 }
 
-// heard notes that the API server sent something.
 func (l *link) heard() {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	l.state.LastEvent = time.Now()
 }
 
-// answered notes that a request for a kind was answered.
 func (l *link) answered(kind string) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
@@ -72,7 +70,6 @@ func (l *link) returns() <-chan struct{} {
 	return l.back
 }
 
-// failed notes that a request for a kind failed.
 func (l *link) failed(kind string, err error) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()

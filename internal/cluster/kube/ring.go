@@ -124,7 +124,6 @@ func (r *ring) answered(status int) {
 	}
 }
 
-// conn is a connection to one of the servers.
 type conn struct {
 	net.Conn
 	ring   *ring

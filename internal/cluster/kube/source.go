@@ -121,7 +121,6 @@ func (r *run) loop(ctx context.Context) {
 	}
 }
 
-// take applies what came to the index.
 func (r *run) take() {
 	for i, b := range r.inbox.take() {
 		r.listed[i] = r.listed[i] || b.whole
@@ -129,7 +128,6 @@ func (r *run) take() {
 	}
 }
 
-// begin reports all objects.
 func (r *run) begin() {
 	r.pending = cluster.Changes{Place: true}
 	r.pending.Add(r.index.Services())

@@ -18,7 +18,6 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// content is the content of a snapshot.
 type content struct {
 	place    cluster.Place
 	services []*cluster.Objects // sorted by key
@@ -43,7 +42,6 @@ const maxRecord = 16 << 20
 
 var errTooLarge = errors.New("more objects than the file may hold")
 
-// message is an object that can write itself.
 type message interface {
 	GetName() string
 	Size() int
@@ -123,7 +121,6 @@ func (e *encoder) put(b []byte) {
 	_, e.err = e.w.Write(b)
 }
 
-// fail keeps the first error.
 func (e *encoder) fail(err error) { e.err = cmp.Or(e.err, err) }
 
 // decoder reads what an encoder wrote, and refuses everything else.
@@ -133,7 +130,6 @@ type decoder struct {
 	c   content
 }
 
-// decode reads all records.
 func decode(r io.Reader) (content, error) {
 	d := decoder{r: bufio.NewReader(r)}
 	for {
@@ -244,7 +240,6 @@ func (d *decoder) takeSlice(record []byte) error {
 	return nil
 }
 
-// last returns the last Service, or nil.
 func (d *decoder) last() *cluster.Objects {
 	if n := len(d.c.services); n > 0 {
 		return d.c.services[n-1]

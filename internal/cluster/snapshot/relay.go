@@ -86,7 +86,6 @@ func (r *relay) Listed(e cluster.Extent) {
 	}
 }
 
-// dismiss removes what was restored.
 func (r *relay) dismiss() {
 	if r.borrowed {
 		r.borrowed = false
@@ -126,7 +125,6 @@ func (r *relay) restore(ctx context.Context, c content, restored func()) bool {
 	return true
 }
 
-// touch notes a change of what is to be written.
 func (r *relay) touch() {
 	select {
 	case <-r.complete:

@@ -27,7 +27,6 @@ const (
 	largeRest = time.Minute
 )
 
-// run writes after changes until ctx ends.
 func (w *writer) run(ctx context.Context) {
 	due := time.NewTimer(0)
 	defer due.Stop()
