@@ -45,8 +45,8 @@ func (f *form) spec(s *corev1.ServiceSpec) {
 	list(f, &s.Ports, func(p *corev1.ServicePort) {
 		word(f, &p.Name)
 		word(f, &p.Protocol)
-		f.int32(&p.Port)
-		f.int32(&p.NodePort)
+		integer(f, &p.Port)
+		integer(f, &p.NodePort)
 	})
 	list(f, &s.ExternalIPs, f.address)
 	list(f, &s.LoadBalancerSourceRanges, func(r *string) { text(f, r) })
@@ -54,7 +54,7 @@ func (f *form) spec(s *corev1.ServiceSpec) {
 	f.affinity(&s.SessionAffinityConfig)
 	word(f, &s.ExternalTrafficPolicy)
 	maybe(f, &s.InternalTrafficPolicy)
-	f.int32(&s.HealthCheckNodePort)
+	integer(f, &s.HealthCheckNodePort)
 }
 
 // affinity is its one setting. Any level around that may be missing.
@@ -63,7 +63,7 @@ func (f *form) affinity(c **corev1.SessionAffinityConfig) {
 	if *c != nil && (*c).ClientIP != nil {
 		seconds = (*c).ClientIP.TimeoutSeconds
 	}
-	if optional(f, &seconds, f.int32); !f.writing && seconds != nil {
+	if optional(f, &seconds, func(i *int32) { integer(f, i) }); !f.writing && seconds != nil {
 		*c = &corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: seconds}}
 	}
 }
@@ -74,7 +74,7 @@ func (f *form) time(t *metav1.Time) {
 	if !t.IsZero() {
 		seconds = t.Unix()
 	}
-	if f.integer(&seconds); !f.writing && seconds != 0 {
+	if integer(f, &seconds); !f.writing && seconds != 0 {
 		*t = metav1.Unix(seconds, 0)
 	}
 }
@@ -102,7 +102,7 @@ func (f *form) slice(s *discoveryv1.EndpointSlice) {
 	list(f, &s.Ports, func(p *discoveryv1.EndpointPort) {
 		maybe(f, &p.Name)
 		maybe(f, &p.Protocol)
-		optional(f, &p.Port, f.int32)
+		optional(f, &p.Port, func(i *int32) { integer(f, i) })
 	})
 	list(f, &s.Endpoints, f.endpoint)
 }

@@ -43,17 +43,11 @@ func (f *form) number(n *uint64) {
 }
 
 // integer may be negative, by mistake of a user.
-func (f *form) integer(i *int64) {
-	n := uint64(*i<<1) ^ uint64(*i>>63)
-	if f.number(&n); !f.writing {
-		*i = int64(n>>1) ^ -int64(n&1)
-	}
-}
-
-func (f *form) int32(i *int32) {
+func integer[T int32 | int64](f *form, i *T) {
 	wide := int64(*i)
-	if f.integer(&wide); !f.writing {
-		*i = int32(wide)
+	n := uint64(wide<<1) ^ uint64(wide>>63)
+	if f.number(&n); !f.writing {
+		*i = T(int64(n>>1) ^ -int64(n&1))
 	}
 }
 

@@ -91,9 +91,11 @@ func (x *Index) SetNode(n *corev1.Node) bool {
 }
 
 // DeleteNode removes a Node and reports whether it was there.
-func (x *Index) DeleteNode(name string) bool {
-	_, ok := x.nodes[name]
-	delete(x.nodes, name)
+func (x *Index) DeleteNode(name string) bool { return remove(x.nodes, name) }
+
+func remove[V any](from map[string]V, name string) bool {
+	_, ok := from[name]
+	delete(from, name)
 	return ok
 }
 
@@ -123,11 +125,7 @@ func (x *Index) SetServiceCIDR(c *networkingv1.ServiceCIDR) bool {
 }
 
 // DeleteServiceCIDR removes a ServiceCIDR and reports whether it was there.
-func (x *Index) DeleteServiceCIDR(name string) bool {
-	_, ok := x.cidrs[name]
-	delete(x.cidrs, name)
-	return ok
-}
+func (x *Index) DeleteServiceCIDR(name string) bool { return remove(x.cidrs, name) }
 
 // Place returns the Place of the named Node.
 func (x *Index) Place(node string) Place {

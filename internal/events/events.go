@@ -233,21 +233,18 @@ func (r *Recorder) Run(ctx context.Context) {
 	away := patience // while the API server does not answer
 	for ctx.Err() == nil {
 		w, pause := r.next()
-		if w.event == nil {
-			select {
-			case <-ctx.Done():
-			case <-r.wake:
-			case <-time.After(pause):
+		wake := r.wake
+		if w.event != nil {
+			if r.write(ctx, w) {
+				away = patience
+				continue
 			}
-			continue
-		}
-		if r.write(ctx, w) {
-			away = patience
-			continue
+			pause, wake = away.Step(), nil
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(away.Step()):
+		case <-wake:
+		case <-time.After(pause):
 		}
 	}
 }

@@ -44,20 +44,12 @@ import (
 
 // Options say what is measured.
 type Options struct {
-	Families []state.Family
-
-	Version, Revision string // of the build
-
-	// Traffic is the maximum number of Services whose traffic is counted one by one. 0: none.
-	Traffic int
-	// Loads reads the kernel's counters. nil: no traffic is counted.
-	Loads Loads
-
-	// Lasting counts across reconfigurations. nil: nothing does.
-	Lasting *Lasting
-
-	// Status reports the source of the objects. Many goroutines call it. nil: it is not known.
-	Status func() Status
+	Families          []state.Family
+	Version, Revision string        // of the build
+	Loads             Loads         // reads the kernel's counters; nil: no traffic is counted
+	Traffic           int           // maximum number of Services whose traffic is counted one by one; 0: none
+	Lasting           *Lasting      // counts across reconfigurations; may be nil
+	Status            func() Status // the source of the objects, for many goroutines; nil: it is not known
 }
 
 // Status is the source of the objects.

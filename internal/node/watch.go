@@ -32,18 +32,10 @@ const (
 
 // Event is the state of the node after a change. Receivers must not modify it.
 type Event struct {
-	// Addresses are all usable addresses: see Usable.
-	Addresses []netip.Addr
-
-	// Networks are those of the node's devices: see Networks.
-	Networks []netip.Prefix
-
-	// Gateways are the next hops of all default routes, without IPv6 link-local ones, sorted and unique.
-	Gateways []netip.Addr
-
-	// MTU is the smallest of the devices by which packets leave the node: up and running, and neither
-	// loopback nor state.DummyLink. 0: there are none.
-	MTU uint32
+	Addresses []netip.Addr   // all usable addresses: see Usable
+	Networks  []netip.Prefix // of the node's devices: see Networks
+	Gateways  []netip.Addr   // of all default routes, without IPv6 link-local ones, sorted and unique
+	MTU       uint32         // the smallest of the devices by which packets leave the node; 0: there are none
 
 	// LinkLost reports that the device for Service addresses was deleted, renamed or moved since the last
 	// event, and all Service addresses with it, even if there is a new one with its name. Or it lost what

@@ -28,8 +28,8 @@ import (
 
 // HealthCheckOptions configure HealthChecks.
 type HealthCheckOptions struct {
-	// Healthy reports whether the proxy is healthy. Many goroutines call it, for each answer.
-	Healthy func() bool
+	Healthy func() bool // the proxy is healthy; many goroutines call it, for each answer
+
 	// Report gets the first error of a Service's port, and nil when it is open again. It must neither block
 	// nor call HealthChecks.
 	Report func(service types.NamespacedName, port uint16, err error)

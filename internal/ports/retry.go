@@ -3,6 +3,7 @@
 package ports
 
 import (
+	"cmp"
 	"sync"
 	"time"
 )
@@ -15,14 +16,10 @@ const (
 
 // RetryOptions configure Retries.
 type RetryOptions[K comparable] struct {
-	// Lock is held by callers of Retries, and by Retries when it retries. It guards what Try uses.
-	Lock sync.Locker
-	// Try tries once.
-	Try func(K) error
-	// Report gets the first error of a key, and nil when it works again. It runs under Lock.
-	Report func(K, error)
-	// Longest is the longest pause. 0: as in package reconcile.
-	Longest time.Duration
+	Lock    sync.Locker    // held by callers, and when Retries retries: it guards what Try uses
+	Try     func(K) error  // tries once
+	Report  func(K, error) // under Lock: the first error of a key, and nil when it works again
+	Longest time.Duration  // the longest pause; 0: as in package reconcile
 }
 
 // Retries retries keys that fail.
@@ -38,9 +35,7 @@ type failure struct {
 
 // NewRetries returns Retries without failing keys.
 func NewRetries[K comparable](o RetryOptions[K]) *Retries[K] {
-	if o.Longest == 0 {
-		o.Longest = most
-	}
+	o.Longest = cmp.Or(o.Longest, most)
 	return &Retries[K]{RetryOptions: o, failing: map[K]*failure{}}
 }
 

@@ -40,9 +40,7 @@ const (
 type HealthOptions struct {
 	SyncPeriod time.Duration
 	Families   []state.Family
-
-	// Count counts an answer: the page ("healthz", "livez") and its code. May be nil.
-	Count func(page string, code int)
+	Count      func(page string, code int) // counts answers of "healthz" and "livez"; may be nil
 
 	// Snapshot reports whether the served objects were restored from a snapshot and not confirmed since, and
 	// its age. Many goroutines call it. nil: they never are.

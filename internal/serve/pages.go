@@ -14,16 +14,13 @@ import (
 
 // Pages are the pages beside the metrics, as in kube-proxy. nil ones are not served.
 type Pages struct {
-	Metrics http.Handler
-	Mode    string        // of the proxy, for /proxyMode
-	Configz func() []byte // the present configuration as JSON
-	Flagz   func() string // the flags, one per line: name=value
-
-	Version string
-	Started time.Time
-
-	// Profiling serves /debug/pprof/.
-	Profiling bool
+	Metrics   http.Handler
+	Mode      string        // of the proxy, for /proxyMode
+	Configz   func() []byte // the present configuration as JSON
+	Flagz     func() string // the flags, one per line: name=value
+	Version   string
+	Started   time.Time
+	Profiling bool // serve /debug/pprof/
 }
 
 // Mux serves the pages, and /statusz, which lists them.

@@ -34,12 +34,10 @@ const (
 
 // Options configure a Server.
 type Options struct {
-	What  string // "healthz", "metrics": for errors
-	At    netip.AddrPort
-	Pages http.Handler
-
-	// HardFail makes Start fail if it cannot listen at once. Otherwise it retries.
-	HardFail bool
+	What     string // "healthz", "metrics": for errors
+	At       netip.AddrPort
+	Pages    http.Handler
+	HardFail bool // Start fails if it cannot listen at once; otherwise it retries
 
 	// Report gets the first error, and nil when the server works again. It must neither block nor call the
 	// Server. May be nil.

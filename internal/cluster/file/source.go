@@ -28,13 +28,9 @@ type Source struct {
 	Node   string       // the name of this Node
 	Report func(Report) // called from Run for each file that was read; may be nil
 
-	// Files are read when no event came for Quiet, so that half-written files are rare, but at most Limit
-	// after the first event. Zero: 50 ms, 500 ms.
-	Quiet, Limit time.Duration
-
-	// All files are checked after each Rescan, for changes without events (network file systems, links behind
-	// links). Zero: 30 s.
-	Rescan time.Duration
+	Quiet  time.Duration // without events until files are read, so that half-written ones are rare; 0: 50 ms
+	Limit  time.Duration // until files are read in any case after an event; 0: 500 ms
+	Rescan time.Duration // between checks of all files, for changes without events; 0: 30 s
 }
 
 var _ cluster.Source = Source{}

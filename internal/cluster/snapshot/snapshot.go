@@ -25,22 +25,16 @@ import (
 
 // Source is a live source with a file for when it does not answer. It runs once.
 type Source struct {
-	Live cluster.Source // required
-	File string         // empty: only Live is used
-	Node string         // the name of this Node; files of others are not used
-
-	// MaxBytes limits the content of the file, for writing and reading. Zero: 256 MiB.
-	MaxBytes int64
+	Live     cluster.Source // required
+	File     string         // empty: only Live is used
+	Node     string         // the name of this Node; files of others are not used
+	MaxBytes int64          // limit of the content of the file; 0: 256 MiB
+	Pause    time.Duration  // how long changes are collected before a write; 0: 10 s. See rest.
+	Log      *zap.Logger    // nil: no log
 
 	// Patience is how long Live may take before the file is used. After a restart without reboot the kernel's
 	// rows may be newer than the file, so more patience is better. Zero: 2 s.
 	Patience time.Duration
-
-	// Pause is how long changes are collected before they are written. Zero: 10 s. See rest for what else
-	// delays writes.
-	Pause time.Duration
-
-	Log *zap.Logger // nil: no log
 
 	status ledger
 }
