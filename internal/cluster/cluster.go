@@ -63,6 +63,9 @@ type Changes struct {
 	Place    bool
 }
 
+// AddPlace notes whether the Place changed.
+func (c *Changes) AddPlace(changed bool) { c.Place = c.Place || changed }
+
 // Add notes changed Services.
 func (c *Changes) Add(keys []types.NamespacedName) {
 	if c.Services == nil {

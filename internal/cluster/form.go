@@ -13,9 +13,8 @@ import (
 )
 
 // Services and EndpointSlices are kept in a compact form: the fields that are read, in one immutable string.
-// An endpoint takes some ten bytes, not four hundred. Fields that are not read are left out, so objects are
-// equal if nothing that is read differs. The form stays in memory: objects on disk are in Kubernetes' own
-// form.
+// An endpoint takes some ten bytes, not four hundred. Objects are equal if nothing that is read differs. The
+// form stays in memory: objects on disk are in Kubernetes' own form.
 
 // form visits the fields of an object in one order, to write or to read them: so the two cannot differ.
 // Writing does not change a field, and a field must be empty before reading.
@@ -100,8 +99,7 @@ func frequent() [frequentWords]string {
 
 const frequentWords = 20
 
-// fresh is the number of a new word. 0 is no word. Below are the frequent words, above those that occurred
-// before.
+// fresh is the number of a new word: 0 is no word, below are the frequent ones, above the earlier ones.
 const fresh uint64 = 1 + frequentWords
 
 func (f *form) numberOf(word string) uint64 {

@@ -15,8 +15,7 @@ import (
 )
 
 // Index holds Services with their EndpointSlices, Nodes and ServiceCIDRs. A change returns the keys of the
-// Services of which something that is used changed. EndpointSlices without a Service do not count. Nodes are
-// kept, not copied. An Index is used by one goroutine.
+// Services of which something that is used changed. Nodes are kept, not copied. One goroutine uses an Index.
 type Index struct {
 	services map[types.NamespacedName]*Objects // without a Service while only EndpointSlices are known
 	slices   map[types.NamespacedName]Slice
@@ -110,8 +109,7 @@ func (x *Index) Objects(key types.NamespacedName) *Objects {
 	return nil
 }
 
-// SetServiceCIDR adds or replaces a ServiceCIDR and reports whether its networks changed. Invalid ones are
-// left out.
+// SetServiceCIDR adds or replaces a ServiceCIDR and reports whether its valid networks changed.
 func (x *Index) SetServiceCIDR(c *networkingv1.ServiceCIDR) bool {
 	var list []netip.Prefix
 	for _, text := range c.Spec.CIDRs {
@@ -192,8 +190,7 @@ func (x *Index) keep(key types.NamespacedName, o *Objects) {
 	}
 }
 
-// sameNode compares what is used. A kubelet changes its Node every few seconds, and a change that counts may
-// concern all Services.
+// sameNode compares what is used: a kubelet changes its Node every few seconds.
 func sameNode(a, b *corev1.Node) bool {
 	return a == b || a.Labels[corev1.LabelTopologyZone] == b.Labels[corev1.LabelTopologyZone] &&
 		slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) &&

@@ -21,8 +21,7 @@ type Objects struct {
 	Slices  []Slice
 }
 
-// Pack returns the Objects of a Service and its EndpointSlices, which it does not keep; nil without a
-// Service.
+// Pack returns the Objects of a Service and its EndpointSlices; nil without a Service.
 func Pack(service *corev1.Service, all ...*discoveryv1.EndpointSlice) *Objects {
 	if service == nil {
 		return nil
@@ -71,8 +70,8 @@ func (o *Objects) around(name string) (before, after []Slice) {
 	return before, after
 }
 
-// Moved returns the EndpointSlices that a Service lost, and those that it got. If many changed, some that did
-// not may be among both.
+// Moved returns the EndpointSlices that a Service lost and got. If many changed, both may have unchanged
+// ones.
 func Moved(before, now *Objects) (left, came []*discoveryv1.EndpointSlice) {
 	var was, is []Slice
 	if before != nil {
@@ -171,8 +170,7 @@ func (s Slice) Names() (own, owner types.NamespacedName) {
 	return own, owner
 }
 
-// Trigger returns when the cluster changed in what the EndpointSlice describes, and the type of its
-// addresses. ok is false if the time is not known.
+// Trigger returns when what the EndpointSlice describes changed, if known, and its type of addresses.
 func (s Slice) Trigger() (at time.Time, of discoveryv1.AddressType, ok bool) {
 	o := discoveryv1.EndpointSlice{}
 	f := s.form()

@@ -2,16 +2,15 @@
 
 // Package events reports problems of Services and of this node as events of the API (events.k8s.io/v1).
 //
-// Every node sees what is wrong with a Service, and there are thousands of nodes. So the name of an event is
-// made of the Service's UID, the reason and the note: the first node that writes it makes the only event, and
-// others learn that it exists. A node first waits for a random part of half a minute, and has a budget
-// (burst, then one event in refill): 5,000 nodes and any number of bad Services cost at most 170 small
-// requests a second. Choosing one node to report would need to know the others, and nodes differ in kernels,
-// addresses and gateways.
+// Every node sees what is wrong with a Service. So the name of an event is made of the Service's UID, the
+// reason and the note: the first node that writes it makes the only event, and others learn that it exists. A
+// node first waits for a random part of half a minute, and has a budget (burst, then one event in refill):
+// 5,000 nodes and any number of bad Services cost at most 170 small requests a second. Choosing one node to
+// report would need to know the others, which differ in kernels, addresses and gateways.
 //
-// There are no series. A lasting fact is reported once in the time that the cluster keeps events. What only
-// this node sees has the node in its name. Reporting never blocks: if too many events wait, random ones are
-// dropped and counted, so that each node reports different ones.
+// There are no series. A lasting fact is reported once in the time that the cluster keeps events. Reporting
+// never blocks: if too many events wait, random ones are dropped and counted, so that nodes report different
+// ones.
 package events
 
 import (
@@ -296,8 +295,7 @@ func (r *Recorder) write(ctx context.Context, w waiter) (answered bool) {
 	return true
 }
 
-// postpone makes an event wait longer each time, and gives up at the age at which the cluster would forget
-// it.
+// postpone makes an event wait longer each time, until the cluster would have forgotten it.
 func (r *Recorder) postpone(w waiter, err error) {
 	now := time.Now()
 	pause := wait.Jitter(min(tryFirst<<w.tries, tryLast), 0.5)

@@ -22,8 +22,7 @@ const (
 	byFamily       = "ip_family"
 )
 
-// factory makes and registers metrics of one subsystem. Series with known labels begin at zero, so that their
-// first increase is visible.
+// factory makes and registers metrics of one subsystem. Series with known labels begin at zero.
 type factory struct {
 	promauto.Factory
 	subsystem string
@@ -164,9 +163,8 @@ func names(families []state.Family) []string {
 	return list
 }
 
-// Lasting counts for as long as the program runs, across changes of its configuration: those changes, and the
-// requests to API servers, under the names that every Kubernetes component uses. client-go reports to one place
-// only, so there is one Lasting.
+// Lasting counts across changes of the configuration: these changes, and requests to API servers, under the
+// names of every Kubernetes component. client-go reports to one place only, so there is one Lasting.
 type Lasting struct {
 	results  *prometheus.CounterVec
 	duration *prometheus.HistogramVec

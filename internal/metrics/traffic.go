@@ -18,8 +18,7 @@ import (
 
 // Loads reads the counters of virtual servers.
 type Loads interface {
-	// Loads returns the load of every virtual server in the kernel, ours or not. Only one goroutine calls it
-	// at a time, never the loop's.
+	// Loads returns the load of every virtual server, ours or not. One goroutine at a time calls it.
 	Loads(ctx context.Context) (map[state.VirtualServerKey]state.Load, error)
 }
 
@@ -28,8 +27,7 @@ const (
 	fresh = time.Second
 	// readTime bounds one reading.
 	readTime = 5 * time.Second
-	// others is the sum of all Services that are not named. It has no namespace, so no Service can have this
-	// name.
+	// others is the sum of all Services that are not named. Without namespace it is no Service's name.
 	others = "other"
 )
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package node reads this node from the kernel: its name, its addresses, gateways and MTU, and watches the
-// latter three.
-//
-// It does not read the Node object, and does not decide which addresses a Service uses.
+// Package node reads this node from the kernel: its name, and its addresses, gateways and MTU, which it also
+// watches. It does not read the Node object, and does not decide which addresses a Service uses.
 package node
 
 import (
@@ -14,8 +12,7 @@ import (
 	"strings"
 )
 
-// Name returns the name of the node in the cluster: override, or the host's name if it is empty. It is
-// trimmed and in lower case.
+// Name returns the name of the node in the cluster: override, or else the host's name, in lower case.
 func Name(override string) (string, error) {
 	name := override
 	if name == "" {

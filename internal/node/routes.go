@@ -23,8 +23,7 @@ type hop struct {
 	link    int        // its index
 }
 
-// hops reads the next hops of all default routes, in all routing tables: a route for some traffic also leads
-// away from the node.
+// hops reads the next hops of the default routes of all tables: any of them leads away from the node.
 func (c *Conn) hops(ctx context.Context) ([]hop, error) {
 	c.requests.Reset()
 	c.requests.Begin(unix.RTM_GETROUTE, 0)
@@ -71,8 +70,7 @@ func linksOf(hops []hop) []int {
 	return unique(links, cmp.Compare[int])
 }
 
-// parseDefaultRoute reads the body of an RTM_NEWROUTE or RTM_DELROUTE message and reports whether it is a
-// default route.
+// parseDefaultRoute reads the body of a route message and reports whether it is a default route.
 func parseDefaultRoute(body []byte) (hops []hop, is bool, err error) {
 	if len(body) < unix.SizeofRtMsg {
 		return nil, false, fmt.Errorf("route message of %d bytes", len(body))

@@ -23,8 +23,7 @@ const (
 	// settle is how long to wait for more changes before reading: a device seldom gets just one address.
 	settle = 100 * time.Millisecond
 
-	// eventBuffer holds the events of some thousand addresses. If they do not fit, the addresses are read
-	// again.
+	// eventBuffer holds the events of some thousand addresses. If they do not fit, all is read again.
 	eventBuffer = 4 << 20
 
 	attempts = 5
@@ -43,8 +42,7 @@ type Event struct {
 	LinkLost bool
 }
 
-// Conn reads and watches the network namespace of the thread that opened it. It is used by one goroutine at a
-// time.
+// Conn reads and watches the network namespace of the thread that opened it, for one goroutine.
 type Conn struct {
 	links    *link.Conn
 	routes   *netlink.Socket
@@ -264,8 +262,7 @@ const (
 	lengthAt = unix.SizeofNlMsghdr + 1 // rtmsg.rtm_dst_len
 )
 
-// dropping returns a program that passes all events except addresses that the device got, and routes that are
-// not default routes.
+// dropping returns a program that drops new addresses of the device, and routes except default routes.
 func dropping(device int) []unix.SockFilter {
 	const halfword, word, octet = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
 	const equal, end = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K

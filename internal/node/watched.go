@@ -80,8 +80,7 @@ func (w *watched) route(body []byte) error {
 	return err
 }
 
-// link takes in that a device came, changed or went. A device with a new name or from another namespace may
-// bring or take addresses.
+// link takes in that a device came, changed or went. One that is renamed may bring or take addresses.
 func (w *watched) link(body []byte, exists bool) error {
 	if len(body) > 0 && body[0] != unix.AF_UNSPEC {
 		return nil // a bridge's port, which also sends RTM_DELLINK when it leaves
@@ -105,8 +104,7 @@ func (w *watched) link(body []byte, exists bool) error {
 	return nil
 }
 
-// carry takes in the MTU of a device. Most devices carry at least as much as others, so nothing is read
-// again.
+// carry takes in the MTU of a device. Most change nothing: others carry less.
 func (w *watched) carry(d device, exists bool) {
 	mtu := d.carries()
 	switch {

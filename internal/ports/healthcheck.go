@@ -30,8 +30,8 @@ import (
 type HealthCheckOptions struct {
 	Healthy func() bool // the proxy is healthy; many goroutines call it, for each answer
 
-	// Report gets the first error of a Service's port, and nil when it is open again. It must neither block
-	// nor call HealthChecks.
+	// Report gets the first error of a port, and nil when it is open again. It must neither block nor call
+	// back.
 	Report func(service types.NamespacedName, port uint16, err error)
 }
 
@@ -108,8 +108,7 @@ func (h *HealthChecks) remove(k checkKey) {
 	h.retries.Again(func(o checkKey) bool { return o.family == k.family && h.checks[o].port == c.port })
 }
 
-// Addresses sets where ports are open, as Listening returns it; 0.0.0.0 and :: are all addresses of the
-// family. Before the first call there is none.
+// Addresses sets where ports are open, as Listening returns it. Before the first call that is nowhere.
 func (h *HealthChecks) Addresses(list []netip.Addr) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
@@ -177,8 +176,7 @@ func (h *HealthChecks) open(k checkKey) error {
 	return nil
 }
 
-// serve answers until s is closed. When memory is short, accept(2) can fail for good; then the port is opened
-// again.
+// serve answers until s is closed. If accept(2) fails for good, for lack of memory, the port is opened again.
 func (h *HealthChecks) serve(k checkKey, a netip.Addr, s *checkServer) {
 	err := s.http.Serve(s.listener)
 	h.mutex.Lock()

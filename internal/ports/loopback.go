@@ -22,7 +22,7 @@ import (
 // files, which it needs to talk to the kernel.
 type LoopbackOptions struct {
 	// Report gets the first error of a port, and nil when it is open again. It must neither block nor call
-	// Loopback.
+	// back.
 	Report func(service types.NamespacedName, f state.Forward, err error)
 
 	Connections int           // TCP connections of all ports; more are reset. 0: 4096
@@ -150,8 +150,7 @@ func (n *Loopback) open(k nodePortKey) error {
 	return nil
 }
 
-// broken is called when a port is no longer served. If it was not closed, memory or files were short: it is
-// opened again after a pause.
+// broken opens a port again, after a pause, that is no longer served because memory or files were short.
 func (n *Loopback) broken(k nodePortKey, p *nodePort, err error) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()

@@ -68,8 +68,7 @@ func send(conn *net.UDPConn, b []byte) {
 	}
 }
 
-// flow is a client that talks to a Service through one of our ports. A Service with a new address begins a
-// new one.
+// flow is a client that talks to a Service through one of our ports, at the Service's present address.
 type flow struct {
 	port   *net.UDPConn
 	client netip.AddrPort
@@ -119,8 +118,7 @@ func (t *sessions) touch(e *list.Element) *session {
 	return s
 }
 
-// add adds a session. If there are too many, it ends the longest idle one: an active client waits for an
-// answer.
+// add adds a session. If there are too many, the longest idle one ends: an active client waits for an answer.
 func (t *sessions) add(f flow, conn *net.UDPConn) *session {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
@@ -179,8 +177,7 @@ func (t *sessions) reply(s *session) {
 	}
 }
 
-// isTemporary reports whether answers may follow an error: an earlier datagram was refused, or it is time to
-// check whether the session is alive.
+// isTemporary reports whether answers may follow: an earlier datagram was refused, or alive must be checked.
 func isTemporary(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EINTR) || errors.Is(err, os.ErrDeadlineExceeded)
 }
@@ -202,8 +199,7 @@ func (t *sessions) alive(s *session) bool {
 	return s.conn.SetReadDeadline(end) == nil
 }
 
-// relay waits for one answer and passes it on. It takes no lock inside Read: closing the socket waits for
-// Read, under a lock.
+// relay passes on one answer. It takes no lock inside Read: closing the socket waits for Read, under a lock.
 func (t *sessions) relay(s *session, raw syscall.RawConn) error {
 	var buffer *[datagram]byte
 	var size int

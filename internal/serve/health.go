@@ -119,8 +119,7 @@ func (h *Health) Settled(b reconcile.Balance) {
 	}
 }
 
-// Healthy reports whether the kernel follows the cluster in all families. Load balancers of single Services
-// get this too.
+// Healthy reports whether the kernel follows the cluster in all families.
 func (h *Health) Healthy() bool {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
@@ -224,8 +223,7 @@ func (h *Health) report(following bool) (b body, eligible bool) {
 	return b, h.eligible()
 }
 
-// answer replaces the time of the last update by the present one if all is well, as kube-proxy does: clients
-// expect it to be recent.
+// answer replaces a good state's time of update by the present one, as kube-proxy does for its clients.
 func (h *Health) answer(w http.ResponseWriter, page string, b body, well bool) {
 	code := http.StatusServiceUnavailable
 	if well {

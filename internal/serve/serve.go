@@ -39,8 +39,8 @@ type Options struct {
 	Pages    http.Handler
 	HardFail bool // Start fails if it cannot listen at once; otherwise it retries
 
-	// Report gets the first error, and nil when the server works again. It must neither block nor call the
-	// Server. May be nil.
+	// Report gets the first error, and nil when it works again. It must neither block nor call back. May be
+	// nil.
 	Report func(error)
 }
 
@@ -81,8 +81,7 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// listen opens the port. The unspecified address of either family means both, as in kube-proxy: a kubelet
-// uses any address of a pod on the node's network.
+// listen opens the port. The unspecified address of either family means both, as in kube-proxy.
 func (s *Server) listen() error {
 	l, err := net.Listen("tcp", s.options.At.String())
 	if err != nil {
@@ -155,8 +154,7 @@ func (s *Server) Close() {
 	s.answering.Wait()
 }
 
-// answer counts the running handlers: http.Server does not wait for them once it has closed their
-// connections.
+// answer counts running handlers: http.Server does not wait for them after it closed their connections.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	s.mutex.Lock()
 	if s.over {

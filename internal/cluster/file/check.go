@@ -11,8 +11,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// check finds what an API server would have refused, and what would silently have no effect. Package plan
-// judges what a Service means and whether its addresses are usable.
+// check finds what an API server would refuse, and what would have no effect. The rest is judged in plan.
 func (p *parser) check(n *yaml.Node, o object) {
 	c := checker{p.decoder, n}
 	if o.id.name.Name == "" {

@@ -11,8 +11,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// claims decides which object counts if several files define the same one: the first by file name, and in a
-// file the first by line.
+// claims decides which of several definitions counts: the first by file name, then by line.
 type claims map[identity][]claim
 
 type claim struct {

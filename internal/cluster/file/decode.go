@@ -210,8 +210,8 @@ type pair struct {
 	key, value *yaml.Node
 }
 
-// pairs returns the entries of a map in the order of the file. Those merged in with "<<" come last and
-// replace none.
+// pairs returns the entries of a map in the order of the file, last those merged in by "<<", which replace
+// none.
 func (d *decoder) pairs(n *yaml.Node, field string) []pair {
 	if n.Kind != yaml.MappingNode {
 		d.fail(n, field, "expected map, got %s", describe(n))
@@ -243,8 +243,7 @@ func (d *decoder) pairs(n *yaml.Node, field string) []pair {
 	return all
 }
 
-// merged returns the entries that "<<" brings into a map: from one map, or from a list of maps, of which the
-// first wins.
+// merged returns the entries that "<<" brings into a map: from one map, or a list, of which the first wins.
 func (d *decoder) merged(n *yaml.Node, field string) []pair {
 	if d.depth++; d.depth > maxDepth {
 		d.fail(n, field, "nested too deeply")

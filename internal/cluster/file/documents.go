@@ -12,8 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// documents splits content into its documents, each a tree with line numbers. A file named .json has one or
-// more JSON values, any other is YAML.
+// documents splits content into documents: of JSON if the file is named .json, otherwise of YAML.
 func documents(name string, content []byte) ([]*yaml.Node, *Problem) {
 	if strings.HasSuffix(name, ".json") {
 		return jsonDocuments(content)
@@ -101,8 +100,8 @@ func (r *lineReader) Read(buffer []byte) (int, error) {
 	return n, nil
 }
 
-// jsonDocuments reads JSON values into the trees that YAML is read into. The YAML package reads most JSON,
-// but no surrogate pairs, and no values without a separator.
+// jsonDocuments reads JSON into trees like YAML. The YAML package reads JSON, but not surrogate pairs or
+// values without separator.
 func jsonDocuments(content []byte) ([]*yaml.Node, *Problem) {
 	r := &jsonReader{content: content, decoder: json.NewDecoder(bytes.NewReader(content)), line: 1}
 	r.decoder.UseNumber()
@@ -172,8 +171,7 @@ func (r *jsonReader) value(depth int) (*yaml.Node, error) {
 	return n, nil
 }
 
-// inside reads the content of a list or map, and its end. Names and values of a map alternate, as in a YAML
-// tree.
+// inside reads the content of a list or map, and its end. Names and values alternate, as in a YAML tree.
 func (r *jsonReader) inside(n *yaml.Node, depth int) error {
 	for r.decoder.More() {
 		child, err := r.value(depth + 1)

@@ -42,8 +42,7 @@ func newFolder(dir string) *folder {
 	return &folder{dir: dir, files: map[string]*manifest{}, claims: claims{}, index: cluster.NewIndex()}
 }
 
-// read looks at all files, and reads those that changed or are dirty. If the directory is not there,
-// everything stays as it was.
+// read reads the files that changed or are dirty. If the directory is not there, everything stays as it was.
 func (f *folder) read(dirty func(name string) bool) change {
 	p := f.begin()
 	entries, err := os.ReadDir(f.dir)
@@ -79,8 +78,7 @@ func (f *folder) absent(err error) []Report {
 	return []Report{{File: f.dir, Problems: []error{err}, Broken: true}}
 }
 
-// isManifest reports whether a file of this name is read. Hidden files belong to editors and to the kubelet
-// (..data).
+// isManifest reports whether a file is read. Hidden ones belong to editors and to the kubelet (..data).
 func isManifest(name string) bool {
 	switch filepath.Ext(name) {
 	case ".yaml", ".yml", ".json":
@@ -166,8 +164,7 @@ func (m *manifest) fail(err error) {
 // Stdin is the path that makes Read use its reader.
 const Stdin = "-"
 
-// Read reads manifests once: those of a directory, as a Source does, or a file of any name. Reports name
-// single files by their path.
+// Read reads manifests once: those of a directory, as a Source does, or a file of any name.
 func Read(paths []string, stdin io.Reader) (*cluster.Index, []Report) {
 	p := newFolder("").begin()
 	for _, path := range paths {
@@ -235,8 +232,7 @@ func readAll(from io.Reader) ([]byte, error) {
 	return content, err
 }
 
-// formOf returns a name whose extension says whether content is JSON or YAML. Valid JSON that begins with "{"
-// is JSON.
+// formOf returns a name with the extension of JSON if content is valid JSON, else the name.
 func formOf(name string, content []byte) string {
 	if begin := bytes.TrimLeft(content, " \t\r\n"); len(begin) == 0 || begin[0] != '{' {
 		return name

@@ -55,8 +55,7 @@ type parser struct {
 	contents contents
 }
 
-// document reads one object or list. Items of a ServiceList inherit its kind: in the API server's answers
-// they have none.
+// document reads one object or list. Items of a ServiceList inherit its kind if they have none.
 func (p *parser) document(n *yaml.Node, inherited metav1.TypeMeta, depth int) {
 	n = resolve(n)
 	p.object = ""
@@ -132,8 +131,8 @@ func decode[T metav1.Object](p *parser, n *yaml.Node, id identity, into T) T {
 	return into
 }
 
-// nameOf returns the name of an object that may be wrong elsewhere. As in kubectl, the namespace defaults to
-// "default".
+// nameOf returns the name of an object that may be invalid. The namespace defaults to "default", as in
+// kubectl.
 func nameOf(n *yaml.Node, kind string) types.NamespacedName {
 	meta := lookup(n, "metadata")
 	name := types.NamespacedName{Namespace: text(meta, "namespace"), Name: text(meta, "name")}

@@ -66,7 +66,7 @@ func (p *pass) set(o kept) {
 	case !o.slice.IsZero():
 		p.Add(p.index.SetSlice(o.slice))
 	default:
-		p.Place = p.index.SetNode(o.node) || p.Place
+		p.AddPlace(p.index.SetNode(o.node))
 	}
 }
 
@@ -77,7 +77,7 @@ func (p *pass) unset(id identity) {
 	case "EndpointSlice":
 		p.Add(p.index.DeleteSlice(id.name))
 	default:
-		p.Place = p.index.DeleteNode(id.name.Name) || p.Place
+		p.AddPlace(p.index.DeleteNode(id.name.Name))
 	}
 }
 

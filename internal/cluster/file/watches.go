@@ -28,8 +28,7 @@ func newWatches(dir string, watcher *fsnotify.Watcher) *watches {
 	return &watches{dir: dir, watcher: watcher, seen: map[string]fs.FileInfo{}, dirty: map[string]bool{}}
 }
 
-// follow watches the directories that files need now. It reports whether there is a new watch: changes before
-// it may be missed.
+// follow watches the directories that files need now, and reports whether a watch is new.
 func (w *watches) follow(files map[string]*manifest) (bool, error) {
 	wanted := map[string]bool{w.dir: true, w.above(): true}
 	for _, m := range files {
@@ -65,8 +64,7 @@ func (w *watches) above() string {
 	return path
 }
 
-// watch watches the directory at path and reports whether that is new. The kernel watches directories, not
-// paths: one that was replaced needs a new watch.
+// watch watches the directory at path and reports whether the watch is new. A replaced directory needs one.
 func (w *watches) watch(path string) (bool, error) {
 	stat, err := os.Stat(path)
 	same := err == nil && w.seen[path] != nil && os.SameFile(stat, w.seen[path])
@@ -74,8 +72,7 @@ func (w *watches) watch(path string) (bool, error) {
 		w.drop(path)
 	}
 	if err == nil {
-		// Adding a watch twice costs nothing, and the old one may be gone: a new directory can get the number
-		// of the old.
+		// Add even if it seems to be watched: a new directory can get the number of the old.
 		err = w.watcher.Add(path)
 	}
 	switch {

@@ -34,8 +34,7 @@ type Client struct {
 	Events     rest.Interface
 }
 
-// Connect returns a Client. It sends no request yet. All requests share one transport, for which one connection
-// suffices.
+// Connect returns a Client. It sends no request yet. One connection suffices for all requests.
 func Connect(c config.Client, userAgent string) (*Client, error) {
 	rc, err := loadRESTConfig(c)
 	if err != nil {

@@ -93,8 +93,7 @@ func (f *feed) replace(all map[types.NamespacedName]any) {
 	f.inbox.replace(f.number, all)
 }
 
-// Transformer packs the objects of a streaming list as they arrive. Unpacked, all together would take a
-// hundred times the memory.
+// Transformer packs the objects of a streaming list as they arrive: see list.
 func (f *feed) Transformer() cache.TransformFunc {
 	return func(o any) (any, error) { return f.item(o) }
 }

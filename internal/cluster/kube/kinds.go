@@ -43,21 +43,19 @@ func kinds(c *Client, node string) [kindCount]kind {
 		keep:   func(o runtime.Object) any { return stripServiceCIDR(o.(*networkingv1.ServiceCIDR)) },
 		keys:   func(x *cluster.Index) []types.NamespacedName { return unspaced(x.ServiceCIDRs()) },
 		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
-			c.Place = x.SetServiceCIDR(kept.(*networkingv1.ServiceCIDR)) || c.Place
+			c.AddPlace(x.SetServiceCIDR(kept.(*networkingv1.ServiceCIDR)))
 		},
 		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
-			c.Place = x.DeleteServiceCIDR(key.Name) || c.Place
+			c.AddPlace(x.DeleteServiceCIDR(key.Name))
 		},
 	}, {
 		client: c.Core, resource: "nodes", fields: "metadata.name=" + node,
 		object: &corev1.Node{},
 		keep:   func(o runtime.Object) any { return stripNode(o.(*corev1.Node)) },
 		keys:   func(x *cluster.Index) []types.NamespacedName { return unspaced(x.Nodes()) },
-		set: func(x *cluster.Index, kept any, c *cluster.Changes) {
-			c.Place = x.SetNode(kept.(*corev1.Node)) || c.Place
-		},
+		set:    func(x *cluster.Index, kept any, c *cluster.Changes) { c.AddPlace(x.SetNode(kept.(*corev1.Node))) },
 		remove: func(x *cluster.Index, key types.NamespacedName, c *cluster.Changes) {
-			c.Place = x.DeleteNode(key.Name) || c.Place
+			c.AddPlace(x.DeleteNode(key.Name))
 		},
 	}, {
 		client: c.Core, resource: "services",

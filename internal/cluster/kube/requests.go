@@ -97,8 +97,7 @@ func isStale(err error) bool {
 // isRefusal reports whether the server does not have the kind, or not for us.
 func isRefusal(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) }
 
-// isEmpty reports whether w is what client-go returns instead of an error when a connection timed out or
-// ended before an answer.
+// isEmpty reports whether w is what client-go returns for a connection that ended before an answer.
 func isEmpty(w watch.Interface) bool {
 	return reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch())
 }

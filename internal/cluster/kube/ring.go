@@ -16,9 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ring is several API servers. It uses one as long as its connections last, and the next one when any
-// connection ends: a server that is about to stop ends its connections, and an unnecessary move costs
-// nothing.
+// ring is several API servers. It uses one as long as its connections last, then the next: a server that is
+// about to stop ends its connections, and an unnecessary move costs nothing.
 type ring struct {
 	servers []netip.AddrPort
 	dialer  net.Dialer
@@ -105,8 +104,7 @@ func (r *ring) ended(c *conn) {
 	}
 }
 
-// answered takes in the status of an answer, and leaves a server that fails: an API server whose etcd is away
-// still accepts connections.
+// answered leaves a server that fails: an API server whose etcd is away still accepts connections.
 func (r *ring) answered(status int) {
 	var leave []*conn
 	r.mutex.Lock()

@@ -45,8 +45,7 @@ type pauses struct {
 	node    time.Duration // for the Node object, at the start
 }
 
-// withDefaults limits the pause after a failure to 30 s with jitter: nodes soon notice an API server that is
-// back, though not all at once.
+// withDefaults limits the pause after a failure to 30 s. With jitter, not all nodes are back at once.
 func (p pauses) withDefaults() pauses {
 	if p.again.Duration == 0 {
 		p.again = wait.Backoff{Duration: 800 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 10, Cap: 15 * time.Second}

@@ -13,11 +13,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// Only fields listed here are kept: most of an object is not used, nor is what a later Kubernetes adds.
-// Objects come fresh from the decoder and are stripped in place.
+// Only fields listed here are kept. Objects come fresh from the decoder and are stripped in place.
 
-// stripSlice drops the names of other nodes. Only the name of this node matters, to find local endpoints.
-// Package cluster drops the other fields that are not read.
+// stripSlice drops the names of other nodes. Package cluster drops the other fields that are not read.
 func stripSlice(s *discoveryv1.EndpointSlice, node string) *discoveryv1.EndpointSlice {
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]

@@ -117,8 +117,7 @@ func readContent(f io.ReadSeeker, h Header, node string, limit int64) (content, 
 	return c, err
 }
 
-// write replaces the snapshot by c, or keeps the old one: the file is always whole. It returns the new
-// header.
+// write replaces the snapshot by c, or keeps the old one whole. It returns the new header.
 func write(file string, h Header, limit int64, c content) (Header, error) {
 	h.Services = len(c.services)
 	fresh := file + ".new" // always the same, so what a crash leaves is replaced
@@ -185,8 +184,7 @@ func writeAll(f *os.File, h Header, limit int64, c content) (Header, error) {
 	return h, err
 }
 
-// writeContent returns the length of the records before compression, which uses the fastest level: half of
-// the names and labels of a cluster repeat.
+// writeContent compresses the records at the fastest level, and returns their length before.
 func writeContent(w io.Writer, limit int64, c content) (int64, error) {
 	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 	if err != nil {

@@ -13,10 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// relay is the sink of Live. It passes everything on, and keeps pointers to the last objects, which are
-// immutable.
-//
-// Both Live's goroutine and the one that restores report to the real sink, under the mutex.
+// relay is the sink of Live. It passes everything on, and keeps pointers to the last objects. Both Live's
+// goroutine and the one that restores report to the real sink, under the mutex.
 type relay struct {
 	complete chan struct{} // closed when Live reported everything
 	changed  chan struct{} // has an element when there may be something to write
@@ -98,8 +96,7 @@ func (r *relay) dismiss() {
 	maps.DeleteFunc(r.services, func(_ types.NamespacedName, o *cluster.Objects) bool { return o == nil })
 }
 
-// restore reports the objects of c that Live has not reported, unless Live is complete. It reports whether it
-// did.
+// restore reports the objects of c that Live has not reported, unless Live is complete.
 func (r *relay) restore(ctx context.Context, c content, restored func()) bool {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()

@@ -19,8 +19,7 @@ type writer struct {
 }
 
 const (
-	// share is how much longer the rest is than the write before: 5 % of one processor, for any size of
-	// cluster.
+	// share is how much longer the rest is than the write before: 5 % of one processor.
 	share = 20
 	// A file larger than large is written at most every largeRest, to spare the disk.
 	large     = 1 << 20
