@@ -5,6 +5,7 @@ package metrics
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -141,15 +142,11 @@ func (t *traffic) refresh() {
 }
 
 func (t *traffic) choose() {
-	present := map[desired.Owner]struct{}{}
+	present := map[desired.Owner]bool{}
 	for _, o := range t.owners {
-		present[o] = struct{}{}
+		present[o] = true
 	}
-	for o := range t.named {
-		if _, there := present[o]; !there {
-			delete(t.named, o)
-		}
-	}
+	maps.DeleteFunc(t.named, func(o desired.Owner, _ *total) bool { return !present[o] })
 	if len(t.named) == t.most {
 		return
 	}

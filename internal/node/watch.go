@@ -3,6 +3,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -95,16 +96,10 @@ func (c *Conn) Close() error {
 // came or went in between, because its addresses could be taken for the node's.
 func (c *Conn) assigned(ctx context.Context) ([]netip.Prefix, error) {
 	for range attempts {
-		before, err := c.links.Index()
-		if err != nil {
-			return nil, err
-		}
-		assigned, err := c.links.AssignedElsewhere(ctx, before)
-		if err != nil {
-			return nil, err
-		}
-		after, err := c.links.Index()
-		if err != nil {
+		before, err1 := c.links.Index()
+		assigned, err2 := c.links.AssignedElsewhere(ctx, before)
+		after, err3 := c.links.Index()
+		if err := cmp.Or(err1, err2, err3); err != nil {
 			return nil, err
 		}
 		if before == after {
@@ -162,16 +157,10 @@ func (c *Conn) Watch(ctx context.Context, each func(Event)) error {
 
 // look reads everything and reports whether that is worth an event.
 func (c *Conn) look(ctx context.Context, seen *watched) (e Event, worth bool, err error) {
-	now, err := c.assigned(ctx)
-	if err != nil {
-		return Event{}, false, err
-	}
-	hops, err := c.hops(ctx)
-	if err != nil {
-		return Event{}, false, err
-	}
-	mtus, err := c.mtus(ctx)
-	if err != nil {
+	now, err1 := c.assigned(ctx)
+	hops, err2 := c.hops(ctx)
+	mtus, err3 := c.mtus(ctx)
+	if err := cmp.Or(err1, err2, err3); err != nil {
 		return Event{}, false, err
 	}
 	e, worth = seen.news(now, hops, mtus)

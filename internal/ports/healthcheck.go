@@ -63,12 +63,9 @@ type check struct {
 // NewHealthChecks returns HealthChecks that answer on no address yet.
 func NewHealthChecks(o HealthCheckOptions) *HealthChecks {
 	h := &HealthChecks{options: o, addresses: map[state.Family][]netip.Addr{}, checks: map[checkKey]*check{}}
-	h.retries = NewRetries(RetryOptions[checkKey]{Lock: &h.mutex, Try: h.open, Report: h.report})
+	report := func(k checkKey, err error) { o.Report(k.service, h.checks[k].port, err) }
+	h.retries = NewRetries(RetryOptions[checkKey]{Lock: &h.mutex, Try: h.open, Report: report})
 	return h
-}
-
-func (h *HealthChecks) report(k checkKey, err error) {
-	h.options.Report(k.service, h.checks[k].port, err)
 }
 
 // Set sets the health check of a Service. The zero check ends it.

@@ -68,12 +68,9 @@ func NewLoopback(o LoopbackOptions) *Loopback {
 	o.Idle = cmp.Or(o.Idle, 5*time.Minute)
 	n := &Loopback{options: o, sessions: newSessions(o.Sessions, o.Idle), ports: map[types.NamespacedName]map[address]*nodePort{}}
 	n.ctx, n.stop = context.WithCancel(context.Background())
-	n.retries = NewRetries(RetryOptions[nodePortKey]{Lock: &n.mutex, Try: n.open, Report: n.report})
+	report := func(k nodePortKey, err error) { o.Report(k.service, n.ports[k.service][k.address].forward, err) }
+	n.retries = NewRetries(RetryOptions[nodePortKey]{Lock: &n.mutex, Try: n.open, Report: report})
 	return n
-}
-
-func (n *Loopback) report(k nodePortKey, err error) {
-	n.options.Report(k.service, n.ports[k.service][k.address].forward, err)
 }
 
 // Set sets all forwards of a Service; an empty list ends them. Open connections stay until their ends close

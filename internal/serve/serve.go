@@ -85,7 +85,7 @@ func Start(o Options) (*Server, error) {
 func (s *Server) listen() error {
 	l, err := net.Listen("tcp", s.options.At.String())
 	if err != nil {
-		return fmt.Errorf("opening port of %s: %w", s.options.What, err)
+		return fmt.Errorf("open port of %s: %w", s.options.What, err)
 	}
 	server := &http.Server{
 		Handler:           http.HandlerFunc(s.answer),
@@ -109,16 +109,10 @@ func (s *Server) serve(server *http.Server, l net.Listener) {
 	if s.closed {
 		return
 	}
-	s.free()
-	s.retries.Failed(s.options.At, fmt.Errorf("serving %s: %w", s.options.What, err))
-}
-
-func (s *Server) free() {
-	if s.http != nil {
-		_ = s.listener.Close() // Serve may not have started
-		_ = s.http.Close()
-	}
+	_ = l.Close()
+	_ = server.Close()
 	s.http, s.listener = nil, nil
+	s.retries.Failed(s.options.At, fmt.Errorf("serve %s: %w", s.options.What, err))
 }
 
 // Addr returns where the server listens, or an invalid address if it does not.

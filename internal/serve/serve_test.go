@@ -150,7 +150,7 @@ func TestWhoFailsHardFailsAtOnce(t *testing.T) {
 	}
 	defer other.Close()
 	at := other.Addr().(*net.TCPAddr).AddrPort()
-	if _, err := Start(Options{What: "healthz", At: at, Pages: hello(), HardFail: true}); !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(err.Error(), "opening port of healthz: ") {
+	if _, err := Start(Options{What: "healthz", At: at, Pages: hello(), HardFail: true}); !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(err.Error(), "open port of healthz: ") {
 		t.Errorf("got %v", err)
 	}
 }

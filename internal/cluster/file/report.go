@@ -5,6 +5,7 @@ package file
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
@@ -88,8 +89,5 @@ type identity struct {
 
 // String is "Service shop/web", "Node node-1".
 func (i identity) String() string {
-	if i.name.Namespace == "" {
-		return i.kind + " " + i.name.Name
-	}
-	return i.kind + " " + i.name.String()
+	return i.kind + " " + strings.TrimPrefix(i.name.String(), "/")
 }

@@ -202,21 +202,18 @@ func (l *list) Unmarshal(b []byte) error {
 		}
 		field := b[n : n+int(size)]
 		b = b[n+int(size):]
-		if err := l.field(tag>>3, field); err != nil {
+		var err error
+		switch tag >> 3 { // others are of a later Kubernetes
+		case 1:
+			err = l.ListMeta.Unmarshal(field)
+		case 2:
+			err = l.add(func(o runtime.Object) error { return o.(interface{ Unmarshal([]byte) error }).Unmarshal(field) })
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (l *list) field(number uint64, b []byte) error {
-	switch number {
-	case 1:
-		return l.ListMeta.Unmarshal(b)
-	case 2:
-		return l.add(func(o runtime.Object) error { return o.(interface{ Unmarshal([]byte) error }).Unmarshal(b) })
-	}
-	return nil // of a later Kubernetes
 }
 
 // UnmarshalJSON reads a list, for operators who chose JSON.

@@ -123,13 +123,10 @@ func (r *relay) restore(ctx context.Context, c content, restored func()) bool {
 }
 
 func (r *relay) touch() {
-	select {
-	case <-r.complete:
-	default:
-		return
+	if r.extent == cluster.Complete {
+		r.version++
+		r.wake()
 	}
-	r.version++
-	r.wake()
 }
 
 func (r *relay) wake() {
