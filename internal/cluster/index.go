@@ -134,9 +134,7 @@ func (x *Index) Place(node string) Place {
 		}
 	}
 	slices.SortFunc(p.Others, func(a, b *corev1.Node) int { return cmp.Compare(a.Name, b.Name) })
-	for _, list := range x.cidrs {
-		p.ServiceCIDRs = append(p.ServiceCIDRs, list...)
-	}
+	p.ServiceCIDRs = slices.Concat(slices.Collect(maps.Values(x.cidrs))...)
 	slices.SortFunc(p.ServiceCIDRs, netip.Prefix.Compare)
 	p.ServiceCIDRs = slices.Compact(p.ServiceCIDRs)
 	return p

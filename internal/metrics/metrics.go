@@ -113,19 +113,12 @@ func New(o Options) *Metrics {
 	return m
 }
 
-const (
-	// inFlight is how many requests may run at once: each answer is made in memory.
-	inFlight = 4
-	// patience is how long one answer may take.
-	patience = 20 * time.Second
-)
-
 // Page serves /metrics. What cannot be collected is left out and counted.
 func (m *Metrics) Page() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: inFlight,
-		Timeout:             patience,
+		MaxRequestsInFlight: 4, // each answer is made in memory
+		Timeout:             20 * time.Second,
 	})
 }
 

@@ -23,11 +23,9 @@ import (
 const (
 	// settle is how long to wait for more changes before reading: a device seldom gets just one address.
 	settle = 100 * time.Millisecond
-
 	// eventBuffer holds the events of some thousand addresses. If they do not fit, all is read again.
 	eventBuffer = 4 << 20
-
-	attempts = 5
+	attempts    = 5
 )
 
 // Event is the state of the node after a change. Receivers must not modify it.

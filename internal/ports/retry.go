@@ -58,17 +58,14 @@ func (t *Retries[K]) Failed(key K, err error) {
 	}
 	f := &failure{pause: first}
 	t.failing[key] = f
-	f.timer = time.AfterFunc(f.pause, func() { t.due(key, f) })
+	f.timer = time.AfterFunc(f.pause, func() {
+		t.Lock.Lock()
+		defer t.Lock.Unlock()
+		if t.failing[key] == f { // it may have been forgotten while this waited for the lock
+			t.Now(key)
+		}
+	})
 	t.Report(key, err)
-}
-
-// due runs on its own goroutine. While it waited for the lock, the key may have been forgotten.
-func (t *Retries[K]) due(key K, f *failure) {
-	t.Lock.Lock()
-	defer t.Lock.Unlock()
-	if t.failing[key] == f {
-		t.Now(key)
-	}
 }
 
 // Forget stops retrying key.

@@ -104,11 +104,10 @@ func newSessions(limit int, idle time.Duration) *sessions {
 func (t *sessions) find(f flow) *session {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
-	e := t.open[f]
-	if e == nil {
-		return nil
+	if e := t.open[f]; e != nil {
+		return t.touch(e)
 	}
-	return t.touch(e)
+	return nil
 }
 
 func (t *sessions) touch(e *list.Element) *session {

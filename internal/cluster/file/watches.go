@@ -55,10 +55,7 @@ func (w *watches) follow(files map[string]*manifest) (bool, error) {
 // above returns the nearest directory above the manifests that is there.
 func (w *watches) above() string {
 	path := filepath.Dir(w.dir)
-	for path != filepath.Dir(path) {
-		if _, err := os.Stat(path); err == nil {
-			break
-		}
+	for _, err := os.Stat(path); err != nil && path != "/"; _, err = os.Stat(path) {
 		path = filepath.Dir(path)
 	}
 	return path

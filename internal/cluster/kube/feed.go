@@ -84,13 +84,9 @@ func (f *feed) goWithout(err error) {
 			zap.String("kind", f.kind.resource), zap.Error(err))
 	}
 	if !f.listed {
-		f.replace(map[types.NamespacedName]any{})
+		f.listed = true
+		f.inbox.replace(f.number, map[types.NamespacedName]any{})
 	}
-}
-
-func (f *feed) replace(all map[types.NamespacedName]any) {
-	f.listed = true
-	f.inbox.replace(f.number, all)
 }
 
 // Transformer packs the objects of a streaming list as they arrive: see list.
@@ -133,7 +129,8 @@ func (f *feed) Replace(list []any, _ string) error {
 		}
 		all[i.key] = i.kept
 	}
-	f.replace(all)
+	f.listed = true
+	f.inbox.replace(f.number, all)
 	return nil
 }
 
