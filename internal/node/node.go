@@ -30,8 +30,7 @@ func Name(override string) (string, error) {
 }
 
 // Usable returns the addresses at which a NodePort can be reached from outside, sorted and unique: all but
-// loopback and IPv6 link-local ones. IPv4 link-local ones count, since clouds and node-local DNS caches use
-// them. assigned must not include addresses of the device for Service addresses.
+// loopback and IPv6 link-local ones. assigned must not include those of the device for Service addresses.
 func Usable(assigned []netip.Prefix) []netip.Addr {
 	usable := []netip.Addr{}
 	for _, p := range assigned {
@@ -42,8 +41,7 @@ func Usable(assigned []netip.Prefix) []netip.Addr {
 	return unique(usable, netip.Addr.Compare)
 }
 
-// Networks returns the IPv4 networks of the node's devices, sorted and unique, without loopback and without
-// those of one or two addresses, which have no broadcast address.
+// Networks returns the IPv4 networks of the node's devices that have a broadcast address, without loopback.
 func Networks(assigned []netip.Prefix) []netip.Prefix {
 	networks := []netip.Prefix{}
 	for _, p := range assigned {
@@ -59,6 +57,7 @@ func unique[T comparable](list []T, compare func(a, b T) int) []T {
 	return slices.Compact(list)
 }
 
+// IPv4 link-local addresses count: clouds and node-local DNS caches use them.
 func counts(a netip.Addr) bool {
 	return !a.IsLoopback() && !(a.Is6() && a.IsLinkLocalUnicast())
 }

@@ -45,10 +45,8 @@ func (w *watched) take(datagram []byte) error {
 		switch m.Header.Type {
 		case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 			err = w.address(m.Data, m.Header.Type == unix.RTM_DELADDR)
-		case unix.RTM_NEWLINK:
-			err = w.link(m.Data, true)
-		case unix.RTM_DELLINK:
-			err = w.link(m.Data, false)
+		case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+			err = w.link(m.Data, m.Header.Type == unix.RTM_NEWLINK)
 		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 			err = w.route(m.Data)
 		}

@@ -98,20 +98,18 @@ func (n *Loopback) Set(service types.NamespacedName, forwards []state.Forward) {
 }
 
 func (n *Loopback) add(k nodePortKey, f state.Forward) {
+	if p := n.ports[k.service][k.address]; p != nil {
+		p.forward = f
+		p.to.Store(&f.To)
+		return
+	}
+	p := &nodePort{forward: f}
+	p.to.Store(&f.To)
 	if n.ports[k.service] == nil {
 		n.ports[k.service] = map[address]*nodePort{}
 	}
-	p := n.ports[k.service][k.address]
-	isNew := p == nil
-	if isNew {
-		p = &nodePort{}
-		n.ports[k.service][k.address] = p
-	}
-	p.forward = f
-	p.to.Store(&f.To)
-	if isNew {
-		n.retries.Now(k)
-	}
+	n.ports[k.service][k.address] = p
+	n.retries.Now(k)
 }
 
 // remove closes a port, and retries other Services with the same port.
@@ -231,8 +229,7 @@ func (n *Loopback) join(client, service *net.TCPConn) {
 	up.Wait()
 }
 
-// pass forwards one way, in the kernel: between two TCP connections io.Copy uses splice(2). It passes on the
-// end of a stream, and a reset.
+// pass forwards one way, also the end and resets. Between TCP connections io.Copy uses splice(2).
 func pass(to, from *net.TCPConn) {
 	_, err := io.Copy(to, from)
 	if err == nil {

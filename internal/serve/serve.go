@@ -125,8 +125,7 @@ func (s *Server) Addr() netip.AddrPort {
 	return s.listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// Close frees the port. Requests in progress get an answer if they are quick. When Close returns no handler
-// runs, so what handlers read can be closed.
+// Close frees the port. Quick requests in progress get an answer. When it returns no handler runs.
 func (s *Server) Close() {
 	s.mutex.Lock()
 	s.closed = true

@@ -10,8 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// The API server fills in fields that were left out. The same is done here for the fields that are read. What
-// the API server allocates (cluster IPs, node ports) cannot be filled in here.
+// As the API server does, fill in fields that are read. What it would allocate (node ports) stays empty.
 
 func defaultService(s *corev1.Service) {
 	spec := &s.Spec

@@ -2,8 +2,7 @@
 
 // Package kube reads Kubernetes objects from an API server and follows them: Services, EndpointSlices,
 // ServiceCIDRs, and the Node of this node. The server selects them and streams lists if it can. Each object
-// is packed to what is used as it arrives, and one copy is kept, in a cluster.Index that belongs to one
-// goroutine.
+// is packed as it arrives, and one copy is kept, in a cluster.Index that belongs to one goroutine.
 //
 // client-go's reflectors list and watch. While an API server is away, everything known stays, and watches
 // resume when it is back. Only a new list or a watch event removes an object.

@@ -223,8 +223,7 @@ const (
 	maxName    = 253 // of a Node, as of a DNS subdomain
 )
 
-// layout is the header in the file, in big endian. Check is the CRC-32C of everything before it. Other
-// versions begin with the same two fields.
+// layout is the header in big endian. Check is the CRC-32C of the rest. Versions share the first two fields.
 type layout struct {
 	Magic    [16]byte
 	Version  uint32

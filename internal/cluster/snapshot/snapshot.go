@@ -133,15 +133,7 @@ const (
 	Live                       // the live source
 )
 
-func (o Origin) String() string {
-	switch o {
-	case Snapshot:
-		return "snapshot"
-	case Live:
-		return "live"
-	}
-	return "none"
-}
+func (o Origin) String() string { return [...]string{"none", "snapshot", "live"}[o] }
 
 // ledger is a Status that goroutines share.
 type ledger struct {
