@@ -188,7 +188,6 @@ func (c *Conn) control(set func(fd int) error) error {
 	return errors.Join(err, failed)
 }
 
-// wake ends a wait for events.
 func (c *Conn) wake() { c.events.SetReadDeadline(time.Unix(1, 0)) }
 
 // collect waits for the first event that matters, and then for more until settle is over.

@@ -42,6 +42,7 @@ func dial(t *testing.T, at string) net.Conn {
 	if err := conn.SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { conn.Close() })
 	return conn
 }
 

@@ -30,8 +30,7 @@ import (
 type HealthCheckOptions struct {
 	Healthy func() bool // the proxy is healthy; many goroutines call it, for each answer
 
-	// Report gets the first error of a port, and nil when it is open again. It must neither block nor call
-	// back.
+	// Report gets the first error of a port, and nil when it is open again. It must not block or call back.
 	Report func(service types.NamespacedName, port uint16, err error)
 }
 

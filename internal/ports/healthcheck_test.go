@@ -66,18 +66,24 @@ func at(address string, port uint16) string {
 	return net.JoinHostPort(address, strconv.Itoa(int(port)))
 }
 
-// freePorts returns n ports that are free in both families, and stay so: the kernel never picks one as low as
+// freePorts returns n ports that are free in both families and protocols, and stay so: the kernel never picks one as low as
 // these.
 func freePorts(t *testing.T, n int) []uint16 {
 	t.Helper()
 	var ports []uint16
 	for range 100 {
-		l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: 20000 + rand.IntN(12000)})
+		port := 20000 + rand.IntN(12000)
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: port})
 		if err != nil {
 			continue
 		}
 		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).AddrPort().Port())
+		u, err := net.ListenUDP("udp", &net.UDPAddr{Port: port})
+		if err != nil {
+			continue
+		}
+		u.Close()
+		ports = append(ports, uint16(port))
 		if len(ports) == n {
 			return ports
 		}
@@ -91,15 +97,21 @@ func freePort(t *testing.T) uint16 {
 	return freePorts(t, 1)[0]
 }
 
-// stranger takes a port like another program, until it is closed.
-func stranger(t *testing.T, at string) net.Listener {
+// occupy takes a port like another program, until it is closed.
+func occupy(t *testing.T, protocol state.Protocol, at string) io.Closer {
 	t.Helper()
-	l, err := net.Listen("tcp", at)
+	var c io.Closer
+	var err error
+	if protocol == state.TCP {
+		c, err = net.Listen("tcp", at)
+	} else {
+		c, err = net.ListenPacket("udp", at)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	return l
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 func local(port uint16, endpoints int) state.HealthCheck {
@@ -280,7 +292,7 @@ func TestServicesMaySwapPorts(t *testing.T) {
 func TestAPortThatAStrangerHasIsOpenedWhenItLeaves(t *testing.T) {
 	h := start(t, "127.0.0.1")
 	port := freePort(t)
-	s := stranger(t, at("127.0.0.1", port))
+	s := occupy(t, state.TCP, at("127.0.0.1", port))
 	h.Set(web, local(port, 1))
 	h.wantReports(t, report{web, port, syscall.EADDRINUSE})
 	s.Close()
@@ -291,7 +303,7 @@ func TestAPortThatAStrangerHasIsOpenedWhenItLeaves(t *testing.T) {
 func TestWhatIsNotWantedAnyMoreIsNotOpenedLater(t *testing.T) {
 	h := start(t, "127.0.0.1")
 	port := freePort(t)
-	s := stranger(t, at("127.0.0.1", port))
+	s := occupy(t, state.TCP, at("127.0.0.1", port))
 	h.Set(web, local(port, 1))
 	h.wantReports(t, report{web, port, syscall.EADDRINUSE})
 	h.Set(web, state.HealthCheck{})
@@ -320,7 +332,7 @@ func TestCloseFreesThePortsForGood(t *testing.T) {
 	conn := dial(t, at("127.0.0.1", port))
 	defer conn.Close()
 	h.Close()
-	stranger(t, at("", port))
+	occupy(t, state.TCP, at("", port))
 	h.Set(web, local(port, 1))
 	h.Addresses(addresses("127.0.0.1"))
 	h.Close()

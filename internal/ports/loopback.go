@@ -21,8 +21,7 @@ import (
 // LoopbackOptions configure Loopback. The limits keep clients on the node from using up the program's open
 // files, which it needs to talk to the kernel.
 type LoopbackOptions struct {
-	// Report gets the first error of a port, and nil when it is open again. It must neither block nor call
-	// back.
+	// Report gets the first error of a port, and nil when it is open again. It must not block or call back.
 	Report func(service types.NamespacedName, f state.Forward, err error)
 
 	Connections int           // TCP connections of all ports; more are reset. 0: 4096

@@ -54,15 +54,7 @@ func greet(text string) func(*net.TCPConn) {
 // connect connects to a NodePort, with a deadline.
 func connect(t *testing.T, f state.Forward) *net.TCPConn {
 	t.Helper()
-	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(f.At()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
+	return dial(t, f.At().String()).(*net.TCPConn)
 }
 
 func wantEcho(t *testing.T, conn net.Conn, text string) {
@@ -102,7 +94,7 @@ func TestBothWaysAtOnceArriveWhole(t *testing.T) {
 	for _, address := range families() {
 		t.Run(address, func(t *testing.T) {
 			n := startLoopback(t, LoopbackOptions{})
-			f := to(state.TCP, freeNodePort(t), serveTCP(t, address, echo).Addr())
+			f := to(state.TCP, freePort(t), serveTCP(t, address, echo).Addr())
 			n.Set(web, []state.Forward{f})
 			conn := connect(t, f)
 			sent := make([]byte, 8<<20)
@@ -124,13 +116,13 @@ func TestBothWaysAtOnceArriveWhole(t *testing.T) {
 
 func TestOneEndMayFallSilentAndStillListen(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
+	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
 		all, err := io.ReadAll(conn) // until the client has no more to say
 		if err == nil {
 			_, _ = io.WriteString(conn, strings.ToUpper(string(all)))
 		}
 	}).Addr())
-	g := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
+	g := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
 		_, _ = io.WriteString(conn, "you speak")
 		_ = conn.CloseWrite()
 		all, err := io.ReadAll(conn)
@@ -153,12 +145,12 @@ func TestOneEndMayFallSilentAndStillListen(t *testing.T) {
 func TestResetsArePassedOn(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
 	ended := make(chan error, 1)
-	f := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
+	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
 		_, _ = io.WriteString(conn, "x")
 		_, err := io.ReadAll(conn)
 		ended <- err
 	}).Addr())
-	g := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
+	g := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
 		_, _ = conn.Read(make([]byte, 1))
 		_ = conn.SetLinger(0)
 	}).Addr())
@@ -183,7 +175,7 @@ func TestAServiceThatRefusesIsAReset(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
 	s := serveTCP(t, "127.0.0.1", echo)
 	s.Close()
-	f := to(state.TCP, freeNodePort(t), s.Addr())
+	f := to(state.TCP, freePort(t), s.Addr())
 	n.Set(web, []state.Forward{f})
 	if err := fate(t, f); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client saw %v, want a reset", err)
@@ -192,7 +184,7 @@ func TestAServiceThatRefusesIsAReset(t *testing.T) {
 
 func TestOpenConnectionsOutliveTheirNodePort(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
+	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
 	n.Set(web, []state.Forward{f})
 	conn := connect(t, f)
 	wantEcho(t, conn, "before")
@@ -215,7 +207,7 @@ func TestANewAddressIsForNewConnections(t *testing.T) {
 		}
 	}
 	one, two := serveTCP(t, "127.0.0.1", answer("1")), serveTCP(t, "127.0.0.1", answer("2"))
-	f := to(state.TCP, freeNodePort(t), one.Addr())
+	f := to(state.TCP, freePort(t), one.Addr())
 	n.Set(web, []state.Forward{f})
 	old := connect(t, f)
 	wantEcho(t, old, "1")
@@ -227,7 +219,7 @@ func TestANewAddressIsForNewConnections(t *testing.T) {
 
 func TestManyConnectionsAtOnce(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
+	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
 	n.Set(web, []state.Forward{f})
 	conns := make([]*net.TCPConn, 300)
 	for i := range conns {
@@ -243,7 +235,7 @@ func TestManyConnectionsAtOnce(t *testing.T) {
 
 func TestConnectionsBeyondTheLimitAreReset(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{Connections: 2})
-	f := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
+	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
 	n.Set(web, []state.Forward{f})
 	one, two := connect(t, f), connect(t, f)
 	wantEcho(t, one, "1")

@@ -100,7 +100,7 @@ func TestAnswersGoToWhoAsked(t *testing.T) {
 	for _, address := range families() {
 		t.Run(address, func(t *testing.T) {
 			n := startLoopback(t, LoopbackOptions{})
-			f := to(state.UDP, freeNodePort(t), serveUDP(t, address, func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
+			f := to(state.UDP, freePort(t), serveUDP(t, address, func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
 			n.Set(web, []state.Forward{f})
 			var asking sync.WaitGroup
 			for i := range 50 {
@@ -122,7 +122,7 @@ func TestAnswersGoToWhoAsked(t *testing.T) {
 
 func TestDatagramsOfAnyLengthArriveWhole(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := to(state.UDP, freeNodePort(t), serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
+	f := to(state.UDP, freePort(t), serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	for _, length := range []int{0, 1, 1500, 9000, 65507, 0, 1} {
@@ -133,7 +133,7 @@ func TestDatagramsOfAnyLengthArriveWhole(t *testing.T) {
 
 func TestOneQuestionMayHaveManyAnswers(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := to(state.UDP, freeNodePort(t), serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b, {'2'}, {}, {'4'}} }).LocalAddr())
+	f := to(state.UDP, freePort(t), serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b, {'2'}, {}, {'4'}} }).LocalAddr())
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	wantUDPAnswer(t, conn, "1", "1")
@@ -146,7 +146,7 @@ func TestOneQuestionMayHaveManyAnswers(t *testing.T) {
 
 func TestSilentSessionsEnd(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{Idle: 50 * time.Millisecond})
-	f := to(state.UDP, freeNodePort(t), answerUDP(t, "127.0.0.1:0", source).LocalAddr())
+	f := to(state.UDP, freePort(t), answerUDP(t, "127.0.0.1:0", source).LocalAddr())
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	askUDP(t, conn, "who am I?")
@@ -184,7 +184,7 @@ func TestASessionEndsWhenItWasIdleForSoLong(t *testing.T) {
 
 func TestBeyondTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{Sessions: 2})
-	f := to(state.UDP, freeNodePort(t), answerUDP(t, "127.0.0.1:0", source).LocalAddr())
+	f := to(state.UDP, freePort(t), answerUDP(t, "127.0.0.1:0", source).LocalAddr())
 	n.Set(web, []state.Forward{f})
 	one, two, three := clientOf(t, f), clientOf(t, f), clientOf(t, f)
 	first, second := askUDP(t, one, ""), askUDP(t, two, "")
@@ -202,7 +202,7 @@ func TestBeyondTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 func TestAServiceThatComesBackIsHeard(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
 	s := serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} })
-	f := to(state.UDP, freeNodePort(t), s.LocalAddr())
+	f := to(state.UDP, freePort(t), s.LocalAddr())
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	wantUDPAnswer(t, conn, "hello", "hello")
@@ -221,7 +221,7 @@ func TestAServiceThatComesBackIsHeard(t *testing.T) {
 
 func TestSessionsEndWithTheirNodePort(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	port, other := freeNodePort(t), freeNodePort(t)
+	port, other := freePort(t), freePort(t)
 	s := serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} })
 	f, g := to(state.UDP, port, s.LocalAddr()), to(state.UDP, other, s.LocalAddr())
 	n.Set(web, []state.Forward{f, g})
@@ -237,7 +237,7 @@ func TestANewAddressIsForTheNextDatagram(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
 	one := serveUDP(t, "127.0.0.1", func([]byte) [][]byte { return [][]byte{{'1'}} })
 	two := serveUDP(t, "127.0.0.1", func([]byte) [][]byte { return [][]byte{{'2'}} })
-	f := to(state.UDP, freeNodePort(t), one.LocalAddr())
+	f := to(state.UDP, freePort(t), one.LocalAddr())
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	wantUDPAnswer(t, conn, "", "1")

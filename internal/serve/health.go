@@ -16,7 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Load balancers and the kubelet ask two questions, as of kube-proxy:
+// Load balancers and the kubelet ask two questions, as they ask kube-proxy:
 //
 // /healthz: does the kernel follow the cluster? A family is unhealthy if for longer than two sync periods
 //   - a change waits that was neither written nor refused, or
@@ -24,8 +24,8 @@ import (
 //   - the kernel refuses a row that all Services need (a set, a chain, a jump, the device), or rows of more than one
 //     Service in a table of which it took none since.
 //
-// A refused row of one Service is reported by metrics and events, and the node stays in service. So does a
-// refused sysctl. The node must also be eligible: its Node object is known and will not be removed.
+// The node stays in service if rows of one Service are refused, or a sysctl: metrics and events report that.
+// The node must also be eligible: its Node object is known and will not be removed.
 //
 // /livez: does the loop make progress? It fails only if one round takes longer than ten sync periods, and at
 // least five minutes. A restart does not help against refusals, and would only prolong a slow start.
@@ -61,7 +61,6 @@ type Health struct {
 
 var _ reconcile.Observer = (*Health)(nil)
 
-// family is the state of one IP family.
 type family struct {
 	waiting time.Time // when the oldest change that was not tried was queued; zero: there is none
 	blocked time.Time // since when changes do not get through; zero: they do

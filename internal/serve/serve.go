@@ -39,8 +39,7 @@ type Options struct {
 	Pages    http.Handler
 	HardFail bool // Start fails if it cannot listen at once; otherwise it retries
 
-	// Report gets the first error, and nil when it works again. It must neither block nor call back. May be
-	// nil.
+	// Report gets the first error, and nil when it works again. It must not block or call back. May be nil.
 	Report func(error)
 }
 
