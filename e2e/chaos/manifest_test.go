@@ -28,7 +28,7 @@ func TestABrokenManifestIsReportedWithItsLineAndDisturbsNothing(t *testing.T) {
 
 	r.Write(t, "web", dual("web", 10, "pod-b")) // others still change
 	r.WriteText(t, "later", good)
-	d.AwaitLog(t, "info\tmanifest is good again", "later.yaml")
+	d.AwaitLog(t, "info\tmanifest is valid again", "later.yaml")
 	r.Settle(t)
 }
 

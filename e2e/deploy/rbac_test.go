@@ -90,7 +90,7 @@ func TestTheRoleIsWhatIsAskedOfTheAPIServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	recorder := events.New(c.Events(), "node-1", zap.NewNop())
+	recorder := events.New(c.Events, "node-1", zap.NewNop())
 	recorder.Node(corev1.EventTypeNormal, "Starting", "")
 	var work sync.WaitGroup
 	work.Go(func() { recorder.Run(ctx) })

@@ -43,7 +43,7 @@ func (s *serving) openOrigin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.events = events.New(c.Events(), s.node, s.log)
+	s.events = events.New(c.Events, s.node, s.log)
 	live := &kube.Source{Client: c, Node: s.node, Log: s.log}
 	s.origin = origin{name: "API server", source: live, kube: live}
 	if s.config.Snapshot.File == "" {

@@ -59,9 +59,9 @@ func rooms() []room {
 		{"testkit/mem", "diff kernel state", "", "a kernel in memory, for tests that need no other"},
 		{"testkit", "diff kernel state " + sys, "", "what tests share: a namespace, the contract of a Store, waits"},
 
-		{"cluster", k8s, "compact.go form.go index.go objects.go same.go service.go slice.go", "objects in their compact form and what changed of them, wherever they come from"},
+		{"cluster", k8s, "fields.go form.go index.go objects.go", "objects in their compact form and what changed of them, wherever they come from"},
 		{"cluster/file", "cluster github.com/fsnotify/fsnotify go.uber.org/zap go.yaml.in/yaml/v3 " + k8s,
-			"check.go claims.go decode.go defaults.go json.go pairs.go settle.go", "objects from files"},
+			"check.go claims.go decode.go defaults.go documents.go", "objects from files"},
 		{"cluster/kube", "cluster config go.uber.org/zap k8s.io/client-go k8s.io/utils " + k8s + " " + sys, "strip.go", "objects from an API server, and how it is reached"},
 		{"cluster/snapshot", "cluster go.uber.org/zap " + k8s, "", "the last objects of any source, on disk: it knows neither an API server nor a kernel"},
 		{"node", "kernel/link kernel/netlink state " + sys, "", "this node's name and addresses, from the kernel's own events"},

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster is the seam to where Kubernetes objects come from: a Source
-// tells a Sink which objects a Service consists of now, whenever they change.
-// Index is the part that every source needs: it keeps objects of both kinds
-// together and says whose Service a change really concerns.
+// Package cluster defines where Kubernetes objects come from: a Source reports to a Sink the objects of each
+// Service, and what is around them, whenever they change. Index, which every source uses, joins the objects
+// and finds the Service that a change concerns. Objects are kept in a compact form (Service, Slice).
 //
-// The package knows no API server and no file (its sub-packages do), and
-// nothing of what an object means: that is the plan package's business.
+// Its sub-packages know the API server and files. What an object means is decided in package plan.
 package cluster
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -19,47 +19,75 @@ import (
 
 // Source is a place that objects come from.
 type Source interface {
-	// Run tells sink all there is, then each change, until ctx ends; that is
-	// no error. All calls to sink come from one goroutine. An error means that
-	// the source cannot go on; what it told before stays true as far as known.
+	// Run reports all objects to sink, then each change, until ctx ends, which is no error. All calls to sink
+	// come from one goroutine. An error means that the source cannot go on; what it reported stays valid.
 	Run(ctx context.Context, sink Sink) error
 }
 
-// Sink is told of objects. It must not change them; the source does not
-// change them either after it told of them.
+// Sink receives objects. Neither the sink nor the source changes them afterwards.
 type Sink interface {
-	// Service tells all objects of one Service. None means that there is no such
-	// Service (any more).
+	// Service reports all objects of one Service. nil: there is no such Service (any more).
 	Service(key types.NamespacedName, o *Objects)
 
-	// Place tells what is around the Services. It is called when something of it
-	// changed that is used.
+	// Place reports what is around the Services, when a part that is used changed.
 	Place(Place)
 
-	// Listed says how much has been told by now. It is called once with Complete,
-	// and perhaps once before that with Restored. Nothing may be concluded from
-	// what was not told before Complete.
+	// Listed reports how much was reported so far: Complete once, and perhaps Restored before it. Before
+	// Complete, an object that was not reported may exist.
 	Listed(Extent)
 }
 
 // Place is what is around the Services.
 type Place struct {
-	Node   *corev1.Node   // this node's own; nil: there is none (any more)
+	Node   *corev1.Node   // of this node; nil: there is none (any more)
 	Others []*corev1.Node // the other Nodes that are known, sorted by name
 
-	// ServiceCIDRs are the cluster's networks of cluster IPs, sorted. None:
-	// they are not known.
+	// ServiceCIDRs are the cluster's networks of cluster IPs, sorted. None: they are not known.
 	ServiceCIDRs []netip.Prefix
 }
 
-// Extent is how much has been told.
+// Extent is how much was reported.
 type Extent uint8
 
 // The extents.
 const (
-	// Restored is all that was known some time ago. What is told may be used,
-	// but what was not told may be there all the same.
+	// Restored: all that was known some time ago. There may be other objects by now.
 	Restored Extent = iota + 1
-	// Complete is all that there is.
+	// Complete: all objects.
 	Complete
 )
+
+// Changes are what a source has to report to its sink.
+type Changes struct {
+	Services map[types.NamespacedName]bool
+	Place    bool
+}
+
+// AddPlace notes whether the Place changed.
+func (c *Changes) AddPlace(changed bool) { c.Place = c.Place || changed }
+
+// Add notes changed Services.
+func (c *Changes) Add(keys []types.NamespacedName) {
+	if c.Services == nil {
+		c.Services = map[types.NamespacedName]bool{}
+	}
+	for _, key := range keys {
+		c.Services[key] = true
+	}
+}
+
+// Report reports changes in x to sink, as the named Node sees them. The Place comes first, because the
+// meaning of Services depends on it. Then come deleted Services, because others may have their addresses now.
+func (c Changes) Report(x *Index, node string, sink Sink) {
+	if c.Place {
+		sink.Place(x.Place(node))
+	}
+	keys := slices.SortedFunc(maps.Keys(c.Services), CompareKeys)
+	for _, deleted := range []bool{true, false} {
+		for _, key := range keys {
+			if x.Has(key) != deleted {
+				sink.Service(key, x.Objects(key))
+			}
+		}
+	}
+}

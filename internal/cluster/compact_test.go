@@ -19,7 +19,7 @@ func web() *corev1.Service {
 	return &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "shop", Name: "web", UID: "5e41ce00-aaaa-4bbb-8ccc-000000000001", CreationTimestamp: metav1.Unix(1_700_000_000, 0),
-			Labels:      map[string]string{labelProxyName: "other"},
+			Labels:      map[string]string{LabelProxyName: "other"},
 			Annotations: map[string]string{"kube-ipvs.io/scheduler": "wrr", "kube-ipvs.io/weights": "node=8"},
 		},
 		Spec: corev1.ServiceSpec{
@@ -134,8 +134,8 @@ func TestWhatIsPackedIsNotChanged(t *testing.T) {
 	}
 }
 
-// A field that is kept is one that may be different; one that is not kept is named
-// here. A field that a new Kubernetes adds is neither, and fails this test.
+// A field that is kept is one that may be different; one that is not kept is named here. A field that a new
+// Kubernetes adds is neither, and fails this test.
 func TestEveryFieldIsKeptOrKnownToBeUnread(t *testing.T) {
 	unread := map[string]bool{}
 	for _, name := range []string{

@@ -12,17 +12,20 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// form goes over the fields of an object, in one order, to write them down or to
-// fill them in: so what is written and what is read cannot be two things. A field
-// that is written is not changed, and one that is filled in is empty before.
+// Services and EndpointSlices are kept in a compact form: the fields that are read, in one immutable string.
+// An endpoint takes some ten bytes, not four hundred. Objects are equal if nothing that is read differs. The
+// form stays in memory: objects on disk are in Kubernetes' own form.
+
+// form visits the fields of an object in one order, to write or to read them: so the two cannot differ.
+// Writing does not change a field, and a field must be empty before reading.
 type form struct {
 	writing bool
-	out     []byte   // what was written
-	in      string   // what is to be read
-	words   []string // that came in so far, beyond the frequent ones
+	out     []byte   // written so far
+	in      string   // left to read
+	words   []string // that occurred so far, without the frequent ones
 }
 
-// number takes a byte for seven bits.
+// number takes one byte for seven bits.
 func (f *form) number(n *uint64) {
 	if f.writing {
 		f.out = binary.AppendUvarint(f.out, *n)
@@ -38,18 +41,12 @@ func (f *form) number(n *uint64) {
 	}
 }
 
-// integer may be negative, if somebody made a mistake.
-func (f *form) integer(i *int64) {
-	n := uint64(*i<<1) ^ uint64(*i>>63)
-	if f.number(&n); !f.writing {
-		*i = int64(n>>1) ^ -int64(n&1)
-	}
-}
-
-func (f *form) int32(i *int32) {
+// integer may be negative, by mistake of a user.
+func integer[T int32 | int64](f *form, i *T) {
 	wide := int64(*i)
-	if f.integer(&wide); !f.writing {
-		*i = int32(wide)
+	n := uint64(wide<<1) ^ uint64(wide>>63)
+	if f.number(&n); !f.writing {
+		*i = T(int64(n>>1) ^ -int64(n&1))
 	}
 }
 
@@ -62,7 +59,7 @@ func (f *form) flag(b *bool) {
 	*b = n == 1
 }
 
-// bytes are of a length that is known on both sides.
+// bytes have a length that is known on both sides.
 func (f *form) bytes(s *string, length int) {
 	if f.writing {
 		f.out = append(f.out, *s...)
@@ -79,7 +76,7 @@ func text[T ~string](f *form, t *T) {
 	}
 }
 
-// ending is a text of which a part stands at the beginning of another one.
+// ending is a text that shares its beginning with another one.
 func (f *form) ending(s *string, of string) {
 	shared := uint64(0)
 	for int(shared) < min(len(*s), len(of)) && (*s)[shared] == of[shared] {
@@ -92,7 +89,7 @@ func (f *form) ending(s *string, of string) {
 	}
 }
 
-// frequent are words that are in many objects.
+// frequent returns words that are in many objects.
 func frequent() [frequentWords]string {
 	return [...]string{
 		"", "TCP", "UDP", "SCTP", "IPv4", "IPv6", "http", "https", "metrics", "grpc", "None", "ClientIP",
@@ -102,8 +99,7 @@ func frequent() [frequentWords]string {
 
 const frequentWords = 20
 
-// fresh is the number of a word that comes in now. 0 is no word, below are the
-// frequent ones, above those that came in before.
+// fresh is the number of a new word: 0 is no word, below are the frequent ones, above the earlier ones.
 const fresh uint64 = 1 + frequentWords
 
 func (f *form) numberOf(word string) uint64 {
@@ -143,7 +139,7 @@ func maybe[T ~string](f *form, w **T) {
 	}
 }
 
-// word is a text that is there more than once, or in many objects.
+// word is a text that occurs more than once, or in many objects.
 func word[T ~string](f *form, w *T) {
 	p := w
 	if maybe(f, &p); !f.writing {
@@ -151,7 +147,7 @@ func word[T ~string](f *form, w *T) {
 	}
 }
 
-// address is as long as its bytes, if it is written as everybody writes it.
+// address takes only the bytes of the address, if it is in its usual form.
 func (f *form) address(s *string) {
 	var b []byte
 	if f.writing {
@@ -160,12 +156,12 @@ func (f *form) address(s *string) {
 		}
 	}
 	short(f, s, b, func(b []byte) string {
-		a, _ := netip.AddrFromSlice(b) // it came from one
+		a, _ := netip.AddrFromSlice(b) // it was one
 		return a.String()
 	})
 }
 
-// uid is a UUID in every cluster that is known.
+// uid is a UUID in all known clusters.
 func (f *form) uid(u *types.UID) {
 	var b []byte
 	if f.writing {
@@ -182,7 +178,7 @@ func uuid(b []byte) string {
 	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }
 
-// short is a text for which fewer bytes may stand. None: it is written as it is.
+// short is a text that b can stand for. If b is empty, the text is written in full.
 func short[T ~string](f *form, t *T, b []byte, long func([]byte) string) {
 	length, written := uint64(len(b)), string(b)
 	if f.number(&length); length == 0 {
@@ -194,7 +190,7 @@ func short[T ~string](f *form, t *T, b []byte, long func([]byte) string) {
 	}
 }
 
-// list counts its elements. None and no list are the same.
+// list counts its elements. An empty list and none are the same.
 func list[T any](f *form, all *[]T, each func(*T)) {
 	n := uint64(len(*all))
 	if f.number(&n); !f.writing && n > 0 {
@@ -205,7 +201,6 @@ func list[T any](f *form, all *[]T, each func(*T)) {
 	}
 }
 
-// optional is there or not.
 func optional[T any](f *form, p **T, each func(*T)) {
 	there := *p != nil
 	if f.flag(&there); !there {

@@ -14,18 +14,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Index holds Services with their EndpointSlices, Nodes, and ServiceCIDRs. Each change
-// returns the keys of the Services whose objects are now different in
-// something that is used; a Service that has EndpointSlices only does not
-// count. Nodes are kept, not copied. An Index is used by one goroutine.
+// Index holds Services with their EndpointSlices, Nodes and ServiceCIDRs. A change returns the keys of the
+// Services of which something that is used changed. Nodes are kept, not copied. One goroutine uses an Index.
 type Index struct {
-	services map[types.NamespacedName]*Objects // without a Service as long as only EndpointSlices are known
+	services map[types.NamespacedName]*Objects // without a Service while only EndpointSlices are known
 	slices   map[types.NamespacedName]Slice
 	nodes    map[string]*corev1.Node
 	cidrs    map[string][]netip.Prefix // of each ServiceCIDR
 }
 
-// NewIndex returns an Index that holds nothing.
+// NewIndex returns an empty Index.
 func NewIndex() *Index {
 	return &Index{
 		services: map[types.NamespacedName]*Objects{},
@@ -38,14 +36,13 @@ func NewIndex() *Index {
 // SetService adds or replaces a Service.
 func (x *Index) SetService(s Service) []types.NamespacedName {
 	key := s.Key()
-	var fresh Objects
+	fresh := Objects{Service: s}
 	if old := x.services[key]; old != nil {
-		fresh = *old
+		if old.Service == s {
+			return nil
+		}
+		fresh.Slices = old.Slices
 	}
-	if fresh.Service == s {
-		return nil
-	}
-	fresh.Service = s
 	x.services[key] = &fresh
 	return []types.NamespacedName{key}
 }
@@ -59,8 +56,7 @@ func (x *Index) DeleteService(key types.NamespacedName) []types.NamespacedName {
 	return []types.NamespacedName{key}
 }
 
-// SetSlice adds or replaces an EndpointSlice. Two Services change when it
-// moved from one to the other.
+// SetSlice adds or replaces an EndpointSlice. If it moved to another Service, both change.
 func (x *Index) SetSlice(s Slice) []types.NamespacedName {
 	key, owner := s.Names()
 	old := x.slices[key]
@@ -69,7 +65,7 @@ func (x *Index) SetSlice(s Slice) []types.NamespacedName {
 	}
 	x.slices[key] = s
 	var changed []types.NamespacedName
-	if _, was := namesOf(old); was != owner {
+	if _, was := old.Names(); was != owner {
 		changed = x.detach(old)
 	}
 	if owner.Name == "" {
@@ -86,25 +82,26 @@ func (x *Index) DeleteSlice(key types.NamespacedName) []types.NamespacedName {
 	return x.detach(old)
 }
 
-// SetNode adds or replaces a Node and says whether it is now different in
-// something that is used.
+// SetNode adds or replaces a Node and reports whether something that is used changed.
 func (x *Index) SetNode(n *corev1.Node) bool {
 	old := x.nodes[n.Name]
 	x.nodes[n.Name] = n
 	return old == nil || !sameNode(old, n)
 }
 
-// DeleteNode removes a Node and says whether it was there.
-func (x *Index) DeleteNode(name string) bool {
-	_, ok := x.nodes[name]
-	delete(x.nodes, name)
+// DeleteNode removes a Node and reports whether it was there.
+func (x *Index) DeleteNode(name string) bool { return remove(x.nodes, name) }
+
+func remove[V any](from map[string]V, name string) bool {
+	_, ok := from[name]
+	delete(from, name)
 	return ok
 }
 
-// Has says whether there is a Service.
+// Has reports whether there is a Service.
 func (x *Index) Has(key types.NamespacedName) bool { return x.Objects(key) != nil }
 
-// Objects returns those of a Service; none if there is no such Service.
+// Objects returns the objects of a Service; nil if there is no such Service.
 func (x *Index) Objects(key types.NamespacedName) *Objects {
 	if o := x.services[key]; o != nil && !o.Service.IsZero() {
 		return o
@@ -112,8 +109,7 @@ func (x *Index) Objects(key types.NamespacedName) *Objects {
 	return nil
 }
 
-// SetServiceCIDR adds or replaces what a ServiceCIDR says, and says whether it
-// is now different. What is no network is left out.
+// SetServiceCIDR adds or replaces a ServiceCIDR and reports whether its valid networks changed.
 func (x *Index) SetServiceCIDR(c *networkingv1.ServiceCIDR) bool {
 	var list []netip.Prefix
 	for _, text := range c.Spec.CIDRs {
@@ -126,14 +122,10 @@ func (x *Index) SetServiceCIDR(c *networkingv1.ServiceCIDR) bool {
 	return !there || !slices.Equal(old, list)
 }
 
-// DeleteServiceCIDR removes a ServiceCIDR and says whether it was there.
-func (x *Index) DeleteServiceCIDR(name string) bool {
-	_, ok := x.cidrs[name]
-	delete(x.cidrs, name)
-	return ok
-}
+// DeleteServiceCIDR removes a ServiceCIDR and reports whether it was there.
+func (x *Index) DeleteServiceCIDR(name string) bool { return remove(x.cidrs, name) }
 
-// Place returns what is around the Services for the Node of this name.
+// Place returns the Place of the named Node.
 func (x *Index) Place(node string) Place {
 	p := Place{Node: x.nodes[node]}
 	for name, n := range x.nodes {
@@ -142,9 +134,7 @@ func (x *Index) Place(node string) Place {
 		}
 	}
 	slices.SortFunc(p.Others, func(a, b *corev1.Node) int { return cmp.Compare(a.Name, b.Name) })
-	for _, list := range x.cidrs {
-		p.ServiceCIDRs = append(p.ServiceCIDRs, list...)
-	}
+	p.ServiceCIDRs = slices.Concat(slices.Collect(maps.Values(x.cidrs))...)
 	slices.SortFunc(p.ServiceCIDRs, netip.Prefix.Compare)
 	p.ServiceCIDRs = slices.Compact(p.ServiceCIDRs)
 	return p
@@ -174,9 +164,8 @@ func CompareKeys(a, b types.NamespacedName) int {
 	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
-// detach takes s away from its Service, if it has one.
 func (x *Index) detach(s Slice) []types.NamespacedName {
-	own, owner := namesOf(s)
+	own, owner := s.Names()
 	if owner.Name == "" {
 		return nil
 	}
@@ -184,15 +173,7 @@ func (x *Index) detach(s Slice) []types.NamespacedName {
 	return x.present(owner)
 }
 
-// namesOf are those of s, and none if s is none.
-func namesOf(s Slice) (own, owner types.NamespacedName) {
-	if s.IsZero() {
-		return own, owner
-	}
-	return s.Names()
-}
-
-// present is key if there is such a Service.
+// present returns key if there is such a Service.
 func (x *Index) present(key types.NamespacedName) []types.NamespacedName {
 	if x.Has(key) {
 		return []types.NamespacedName{key}
@@ -200,10 +181,25 @@ func (x *Index) present(key types.NamespacedName) []types.NamespacedName {
 	return nil
 }
 
-// keep replaces what is known of a Service.
 func (x *Index) keep(key types.NamespacedName, o *Objects) {
 	x.services[key] = o
 	if o.Service.IsZero() && len(o.Slices) == 0 {
 		delete(x.services, key)
 	}
+}
+
+// sameNode compares what is used: a kubelet changes its Node every few seconds.
+func sameNode(a, b *corev1.Node) bool {
+	return a == b || a.Labels[corev1.LabelTopologyZone] == b.Labels[corev1.LabelTopologyZone] &&
+		slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) &&
+		slices.Equal(a.Status.Addresses, b.Status.Addresses) && Leaving(a) == Leaving(b)
+}
+
+// TaintLeaving is on a Node that is about to be removed.
+const TaintLeaving = "ToBeDeletedByClusterAutoscaler"
+
+// Leaving reports whether load balancers should send no new connections to the Node.
+func Leaving(n *corev1.Node) bool {
+	return n.DeletionTimestamp != nil ||
+		slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == TaintLeaving })
 }

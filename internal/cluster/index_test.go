@@ -203,7 +203,7 @@ func TestNodeHeartbeatIsNoChange(t *testing.T) {
 	networked := node()
 	networked.Spec.PodCIDRs = []string{"10.244.1.0/24"}
 	leaving := node()
-	leaving.Spec.Taints = []corev1.Taint{{Key: taintLeaving}}
+	leaving.Spec.Taints = []corev1.Taint{{Key: TaintLeaving}}
 	deleted := node()
 	deleted.DeletionTimestamp = &metav1.Time{}
 	for name, n := range map[string]*corev1.Node{"leaving": leaving, "deleted": deleted, "zone": zone, "address": moved, "pod network": networked} {
@@ -231,8 +231,7 @@ func TestOtherNodesAreSorted(t *testing.T) {
 	}
 }
 
-// Whoever replays only the Services that were said to change must see the
-// same as one who looks at everything.
+// Replaying only the Services that were reported as changed must give the same as looking at everything.
 func TestChangedKeysAreEnoughToFollow(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	name := func(n int) string { return fmt.Sprint("n", random.IntN(n)) }

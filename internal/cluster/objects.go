@@ -4,22 +4,24 @@ package cluster
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
-// Objects are a Service and its EndpointSlices, sorted by name. They are never
-// changed, so that all who know of them share them: there is one copy, and it is
-// packed. Nil Objects are none.
+// Objects are a Service and its EndpointSlices, sorted by name. They are never changed, so they can be
+// shared: there is one copy of each, in compact form. nil: there is no such Service.
 type Objects struct {
 	Service Service
 	Slices  []Slice
 }
 
-// Pack returns Objects of a Service and its EndpointSlices, which it does not keep;
-// none without a Service.
+// Pack returns the Objects of a Service and its EndpointSlices; nil without a Service.
 func Pack(service *corev1.Service, all ...*discoveryv1.EndpointSlice) *Objects {
 	if service == nil {
 		return nil
@@ -31,8 +33,7 @@ func Pack(service *corev1.Service, all ...*discoveryv1.EndpointSlice) *Objects {
 	return o
 }
 
-// Unpack returns the objects as the API has them, but for what is not read. They
-// are the caller's own.
+// Unpack returns new API objects, without the fields that are not read.
 func (o *Objects) Unpack() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 	if o == nil {
 		return nil, nil
@@ -40,43 +41,37 @@ func (o *Objects) Unpack() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 	return o.Service.Object(), unpack(o.Slices)
 }
 
-// With returns Objects in which s is in place of the EndpointSlice of its name.
+// With returns Objects that have s in place of the EndpointSlice of its name.
 func (o *Objects) With(s Slice) *Objects {
 	var fresh Objects
 	if o != nil {
 		fresh = *o
 	}
 	own, _ := s.Names()
-	i, there := fresh.find(own.Name)
-	fresh.Slices = slices.Concat(fresh.Slices[:i], []Slice{s}, fresh.Slices[i+count(there):])
+	before, after := fresh.around(own.Name)
+	fresh.Slices = slices.Concat(before, []Slice{s}, after)
 	return &fresh
 }
 
-// without returns Objects in which there is no EndpointSlice of this name.
 func (o *Objects) without(name string) *Objects {
-	fresh := *o
-	i, there := fresh.find(name)
-	fresh.Slices = slices.Concat(fresh.Slices[:i], fresh.Slices[i+count(there):])
-	return &fresh
+	return &Objects{o.Service, slices.Concat(o.around(name))}
 }
 
-// find says where the EndpointSlice of this name is, or would be.
-func (o *Objects) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(o.Slices, name, func(s Slice, name string) int {
+// around returns the EndpointSlices before and after this name.
+func (o *Objects) around(name string) (before, after []Slice) {
+	i, found := slices.BinarySearchFunc(o.Slices, name, func(s Slice, name string) int {
 		own, _ := s.Names()
 		return cmp.Compare(own.Name, name)
 	})
-}
-
-func count(there bool) int {
-	if there {
-		return 1
+	before, after = o.Slices[:i], o.Slices[i:]
+	if found {
+		after = after[1:]
 	}
-	return 0
+	return before, after
 }
 
-// Moved are the EndpointSlices that a Service had and has not any more, and those that
-// it did not have. If many changed, some that did not may be among both.
+// Moved returns the EndpointSlices that a Service lost and got. If many changed, both may have unchanged
+// ones.
 func Moved(before, now *Objects) (left, came []*discoveryv1.EndpointSlice) {
 	var was, is []Slice
 	if before != nil {
@@ -101,3 +96,87 @@ func unpack(all []Slice) []*discoveryv1.EndpointSlice {
 	}
 	return list
 }
+
+// Service holds what is read of a Service. Equal ones mean the same. The zero Service is none.
+type Service struct{ text string }
+
+// OfService packs a Service, which it does not keep.
+func OfService(s *corev1.Service) Service {
+	f := form{writing: true}
+	f.service(s)
+	return Service{string(f.out)}
+}
+
+// IsZero reports whether there is no Service.
+func (s Service) IsZero() bool { return s.text == "" }
+
+// Object returns a new API object, without the fields that are not read.
+func (s Service) Object() *corev1.Service {
+	o := &corev1.Service{}
+	s.form().service(o)
+	return o
+}
+
+// Key returns the Service's name.
+func (s Service) Key() types.NamespacedName {
+	var key types.NamespacedName
+	s.form().key(&key.Namespace, &key.Name)
+	return types.NamespacedName{Namespace: strings.Clone(key.Namespace), Name: strings.Clone(key.Name)}
+}
+
+func (s Service) form() *form { return &form{in: s.text} }
+
+// Slice holds what is read of an EndpointSlice, and when it changed. The zero Slice is none.
+type Slice struct{ text string }
+
+// triggerSize is the size of the time of the change, which comes first. It says nothing about endpoints.
+const triggerSize = 8
+
+// OfSlice packs an EndpointSlice, which it does not keep.
+func OfSlice(s *discoveryv1.EndpointSlice) Slice {
+	var at int64
+	if t, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil {
+		at = t.UnixNano()
+	}
+	f := form{writing: true, out: binary.BigEndian.AppendUint64(nil, uint64(at))}
+	f.slice(s)
+	return Slice{string(f.out)}
+}
+
+// IsZero reports whether there is no EndpointSlice.
+func (s Slice) IsZero() bool { return s.text == "" }
+
+// Same reports whether two mean the same. They may have changed at different times.
+func (s Slice) Same(o Slice) bool {
+	return s == o || !s.IsZero() && !o.IsZero() && s.text[triggerSize:] == o.text[triggerSize:]
+}
+
+// Object returns a new API object, without the fields that are not read.
+func (s Slice) Object() *discoveryv1.EndpointSlice {
+	o := &discoveryv1.EndpointSlice{}
+	s.form().slice(o)
+	return o
+}
+
+// Names returns the name of the EndpointSlice and that of its Service, which is empty if it has none.
+func (s Slice) Names() (own, owner types.NamespacedName) {
+	if s.IsZero() {
+		return own, owner
+	}
+	var namespace string
+	s.form().names(&namespace, &own.Name, &owner.Name)
+	own.Namespace, own.Name = strings.Clone(namespace), strings.Clone(own.Name)
+	owner.Namespace, owner.Name = own.Namespace, strings.Clone(owner.Name)
+	return own, owner
+}
+
+// Trigger returns when what the EndpointSlice describes changed, if known, and its type of addresses.
+func (s Slice) Trigger() (at time.Time, of discoveryv1.AddressType, ok bool) {
+	o := discoveryv1.EndpointSlice{}
+	f := s.form()
+	f.head(&o)
+	nanoseconds := int64(binary.BigEndian.Uint64([]byte(s.text[:triggerSize])))
+	return time.Unix(0, nanoseconds), o.AddressType, nanoseconds != 0
+}
+
+func (s Slice) form() *form { return &form{in: s.text[triggerSize:]} }

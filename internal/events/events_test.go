@@ -25,7 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// server keeps events as an API server does.
+// server keeps events like an API server.
 type server struct {
 	mutex  sync.Mutex
 	events map[string]*eventsv1.Event
@@ -60,7 +60,7 @@ func (s *server) fail(f func(*eventsv1.Event) error) {
 	s.fails = f
 }
 
-// requests is how many there were.
+// requests returns how many there were.
 func (s *server) requests() int {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -79,7 +79,7 @@ func service(name string) *corev1.Service {
 	return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: "uid of web"}}
 }
 
-// pass lets time pass, and what is due in it happen.
+// pass lets time pass and runs what is due.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -196,8 +196,8 @@ func TestAnAPIServerThatIsAwayIsWaitedFor(t *testing.T) {
 	})
 }
 
-// A webhook that fails for one namespace makes the API server answer 500 to events
-// of that namespace, and of no other.
+// A webhook that fails for one namespace makes the API server answer 500 to events of that namespace, and of
+// no other.
 func TestAnEventThatTheAPIServerCannotWriteHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
@@ -277,7 +277,7 @@ func TestAFloodIsBoundedAndCounted(t *testing.T) {
 			r.Service(service("web"), "InvalidPort", fmt.Sprint("note ", i))
 		}
 		if time.Since(began) > 0 {
-			t.Errorf("telling took %v", time.Since(began))
+			t.Errorf("reporting took %v", time.Since(began))
 		}
 		pass(spread)
 		if s.requests() > burst+2 {
@@ -293,10 +293,10 @@ func TestAFloodIsBoundedAndCounted(t *testing.T) {
 			late = append(late, e.Note > "note 2")
 		}
 		if !slices.Contains(late, true) || !slices.Contains(late, false) {
-			t.Error("only the first or only the last notes were told")
+			t.Error("only the first or only the last notes were reported")
 		}
-		if len(r.told) > remember {
-			t.Errorf("%d events are remembered", len(r.told))
+		if len(r.reported) > remember {
+			t.Errorf("%d events are remembered", len(r.reported))
 		}
 	})
 }

@@ -27,7 +27,7 @@ var (
 	both   = []state.Family{state.IPv4, state.IPv6}
 )
 
-// full are Metrics with all there can be.
+// full returns Metrics with everything that can be in them.
 func full() *Metrics {
 	lasting := Begin()
 	lasting.Increment(context.Background(), "200", "GET", "api.example.com")
@@ -53,8 +53,8 @@ func gather(t *testing.T, m *Metrics) []*dto.MetricFamily {
 	return families
 }
 
-// values are all series but those of the Go runtime and the process, as
-// "name{label=value,...}" and, for histograms, "name_count" and "name_sum".
+// values are all series but those of the Go runtime and the process, as "name{label=value,...}" and, for
+// histograms, "name_count" and "name_sum".
 func values(t *testing.T, m *Metrics) map[string]float64 {
 	t.Helper()
 	all := map[string]float64{}
@@ -100,8 +100,8 @@ func want(t *testing.T, when string, m *Metrics, want map[string]float64) {
 	}
 }
 
-// names are those of all metrics, sorted.
-func names(t *testing.T, m *Metrics) []string {
+// namesOf returns the names of all metrics, sorted.
+func namesOf(t *testing.T, m *Metrics) []string {
 	var list []string
 	for _, f := range gather(t, m) {
 		list = append(list, f.GetName())
@@ -110,11 +110,11 @@ func names(t *testing.T, m *Metrics) []string {
 	return list
 }
 
-// TestTheNamesAreThoseInTheList keeps a list of all metrics that there are, which
-// tests of alert rules and dashboards read.
+// TestTheNamesAreThoseInTheList keeps a list of all metrics that there are, which tests of alert rules and
+// dashboards read.
 func TestTheNamesAreThoseInTheList(t *testing.T) {
 	const file = "testdata/names.txt"
-	got := strings.Join(names(t, full()), "\n") + "\n"
+	got := strings.Join(namesOf(t, full()), "\n") + "\n"
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -198,7 +198,7 @@ func TestThePageTellsAllOfIt(t *testing.T) {
 	w := httptest.NewRecorder()
 	m := full()
 	m.Page().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	for _, name := range names(t, m) {
+	for _, name := range namesOf(t, m) {
 		if !strings.Contains(w.Body.String(), "\n# TYPE "+name+" ") && !strings.HasPrefix(w.Body.String(), "# HELP "+name+" ") {
 			t.Errorf("the page lacks %s", name)
 		}
@@ -246,7 +246,7 @@ func TestWhereTheObjectsComeFrom(t *testing.T) {
 		t.Error("there is no snapshot, but an age")
 	}
 	if _, there := values(t, New(Options{Families: both}))["kubeipvs_api_connected"]; there {
-		t.Error("nobody knows where the objects come from, but it is told")
+		t.Error("the source of the objects is not known, but it is reported")
 	}
 }
 

@@ -16,9 +16,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// told are the types of the events that the kernel has told until that of an
-// address, which is the last.
-func told(t *testing.T, c *Conn, until netip.Addr) (types []uint16) {
+// receivedUntil returns the types of the events up to that of an address.
+func receivedUntil(t *testing.T, c *Conn, until netip.Addr) (types []uint16) {
 	t.Helper()
 	if err := c.events.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
@@ -58,7 +57,7 @@ func TestServiceAddressesAreNotEvenTold(t *testing.T) {
 	if err := c.join(unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.keepBack(ours.Attrs().Index); err != nil {
+	if err := c.drop(ours.Attrs().Index); err != nil {
 		t.Fatal(err)
 	}
 	assign(t, ours, series("10.96.0.1", 50)...)
@@ -66,23 +65,23 @@ func TestServiceAddressesAreNotEvenTold(t *testing.T) {
 	testkit.Tool(t, "ip", "route", "add", "local", "10.97.0.0/24", "dev", string(state.DummyLink))
 	last := netip.MustParseAddr("192.0.2.1")
 	assign(t, other, last)
-	if got := told(t, c, last); len(got) != 1 {
-		t.Errorf("besides the last the kernel told %d events: %v", len(got)-1, got)
+	if got := receivedUntil(t, c, last); len(got) != 1 {
+		t.Errorf("besides the last the kernel sent %d events: %v", len(got)-1, got)
 	}
 
-	// What matters is told: that addresses of the device go, of which one may be
-	// the anchor, and default routes.
+	// What matters is sent: removed addresses of the device, of which one may be the anchor, and default
+	// routes.
 	gone := netip.MustParseAddr("10.96.0.7")
 	if err := netlink.AddrDel(ours, host(t, gone)); err != nil {
 		t.Fatal(err)
 	}
-	if got := told(t, c, gone); got[len(got)-1] != unix.RTM_DELADDR {
-		t.Errorf("the kernel told %v", got)
+	if got := receivedUntil(t, c, gone); got[len(got)-1] != unix.RTM_DELADDR {
+		t.Errorf("the kernel sent %v", got)
 	}
 	testkit.Tool(t, "ip", "route", "add", "default", "dev", "dummy7")
 	testkit.Tool(t, "ip", "route", "del", "default", "dev", "dummy7")
 	assign(t, other, last.Next())
-	if got := told(t, c, last.Next()); len(got) != 3 || got[0] != unix.RTM_NEWROUTE || got[1] != unix.RTM_DELROUTE {
-		t.Errorf("of a default route that came and went the kernel told %v", got)
+	if got := receivedUntil(t, c, last.Next()); len(got) != 3 || got[0] != unix.RTM_NEWROUTE || got[1] != unix.RTM_DELROUTE {
+		t.Errorf("of a default route that came and went the kernel sent %v", got)
 	}
 }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package node is the node that the program runs on, as the kernel tells of it:
-// its name, its addresses and its gateways, and a watch on the latter two.
-//
-// Which of the addresses a Service uses is decided elsewhere, and the Node
-// object is read elsewhere too.
+// Package node reads this node from the kernel: its name, and its addresses, gateways and MTU, which it also
+// watches. It does not read the Node object, and does not decide which addresses a Service uses.
 package node
 
 import (
@@ -15,14 +12,13 @@ import (
 	"strings"
 )
 
-// Name is the name under which the node is known to the cluster: override if it
-// is not empty, and else the host's name; trimmed and in lower case either way.
+// Name returns the name of the node in the cluster: override, or else the host's name, in lower case.
 func Name(override string) (string, error) {
 	name := override
 	if name == "" {
 		host, err := os.Hostname()
 		if err != nil {
-			return "", fmt.Errorf("reading the host's name: %w", err)
+			return "", fmt.Errorf("read the host's name: %w", err)
 		}
 		name = host
 	}
@@ -33,11 +29,8 @@ func Name(override string) (string, error) {
 	return name, nil
 }
 
-// Usable are those of the addresses on the node's devices at which a NodePort
-// can be reached from outside: all but loopback and IPv6 link-local ones, sorted
-// and without doubles. IPv4 link-local ones count, as clouds and node-local DNS
-// caches use them. The addresses may not include those of the device that
-// carries the Service addresses.
+// Usable returns the addresses at which a NodePort can be reached from outside, sorted and unique: all but
+// loopback and IPv6 link-local ones. assigned must not include those of the device for Service addresses.
 func Usable(assigned []netip.Prefix) []netip.Addr {
 	usable := []netip.Addr{}
 	for _, p := range assigned {
@@ -45,13 +38,10 @@ func Usable(assigned []netip.Prefix) []netip.Addr {
 			usable = append(usable, a)
 		}
 	}
-	slices.SortFunc(usable, netip.Addr.Compare)
-	return slices.Compact(usable)
+	return unique(usable, netip.Addr.Compare)
 }
 
-// Networks are the IPv4 networks that the node's devices are in, but for loopback's,
-// sorted and without doubles. One of a single address, or of two, has neither an
-// address of its own nor one for all.
+// Networks returns the IPv4 networks of the node's devices that have a broadcast address, without loopback.
 func Networks(assigned []netip.Prefix) []netip.Prefix {
 	networks := []netip.Prefix{}
 	for _, p := range assigned {
@@ -59,10 +49,15 @@ func Networks(assigned []netip.Prefix) []netip.Prefix {
 			networks = append(networks, p.Masked())
 		}
 	}
-	slices.SortFunc(networks, netip.Prefix.Compare)
-	return slices.Compact(networks)
+	return unique(networks, netip.Prefix.Compare)
 }
 
+func unique[T comparable](list []T, compare func(a, b T) int) []T {
+	slices.SortFunc(list, compare)
+	return slices.Compact(list)
+}
+
+// IPv4 link-local addresses count: clouds and node-local DNS caches use them.
 func counts(a netip.Addr) bool {
 	return !a.IsLoopback() && !(a.Is6() && a.IsLinkLocalUnicast())
 }

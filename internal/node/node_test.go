@@ -11,8 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// prefixes are addresses with the length of their networks: where none is given, of
-// one address.
+// prefixes parses addresses with the length of their networks, which defaults to one address.
 func prefixes(list ...string) []netip.Prefix {
 	parsed := []netip.Prefix{}
 	for _, text := range list {
@@ -34,7 +33,7 @@ func addrs(list ...string) []netip.Addr {
 	return parsed
 }
 
-// same compares what has unexported fields of netip.
+// same compares values with unexported fields of netip.
 func same() cmp.Option {
 	return cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
 }

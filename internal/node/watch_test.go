@@ -5,10 +5,8 @@ package node
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -86,14 +84,14 @@ func (w *watching) wait() Event {
 func (w *watching) next(want Event) {
 	w.t.Helper()
 	got := w.wait()
-	got.MTU = want.MTU // told by a test of its own
+	got.MTU = want.MTU // has a test of its own
 	if d := cmp.Diff(want, got, same()); d != "" {
 		w.t.Fatal(d)
 	}
 }
 
-// until waits for the addresses to be want, and says how many events that took
-// and whether the device was lost in one of them.
+// until waits for the addresses to be want. It returns how many events that took and whether the device was
+// lost in one of them.
 func (w *watching) until(want []netip.Addr) (events int, lost bool) {
 	w.t.Helper()
 	for {
@@ -133,7 +131,7 @@ func host(t *testing.T, a netip.Addr) *netlink.Addr {
 	return parsed
 }
 
-// series are n addresses from first on.
+// series returns n addresses from first on.
 func series(first string, n int) []netip.Addr {
 	list := addrs(first)
 	for len(list) < n {
@@ -241,7 +239,7 @@ func TestAStormIsFewEvents(t *testing.T) {
 	}
 }
 
-// Routes to Service addresses are no news, but that they are lost is.
+// Routes to Service addresses make no event, but their loss does.
 func TestRoutesToTheDeviceAreNoNewsUntilTheyAreLost(t *testing.T) {
 	testkit.Namespace(t)
 	ours, other := dummy(t, "kube-ipvs0"), dummy(t, "dummy7")
@@ -292,7 +290,7 @@ func TestEventsThatDoNotFitAreMadeUpFor(t *testing.T) {
 	proceed := make(chan struct{})
 	w.start(func(e Event) {
 		w.events <- e
-		<-proceed // and nobody reads events until then
+		<-proceed // no events are read until then
 	})
 	w.next(Event{Addresses: addrs(), Networks: prefixes(), Gateways: addrs()})
 	storm := series("198.18.0.1", 200)
@@ -332,101 +330,4 @@ func TestAWatchCanBeginAgain(t *testing.T) {
 			assign(t, l, addrs("192.0.2.1")...)
 		}
 	}
-}
-
-func route(t *testing.T, change func(*netlink.Route) error, l netlink.Link, gateway string) {
-	t.Helper()
-	_, all, err := net.ParseCIDR("0.0.0.0/0")
-	if strings.Contains(gateway, ":") {
-		_, all, err = net.ParseCIDR("::/0")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := change(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: all, Gw: net.ParseIP(gateway)}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestGatewaysComeAndGo(t *testing.T) {
-	testkit.Namespace(t)
-	l := dummy(t, "dummy7")
-	for _, a := range []string{"192.0.2.1/24", "2001:db8::1/64"} {
-		parsed, err := netlink.ParseAddr(a)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := netlink.AddrAdd(l, parsed); err != nil {
-			t.Fatal(err)
-		}
-	}
-	up := func() {
-		t.Helper()
-		if err := netlink.LinkSetUp(l); err != nil {
-			t.Fatal(err)
-		}
-	}
-	up()
-	w := prepare(t)
-	w.start(func(e Event) { w.events <- e })
-	w.next(Event{Addresses: addrs("192.0.2.1", "2001:db8::1"), Networks: prefixes("192.0.2.0/24"), Gateways: addrs()})
-	other, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	// next waits for gateways: an IPv6 address that comes or goes is an event too.
-	next := func(want ...string) {
-		t.Helper()
-		for {
-			e := w.wait()
-			now, err := other.Now(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if slices.Equal(e.Gateways, addrs(want...)) && slices.Equal(now.Gateways, e.Gateways) {
-				return
-			}
-		}
-	}
-	route(t, netlink.RouteAdd, l, "192.0.2.254")
-	next("192.0.2.254")
-	route(t, netlink.RouteAdd, l, "2001:db8::fe")
-	next("192.0.2.254", "2001:db8::fe")
-	route(t, netlink.RouteReplace, l, "192.0.2.253")
-	next("192.0.2.253", "2001:db8::fe")
-	route(t, netlink.RouteDel, l, "2001:db8::fe")
-	next("192.0.2.253")
-	if err := netlink.LinkSetDown(l); err != nil {
-		t.Fatal(err)
-	}
-	next()
-}
-
-func TestAWatchTellsWhatAllDevicesCarry(t *testing.T) {
-	testkit.Namespace(t)
-	w := watch(t)
-	next := func(mtu uint32) {
-		t.Helper()
-		e := w.wait()
-		for e.MTU != mtu { // an IPv6 address that comes or goes is an event too
-			e = w.wait()
-		}
-	}
-	testkit.Tool(t, "ip", "link", "add", "left", "type", "veth", "peer", "name", "right")
-	testkit.Tool(t, "ip", "link", "set", "left", "mtu", "1450")
-	testkit.Tool(t, "ip", "link", "set", "right", "mtu", "1400")
-	testkit.Tool(t, "ip", "link", "set", "left", "up")
-	testkit.Tool(t, "ip", "link", "set", "right", "up")
-	next(1400)
-	testkit.Tool(t, "ip", "link", "set", "right", "mtu", "9000")
-	next(1450)
-	testkit.Tool(t, "ip", "link", "set", "left", "mtu", "1500")
-	next(1500)
-	testkit.Tool(t, "ip", "link", "set", "right", "down") // so that the left one carries nothing
-	next(0)
-	testkit.Tool(t, "ip", "link", "set", "right", "up")
-	next(1500)
-	testkit.Tool(t, "ip", "link", "del", "right")
-	next(0)
 }

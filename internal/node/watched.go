@@ -14,35 +14,24 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// watched is what a stream of rtnetlink events has said so far.
+// watched is the state according to a stream of rtnetlink events.
 type watched struct {
-	device    int          // the index of state.DummyLink; 0 if there is none
-	up        bool         // whether it is
-	stale     bool         // what follows may not be right any more
-	lost      bool         // the device went away, or routes with what they need of it; then stale too
-	addresses []netip.Addr // as last passed on; nil before the first time
-	networks  []netip.Prefix
-	gateways  []netip.Addr
-	uplinks   []int  // the devices that default routes go through
-	mtu       uint32 // as last passed on
-	mtus      mtus   // of all devices now
+	device  int   // the index of state.DummyLink; 0: there is none
+	up      bool  // it is up
+	stale   bool  // the rest may be outdated
+	lost    bool  // the device went away, or routes with what they need of it; then stale too
+	known   bool  // something was passed on
+	last    Event // as passed on
+	uplinks []int // the devices of default routes
+	mtus    mtus  // of all devices now
 }
 
-// news takes in addresses, next hops and MTUs as they were read, and says whether
-// that is worth an event.
+// news takes in what was read, and reports whether it is worth an event.
 func (w *watched) news(now []netip.Prefix, hops []hop, carried mtus) (Event, bool) {
-	first := w.addresses == nil
-	addresses, networks, gateways, mtu := Usable(now), Networks(now), gatewaysOf(hops), carried.least()
-	e := Event{
-		Addresses: slices.Clone(addresses), Networks: slices.Clone(networks), Gateways: slices.Clone(gateways),
-		MTU: mtu, LinkLost: w.lost,
-	}
-	worth := first || w.lost || mtu != w.mtu || !slices.Equal(addresses, w.addresses) ||
-		!slices.Equal(networks, w.networks) || !slices.Equal(gateways, w.gateways)
-	*w = watched{
-		device: w.device, up: w.up, addresses: addresses, networks: networks, gateways: gateways,
-		uplinks: linksOf(hops), mtu: mtu, mtus: carried,
-	}
+	e := Event{Usable(now), Networks(now), gatewaysOf(hops), carried.least(), w.lost}
+	worth := !w.known || w.lost || e.MTU != w.last.MTU || !slices.Equal(e.Addresses, w.last.Addresses) ||
+		!slices.Equal(e.Networks, w.last.Networks) || !slices.Equal(e.Gateways, w.last.Gateways)
+	*w = watched{device: w.device, up: w.up, known: true, last: e, uplinks: linksOf(hops), mtus: carried}
 	return e, worth
 }
 
@@ -50,16 +39,14 @@ func (w *watched) news(now []netip.Prefix, hops []hop, carried mtus) (Event, boo
 func (w *watched) take(datagram []byte) error {
 	messages, err := syscall.ParseNetlinkMessage(datagram)
 	if err != nil {
-		return fmt.Errorf("parsing %d bytes of events: %w", len(datagram), err)
+		return fmt.Errorf("parse %d bytes of events: %w", len(datagram), err)
 	}
 	for _, m := range messages {
 		switch m.Header.Type {
 		case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 			err = w.address(m.Data, m.Header.Type == unix.RTM_DELADDR)
-		case unix.RTM_NEWLINK:
-			err = w.link(m.Data, true)
-		case unix.RTM_DELLINK:
-			err = w.link(m.Data, false)
+		case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+			err = w.link(m.Data, m.Header.Type == unix.RTM_NEWLINK)
 		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 			err = w.route(m.Data)
 		}
@@ -70,8 +57,7 @@ func (w *watched) take(datagram []byte) error {
 	return nil
 }
 
-// address takes in that a device got or lost an address, or that something else
-// about the address changed.
+// address takes in that an address came, changed or went.
 func (w *watched) address(body []byte, gone bool) error {
 	a, err := link.ParseAssigned(body)
 	if err != nil {
@@ -86,24 +72,22 @@ func (w *watched) address(body []byte, gone bool) error {
 
 func (w *watched) lose() { w.lost, w.stale = true, true }
 
-// route takes in that a route came or went.
 func (w *watched) route(body []byte) error {
 	_, is, err := parseDefaultRoute(body)
 	w.stale = w.stale || is
 	return err
 }
 
-// link takes in that a device came, changed or went. A device that changed its
-// name or came from another namespace may have brought or taken addresses.
+// link takes in that a device came, changed or went. One that is renamed may bring or take addresses.
 func (w *watched) link(body []byte, exists bool) error {
 	if len(body) > 0 && body[0] != unix.AF_UNSPEC {
-		return nil // a bridge's port, which also goes as RTM_DELLINK when it leaves
+		return nil // a bridge's port, which also sends RTM_DELLINK when it leaves
 	}
 	d, err := parseDevice(body)
 	if err != nil {
 		return err
 	}
-	// The kernel tells of no IPv4 route that goes with its device.
+	// The kernel does not report IPv4 routes that go with their device.
 	up := exists && d.up()
 	w.stale = w.stale || !up && slices.Contains(w.uplinks, d.index)
 	w.carry(d, exists)
@@ -118,8 +102,7 @@ func (w *watched) link(body []byte, exists bool) error {
 	return nil
 }
 
-// carry takes in what a device carries. Most have what others have, or more: then
-// nothing has to be read again.
+// carry takes in the MTU of a device. Most change nothing: others carry less.
 func (w *watched) carry(d device, exists bool) {
 	mtu := d.carries()
 	switch {
@@ -130,7 +113,7 @@ func (w *watched) carry(d device, exists bool) {
 	default:
 		w.mtus[d.index] = mtu
 	}
-	w.stale = w.stale || w.mtus.least() != w.mtu
+	w.stale = w.stale || w.mtus.least() != w.last.MTU
 }
 
 // follow notes that another device, or none, has the name now.
@@ -140,8 +123,7 @@ func (w *watched) follow(device int, up bool) {
 	w.device, w.up = device, up
 }
 
-// set notes whether the device is up. All that IPv6 has of one that is set down,
-// the kernel takes away.
+// set notes whether the device is up. The kernel removes all IPv6 state of one that is set down.
 func (w *watched) set(up bool) {
 	if w.up && !up {
 		w.lose()
@@ -149,7 +131,6 @@ func (w *watched) set(up bool) {
 	w.up = up
 }
 
-// overflow notes that events were lost.
 func (w *watched) overflow(device int, up bool) {
 	if device != w.device {
 		w.follow(device, up)

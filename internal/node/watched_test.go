@@ -40,7 +40,7 @@ func linkEvent(kind uint16, family byte, device int, name string) []byte {
 	return event(kind, append(body, attribute(unix.IFLA_IFNAME, append([]byte(name), 0))...))
 }
 
-// routeEvent is of a unicast route to a network of that length, through hops.
+// routeEvent returns the event of a unicast route to a network of that length, through hops.
 func routeEvent(kind uint16, family, length byte, hops ...hop) []byte {
 	body := make([]byte, unix.SizeofRtMsg)
 	body[0], body[1], body[7] = family, length, unix.RTN_UNICAST
@@ -278,10 +278,10 @@ func TestADeviceThatIsSetDownLosesItsRoutes(t *testing.T) {
 	}
 }
 
-// The node's own packets are cut to what all of its devices carry.
+// The node's own packets are limited to what all of its devices carry.
 func TestWhatDevicesCarry(t *testing.T) {
 	const ready = unix.IFF_UP | unix.IFF_RUNNING
-	w := watched{device: 5, mtu: 1500, mtus: mtus{6: 1500}}
+	w := watched{device: 5, last: Event{MTU: 1500}, mtus: mtus{6: 1500}}
 	for _, c := range []struct {
 		name  string
 		kind  uint16
@@ -319,7 +319,10 @@ func deviceEvent(kind uint16, d device) []byte {
 func TestWhatIsNews(t *testing.T) {
 	one, two, wider := prefixes("192.0.2.1"), prefixes("192.0.2.1", "192.0.2.2"), prefixes("192.0.2.1/24")
 	via, other := []hop{hopTo("192.0.2.254", 6)}, []hop{hopTo("192.0.2.253", 7)}
-	known := watched{stale: true, addresses: Usable(one), networks: Networks(one), gateways: gatewaysOf(via), uplinks: []int{6}, mtu: 1500}
+	known := watched{
+		stale: true, uplinks: []int{6}, known: true,
+		last: Event{Addresses: Usable(one), Networks: Networks(one), Gateways: gatewaysOf(via), MTU: 1500},
+	}
 	lost := known
 	lost.lost = true
 	for _, c := range []struct {
@@ -350,7 +353,7 @@ func TestWhatIsNews(t *testing.T) {
 			if d := cmp.Diff(want, e, same()); d != "" || worth != c.worth {
 				t.Errorf("worth an event: %v; %s", worth, d)
 			}
-			after := watched{addresses: Usable(c.now), networks: Networks(c.now), gateways: gatewaysOf(c.hops), uplinks: linksOf(c.hops), mtu: c.mtus.least(), mtus: c.mtus}
+			after := watched{known: true, last: want, uplinks: linksOf(c.hops), mtus: c.mtus}
 			if d := cmp.Diff(after, w, cmp.AllowUnexported(watched{}), same()); d != "" {
 				t.Error(d)
 			}

@@ -9,11 +9,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Listening is where health checks are answered on a node with these addresses
-// if HealthChecks are served in these networks. A family of which there is no
-// network, or one of all addresses, is answered on whatever addresses the node
-// has or gets: 0.0.0.0 or ::. Else only on addresses inside, which may be none;
-// here, unlike for HealthChecks, the loopback addresses count.
+// Listening returns where a node with these addresses answers health checks, if NodePorts are served in
+// networks. A family without a network, or with one of all addresses, is answered on 0.0.0.0 or ::. Otherwise
+// only addresses in the networks count, here also loopback ones.
 func Listening(networks []netip.Prefix, addresses []netip.Addr) []netip.Addr {
 	var list []netip.Addr
 	candidates := append([]netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, addresses...)

@@ -1,35 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ports serves the ports of Services that no kernel table can: the healthCheckNodePorts at which load balancers ask,
-// and NodePorts on 127.0.0.1 and [::1]. It opens them, and tries again where another program is in the way.
+// Package ports serves the ports of Services that no kernel table can: health check NodePorts, which load
+// balancers ask (HealthChecks), and NodePorts on 127.0.0.1 and [::1] (Loopback). Retries retries what another
+// program is in the way of.
 //
-// How many endpoints count is decided in plan. The proxy's own healthz is in package serve.
+// Package plan counts the endpoints. The proxy's own healthz is in package serve.
 package ports
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// HealthCheckOptions say what HealthChecks asks and tells its user.
+// HealthCheckOptions configure HealthChecks.
 type HealthCheckOptions struct {
-	// Healthy says whether the proxy is. It is asked for each answer, by many
-	// goroutines.
-	Healthy func() bool
-	// Report is told why a Service's port can't be opened, once until it can,
-	// and nil then. It must neither block nor call HealthChecks.
+	Healthy func() bool // the proxy is healthy; many goroutines call it, for each answer
+
+	// Report gets the first error of a port, and nil when it is open again. It must not block or call back.
 	Report func(service types.NamespacedName, port uint16, err error)
 }
 
-// HealthChecks answers for all Services. Every Service's port is open on all
-// addresses of a family or on none; only if one of these is new to the node,
-// the port stays open on the others.
+// HealthChecks answers for all Services. A Service's port is open on all addresses of a family or on none; if
+// an address is added that fails, the port stays open on the others.
 type HealthChecks struct {
 	options HealthCheckOptions
 	serving sync.WaitGroup
@@ -38,7 +44,7 @@ type HealthChecks struct {
 	closed    bool
 	addresses map[state.Family][]netip.Addr
 	checks    map[checkKey]*check
-	tries     *Retries[checkKey]
+	retries   *Retries[checkKey]
 }
 
 type checkKey struct {
@@ -55,62 +61,57 @@ type check struct {
 
 // NewHealthChecks returns HealthChecks that answer on no address yet.
 func NewHealthChecks(o HealthCheckOptions) *HealthChecks {
-	n := &HealthChecks{options: o, addresses: map[state.Family][]netip.Addr{}, checks: map[checkKey]*check{}}
-	n.tries = NewRetries(RetryOptions[checkKey]{Lock: &n.mutex, Try: n.open, Report: n.report})
-	return n
+	h := &HealthChecks{options: o, addresses: map[state.Family][]netip.Addr{}, checks: map[checkKey]*check{}}
+	report := func(k checkKey, err error) { o.Report(k.service, h.checks[k].port, err) }
+	h.retries = NewRetries(RetryOptions[checkKey]{Lock: &h.mutex, Try: h.open, Report: report})
+	return h
 }
 
-func (n *HealthChecks) report(k checkKey, err error) {
-	n.options.Report(k.service, n.checks[k].port, err)
+// Set sets the health check of a Service. The zero check ends it.
+func (h *HealthChecks) Set(service types.NamespacedName, c state.HealthCheck) {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	h.set(checkKey{service, state.IPv4}, c.Port, c.IPv4)
+	h.set(checkKey{service, state.IPv6}, c.Port, c.IPv6)
 }
 
-// Set takes in what a Service's load balancer is to be told. With the zero
-// check it may not ask any more.
-func (n *HealthChecks) Set(service types.NamespacedName, c state.HealthCheck) {
-	n.mutex.Lock()
-	defer n.mutex.Unlock()
-	n.set(checkKey{service, state.IPv4}, c.Port, c.IPv4)
-	n.set(checkKey{service, state.IPv6}, c.Port, c.IPv6)
-}
-
-func (n *HealthChecks) set(k checkKey, port uint16, h state.Health) {
-	if n.closed || port == 0 || !h.Served {
-		n.remove(k)
+func (h *HealthChecks) set(k checkKey, port uint16, health state.Health) {
+	if h.closed || port == 0 || !health.Served {
+		h.remove(k)
 		return
 	}
-	if c := n.checks[k]; c != nil && c.port == port {
-		c.answer.endpoints.Store(int64(h.Endpoints))
+	if c := h.checks[k]; c != nil && c.port == port {
+		c.answer.endpoints.Store(int64(health.Endpoints))
 		return
 	}
-	n.remove(k)
-	c := &check{port: port, answer: &answer{service: k.service, healthy: n.options.Healthy}, servers: map[netip.Addr]*checkServer{}}
-	c.answer.endpoints.Store(int64(h.Endpoints))
-	n.checks[k] = c
-	n.tries.Now(k)
+	h.remove(k)
+	c := &check{port: port, answer: &answer{service: k.service, healthy: h.options.Healthy}, servers: map[netip.Addr]*checkServer{}}
+	c.answer.endpoints.Store(int64(health.Endpoints))
+	h.checks[k] = c
+	h.retries.Now(k)
 }
 
-// remove lets those have the port who want it too.
-func (n *HealthChecks) remove(k checkKey) {
-	c := n.checks[k]
+// remove closes a port, and retries other Services with the same port.
+func (h *HealthChecks) remove(k checkKey) {
+	c := h.checks[k]
 	if c == nil {
 		return
 	}
-	delete(n.checks, k)
-	n.tries.Forget(k)
-	c.answer.endpoints.Store(0) // for those who are asking just now
+	delete(h.checks, k)
+	h.retries.Forget(k)
+	c.answer.endpoints.Store(0) // for requests in progress
 	c.closeBut(nil)
-	n.tries.Again(func(o checkKey) bool { return o.family == k.family && n.checks[o].port == c.port })
+	h.retries.Again(func(o checkKey) bool { return o.family == k.family && h.checks[o].port == c.port })
 }
 
-// Addresses takes in where the ports are open, as Listening tells; 0.0.0.0 and
-// :: are all addresses of the family. Before the first call there is none.
-func (n *HealthChecks) Addresses(list []netip.Addr) {
-	n.mutex.Lock()
-	defer n.mutex.Unlock()
+// Addresses sets where ports are open, as Listening returns it. Before the first call that is nowhere.
+func (h *HealthChecks) Addresses(list []netip.Addr) {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
-		if now := ofFamily(list, f); !n.closed && !slices.Equal(now, n.addresses[f]) {
-			n.addresses[f] = now
-			n.move(f)
+		if now := ofFamily(list, f); !h.closed && !slices.Equal(now, h.addresses[f]) {
+			h.addresses[f] = now
+			h.move(f)
 		}
 	}
 }
@@ -124,16 +125,16 @@ func ofFamily(list []netip.Addr, f state.Family) []netip.Addr {
 	return slices.Compact(mine)
 }
 
-// move leaves addresses before it takes new ones: 0.0.0.0 is in the way of all.
-func (n *HealthChecks) move(f state.Family) {
-	for k, c := range n.checks {
+// move closes addresses before it opens others: 0.0.0.0 blocks all.
+func (h *HealthChecks) move(f state.Family) {
+	for k, c := range h.checks {
 		if k.family == f {
-			c.closeBut(n.addresses[f])
+			c.closeBut(h.addresses[f])
 		}
 	}
-	for k := range n.checks {
+	for k := range h.checks {
 		if k.family == f {
-			n.tries.Now(k)
+			h.retries.Now(k)
 		}
 	}
 }
@@ -147,11 +148,11 @@ func (c *check) closeBut(stay []netip.Addr) {
 	}
 }
 
-// open listens on all addresses where k does not yet, or on none of them.
-func (n *HealthChecks) open(k checkKey) error {
-	c := n.checks[k]
+// open listens on all addresses where k does not listen yet, or on none of them.
+func (h *HealthChecks) open(k checkKey) error {
+	c := h.checks[k]
 	opened := map[netip.Addr]*checkServer{}
-	for _, a := range n.addresses[k.family] {
+	for _, a := range h.addresses[k.family] {
 		if c.servers[a] != nil {
 			continue
 		}
@@ -166,33 +167,108 @@ func (n *HealthChecks) open(k checkKey) error {
 	}
 	for a, s := range opened {
 		c.servers[a] = s
-		n.serving.Go(func() { n.serve(k, a, s) })
+		h.serving.Go(func() { h.serve(k, a, s) })
 	}
 	return nil
 }
 
-// serve answers until s is closed. It can also break: when memory is short,
-// accept(2) fails for good, and then the port is opened anew.
-func (n *HealthChecks) serve(k checkKey, a netip.Addr, s *checkServer) {
+// serve answers until s is closed. If accept(2) fails for good, for lack of memory, the port is opened again.
+func (h *HealthChecks) serve(k checkKey, a netip.Addr, s *checkServer) {
 	err := s.http.Serve(s.listener)
-	n.mutex.Lock()
-	defer n.mutex.Unlock()
-	if c := n.checks[k]; c != nil && c.servers[a] == s {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	if c := h.checks[k]; c != nil && c.servers[a] == s {
 		delete(c.servers, a)
 		s.close()
-		n.tries.Failed(k, fmt.Errorf("serving health check port: %w", err))
+		h.retries.Failed(k, fmt.Errorf("serve health check port: %w", err))
 	}
 }
 
-// Close frees all ports and returns when nobody serves them any more.
-func (n *HealthChecks) Close() {
-	n.mutex.Lock()
-	n.closed = true
-	for k, c := range n.checks {
-		n.tries.Forget(k)
+// Close frees all ports and returns when none is served.
+func (h *HealthChecks) Close() {
+	h.mutex.Lock()
+	h.closed = true
+	for k, c := range h.checks {
+		h.retries.Forget(k)
 		c.closeBut(nil)
 	}
-	clear(n.checks)
-	n.mutex.Unlock()
-	n.serving.Wait()
+	clear(h.checks)
+	h.mutex.Unlock()
+	h.serving.Wait()
+}
+
+// Load balancers ask every few seconds, and may keep the connection open in between.
+const (
+	readTime  = 10 * time.Second
+	writeTime = 10 * time.Second
+	idleTime  = 2 * time.Minute
+	headers   = 64 << 10 // bytes
+)
+
+type checkServer struct {
+	listener net.Listener
+	http     *http.Server
+}
+
+// listen opens a port for one family: "[::]" leaves 0.0.0.0 to others.
+func listen(at netip.AddrPort, handler http.Handler) (*checkServer, error) {
+	network := "tcp4"
+	if state.FamilyOf(at.Addr()) == state.IPv6 {
+		network = "tcp6"
+	}
+	l, err := net.ListenTCP(network, net.TCPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, fmt.Errorf("open health check port: %w", err)
+	}
+	return &checkServer{listener: l, http: &http.Server{
+		Handler:                      handler,
+		DisableGeneralOptionsHandler: true, // else "OPTIONS *" is always 200
+		ReadTimeout:                  readTime,
+		WriteTimeout:                 writeTime,
+		IdleTimeout:                  idleTime,
+		MaxHeaderBytes:               headers,
+		ErrorLog:                     log.New(io.Discard, "", 0), // broken requests of strangers
+	}}, nil
+}
+
+// close frees the port before it returns, even if Serve has not started, and cuts open connections.
+func (s *checkServer) close() {
+	_ = s.listener.Close()
+	_ = s.http.Close()
+}
+
+// answer is what one Service's load balancer gets in one family, for any path and method.
+type answer struct {
+	service   types.NamespacedName
+	endpoints atomic.Int64
+	healthy   func() bool
+}
+
+// body has kube-proxy's keys in kube-proxy's order.
+type body struct {
+	Service struct {
+		Namespace string `json:"namespace"`
+		Name      string `json:"name"`
+	} `json:"service"`
+	LocalEndpoints      int64 `json:"localEndpoints"`
+	ServiceProxyHealthy bool  `json:"serviceProxyHealthy"`
+}
+
+// ServeHTTP answers with the true number of endpoints, even if the proxy is unhealthy.
+func (a *answer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	b := body{LocalEndpoints: a.endpoints.Load(), ServiceProxyHealthy: a.healthy()}
+	b.Service.Namespace, b.Service.Name = a.service.Namespace, a.service.Name
+	text, err := json.MarshalIndent(b, "", "\t")
+	if err != nil {
+		http.Error(w, fmt.Sprintf("write the answer: %v", err), http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Load-Balancing-Endpoint-Weight", strconv.FormatInt(b.LocalEndpoints, 10))
+	if b.LocalEndpoints == 0 || !b.ServiceProxyHealthy {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_, _ = w.Write(text) // the client may be gone
 }

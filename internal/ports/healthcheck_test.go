@@ -34,7 +34,7 @@ type report struct {
 	err     error
 }
 
-// started are HealthChecks with their reports.
+// started is a HealthChecks with its reports.
 type started struct {
 	*HealthChecks
 	healthy atomic.Bool
@@ -54,7 +54,7 @@ func start(t *testing.T, list string) *started {
 	return s
 }
 
-// wantReports wants exactly these next, and no more that are there already.
+// wantReports checks that exactly these reports come next.
 func (s *started) wantReports(t *testing.T, want ...report) {
 	t.Helper()
 	testkit.WantReports(t, s.reports, func(got, want report) bool {
@@ -66,18 +66,24 @@ func at(address string, port uint16) string {
 	return net.JoinHostPort(address, strconv.Itoa(int(port)))
 }
 
-// freePorts are n ports that are free in both families, and stay so: the kernel
-// gives nobody a port as low as these by chance.
+// freePorts returns n ports that are free in both families and protocols, and stay so: the kernel never picks one as low as
+// these.
 func freePorts(t *testing.T, n int) []uint16 {
 	t.Helper()
 	var ports []uint16
 	for range 100 {
-		l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: 20000 + rand.IntN(12000)})
+		port := 20000 + rand.IntN(12000)
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: port})
 		if err != nil {
 			continue
 		}
 		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).AddrPort().Port())
+		u, err := net.ListenUDP("udp", &net.UDPAddr{Port: port})
+		if err != nil {
+			continue
+		}
+		u.Close()
+		ports = append(ports, uint16(port))
 		if len(ports) == n {
 			return ports
 		}
@@ -91,22 +97,28 @@ func freePort(t *testing.T) uint16 {
 	return freePorts(t, 1)[0]
 }
 
-// stranger has a port until it is closed.
-func stranger(t *testing.T, at string) net.Listener {
+// occupy takes a port like another program, until it is closed.
+func occupy(t *testing.T, protocol state.Protocol, at string) io.Closer {
 	t.Helper()
-	l, err := net.Listen("tcp", at)
+	var c io.Closer
+	var err error
+	if protocol == state.TCP {
+		c, err = net.Listen("tcp", at)
+	} else {
+		c, err = net.ListenPacket("udp", at)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	return l
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
 func local(port uint16, endpoints int) state.HealthCheck {
 	return state.HealthCheck{Port: port, IPv4: state.Health{Served: true, Endpoints: endpoints}}
 }
 
-// weight is what is answered at an address, "refused" if nobody listens.
+// weight returns the weight in the answer at an address, or "refused".
 func weight(t *testing.T, at string) string {
 	t.Helper()
 	client := http.Client{Timeout: testkit.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -198,7 +210,7 @@ func TestConnectionsToAddressesThatStaySurvive(t *testing.T) {
 	stays, goes := dial(t, at("127.0.0.1", port)), dial(t, at("127.0.0.2", port))
 	defer stays.Close()
 	defer goes.Close()
-	// Both are known to the checkServer once they had an answer.
+	// The server knows both once they had an answer.
 	for _, conn := range []net.Conn{stays, goes} {
 		wantOK(t, conn)
 	}
@@ -209,7 +221,7 @@ func TestConnectionsToAddressesThatStaySurvive(t *testing.T) {
 	}
 }
 
-// wantOK asks with HEAD, whose answer is a head and no more.
+// wantOK sends HEAD, whose answer has no body.
 func wantOK(t *testing.T, conn net.Conn) {
 	t.Helper()
 	if _, err := io.WriteString(conn, "HEAD / HTTP/1.1\r\nHost: lb\r\n\r\n"); err != nil {
@@ -280,7 +292,7 @@ func TestServicesMaySwapPorts(t *testing.T) {
 func TestAPortThatAStrangerHasIsOpenedWhenItLeaves(t *testing.T) {
 	h := start(t, "127.0.0.1")
 	port := freePort(t)
-	s := stranger(t, at("127.0.0.1", port))
+	s := occupy(t, state.TCP, at("127.0.0.1", port))
 	h.Set(web, local(port, 1))
 	h.wantReports(t, report{web, port, syscall.EADDRINUSE})
 	s.Close()
@@ -291,7 +303,7 @@ func TestAPortThatAStrangerHasIsOpenedWhenItLeaves(t *testing.T) {
 func TestWhatIsNotWantedAnyMoreIsNotOpenedLater(t *testing.T) {
 	h := start(t, "127.0.0.1")
 	port := freePort(t)
-	s := stranger(t, at("127.0.0.1", port))
+	s := occupy(t, state.TCP, at("127.0.0.1", port))
 	h.Set(web, local(port, 1))
 	h.wantReports(t, report{web, port, syscall.EADDRINUSE})
 	h.Set(web, state.HealthCheck{})
@@ -320,7 +332,7 @@ func TestCloseFreesThePortsForGood(t *testing.T) {
 	conn := dial(t, at("127.0.0.1", port))
 	defer conn.Close()
 	h.Close()
-	stranger(t, at("", port))
+	occupy(t, state.TCP, at("", port))
 	h.Set(web, local(port, 1))
 	h.Addresses(addresses("127.0.0.1"))
 	h.Close()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -17,20 +18,18 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// LoopbackOptions say how much is forwarded and who is told of trouble. The limits keep
-// clients on the node from using up the program's open files, which it needs to
-// talk to the kernel.
+// LoopbackOptions configure Loopback. The limits keep clients on the node from using up the program's open
+// files, which it needs to talk to the kernel.
 type LoopbackOptions struct {
-	// Report is told why a port can't be opened, once until it can, and nil then.
-	// It must neither block nor call Loopback.
+	// Report gets the first error of a port, and nil when it is open again. It must not block or call back.
 	Report func(service types.NamespacedName, f state.Forward, err error)
 
-	Connections int           // TCP, of all ports; those beyond are reset. 0: 4096
-	Sessions    int           // UDP clients of all ports; beyond, the longest idle one goes. 0: 4096
+	Connections int           // TCP connections of all ports; more are reset. 0: 4096
+	Sessions    int           // UDP clients of all ports; more replace the longest idle ones. 0: 4096
 	Idle        time.Duration // how long a UDP client may be silent. 0: five minutes, as in IPVS
 }
 
-// Loopback forwards for all Services.
+// Loopback forwards NodePorts on the loopback addresses, for all Services.
 type Loopback struct {
 	options     LoopbackOptions
 	ctx         context.Context // ends with Close
@@ -39,127 +38,120 @@ type Loopback struct {
 	connections atomic.Int64
 	sessions    *sessions
 
-	mutex sync.Mutex
-	doors map[types.NamespacedName]map[place]*door
-	tries *Retries[doorKey]
+	mutex   sync.Mutex
+	ports   map[types.NamespacedName]map[address]*nodePort
+	retries *Retries[nodePortKey]
 }
 
-type place struct {
+type address struct {
 	protocol state.Protocol
 	at       netip.AddrPort
 }
 
-type doorKey struct {
+type nodePortKey struct {
 	service types.NamespacedName
-	place   place
+	address address
 }
 
-// door is a NodePort on one loopback address.
-type door struct {
+// nodePort is a NodePort on one loopback address.
+type nodePort struct {
 	forward state.Forward
-	socket  io.Closer                      // nil while it can't be opened
-	to      atomic.Pointer[netip.AddrPort] // forward.To, for those who don't hold the mutex
+	socket  io.Closer                      // nil while it cannot be opened
+	to      atomic.Pointer[netip.AddrPort] // forward.To, for readers without the mutex
 }
 
-// NewLoopback returns Loopback that forward nothing yet.
+// NewLoopback returns a Loopback that forwards nothing yet.
 func NewLoopback(o LoopbackOptions) *Loopback {
 	o.Connections = cmp.Or(o.Connections, 4096)
 	o.Sessions = cmp.Or(o.Sessions, 4096)
 	o.Idle = cmp.Or(o.Idle, 5*time.Minute)
-	n := &Loopback{options: o, sessions: newSessions(o.Sessions, o.Idle), doors: map[types.NamespacedName]map[place]*door{}}
+	n := &Loopback{options: o, sessions: newSessions(o.Sessions, o.Idle), ports: map[types.NamespacedName]map[address]*nodePort{}}
 	n.ctx, n.stop = context.WithCancel(context.Background())
-	n.tries = NewRetries(RetryOptions[doorKey]{Lock: &n.mutex, Try: n.open, Report: n.report})
+	report := func(k nodePortKey, err error) { o.Report(k.service, n.ports[k.service][k.address].forward, err) }
+	n.retries = NewRetries(RetryOptions[nodePortKey]{Lock: &n.mutex, Try: n.open, Report: report})
 	return n
 }
 
-func (n *Loopback) report(k doorKey, err error) {
-	n.options.Report(k.service, n.doors[k.service][k.place].forward, err)
-}
-
-// Set takes in what is forwarded for a Service: all of it, so that an empty list
-// ends it. Connections that are open stay until their ends close them; UDP
-// clients of a port that is gone get no more answers.
+// Set sets all forwards of a Service; an empty list ends them. Open connections stay until their ends close
+// them. UDP clients of a removed port get no more answers.
 func (n *Loopback) Set(service types.NamespacedName, forwards []state.Forward) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
 	if n.ctx.Err() != nil {
 		return
 	}
-	wanted := map[place]state.Forward{}
+	desired := map[address]state.Forward{}
 	for _, f := range forwards {
 		if f.NodePort != 0 && (f.Protocol == state.TCP || f.Protocol == state.UDP) {
-			wanted[place{f.Protocol, f.At()}] = f
+			desired[address{f.Protocol, f.At()}] = f
 		}
 	}
-	for p := range n.doors[service] {
-		if _, ok := wanted[p]; !ok {
-			n.remove(doorKey{service, p})
+	for a := range n.ports[service] {
+		if _, ok := desired[a]; !ok {
+			n.remove(nodePortKey{service, a})
 		}
 	}
-	for p, f := range wanted {
-		n.add(doorKey{service, p}, f)
+	for a, f := range desired {
+		n.add(nodePortKey{service, a}, f)
 	}
 }
 
-func (n *Loopback) add(k doorKey, f state.Forward) {
-	d := n.doors[k.service][k.place]
-	isNew := d == nil
-	if isNew {
-		d = &door{}
-		if n.doors[k.service] == nil {
-			n.doors[k.service] = map[place]*door{}
-		}
-		n.doors[k.service][k.place] = d
+func (n *Loopback) add(k nodePortKey, f state.Forward) {
+	if p := n.ports[k.service][k.address]; p != nil {
+		p.forward = f
+		p.to.Store(&f.To)
+		return
 	}
-	d.forward = f
-	d.to.Store(&f.To)
-	if isNew {
-		n.tries.Now(k)
+	p := &nodePort{forward: f}
+	p.to.Store(&f.To)
+	if n.ports[k.service] == nil {
+		n.ports[k.service] = map[address]*nodePort{}
+	}
+	n.ports[k.service][k.address] = p
+	n.retries.Now(k)
+}
+
+// remove closes a port, and retries other Services with the same port.
+func (n *Loopback) remove(k nodePortKey) {
+	p := n.ports[k.service][k.address]
+	delete(n.ports[k.service], k.address)
+	if len(n.ports[k.service]) == 0 {
+		delete(n.ports, k.service)
+	}
+	n.retries.Forget(k)
+	p.close()
+	n.retries.Again(func(o nodePortKey) bool { return o.address == k.address })
+}
+
+func (p *nodePort) close() {
+	if p.socket != nil {
+		_ = p.socket.Close()
 	}
 }
 
-// remove lets those have the port who want it too.
-func (n *Loopback) remove(k doorKey) {
-	d := n.doors[k.service][k.place]
-	delete(n.doors[k.service], k.place)
-	if len(n.doors[k.service]) == 0 {
-		delete(n.doors, k.service)
-	}
-	n.tries.Forget(k)
-	d.close()
-	n.tries.Again(func(o doorKey) bool { return o.place == k.place })
-}
-
-func (d *door) close() {
-	if d.socket != nil {
-		_ = d.socket.Close()
-	}
-}
-
-func (n *Loopback) open(k doorKey) error {
-	d := n.doors[k.service][k.place]
+func (n *Loopback) open(k nodePortKey) error {
+	p := n.ports[k.service][k.address]
 	listen := n.listenTCP
-	if k.place.protocol == state.UDP {
+	if k.address.protocol == state.UDP {
 		listen = n.listenUDP
 	}
-	socket, serve, err := listen(k.place.at, d)
+	socket, serve, err := listen(k.address.at, p)
 	if err != nil {
-		return fmt.Errorf("opening NodePort on the loopback address: %w", err)
+		return fmt.Errorf("open NodePort on the loopback address: %w", err)
 	}
-	d.socket = socket
-	n.running.Go(func() { n.broken(k, d, serve()) })
+	p.socket = socket
+	n.running.Go(func() { n.broken(k, p, serve()) })
 	return nil
 }
 
-// broken is told when a door is served no more. If nobody closed it, memory or
-// files were short, and it is opened anew after a pause.
-func (n *Loopback) broken(k doorKey, d *door, err error) {
+// broken opens a port again, after a pause, that is no longer served because memory or files were short.
+func (n *Loopback) broken(k nodePortKey, p *nodePort, err error) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
-	if n.doors[k.service][k.place] == d {
-		d.close()
-		d.socket = nil
-		n.tries.Failed(k, fmt.Errorf("serving NodePort on the loopback address: %w", err))
+	if n.ports[k.service][k.address] == p {
+		p.close()
+		p.socket = nil
+		n.retries.Failed(k, fmt.Errorf("serve NodePort on the loopback address: %w", err))
 	}
 }
 
@@ -167,13 +159,89 @@ func (n *Loopback) broken(k doorKey, d *door, err error) {
 func (n *Loopback) Close() {
 	n.mutex.Lock()
 	n.stop()
-	for service, doors := range n.doors {
-		for p, d := range doors {
-			n.tries.Forget(doorKey{service, p})
-			d.close()
+	for service, ports := range n.ports {
+		for a, p := range ports {
+			n.retries.Forget(nodePortKey{service, a})
+			p.close()
 		}
 	}
-	clear(n.doors)
+	clear(n.ports)
 	n.mutex.Unlock()
 	n.running.Wait()
+}
+
+// dialTime is how long a Service may take to accept a connection.
+const dialTime = 30 * time.Second
+
+// listenTCP opens a port. It is served until it is closed or breaks.
+func (n *Loopback) listenTCP(at netip.AddrPort, p *nodePort) (io.Closer, func() error, error) {
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, nil, err
+	}
+	return l, func() error { return n.accept(l, p) }, nil
+}
+
+func (n *Loopback) accept(l *net.TCPListener, p *nodePort) error {
+	for {
+		client, err := l.AcceptTCP()
+		if err != nil {
+			return err
+		}
+		if n.connections.Add(1) > int64(n.options.Connections) {
+			n.connections.Add(-1)
+			reset(client)
+			continue
+		}
+		n.running.Go(func() {
+			defer n.connections.Add(-1)
+			n.connect(client, *p.to.Load())
+		})
+	}
+}
+
+// connect connects the client to the Service. If that fails, the client gets a reset, as from the Service.
+func (n *Loopback) connect(client *net.TCPConn, to netip.AddrPort) {
+	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		reset(client)
+		return
+	}
+	n.join(client, conn.(*net.TCPConn))
+}
+
+// join forwards both ways until both have ended, however long they are silent.
+func (n *Loopback) join(client, service *net.TCPConn) {
+	cut := context.AfterFunc(n.ctx, func() {
+		reset(client)
+		reset(service)
+	})
+	defer cut()
+	defer client.Close()
+	defer service.Close()
+	var up sync.WaitGroup
+	up.Go(func() { pass(service, client) })
+	pass(client, service)
+	up.Wait()
+}
+
+// pass forwards one way, also the end and resets. Between TCP connections io.Copy uses splice(2).
+func pass(to, from *net.TCPConn) {
+	_, err := io.Copy(to, from)
+	if err == nil {
+		err = to.CloseWrite()
+	}
+	if err != nil {
+		reset(to)
+		reset(from)
+	}
+}
+
+// reset closes a connection so that the peer cannot take it for the regular end of the stream.
+func reset(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	_ = c.Close()
 }

@@ -5,8 +5,6 @@ package ports
 import (
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -27,7 +25,7 @@ type loopbackReport struct {
 	err     error
 }
 
-// startedLoopback are Loopback with their reports.
+// startedLoopback is a Loopback with its reports.
 type startedLoopback struct {
 	*Loopback
 	reports chan loopbackReport
@@ -44,7 +42,7 @@ func startLoopback(t *testing.T, o LoopbackOptions) *startedLoopback {
 	return s
 }
 
-// wantReports wants exactly these next, and no more that are there already.
+// wantReports checks that exactly these reports come next.
 func (s *startedLoopback) wantReports(t *testing.T, want ...loopbackReport) {
 	t.Helper()
 	testkit.WantReports(t, s.reports, func(got, want loopbackReport) bool {
@@ -52,47 +50,9 @@ func (s *startedLoopback) wantReports(t *testing.T, want ...loopbackReport) {
 	}, want...)
 }
 
-// freeNodePort is free in both families and both protocols, and stays so: the kernel
-// gives nobody a port as low as that by chance.
-func freeNodePort(t *testing.T) uint16 {
-	t.Helper()
-	for range 100 {
-		port := 20000 + rand.IntN(12000)
-		l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: port})
-		if err != nil {
-			continue
-		}
-		u, err := net.ListenUDP("udp", &net.UDPAddr{Port: port})
-		l.Close()
-		if err == nil {
-			u.Close()
-			return uint16(port)
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
-
-// to is a Forward to where somebody listens.
+// to returns a Forward to a listener.
 func to(protocol state.Protocol, nodePort uint16, at net.Addr) state.Forward {
 	return state.Forward{Protocol: protocol, NodePort: nodePort, To: netip.MustParseAddrPort(at.String())}
-}
-
-// occupy has a port as a stranger would, until it is closed.
-func occupy(t *testing.T, f state.Forward) io.Closer {
-	t.Helper()
-	var c io.Closer
-	var err error
-	if f.Protocol == state.TCP {
-		c, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(f.At()))
-	} else {
-		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(f.At()))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
 }
 
 func TestWhereClientsConnectTo(t *testing.T) {
@@ -109,7 +69,7 @@ func TestWhereClientsConnectTo(t *testing.T) {
 
 func TestOnePortNumberServesBothProtocolsAndFamilies(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	port := freeNodePort(t)
+	port := freePort(t)
 	var forwards []state.Forward
 	for _, f := range families() {
 		tcp, udp := serveTCP(t, f, echo), serveUDP(t, f, func(b []byte) [][]byte { return [][]byte{b} })
@@ -131,10 +91,10 @@ func TestALoopbackPortThatAStrangerHasIsOpenedWhenItLeaves(t *testing.T) {
 		for _, address := range families() {
 			t.Run(fmt.Sprint(protocol, " ", address), func(t *testing.T) {
 				n := startLoopback(t, LoopbackOptions{})
-				f := state.Forward{Protocol: protocol, NodePort: freeNodePort(t), To: netip.AddrPortFrom(netip.MustParseAddr(address), 9)}
-				s := occupy(t, f)
+				f := state.Forward{Protocol: protocol, NodePort: freePort(t), To: netip.AddrPortFrom(netip.MustParseAddr(address), 9)}
+				s := occupy(t, f.Protocol, f.At().String())
 				n.Set(web, []state.Forward{f})
-				n.Set(web, []state.Forward{f}) // says nothing new
+				n.Set(web, []state.Forward{f}) // changes nothing
 				n.wantReports(t, loopbackReport{web, f, syscall.EADDRINUSE})
 				s.Close()
 				n.wantReports(t, loopbackReport{web, f, nil})
@@ -146,7 +106,7 @@ func TestALoopbackPortThatAStrangerHasIsOpenedWhenItLeaves(t *testing.T) {
 func TestTheSecondServiceWaitsForTheLoopbackPortOfTheFirst(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
 	one, two := serveTCP(t, "127.0.0.1", greet("one")), serveTCP(t, "127.0.0.1", greet("two"))
-	port := freeNodePort(t)
+	port := freePort(t)
 	first, second := to(state.TCP, port, one.Addr()), to(state.TCP, port, two.Addr())
 	n.Set(web, []state.Forward{first})
 	n.Set(mail, []state.Forward{second})
@@ -159,8 +119,8 @@ func TestTheSecondServiceWaitsForTheLoopbackPortOfTheFirst(t *testing.T) {
 
 func TestALoopbackPortThatIsNotWantedAnyMoreIsNotOpenedLater(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := state.Forward{Protocol: state.UDP, NodePort: freeNodePort(t), To: netip.MustParseAddrPort("127.0.0.1:9")}
-	s := occupy(t, f)
+	f := state.Forward{Protocol: state.UDP, NodePort: freePort(t), To: netip.MustParseAddrPort("127.0.0.1:9")}
+	s := occupy(t, f.Protocol, f.At().String())
 	n.Set(web, []state.Forward{f})
 	n.wantReports(t, loopbackReport{web, f, syscall.EADDRINUSE})
 	n.Set(web, nil)
@@ -173,10 +133,10 @@ func TestALoopbackPortThatBreaksIsOpenedAnew(t *testing.T) {
 	for _, protocol := range []state.Protocol{state.TCP, state.UDP} {
 		t.Run(protocol.String(), func(t *testing.T) {
 			n := startLoopback(t, LoopbackOptions{})
-			f := state.Forward{Protocol: protocol, NodePort: freeNodePort(t), To: netip.MustParseAddrPort("127.0.0.1:9")}
+			f := state.Forward{Protocol: protocol, NodePort: freePort(t), To: netip.MustParseAddrPort("127.0.0.1:9")}
 			n.Set(web, []state.Forward{f})
 			n.mutex.Lock()
-			n.doors[web][place{protocol, f.At()}].close()
+			n.ports[web][address{protocol, f.At()}].close()
 			n.mutex.Unlock()
 			n.wantReports(t, loopbackReport{web, f, net.ErrClosed}, loopbackReport{web, f, nil})
 		})
@@ -185,7 +145,7 @@ func TestALoopbackPortThatBreaksIsOpenedAnew(t *testing.T) {
 
 func TestCloseEndsEverythingForGood(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	port := freeNodePort(t)
+	port := freePort(t)
 	tcp := to(state.TCP, port, serveTCP(t, "127.0.0.1", echo).Addr())
 	udp := to(state.UDP, port, serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
 	n.Set(web, []state.Forward{tcp, udp})
@@ -197,8 +157,8 @@ func TestCloseEndsEverythingForGood(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a connection ended with %v, want a reset", err)
 	}
-	occupy(t, tcp)
-	occupy(t, udp)
+	occupy(t, tcp.Protocol, tcp.At().String())
+	occupy(t, udp.Protocol, udp.At().String())
 	n.Set(web, []state.Forward{tcp, udp})
 	n.Close()
 	n.wantReports(t, loopbackReport{mail, tcp, syscall.EADDRINUSE})
@@ -206,7 +166,7 @@ func TestCloseEndsEverythingForGood(t *testing.T) {
 
 func TestManyMayCallAtOnceForLoopbackPorts(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	tcp := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
+	tcp := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
 	udp := to(state.UDP, tcp.NodePort, serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
 	var calls sync.WaitGroup
 	for range 4 {

@@ -3,31 +3,26 @@
 package ports
 
 import (
+	"cmp"
 	"sync"
 	"time"
 )
 
-// The pauses are those of reconcile.
+// The pauses are the same as in package reconcile.
 const (
 	first = 100 * time.Millisecond
 	most  = 30 * time.Second
 )
 
-// RetryOptions say what Retries does.
+// RetryOptions configure Retries.
 type RetryOptions[K comparable] struct {
-	// Lock is held by whoever calls a method of Retries, and by Retries while it
-	// tries by itself: what Try touches needs no other guard.
-	Lock sync.Locker
-	// Try tries once.
-	Try func(K) error
-	// Report is told the first error of a key, and nil when it works again. It
-	// runs under Lock.
-	Report func(K, error)
-	// Longest is the longest pause. 0: as long as reconcile's.
-	Longest time.Duration
+	Lock    sync.Locker    // held by callers, and when Retries retries: it guards what Try uses
+	Try     func(K) error  // tries once
+	Report  func(K, error) // under Lock: the first error of a key, and nil when it works again
+	Longest time.Duration  // the longest pause; 0: as in package reconcile
 }
 
-// Retries is all that fails at present.
+// Retries retries keys that fail.
 type Retries[K comparable] struct {
 	RetryOptions[K]
 	failing map[K]*failure
@@ -38,11 +33,9 @@ type failure struct {
 	pause time.Duration
 }
 
-// NewRetries returns Retries of nothing yet.
+// NewRetries returns Retries without failing keys.
 func NewRetries[K comparable](o RetryOptions[K]) *Retries[K] {
-	if o.Longest == 0 {
-		o.Longest = most
-	}
+	o.Longest = cmp.Or(o.Longest, most)
 	return &Retries[K]{RetryOptions: o, failing: map[K]*failure{}}
 }
 
@@ -56,8 +49,7 @@ func (t *Retries[K]) Now(key K) {
 	}
 }
 
-// Failed says that what key stands for is broken, with err. It is tried after a
-// pause.
+// Failed notes that key failed. It is retried after a pause.
 func (t *Retries[K]) Failed(key K, err error) {
 	if f := t.failing[key]; f != nil {
 		f.pause = min(2*f.pause, t.Longest)
@@ -66,21 +58,17 @@ func (t *Retries[K]) Failed(key K, err error) {
 	}
 	f := &failure{pause: first}
 	t.failing[key] = f
-	f.timer = time.AfterFunc(f.pause, func() { t.due(key, f) })
+	f.timer = time.AfterFunc(f.pause, func() {
+		t.Lock.Lock()
+		defer t.Lock.Unlock()
+		if t.failing[key] == f { // it may have been forgotten while this waited for the lock
+			t.Now(key)
+		}
+	})
 	t.Report(key, err)
 }
 
-// due runs on its own goroutine. While it waited for the lock, the key may have
-// been forgotten.
-func (t *Retries[K]) due(key K, f *failure) {
-	t.Lock.Lock()
-	defer t.Lock.Unlock()
-	if t.failing[key] == f {
-		t.Now(key)
-	}
-}
-
-// Forget tries key no more.
+// Forget stops retrying key.
 func (t *Retries[K]) Forget(key K) {
 	if f := t.failing[key]; f != nil {
 		f.timer.Stop()
@@ -88,7 +76,7 @@ func (t *Retries[K]) Forget(key K) {
 	}
 }
 
-// Again tries those failing keys now for which the reason may just have gone.
+// Again retries the failing keys now that may work.
 func (t *Retries[K]) Again(maybe func(K) bool) {
 	for key := range t.failing {
 		if maybe(key) {

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// world is what Retries works on: keys in broken fail.
+// world is what Retries retries: keys in broken fail.
 type world struct {
 	sync.Mutex
 	start   time.Time
 	broken  map[string]error
 	tried   []time.Duration // after start
 	reports []string
-	tries   *Retries[string]
+	retries *Retries[string]
 }
 
 func newWorld(broken ...string) *world {
@@ -26,7 +26,7 @@ func newWorld(broken ...string) *world {
 	for _, key := range broken {
 		w.broken[key] = errors.New("broken")
 	}
-	w.tries = NewRetries(RetryOptions[string]{Lock: w, Try: w.try, Report: w.report})
+	w.retries = NewRetries(RetryOptions[string]{Lock: w, Try: w.try, Report: w.report})
 	return w
 }
 
@@ -65,7 +65,7 @@ func (w *world) wantReports(t *testing.T, want ...string) {
 func TestWhatSucceedsIsTriedOnceAndNotReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.do(func() { w.tries.Now("a") })
+		w.do(func() { w.retries.Now("a") })
 		w.after(time.Hour, func() {
 			w.wantReports(t)
 			if len(w.tried) != 1 {
@@ -78,7 +78,7 @@ func TestWhatSucceedsIsTriedOnceAndNotReported(t *testing.T) {
 func TestPausesGrowAndAFailureIsReportedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("a")
-		w.do(func() { w.tries.Now("a") })
+		w.do(func() { w.retries.Now("a") })
 		w.after(2*time.Minute, func() {
 			want := []time.Duration{0, 100, 300, 700, 1500, 3100, 6300, 12700, 25500, 51100, 81100, 111100}
 			for i := range want {
@@ -88,7 +88,7 @@ func TestPausesGrowAndAFailureIsReportedOnce(t *testing.T) {
 				t.Errorf("tried at %v, want %v", w.tried, want)
 			}
 			w.wantReports(t, "a broken")
-			w.tries.Forget("a")
+			w.retries.Forget("a")
 		})
 	})
 }
@@ -96,8 +96,8 @@ func TestPausesGrowAndAFailureIsReportedOnce(t *testing.T) {
 func TestThePausesGrowToTheLongest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("a")
-		w.tries.Longest = 2 * time.Second
-		w.do(func() { w.tries.Now("a") })
+		w.retries.Longest = 2 * time.Second
+		w.do(func() { w.retries.Now("a") })
 		w.after(6*time.Second, func() {
 			want := []time.Duration{0, 100, 300, 700, 1500, 3100, 5100}
 			for i := range want {
@@ -106,7 +106,7 @@ func TestThePausesGrowToTheLongest(t *testing.T) {
 			if !slices.Equal(w.tried, want) {
 				t.Errorf("tried at %v, want %v", w.tried, want)
 			}
-			w.tries.Forget("a")
+			w.retries.Forget("a")
 		})
 	})
 }
@@ -114,7 +114,7 @@ func TestThePausesGrowToTheLongest(t *testing.T) {
 func TestASuccessIsReportedAndEndsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("a")
-		w.do(func() { w.tries.Now("a") })
+		w.do(func() { w.retries.Now("a") })
 		w.after(time.Second, func() { delete(w.broken, "a") })
 		w.after(time.Hour, func() {
 			w.wantReports(t, "a broken", "a works")
@@ -122,9 +122,9 @@ func TestASuccessIsReportedAndEndsIt(t *testing.T) {
 				t.Errorf("tried at %v, want five times", w.tried)
 			}
 			w.broken["a"] = errors.New("broken anew")
-			w.tries.Now("a")
+			w.retries.Now("a")
 			w.wantReports(t, "a broken", "a works", "a broken anew")
-			w.tries.Forget("a")
+			w.retries.Forget("a")
 		})
 	})
 }
@@ -132,7 +132,7 @@ func TestASuccessIsReportedAndEndsIt(t *testing.T) {
 func TestWhatBrokeByItselfIsTriedAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.do(func() { w.tries.Failed("a", errors.New("gone")) })
+		w.do(func() { w.retries.Failed("a", errors.New("gone")) })
 		w.after(time.Hour, func() {
 			w.wantReports(t, "a gone", "a works")
 			if !slices.Equal(w.tried, []time.Duration{first}) {
@@ -146,9 +146,9 @@ func TestWhatIsForgottenIsNotTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("a")
 		w.do(func() {
-			w.tries.Now("a")
+			w.retries.Now("a")
 			time.Sleep(first) // its time comes while the lock is held
-			w.tries.Forget("a")
+			w.retries.Forget("a")
 		})
 		w.after(time.Hour, func() {
 			w.wantReports(t, "a broken")
@@ -163,10 +163,10 @@ func TestThoseThatMayWorkNowAreTriedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("a", "b")
 		w.do(func() {
-			w.tries.Now("a")
-			w.tries.Now("b")
+			w.retries.Now("a")
+			w.retries.Now("b")
 			clear(w.broken)
-			w.tries.Again(func(key string) bool { return key == "b" })
+			w.retries.Again(func(key string) bool { return key == "b" })
 			w.wantReports(t, "a broken", "b broken", "b works")
 		})
 		w.after(time.Hour, func() { w.wantReports(t, "a broken", "b broken", "b works", "a works") })

@@ -18,7 +18,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// serveTCP is a Service until the test ends.
+// serveTCP serves a Service until the test ends.
 func serveTCP(t *testing.T, address string, serve func(*net.TCPConn)) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
@@ -51,18 +51,10 @@ func greet(text string) func(*net.TCPConn) {
 	return func(conn *net.TCPConn) { _, _ = io.WriteString(conn, text) }
 }
 
-// connect has a deadline for all that follows.
+// connect connects to a NodePort, with a deadline.
 func connect(t *testing.T, f state.Forward) *net.TCPConn {
 	t.Helper()
-	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(f.At()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
+	return dial(t, f.At().String()).(*net.TCPConn)
 }
 
 func wantEcho(t *testing.T, conn net.Conn, text string) {
@@ -75,7 +67,7 @@ func wantEcho(t *testing.T, conn net.Conn, text string) {
 	}
 }
 
-// wantAll wants text until the end.
+// wantAll checks everything that is read until the end.
 func wantAll(t *testing.T, conn net.Conn, text string) {
 	t.Helper()
 	if got, err := io.ReadAll(conn); err != nil || string(got) != text {
@@ -83,7 +75,7 @@ func wantAll(t *testing.T, conn net.Conn, text string) {
 	}
 }
 
-// fate is how a connection ends from which nothing is read.
+// fate returns how a new connection ends.
 func fate(t *testing.T, f state.Forward) error {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", f.At().String(), testkit.Patience)
@@ -102,7 +94,7 @@ func TestBothWaysAtOnceArriveWhole(t *testing.T) {
 	for _, address := range families() {
 		t.Run(address, func(t *testing.T) {
 			n := startLoopback(t, LoopbackOptions{})
-			f := to(state.TCP, freeNodePort(t), serveTCP(t, address, echo).Addr())
+			f := to(state.TCP, freePort(t), serveTCP(t, address, echo).Addr())
 			n.Set(web, []state.Forward{f})
 			conn := connect(t, f)
 			sent := make([]byte, 8<<20)
@@ -124,13 +116,13 @@ func TestBothWaysAtOnceArriveWhole(t *testing.T) {
 
 func TestOneEndMayFallSilentAndStillListen(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
+	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
 		all, err := io.ReadAll(conn) // until the client has no more to say
 		if err == nil {
 			_, _ = io.WriteString(conn, strings.ToUpper(string(all)))
 		}
 	}).Addr())
-	g := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
+	g := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
 		_, _ = io.WriteString(conn, "you speak")
 		_ = conn.CloseWrite()
 		all, err := io.ReadAll(conn)
@@ -153,12 +145,12 @@ func TestOneEndMayFallSilentAndStillListen(t *testing.T) {
 func TestResetsArePassedOn(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
 	ended := make(chan error, 1)
-	f := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
+	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
 		_, _ = io.WriteString(conn, "x")
 		_, err := io.ReadAll(conn)
 		ended <- err
 	}).Addr())
-	g := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
+	g := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", func(conn *net.TCPConn) {
 		_, _ = conn.Read(make([]byte, 1))
 		_ = conn.SetLinger(0)
 	}).Addr())
@@ -183,7 +175,7 @@ func TestAServiceThatRefusesIsAReset(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
 	s := serveTCP(t, "127.0.0.1", echo)
 	s.Close()
-	f := to(state.TCP, freeNodePort(t), s.Addr())
+	f := to(state.TCP, freePort(t), s.Addr())
 	n.Set(web, []state.Forward{f})
 	if err := fate(t, f); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client saw %v, want a reset", err)
@@ -192,7 +184,7 @@ func TestAServiceThatRefusesIsAReset(t *testing.T) {
 
 func TestOpenConnectionsOutliveTheirNodePort(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
+	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
 	n.Set(web, []state.Forward{f})
 	conn := connect(t, f)
 	wantEcho(t, conn, "before")
@@ -207,15 +199,15 @@ func TestOpenConnectionsOutliveTheirNodePort(t *testing.T) {
 
 func TestANewAddressIsForNewConnections(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	tell := func(name string) func(*net.TCPConn) {
+	answer := func(name string) func(*net.TCPConn) {
 		return func(conn *net.TCPConn) {
 			for _, err := conn.Read(make([]byte, 1)); err == nil; _, err = conn.Read(make([]byte, 1)) {
 				_, _ = io.WriteString(conn, name)
 			}
 		}
 	}
-	one, two := serveTCP(t, "127.0.0.1", tell("1")), serveTCP(t, "127.0.0.1", tell("2"))
-	f := to(state.TCP, freeNodePort(t), one.Addr())
+	one, two := serveTCP(t, "127.0.0.1", answer("1")), serveTCP(t, "127.0.0.1", answer("2"))
+	f := to(state.TCP, freePort(t), one.Addr())
 	n.Set(web, []state.Forward{f})
 	old := connect(t, f)
 	wantEcho(t, old, "1")
@@ -227,7 +219,7 @@ func TestANewAddressIsForNewConnections(t *testing.T) {
 
 func TestManyConnectionsAtOnce(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
+	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
 	n.Set(web, []state.Forward{f})
 	conns := make([]*net.TCPConn, 300)
 	for i := range conns {
@@ -243,7 +235,7 @@ func TestManyConnectionsAtOnce(t *testing.T) {
 
 func TestConnectionsBeyondTheLimitAreReset(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{Connections: 2})
-	f := to(state.TCP, freeNodePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
+	f := to(state.TCP, freePort(t), serveTCP(t, "127.0.0.1", echo).Addr())
 	n.Set(web, []state.Forward{f})
 	one, two := connect(t, f), connect(t, f)
 	wantEcho(t, one, "1")

@@ -16,7 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// serveUDP answers each datagram with some, until the test ends.
+// serveUDP answers each datagram until the test ends.
 func serveUDP(t *testing.T, address string, answer func([]byte) [][]byte) *net.UDPConn {
 	t.Helper()
 	return answerUDP(t, net.JoinHostPort(address, "0"), func(b []byte, _ netip.AddrPort) [][]byte { return answer(b) })
@@ -48,11 +48,10 @@ func answerUDP(t *testing.T, at string, answer func(b []byte, from netip.AddrPor
 	return conn
 }
 
-// source answers with where a datagram came from.
+// source answers with the source of a datagram.
 func source(_ []byte, from netip.AddrPort) [][]byte { return [][]byte{[]byte(from.String())} }
 
-// clientOf hears only what comes from the NodePort, and has a deadline for all
-// that follows.
+// clientOf receives only from the NodePort, and has a deadline.
 func clientOf(t *testing.T, f state.Forward) *net.UDPConn {
 	t.Helper()
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(f.At()))
@@ -101,7 +100,7 @@ func TestAnswersGoToWhoAsked(t *testing.T) {
 	for _, address := range families() {
 		t.Run(address, func(t *testing.T) {
 			n := startLoopback(t, LoopbackOptions{})
-			f := to(state.UDP, freeNodePort(t), serveUDP(t, address, func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
+			f := to(state.UDP, freePort(t), serveUDP(t, address, func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
 			n.Set(web, []state.Forward{f})
 			var asking sync.WaitGroup
 			for i := range 50 {
@@ -123,7 +122,7 @@ func TestAnswersGoToWhoAsked(t *testing.T) {
 
 func TestDatagramsOfAnyLengthArriveWhole(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := to(state.UDP, freeNodePort(t), serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
+	f := to(state.UDP, freePort(t), serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} }).LocalAddr())
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	for _, length := range []int{0, 1, 1500, 9000, 65507, 0, 1} {
@@ -134,7 +133,7 @@ func TestDatagramsOfAnyLengthArriveWhole(t *testing.T) {
 
 func TestOneQuestionMayHaveManyAnswers(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	f := to(state.UDP, freeNodePort(t), serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b, {'2'}, {}, {'4'}} }).LocalAddr())
+	f := to(state.UDP, freePort(t), serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b, {'2'}, {}, {'4'}} }).LocalAddr())
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	wantUDPAnswer(t, conn, "1", "1")
@@ -147,7 +146,7 @@ func TestOneQuestionMayHaveManyAnswers(t *testing.T) {
 
 func TestSilentSessionsEnd(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{Idle: 50 * time.Millisecond})
-	f := to(state.UDP, freeNodePort(t), answerUDP(t, "127.0.0.1:0", source).LocalAddr())
+	f := to(state.UDP, freePort(t), answerUDP(t, "127.0.0.1:0", source).LocalAddr())
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	askUDP(t, conn, "who am I?")
@@ -163,9 +162,9 @@ func TestASessionEndsWhenItWasIdleForSoLong(t *testing.T) {
 			t.Fatal(err)
 		}
 		table := newSessions(2, idle)
-		d := dialogue{conn, netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}
-		s := table.add(d, conn)
-		for _, use := range []func(){func() { table.find(d) }, func() { table.used(s) }} {
+		f := flow{conn, netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}
+		s := table.add(f, conn)
+		for _, use := range []func(){func() { table.find(f) }, func() { table.used(s) }} {
 			time.Sleep(idle - 1)
 			if !table.alive(s) {
 				t.Fatal("it ended too soon")
@@ -177,7 +176,7 @@ func TestASessionEndsWhenItWasIdleForSoLong(t *testing.T) {
 			t.Error("it ended a moment too soon")
 		}
 		time.Sleep(time.Nanosecond)
-		if table.alive(s) || table.find(d) != nil {
+		if table.alive(s) || table.find(f) != nil {
 			t.Error("it did not end")
 		}
 	})
@@ -185,7 +184,7 @@ func TestASessionEndsWhenItWasIdleForSoLong(t *testing.T) {
 
 func TestBeyondTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{Sessions: 2})
-	f := to(state.UDP, freeNodePort(t), answerUDP(t, "127.0.0.1:0", source).LocalAddr())
+	f := to(state.UDP, freePort(t), answerUDP(t, "127.0.0.1:0", source).LocalAddr())
 	n.Set(web, []state.Forward{f})
 	one, two, three := clientOf(t, f), clientOf(t, f), clientOf(t, f)
 	first, second := askUDP(t, one, ""), askUDP(t, two, "")
@@ -203,7 +202,7 @@ func TestBeyondTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 func TestAServiceThatComesBackIsHeard(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
 	s := serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} })
-	f := to(state.UDP, freeNodePort(t), s.LocalAddr())
+	f := to(state.UDP, freePort(t), s.LocalAddr())
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	wantUDPAnswer(t, conn, "hello", "hello")
@@ -222,7 +221,7 @@ func TestAServiceThatComesBackIsHeard(t *testing.T) {
 
 func TestSessionsEndWithTheirNodePort(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
-	port, other := freeNodePort(t), freeNodePort(t)
+	port, other := freePort(t), freePort(t)
 	s := serveUDP(t, "127.0.0.1", func(b []byte) [][]byte { return [][]byte{b} })
 	f, g := to(state.UDP, port, s.LocalAddr()), to(state.UDP, other, s.LocalAddr())
 	n.Set(web, []state.Forward{f, g})
@@ -238,7 +237,7 @@ func TestANewAddressIsForTheNextDatagram(t *testing.T) {
 	n := startLoopback(t, LoopbackOptions{})
 	one := serveUDP(t, "127.0.0.1", func([]byte) [][]byte { return [][]byte{{'1'}} })
 	two := serveUDP(t, "127.0.0.1", func([]byte) [][]byte { return [][]byte{{'2'}} })
-	f := to(state.UDP, freeNodePort(t), one.LocalAddr())
+	f := to(state.UDP, freePort(t), one.LocalAddr())
 	n.Set(web, []state.Forward{f})
 	conn := clientOf(t, f)
 	wantUDPAnswer(t, conn, "", "1")

@@ -23,7 +23,7 @@ const syncPeriod = 30 * time.Second
 
 var both = []state.Family{state.IPv4, state.IPv6}
 
-// asked is a Health and what was counted of its answers.
+// asked is a Health with counts of its answers.
 type asked struct {
 	*Health
 	t       *testing.T
@@ -38,14 +38,14 @@ func start(t *testing.T, o HealthOptions) asked {
 	return a
 }
 
-// well is on a node that may be sent traffic.
+// well returns a Health on an eligible node.
 func well(t *testing.T) asked {
 	a := start(t, HealthOptions{})
 	a.Node(&corev1.Node{})
 	return a
 }
 
-// ask is what a page says, with how long ago for times.
+// ask returns the text of a page, with ages in place of times.
 func (a asked) ask(page string) string {
 	a.t.Helper()
 	w := httptest.NewRecorder()
@@ -83,7 +83,7 @@ func (a asked) want(when, page, want string) {
 	}
 }
 
-// settled is told of a loop that looks again after a while.
+// settled reports a loop that checks again later.
 func (a asked) settled(ipv4, ipv6 reconcile.Trouble) {
 	now := time.Now()
 	a.Settled(reconcile.Balance{At: now, Wake: now.Add(syncPeriod), IPv4: ipv4, IPv6: ipv6})

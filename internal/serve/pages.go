@@ -12,19 +12,15 @@ import (
 	"time"
 )
 
-// Pages are what is served beside the metrics, as by kube-proxy. A nil one is not
-// served.
+// Pages are the pages beside the metrics, as in kube-proxy. nil ones are not served.
 type Pages struct {
-	Metrics http.Handler
-	Mode    string        // of the proxy: what /proxyMode says
-	Configz func() []byte // the present configuration, as JSON
-	Flagz   func() string // the flags, one a line: name=value
-
-	Version string
-	Started time.Time
-
-	// Profiling serves /debug/pprof/.
-	Profiling bool
+	Metrics   http.Handler
+	Mode      string        // of the proxy, for /proxyMode
+	Configz   func() []byte // the present configuration as JSON
+	Flagz     func() string // the flags, one per line: name=value
+	Version   string
+	Started   time.Time
+	Profiling bool // serve /debug/pprof/
 }
 
 // Mux serves the pages, and /statusz, which lists them.
@@ -35,7 +31,7 @@ func (p Pages) Mux() *http.ServeMux {
 		mux.HandleFunc(path, answer)
 		paths = append(paths, path)
 	}
-	// That somebody answers; whether the proxy is well is told elsewhere.
+	// Only shows that the server answers; Health reports the state of the proxy.
 	page("/healthz", text("ok"))
 	page("/healthz/ping", text("ok"))
 	page("/proxyMode", text(p.Mode))
@@ -61,25 +57,27 @@ func (p Pages) Mux() *http.ServeMux {
 	return mux
 }
 
-// text is a page that always says the same.
 func text(s string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { write(w, s) }
 }
 
 func write(w http.ResponseWriter, s string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	send(w, http.StatusOK, "text/plain; charset=utf-8", []byte(s))
+}
+
+func send(w http.ResponseWriter, code int, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, _ = fmt.Fprint(w, s) // the one who asked may have gone
+	w.WriteHeader(code)
+	_, _ = w.Write(body) // the client may be gone
 }
 
 func (p Pages) configz(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-cache, private")
-	_, _ = w.Write(p.Configz())
+	send(w, http.StatusOK, "application/json", p.Configz())
 }
 
-// warning begins the pages that are for people.
+// warning begins the pages for humans.
 const warning = "\nkube-ipvs %s\nWarning: This endpoint is not meant to be machine parseable, " +
 	"has no formatting compatibility guarantees and is for debugging purposes only.\n\n"
 

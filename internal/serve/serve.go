@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package serve answers HTTP for others who read how this node is: /healthz and /livez, /metrics, and the pages that
-// every Kubernetes component has. It opens the ports, tries again where it can't, and bounds what one client can cost.
+// Package serve serves the HTTP endpoints of this node: /healthz and /livez (Health), /metrics, and the pages
+// that every Kubernetes component has (Pages). A Server opens a port, retries if it cannot, and limits what
+// one client can cost.
 //
-// The ports of Services are in package ports. What is measured is in package metrics.
+// Ports of Services are in package ports, metrics in package metrics.
 package serve
 
 import (
@@ -21,27 +22,24 @@ import (
 )
 
 const (
-	// again is the longest time from one try to listen to the next: kube-proxy's.
+	// again is the longest time between two tries to listen, as in kube-proxy.
 	again = 5 * time.Second
 
 	readTime  = 10 * time.Second
-	writeTime = 30 * time.Second // a profile takes its own time
+	writeTime = 30 * time.Second // a profile takes its time
 	idleTime  = 2 * time.Minute
-	farewell  = 2 * time.Second // for answers that are being written when a Server closes
+	farewell  = 2 * time.Second // for answers in progress when a Server closes
 	headers   = 64 << 10        // bytes
 )
 
-// Options say what is served where.
+// Options configure a Server.
 type Options struct {
-	What  string // "healthz", "metrics": for errors
-	At    netip.AddrPort
-	Pages http.Handler
+	What     string // "healthz", "metrics": for errors
+	At       netip.AddrPort
+	Pages    http.Handler
+	HardFail bool // Start fails if it cannot listen at once; otherwise it retries
 
-	// HardFail makes Start fail if it can't listen at once. It tries again if not.
-	HardFail bool
-
-	// Report is told why nobody is served, once until somebody is, and nil then.
-	// It must neither block nor call the Server. nil: nobody is told.
+	// Report gets the first error, and nil when it works again. It must not block or call back. May be nil.
 	Report func(error)
 }
 
@@ -49,14 +47,14 @@ type Options struct {
 type Server struct {
 	options   Options
 	serving   sync.WaitGroup
-	answering sync.WaitGroup // handlers at work
+	answering sync.WaitGroup // running handlers
 
 	mutex    sync.Mutex
 	closed   bool
-	over     bool // no handler may begin any more
+	over     bool // no handler may start any more
 	http     *http.Server
 	listener net.Listener
-	tries    *ports.Retries[netip.AddrPort]
+	retries  *ports.Retries[netip.AddrPort]
 }
 
 // Start serves from now on, or as soon as it can.
@@ -65,7 +63,7 @@ func Start(o Options) (*Server, error) {
 		o.Report = func(error) {}
 	}
 	s := &Server{options: o}
-	s.tries = ports.NewRetries(ports.RetryOptions[netip.AddrPort]{
+	s.retries = ports.NewRetries(ports.RetryOptions[netip.AddrPort]{
 		Lock: &s.mutex, Longest: again,
 		Try:    func(netip.AddrPort) error { return s.listen() },
 		Report: func(_ netip.AddrPort, err error) { o.Report(err) },
@@ -73,7 +71,7 @@ func Start(o Options) (*Server, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if !o.HardFail {
-		s.tries.Now(o.At)
+		s.retries.Now(o.At)
 		return s, nil
 	}
 	if err := s.listen(); err != nil {
@@ -82,12 +80,11 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// listen opens the port. The unspecified address of either family is both, as for
-// kube-proxy: a kubelet asks a pod on the node's network by any of its addresses.
+// listen opens the port. The unspecified address of either family means both, as in kube-proxy.
 func (s *Server) listen() error {
 	l, err := net.Listen("tcp", s.options.At.String())
 	if err != nil {
-		return fmt.Errorf("opening port of %s: %w", s.options.What, err)
+		return fmt.Errorf("open port of %s: %w", s.options.What, err)
 	}
 	server := &http.Server{
 		Handler:           http.HandlerFunc(s.answer),
@@ -96,15 +93,14 @@ func (s *Server) listen() error {
 		WriteTimeout:      writeTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    headers,
-		ErrorLog:          log.New(io.Discard, "", 0), // strangers' broken requests
+		ErrorLog:          log.New(io.Discard, "", 0), // broken requests of strangers
 	}
 	s.http, s.listener = server, l
 	s.serving.Go(func() { s.serve(server, l) })
 	return nil
 }
 
-// serve answers until it is closed. It can also break, when accept(2) fails for
-// good, and then the port is opened anew.
+// serve answers until the Server is closed. If accept(2) fails for good, the port is opened again.
 func (s *Server) serve(server *http.Server, l net.Listener) {
 	err := server.Serve(l)
 	s.mutex.Lock()
@@ -112,20 +108,13 @@ func (s *Server) serve(server *http.Server, l net.Listener) {
 	if s.closed {
 		return
 	}
-	s.free()
-	s.tries.Failed(s.options.At, fmt.Errorf("serving %s: %w", s.options.What, err))
-}
-
-// free closes what is open.
-func (s *Server) free() {
-	if s.http != nil {
-		_ = s.listener.Close() // also if nobody serves it yet
-		_ = s.http.Close()
-	}
+	_ = l.Close()
+	_ = server.Close()
 	s.http, s.listener = nil, nil
+	s.retries.Failed(s.options.At, fmt.Errorf("serve %s: %w", s.options.What, err))
 }
 
-// Addr is where the server listens, not valid if it does not.
+// Addr returns where the server listens, or an invalid address if it does not.
 func (s *Server) Addr() netip.AddrPort {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -135,21 +124,20 @@ func (s *Server) Addr() netip.AddrPort {
 	return s.listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// Close frees the port. Who has asked gets an answer, but not for long, and when it
-// returns no handler is at work any more: what handlers read can be closed then.
+// Close frees the port. Quick requests in progress get an answer. When it returns no handler runs.
 func (s *Server) Close() {
 	s.mutex.Lock()
 	s.closed = true
-	s.tries.Forget(s.options.At)
+	s.retries.Forget(s.options.At)
 	server, listener := s.http, s.listener
 	s.http, s.listener = nil, nil
 	s.mutex.Unlock()
 	if server != nil {
-		_ = listener.Close() // also if nobody serves it yet
+		_ = listener.Close() // Serve may not have started
 		ctx, cancel := context.WithTimeout(context.Background(), farewell)
 		_ = server.Shutdown(ctx)
 		cancel()
-		_ = server.Close() // of those who read too slowly, or ask for what takes long
+		_ = server.Close() // slow readers and long requests
 	}
 	s.serving.Wait()
 	s.mutex.Lock()
@@ -158,18 +146,15 @@ func (s *Server) Close() {
 	s.answering.Wait()
 }
 
-// answer counts the handlers that are at work: http.Server waits for none of them
-// once it has closed their connections.
+// answer counts running handlers: http.Server does not wait for them after it closed their connections.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	s.mutex.Lock()
-	over := s.over
-	if !over {
-		s.answering.Add(1)
-	}
-	s.mutex.Unlock()
-	if over {
+	if s.over {
+		s.mutex.Unlock()
 		return
 	}
+	s.answering.Add(1)
+	s.mutex.Unlock()
 	defer s.answering.Done()
 	s.options.Pages.ServeHTTP(w, r)
 }

@@ -25,7 +25,7 @@ func hello() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
 }
 
-// get is the answer at an address, or an error.
+// get returns the answer of an address.
 func get(at netip.AddrPort) (string, error) {
 	client := http.Client{Timeout: testkit.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	r, err := client.Get("http://" + at.String() + "/")
@@ -83,7 +83,7 @@ func TestNobodyIsBeingAnsweredAfterClose(t *testing.T) {
 		t.Error("a handler is at work after Close")
 	}
 	if err := <-asked; err == nil {
-		t.Error("somebody got an answer that there was not")
+		t.Error("a client got an answer that was never written")
 	}
 }
 
@@ -150,7 +150,7 @@ func TestWhoFailsHardFailsAtOnce(t *testing.T) {
 	}
 	defer other.Close()
 	at := other.Addr().(*net.TCPAddr).AddrPort()
-	if _, err := Start(Options{What: "healthz", At: at, Pages: hello(), HardFail: true}); !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(err.Error(), "opening port of healthz: ") {
+	if _, err := Start(Options{What: "healthz", At: at, Pages: hello(), HardFail: true}); !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(err.Error(), "open port of healthz: ") {
 		t.Errorf("got %v", err)
 	}
 }

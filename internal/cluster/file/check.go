@@ -11,9 +11,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// check finds what no API server would have let pass and what would otherwise
-// be silently without effect. What a Service means, and whether its addresses
-// are any good, is judged where objects of all sources arrive.
+// check finds what an API server would refuse, and what would have no effect. The rest is judged in plan.
 func (p *parser) check(n *yaml.Node, o object) {
 	c := checker{p.decoder, n}
 	if o.id.name.Name == "" {
@@ -27,7 +25,7 @@ func (p *parser) check(n *yaml.Node, o object) {
 	}
 }
 
-// checker tells problems of fields that are named by their path in a tree.
+// checker reports problems of fields, which it names by their path in a tree.
 type checker struct {
 	decoder *decoder
 	root    *yaml.Node
@@ -62,7 +60,7 @@ func (c checker) slice(s *discoveryv1.EndpointSlice) {
 	}
 	if s.Labels[discoveryv1.LabelServiceName] == "" {
 		n, field := c.at("metadata", "labels")
-		c.decoder.note(n, field, "%s is missing: the endpoints are of no Service", discoveryv1.LabelServiceName)
+		c.decoder.note(n, field, "%s is missing: the endpoints belong to no Service", discoveryv1.LabelServiceName)
 	}
 }
 
@@ -87,8 +85,7 @@ func (c checker) fail(text string, path ...any) {
 	c.decoder.fail(n, field, "%s", text)
 }
 
-// at is the value at a path of names and indexes, or the last one on the way
-// to it that is there.
+// at returns the value at a path of names and indexes, or the last one on the way that is there.
 func (c checker) at(path ...any) (*yaml.Node, string) {
 	n, field, lost := c.root, "", false
 	for _, step := range path {

@@ -11,8 +11,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// claims says which file's object counts if several define the same: the
-// first by file name, and in a file the first by line.
+// claims decides which of several definitions counts: the first by file name, then by line.
 type claims map[identity][]claim
 
 type claim struct {
@@ -20,7 +19,7 @@ type claim struct {
 	kept
 }
 
-// kept is an object of a file as it is remembered.
+// kept is an object of a file in compact form.
 type kept struct {
 	id      identity
 	line    int
@@ -29,7 +28,6 @@ type kept struct {
 	node    *corev1.Node
 }
 
-// keep packs the objects of a file.
 func keep(all []object) []kept {
 	var list []kept
 	for _, o := range all {
@@ -45,29 +43,24 @@ func keep(all []object) []kept {
 	return list
 }
 
-// replace puts the objects of a file in the place of those it had before, and
-// returns the identities that either had.
-func (c claims) replace(file string, before, after []kept) map[identity]bool {
-	touched := map[identity]bool{}
+// replace replaces the objects of a file, and marks the identities that were or are in it as affected.
+func (c claims) replace(file string, before, after []kept, affected map[identity]bool) {
 	for _, o := range before {
-		touched[o.id] = true
 		c[o.id] = slices.DeleteFunc(c[o.id], func(other claim) bool { return other.file == file })
 	}
 	for _, o := range after {
-		touched[o.id] = true
 		c[o.id] = append(c[o.id], claim{file, o})
 	}
-	for id := range touched {
-		slices.SortStableFunc(c[id], func(a, b claim) int { return cmp.Compare(a.file, b.file) })
-		if len(c[id]) == 0 {
-			delete(c, id)
+	for _, o := range slices.Concat(before, after) {
+		affected[o.id] = true
+		slices.SortStableFunc(c[o.id], func(a, b claim) int { return cmp.Compare(a.file, b.file) })
+		if len(c[o.id]) == 0 {
+			delete(c, o.id)
 		}
 	}
-	return touched
 }
 
-// lost are the problems of a file whose objects other files or lines define
-// before it does.
+// lost returns a problem for each object of a file that is also defined in a place that counts before it.
 func (c claims) lost(file string, objects []kept) []Problem {
 	var all []Problem
 	for _, o := range objects {
@@ -75,22 +68,11 @@ func (c claims) lost(file string, objects []kept) []Problem {
 		if first.file == file && first.kept == o {
 			continue
 		}
-		p := Problem{Line: o.line, Object: o.id.String(), Text: "is defined in " + first.file + " too, which counts"}
+		p := Problem{Line: o.line, Object: o.id.String(), Text: "is also defined in " + first.file + ", which counts"}
 		if first.file == file {
-			p.Text = "is defined above too, which counts"
+			p.Text = "is also defined above, which counts"
 		}
 		all = append(all, p)
-	}
-	return all
-}
-
-// files are those that claim one of ids.
-func (c claims) files(ids map[identity]bool) map[string]bool {
-	all := map[string]bool{}
-	for id := range ids {
-		for _, claim := range c[id] {
-			all[claim.file] = true
-		}
 	}
 	return all
 }

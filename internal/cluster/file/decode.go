@@ -14,21 +14,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// decoder fills API types from trees, by their JSON names, as encoding/json
-// would, but says which field in which line is wrong, and goes on to find the
-// next one. The usual way through JSON loses the lines.
+// decoder fills API types from trees, by their JSON names, as encoding/json would. But it reports the line
+// and field of a problem, and goes on to find the next one.
 type decoder struct {
 	fields map[reflect.Type]map[string][]int
-	budget int    // values that may still be visited
+	budget int    // number of values that may still be visited
 	depth  int    // of maps merged into maps
-	object string // what is decoded, for problems
+	object string // the current one, for problems
 	errors []Problem
 	notes  []Problem
 }
 
-// newDecoder returns a decoder for a file of size bytes. A file holds hardly
-// more values than bytes, and each is visited once and counted once more by
-// what it is in. Whoever needs more follows aliases to aliases without end.
+// newDecoder returns a decoder for a file of size bytes. A file holds hardly more values than bytes, and each
+// is visited once and counted once more in its parent. A file that needs more has endless aliases to aliases.
 func newDecoder(size int) *decoder {
 	const spare = 100_000 // for honest use of aliases
 	return &decoder{fields: map[reflect.Type]map[string][]int{}, budget: 4*size + spare}
@@ -46,20 +44,19 @@ func (d *decoder) problem(n *yaml.Node, field, format string, args ...any) Probl
 	return Problem{Line: n.Line, Object: d.object, Field: field, Text: fmt.Sprintf(format, args...)}
 }
 
-// spend accounts for the visit of n and what is directly in it, and says
-// whether there is an end to all this.
+// spend counts n and its direct children as visited, and reports whether the budget allows that.
 func (d *decoder) spend(n *yaml.Node) bool {
 	if d.budget < 0 {
 		return false
 	}
 	d.budget -= 1 + len(n.Content)
 	if d.budget < 0 {
-		d.fail(n, "", "aliases stand for too much")
+		d.fail(n, "", "aliases expand to too much")
 	}
 	return d.budget >= 0
 }
 
-// resolve follows an alias. An alias never leads to an alias.
+// resolve follows an alias, which never leads to another one.
 func resolve(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return n.Alias
@@ -67,7 +64,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// value fills v, which can be set, from n. The tag null leaves v as it is.
+// value fills v, which is settable, from n. null leaves v as it is.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, field string) {
 	n = resolve(n)
 	if !d.spend(n) || n.ShortTag() == "!!null" {
@@ -101,7 +98,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, field string) {
 		case !ok:
 			d.note(p.key, join(field, p.name), "unknown field")
 		case v.FieldByIndex(index).Type() == reflect.TypeFor[[]metav1.ManagedFieldsEntry]():
-			// Half of many an object, and nobody here reads it.
+			// Half of many an object, and not used.
 		default:
 			d.value(p.value, v.FieldByIndex(index), join(field, p.name))
 		}
@@ -152,8 +149,7 @@ func (d *decoder) plain(n *yaml.Node, v reflect.Value, field string) {
 	}
 }
 
-// scalar fills a type that reads its own JSON: a time, a quantity, a number or
-// a name.
+// scalar fills a type that reads its own JSON: a time, a quantity, or a number or name.
 func (d *decoder) scalar(n *yaml.Node, u json.Unmarshaler, field string) {
 	text, err := json.Marshal(n.Value)
 	if tag := n.ShortTag(); tag != "!!str" && tag != "!!timestamp" && json.Valid([]byte(n.Value)) {
@@ -166,7 +162,7 @@ func (d *decoder) scalar(n *yaml.Node, u json.Unmarshaler, field string) {
 	}
 }
 
-// describe says what n is: `string "http"`, "number 12", "list".
+// describe describes n: `string "http"`, "number 12", "list".
 func describe(n *yaml.Node) string {
 	const most = 40
 	value := n.Value
@@ -193,8 +189,7 @@ func join(field, name string) string {
 	return field + "." + name
 }
 
-// fieldsOf maps the JSON names of a struct type's fields to where they are,
-// those of inlined structs included.
+// fieldsOf maps the JSON names of a struct type's fields to their index, inlined structs included.
 func (d *decoder) fieldsOf(t reflect.Type) map[string][]int {
 	if known, ok := d.fields[t]; ok {
 		return known
@@ -208,4 +203,88 @@ func (d *decoder) fieldsOf(t reflect.Type) map[string][]int {
 		}
 	}
 	return known
+}
+
+type pair struct {
+	name       string
+	key, value *yaml.Node
+}
+
+// pairs returns the entries of a map in the order of the file, last those merged in by "<<", which replace
+// none.
+func (d *decoder) pairs(n *yaml.Node, field string) []pair {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, field, "expected map, got %s", describe(n))
+		return nil
+	}
+	var all []pair
+	first := make(map[string]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := resolve(n.Content[i])
+		line, twice := first[key.Value]
+		switch {
+		case key.Tag == "!!merge":
+			continue
+		case key.Kind != yaml.ScalarNode:
+			d.fail(key, field, "expected name, got %s", describe(key))
+		case twice:
+			d.fail(key, join(field, key.Value), "is already defined in line %d", line)
+		default:
+			first[key.Value] = key.Line
+			all = append(all, pair{key.Value, key, n.Content[i+1]})
+		}
+	}
+	for _, p := range d.merged(n, field) {
+		if _, there := first[p.name]; !there {
+			first[p.name] = p.key.Line
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// merged returns the entries that "<<" brings into a map: from one map, or a list, of which the first wins.
+func (d *decoder) merged(n *yaml.Node, field string) []pair {
+	if d.depth++; d.depth > maxDepth {
+		d.fail(n, field, "nested too deeply")
+		d.budget = -1
+	}
+	defer func() { d.depth-- }()
+	var all []pair
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Tag != "!!merge" {
+			continue
+		}
+		sources := []*yaml.Node{resolve(n.Content[i+1])}
+		if sources[0].Kind == yaml.SequenceNode {
+			sources = sources[0].Content
+		}
+		for _, source := range sources {
+			// A map can be merged into itself: only depth and budget end that.
+			if source = resolve(source); d.spend(source) {
+				all = append(all, d.pairs(source, field)...)
+			}
+		}
+	}
+	return all
+}
+
+// lookup returns the value of a name in a map, or nil.
+func lookup(n *yaml.Node, name string) *yaml.Node {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == name {
+			return resolve(n.Content[i+1])
+		}
+	}
+	return nil
+}
+
+func text(n *yaml.Node, name string) string {
+	if value := lookup(n, name); value != nil && value.ShortTag() == "!!str" {
+		return value.Value
+	}
+	return ""
 }

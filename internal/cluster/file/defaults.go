@@ -3,39 +3,32 @@
 package file
 
 import (
+	"cmp"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// The API server fills in fields that were left out, and readers rely on it.
-// The same is done here for the fields that somebody reads. What the API
-// server makes up (cluster IPs, node ports) cannot be made up here.
+// As the API server does, fill in fields that are read. What it would allocate (node ports) stays empty.
 
 func defaultService(s *corev1.Service) {
 	spec := &s.Spec
-	if spec.Type == "" {
-		spec.Type = corev1.ServiceTypeClusterIP
-	}
+	spec.Type = cmp.Or(spec.Type, corev1.ServiceTypeClusterIP)
 	for i := range spec.Ports {
-		if spec.Ports[i].Protocol == "" {
-			spec.Ports[i].Protocol = corev1.ProtocolTCP
-		}
+		spec.Ports[i].Protocol = cmp.Or(spec.Ports[i].Protocol, corev1.ProtocolTCP)
 	}
 	defaultAddresses(spec)
 	defaultAffinity(spec)
 	defaultPolicies(spec)
 	for i := range s.Status.LoadBalancer.Ingress {
-		ingress := &s.Status.LoadBalancer.Ingress[i]
-		if ingress.IP != "" && ingress.IPMode == nil {
-			ingress.IPMode = new(corev1.LoadBalancerIPModeVIP)
+		if ingress := &s.Status.LoadBalancer.Ingress[i]; ingress.IP != "" {
+			fill(&ingress.IPMode, corev1.LoadBalancerIPModeVIP)
 		}
 	}
 }
 
-// defaultAddresses lets clusterIP and clusterIPs say the same, and takes the
-// families from the addresses.
+// defaultAddresses fills in clusterIP from clusterIPs or the reverse, and the families from the addresses.
 func defaultAddresses(spec *corev1.ServiceSpec) {
 	if spec.Type == corev1.ServiceTypeExternalName {
 		return
@@ -64,41 +57,34 @@ func defaultAddresses(spec *corev1.ServiceSpec) {
 }
 
 func defaultAffinity(spec *corev1.ServiceSpec) {
-	if spec.SessionAffinity == "" {
-		spec.SessionAffinity = corev1.ServiceAffinityNone
-	}
-	if spec.SessionAffinity != corev1.ServiceAffinityClientIP {
-		return
-	}
-	if spec.SessionAffinityConfig == nil {
-		spec.SessionAffinityConfig = &corev1.SessionAffinityConfig{}
-	}
-	if spec.SessionAffinityConfig.ClientIP == nil {
-		spec.SessionAffinityConfig.ClientIP = &corev1.ClientIPConfig{}
-	}
-	if spec.SessionAffinityConfig.ClientIP.TimeoutSeconds == nil {
-		spec.SessionAffinityConfig.ClientIP.TimeoutSeconds = new(corev1.DefaultClientIPServiceAffinitySeconds)
+	spec.SessionAffinity = cmp.Or(spec.SessionAffinity, corev1.ServiceAffinityNone)
+	if spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		fill(&spec.SessionAffinityConfig, corev1.SessionAffinityConfig{})
+		fill(&spec.SessionAffinityConfig.ClientIP, corev1.ClientIPConfig{})
+		fill(&spec.SessionAffinityConfig.ClientIP.TimeoutSeconds, corev1.DefaultClientIPServiceAffinitySeconds)
 	}
 }
 
 func defaultPolicies(spec *corev1.ServiceSpec) {
 	reached := spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer ||
 		spec.Type == corev1.ServiceTypeClusterIP && len(spec.ExternalIPs) > 0
-	if reached && spec.ExternalTrafficPolicy == "" {
-		spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyCluster
+	if reached {
+		spec.ExternalTrafficPolicy = cmp.Or(spec.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyCluster)
 	}
-	if spec.InternalTrafficPolicy == nil && spec.Type != corev1.ServiceTypeExternalName {
-		spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyCluster)
+	if spec.Type != corev1.ServiceTypeExternalName {
+		fill(&spec.InternalTrafficPolicy, corev1.ServiceInternalTrafficPolicyCluster)
 	}
 }
 
 func defaultSlice(s *discoveryv1.EndpointSlice) {
 	for i := range s.Ports {
-		if s.Ports[i].Name == nil {
-			s.Ports[i].Name = new("")
-		}
-		if s.Ports[i].Protocol == nil {
-			s.Ports[i].Protocol = new(corev1.ProtocolTCP)
-		}
+		fill(&s.Ports[i].Name, "")
+		fill(&s.Ports[i].Protocol, corev1.ProtocolTCP)
+	}
+}
+
+func fill[T any](p **T, value T) {
+	if *p == nil {
+		*p = &value
 	}
 }

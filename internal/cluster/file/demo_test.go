@@ -100,7 +100,7 @@ func TestDemoEndpointCanBeReplacedWhileRunning(t *testing.T) {
 	wantCalls(t, "calls", calls, "nodes", "shop/api", "shop/dns", "shop/web", "synced")
 	wantCalls(t, "reports", reports, "nodes.yaml", "shop-api.yaml", "shop-dns.yaml", "shop-web.yaml")
 	must(t, os.Rename(dir+"/changed/shop-web.yaml", dir+"/shop-web.yaml"))
-	w.until(t, "told", func() bool { return len(w.calls) > 0 })
+	w.until(t, "reported", func() bool { return len(w.calls) > 0 })
 	calls, reports = w.take()
 	wantCalls(t, "calls", calls, "shop/web")
 	wantCalls(t, "reports", reports, "shop-web.yaml")

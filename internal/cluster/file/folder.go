@@ -3,21 +3,22 @@
 package file
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// folder is a directory as it was when it was read last.
+// folder is a directory as it was last read.
 type folder struct {
 	dir    string
 	files  map[string]*manifest // by name
@@ -26,73 +27,46 @@ type folder struct {
 	away   string // why the directory could not be read; empty: it could
 }
 
-// manifest is one file as it was when it was read last.
+// manifest is a file as it was last read.
 type manifest struct {
 	stat     fs.FileInfo       // nil: look again
 	sum      [sha256.Size]byte // of the content that was parsed last
-	target   string            // where a symbolic link leads to; empty: no link
+	target   string            // of a symbolic link; empty: no link
 	objects  []kept            // the last good ones
 	problems []Problem         // of the latest content
 	broken   bool
 	ignored  map[string]int
-	told     []string // the problems that were reported last
+	reported []string // the problems that were reported last
 }
-
-// change is what one reading changed.
-type change struct {
-	services map[types.NamespacedName]bool
-	nodes    bool // any
-	reports  []Report
-}
-
-func newChange() change { return change{services: map[types.NamespacedName]bool{}} }
 
 func newFolder(dir string) *folder {
 	return &folder{dir: dir, files: map[string]*manifest{}, claims: claims{}, index: cluster.NewIndex()}
 }
 
-// read looks at all files, and into those that look different or are dirty. A
-// directory that is not there proves nothing: all stays as it was.
+// read reads the files that changed or are dirty. If the directory is not there, everything stays as it was.
 func (f *folder) read(dirty func(name string) bool) change {
-	c := newChange()
+	p := f.begin()
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
-		c.reports = f.absent(err)
-		return c
+		p.reports = f.absent(err)
+		return p.change
 	}
 	if f.away != "" {
 		f.away = ""
-		c.reports = append(c.reports, Report{File: f.dir, Good: true})
+		p.reports = append(p.reports, Report{File: f.dir, Good: true})
 	}
-	fresh, affected := map[string]bool{}, map[identity]bool{}
-	doubtful := map[string]bool{}
 	missing := maps.Clone(f.files)
 	for _, entry := range entries {
-		name := entry.Name()
-		if !isManifest(name) {
-			continue
-		}
-		is, before := f.readFile(entry, dirty(name))
-		if is != absent {
+		if name := entry.Name(); isManifest(name) && p.look(entry, dirty(name)) {
 			delete(missing, name)
-		}
-		switch is {
-		case unreadable:
-			doubtful[name] = true
-		case parsed:
-			fresh[name] = true
-			maps.Copy(affected, f.claims.replace(name, before, f.files[name].objects))
 		}
 	}
 	for name, m := range missing {
-		maps.Copy(affected, f.claims.replace(name, m.objects, nil))
+		f.claims.replace(name, m.objects, nil, p.affected)
 		delete(f.files, name)
-		c.reports = append(c.reports, Report{File: name, Gone: true})
+		p.reports = append(p.reports, Report{File: name, Gone: true})
 	}
-	f.settle(&c, affected)
-	maps.Copy(doubtful, f.claims.files(affected))
-	f.report(&c, fresh, doubtful)
-	return c
+	return p.end()
 }
 
 // absent reports that the directory cannot be read, once for each reason.
@@ -105,8 +79,7 @@ func (f *folder) absent(err error) []Report {
 	return []Report{{File: f.dir, Problems: []error{err}, Broken: true}}
 }
 
-// isManifest says whether a file of this name is read. Hidden files are not:
-// editors and the kubelet (..data) have their own business there.
+// isManifest reports whether a file is read. Hidden ones belong to editors and to the kubelet (..data).
 func isManifest(name string) bool {
 	switch filepath.Ext(name) {
 	case ".yaml", ".yml", ".json":
@@ -115,32 +88,22 @@ func isManifest(name string) bool {
 	return false
 }
 
-// fate is what became of a file since it was read last.
-type fate int
-
-const (
-	unchanged fate = iota
-	parsed
-	unreadable // keeps its objects
-	absent     // or nothing that is read, such as a directory
-)
-
-// readFile reads a file if it is dirty or looks different, and returns the
-// objects that it had before.
-func (f *folder) readFile(entry fs.DirEntry, dirty bool) (fate, []kept) {
-	path := filepath.Join(f.dir, entry.Name())
+// look reads a file if it is dirty or changed, and reports whether there is one.
+func (p *pass) look(entry fs.DirEntry, dirty bool) bool {
+	name := entry.Name()
+	path := filepath.Join(p.dir, name)
 	link := entry.Type()&fs.ModeSymlink != 0
 	stat, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !link, err == nil && stat.IsDir():
-		return absent, nil
-	case err == nil && !dirty && f.looksSame(entry.Name(), stat):
-		return unchanged, nil
+		return false
+	case err == nil && !dirty && p.looksSame(name, stat):
+		return true
 	}
-	m := f.files[entry.Name()]
+	m := p.files[name]
 	if m == nil {
 		m = &manifest{}
-		f.files[entry.Name()] = m
+		p.files[name] = m
 	}
 	if m.target = ""; link {
 		m.target = targetOf(path)
@@ -151,17 +114,15 @@ func (f *folder) readFile(entry fs.DirEntry, dirty bool) (fate, []kept) {
 	}
 	if err != nil {
 		m.fail(err)
-		return unreadable, nil
+		p.doubtful[name] = true
+		return true
 	}
 	m.stat = stat
-	sum := sha256.Sum256(content)
-	if sum == m.sum {
-		return unchanged, nil
+	if sum := sha256.Sum256(content); sum != m.sum {
+		m.sum = sum
+		p.take(name, parse(name, content))
 	}
-	m.sum = sum
-	before := m.objects
-	m.take(parse(entry.Name(), content))
-	return parsed, before
+	return true
 }
 
 func (f *folder) looksSame(name string, stat fs.FileInfo) bool {
@@ -170,7 +131,7 @@ func (f *folder) looksSame(name string, stat fs.FileInfo) bool {
 		m.stat.Size() == stat.Size() && m.stat.ModTime().Equal(stat.ModTime())
 }
 
-// largest is the size of a file that is read.
+// largest is the maximum size of a file.
 const largest = 256 << 20
 
 func readRegular(path string, stat fs.FileInfo) ([]byte, error) {
@@ -183,7 +144,7 @@ func readRegular(path string, stat fs.FileInfo) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// targetOf is where a link leads to in the end or, if it leads nowhere, next.
+// targetOf returns the final target of a link, or its next one if it leads nowhere.
 func targetOf(path string) string {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		return target
@@ -195,19 +156,180 @@ func targetOf(path string) string {
 	return filepath.Clean(target)
 }
 
-// fail keeps the objects, and sees to it that the file is tried again and then
-// taken, even if it is what it was before.
+// fail keeps the objects. The file is read again, even if it is as it was before.
 func (m *manifest) fail(err error) {
 	m.stat, m.sum, m.broken = nil, [sha256.Size]byte{}, true
 	m.problems = []Problem{{Text: fmt.Sprintf("cannot be read: %v", err)}}
 }
 
-// take makes the contents those of m, unless they are broken.
-func (m *manifest) take(c contents) {
-	m.broken = len(c.errors) > 0
-	m.ignored = c.ignored
-	m.problems = append(c.errors, c.notes...)
-	if !m.broken {
-		m.objects = keep(c.objects)
+// Stdin is the path that makes Read use its reader.
+const Stdin = "-"
+
+// Read reads manifests once: those of a directory, as a Source does, or a file of any name.
+func Read(paths []string, stdin io.Reader) (*cluster.Index, []Report) {
+	p := newFolder("").begin()
+	for _, path := range paths {
+		p.path(path, stdin)
 	}
+	return p.index, p.end().reports
+}
+
+func (p *pass) path(path string, stdin io.Reader) {
+	if path == Stdin {
+		p.read("stdin", stdin, nil)
+		return
+	}
+	stat, err := os.Stat(path)
+	if err != nil || !stat.IsDir() {
+		p.open(path)
+		return
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		p.read(path, nil, err)
+	}
+	for _, entry := range entries {
+		inside := filepath.Join(path, entry.Name())
+		if stat, err := os.Stat(inside); isManifest(entry.Name()) && (err != nil || !stat.IsDir()) {
+			p.open(inside)
+		}
+	}
+}
+
+func (p *pass) open(path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		p.read(path, nil, err)
+		return
+	}
+	p.read(path, f, nil)
+	_ = f.Close() // read only
+}
+
+// read reads one file. A file that is named twice counts once.
+func (p *pass) read(name string, from io.Reader, err error) {
+	if p.files[name] != nil {
+		return
+	}
+	m := &manifest{}
+	p.files[name] = m
+	var content []byte
+	if err == nil {
+		content, err = readAll(from)
+	}
+	if err != nil {
+		m.fail(err)
+		p.fresh[name] = true
+		return
+	}
+	p.take(name, parse(formOf(name, content), content))
+}
+
+func readAll(from io.Reader) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(from, largest+1))
+	if len(content) > largest {
+		return nil, fmt.Errorf("has more than %d bytes", largest)
+	}
+	return content, err
+}
+
+// formOf returns a name with the extension of JSON if content is valid JSON, else the name.
+func formOf(name string, content []byte) string {
+	if begin := bytes.TrimLeft(content, " \t\r\n"); len(begin) == 0 || begin[0] != '{' {
+		return name
+	}
+	if _, broken := jsonDocuments(content); broken != nil {
+		return name
+	}
+	return "content.json"
+}
+
+// change is the result of one reading.
+type change struct {
+	cluster.Changes
+	reports []Report
+}
+
+// pass is one reading of files into a folder.
+type pass struct {
+	*folder
+	change
+	fresh    map[string]bool   // files with new content
+	doubtful map[string]bool   // files whose problems may have changed
+	affected map[identity]bool // objects that were or are in fresh files
+}
+
+func (f *folder) begin() *pass {
+	return &pass{folder: f, fresh: map[string]bool{}, doubtful: map[string]bool{}, affected: map[identity]bool{}}
+}
+
+// take takes in the contents of a file. If they are broken, its last valid objects stay.
+func (p *pass) take(name string, c contents) {
+	m := p.files[name]
+	p.fresh[name] = true
+	m.broken, m.ignored, m.problems = len(c.errors) > 0, c.ignored, append(c.errors, c.notes...)
+	if !m.broken {
+		objects := keep(c.objects)
+		p.claims.replace(name, m.objects, objects, p.affected)
+		m.objects = objects
+	}
+}
+
+// end updates the index and returns what changed.
+func (p *pass) end() change {
+	for id := range p.affected {
+		if all := p.claims[id]; len(all) > 0 {
+			p.set(all[0].kept)
+		} else {
+			p.unset(id)
+		}
+		for _, claim := range p.claims[id] {
+			p.doubtful[claim.file] = true
+		}
+	}
+	maps.Copy(p.doubtful, p.fresh)
+	for _, name := range slices.Sorted(maps.Keys(p.doubtful)) {
+		p.report(name)
+	}
+	return p.change
+}
+
+func (p *pass) set(o kept) {
+	switch {
+	case !o.service.IsZero():
+		p.Add(p.index.SetService(o.service))
+	case !o.slice.IsZero():
+		p.Add(p.index.SetSlice(o.slice))
+	default:
+		p.AddPlace(p.index.SetNode(o.node))
+	}
+}
+
+func (p *pass) unset(id identity) {
+	switch id.kind {
+	case "Service":
+		p.Add(p.index.DeleteService(id.name))
+	case "EndpointSlice":
+		p.Add(p.index.DeleteSlice(id.name))
+	default:
+		p.AddPlace(p.index.DeleteNode(id.name.Name))
+	}
+}
+
+// report adds a report of a file if its content is new, or its problems are: they also depend on other files.
+func (p *pass) report(name string) {
+	m := p.files[name]
+	problems := capped(name, slices.Concat(m.problems, p.claims.lost(name, m.objects)))
+	var texts []string
+	for _, err := range problems {
+		texts = append(texts, err.Error())
+	}
+	if !p.fresh[name] && slices.Equal(texts, m.reported) {
+		return
+	}
+	p.reports = append(p.reports, Report{
+		File: name, Problems: problems, Broken: m.broken, Good: len(m.reported) > 0 && len(texts) == 0,
+		Objects: len(m.objects), Ignored: m.ignored,
+	})
+	m.reported = texts
 }

@@ -22,12 +22,11 @@ type object struct {
 	node    *corev1.Node
 }
 
-// contents is what a file holds.
 type contents struct {
 	objects []object       // in the order of the file
 	ignored map[string]int // "apps/v1 Deployment" -> how many
 	errors  []Problem      // any: the file is broken, objects are incomplete
-	notes   []Problem      // what is strange, but leaves the objects as they are
+	notes   []Problem      // strange, but the objects are used
 }
 
 // The kinds that are used, by apiVersion and kind.
@@ -37,8 +36,7 @@ const (
 	sliceKind   = "discovery.k8s.io/v1 EndpointSlice"
 )
 
-// parse reads the objects of one file, which is JSON if its name says so and
-// YAML otherwise.
+// parse reads the objects of one file: JSON if its name says so, otherwise YAML.
 func parse(name string, content []byte) contents {
 	all, syntax := documents(name, content)
 	if syntax != nil {
@@ -57,8 +55,7 @@ type parser struct {
 	contents contents
 }
 
-// document reads one object or list. The items of a ServiceList have no kind
-// of their own in the API server's answers: they inherit it.
+// document reads one object or list. Items of a ServiceList inherit its kind if they have none.
 func (p *parser) document(n *yaml.Node, inherited metav1.TypeMeta, depth int) {
 	n = resolve(n)
 	p.object = ""
@@ -108,26 +105,19 @@ func (p *parser) list(n *yaml.Node, is metav1.TypeMeta, depth int) {
 	}
 }
 
-// one reads an object of a kind that is used.
 func (p *parser) one(n *yaml.Node, is metav1.TypeMeta) {
 	o := object{line: n.Line, id: identity{kind: is.Kind, name: nameOf(n, is.Kind)}}
 	p.decoder.object = o.id.String()
 	before := len(p.errors)
 	switch is.Kind {
 	case "Service":
-		o.service = &corev1.Service{TypeMeta: is}
-		p.value(n, reflect.ValueOf(o.service).Elem(), "")
-		o.service.Namespace = o.id.name.Namespace
+		o.service = decode(p, n, o.id, &corev1.Service{TypeMeta: is})
 		defaultService(o.service)
 	case "EndpointSlice":
-		o.slice = &discoveryv1.EndpointSlice{TypeMeta: is}
-		p.value(n, reflect.ValueOf(o.slice).Elem(), "")
-		o.slice.Namespace = o.id.name.Namespace
+		o.slice = decode(p, n, o.id, &discoveryv1.EndpointSlice{TypeMeta: is})
 		defaultSlice(o.slice)
 	case "Node":
-		o.node = &corev1.Node{TypeMeta: is}
-		p.value(n, reflect.ValueOf(o.node).Elem(), "")
-		o.node.Namespace = ""
+		o.node = decode(p, n, o.id, &corev1.Node{TypeMeta: is})
 	}
 	if len(p.errors) == before {
 		p.check(n, o)
@@ -135,8 +125,14 @@ func (p *parser) one(n *yaml.Node, is metav1.TypeMeta) {
 	}
 }
 
-// nameOf is the name of an object that may be wrong elsewhere. As with
-// kubectl, no namespace is the namespace default.
+func decode[T metav1.Object](p *parser, n *yaml.Node, id identity, into T) T {
+	p.value(n, reflect.ValueOf(into).Elem(), "")
+	into.SetNamespace(id.name.Namespace)
+	return into
+}
+
+// nameOf returns the name of an object that may be invalid. The namespace defaults to "default", as in
+// kubectl.
 func nameOf(n *yaml.Node, kind string) types.NamespacedName {
 	meta := lookup(n, "metadata")
 	name := types.NamespacedName{Namespace: text(meta, "namespace"), Name: text(meta, "name")}

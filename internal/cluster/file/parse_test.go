@@ -16,7 +16,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/yaml"
 )
 
 // values are the objects of c without where they are.
@@ -45,9 +44,13 @@ func printed(t *testing.T, c contents) []byte {
 	return list
 }
 
-// problems are those of c, each with what is wrong and where.
+// problems returns the problems of c as texts.
 func problems(name string, c contents) []string {
-	return textsOf(capped(name, slices.Concat(c.errors, c.notes)))
+	var texts []string
+	for _, err := range capped(name, slices.Concat(c.errors, c.notes)) {
+		texts = append(texts, err.Error())
+	}
+	return texts
 }
 
 const minimal = `apiVersion: v1
@@ -214,7 +217,7 @@ func TestProblemsNameTheirLineAndField(t *testing.T) {
 		"no name": {"apiVersion: v1\nkind: Service\nmetadata:\n  namespace: shop\n",
 			[]string{`x.yaml:4: Service shop/: metadata.name: is missing`}},
 		"a name twice": {service + "spec:\n  type: NodePort\n  ports: []\n  type: ClusterIP\n",
-			[]string{`x.yaml:7: Service shop/web: spec.type: is there already in line 5`}},
+			[]string{`x.yaml:7: Service shop/web: spec.type: is already defined in line 5`}},
 		"a list as name": {service + "spec:\n  [a]: b\n",
 			[]string{`x.yaml:5: Service shop/web: spec: expected name, got list`}},
 		"no kind":        {"\nmetadata:\n  name: web\n", []string{`x.yaml:2: kind: is missing`}},
@@ -222,7 +225,7 @@ func TestProblemsNameTheirLineAndField(t *testing.T) {
 		"no object":      {"a: 1\n---\n- b\n", []string{`x.yaml:1: kind: is missing`, `x.yaml:3: expected object, got list`}},
 		"no list":        {"apiVersion: v1\nkind: List\nitems: {a: b}\n", []string{`x.yaml:3: items: expected list, got map`}},
 		"unknown field":  {service + "spec:\n  clusterIp: 10.0.0.1\n", []string{`x.yaml:5: Service shop/web: spec.clusterIp: unknown field`}},
-		"of no Service":  {strings.Replace(slice, "service-name", "x", 1), []string{`x.yaml:6: EndpointSlice shop/cart-abc: metadata.labels: kubernetes.io/service-name is missing: the endpoints are of no Service`}},
+		"of no Service":  {strings.Replace(slice, "service-name", "x", 1), []string{`x.yaml:6: EndpointSlice shop/cart-abc: metadata.labels: kubernetes.io/service-name is missing: the endpoints belong to no Service`}},
 		"merged is used": {"x: &a {name: web}\nkind: Service\napiVersion: v1\nmetadata:\n  <<: *a\n  name: api\n  labels: {<<: [*a, *a]}\n", []string{`x.yaml:1: Service default/api: x: unknown field`}},
 	} {
 		if d := cmp.Diff(test.want, problems("x.yaml", parse("x.yaml", []byte(test.content)))); d != "" {
@@ -352,92 +355,5 @@ func TestHonestAliasesAreFollowed(t *testing.T) {
 	}
 	if d := cmp.Diff(map[string]string{"a": "b", "c": "d"}, c.objects[1].service.Labels); d != "" {
 		t.Errorf("labels (-want +got):\n%s", d)
-	}
-}
-
-// What kubectl's own way of reading makes of the manifests is what we make.
-func TestObjectsAreWhatTheUsualWayReads(t *testing.T) {
-	content, err := os.ReadFile(demo + "/nodes.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want corev1.NodeList
-	if err := yaml.Unmarshal(content, &want); err != nil {
-		t.Fatal(err)
-	}
-	var got []corev1.Node
-	for _, o := range parse("nodes.yaml", content).objects {
-		got = append(got, *o.node)
-	}
-	if d := cmp.Diff(want.Items, got); d != "" {
-		t.Errorf("nodes (-want +got):\n%s", d)
-	}
-}
-
-func FuzzParse(f *testing.F) {
-	for _, name := range []string{"nodes.yaml", "shop-web.yaml"} {
-		content, err := os.ReadFile(demo + "/" + name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(false, content)
-		list := parse(name, content)
-		text, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": values(list)})
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(true, text)
-	}
-	f.Add(false, []byte(minimal))
-	f.Add(false, []byte("metadata: &m {name: web, <<: *m}\nkind: Service\napiVersion: v1\n"))
-	f.Add(false, []byte(" !"+strings.Repeat("0", 600)+"\"0\r"))
-	f.Add(false, []byte("a: *b\n--- !!binary x\n? [c]\n: - |\n  d\n...\n"))
-	f.Fuzz(func(t *testing.T, isJSON bool, content []byte) {
-		name := "x.yaml"
-		if isJSON {
-			name = "x.json"
-		}
-		first := parse(name, content)
-		for _, p := range slices.Concat(first.errors, first.notes) {
-			if lines := lineBreaks(content) + 1; p.Line < 1 || p.Line > lines {
-				t.Errorf("%v is in line %d of %d", p, p.Line, lines)
-			}
-		}
-		if len(first.errors) > 0 {
-			return
-		}
-		text := printed(t, first)
-		again := parse("x.json", text)
-		if len(again.errors) > 0 || string(printed(t, again)) != string(text) {
-			t.Errorf("read again: %v\n%s\n%s", again.errors, text, printed(t, again))
-		}
-	})
-}
-
-// lineBreaks counts whatever YAML takes for one, at least.
-func lineBreaks(content []byte) int {
-	n := 0
-	for _, kind := range []string{"\n", "\r", "\u0085", "\u2028", "\u2029"} {
-		n += strings.Count(string(content), kind)
-	}
-	return n
-}
-
-func BenchmarkParseTenThousandServices(b *testing.B) {
-	content, err := os.ReadFile(demo + "/shop-web.yaml")
-	if err != nil {
-		b.Fatal(err)
-	}
-	_, items, _ := strings.Cut(string(content), "items:\n")
-	items, _, _ = strings.Cut(items, "kind: List\n")
-	all := []byte("apiVersion: v1\nkind: List\nitems:\n")
-	for i := range 10_000 {
-		all = append(all, strings.ReplaceAll(items, "web", fmt.Sprint("web", i))...)
-	}
-	b.SetBytes(int64(len(all)))
-	for b.Loop() {
-		if c := parse("all.yaml", all); len(c.objects) != 30_000 || len(c.errors) > 0 {
-			b.Fatal(len(c.objects), c.errors)
-		}
 	}
 }

@@ -82,7 +82,7 @@ func TestTheFirstOfTwoFilesCountsAndTheOtherIsTold(t *testing.T) {
 	write(t, dir+"/b.yaml", web(80))
 	write(t, dir+"/a.yaml", web(81))
 	x, reports := Read([]string{dir + "/b.yaml", dir + "/a.yaml"}, nil)
-	if got := servicesOf(x); got != "shop/web:81" || !strings.Contains(problemsOf(reports), "b.yaml:2: Service shop/web: is defined in "+dir+"/a.yaml too") {
+	if got := servicesOf(x); got != "shop/web:81" || !strings.Contains(problemsOf(reports), "b.yaml:2: Service shop/web: is also defined in "+dir+"/a.yaml") {
 		t.Errorf("Services are %q, problems %q", got, problemsOf(reports))
 	}
 }

@@ -5,23 +5,24 @@ package file
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Report is what the latest reading of one file found.
+// Report is the result of reading one file.
 type Report struct {
-	File     string         // the name of the file; of the directory if that cannot be read
-	Problems []error        // in the order of the lines; none: all is well
-	Broken   bool           // the content is not used; the file's last good objects stay
-	Gone     bool           // the file is no longer there, nor are its objects
-	Good     bool           // there were problems before and are none now
-	Objects  int            // how many objects of the file count now, duplicates included
-	Ignored  map[string]int // objects of kinds that are not used
+	File     string         // its name; of the directory if that cannot be read
+	Problems []error        // sorted by line; none: all is well
+	Broken   bool           // the content is not used; the file's last valid objects stay
+	Gone     bool           // the file was removed, and its objects with it
+	Good     bool           // there were problems before, and are none now
+	Objects  int            // how many objects of the file count, duplicates included
+	Ignored  map[string]int // number of objects of kinds that are not used
 }
 
-// Problem is what is wrong with one place of a file.
+// Problem is a problem in one place of a file.
 type Problem struct {
 	File   string
 	Line   int    // from 1; 0: of no line
@@ -44,10 +45,10 @@ func (p Problem) Error() string {
 	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, text)
 }
 
-// maxProblems is how many problems of one file are told one by one.
+// maxProblems is how many problems of one file are reported one by one.
 const maxProblems = 10
 
-// capped are the first problems as errors, and a last one that counts the rest.
+// capped returns the first problems as errors, and a last error that counts the rest.
 func capped(file string, problems []Problem) []error {
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
 	var all []error
@@ -67,20 +68,20 @@ func Log(log *zap.Logger) func(Report) {
 		log := log.With(zap.String("file", r.File), zap.Int("objects", r.Objects))
 		switch {
 		case r.Gone:
-			log.Info("manifest is gone")
+			log.Info("manifest removed")
 		case r.Broken:
-			log.Error("manifest is broken, its last good objects stay", zap.Errors("problems", r.Problems))
+			log.Error("manifest is invalid; keeping its last valid objects", zap.Errors("problems", r.Problems))
 		case len(r.Problems) > 0:
 			log.Warn("manifest has problems", zap.Errors("problems", r.Problems))
 		case r.Good:
-			log.Info("manifest is good again")
+			log.Info("manifest is valid again")
 		default:
 			log.Debug("manifest read", zap.Any("ignored", r.Ignored))
 		}
 	}
 }
 
-// identity is what can be there only once.
+// identity identifies an object.
 type identity struct {
 	kind string
 	name types.NamespacedName
@@ -88,8 +89,5 @@ type identity struct {
 
 // String is "Service shop/web", "Node node-1".
 func (i identity) String() string {
-	if i.name.Namespace == "" {
-		return i.kind + " " + i.name.Name
-	}
-	return i.kind + " " + i.name.String()
+	return i.kind + " " + strings.TrimPrefix(i.name.String(), "/")
 }

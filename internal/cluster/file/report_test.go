@@ -18,10 +18,10 @@ func TestReportsAreLoggedByHowBadTheyAre(t *testing.T) {
 		level  zapcore.Level
 		text   string
 	}{
-		{Report{Problems: problems, Broken: true}, zap.ErrorLevel, "manifest is broken, its last good objects stay"},
+		{Report{Problems: problems, Broken: true}, zap.ErrorLevel, "manifest is invalid; keeping its last valid objects"},
 		{Report{Problems: problems}, zap.WarnLevel, "manifest has problems"},
-		{Report{Good: true}, zap.InfoLevel, "manifest is good again"},
-		{Report{Gone: true}, zap.InfoLevel, "manifest is gone"},
+		{Report{Good: true}, zap.InfoLevel, "manifest is valid again"},
+		{Report{Gone: true}, zap.InfoLevel, "manifest removed"},
 		{Report{Ignored: map[string]int{"v1 Pod": 1}}, zap.DebugLevel, "manifest read"},
 	} {
 		core, logs := observer.New(zap.DebugLevel)

@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package file takes Kubernetes objects from the manifests of a directory, as
-// `kubectl get -o yaml` prints them and people write them, and follows every
-// change of the files. It is for nodes without an API server, for tests and
-// for trying things out.
+// Package file reads Kubernetes objects from the manifests in a directory, as `kubectl get -o yaml` prints
+// them and operators write them, and follows all changes of the files. It is for nodes without an API server,
+// for tests and for experiments.
 //
-// A file that is broken keeps its last good objects, and so do the files of a
-// directory that is away: what cannot be read proves nothing. What is wrong is
-// reported with its line. Sub-directories are not read.
+// An invalid file keeps its last valid objects, and so do all files while the directory cannot be read.
+// Problems are reported with their line. Sub-directories are not read.
 package file
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -27,18 +24,13 @@ import (
 
 // Source is a directory of manifests: *.yaml, *.yml and *.json, unless hidden.
 type Source struct {
-	Dir    string       // required; without it nothing is told, not even Synced
+	Dir    string       // required; while it is missing nothing is reported, not even Complete
 	Node   string       // the name of this Node
-	Report func(Report) // called from Run for each file that was read; nil: not wanted
+	Report func(Report) // called from Run for each file that was read; may be nil
 
-	// A reading starts when nothing happened to the files for Quiet, so that
-	// files are seldom read half-written, but not later than Limit after the
-	// first event. Zero: 50 ms, 500 ms.
-	Quiet, Limit time.Duration
-
-	// All files are looked at after each Rescan, for what no event tells (a
-	// network file system, a link behind a link). Zero: 30 s.
-	Rescan time.Duration
+	Quiet  time.Duration // without events until files are read, so that half-written ones are rare; 0: 50 ms
+	Limit  time.Duration // until files are read in any case after an event; 0: 500 ms
+	Rescan time.Duration // between checks of all files, for changes without events; 0: 30 s
 }
 
 var _ cluster.Source = Source{}
@@ -50,8 +42,7 @@ func Load(dir string) (*cluster.Index, []Report) {
 	return f.index, c.reports
 }
 
-// Run tells sink of the objects, as cluster.Source says. It ends with an error
-// if the kernel cannot watch directories.
+// Run implements cluster.Source. It fails if the kernel cannot watch directories.
 func (s Source) Run(ctx context.Context, sink cluster.Sink) error {
 	dir, err := filepath.Abs(s.Dir)
 	if err != nil {
@@ -62,8 +53,8 @@ func (s Source) Run(ctx context.Context, sink cluster.Sink) error {
 		return fmt.Errorf("watch directory %s: %w", dir, err)
 	}
 	r := &run{Source: s, sink: sink, folder: newFolder(dir), watches: newWatches(dir, watcher), inbox: newInbox()}
-	r.Quiet, r.Limit = orDefault(s.Quiet, 50*time.Millisecond), orDefault(s.Limit, 500*time.Millisecond)
-	r.Rescan = orDefault(s.Rescan, 30*time.Second)
+	r.Quiet, r.Limit = cmp.Or(s.Quiet, 50*time.Millisecond), cmp.Or(s.Limit, 500*time.Millisecond)
+	r.Rescan = cmp.Or(s.Rescan, 30*time.Second)
 	if s.Report == nil {
 		r.Report = func(Report) {}
 	}
@@ -74,14 +65,6 @@ func (s Source) Run(ctx context.Context, sink cluster.Sink) error {
 	return err
 }
 
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
-}
-
-// run is a Source at work.
 type run struct {
 	Source
 	sink    cluster.Sink
@@ -92,8 +75,7 @@ type run struct {
 	burst   burst
 }
 
-// loop reads when it is time to: at once, when a burst of events is over, and
-// now and then.
+// loop reads at once, after a burst of events, and after each Rescan.
 func (r *run) loop(ctx context.Context) error {
 	due := time.NewTimer(0)
 	defer due.Stop()
@@ -107,7 +89,7 @@ func (r *run) loop(ctx context.Context) error {
 		case <-r.inbox.wake:
 			more = r.watches.happened(r.inbox, r.folder.files)
 		case <-rescan.C:
-			more = r.burst.over() // or else a reading is coming anyway
+			more = r.burst.over() // otherwise a reading is due anyway
 		case <-due.C:
 			r.burst = burst{}
 			again, err := r.read()
@@ -122,9 +104,8 @@ func (r *run) loop(ctx context.Context) error {
 	}
 }
 
-// read reads the files, tells what changed, and says whether to read again.
-// Watches are made before files are read, so that no change falls between. Only
-// where links lead is known later.
+// read reads the files, reports what changed, and reports whether to read again. It watches before it reads,
+// so that it misses no change; but only reading shows where links lead.
 func (r *run) read() (bool, error) {
 	if _, err := r.watches.follow(r.folder.files); err != nil {
 		return false, err
@@ -132,40 +113,27 @@ func (r *run) read() (bool, error) {
 	c := r.folder.read(r.watches.take())
 	again, err := r.watches.follow(r.folder.files)
 	r.watches.all = r.watches.all || again
-	r.tell(c)
+	r.report(c)
 	return again, err
 }
 
-// tell tells of the Nodes first: what Services mean depends on them.
-func (r *run) tell(c change) {
+func (r *run) report(c change) {
 	for _, report := range c.reports {
 		r.Report(report)
 	}
-	if c.nodes {
-		r.sink.Place(r.folder.index.Place(r.Node))
-	}
-	keys := slices.SortedFunc(maps.Keys(c.services), cluster.CompareKeys)
-	for _, gone := range []bool{true, false} { // first: others may have their addresses now
-		for _, key := range keys {
-			if r.folder.index.Has(key) != gone {
-				r.sink.Service(key, r.folder.index.Objects(key))
-			}
-		}
-	}
+	c.Report(r.folder.index, r.Node, r.sink)
 	if !r.synced && r.folder.away == "" {
 		r.synced = true
 		r.sink.Listed(cluster.Complete)
 	}
 }
 
-// burst is a number of events shortly after each other.
+// burst is a series of events in quick succession.
 type burst struct{ first time.Time }
 
-// over says whether there is no burst now.
 func (b *burst) over() bool { return b.first.IsZero() }
 
-// due says how long to wait after an event now: until it is quiet, but not
-// much longer after the first one.
+// due returns how long to wait after an event now: quiet, but at most until limit after the first event.
 func (b *burst) due(now time.Time, quiet, limit time.Duration) time.Duration {
 	if b.over() {
 		b.first = now

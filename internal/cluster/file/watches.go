@@ -9,28 +9,26 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/fsnotify/fsnotify"
 )
 
-// watches are the directories that are watched for changes: the one with the
-// manifests, the nearest one above it (which tells when it goes, comes or is
-// replaced), and those that symbolic links lead to.
+// watches are the watched directories: the one with the manifests, its nearest parent that is there (for when
+// it comes, goes or is replaced), and those that symbolic links lead to.
 type watches struct {
 	dir     string
 	watcher *fsnotify.Watcher
-	seen    map[string]fs.FileInfo // what a watched path was when the watch was made
-	dirty   map[string]bool        // names of files that something happened to
-	all     bool                   // something happened to all of them
+	seen    map[string]fs.FileInfo // what a path was when its watch was made
+	dirty   map[string]bool        // names of changed files
+	all     bool                   // all files may have changed
 }
 
 func newWatches(dir string, watcher *fsnotify.Watcher) *watches {
 	return &watches{dir: dir, watcher: watcher, seen: map[string]fs.FileInfo{}, dirty: map[string]bool{}}
 }
 
-// follow watches what must be watched now: with links, as they were read, to
-// the names of the files that are links. It says whether there is a new watch,
-// before which something may have happened unseen.
+// follow watches the directories that files need now, and reports whether a watch is new.
 func (w *watches) follow(files map[string]*manifest) (bool, error) {
 	wanted := map[string]bool{w.dir: true, w.above(): true}
 	for _, m := range files {
@@ -54,20 +52,16 @@ func (w *watches) follow(files map[string]*manifest) (bool, error) {
 	return fresh, nil
 }
 
-// above is the nearest directory above the manifests that is there.
+// above returns the nearest directory above the manifests that is there.
 func (w *watches) above() string {
 	path := filepath.Dir(w.dir)
-	for path != filepath.Dir(path) {
-		if _, err := os.Stat(path); err == nil {
-			break
-		}
+	for _, err := os.Stat(path); err != nil && path != "/"; _, err = os.Stat(path) {
 		path = filepath.Dir(path)
 	}
 	return path
 }
 
-// watch watches what is at path now, and says whether that is new. The kernel
-// watches directories, not paths: one that was replaced needs a new watch.
+// watch watches the directory at path and reports whether the watch is new. A replaced directory needs one.
 func (w *watches) watch(path string) (bool, error) {
 	stat, err := os.Stat(path)
 	same := err == nil && w.seen[path] != nil && os.SameFile(stat, w.seen[path])
@@ -75,8 +69,7 @@ func (w *watches) watch(path string) (bool, error) {
 		w.drop(path)
 	}
 	if err == nil {
-		// Adding one that is there costs nothing, and one that seems to be
-		// there may not be: a new directory can have the number of the old.
+		// Add even if it seems to be watched: a new directory can get the number of the old.
 		err = w.watcher.Add(path)
 	}
 	switch {
@@ -90,7 +83,7 @@ func (w *watches) watch(path string) (bool, error) {
 	return !same, nil
 }
 
-// drop ends a watch. That there is none any more is what it is for.
+// drop ends a watch. That it is gone already is no error.
 func (w *watches) drop(path string) {
 	if w.seen[path] != nil {
 		_ = w.watcher.Remove(path)
@@ -98,8 +91,7 @@ func (w *watches) drop(path string) {
 	}
 }
 
-// happened notes which files are dirty because of what came in, and says
-// whether any is.
+// happened notes the dirty files, and reports whether there are any.
 func (w *watches) happened(in *inbox, files map[string]*manifest) bool {
 	paths, lost := in.take()
 	w.all = w.all || lost
@@ -126,9 +118,61 @@ func (w *watches) soil(path string, files map[string]*manifest) {
 	}
 }
 
-// take returns a function that says which files are dirty, and starts anew.
+// take returns a function that reports whether a file is dirty, and starts anew.
 func (w *watches) take() func(name string) bool {
 	dirty, all := w.dirty, w.all
 	w.dirty, w.all = map[string]bool{}, false
 	return func(name string) bool { return all || dirty[name] }
+}
+
+// inbox takes events from a watcher at once. The watcher can hold its lock while it hands over an error, and
+// would block a reader that adds a watch. Taking events at once also keeps the kernel's queue short.
+type inbox struct {
+	wake chan struct{} // has an element when the inbox has
+
+	mu    sync.Mutex
+	paths map[string]bool
+	lost  bool // something happened without an event
+}
+
+func newInbox() *inbox {
+	return &inbox{wake: make(chan struct{}, 1), paths: map[string]bool{}}
+}
+
+// fill runs until the watcher is closed.
+func (b *inbox) fill(w *fsnotify.Watcher) {
+	for {
+		select {
+		case event, ok := <-w.Events:
+			if !ok {
+				return
+			}
+			b.put(filepath.Clean(event.Name), false)
+		case _, ok := <-w.Errors:
+			if !ok {
+				return
+			}
+			// Events were lost, or the kernel reported the end of a watch as an error: look at all files.
+			b.put("", true)
+		}
+	}
+}
+
+func (b *inbox) put(path string, lost bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.paths[path] = true
+	b.lost = b.lost || lost
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *inbox) take() (map[string]bool, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	paths, lost := b.paths, b.lost
+	b.paths, b.lost = map[string]bool{}, false
+	return paths, lost
 }

@@ -5,6 +5,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,8 +17,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// feed brings all objects of one kind into the inbox. To client-go's reflector
-// it is the store that objects go to.
+// feed brings all objects of one kind into the inbox. It is the store of client-go's reflector.
 type feed struct {
 	number int
 	kind   kind
@@ -26,9 +26,9 @@ type feed struct {
 	pauses pauses
 	log    *zap.Logger
 
-	listed  bool      // the inbox was given a whole list
-	without bool      // the server has no such kind for us
-	refused time.Time // since when the server keeps it from us; zero: it does not
+	listed  bool      // the inbox got a whole list
+	without bool      // the server does not serve the kind to us
+	refused time.Time // since when the server refuses the kind; zero: it does not
 }
 
 var (
@@ -36,13 +36,13 @@ var (
 	_ cache.ReflectorBookmarkStore = (*feed)(nil)
 )
 
-// healthy is how long a watch has to last for the pauses to begin small again.
+// healthy is how long a watch must last to reset the pauses.
 const healthy = 2 * time.Minute
 
-// run follows the API server until ctx ends.
 func (f *feed) run(ctx context.Context) {
 	again := f.pauses.again
-	r := cache.NewReflectorWithOptions(f.requests(), f.kind.object, f, cache.ReflectorOptions{
+	requests := &cache.ListWatch{ListWithContextFunc: f.list, WatchFuncWithContext: f.watch}
+	r := cache.NewReflectorWithOptions(requests, f.kind.object, f, cache.ReflectorOptions{
 		Name: "kube-ipvs " + f.kind.resource, Backoff: &again, Clock: impatient{ctx: ctx, link: f.link},
 	})
 	for ctx.Err() == nil {
@@ -52,7 +52,7 @@ func (f *feed) run(ctx context.Context) {
 			again = f.pauses.again
 		}
 		pause := again.Step()
-		if f.isWithout(err) {
+		if f.isUnavailable(err) {
 			f.goWithout(err)
 			pause = f.pauses.refused
 		}
@@ -64,10 +64,9 @@ func (f *feed) run(ctx context.Context) {
 	}
 }
 
-// isWithout says whether an error means that objects of the kind are not to be
-// had. An API server that has just started forbids everything, until it knows
-// the roles: what it kept from us by then need not be missed.
-func (f *feed) isWithout(err error) bool {
+// isUnavailable reports whether the kind is not available. A refusal must last: an API server that has just
+// started forbids everything until it knows the roles.
+func (f *feed) isUnavailable(err error) bool {
 	if !f.kind.optional || !isRefusal(err) {
 		f.refused = time.Time{}
 		return false
@@ -78,30 +77,25 @@ func (f *feed) isWithout(err error) bool {
 	return apierrors.IsNotFound(err) || time.Since(f.refused) > f.pauses.doubt
 }
 
-// goWithout takes it that there are no objects of the kind, unless there were
-// some.
+// goWithout assumes that there are no objects of the kind, unless there were some.
 func (f *feed) goWithout(err error) {
 	if !f.without {
 		f.without = true
-		f.log.Warn("the API server does not tell of a kind of objects; going on without", zap.String("kind", f.kind.resource), zap.Error(err))
+		f.log.Warn("API server does not serve a kind of objects; continuing without it",
+			zap.String("kind", f.kind.resource), zap.Error(err))
 	}
 	if !f.listed {
-		f.replace(map[types.NamespacedName]any{})
+		f.listed = true
+		f.inbox.replace(f.number, map[types.NamespacedName]any{})
 	}
 }
 
-func (f *feed) replace(all map[types.NamespacedName]any) {
-	f.listed = true
-	f.inbox.replace(f.number, all)
-}
-
-// Transformer packs objects as they come in a streaming list: all of them as they
-// come would be a hundred times what is kept.
+// Transformer packs the objects of a streaming list as they arrive: see list.
 func (f *feed) Transformer() cache.TransformFunc {
 	return func(o any) (any, error) { return f.item(o) }
 }
 
-// Add takes in an object that is new.
+// Add takes in a new object.
 func (f *feed) Add(o any) error { return f.Update(o) }
 
 // Update takes in an object.
@@ -114,7 +108,7 @@ func (f *feed) Update(o any) error {
 	return err
 }
 
-// Delete takes in that an object is gone.
+// Delete notes that an object is gone.
 func (f *feed) Delete(o any) error {
 	f.link.heard()
 	_, key, err := f.named(o)
@@ -124,7 +118,7 @@ func (f *feed) Delete(o any) error {
 	return err
 }
 
-// Replace takes in all objects there are.
+// Replace takes in all objects.
 func (f *feed) Replace(list []any, _ string) error {
 	f.link.heard()
 	f.without = false
@@ -136,20 +130,20 @@ func (f *feed) Replace(list []any, _ string) error {
 		}
 		all[i.key] = i.kept
 	}
-	f.replace(all)
+	f.listed = true
+	f.inbox.replace(f.number, all)
 	return nil
 }
 
-// Bookmark says that there was nothing up to a version.
+// Bookmark notes that nothing happened up to a version.
 func (f *feed) Bookmark(string) error {
 	f.link.heard()
 	return nil
 }
 
-// Resync is not asked for.
+// Resync does nothing.
 func (f *feed) Resync() error { return nil }
 
-// item is of an object that came, or of one that a list had.
 func (f *feed) item(o any) (item, error) {
 	if i, ok := o.(item); ok {
 		return i, nil
@@ -173,9 +167,8 @@ func (f *feed) named(o any) (runtime.Object, types.NamespacedName, error) {
 	return object, types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}, nil
 }
 
-// impatient is a clock by which a reflector waits no longer than a context lasts,
-// which it does not look at itself while a streaming list is refused, and no
-// longer than until another feed knows that the API server is back.
+// impatient is a clock whose waits end with ctx, which a reflector ignores while a streaming list is refused,
+// or when another feed finds that the API server is back.
 type impatient struct {
 	clock.RealClock
 	ctx  context.Context
@@ -188,13 +181,95 @@ func (i impatient) After(d time.Duration) <-chan time.Time {
 	go func() {
 		defer timer.Stop()
 		select {
-		case now := <-timer.C:
-			c <- now
+		case <-timer.C:
 		case <-i.link.returns():
-			c <- i.Now()
 		case <-i.ctx.Done():
-			c <- i.Now()
 		}
+		c <- i.Now()
 	}()
 	return c
+}
+
+// Status describes the connection to the API server.
+type Status struct {
+	Connected bool      // it answers all requests
+	Since     time.Time // when Connected became so
+	LastEvent time.Time // when it last sent anything; zero: never
+}
+
+// link tracks the connection to the API server by the results of requests. It logs changes, not each try.
+type link struct {
+	mutex   sync.Mutex
+	log     *zap.Logger
+	state   Status
+	failing map[string]bool // by kind of objects
+	working map[string]bool
+	silent  bool          // nothing was logged yet
+	back    chan struct{} // closed when one of several failed kinds works again
+}
+
+func (l *link) begin(log *zap.Logger) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.log, l.silent = log, true
+	l.state.Since = time.Now()
+	l.failing, l.working = map[string]bool{}, map[string]bool{}
+	l.back = make(chan struct{})
+}
+
+func (l *link) status() Status {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.state
+}
+
+func (l *link) heard() {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.state.LastEvent = time.Now()
+}
+
+func (l *link) answered(kind string) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.state.LastEvent = time.Now()
+	l.working[kind] = true
+	if delete(l.failing, kind); len(l.failing) > 0 {
+		close(l.back)
+		l.back = make(chan struct{})
+	}
+	if l.state.Connected || len(l.failing) > 0 || len(l.working) < kindCount {
+		return
+	}
+	l.log.Info("connected to API server", zap.Duration("after", l.turn(true)))
+}
+
+// returns returns a channel that is closed when it is worth asking again.
+func (l *link) returns() <-chan struct{} {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.back
+}
+
+func (l *link) failed(kind string, err error) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.failing[kind] = true
+	if !l.state.Connected && !l.silent {
+		l.log.Debug("API server still unreachable", zap.String("kind", kind), zap.Error(err))
+		return
+	}
+	l.log.Warn("API server does not answer; keeping what is known and retrying",
+		zap.String("kind", kind), zap.Time("lastEvent", l.state.LastEvent), zap.Error(err))
+	l.turn(false)
+}
+
+// turn notes the new state of the connection, and returns how long the old one lasted.
+func (l *link) turn(connected bool) time.Duration {
+	l.silent = false
+	was := l.state
+	if was.Connected != connected {
+		l.state.Connected, l.state.Since = connected, time.Now()
+	}
+	return time.Since(was.Since)
 }

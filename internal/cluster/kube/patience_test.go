@@ -11,20 +11,12 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// silent is a Client that nobody asks anything.
-type silent struct{}
-
-func (silent) Core() rest.Interface       { return nil }
-func (silent) Discovery() rest.Interface  { return nil }
-func (silent) Networking() rest.Interface { return nil }
-
-// The wait for the Node object ends when the object has come: the time that was
-// left of it must pass without a warning, and nothing may be told twice.
+// The wait for the Node object ends when the object has come: the time that was left of it must pass without
+// a warning, and nothing may be reported twice.
 func TestANodeObjectThatComesLateEndsTheWaitForIt(t *testing.T) {
 	const patience = 30 * time.Second
 	for _, c := range []struct {
@@ -39,10 +31,10 @@ func TestANodeObjectThatComesLateEndsTheWaitForIt(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				core, logs := observer.New(zap.InfoLevel)
-				told := &sink{services: map[string]string{}}
+				to := &sink{services: map[string]string{}}
 				r := &run{
-					node: "node-1", patience: patience, sink: told, log: zap.New(core), kinds: kinds(silent{}, "node-1"),
-					index: cluster.NewIndex(), inbox: newInbox(), dirty: map[types.NamespacedName]bool{},
+					node: "node-1", patience: patience, sink: to, log: zap.New(core), kinds: kinds(&Client{}, "node-1"),
+					index: cluster.NewIndex(), inbox: newInbox(),
 				}
 				put := func(kind int, key types.NamespacedName, o any) {
 					r.inbox.replace(kind, map[types.NamespacedName]any{key: o})
@@ -61,7 +53,7 @@ func TestANodeObjectThatComesLateEndsTheWaitForIt(t *testing.T) {
 				time.Sleep(2 * patience)
 				synctest.Wait()
 
-				all := told.all()
+				all := to.all()
 				times := func(line string) (n int) {
 					for _, l := range all {
 						if l == line {
@@ -70,11 +62,11 @@ func TestANodeObjectThatComesLateEndsTheWaitForIt(t *testing.T) {
 					}
 					return n
 				}
-				if services, ends := times("service web 10.96.0.1"), times("told 2"); services != 1 || ends != 1 {
-					t.Errorf("a Service was told %d times, and that it is all %d times: %q", services, ends, all)
+				if services, ends := times("service web 10.96.0.1"), times("listed 2"); services != 1 || ends != 1 {
+					t.Errorf("a Service was reported %d times, and the end of the list %d times: %q", services, ends, all)
 				}
-				if p := told.place.Node; p == nil || p.Status.Addresses[0] != (corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}) {
-					t.Errorf("the Node object that was told last is %v", p)
+				if p := to.place.Node; p == nil || p.Status.Addresses[0] != (corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}) {
+					t.Errorf("the last reported Node object is %v", p)
 				}
 				if warned := logs.FilterLevelExact(zap.WarnLevel).Len(); warned != c.warns {
 					t.Errorf("%d warnings, want %d: %v", warned, c.warns, logs.All())

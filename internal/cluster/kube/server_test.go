@@ -26,9 +26,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// server is an API server in as much as reflectors know one: lists, watches,
-// streaming lists, bookmarks, versions that expire, refusals, and broken
-// connections. Selectors are only remembered.
+// server is an API server in as much as reflectors know one: lists, watches, streaming lists, bookmarks,
+// versions that expire, refusals, and broken connections. Selectors are only remembered.
 type server struct {
 	t    *testing.T
 	http *httptest.Server
@@ -75,7 +74,7 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-func (s *server) client() Client {
+func (s *server) client() *Client {
 	c, err := Connect(config.Client{Master: s.http.URL, QPS: -1}, "test")
 	if err != nil {
 		s.t.Fatal(err)
@@ -221,8 +220,7 @@ func (s *server) of(resource string) []runtime.Object {
 	return all
 }
 
-// list answers with all objects of a resource; if in pages, with one and the number of
-// the next.
+// list answers with all objects of a resource; if in pages, with one and the number of the next.
 func (s *server) list(w http.ResponseWriter, resource, from string) {
 	head, all := metav1.ListMeta{ResourceVersion: strconv.Itoa(s.version)}, s.of(resource)
 	if i, _ := strconv.Atoi(from); s.pages && i < len(all) {
@@ -262,8 +260,8 @@ func (s *server) listInProtobuf(w http.ResponseWriter, resource string, head met
 	}
 }
 
-// watch streams events as they come. It is called under the lock, and so is
-// what it writes: a test that holds the lock sees a still world.
+// watch streams events as they come. It is called under the lock, and so is what it writes: a test that holds
+// the lock sees a still world.
 func (s *server) watch(w http.ResponseWriter, r *http.Request, resource string, streams bool, from int) {
 	epoch := s.epoch
 	s.watches[resource]++

@@ -34,7 +34,7 @@ func (d dice) text() string {
 
 func (d dice) key() string {
 	all := []string{
-		labelProxyName, corev1.IsHeadlessService, discoveryv1.LabelServiceName, corev1.LabelTopologyZone, taintLeaving, "app", "x",
+		cluster.LabelProxyName, corev1.IsHeadlessService, discoveryv1.LabelServiceName, corev1.LabelTopologyZone, cluster.TaintLeaving, "app", "x",
 		"kube-ipvs.io/scheduler", "kube-ipvs.io/weights", "kube-ipvs.io/drain-timeout", "kube-ipvs.io/affinity", corev1.LastAppliedConfigAnnotation,
 		corev1.EndpointsLastChangeTriggerTime,
 	}
@@ -89,8 +89,7 @@ func (d dice) fill(v reflect.Value) {
 	}
 }
 
-// objects are a Service that is served, and what else is around it, with every
-// other field set to something.
+// objects are a Service that is served, and what else is around it, with every other field set to something.
 func (d dice) objects() (*corev1.Service, *discoveryv1.EndpointSlice, *corev1.Node) {
 	meta := metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "1", ResourceVersion: "5"}
 	s := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
@@ -103,7 +102,7 @@ func (d dice) objects() (*corev1.Service, *discoveryv1.EndpointSlice, *corev1.No
 	d.fill(reflect.ValueOf(s).Elem())
 	d.fill(reflect.ValueOf(slice).Elem())
 	d.fill(reflect.ValueOf(n).Elem())
-	delete(s.Labels, labelProxyName)
+	delete(s.Labels, cluster.LabelProxyName)
 	if d.IntN(8) > 0 {
 		delete(slice.Labels, corev1.IsHeadlessService)
 		slice.Namespace = s.Namespace
@@ -196,13 +195,13 @@ func TestAChangeThatMeansSomethingIsSeenInStrippedObjects(t *testing.T) {
 func TestOfANodeWhatIsReadIsKept(t *testing.T) {
 	n := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "node-1", Labels: map[string]string{corev1.LabelTopologyZone: "a", "x": "y"}, Annotations: map[string]string{"x": "y"}},
-		Spec:       corev1.NodeSpec{PodCIDR: "10.244.1.0/24", PodCIDRs: []string{"10.244.1.0/24"}, ProviderID: "x", Taints: []corev1.Taint{{Key: "x"}, {Key: taintLeaving}}},
+		Spec:       corev1.NodeSpec{PodCIDR: "10.244.1.0/24", PodCIDRs: []string{"10.244.1.0/24"}, ProviderID: "x", Taints: []corev1.Taint{{Key: "x"}, {Key: cluster.TaintLeaving}}},
 		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: "InternalIP", Address: "192.0.2.1"}}, Images: make([]corev1.ContainerImage, 50)},
 	}
 	stripNode(n)
 	want := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "node-1", Labels: map[string]string{corev1.LabelTopologyZone: "a"}},
-		Spec:       corev1.NodeSpec{PodCIDRs: []string{"10.244.1.0/24"}, Taints: []corev1.Taint{{Key: taintLeaving}}},
+		Spec:       corev1.NodeSpec{PodCIDRs: []string{"10.244.1.0/24"}, Taints: []corev1.Taint{{Key: cluster.TaintLeaving}}},
 		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: "InternalIP", Address: "192.0.2.1"}}},
 	}
 	if d := cmp.Diff(want, n); d != "" {
@@ -217,8 +216,7 @@ func TestOfANodeWhatIsReadIsKept(t *testing.T) {
 	}
 }
 
-// Objects come stripped from every way they can come: a streaming list, a
-// list, a watch.
+// Objects come stripped from every way they can come: a streaming list, a list, a watch.
 func TestObjectsAreStrippedBeforeTheyAreKept(t *testing.T) {
 	for _, streams := range []bool{true, false} {
 		s := newServer(t)

@@ -16,8 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// town is a cluster of so many Services, each with so many endpoints, as an API
-// server tells of them.
+// town returns a cluster of so many Services, each with so many endpoints, as an API server sends them.
 func town(services, endpoints int) content {
 	c := content{place: place("node-1")}
 	for i := range services {

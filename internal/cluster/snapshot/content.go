@@ -4,6 +4,7 @@ package snapshot
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,15 +18,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// content is what a snapshot has in it.
 type content struct {
 	place    cluster.Place
 	services []*cluster.Objects // sorted by key
 }
 
-// kind is what a record is: a byte, then the length as uvarint, then as many
-// bytes, which are the object in Kubernetes' own protobuf. It is as stable as
-// the API, a third of the size of JSON, and ten times as fast.
+// kind is the kind of a record, which comes first. Then come its length as uvarint, and the object in
+// Kubernetes' own protobuf, which is as stable as the API, a third of the size of JSON, and ten times as
+// fast.
 type kind byte
 
 // The kinds. EndpointSlices follow their Service.
@@ -37,100 +37,91 @@ const (
 	kindSlice
 )
 
-// maxRecord is far above what an API server takes as one object.
+// maxRecord is far more than an API server accepts as one object.
 const maxRecord = 16 << 20
 
-var errTooLarge = errors.New("there are more objects than the file may hold")
+var errTooLarge = errors.New("more objects than the file may hold")
 
-// message is an object that can write itself.
 type message interface {
 	GetName() string
 	Size() int
 	MarshalToSizedBuffer([]byte) (int, error)
 }
 
-// encoder writes records, one at a time through one buffer.
+// encoder writes records through one buffer. After an error it does nothing.
 type encoder struct {
 	w    io.Writer
 	room int64 // bytes that may still be written
 	buf  []byte
+	err  error
 }
 
 func (e *encoder) content(c content) error {
-	if err := e.place(c.place); err != nil {
-		return err
+	for _, cidr := range c.place.ServiceCIDRs {
+		e.cidr(cidr)
+	}
+	if c.place.Node != nil {
+		e.object(kindNode, c.place.Node)
+	}
+	for _, n := range c.place.Others {
+		e.object(kindOther, n)
 	}
 	for _, o := range c.services {
-		if err := e.service(o); err != nil {
-			return err
-		}
+		e.service(o)
 	}
-	return nil
+	return e.err
 }
 
-func (e *encoder) place(p cluster.Place) error {
-	for _, cidr := range p.ServiceCIDRs {
-		b, err := cidr.MarshalBinary()
-		if err != nil {
-			return fmt.Errorf("encode ServiceCIDR %v: %w", cidr, err)
-		}
-		if err := e.put(append(e.begin(kindCIDR, len(b)), b...)); err != nil {
-			return err
-		}
+func (e *encoder) cidr(cidr netip.Prefix) {
+	b, err := cidr.MarshalBinary()
+	if err != nil {
+		e.fail(fmt.Errorf("encode ServiceCIDR %v: %w", cidr, err))
 	}
-	if p.Node != nil {
-		if err := e.object(kindNode, p.Node); err != nil {
-			return err
-		}
-	}
-	for _, n := range p.Others {
-		if err := e.object(kindOther, n); err != nil {
-			return err
-		}
-	}
-	return nil
+	e.put(append(e.begin(kindCIDR, len(b)), b...))
 }
 
-// service writes the objects as the API has them: what is packed is only ours, and
-// may be packed otherwise by the program that reads it.
-func (e *encoder) service(o *cluster.Objects) error {
+// service writes the objects as in the API: another version of the program may pack them differently.
+func (e *encoder) service(o *cluster.Objects) {
+	if e.err != nil {
+		return
+	}
 	service, all := o.Unpack()
-	if err := e.object(kindService, service); err != nil {
-		return err
-	}
+	e.object(kindService, service)
 	for _, s := range all {
-		if err := e.object(kindSlice, s); err != nil {
-			return err
-		}
+		e.object(kindSlice, s)
 	}
-	return nil
 }
 
-func (e *encoder) object(k kind, m message) error {
+func (e *encoder) object(k kind, m message) {
 	n := m.Size()
 	if n > maxRecord {
-		return fmt.Errorf("encode %T %s of %d bytes: %w", m, m.GetName(), n, errTooLarge)
+		e.fail(fmt.Errorf("encode %T %s of %d bytes: %w", m, m.GetName(), n, errTooLarge))
+		return
 	}
 	head := e.begin(k, n)
 	b := slices.Grow(head, n)[:len(head)+n]
 	if _, err := m.MarshalToSizedBuffer(b[len(head):]); err != nil {
-		return fmt.Errorf("encode %T %s: %w", m, m.GetName(), err)
+		e.fail(fmt.Errorf("encode %T %s: %w", m, m.GetName(), err))
 	}
-	return e.put(b)
+	e.put(b)
 }
 
 func (e *encoder) begin(k kind, length int) []byte {
 	return binary.AppendUvarint(append(e.buf[:0], byte(k)), uint64(length))
 }
 
-func (e *encoder) put(b []byte) error {
-	e.buf = b
-	if e.room -= int64(len(b)); e.room < 0 {
-		return errTooLarge
+func (e *encoder) put(b []byte) {
+	if e.buf = b; e.err != nil {
+		return
 	}
-	_, err := e.w.Write(b)
-	return err
+	if e.room -= int64(len(b)); e.room < 0 {
+		e.fail(errTooLarge)
+		return
+	}
+	_, e.err = e.w.Write(b)
 }
+
+func (e *encoder) fail(err error) { e.err = cmp.Or(e.err, err) }
 
 // decoder reads what an encoder wrote, and refuses everything else.
 type decoder struct {
@@ -139,7 +130,6 @@ type decoder struct {
 	c   content
 }
 
-// decode reads all records there are.
 func decode(r io.Reader) (content, error) {
 	d := decoder{r: bufio.NewReader(r)}
 	for {
@@ -156,8 +146,7 @@ func decode(r io.Reader) (content, error) {
 	}
 }
 
-// next returns one record, which is good until the next one; io.EOF if there is
-// none.
+// next returns one record, which is valid until the next call; io.EOF if there is none.
 func (d *decoder) next() (kind, []byte, error) {
 	k, err := d.r.ReadByte()
 	if err != nil {
@@ -175,7 +164,7 @@ func (d *decoder) next() (kind, []byte, error) {
 	return kind(k), d.buf, unexpected(err)
 }
 
-// unexpected is err where no end was expected.
+// unexpected turns io.EOF into io.ErrUnexpectedEOF.
 func unexpected(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -194,7 +183,7 @@ func (d *decoder) take(k kind, record []byte) error {
 	case kindSlice:
 		return d.takeSlice(record)
 	}
-	return fmt.Errorf("%d is no kind of record", k)
+	return fmt.Errorf("unknown kind of record: %d", k)
 }
 
 func (d *decoder) takeCIDR(record []byte) error {
@@ -231,7 +220,7 @@ func (d *decoder) takeService(record []byte) error {
 		return err
 	}
 	o := cluster.Pack(&s)
-	if last, ok := d.last(); ok && cluster.CompareKeys(last.Service.Key(), o.Service.Key()) >= 0 {
+	if last := d.last(); last != nil && cluster.CompareKeys(last.Service.Key(), o.Service.Key()) >= 0 {
 		return fmt.Errorf("Service %v does not come after %v", o.Service.Key(), last.Service.Key())
 	}
 	d.c.services = append(d.c.services, o)
@@ -243,18 +232,17 @@ func (d *decoder) takeSlice(record []byte) error {
 	if err := s.Unmarshal(record); err != nil {
 		return err
 	}
-	last, ok := d.last()
-	if !ok {
+	last := d.last()
+	if last == nil {
 		return errors.New("an EndpointSlice before any Service")
 	}
 	d.c.services[len(d.c.services)-1] = last.With(cluster.OfSlice(&s))
 	return nil
 }
 
-// last is the Service that came last, if one did.
-func (d *decoder) last() (*cluster.Objects, bool) {
+func (d *decoder) last() *cluster.Objects {
 	if n := len(d.c.services); n > 0 {
-		return d.c.services[n-1], true
+		return d.c.services[n-1]
 	}
-	return nil, false
+	return nil
 }

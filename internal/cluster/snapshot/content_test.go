@@ -97,8 +97,8 @@ func TestRecordsThatNoWriterWritesAreRefused(t *testing.T) {
 		name, want string
 		b          []byte
 	}{
-		{"kind 0", "0 is no kind", record(0)},
-		{"kind 6", "6 is no kind", record(6)},
+		{"kind 0", "unknown kind of record: 0", record(0)},
+		{"kind 6", "unknown kind of record: 6", record(6)},
 		{"no length", "unexpected EOF", []byte{byte(kindService)}},
 		{"half a length", "unexpected EOF", []byte{byte(kindService), 0x80}},
 		{"less than its length", "unexpected EOF", []byte{byte(kindService), 3, 1, 2}},

@@ -4,42 +4,58 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 )
 
-// Stat reads only what a snapshot says of itself. Its content may be damaged all
-// the same.
-func Stat(file string) (Header, error) {
-	f, h, err := open(file)
-	if err != nil {
-		return Header{}, fmt.Errorf("read snapshot %s: %w", file, err)
-	}
-	return h, f.Close()
+// Stat reads the header of a snapshot. The content may still be damaged.
+func Stat(file string) (h Header, err error) {
+	err = open(file, func(_ *os.File, found Header) error {
+		h = found
+		return nil
+	})
+	return h, err
 }
 
-// open opens a snapshot and stands behind its header. It waits for nobody who
-// would write to a pipe.
-func open(file string) (*os.File, Header, error) {
+// read reads the snapshot of this Node, if it is whole and not larger than limit.
+func read(file, node string, limit int64) (h Header, c content, err error) {
+	err = open(file, func(f *os.File, found Header) (err error) {
+		h = found
+		c, err = readContent(f, h, node, limit)
+		return err
+	})
+	return h, c, err
+}
+
+// open calls use with a snapshot behind its header. It does not wait for the writer of a pipe.
+func open(file string, use func(*os.File, Header) error) error {
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, Header{}, cause(err)
+		return fmt.Errorf("read snapshot %s: %w", file, cause(err))
 	}
 	h, err := readHeader(f)
-	if err != nil {
-		return nil, Header{}, errors.Join(err, f.Close())
+	if err == nil {
+		err = use(f, h)
 	}
-	return f, h, nil
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("read snapshot %s: %w", file, err)
+	}
+	return nil
 }
 
-// cause is err without the path, which whoever wraps it names.
+// cause returns err without the path, which the caller adds.
 func cause(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -71,20 +87,7 @@ func readHeader(f *os.File) (Header, error) {
 	return h, err
 }
 
-// read reads the snapshot of this Node, if it is whole and not above limit.
-func read(file, node string, limit int64) (Header, content, error) {
-	f, h, err := open(file)
-	if err != nil {
-		return Header{}, content{}, fmt.Errorf("read snapshot %s: %w", file, err)
-	}
-	c, err := readContent(f, h, node, limit)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return Header{}, content{}, fmt.Errorf("read snapshot %s: %w", file, err)
-	}
-	return h, c, nil
-}
-
-// readContent compares the checksum before it believes anything.
+// readContent checks the checksum before it decodes anything.
 func readContent(f io.ReadSeeker, h Header, node string, limit int64) (content, error) {
 	if err := h.mustBeOf(node); err != nil {
 		return content{}, err
@@ -109,16 +112,15 @@ func readContent(f io.ReadSeeker, h Header, node string, limit int64) (content, 
 	counted := &io.LimitedReader{R: plain, N: h.Plain + 1}
 	c, err := decode(counted)
 	if err == nil && (counted.N != 1 || len(c.services) != h.Services) {
-		err = errors.New("it holds something else than its header says")
+		return content{}, errors.New("it holds something else than its header says")
 	}
 	return c, err
 }
 
-// write replaces the snapshot by c, or leaves the old one: it is always one of
-// the two, whole, that bears the name. Returned is what the header says.
+// write replaces the snapshot by c, or keeps the old one whole. It returns the new header.
 func write(file string, h Header, limit int64, c content) (Header, error) {
 	h.Services = len(c.services)
-	fresh := file + ".new" // always the same: what a crash leaves is replaced
+	fresh := file + ".new" // always the same, so what a crash leaves is replaced
 	folder := filepath.Dir(file)
 	err := os.MkdirAll(folder, 0o700)
 	if err == nil {
@@ -128,7 +130,7 @@ func write(file string, h Header, limit int64, c content) (Header, error) {
 		err = os.Rename(fresh, file)
 	}
 	if err != nil {
-		_ = os.Remove(fresh) // to leave no half of it on a disk that may be full
+		_ = os.Remove(fresh) // to leave no half file on a disk that may be full
 		return Header{}, fmt.Errorf("write snapshot %s: %w", file, cause(err))
 	}
 	if err := syncFolder(folder); err != nil {
@@ -137,8 +139,7 @@ func write(file string, h Header, limit int64, c content) (Header, error) {
 	return h, nil
 }
 
-// writeNew writes a file and has the disk keep it. Only root may read it: it
-// tells of all Services of the cluster.
+// writeNew writes a file and syncs it. Only root may read it: it has all Services of the cluster.
 func writeNew(file string, h Header, limit int64, c content) (Header, error) {
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Header{}, err
@@ -154,8 +155,7 @@ func writeNew(file string, h Header, limit int64, c content) (Header, error) {
 	return h, errors.Join(err, f.Close())
 }
 
-// writeAll streams the content behind the room for the header, which comes last
-// as only then its sums are known.
+// writeAll writes the content first and the header last, when its sums are known.
 func writeAll(f *os.File, h Header, limit int64, c content) (Header, error) {
 	if _, err := f.Seek(headerSize, io.SeekStart); err != nil {
 		return h, err
@@ -184,8 +184,7 @@ func writeAll(f *os.File, h Header, limit int64, c content) (Header, error) {
 	return h, err
 }
 
-// writeContent returns the length of the records. They are compressed at the
-// fastest level: half of the names and labels of a cluster repeat.
+// writeContent compresses the records at the fastest level, and returns their length before.
 func writeContent(w io.Writer, limit int64, c content) (int64, error) {
 	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 	if err != nil {
@@ -204,4 +203,89 @@ func syncFolder(folder string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// Header describes a snapshot.
+type Header struct {
+	Node     string // the node that it belongs to
+	Written  time.Time
+	Services int
+	Length   int64 // bytes in the file after the header
+	Plain    int64 // bytes of the records before compression
+
+	sum [sha256.Size]byte // of the bytes after the header
+}
+
+const (
+	magic      = "kube-ipvs.objs\r\n" // the line end shows conversions of line ends
+	version    = 1
+	headerSize = 512
+	maxName    = 253 // of a Node, as of a DNS subdomain
+)
+
+// layout is the header in big endian. Check is the CRC-32C of the rest. Versions share the first two fields.
+type layout struct {
+	Magic    [16]byte
+	Version  uint32
+	Services uint32
+	Written  int64 // nanoseconds since 1970
+	Length   int64
+	Plain    int64
+	Sum      [sha256.Size]byte
+	Node     [maxName]byte
+	Unused   [175]byte
+	Check    uint32
+}
+
+func check(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+// size returns the size of the whole file; 0 if nothing was written.
+func (h Header) size() int64 {
+	if h.Length == 0 {
+		return 0
+	}
+	return headerSize + h.Length
+}
+
+func (h Header) mustBeOf(node string) error {
+	if h.Node != node {
+		return fmt.Errorf("it is of Node %q, not of %q", h.Node, node)
+	}
+	return nil
+}
+
+func (h Header) marshal() ([]byte, error) {
+	if len(h.Node) > maxName || strings.Contains(h.Node, "\x00") {
+		return nil, fmt.Errorf("%q is no name of a Node", h.Node)
+	}
+	l := layout{
+		Version: version, Services: uint32(h.Services), Written: h.Written.UnixNano(),
+		Length: h.Length, Plain: h.Plain, Sum: h.sum,
+	}
+	copy(l.Magic[:], magic)
+	copy(l.Node[:], h.Node)
+	b, err := binary.Append(nil, binary.BigEndian, l)
+	if err != nil {
+		return nil, err
+	}
+	end := len(b) - 4
+	binary.BigEndian.PutUint32(b[end:], check(b[:end]))
+	return b, nil
+}
+
+func parseHeader(b []byte) (Header, error) {
+	var l layout
+	if _, err := binary.Decode(b, binary.BigEndian, &l); err != nil || string(l.Magic[:]) != magic {
+		return Header{}, errors.New("it is no snapshot")
+	}
+	if l.Version != version {
+		return Header{}, fmt.Errorf("it has format %d, this program reads %d", l.Version, version)
+	}
+	if check(b[:headerSize-4]) != l.Check || l.Length < 0 || l.Plain < 0 {
+		return Header{}, errors.New("its header is damaged")
+	}
+	return Header{
+		Node: string(bytes.TrimRight(l.Node[:], "\x00")), Written: time.Unix(0, l.Written), Services: int(l.Services),
+		Length: l.Length, Plain: l.Plain, sum: l.Sum,
+	}, nil
 }

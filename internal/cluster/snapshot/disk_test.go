@@ -153,8 +153,7 @@ func TestAFailedWriteLeavesTheOldFileAndNothingElse(t *testing.T) {
 
 const writeForEver = "SNAPSHOT_WRITE_FOR_EVER"
 
-// TestMain lets the test below start itself as a process that writes until it is
-// killed.
+// TestMain lets the test below start itself as a process that writes until it is killed.
 func TestMain(m *testing.M) {
 	file := os.Getenv(writeForEver)
 	if file == "" {

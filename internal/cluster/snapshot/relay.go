@@ -13,24 +13,21 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// relay is the sink that Live tells. It passes everything on, and keeps the
-// pointers to what was told last: objects are not changed after they were told.
-//
-// Live's goroutine and the one that restores both tell the real sink, under the
-// mutex: what one of them tells is whole before the other goes on.
+// relay is the sink of Live. It passes everything on, and keeps pointers to the last objects. Both Live's
+// goroutine and the one that restores report to the real sink, under the mutex.
 type relay struct {
-	complete chan struct{} // closed when Live told all
-	changed  chan struct{} // has something when there may be something to write
-	live     func()        // called before the sink is told that all is told
+	complete chan struct{} // closed when Live reported everything
+	changed  chan struct{} // has an element when there may be something to write
+	live     func()        // called before the sink gets Complete
 
 	mutex    sync.Mutex
 	sink     cluster.Sink
-	extent   cluster.Extent                            // told so far; 0: none
+	extent   cluster.Extent                            // reported so far; 0: none
 	services map[types.NamespacedName]*cluster.Objects // Live's; nil: gone, kept until Complete
-	place    *cluster.Place                            // Live's; nil: not told
-	restored map[types.NamespacedName]bool             // told by the file alone
-	borrowed bool                                      // the place is the file's
-	version  uint64                                    // of what is there to write; 0: not all is known
+	place    *cluster.Place                            // Live's; nil: not reported
+	restored map[types.NamespacedName]bool             // reported from the file only
+	borrowed bool                                      // the reported place is the file's
+	version  uint64                                    // of what can be written; 0: not everything is known
 }
 
 var _ cluster.Sink = (*relay)(nil)
@@ -46,7 +43,7 @@ func newRelay(sink cluster.Sink, live func()) *relay {
 	}
 }
 
-// Service passes on what Live told, which wins over what was restored.
+// Service passes on what Live reported, which replaces what was restored.
 func (r *relay) Service(key types.NamespacedName, o *cluster.Objects) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -59,7 +56,7 @@ func (r *relay) Service(key types.NamespacedName, o *cluster.Objects) {
 	r.touch()
 }
 
-// Place passes on what Live told.
+// Place passes on what Live reported.
 func (r *relay) Place(p cluster.Place) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -68,8 +65,7 @@ func (r *relay) Place(p cluster.Place) {
 	r.touch()
 }
 
-// Listed passes on what Live told. Before all is said to be told, what only the
-// file knew is told to be gone.
+// Listed passes on what Live reported. Before Complete, what only the file had is reported as gone.
 func (r *relay) Listed(e cluster.Extent) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -88,7 +84,6 @@ func (r *relay) Listed(e cluster.Extent) {
 	}
 }
 
-// dismiss lets go of what was restored.
 func (r *relay) dismiss() {
 	if r.borrowed {
 		r.borrowed = false
@@ -101,8 +96,7 @@ func (r *relay) dismiss() {
 	maps.DeleteFunc(r.services, func(_ types.NamespacedName, o *cluster.Objects) bool { return o == nil })
 }
 
-// restore tells what Live has not told of yet, unless it has told all. It says
-// whether it did.
+// restore reports the objects of c that Live has not reported, unless Live is complete.
 func (r *relay) restore(ctx context.Context, c content, restored func()) bool {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -115,7 +109,7 @@ func (r *relay) restore(ctx context.Context, c content, restored func()) bool {
 	}
 	for _, o := range c.services {
 		key := o.Service.Key()
-		if _, told := r.services[key]; !told {
+		if _, live := r.services[key]; !live {
 			r.restored[key] = true
 			r.sink.Service(key, o)
 		}
@@ -128,15 +122,11 @@ func (r *relay) restore(ctx context.Context, c content, restored func()) bool {
 	return true
 }
 
-// touch notes a change of what is to be written.
 func (r *relay) touch() {
-	select {
-	case <-r.complete:
-	default:
-		return
+	if r.extent == cluster.Complete {
+		r.version++
+		r.wake()
 	}
-	r.version++
-	r.wake()
 }
 
 func (r *relay) wake() {
@@ -146,9 +136,8 @@ func (r *relay) wake() {
 	}
 }
 
-// current is all that Live told, sorted, and which version of it this is. Live
-// waits for as long as it takes to copy the pointers, and for no more. There is
-// nothing as long as the version is 0, or if it is the one that is known.
+// current returns everything that Live reported, sorted, and its version. Live only waits while pointers are
+// copied. There is nothing if the version is 0, or known.
 func (r *relay) current(known uint64) (content, uint64) {
 	r.mutex.Lock()
 	if r.version == known {

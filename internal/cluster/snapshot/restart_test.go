@@ -64,8 +64,7 @@ func (machine) Follow(plan.Node)                        {}
 
 func (machine) Flush(context.Context, []state.Flow) (int, error) { return 0, nil }
 
-// boot starts a daemon, whose API server speaks by the script, and returns how
-// to stop it.
+// boot starts a daemon, whose API server speaks by the script, and returns how to stop it.
 func (m machine) boot(t *testing.T, live snapshot.Script) func() {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())

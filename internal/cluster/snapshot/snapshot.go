@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package snapshot keeps the last good objects of a source on disk, so that a
-// node that starts while its API server is away still serves what was there.
+// Package snapshot keeps the last objects of a source on disk, so that a node that starts while its API
+// server is away still serves.
 //
-// Source stands between the live source and its user. If the live one does not
-// answer soon, the objects of the file are told as Restored: rows are made of
-// them, and none is removed on their word. As soon as the live one is complete it
-// alone counts, and what it told is written to the file from then on.
+// Source wraps the live source. If that does not answer soon, the objects of the file are reported as
+// Restored: their rows are written, and none is removed because of them. Once the live source is complete,
+// only it counts, and its objects are written to the file from then on.
 //
-// The package knows nothing of what objects mean, and a file that is not whole,
-// not ours or not of this node is never used.
+// A file that is damaged, or of another node, is never used.
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -26,106 +25,63 @@ import (
 
 // Source is a live source with a file for when it does not answer. It runs once.
 type Source struct {
-	Live cluster.Source // required
-	File string         // empty: Live is alone
-	Node string         // the name of this Node: a file of another one is not used
+	Live     cluster.Source // required
+	File     string         // empty: only Live is used
+	Node     string         // the name of this Node; files of others are not used
+	MaxBytes int64          // limit of the content of the file; 0: 256 MiB
+	Pause    time.Duration  // how long changes are collected before a write; 0: 10 s. See rest.
+	Log      *zap.Logger    // nil: no log
 
-	// MaxBytes bounds the content of the file. More is not written, and not
-	// read either. Zero: 256 MiB.
-	MaxBytes int64
-
-	// Patience is how long Live may take to tell all before the file is used.
-	// Rows that the kernel still has may be newer than the file: after a restart
-	// that is no reboot more patience is better. Zero: 2 s.
+	// Patience is how long Live may take before the file is used. After a restart without reboot the kernel's
+	// rows may be newer than the file, so more patience is better. Zero: 2 s.
 	Patience time.Duration
-
-	// Pause is how long changes are collected before they are written. Zero:
-	// 10 s. See rest for what else spaces the writes.
-	Pause time.Duration
-
-	Log *zap.Logger // nil: nothing is logged
 
 	status ledger
 }
 
 var _ cluster.Source = (*Source)(nil)
 
-const (
-	defaultMaxBytes = 256 << 20
-	defaultPatience = 2 * time.Second
-	defaultPause    = 10 * time.Second
-)
+const defaultMaxBytes = 256 << 20
 
-// Run tells sink of the objects, as cluster.Source says. Its error is Live's:
-// a file that cannot be read or written is logged, and Status tells of it.
+// Run implements cluster.Source. Its error is Live's: errors of the file are logged, and in Status.
 func (s *Source) Run(ctx context.Context, sink cluster.Sink) error {
 	if s.File == "" {
 		return s.Live.Run(ctx, sink)
 	}
-	o := s.settled()
+	s.MaxBytes, s.Log = cmp.Or(s.MaxBytes, defaultMaxBytes), cmp.Or(s.Log, zap.NewNop())
+	s.Patience, s.Pause = cmp.Or(s.Patience, 2*time.Second), cmp.Or(s.Pause, 10*time.Second)
 	s.look()
 	r := newRelay(sink, func() { s.status.from(Live) })
-	w := &writer{options: o, relay: r, status: &s.status}
-
+	w := &writer{Source: s, relay: r}
 	until, stop := context.WithCancel(ctx)
 	defer stop()
 	var others sync.WaitGroup
-	others.Go(func() { s.restore(until, o, r) })
+	others.Go(func() { s.restore(until, r) })
 	others.Go(func() { w.run(until) })
 	err := s.Live.Run(ctx, r)
 	stop()
 	others.Wait()
-	w.save() // what was told since the last time
+	w.save() // what was reported since the last time
 	return err
 }
 
-// Status says how the snapshot stands. It may be asked at any time and never
-// waits for a sink or a disk.
+// Status returns the state of the snapshot, without waiting for a sink or a disk.
 func (s *Source) Status() Status { return s.status.get() }
 
-// options are a Source's settings, completed.
-type options struct {
-	file, node      string
-	limit           int64
-	patience, pause time.Duration
-	log             *zap.Logger
-}
-
-func (s *Source) settled() options {
-	o := options{file: s.File, node: s.Node, limit: s.MaxBytes, patience: s.Patience, pause: s.Pause, log: s.Log}
-	if o.limit == 0 {
-		o.limit = defaultMaxBytes
-	}
-	if o.patience == 0 {
-		o.patience = defaultPatience
-	}
-	if o.pause == 0 {
-		o.pause = defaultPause
-	}
-	if o.log == nil {
-		o.log = zap.NewNop()
-	}
-	return o
-}
-
-// look takes in how old the file is that an earlier run left. One that cannot be
-// used is reported now, and not only when it would be needed.
+// look reads the age of the file, and reports an unusable one now rather than when it is needed.
 func (s *Source) look() {
 	h, err := Stat(s.File)
 	if err == nil {
 		err = h.mustBeOf(s.Node)
 	}
-	switch {
-	case err == nil:
-		s.status.written(h.Written)
-	case !errors.Is(err, fs.ErrNotExist):
-		s.status.unusable(err)
+	if !errors.Is(err, fs.ErrNotExist) {
+		s.status.found(h.Written, err)
 	}
 }
 
-// restore tells what the file has if Live takes too long.
-func (s *Source) restore(ctx context.Context, o options, r *relay) {
-	patience := time.NewTimer(o.patience)
+// restore reports the content of the file if Live takes too long.
+func (s *Source) restore(ctx context.Context, r *relay) {
+	patience := time.NewTimer(s.Patience)
 	defer patience.Stop()
 	select {
 	case <-ctx.Done():
@@ -134,19 +90,81 @@ func (s *Source) restore(ctx context.Context, o options, r *relay) {
 		return
 	case <-patience.C:
 	}
-	h, c, err := read(o.file, o.node, o.limit)
+	h, c, err := read(s.File, s.Node, s.MaxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		o.log.Info("no snapshot to start from; waiting for the live source", zap.String("file", o.file))
+		s.Log.Info("no snapshot to start from; waiting for the live source", zap.String("file", s.File))
 		return
 	}
+	s.status.found(h.Written, err)
 	if err != nil {
-		s.status.unusable(err)
-		o.log.Warn("snapshot is not used; waiting for the live source", zap.Error(err))
-		return
-	}
-	s.status.written(h.Written)
-	if r.restore(ctx, c, func() { s.status.from(Snapshot) }) {
-		o.log.Info("Services are those of the snapshot until the live source answers", zap.String("file", o.file),
+		s.Log.Warn("snapshot cannot be used; waiting for the live source", zap.Error(err))
+	} else if r.restore(ctx, c, func() { s.status.from(Snapshot) }) {
+		s.Log.Info("serving the snapshot until the live source answers", zap.String("file", s.File),
 			zap.Int("services", h.Services), zap.Time("written", h.Written), zap.Duration("age", Status{Written: h.Written}.Age(time.Now())))
 	}
+}
+
+// Status is the state of a snapshot.
+type Status struct {
+	From Origin
+
+	// Written is when the content of the file was complete. Zero: there is no usable file. The file is not
+	// written again while nothing changes: Written is the age of its objects, not of a write.
+	Written time.Time
+
+	// Err is the error of the last read or write of the file; nil: it succeeded.
+	Err error
+}
+
+// Age returns the age of the file; 0 if there is none, or if the clock went back.
+func (s Status) Age(now time.Time) time.Duration {
+	if s.Written.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(s.Written))
+}
+
+// Origin is the source of the reported objects.
+type Origin uint8
+
+// The origins. The zero value is none: nothing was reported as a whole yet.
+const (
+	Snapshot Origin = iota + 1 // the file
+	Live                       // the live source
+)
+
+func (o Origin) String() string { return [...]string{"none", "snapshot", "live"}[o] }
+
+// ledger is a Status that goroutines share.
+type ledger struct {
+	mutex  sync.Mutex
+	status Status
+}
+
+func (l *ledger) get() Status {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.status
+}
+
+func (l *ledger) from(o Origin) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.status.From = o
+}
+
+// found notes the age of the file, or why it cannot be used for a start.
+func (l *ledger) found(written time.Time, err error) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	if l.status.Written, l.status.Err = written, err; err != nil {
+		l.status.Written = time.Time{}
+	}
+}
+
+// failed notes that the file could not be written; the old one stays.
+func (l *ledger) failed(err error) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.status.Err = err
 }

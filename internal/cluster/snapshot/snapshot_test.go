@@ -106,19 +106,19 @@ func TestTheFileIsUsedWhileLiveIsAwayAndLiveWins(t *testing.T) {
 			{time.Second, []string{somewhere, "web 10.96.0.1", "complete"}, []string{somewhere, "web 10.96.0.1", "complete"}},
 			{time.Hour, []string{"web gone"}, []string{"web gone"}},
 		},
-		"Live is away, then tells less": {
+		"Live is away, then reports less": {
 			{2 * time.Second, nil, []string{somewhere, "api 10.96.0.2 api-1 api-2", "db 10.96.0.3", "web 10.96.0.1 web-1", "restored"}},
 			{time.Hour, nil, nil},
 			{0, []string{somewhere, "web 10.96.0.1 web-7", "new 10.96.0.4"}, []string{somewhere, "web 10.96.0.1 web-7", "new 10.96.0.4"}},
 			{0, []string{"complete"}, []string{"api gone", "db gone", "complete"}},
 			{0, []string{"db 10.96.0.3", "new gone"}, []string{"db 10.96.0.3", "new gone"}},
 		},
-		"Live told a part in time": {
+		"Live reported a part in time": {
 			{time.Second, []string{"web 10.96.0.9", "api gone"}, []string{"web 10.96.0.9", "api gone"}},
 			{time.Second, nil, []string{somewhere, "db 10.96.0.3", "restored"}},
 			{0, []string{"place node-1", "complete"}, []string{somewhere, "db gone", "complete"}},
 		},
-		"Live told of the place in time": {
+		"Live reported the place in time": {
 			{time.Second, []string{"place node-1"}, []string{somewhere}},
 			{time.Second, nil, []string{"api 10.96.0.2 api-1 api-2", "db 10.96.0.3", "web 10.96.0.1 web-1", "restored"}},
 			{0, []string{"complete"}, []string{"api gone", "db gone", "web gone", "complete"}},
@@ -223,7 +223,7 @@ func TestStatusFollowsWhereObjectsComeFromAndHowOldTheFileIs(t *testing.T) {
 		}
 		h.say("complete")
 		status(Live, before)
-		h.wait(defaultPause)
+		h.wait(10 * time.Second)
 		status(Live, time.Now())
 		if age := h.Status().Age(before); age != 0 {
 			t.Errorf("a file of the future is %v old", age)
@@ -254,7 +254,7 @@ func TestNothingIsToldOrWrittenAfterAnEndBeforeAllIsKnown(t *testing.T) {
 }
 
 func TestALiveSourceThatFailsEndsTheSource(t *testing.T) {
-	for name, lines := range map[string][]string{"before it told": nil, "after it told": {"place node-1", "web 10.96.0.1", "complete"}} {
+	for name, lines := range map[string][]string{"before it reported": nil, "after it reported": {"place node-1", "web 10.96.0.1", "complete"}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := start(t, filepath.Join(t.TempDir(), "objects"))
@@ -265,8 +265,8 @@ func TestALiveSourceThatFailsEndsTheSource(t *testing.T) {
 					t.Errorf("ended with %v", err)
 				}
 				_, err := Stat(h.File)
-				if told := lines != nil; (err == nil) != told {
-					t.Errorf("told is %v, reading the file: %v", told, err)
+				if reported := lines != nil; (err == nil) != reported {
+					t.Errorf("reported is %v, reading the file: %v", reported, err)
 				}
 			})
 		})
@@ -283,8 +283,7 @@ func TestWithoutAFileLiveIsAlone(t *testing.T) {
 	})
 }
 
-// Whenever the file comes in between, the sink is told one thing at a time, and
-// the last word is Live's.
+// Whenever the file comes in between, reports come one at a time, and Live's are the last.
 func TestTheLastWordIsLives(t *testing.T) {
 	file := keep(t, time.Unix(0, 0), shop("a", "10.96.0.1"), shop("b", "10.96.0.1"), shop("c", "10.96.0.1"), shop("d", "10.96.0.1"))
 	before, err := os.ReadFile(file)
@@ -315,24 +314,24 @@ func TestTheLastWordIsLives(t *testing.T) {
 			restored++
 		}
 		if got := replay(t, d.lines); !maps.Equal(got, want) {
-			t.Fatalf("round %d: %v, want %v; told %q", i, got, want, d.lines)
+			t.Fatalf("round %d: %v, want %v; reported %q", i, got, want, d.lines)
 		}
 	}
 	t.Logf("the file came in between in %d rounds", restored)
 }
 
-// replay is what who was told these lines knows at the end.
+// replay returns the state after these lines.
 func replay(t *testing.T, lines []string) map[string]string {
 	t.Helper()
 	known := map[string]string{}
 	for i, line := range lines {
 		words := strings.Fields(line)
 		switch {
-		case strings.Contains(line, "while told"):
+		case strings.Contains(line, "while busy"):
 			t.Fatal(line)
 		case line == "complete":
 			if i != len(lines)-1 {
-				t.Fatalf("something was told after complete: %q", lines)
+				t.Fatalf("something was reported after complete: %q", lines)
 			}
 		case line == "restored" || words[0] == "place":
 		case words[1] == "gone":

@@ -27,7 +27,7 @@ func TestTheFileHoldsWhatLiveToldLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, file)
 		h.say("place node-1", "web 10.96.0.1 web-1", "db 10.96.0.3", "old 10.96.0.4", "old gone", "complete")
-		h.wait(defaultPause - 1)
+		h.wait(10*time.Second - 1)
 		if _, err := Stat(file); err == nil {
 			t.Error("there is a file before changes were collected")
 		}
@@ -35,7 +35,7 @@ func TestTheFileHoldsWhatLiveToldLast(t *testing.T) {
 		mustHold(t, file, "db 10.96.0.3", "web 10.96.0.1 web-1")
 
 		h.say("web 10.96.0.1 web-2", "db gone", "place node-1")
-		h.wait(defaultPause)
+		h.wait(10 * time.Second)
 		mustHold(t, file, "web 10.96.0.1 web-2")
 
 		h.say("new 10.96.0.5")
@@ -55,13 +55,13 @@ func TestWhatWasRestoredIsNotWrittenUnlessLiveTellsIt(t *testing.T) {
 	})
 }
 
-// A refreshed file would look younger than its objects, which nobody confirmed.
+// A refreshed file would look younger than its objects, which were not confirmed.
 func TestAFileIsLeftAloneWhileNothingChanges(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "objects")
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, file)
 		h.say("web 10.96.0.1", "complete")
-		h.wait(defaultPause)
+		h.wait(10 * time.Second)
 		before := h.Status().Written
 		h.wait(24 * time.Hour)
 		h.end(t)
@@ -132,7 +132,7 @@ func TestWhatIsTooLargeIsNotWrittenAndTheOldFileStays(t *testing.T) {
 			t.Errorf("status is %+v", s)
 		}
 		mustHold(t, file, "web 10.96.0.1")
-		if n := h.logs.FilterMessageSnippet("not written").Len(); n != 1 {
+		if n := h.logs.FilterMessageSnippet("cannot write snapshot").Len(); n != 1 {
 			t.Errorf("it was logged %d times, want once", n)
 		}
 		for i := range 50 {
@@ -172,8 +172,7 @@ func TestAWriteThatFailsIsTriedAgain(t *testing.T) {
 	})
 }
 
-// Who tells does not wait for a disk: nothing is locked while the file is
-// written.
+// Reports do not wait for a disk: nothing is locked while the file is written.
 func TestWhatIsToldDuringAWriteIsInTheNextOne(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "objects")
 	r := newRelay(&diary{}, func() {})
@@ -189,7 +188,7 @@ func TestWhatIsToldDuringAWriteIsInTheNextOne(t *testing.T) {
 	mustHold(t, file, "web 10.96.0.1")
 	second, later := r.current(version)
 	if later == version {
-		t.Fatal("what was told during the write is not to be written")
+		t.Fatal("what was reported during the write is not to be written")
 	}
 	if _, err := write(file, Header{Node: "node-1"}, defaultMaxBytes, second); err != nil {
 		t.Fatal(err)

@@ -12,15 +12,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
 // listed is how a list of Services is read.
 func listed() *list {
-	f := feed{kind: services(nil)}
-	return &list{fresh: f.kind.object.DeepCopyObject, item: func(o runtime.Object) (item, error) { return f.item(o) }}
+	f := feed{kind: kinds(&Client{}, "node-1")[2]}
+	return &list{fresh: f.kind.object.DeepCopyObject, item: f.item}
 }
 
 func shops() corev1.ServiceList {

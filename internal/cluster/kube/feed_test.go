@@ -61,7 +61,7 @@ func TestTheLinkSaysWhenItChangesAndSinceWhen(t *testing.T) {
 			select {
 			case <-waiting:
 			default:
-				t.Errorf("those who wait were not told that %s is answered", kind)
+				t.Errorf("waiters were not notified that %s is answered", kind)
 			}
 		})
 		check("back", true, time.Hour+28*time.Second, time.Hour+28*time.Second, "info 1h0m8s")

@@ -19,8 +19,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// What the tests of this package share: a sink that writes down what it is told,
-// a source whose calls a test makes, and short names for objects.
+// What the tests of this package share: a sink that records what is reported, a source whose calls a test
+// makes, and short names for objects.
 
 // diary is a sink. A call that comes while another is at work is a fault.
 type diary struct {
@@ -31,7 +31,7 @@ type diary struct {
 
 func (d *diary) write(line string) {
 	if !d.busy.TryLock() {
-		line += " while told of something else"
+		line += " while busy with another call"
 	} else {
 		defer d.busy.Unlock()
 	}
@@ -68,13 +68,13 @@ func (d *diary) Listed(e cluster.Extent) {
 	d.write(map[cluster.Extent]string{cluster.Restored: "restored", cluster.Complete: "complete"}[e])
 }
 
-// mustSay wants exactly these lines since the last time.
+// mustSay checks the lines since the last time.
 func (d *diary) mustSay(t *testing.T, want ...string) {
 	t.Helper()
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if diff := cmp.Diff(want, d.lines); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+		t.Errorf("reported (-want +got):\n%s", diff)
 	}
 	d.lines = nil
 }

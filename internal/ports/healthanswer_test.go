@@ -17,7 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// ask sends a request as it is and returns all that comes back but for the date.
+// ask sends a request and returns the whole answer, without the date.
 func ask(t *testing.T, at, request string) string {
 	t.Helper()
 	conn := dial(t, at)
@@ -32,7 +32,7 @@ func ask(t *testing.T, at, request string) string {
 	return regexp.MustCompile(`(?m)^Date: [^\r]+`).ReplaceAllString(string(all), "Date: then")
 }
 
-// dial connects, with a deadline for all that follows.
+// dial connects, with a deadline.
 func dial(t *testing.T, at string) net.Conn {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", at, testkit.Patience)
@@ -42,6 +42,7 @@ func dial(t *testing.T, at string) net.Conn {
 	if err := conn.SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { conn.Close() })
 	return conn
 }
 

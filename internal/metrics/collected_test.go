@@ -60,8 +60,8 @@ func (b busy) disown(server string) {
 
 func (b busy) counts(server string, n uint64) { b.kernel.loads[serverKey(b.t, server)] = load(n) }
 
-// connections wants, after the time that answers are kept, these numbers of
-// connections of all Services, by "namespace/name".
+// connections wants, after the time that answers are kept, these numbers of connections of all Services, by
+// "namespace/name".
 func (b busy) connections(when string, expected map[string]float64) {
 	b.t.Helper()
 	time.Sleep(fresh)
@@ -96,7 +96,7 @@ func TestTheTrafficOfAServiceIsThatOfItsVirtualServers(t *testing.T) {
 		b.counts("TCP 10.96.0.1:80", 5)
 		b.counts("TCP [fd00::1]:80", 2)
 		b.counts("FWM 4096", 1)
-		b.counts("TCP 192.0.2.1:22", 100) // somebody else's
+		b.counts("TCP 192.0.2.1:22", 100) // another program's
 		want(t, "traffic", b.Metrics, map[string]float64{
 			"kubeipvs_service_connections_total{namespace=shop,service=web}":           7,
 			"kubeipvs_service_packets_total{direction=in,namespace=shop,service=web}":  14,
