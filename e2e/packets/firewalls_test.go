@@ -12,25 +12,25 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 )
 
-// The fates are the same on a node whose firewall lets only in what it must, as ufw and firewalld make it.
+// The fates are the same on a node whose firewall lets in only what it must, like that of ufw and firewalld.
 func TestEveryPacketPassesAFirewallThatDropsTheRest(t *testing.T) {
 	beside(t, firewall)
 }
 
-// The fates are the same on a node of Calico, whose Felix works with the marks of what IPVS forwards as soon as it sees
-// kube-ipvs0.
+// The fates are the same on a node of Calico. Felix marks what IPVS forwards as soon as it sees kube-ipvs0.
 func TestEveryPacketPassesTheRulesOfFelix(t *testing.T) {
 	beside(t, felix)
 }
 
-// beside runs the largest matrix on a node with the rules of somebody else.
+// beside runs the largest matrix on a node with another program's rules.
 func beside(t *testing.T, rules func(tool string) string) {
 	m := matrices()[0]
 	m.join = func(t *testing.T, s *stage) { s.restore(t, rules) }
 	m.run(t)
 }
 
-// firewall drops what comes to the node but for what everybody lets in, and the port at which the tests ask the host.
+// firewall drops what comes to the node, except what firewalls usually let in and the host's port of the
+// tests.
 func firewall(tool string) string {
 	icmp := map[string]string{"iptables": "icmp", "ip6tables": "ipv6-icmp"}[tool]
 	return fmt.Sprintf(`*filter
@@ -46,7 +46,7 @@ COMMIT
 `, icmp, hostPort)
 }
 
-// What we accept in INPUT, Felix has marked before: or else policies of pods would not be asked in OUTPUT.
+// Felix marks packets in INPUT before we accept them: otherwise it would not apply pods' policies in OUTPUT.
 func TestNetworkPoliciesAreAskedBeforeServicesAreAccepted(t *testing.T) {
 	s := prepare(t, podsByAddress)
 	s.restore(t, felix)
@@ -75,9 +75,10 @@ func (s *stage) restore(t *testing.T, rules func(tool string) string) {
 	}
 }
 
-// felix is what Felix writes for a node with IPVS, with its own marks: bit 0x10000 for what a policy lets pass, and
-// 0xfff00000 for the endpoint from which a packet comes that IPVS forwards. It sets the endpoint's in INPUT, looks at it in
-// OUTPUT, and drops what has an unknown one there. Every pod may send and get everything.
+// felix returns the rules that Felix writes for a node with IPVS, with its own marks: bit 0x10000 for what a
+// policy lets pass, and 0xfff00000 for the endpoint that sent a packet which IPVS forwards. It sets the
+// endpoint's mark in INPUT, checks it in OUTPUT, and drops packets with an unknown one there. Every pod may
+// send and receive everything.
 func felix(tool string) string {
 	nodes := map[string]string{"iptables": "192.0.2.1,10.244.1.1", "ip6tables": "2001:db8:1::1,fd00:10:244:1::1"}[tool]
 	var rules strings.Builder
