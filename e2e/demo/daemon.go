@@ -26,7 +26,7 @@ const (
 type daemon struct {
 	command *exec.Cmd
 	log     string
-	// ended is closed when it has ended, and err is how.
+	// ended is closed when it has ended; err is how.
 	ended chan struct{}
 	err   error
 }
@@ -52,7 +52,7 @@ func startDaemon(node *world.Host, log string, argv ...string) (*daemon, error) 
 	return d, nil
 }
 
-// stop ends kube-ipvs as an operator would, and insists after a while.
+// stop ends kube-ipvs with SIGTERM, and with SIGKILL after a while.
 func (d *daemon) stop() error {
 	if err := d.alive(); err != nil {
 		return err
@@ -71,7 +71,7 @@ func (d *daemon) stop() error {
 	return nil
 }
 
-// alive is an error if kube-ipvs has ended by itself.
+// alive returns an error if kube-ipvs has ended by itself.
 func (d *daemon) alive() error {
 	select {
 	case <-d.ended:
@@ -81,7 +81,7 @@ func (d *daemon) alive() error {
 	}
 }
 
-// lastWords are the end of its log.
+// lastWords returns the end of its log.
 func (d *daemon) lastWords() string {
 	text, err := os.ReadFile(d.log)
 	if err != nil {

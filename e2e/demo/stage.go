@@ -18,10 +18,10 @@ import (
 const (
 	// readyTime is how long kube-ipvs may take until every Service answers.
 	readyTime = 30 * time.Second
-	// poll is the pause between two looks for a condition.
+	// poll is the pause between two checks of a condition.
 	poll = 20 * time.Millisecond
-	// podNetworks are where all pods are. Who asks a ClusterIP from elsewhere must be masqueraded: an answer of another
-	// node's pod would not come back through this node.
+	// podNetworks are the networks of all pods. Clients elsewhere must be masqueraded: else the answer of
+	// another node's pod would not come back through this node.
 	podNetworks = "10.244.0.0/16,fd00:10:244::/56"
 )
 
@@ -30,7 +30,7 @@ type stage struct {
 	page    page
 	options options
 	world   *world.World
-	// folder is what kube-ipvs watches, and shop what is in it.
+	// folder is what kube-ipvs watches, and shop is its content.
 	folder  string
 	shop    shop
 	daemon  *daemon
@@ -57,7 +57,7 @@ func show(ctx context.Context, o options, p page) error {
 	return s.verdict(ctx)
 }
 
-// kernel is the name of the running kernel.
+// kernel returns the version of the running kernel.
 func kernel() string {
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *stage) open(ctx context.Context, log string) error {
 	return nil
 }
 
-// furnish copies the manifests and starts the servers that they speak of.
+// furnish copies the manifests and starts the servers of their endpoints.
 func (s *stage) furnish() error {
 	copied, err := copyManifests(s.options.manifests, s.folder)
 	if err != nil {
@@ -167,7 +167,7 @@ func (s *stage) awaitServices(ctx context.Context) error {
 	return nil
 }
 
-// until looks for a condition again and again.
+// until checks a condition again and again.
 func until(ctx context.Context, holds func() (bool, error)) error {
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
@@ -199,7 +199,7 @@ func (s *stage) play(ctx context.Context) {
 	}
 }
 
-// verdict is an error if anything that was shown is wrong.
+// verdict returns an error if anything that was shown is wrong.
 func (s *stage) verdict(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return s.blame(context.Cause(ctx))
@@ -251,7 +251,7 @@ func copyManifests(from, to string) (int, error) {
 	return len(files), nil
 }
 
-// replaceFile puts a copy of a file in the place of another, so that a reader sees the one or the other.
+// replaceFile replaces a file by a copy of another: a reader sees either the old or the new one.
 func replaceFile(from, to string) error {
 	text, err := os.ReadFile(from)
 	if err != nil {
