@@ -18,7 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/world"
@@ -240,13 +239,8 @@ func (p *Plane) serverFlags(at netip.Addr, audit string) []string {
 
 // Stop ends an API server with SIGTERM, and waits until it has ended.
 func (s *Server) Stop() error {
-	if err := s.Signal(syscall.SIGTERM); err != nil {
-		return err
+	if err := s.Program.Stop(patience); err != nil {
+		return fmt.Errorf("stop the API server at %v: %w: %s", s.Address, err, s.LastWords(lastLines))
 	}
-	select {
-	case <-s.Ended():
-		return s.Err()
-	case <-time.After(patience):
-		return fmt.Errorf("the API server at %v does not end: %s", s.Address, s.LastWords(lastLines))
-	}
+	return nil
 }

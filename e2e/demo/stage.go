@@ -20,6 +20,10 @@ const (
 	readyTime = 30 * time.Second
 	// poll is the pause between two checks of a condition.
 	poll = 20 * time.Millisecond
+	// stopTime is how long kube-ipvs may take to end.
+	stopTime = 15 * time.Second
+	// logLines is how much of its log is shown after a failure.
+	logLines = 30
 	// podNetworks are the networks of all pods. Clients elsewhere must be masqueraded: else the answer of
 	// another node's pod would not come back through this node.
 	podNetworks = "10.244.0.0/16,fd00:10:244::/56"
@@ -33,7 +37,7 @@ type stage struct {
 	// folder is what kube-ipvs watches, and shop is its content.
 	folder  string
 	shop    shop
-	daemon  *daemon
+	daemon  *world.Program
 	streams map[state.Family]*stream
 	results []result
 }
@@ -48,7 +52,7 @@ func show(ctx context.Context, o options, p page) error {
 	defer os.RemoveAll(temporary)
 	s := &stage{page: p, options: o, folder: temporary, streams: map[state.Family]*stream{}}
 	defer s.close()
-	if err := s.open(ctx, filepath.Join(temporary, "kube-ipvs.log")); err != nil {
+	if err := s.open(ctx); err != nil {
 		return s.blame(err)
 	}
 	s.play(ctx)
@@ -67,7 +71,7 @@ func kernel() string {
 }
 
 // open builds the cluster and starts kube-ipvs in it.
-func (s *stage) open(ctx context.Context, log string) error {
+func (s *stage) open(ctx context.Context) error {
 	started := time.Now()
 	var err error
 	if s.world, err = world.New(world.Small()); err != nil {
@@ -87,7 +91,7 @@ func (s *stage) open(ctx context.Context, log string) error {
 	argv := []string{
 		s.options.daemon, "run", "--manifests", s.folder, "--hostname-override", "node-1", "--cluster-cidr", podNetworks,
 	}
-	if s.daemon, err = startDaemon(s.world.Host("node-1"), log, argv...); err != nil {
+	if s.daemon, err = s.world.Host("node-1").Launch(s.folder, argv...); err != nil {
 		return err
 	}
 	if err := s.awaitServices(ctx); err != nil {
@@ -157,7 +161,7 @@ func (s *stage) awaitServices(ctx context.Context) error {
 				short, cancel := context.WithTimeout(ctx, 10*poll)
 				defer cancel()
 				_, err := pod.Ask(short, svc.protocol, svc.vip(f))
-				return err == nil, s.daemon.alive()
+				return err == nil, s.daemon.Alive()
 			})
 			if err != nil {
 				return fmt.Errorf("wait for %s on %v: %w", name, svc.vip(f), err)
@@ -221,16 +225,16 @@ func (s *stage) blame(err error) error {
 	if s.daemon == nil {
 		return err
 	}
-	return fmt.Errorf("%w\n\nThe last lines of kube-ipvs:\n%s", err, s.daemon.lastWords())
+	return fmt.Errorf("%w\n\nThe last lines of kube-ipvs:\n%s", err, s.daemon.LastWords(logLines))
 }
 
 func (s *stage) close() {
 	for _, one := range s.streams {
 		one.close()
 	}
-	if s.daemon != nil && s.daemon.alive() == nil {
-		// What matters of an end before time has been said.
-		_ = s.daemon.stop()
+	if s.daemon != nil && s.daemon.Alive() == nil {
+		// The first error has been reported already.
+		_ = s.daemon.Stop(stopTime)
 	}
 	if s.world != nil {
 		s.world.Close()

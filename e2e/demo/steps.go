@@ -165,7 +165,7 @@ func (s *stage) stopDaemon(ctx context.Context) map[state.Family]*tally {
 	for _, one := range s.streams {
 		one.take()
 	}
-	stopped := s.daemon.stop()
+	stopped := s.daemon.Stop(stopTime)
 	tested := each(func(ctx context.Context, f state.Family) tally {
 		t := s.reach(ctx, "pod-client", "shop/web", s.shop["shop/web"].vip(f))
 		t.add(s.outsideAsks(ctx, f))

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -101,20 +100,9 @@ func (r *Rig) StartAs(t *testing.T, argv ...string) *Daemon {
 // Stop ends kube-ipvs with SIGTERM and returns how long that took.
 func (d *Daemon) Stop(t *testing.T) time.Duration {
 	t.Helper()
-	if err := d.Alive(); err != nil {
-		t.Fatal(err)
-	}
 	asked := time.Now()
-	if err := d.Signal(syscall.SIGTERM); err != nil {
+	if err := d.Program.Stop(Patience); err != nil {
 		t.Fatal(err)
-	}
-	select {
-	case <-d.Ended():
-	case <-time.After(Patience):
-		t.Fatalf("kube-ipvs did not end within %v of SIGTERM", Patience)
-	}
-	if err := d.Err(); err != nil {
-		t.Errorf("kube-ipvs did not end well: %v", err)
 	}
 	return time.Since(asked)
 }

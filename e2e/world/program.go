@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // Program is a program that runs on a host. Its starter must end it.
@@ -38,6 +40,8 @@ func (h *Host) LaunchWith(folder string, environment []string, argv ...string) (
 	c := exec.Command(argv[0], argv[1:]...)
 	c.Stdout, c.Stderr = log, log
 	c.Env = append(os.Environ(), environment...)
+	// A terminal's ^C is for the starter, which ends the program in its own way.
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := h.Start(c); err != nil {
 		return nil, fmt.Errorf("start %s on %s: %w", name, h.Name, err)
 	}
@@ -72,6 +76,23 @@ func (p *Program) Alive() error {
 func (p *Program) Signal(s os.Signal) error {
 	if err := p.process.Signal(s); err != nil {
 		return fmt.Errorf("send %v to %s: %w", s, p.name, err)
+	}
+	return nil
+}
+
+// Stop ends the program with SIGTERM, or after a time with SIGKILL, and returns an error unless it ended well.
+func (p *Program) Stop(limit time.Duration) error {
+	if err := errors.Join(p.Alive(), p.Signal(syscall.SIGTERM)); err != nil {
+		return err
+	}
+	select {
+	case <-p.ended:
+	case <-time.After(limit):
+		p.Kill()
+		return fmt.Errorf("%s did not end within %v of SIGTERM", p.name, limit)
+	}
+	if p.err != nil {
+		return fmt.Errorf("%s did not end well: %w", p.name, p.err)
 	}
 	return nil
 }
