@@ -97,7 +97,7 @@ func TestAlertsAskForMetricsThatExistAndNameTheirPageOfTheRunbook(t *testing.T) 
 		}
 		for _, name := range asked {
 			if !known(names, name) {
-				t.Errorf("%s asks for %s, which nobody serves", r.Alert, name)
+				t.Errorf("%s asks for %s, which nothing serves", r.Alert, name)
 			}
 		}
 		if _, err := time.ParseDuration(r.For); err != nil {
@@ -161,7 +161,7 @@ func TestTheDashboardAsksForMetricsThatExist(t *testing.T) {
 		for _, target := range p.Targets {
 			for _, name := range metricsIn(target.Expr) {
 				if !known(names, name) {
-					t.Errorf("panel %q asks for %s, which nobody serves", p.Title, name)
+					t.Errorf("panel %q asks for %s, which nothing serves", p.Title, name)
 				}
 			}
 		}
@@ -169,7 +169,7 @@ func TestTheDashboardAsksForMetricsThatExist(t *testing.T) {
 	for _, v := range d.Templating.List {
 		if name, found := strings.CutPrefix(v.Query, "label_values("); found {
 			if name, _, _ = strings.Cut(name, ","); !known(names, name) {
-				t.Errorf("a variable asks for %s, which nobody serves", name)
+				t.Errorf("a variable asks for %s, which nothing serves", name)
 			}
 		}
 	}
