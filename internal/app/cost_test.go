@@ -26,8 +26,8 @@ import (
 // calm is a witness that says when there is nothing left to do.
 type calm chan struct{}
 
-func (calm) Received(reconcile.Change)       {}
-func (calm) Acted(reconcile.Act)           {}
+func (calm) Received(reconcile.Change)   {}
+func (calm) Acted(reconcile.Act)         {}
 func (c calm) Settled(reconcile.Balance) { c <- struct{}{} }
 
 // town is a view and a loop over a kernel that takes everything, with so many

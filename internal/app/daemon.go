@@ -49,7 +49,7 @@ type Daemon struct {
 	Addresses Addresses
 	Kernel    reconcile.Kernel
 	Ports     Ports
-	Observer   reconcile.Observer   // nil: nobody
+	Observer  reconcile.Observer  // nil: nobody
 	Notices   *Notices            // nil: nobody is told
 	Placed    func(cluster.Place) // is told what is around the Services; nil: nobody
 	Log       *zap.Logger

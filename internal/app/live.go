@@ -61,8 +61,8 @@ func (k *Kernel) Close() error {
 func (k *Kernel) State(ctx context.Context) (state.State, error) {
 	var s state.State
 	err := errors.Join(
-		settled(ctx, "virtual servers", k.servers.VirtualServers(), &s.VirtualServers),
-		settled(ctx, "real servers", k.servers.RealServers(), &s.RealServers),
+		settled(ctx, state.VirtualServers, k.servers.VirtualServers(), &s.VirtualServers),
+		settled(ctx, state.RealServers, k.servers.RealServers(), &s.RealServers),
 		k.readSets(ctx, &s),
 		k.readAddresses(ctx, &s),
 	)
@@ -73,14 +73,14 @@ func (k *Kernel) readSets(ctx context.Context, s *state.State) error {
 	if k.setsErr != nil {
 		return k.setsErr
 	}
-	return kernel.List(ctx, "set entries", k.sets.Entries(), &s.Entries)
+	return kernel.List(ctx, state.Entries, k.sets.Entries(), &s.Entries)
 }
 
 func (k *Kernel) readAddresses(ctx context.Context, s *state.State) error {
 	if k.linkErr != nil {
 		return k.linkErr
 	}
-	return kernel.List(ctx, "addresses", k.link.Addresses(), &s.Addresses)
+	return kernel.List(ctx, state.Addresses, k.link.Addresses(), &s.Addresses)
 }
 
 // attempts is how often a table that goes on changing is listed.
@@ -90,13 +90,13 @@ const attempts = 5
 // virtual servers a few kilobytes at a time and finds its place again by
 // counting: while others are added or removed, even in another network
 // namespace, rows that nobody touched can be missing, and nothing tells so.
-func settled[K, V comparable](ctx context.Context, name string, s kernel.Store[K, V], into *map[K]V) error {
-	if err := kernel.List(ctx, name, s, into); err != nil {
+func settled[K, V comparable](ctx context.Context, t state.Table, s kernel.Store[K, V], into *map[K]V) error {
+	if err := kernel.List(ctx, t, s, into); err != nil {
 		return err
 	}
 	for range attempts - 1 {
 		before := *into
-		if err := kernel.List(ctx, name, s, into); err != nil || maps.Equal(before, *into) {
+		if err := kernel.List(ctx, t, s, into); err != nil || maps.Equal(before, *into) {
 			return err
 		}
 	}

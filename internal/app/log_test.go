@@ -88,8 +88,8 @@ func wantLines(t *testing.T, p *page, want ...string) {
 
 func TestALineIsTextWithFieldsAsJSON(t *testing.T) {
 	log, p := open(t, config.Log{})
-	log.Warn("kernel was not as wished; repaired", zap.Int("rows", 3), zap.Duration("took", 1500*time.Millisecond), zap.Error(errors.New("two\nlines")))
-	wantLines(t, p, "2026-01-02T03:04:05.006Z\twarn\tkernel was not as wished; repaired\t"+`{"rows": 3, "took": "1.5s", "error": "two\nlines"}`)
+	log.Warn("repaired kernel drift", zap.Int("rows", 3), zap.Duration("took", 1500*time.Millisecond), zap.Error(errors.New("two\nlines")))
+	wantLines(t, p, "2026-01-02T03:04:05.006Z\twarn\trepaired kernel drift\t"+`{"rows": 3, "took": "1.5s", "error": "two\nlines"}`)
 	if p.calls != 1 {
 		t.Errorf("%d calls for a line", p.calls)
 	}

@@ -44,8 +44,8 @@ func readNode(ctx context.Context, k *linux.Kernel) (s state.State, addresses []
 	tables := k.Tables()
 	s, err = tables.List(ctx)
 	err = errors.Join(err,
-		settled(ctx, "virtual servers", tables.VirtualServers, &s.VirtualServers),
-		settled(ctx, "real servers", tables.RealServers, &s.RealServers))
+		settled(ctx, state.VirtualServers, tables.VirtualServers, &s.VirtualServers),
+		settled(ctx, state.RealServers, tables.RealServers, &s.RealServers))
 	dummy, failed := k.Link.Index()
 	if err = errors.Join(err, failed); failed == nil {
 		addresses, failed = k.Link.Elsewhere(ctx, dummy)

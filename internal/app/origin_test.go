@@ -78,7 +78,7 @@ func TestWhatOfAServicesObjectsChanged(t *testing.T) {
 type arrivals struct{ times []time.Duration }
 
 func (*arrivals) Received(reconcile.Change) {}
-func (*arrivals) Acted(reconcile.Act)     {}
+func (*arrivals) Acted(reconcile.Act)       {}
 func (a *arrivals) Settled(b reconcile.Balance) {
 	for _, p := range b.Programmed {
 		for _, t := range p.Origin.Triggers {

@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/conntrack"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipset"
@@ -40,7 +39,7 @@ type parts struct {
 
 // openParts opens what there is. What the kernel lacks holds nothing of ours.
 func openParts(ctx context.Context) (m *parts, err error) {
-	m = &parts{tables: noTables()}
+	m = &parts{tables: kernel.Absent(errors.ErrUnsupported)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
@@ -69,8 +68,8 @@ func (m *parts) openServers(context.Context) error {
 		return err
 	}
 	m.servers, m.closers = c, append(m.closers, c)
-	m.tables.VirtualServers = steady[state.VirtualServerKey, state.VirtualServer]{c.VirtualServers()}
-	m.tables.RealServers = steady[state.RealServerKey, state.RealServer]{c.RealServers()}
+	m.tables.VirtualServers = steady[state.VirtualServerKey, state.VirtualServer]{c.VirtualServers(), state.VirtualServers}
+	m.tables.RealServers = steady[state.RealServerKey, state.RealServer]{c.RealServers(), state.RealServers}
 	return nil
 }
 
@@ -156,7 +155,7 @@ func (m *parts) leave(b takeover.Back) { m.tables.Chains, m.tables.Jumps = m.onl
 
 // mangle is a kernel that has nothing else.
 func (m *parts) mangle() kernel.Tables {
-	t := noTables()
+	t := kernel.Absent(errors.ErrUnsupported)
 	t.Chains, t.Jumps = m.only(inMangle)
 	return t
 }
@@ -168,34 +167,6 @@ func (m *parts) only(are func(state.ChainKey) bool) (kernel.Store[state.ChainKey
 		some[state.JumpKey, state.Jump]{m.tables.Jumps, func(k state.JumpKey) bool {
 			return are(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
 		}}
-}
-
-func noTables() kernel.Tables {
-	return kernel.Tables{
-		Sysctls: absent[state.SysctlName, string]{},
-		Sets:    absent[state.SetName, state.Set]{}, Entries: absent[state.SetEntry, state.Entry]{},
-		Chains: absent[state.ChainKey, state.Chain]{}, Jumps: absent[state.JumpKey, state.Jump]{},
-		Links:          absent[state.LinkName, state.Link]{},
-		VirtualServers: absent[state.VirtualServerKey, state.VirtualServer]{},
-		RealServers:    absent[state.RealServerKey, state.RealServer]{},
-		Addresses:      absent[state.Address, state.Binding]{},
-	}
-}
-
-// absent is a table that the kernel does not have.
-type absent[K, V comparable] struct{}
-
-func (absent[K, V]) List(context.Context) (map[K]V, error) { return map[K]V{}, nil }
-
-func (absent[K, V]) Apply(_ context.Context, d diff.Delta[K, V]) kernel.Result[K] {
-	var r kernel.Result[K]
-	for _, row := range slices.Concat(d.Add, d.Remove) {
-		r.Fail(row.Key, errors.ErrUnsupported)
-	}
-	for _, c := range d.Update {
-		r.Fail(c.Key, errors.ErrUnsupported)
-	}
-	return r
 }
 
 // some is a table of which only some rows are seen.
@@ -220,10 +191,13 @@ func (s some[K, V]) List(ctx context.Context) (map[K]V, error) {
 
 // steady is a table that is listed until two lists are the same: what a list
 // misses would stay, and what proves that it is ours would not.
-type steady[K, V comparable] struct{ kernel.Store[K, V] }
+type steady[K, V comparable] struct {
+	kernel.Store[K, V]
+	table state.Table
+}
 
 func (s steady[K, V]) List(ctx context.Context) (map[K]V, error) {
 	var rows map[K]V
-	err := settled(ctx, "rows", s.Store, &rows)
+	err := settled(ctx, s.table, s.Store, &rows)
 	return rows, err
 }

@@ -188,7 +188,7 @@ func (s *serving) run(ctx context.Context) error {
 		Addresses: s.addresses,
 		Kernel:    reconcile.Kernel{Tables: tables, Flusher: s.kernel, Connections: s.kernel, Reader: &watchman{reader: s.reader, log: s.log, events: s.events}},
 		Ports:     ports,
-		Observer:   reconcile.All(s.metrics, s.health, s.tidy),
+		Observer:  reconcile.All(s.metrics, s.health, s.tidy),
 		Placed:    func(p cluster.Place) { s.health.Node(p.Node) },
 		Notices:   notices,
 		Log:       s.log,

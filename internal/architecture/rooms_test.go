@@ -38,7 +38,7 @@ func rooms() []room {
 		{"takeover", "state", all, "what kube-proxy leaves and expects, as rows: neither plan nor kernel"},
 		{"desired", "diff state", all, "merges rows of any owners, so it knows no Service"},
 		{"drain", "state", all, "the life of a real server, in values and times"},
-		{"reconcile", "desired diff drain kernel state go.uber.org/zap", "admit.go advance.go backlog.go balance.go believed.go core.go elastic.go flock.go flows.go held.go lane.go meanwhile.go observer.go proof.go schedule.go tables.go trials.go",
+		{"reconcile", "desired diff drain kernel state go.uber.org/zap", "audit.go core.go drains.go event.go flows.go foreign.go handover.go phase.go proof.go queue.go queue_admit.go report_balance.go report_observer.go table.go table_audit.go table_held.go table_map.go table_pending.go table_reals.go table_reals_audit.go table_retry.go table_state.go",
 			"the core decides; the loop is the one place that has a clock, a log and tables"},
 
 		{"kernel", "diff state", "", "what a table is: it talks to no kernel, so it needs no library"},
