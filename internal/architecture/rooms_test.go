@@ -74,7 +74,7 @@ func rooms() []room {
 		{"trace", "state", all, "what becomes of a packet, by the rows alone: it knows no plan, so that it can judge one"},
 		{"cli", "cluster cluster/file config config/proxyconfig desired plan render state trace github.com/spf13/cobra " +
 			"github.com/spf13/pflag k8s.io/api k8s.io/apimachinery k8s.io/component-base", "", "commands over an Env; the only package with cobra, and without a kernel"},
-		{"app", "cli cluster cluster/file cluster/kube cluster/snapshot config desired diff events " +
+		{"app", "cli cluster cluster/file cluster/kube cluster/snapshot config desired events " +
 			"kernel kernel/conntrack kernel/ipset kernel/iptables kernel/ipvs kernel/link kernel/linux metrics node plan ports " +
 			"reconcile render serve state takeover trace github.com/fsnotify/fsnotify github.com/go-logr/logr github.com/go-logr/zapr " +
 			"github.com/sirupsen/logrus go.uber.org/zap k8s.io/klog/v2 " + k8s + " " + sys, "",

@@ -8,6 +8,7 @@ package kernel
 
 import (
 	"context"
+	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -101,4 +102,12 @@ func (r Results) Drift() int {
 		n += k.drift(state.Table(t), &r)
 	}
 	return n
+}
+
+// Written calls f for each row of d that did not fail: "removed", "changed" or "added". The tables come in the order of removal.
+func (r Results) Written(d state.Delta, f func(t state.Table, verb string, key any)) {
+	all := kinds()
+	for t, k := range slices.Backward(all[:]) {
+		k.written(state.Table(t), &d, &r, func(verb string, key any) { f(state.Table(t), verb, key) })
+	}
 }

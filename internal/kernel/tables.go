@@ -41,6 +41,7 @@ type inTables interface {
 type inResults interface {
 	failures(t state.Table, r *Results, limit int, first *[]error) int
 	drift(state.Table, *Results) int
+	written(t state.Table, d *state.Delta, r *Results, f func(verb string, key any))
 }
 
 type rowsOf[K, V comparable] struct{}
@@ -64,6 +65,24 @@ func (rowsOf[K, V]) failures(t state.Table, r *Results, limit int, first *[]erro
 		}
 	}
 	return len(failed)
+}
+
+func (rowsOf[K, V]) written(t state.Table, d *state.Delta, r *Results, f func(verb string, key any)) {
+	part, result := state.Part[diff.Delta[K, V]](t, d), state.Part[Result[K]](t, r)
+	done := func(verb string, k K) {
+		if _, failed := result.Failed[k]; !failed {
+			f(verb, k)
+		}
+	}
+	for _, row := range part.Remove {
+		done("removed", row.Key)
+	}
+	for _, c := range part.Update {
+		done("changed", c.Key)
+	}
+	for _, row := range part.Add {
+		done("added", row.Key)
+	}
 }
 
 func (rowsOf[K, V]) drift(t state.Table, r *Results) int { return state.Part[Result[K]](t, r).Drift }
@@ -201,9 +220,8 @@ func part[T any](list []T, is func(T) bool) (those, others []T) {
 	return those, others
 }
 
-// Coupled is a table of chains that can set rows of it and of the jumps to them
-// for less together than one after the other. It says whether it has: only if the
-// jumps are those of the same kernel, and nothing is between it and their table.
+// Coupled is a table of chains that can set rows of it and of the jumps to them for less together than one after the other. It
+// reports whether it has: only if the jumps are those of the same kernel, and nothing is between it and their table.
 type Coupled interface {
 	SetWith(context.Context, diff.Delta[state.ChainKey, state.Chain], Jumps, diff.Delta[state.JumpKey, state.Jump]) (Rules, bool)
 }

@@ -27,8 +27,8 @@ type Fragment struct {
 	// not Allocated.
 	Ranks []diff.Row[VirtualServerKey, Rank]
 
-	// Refused are the addresses that the owner would have if somebody else were not
-	// there: none of them is to be kept for what drains.
+	// Refused are the addresses that the owner would have if they were not in use elsewhere: none of them is to be kept for
+	// what drains.
 	Refused []netip.Addr
 
 	// HealthCheck is what a load balancer may ask of this node.
