@@ -88,7 +88,7 @@ func bomb() string {
 	return text + "apiVersion: v1\nkind: Service\nmetadata: {name: odd}\nspec: *a9\n"
 }
 
-func TestNonsenseInManifestsHurtsNobodyElse(t *testing.T) {
+func TestNonsenseInManifestsHurtsNoOtherService(t *testing.T) {
 	r := rig.New(t)
 	r.Write(t, "web", web())
 	d := r.Start(t)

@@ -97,7 +97,7 @@ func (s *sharedNode) limit(b breakage) time.Duration {
 	return limit
 }
 
-func TestWhatSomebodyBreaksIsRepairedWithinASyncPeriodAndWhatIsTheirsStays(t *testing.T) {
+func TestBrokenRowsAreRepairedWithinASyncPeriodAndForeignRowsStay(t *testing.T) {
 	s := newSharedNode(t)
 	all := slices.Concat(serverBreakages(), setBreakages(), ruleBreakages(), linkBreakages(), sysctlBreakages(), wipes())
 	var slowest time.Duration

@@ -91,7 +91,7 @@ func TestTheKernelStaysAsItIsOverAStopAndAStart(t *testing.T) {
 	answers(t, conns, "pod-a")
 }
 
-func TestAStartWritesWhatChangedMeanwhileAndNoMore(t *testing.T) {
+func TestAStartWritesWhatChangedBeforeItAndNoMore(t *testing.T) {
 	r := rig.New(t)
 	r.Write(t, "web", dual("web", 10, "pod-a"))
 	d := r.Start(t)

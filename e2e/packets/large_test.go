@@ -80,7 +80,7 @@ func TestTheFirstLargeDatagramOfTheNodeIsAnswered(t *testing.T) {
 // IPVS drops a packet that is larger than the endpoint's device carries before it is fragmented: over IPv6
 // always, and over IPv4 at an address of the node's own, whose route is not ours to change. docs/services.md
 // says so.
-func TestWhatTheNodeIsToldOfLargeDatagramsThatAreDropped(t *testing.T) {
+func TestTheNodeLearnsOfLargeDatagramsThatAreDropped(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	svc := service(1, "near", rig.Pod("pod-a"))
 	s.offer(t, svc)
@@ -97,7 +97,7 @@ func TestWhatTheNodeIsToldOfLargeDatagramsThatAreDropped(t *testing.T) {
 }
 
 // A client elsewhere gets the MTU of the endpoint's device by ICMP, and fragments its datagrams.
-func TestClientsAreToldTheMTUOfTheWay(t *testing.T) {
+func TestClientsLearnTheMTUOfThePath(t *testing.T) {
 	for name, option := range map[string]func(*config.Config){"address": assigned, "route": routed} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, podsByAddress, option)

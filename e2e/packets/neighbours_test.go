@@ -56,8 +56,8 @@ func neighbours() []neighbour {
 	}
 }
 
-// TestTraceTellsWhatTheRulesOfOthersDo compares what trace says with what happens to packets.
-func TestTraceTellsWhatTheRulesOfOthersDo(t *testing.T) {
+// TestTraceShowsWhatTheRulesOfOthersDo compares what trace says with what happens to packets.
+func TestTraceShowsWhatTheRulesOfOthersDo(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	svc := exposed(1, service(1, "web", rig.Pod("pod-b")))
 	s.offer(t, svc)

@@ -18,7 +18,7 @@ import (
 
 // The ports on which kube-ipvs itself answers.
 
-func TestALoadBalancerIsToldWhereEndpointsAre(t *testing.T) {
+func TestALoadBalancerLearnsWhereEndpointsAre(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	svc := local(1, "web", "pod-a", "pod-b", "pod-d")
 	svc.HealthPort = 32100

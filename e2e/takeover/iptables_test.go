@@ -67,7 +67,7 @@ func TestATakeOverThatIsCutOffLosesNothing(t *testing.T) {
 }
 
 // A client that keeps its port goes where conntrack sends it, by the rules of its first packet.
-func TestFlowsToEndpointsThatWentMeanwhileAreMoved(t *testing.T) {
+func TestFlowsToRemovedEndpointsAreMoved(t *testing.T) {
 	s := newStage(t, true)
 	s.serveByRules(t)
 	web := s.services[0]

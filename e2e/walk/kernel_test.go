@@ -39,7 +39,7 @@ func walks(t *testing.T, seeds uint64, usual int, open func(testing.TB) ground) 
 	}
 }
 
-func TestAWalkInMemoryEndsAtTheWish(t *testing.T) {
+func TestAWalkInMemoryEndsAtTheDesiredRows(t *testing.T) {
 	walks(t, 12, 500, func(testing.TB) ground {
 		k := mem.New()
 		all := k.Tables()
@@ -62,7 +62,7 @@ func (n named[K, V]) List(ctx context.Context) (map[K]V, error) {
 	return rows, err
 }
 
-func TestAWalkOnTheRealKernelEndsAtTheWish(t *testing.T) {
+func TestAWalkOnTheRealKernelEndsAtTheDesiredRows(t *testing.T) {
 	walks(t, 1, 160, func(t testing.TB) ground {
 		testkit.Namespace(t)
 		var settings []state.SysctlName
