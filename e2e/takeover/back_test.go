@@ -99,7 +99,7 @@ func (s *stage) isKubeProxys(t *testing.T, before state.State) {
 		t.Errorf("once more: %q", again)
 	}
 	after := s.Kernel(t)
-	want := map[state.SetName]bool{"SOMEBODY": true}
+	want := map[state.SetName]bool{"FOREIGN": true}
 	for _, f := range families() {
 		for _, set := range itsSets() {
 			want[state.SetName((&ipvsMode{family: f}).set(set[0]))] = true

@@ -171,8 +171,8 @@ COMMIT
 func (s *stage) foreignRows(t *testing.T) {
 	t.Helper()
 	s.run(t, "node-1", "sh", "-euc", `
-ipset create SOMEBODY hash:ip,port
-ipset add SOMEBODY 192.0.2.1,tcp:25
+ipset create FOREIGN hash:ip,port
+ipset add FOREIGN 192.0.2.1,tcp:25
 ipvsadm -A -t 192.0.2.1:25 -s wlc
 ipvsadm -a -t 192.0.2.1:25 -r 10.244.1.13:25 -m
 ipvsadm -A -f 7 -s rr
