@@ -12,6 +12,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/render"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 func written(t *testing.T, write func(io.Writer) error) string {
@@ -164,7 +165,7 @@ func TestANodePortEntryDoesNotSpeakForAnAddressOnTheDummyDevice(t *testing.T) {
 }
 
 func TestAVirtualServerBehindAMarkIsTheServicesWhoseEntryGivesTheMark(t *testing.T) {
-	mark := state.MarkOf(state.TCP, 30080, 0)
+	mark := testkit.Mark(state.TCP, 30080)
 	k := state.MarkKey(state.IPv6, mark)
 	s := state.State{
 		VirtualServers: map[state.VirtualServerKey]state.VirtualServer{k: {Scheduler: "rr", Prefix: 128}},

@@ -15,6 +15,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 func chain(table state.RuleTable, name string) state.ChainKey {
@@ -206,7 +207,7 @@ func TestFamiliesInWhichRulesServe(t *testing.T) {
 func node(local bool) (s state.State, front, behind state.VirtualServerKey) {
 	s = state.New()
 	front = state.VirtualServerKey{Address: netip.MustParseAddrPort("203.0.113.1:53"), Protocol: state.UDP}
-	behind = state.MarkKey(state.IPv4, state.MarkOf(state.UDP, 30053, 0))
+	behind = state.MarkKey(state.IPv4, testkit.Mark(state.UDP, 30053))
 	s.Links[state.DummyLink] = state.Link{Kind: "dummy"}
 	s.Sets["KUBE-LOAD-BALANCER"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1 << 20, Comment: true}
 	s.Sets["KUBE-NODE-PORT-UDP"] = state.Set{Type: state.BitmapPort, Comment: true}
