@@ -19,25 +19,25 @@ func web() rig.Service {
 	return s
 }
 
-// sticky is another one, which has session affinity.
+// sticky is another Service, with session affinity.
 func sticky() rig.Service {
 	s := dual("sticky", 11, "pod-a", "pod-b")
 	s.Sticky = true
 	return s
 }
 
-// breakage is what somebody does to the rows of kube-ipvs by hand.
+// breakage is what an operator or another program does to the rows of kube-ipvs.
 type breakage struct {
 	name string
 	// each is done once for each family, once is done once, both in one shell.
 	each, once string
-	// replaced is what somebody who also lost rows does when kube-ipvs has repaired its own.
+	// replaced is how another program restores its own lost rows, once kube-ipvs has repaired its own.
 	replaced string
-	// drains is of rows that leave only when their connections are gone, which is looked at once a second.
+	// drains marks rows that go only with their connections, which are checked once a second.
 	drains bool
 }
 
-// words are how a family's part of the kernel is called by the tools.
+// words replaces the placeholders of a script by a family's names.
 func words(f state.Family) *strings.Replacer {
 	bracketed := func(a netip.Addr) string { return strings.TrimSuffix(netip.AddrPortFrom(a, 0).String(), ":0") }
 	pod := func(name string) string { return bracketed(rig.Pods(name)[0].Addresses[f/state.IPv6]) }
@@ -54,7 +54,7 @@ func words(f state.Family) *strings.Replacer {
 		"{forwarding}", "net/ipv6/conf/all/forwarding", "{their}", "2001:db8:51:", "{their server}", "[2001:db8:51::7]")...)
 }
 
-// perFamily is a script for both families.
+// perFamily returns a script for both families.
 func perFamily(script string) string {
 	var text strings.Builder
 	for _, f := range families() {
@@ -65,8 +65,8 @@ func perFamily(script string) string {
 
 func (b breakage) script() string { return perFamily(b.each) + b.once }
 
-// What somebody else has on the node: a virtual server on an address of their own, one with a firewall mark, a set, chains,
-// addresses.
+// The rows of another program on the node: a virtual server on an address of its own, one with a firewall
+// mark, a set, chains, addresses.
 const (
 	theirServers = `
 ipvsadm -A -t {their server}:80 -s wrr
@@ -77,7 +77,7 @@ ipvsadm -a -t {their server}:80 -r {their server}:8080 -g -w 7`
 	theirChains  = theirNATRules + theirFilterRules + theirMangleRules
 	theirDevice  = "\nip link add theirs type dummy"
 	theirAddress = "\nip addr add {their}.7/{bits} dev theirs\nip addr add {their}.8/{bits} dev lo"
-	// onOurs is an address on kube-ipvs0 that no set says is of a Service.
+	// onOurs is an address on kube-ipvs0 that no set lists as a Service's.
 	onOurs = "\nip addr add {their}.10/{bits} dev kube-ipvs0"
 
 	theirNATRules = `
@@ -94,12 +94,12 @@ ipvsadm -a -t {their server}:80 -r {their server}:8080 -g -w 7`
 {iptables} -t mangle -A OUTPUT -j THEIRS`
 )
 
-// spell makes IPv6 addresses of those that are written as if all were IPv4.
+// spell turns IPv6 addresses that are written with IPv4's dot into real ones.
 func spell(script string) string {
 	return strings.NewReplacer("2001:db8:51:.", "2001:db8:51::").Replace(script)
 }
 
-// wipes are what the tools do to all rows at once.
+// wipes are the tools' ways to remove all rows at once.
 func wipes() []breakage {
 	everything := `
 for t in mangle nat filter; do {iptables} -t $t -F; {iptables} -t $t -X; done`

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chaos breaks things: what kube-ipvs made in the kernel, kube-ipvs itself, and what it is told. All of it happens
-// to the real program on a real kernel.
+// Package chaos breaks things: what kube-ipvs made in the kernel, kube-ipvs itself, and its manifests. It
+// uses the real program on a real kernel.
 package chaos
 
 import (
@@ -20,7 +20,7 @@ const target = 8080
 
 func families() []state.Family { return []state.Family{state.IPv4, state.IPv6} }
 
-// vip is the n-th cluster IP of a family.
+// vip returns the n-th cluster IP of a family.
 func vip(f state.Family, n int) netip.Addr {
 	if f == state.IPv4 {
 		return netip.AddrFrom4([4]byte{10, 96, byte(n >> 8), byte(n)})
@@ -30,7 +30,7 @@ func vip(f state.Family, n int) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
-// dual is a Service of both families with one TCP port.
+// dual returns a Service of both families with one TCP port.
 func dual(name string, n int, pods ...string) rig.Service {
 	return rig.Service{
 		Name:      name,
@@ -50,13 +50,13 @@ func serve(t *testing.T, r *rig.Rig, pods ...string) {
 	}
 }
 
-// dial opens connections from outside through port 80 of a Service, one of each family.
+// dial opens connections from outside to port 80 of a Service, one of each family.
 func dial(t *testing.T, r *rig.Rig, s rig.Service) map[state.Family]*world.Conn {
 	t.Helper()
 	conns := map[state.Family]*world.Conn{}
 	for _, f := range families() {
 		to := netip.AddrPortFrom(s.Address(f), 80)
-		// A new IPv6 address attracts packets a little later than it is there: the kernel's work queue makes its route.
+		// A new IPv6 address gets packets only a little later: the kernel's work queue makes its route.
 		rig.Until(t, rig.Patience, func() (err error) {
 			conns[f], err = r.World.Host("client").Dial(t.Context(), state.TCP, to)
 			return err
@@ -66,7 +66,7 @@ func dial(t *testing.T, r *rig.Rig, s rig.Service) map[state.Family]*world.Conn 
 	return conns
 }
 
-// answers says whether the same server still answers over each of the connections.
+// answers checks that the same server still answers over each of the connections.
 func answers(t *testing.T, conns map[state.Family]*world.Conn, server string) {
 	t.Helper()
 	for f, c := range conns {
@@ -92,7 +92,7 @@ func mustShell(t *testing.T, r *rig.Rig, script string) {
 	}
 }
 
-// mustHold fails unless the kernel is as wanted now.
+// mustHold fails unless the kernel holds the wanted rows now.
 func mustHold(t *testing.T, r *rig.Rig, want state.State) {
 	t.Helper()
 	if err := rig.Differ(r.Kernel(t), want); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The city has 1,000 Services at any time, in as many manifests as it has quarters. Of each quarter there are some
-// variants, which have different Services and different endpoints, ports and affinities.
+// The city has 1,000 Services at any time, and a manifest for each of its quarters. A quarter has some
+// variants with different Services, endpoints, ports and affinities.
 const (
 	quarters   = 20
 	variants   = 4
@@ -68,7 +68,7 @@ func quarter(q, v int) []rig.Service {
 	return list
 }
 
-// resident is the n-th Service in a variant.
+// resident returns the n-th Service in a variant.
 func resident(n, v int) rig.Service {
 	teams := [variants][]string{{"pod-a", "pod-b", "pod-d"}, {"pod-b", "pod-c"}, {"pod-c", "pod-d", "pod-a"}, {"pod-d"}}
 	s := dual(numbered("service", n), 1000+n, teams[(n+v)%variants]...)
@@ -91,7 +91,7 @@ func resident(n, v int) rig.Service {
 	return s
 }
 
-// steady is a Service whose first endpoint stays whatever else changes.
+// steady returns a Service whose first endpoint stays whatever else changes.
 func steady(v int) rig.Service {
 	others := [variants][]string{{}, {"pod-b", "pod-d"}, {"pod-c"}, {"pod-d"}}
 	return dual("steady", 5, append([]string{"pod-a"}, others[v]...)...)

@@ -13,15 +13,16 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// kills is how often kube-ipvs dies.
+// kills is how often kube-ipvs is killed.
 const kills = 50
 
-// halfWay is where a kill left a change that had been written in part.
+// halfWay is a kill that left a change written in part.
 const halfWay = "half-way"
 
 var seed = flag.Uint64("seed", 0, "of the moments to kill kube-ipvs at; 0: any")
 
-// moments are how long after its beginning a change is written: in one burst, and long after it what has drained.
+// moments are the times after its beginning at which a change is written: in one burst, and much later what
+// has drained.
 type moments struct{ first, burst, last time.Duration }
 
 func momentsOf(began time.Time, writes []rig.Line) moments {
@@ -39,7 +40,7 @@ func momentsOf(began time.Time, writes []rig.Line) moments {
 	return m
 }
 
-// any is a moment of the change: for one in three at any time of it, for the others while the burst is written.
+// any returns a moment of the change: one in three at any time of it, the others while the burst is written.
 func (m moments) any(random *rand.Rand) time.Duration {
 	const early = 50 * time.Millisecond // no two runs are alike
 	from, to := m.first-early, m.burst+early
@@ -57,7 +58,7 @@ type siege struct {
 
 	change, start moments
 	tally         map[string]int
-	longest       time.Duration // from a start to the wish
+	longest       time.Duration // from a start to the desired rows
 }
 
 func newSiege(t *testing.T, random *rand.Rand) *siege {
@@ -76,7 +77,7 @@ func newSiege(t *testing.T, random *rand.Rand) *siege {
 	return s
 }
 
-// since are the daemon's writes since a moment.
+// since returns the daemon's writes since a moment.
 func (s *siege) since(t *testing.T, began time.Time) []rig.Line {
 	t.Helper()
 	var list []rig.Line
@@ -88,7 +89,7 @@ func (s *siege) since(t *testing.T, began time.Time) []rig.Line {
 	return list
 }
 
-// rise starts kube-ipvs and waits until all is as it should be.
+// rise starts kube-ipvs and waits until the kernel holds the wanted rows.
 func (s *siege) rise(t *testing.T, want state.State) {
 	t.Helper()
 	began := time.Now()
@@ -96,12 +97,13 @@ func (s *siege) rise(t *testing.T, want state.State) {
 	s.daemon.AwaitStart(t)
 	s.Await(t, rig.Patience, want)
 	s.longest = max(s.longest, time.Since(began))
-	if m := momentsOf(began, s.daemon.Writes(t)); m.burst > 0 { // or else it found all as it should be
+	if m := momentsOf(began, s.daemon.Writes(t)); m.burst > 0 { // otherwise nothing was left to write
 		s.start = m
 	}
 }
 
-// strike kills kube-ipvs while all Services change, or while it starts after they have changed, and tells what it left.
+// strike kills kube-ipvs while all Services change, or while it starts after they have changed, and counts
+// what it left.
 func (s *siege) strike(t *testing.T, old state.State) state.State {
 	t.Helper()
 	var want state.State
@@ -137,7 +139,7 @@ func (s *siege) restart(t *testing.T, damage string) state.State {
 	return want
 }
 
-// left says what of a change the kernel holds.
+// left returns how much of a change the kernel holds.
 func (s *siege) left(t *testing.T, old, want state.State) string {
 	t.Helper()
 	switch have := s.KernelWithout(t, want); {
@@ -149,8 +151,8 @@ func (s *siege) left(t *testing.T, old, want state.State) string {
 	return halfWay
 }
 
-// TestNothingIsLostOrLeftOverHoweverOftenKubeIPVSIsKilled is about a crash at any instruction: the next start finds its
-// way from whatever the last one left.
+// TestNothingIsLostOrLeftOverHoweverOftenKubeIPVSIsKilled is about a crash at any instruction: the next start
+// recovers from whatever the last one left.
 func TestNothingIsLostOrLeftOverHoweverOftenKubeIPVSIsKilled(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
@@ -166,7 +168,7 @@ func TestNothingIsLostOrLeftOverHoweverOftenKubeIPVSIsKilled(t *testing.T) {
 			t.Fatalf("after kill %d", n+1)
 		}
 	}
-	t.Logf("%d kills: %v; each time all was as it should be within %v of the start", kills, s.tally, s.longest)
+	t.Logf("%d kills: %v; each time all rows were right within %v of the start", kills, s.tally, s.longest)
 	if s.tally[halfWay] == 0 {
 		t.Errorf("no kill of %d left a change half-way", kills)
 	}

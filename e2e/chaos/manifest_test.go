@@ -32,7 +32,7 @@ func TestABrokenManifestIsReportedWithItsLineAndDisturbsNothing(t *testing.T) {
 	r.Settle(t)
 }
 
-// nonsense are manifests that no API server would have let through, or that mean nothing to a Service proxy.
+// nonsense returns manifests that no API server would accept, or that mean nothing to a service proxy.
 func nonsense() map[string]string {
 	service := func(spec string) string {
 		return "apiVersion: v1\nkind: Service\nmetadata: {name: odd, namespace: rig}\nspec: " + spec + "\n"
@@ -79,7 +79,7 @@ func nonsense() map[string]string {
 	}
 }
 
-// bomb is little text for very many values.
+// bomb is a short text for very many values.
 func bomb() string {
 	text := "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
 	for n := range 9 {
@@ -88,7 +88,7 @@ func bomb() string {
 	return text + "apiVersion: v1\nkind: Service\nmetadata: {name: odd}\nspec: *a9\n"
 }
 
-func TestNonsenseInManifestsHurtsNobodyElse(t *testing.T) {
+func TestNonsenseInManifestsHurtsNoOtherService(t *testing.T) {
 	r := rig.New(t)
 	r.Write(t, "web", web())
 	d := r.Start(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// oddity is a Service of which only a part makes no sense, and the word by which the log says so.
+// oddity is a Service of which only a part makes no sense, and the word of the log's message about it.
 type oddity struct {
 	name, metadata, spec, status string
 	slice                        string
@@ -39,7 +39,7 @@ func oddities() []oddity {
 			"kube-ipvs.io/drain-timeout: never, kube-ipvs.io/affinity: love}", says: "InvalidScheduler"},
 		{name: "a scheduler for injection", metadata: `annotations: {kube-ipvs.io/scheduler: "rr\n-A INPUT -j DROP"}`, says: "InvalidScheduler"},
 		{name: "an endpoint on the node's loopback", slice: "endpoints: [{addresses: [127.0.0.1]}, {addresses: ['169.254.169.254']}]", says: "InvalidAddress"},
-		{name: "hints of nobody", slice: "endpoints: [{addresses: [10.244.1.10], hints: {forZones: [{name: ''}], forNodes: [{name: ''}]}}]", says: ""},
+		{name: "hints without a name", slice: "endpoints: [{addresses: [10.244.1.10], hints: {forZones: [{name: ''}], forNodes: [{name: ''}]}}]", says: ""},
 	}
 }
 

@@ -19,20 +19,20 @@ import (
 const (
 	// syncPeriod is the time between two audits.
 	syncPeriod = 2 * time.Second
-	// drainCheck is the time between two looks at the connections of real servers that drain.
+	// drainCheck is the time between two checks of draining real servers' connections.
 	drainCheck = time.Second
 )
 
-// street is a node where kube-ipvs works and somebody else has things of their own.
-type street struct {
+// sharedNode is a node where kube-ipvs works and another program has rows of its own.
+type sharedNode struct {
 	*rig.Rig
 	daemon *rig.Daemon
-	want   state.State // what is ours and what is theirs
+	want   state.State // our rows and theirs
 	// reading is the longest time that reading all tables took.
 	reading time.Duration
 }
 
-func newStreet(t *testing.T) *street {
+func newSharedNode(t *testing.T) *sharedNode {
 	t.Helper()
 	r := rig.New(t, func(c *config.Config) {
 		c.SyncPeriod = syncPeriod
@@ -44,18 +44,18 @@ func newStreet(t *testing.T) *street {
 	r.Write(t, "web", web())
 	r.Write(t, "sticky", sticky())
 	mustShell(t, r, theirDevice+spell(perFamily(theirAddress))) // before the start: they get NodePorts
-	s := &street{Rig: r, daemon: r.Start(t)}
+	s := &sharedNode{Rig: r, daemon: r.Start(t)}
 	ours := r.Settle(t)
 	mustShell(t, r, spell(perFamily(theirServers+theirSet+theirEntry+theirMark+theirChains+onOurs)))
 	s.want = s.look(t)
 	if d := state.Diff(ours, s.want); len(d.VirtualServers.Add) != 4 || len(d.Addresses.Add) != 2 || len(d.Chains.Add) != 6 || len(d.Sets.Add) != 2 {
-		t.Fatalf("somebody else's rows: %+v", d)
+		t.Fatalf("the other program's rows: %+v", d)
 	}
 	return s
 }
 
-// look reads the kernel and notes how long that takes here and now: a machine may be slower for a while.
-func (s *street) look(t *testing.T) state.State {
+// look reads the kernel and records how long that takes here and now: a machine may be slower for a while.
+func (s *sharedNode) look(t *testing.T) state.State {
 	t.Helper()
 	began := time.Now()
 	have := s.Kernel(t)
@@ -63,8 +63,8 @@ func (s *street) look(t *testing.T) state.State {
 	return have
 }
 
-// suffer does the damage and returns how long the repair took, from when the damage was complete.
-func (s *street) suffer(t *testing.T, b breakage) time.Duration {
+// suffer does the damage and returns how long the repair took after it.
+func (s *sharedNode) suffer(t *testing.T, b breakage) time.Duration {
 	t.Helper()
 	written := len(s.daemon.Writes(t))
 	mustShell(t, s.Rig, spell(b.script()))
@@ -87,9 +87,9 @@ func (s *street) suffer(t *testing.T, b breakage) time.Duration {
 	return max(0, repaired.Time.Sub(broken))
 }
 
-// limit is a sync period and the time that an audit takes: as long as the slowest of our own readings, and as much again
-// to write what was found, which begins with reading the rules once more.
-func (s *street) limit(b breakage) time.Duration {
+// limit is a sync period and the time of an audit: as long as the slowest of our own readings, and as much
+// again for the write, which begins by reading the rules once more.
+func (s *sharedNode) limit(b breakage) time.Duration {
 	limit := syncPeriod + 2*s.reading
 	if b.drains {
 		limit += drainCheck
@@ -97,8 +97,8 @@ func (s *street) limit(b breakage) time.Duration {
 	return limit
 }
 
-func TestWhatSomebodyBreaksIsRepairedWithinASyncPeriodAndWhatIsTheirsStays(t *testing.T) {
-	s := newStreet(t)
+func TestBrokenRowsAreRepairedWithinASyncPeriodAndForeignRowsStay(t *testing.T) {
+	s := newSharedNode(t)
 	all := slices.Concat(serverBreakages(), setBreakages(), ruleBreakages(), linkBreakages(), sysctlBreakages(), wipes())
 	var slowest time.Duration
 	for _, b := range all {
@@ -118,8 +118,9 @@ func TestWhatSomebodyBreaksIsRepairedWithinASyncPeriodAndWhatIsTheirsStays(t *te
 	s.mustStand(t)
 }
 
-// mustStand checks what no table of ours shows: addresses of theirs on other devices, and that packets still get through.
-func (s *street) mustStand(t *testing.T) {
+// mustStand checks what no table of ours shows: the other program's addresses on other devices, and that
+// packets still get through.
+func (s *sharedNode) mustStand(t *testing.T) {
 	t.Helper()
 	have, err := s.Node.Run(t.Context(), "ip", "-o", "addr")
 	if err != nil {

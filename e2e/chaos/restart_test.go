@@ -12,7 +12,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// run runs kube-ipvs on the node and returns its exit status and what it wrote.
+// run runs kube-ipvs on the node and returns its exit status and output.
 func run(t *testing.T, r *rig.Rig, argv []string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, err strings.Builder
@@ -25,8 +25,8 @@ func run(t *testing.T, r *rig.Rig, argv []string) (status int, stdout, stderr st
 	return c.ProcessState.ExitCode(), out.String(), err.String()
 }
 
-// counters are how many connections each virtual and real server has had, and how many packets each rule has seen. A row
-// that is made anew begins at 0.
+// counters returns how many connections each virtual and real server has had, and how many packets each rule
+// has seen. A row that is made anew begins at 0.
 func counters(t *testing.T, r *rig.Rig) map[string]int {
 	t.Helper()
 	text, err := r.Node.Run(t.Context(), "sh", "-euc", "ipvsadm -Ln --stats --exact; iptables-save -c -t nat; ip6tables-save -c -t nat")
@@ -46,7 +46,7 @@ func counters(t *testing.T, r *rig.Rig) map[string]int {
 	return counts
 }
 
-// counted are the counters once some rows have counted something. IPVS sums them up every two seconds.
+// counted returns the counters once some rows have counted something. IPVS sums them up every two seconds.
 func counted(t *testing.T, r *rig.Rig, rows ...string) map[string]int {
 	t.Helper()
 	var counts map[string]int
@@ -91,7 +91,7 @@ func TestTheKernelStaysAsItIsOverAStopAndAStart(t *testing.T) {
 	answers(t, conns, "pod-a")
 }
 
-func TestAStartWritesWhatChangedMeanwhileAndNoMore(t *testing.T) {
+func TestAStartWritesWhatChangedBeforeItAndNoMore(t *testing.T) {
 	r := rig.New(t)
 	r.Write(t, "web", dual("web", 10, "pod-a"))
 	d := r.Start(t)
@@ -129,7 +129,7 @@ func TestAnEndpointThatDrainsGoesOnDrainingOverACrash(t *testing.T) {
 	answers(t, dial(t, r, web), "pod-b")
 }
 
-// weightless are the real servers of s as they are while they drain.
+// weightless returns the real servers of s as they are while they drain.
 func weightless(s state.State) state.State {
 	drained := state.New()
 	for k, v := range s.RealServers {

@@ -14,7 +14,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 )
 
-// awaitPage waits until a page is answered, with this status, and returns what it says.
+// awaitPage waits until a page is answered with this status, and returns its text.
 func (s *stage) awaitPage(t *testing.T, host, url, want string) string {
 	t.Helper()
 	var body string

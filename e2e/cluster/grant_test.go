@@ -23,7 +23,7 @@ import (
 const (
 	// manifest is what operators apply.
 	manifest = "../../manifests/base/rbac.yaml"
-	// accountSpace and account are whose rights it describes.
+	// accountSpace and account are the service account of the manifest.
 	accountSpace, account = "kube-system", "kube-ipvs"
 	// accountUser is the account's name in the log of the API server.
 	accountUser = "system:serviceaccount:" + accountSpace + ":" + account
@@ -88,7 +88,7 @@ func (s *site) create(ctx context.Context, o runtime.Object) (err error) {
 	return err
 }
 
-// identity is who kube-ipvs is: the service account with a token in a file, as in a pod.
+// identity is that of kube-ipvs: the service account with a token in a file, as in a pod.
 func (s *site) identity(ctx context.Context) control.Identity {
 	return s.plane.Account(ctx, s.admin, accountSpace, account)
 }

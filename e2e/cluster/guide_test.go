@@ -21,13 +21,13 @@ import (
 // guide is docs/migrate.md: its blocks of commands, by heading.
 type guide map[string][]block
 
-// block is a number of commands, for who administers the cluster or for root on a node.
+// block is some commands, for the cluster's administrator or for root on a node.
 type block struct {
 	node     bool
 	commands []command
 }
 
-// command is a line, and what the lines behind it say that it prints.
+// command is a line, and the output that the lines after it announce.
 type command struct {
 	line   string
 	prints []string
@@ -63,7 +63,7 @@ func readGuide(t *testing.T) guide {
 	return g
 }
 
-// reader follows the guide on one node, and does what a DaemonSet would do there when its label changes.
+// reader follows the guide on one node, and does what a DaemonSet does there when its label changes.
 type reader struct {
 	*stage
 	t       *testing.T
@@ -89,7 +89,8 @@ func (r *reader) follow(g guide, heading string) {
 	}
 }
 
-// onNode runs a command as it is written. One that says what it prints is run until it does; any other must succeed at once.
+// onNode runs a command as it is written. One with an announced output is run until it prints that; any other
+// must succeed at once.
 func (r *reader) onNode(c command) {
 	r.t.Helper()
 	folder := filepath.Dir(r.node.Command()[0])
@@ -116,7 +117,7 @@ func (r *reader) onNode(c command) {
 	})
 }
 
-// inCluster does what a command of the guide makes happen on the node.
+// inCluster does on the node what a command of the guide causes there.
 func (r *reader) inCluster(line string) {
 	r.t.Helper()
 	const label = "kubectl label node NODE "

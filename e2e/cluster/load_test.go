@@ -17,10 +17,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// patience is how long whoever serves may take to start. Real ones are several programs at once on one processor.
+// patience is how long a service proxy may take to start. Real ones are several programs at once on one
+// processor.
 const patience = 2 * time.Minute
 
-// flow is a client that asks at one place again and again: over one connection for all its life, or over a new one each time.
+// flow is a client that asks at one place again and again: over one connection, or over a new one each time.
 type flow struct {
 	from     string
 	to       netip.AddrPort
@@ -36,8 +37,8 @@ func (f flow) String() string {
 	return fmt.Sprintf("%s to %v/%v, %s", f.from, f.to, f.protocol, kind)
 }
 
-// flowsTo are clients of each kind for a Service: pods and programs of both nodes at its cluster IPs, and strangers at its
-// node ports and load balancer, by way of one node each.
+// flowsTo returns clients of each kind for a Service: pods and programs of both nodes at its cluster IPs, and
+// outside clients at its node ports and load balancer, by way of one node each.
 func flowsTo(svc rig.Service) []flow {
 	var list []flow
 	for _, f := range families() {
@@ -101,7 +102,7 @@ func startLoad(t *testing.T, pause time.Duration, flows ...flow) *load {
 	return l
 }
 
-// run asks until the load ends. The question that is under way then is still waited for.
+// run asks until the load ends, and waits for the last answer.
 func (l *load) run(f flow) {
 	host := shared.world.Host(f.from)
 	var conn *world.Conn
@@ -115,7 +116,7 @@ func (l *load) run(f flow) {
 		}
 		l.count(f, begin, err)
 		if conn != nil && (err != nil || !f.long) {
-			_ = conn.Close() // what matters was said
+			_ = conn.Close() // the answer has been counted
 			conn = nil
 		}
 		select {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster puts kube-ipvs, and kube-proxy whose place it takes, on the nodes of a cluster with a real API server. What
-// a kubelet and controllers would write, the tests write: Nodes, the addresses of load balancers, and endpoints. Everything
-// else is as in a cluster: kube-ipvs has the roles of the manifests and no others, and finds out through the API.
+// Package cluster runs kube-ipvs, and kube-proxy whose place it takes, on the nodes of a cluster with a real
+// API server. The tests write what a kubelet and controllers would write: Nodes, the addresses of load
+// balancers, and endpoints. Everything else is as in a cluster: kube-ipvs has only the roles of the
+// manifests, and uses the API.
 //
-// What Services mean to packets is for package packets to test. Here it matters that they are served at all, on every node
-// and at any time.
+// Package packets tests what happens to packets in detail. This package tests that Services are served at
+// all, on every node and at any time.
 package cluster
 
 import (
@@ -55,13 +56,13 @@ func run(m *testing.M) int {
 	return status
 }
 
-// The addresses that API servers have, and the two nodes.
+// The addresses of API servers, and the two nodes.
 func firstServer() netip.Addr  { return control.Host().Addresses[0].Addr() }
 func secondServer() netip.Addr { return control.Host().Addresses[1].Addr() }
 func nodeNames() []string      { return []string{"node-1", "node-2"} }
 
-// topology is the small world with a service proxy's work to do on both nodes: each has pods that ask and pods that answer,
-// and a client outside that comes by way of it.
+// topology returns the small world with work for a service proxy on both nodes: each has pods as clients and
+// servers, and an outside client that comes by way of it.
 func topology() world.Topology {
 	t := world.Small()
 	for i := range t.Nodes {
@@ -146,7 +147,7 @@ func (s *site) serve(ctx context.Context, at netip.Addr, flags ...string) (err e
 	return err
 }
 
-// makeNodes makes the Node objects and the namespace that the tests work in.
+// makeNodes makes the Node objects and the namespace of the tests.
 func (s *site) makeNodes(ctx context.Context) error {
 	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: rig.Namespace}}
 	if _, err := s.admin.CoreV1().Namespaces().Create(ctx, space, metav1.CreateOptions{}); err != nil {

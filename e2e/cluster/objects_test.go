@@ -16,7 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// pods are the endpoints of some pods.
+// pods returns the endpoints of some pods.
 func pods(names ...string) []rig.Endpoint {
 	var list []rig.Endpoint
 	for _, name := range names {
@@ -36,7 +36,7 @@ func endpoint(pod string) rig.Endpoint {
 	panic("there is no pod " + pod)
 }
 
-// clusterIP is a Service of both families with a port of each protocol. No two numbers are the same.
+// clusterIP returns a Service of both families with a port of each protocol. No two numbers are the same.
 func clusterIP(n uint8, name string, endpoints ...rig.Endpoint) rig.Service {
 	svc := rig.Service{
 		Name:      name,
@@ -49,7 +49,7 @@ func clusterIP(n uint8, name string, endpoints ...rig.Endpoint) rig.Service {
 	return svc
 }
 
-// nodePort makes a Service one that has node ports, too.
+// nodePort adds node ports.
 func nodePort(n uint8, svc rig.Service) rig.Service {
 	ports := svc.Ports
 	svc.Ports = nil
@@ -60,7 +60,7 @@ func nodePort(n uint8, svc rig.Service) rig.Service {
 	return svc
 }
 
-// loadBalancer makes a Service one that has load balancers' and external addresses, too.
+// loadBalancer adds node ports, load balancers' and external addresses.
 func loadBalancer(n uint8, svc rig.Service) rig.Service {
 	svc = nodePort(n, svc)
 	svc.LoadBalancers = []netip.Addr{netip.AddrFrom4([4]byte{203, 0, 113, n}), netip.MustParseAddr(fmt.Sprintf("2001:db8:1b::%x", n))}
@@ -68,7 +68,7 @@ func loadBalancer(n uint8, svc rig.Service) rig.Service {
 	return svc
 }
 
-// put makes Services what they should be, whatever they were.
+// put creates or updates Services.
 func (s *stage) put(t *testing.T, services ...rig.Service) {
 	t.Helper()
 	for _, svc := range services {
@@ -135,7 +135,7 @@ func (s *stage) remove(t *testing.T, services ...rig.Service) {
 	}
 }
 
-// portOf is a Service's port of a protocol.
+// portOf returns a Service's port of a protocol.
 func portOf(svc rig.Service, p state.Protocol) rig.Port {
 	for _, port := range svc.Ports {
 		if port.Protocol == p {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// away is how long nothing answers where the API server was, besides the time that it takes to start.
+	// away is how long the API server is down, besides the time that it takes to start.
 	away = time.Minute
 	// leisurely is how often clients ask while there is time.
 	leisurely = 500 * time.Millisecond
@@ -30,7 +30,7 @@ func (s *stage) restore(t *testing.T) {
 	}
 }
 
-// wait lets time pass in which nothing is to happen, least of all the end of kube-ipvs.
+// wait lets time pass, in which kube-ipvs must not end.
 func wait(t *testing.T, d time.Duration, daemons []*rig.Daemon) {
 	t.Helper()
 	for end := time.After(d); ; {

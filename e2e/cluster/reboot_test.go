@@ -12,11 +12,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 )
 
-// soon is how long a node may take to serve again what it knows from its disk. It takes a fraction of that, but user-mode
-// Linux has one processor, and others may want it.
+// soon is how long a node may take to serve again from its snapshot. It takes a fraction of that, but
+// user-mode Linux has one processor for all.
 const soon = 20 * time.Second
 
-// awaitSnapshot waits until what the nodes know by now is on their disks.
+// awaitSnapshot waits until the nodes' snapshots are newer than since.
 func (s *stage) awaitSnapshot(t *testing.T, since time.Time) {
 	t.Helper()
 	rig.Until(t, patience, func() error {
@@ -38,10 +38,10 @@ func TestANodeThatBootsWithoutAnAPIServerServesFromItsDisk(t *testing.T) {
 	t.Cleanup(func() { s.restore(t) })
 	web, other := loadBalancer(1, clusterIP(1, "web", pods("pod-a", "pod-d")...)), clusterIP(2, "other", pods("pod-b")...)
 	daemons := s.startAll(t)
-	told := time.Now()
+	since := time.Now()
 	s.put(t, web, other)
 	s.settle(t)
-	s.awaitSnapshot(t, told)
+	s.awaitSnapshot(t, since)
 	one := s.nodes[0]
 	known := s.index(t, one.Node.Name)
 
@@ -58,7 +58,7 @@ func TestANodeThatBootsWithoutAnAPIServerServesFromItsDisk(t *testing.T) {
 	}
 	one.Await(t, patience, one.DesiredOf(t, known))
 	if text := s.run(t, one.Node.Name, "curl", "--silent", "http://127.0.0.1:10256/healthz"); !strings.Contains(text, `"source":"snapshot"`) {
-		t.Errorf("/healthz does not say where it has its Services from: %s", text)
+		t.Errorf("/healthz does not name the snapshot as its source: %s", text)
 	}
 	if err := d.Alive(); err != nil {
 		t.Error(err)

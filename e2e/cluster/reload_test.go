@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// mount is a folder that changes as a mounted ConfigMap does: the files are symlinks by way of ..data, which leads to the
-// folder of the latest version, and is exchanged for all files at once.
+// mount is a folder that changes as a mounted ConfigMap does: the files are symlinks by way of ..data, a
+// symlink to the folder of the latest version, which is replaced for all files at once.
 type mount struct {
 	folder  string
 	version int
@@ -97,11 +97,11 @@ func TestAChangedConfigMapTakesEffectWithoutALostRequest(t *testing.T) {
 	l.end(t)
 }
 
-// refused is how many configurations the node says it did not take.
+// refused returns how many configurations the node reports as refused.
 func refused(t *testing.T, s *stage, n *node) string {
 	t.Helper()
 	var count string
-	rig.Until(t, patience, func() error { // while it starts anew, nobody answers
+	rig.Until(t, patience, func() error { // no answer while it restarts
 		page, err := s.world.Host(n.Node.Name).Run(t.Context(), "curl", "--silent", "http://127.0.0.1:10249/metrics")
 		_, rest, _ := strings.Cut(page, `kubeipvs_config_reloads_total{result="refused"} `)
 		count, _, _ = strings.Cut(rest, "\n")

@@ -13,7 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 )
 
-// right is one of those that a rule gives.
+// right is one permission of a rule.
 type right struct{ verb, group, resource string }
 
 func (r right) String() string { return fmt.Sprintf("%s %s.%s", r.verb, r.resource, r.group) }
@@ -32,14 +32,14 @@ func rights(rules []rbacv1.PolicyRule) []right {
 	return list
 }
 
-// requests are all that kube-ipvs has made of the API server so far.
+// requests returns all that kube-ipvs has asked the API server so far.
 func (s *site) requests() ([]control.Request, error) {
 	all, err := s.plane.Requests()
 	return slices.DeleteFunc(all, func(r control.Request) bool { return r.User != accountUser }), err
 }
 
-// denied is an error if kube-ipvs, in any test so far, asked for what it may not have. An API server that has just started
-// denies all, until it knows the roles.
+// denied returns an error if kube-ipvs, in any test so far, asked for more than its roles allow. An API
+// server that has just started denies everything until it knows the roles.
 func (s *site) denied() error {
 	all, err := s.requests()
 	if err != nil {
@@ -62,7 +62,7 @@ func TestTheRightsAsShippedSufficeAndAllAreUsed(t *testing.T) {
 	s.put(t, first, second)
 	s.startAll(t)
 	s.settle(t)
-	// There are nodes that know an older API server only.
+	// Nodes may know only an older API server.
 	older, err := s.plane.Serve(t.Context(), secondServer(), control.NoStreamingLists)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestTheRightsAsShippedSufficeAndAllAreUsed(t *testing.T) {
 			})
 		})
 		if len(unused) > 0 {
-			return fmt.Errorf("nobody uses the rights %v", unused)
+			return fmt.Errorf("kube-ipvs does not use the rights %v", unused)
 		}
 		return nil
 	})

@@ -12,7 +12,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// kinds is a Service of each kind that there is.
+// kinds returns a Service of each kind.
 func kinds() []rig.Service {
 	sticky := clusterIP(2, "sticky", pods("pod-a", "pod-d")...)
 	sticky.Sticky = true
@@ -29,11 +29,11 @@ func kinds() []rig.Service {
 		nodePort(4, clusterIP(4, "node-port", pods("pod-c", "pod-e")...)),
 		loadBalancer(5, clusterIP(5, "balanced", pods("pod-b", "pod-e")...)),
 		guarded, outside, single,
-		clusterIP(9, "nobody"),
+		clusterIP(9, "empty"),
 	}
 }
 
-// ofNoProxy are Services that are none of kube-ipvs' business.
+// ofNoProxy returns Services that kube-ipvs must ignore.
 func ofNoProxy() []*corev1.Service {
 	meta := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: rig.Namespace, Name: name} }
 	port := []corev1.ServicePort{{Port: 80}}
@@ -96,7 +96,7 @@ func TestServicesOfEveryKindAppearChangeAndVanishOnEveryNode(t *testing.T) {
 	})
 }
 
-// run runs a command on a host, which must succeed, and returns what it wrote.
+// run runs a command on a host, which must succeed, and returns its output.
 func (s *stage) run(t *testing.T, host string, argv ...string) string {
 	t.Helper()
 	output, err := s.world.Host(host).Run(t.Context(), argv...)

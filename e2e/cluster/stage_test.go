@@ -33,11 +33,12 @@ type node struct {
 	disk string // a folder that survives a reboot
 }
 
-// config is the file that says how kube-ipvs is to work, and snapshot where it keeps the last objects.
+// config is the path of kube-ipvs's configuration, and snapshot that of its last objects.
 func (n *node) config() string   { return filepath.Join(n.disk, "config.conf") }
 func (n *node) snapshot() string { return filepath.Join(n.disk, "snapshot") }
 
-// newStage reboots the nodes and makes the pods answer. There are no Services, and there will be none after the test.
+// newStage reboots the nodes and makes the pods answer. There are no Services, and there will be none after
+// the test.
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{site: &shared}
@@ -56,20 +57,20 @@ func newStage(t *testing.T) *stage {
 	return s
 }
 
-// boot gives a node a kernel in which nothing is.
+// boot gives a node an empty kernel.
 func (s *stage) boot(t *testing.T, n *node, name string) {
 	t.Helper()
 	if err := s.world.Reboot(name); err != nil {
 		t.Fatal(err)
 	}
-	// Every node has a way to the rest of the world. Without one it could not even think of Service addresses before
-	// rules of iptables mode change them.
+	// Every node has a default route. Without one it could not even send to Service addresses before iptables
+	// mode's rules change them.
 	s.run(t, name, "ip", "route", "add", "default", "via", "192.0.2.254")
 	s.run(t, name, "ip", "-6", "route", "add", "default", "via", "2001:db8:1::254")
 	n.Rig = rig.On(t, s.world, name, n.read(t))
 }
 
-// clear takes away all that tests made.
+// clear deletes all that tests made.
 func (s *stage) clear(ctx context.Context) error {
 	all := metav1.ListOptions{}
 	services, err := s.admin.CoreV1().Services(rig.Namespace).List(ctx, all)
@@ -89,8 +90,8 @@ const (
 	modeIPTables = "iptables"
 )
 
-// configuration is kubeadm's, with what a network namespace cannot have left out, and with our own document after it, which
-// kube-proxy does not read.
+// configuration is kubeadm's, without what a network namespace cannot have, and with our own document after
+// it, which kube-proxy does not read.
 const configuration = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 bindAddress: 0.0.0.0
 bindAddressHardFail: false
@@ -156,7 +157,7 @@ snapshot:
   file: %[5]s
 `
 
-// kubeconfig is a file by which somebody reaches the API server.
+// kubeconfig writes a client's kubeconfig for the API server.
 func (s *stage) kubeconfig(t *testing.T, name string, who control.Identity) string {
 	t.Helper()
 	path, err := s.plane.Kubeconfig(name, s.server.Address, who)
@@ -166,7 +167,7 @@ func (s *stage) kubeconfig(t *testing.T, name string, who control.Identity) stri
 	return path
 }
 
-// configure writes the file that says how a service proxy is to work.
+// configure writes the configuration of a service proxy.
 func (n *node) configure(t *testing.T, kubeconfig, mode string) {
 	t.Helper()
 	text := fmt.Sprintf(configuration, kubeconfig, mode, firstServer(), secondServer(), n.snapshot())
@@ -175,7 +176,7 @@ func (n *node) configure(t *testing.T, kubeconfig, mode string) {
 	}
 }
 
-// read is what the file means to kube-ipvs.
+// read returns kube-ipvs's reading of the file.
 func (n *node) read(t *testing.T) config.Config {
 	t.Helper()
 	text, err := os.ReadFile(n.config())
@@ -199,7 +200,7 @@ func (n *node) startOurs(t *testing.T) *rig.Daemon {
 	return n.StartAs(t, n.Command("run", "--config", n.config(), "--hostname-override", n.Node.Name)...)
 }
 
-// startAll starts kube-ipvs on all nodes and waits until it serves what there is.
+// startAll starts kube-ipvs on all nodes and waits until it serves the present Services.
 func (s *stage) startAll(t *testing.T) []*rig.Daemon {
 	t.Helper()
 	var all []*rig.Daemon
@@ -212,7 +213,7 @@ func (s *stage) startAll(t *testing.T) []*rig.Daemon {
 	return all
 }
 
-// index is what the API server has for a node.
+// index returns the API server's objects for a node.
 func (s *stage) index(t *testing.T, name string) *api.Index {
 	t.Helper()
 	ctx, all := t.Context(), metav1.ListOptions{}
@@ -246,8 +247,8 @@ func (s *stage) index(t *testing.T, name string) *api.Index {
 	return x
 }
 
-// settle waits until the kernel of every node is as the API's objects wish, and returns that. The objects are asked for
-// again and again: the API server itself changes its own Service when it comes and goes.
+// settle waits until the kernel of every node holds what the API's objects require, and returns that. It asks
+// for the objects again and again: the API server itself changes its own Service when it starts and stops.
 func (s *stage) settle(t *testing.T) []state.State {
 	t.Helper()
 	var all []state.State
@@ -265,8 +266,8 @@ func (s *stage) settle(t *testing.T) []state.State {
 	return all
 }
 
-// withoutKubelets is what the kernel holds but for the chain that kubelet makes, too: kube-proxy's iptables mode makes it as
-// well, and nobody can tell whose it is.
+// withoutKubelets returns the kernel without the chain that kubelet makes: kube-proxy's iptables mode makes
+// it as well, and its owner is unknown.
 func (n *node) withoutKubelets(t *testing.T) state.State {
 	t.Helper()
 	const chain = "KUBE-FIREWALL"
@@ -286,5 +287,5 @@ func (s *stage) mustHold(t *testing.T, want []state.State) {
 	}
 }
 
-// at is an address and port.
+// at returns an address and port.
 func at(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }

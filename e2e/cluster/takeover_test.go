@@ -40,7 +40,7 @@ func (s *stage) theirsOn(t *testing.T, n *node, mode string) *rig.Daemon {
 	return n.StartAs(t, binary, "--config", n.config(), "--hostname-override", n.Node.Name)
 }
 
-// awaitSynced waits until kube-proxy has done all for the first time. It says that it is healthy before.
+// awaitSynced waits until kube-proxy has completed its first sync. It reports itself healthy before.
 func (n *node) awaitSynced(t *testing.T) {
 	t.Helper()
 	rig.Until(t, patience, func() error {
@@ -57,7 +57,7 @@ func (n *node) awaitSynced(t *testing.T) {
 	})
 }
 
-// ours starts kube-ipvs where kube-proxy was, one node after the other, and tells what that took.
+// ours starts kube-ipvs where kube-proxy was, one node after the other, and logs how long that took.
 func (s *stage) ours(t *testing.T, theirs []*rig.Daemon) []*rig.Daemon {
 	t.Helper()
 	var all []*rig.Daemon

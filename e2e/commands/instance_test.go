@@ -13,7 +13,7 @@ import (
 func TestOnlyOneHoldsANetworkNamespaceUntilItReleasesIt(t *testing.T) {
 	testkit.Namespace(t)
 	if app.Running() {
-		t.Fatal("held before anybody took it")
+		t.Fatal("held before it was taken")
 	}
 	release, err := app.Hold()
 	if err != nil {

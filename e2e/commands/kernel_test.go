@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package commands tests on a real kernel what the commands read of it, and that one daemon runs in a network namespace.
+// Package commands tests on a real kernel what the commands read, and that only one daemon runs in a network
+// namespace.
 package commands
 
 import (
@@ -25,8 +26,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// exotic are virtual servers of all kinds that ipvsadm can write down. No two
-// addresses of a family are so far apart that ipvsadm sorts them wrong.
+// exotic are virtual servers of all kinds that ipvsadm can write. No two addresses of a family are so far
+// apart that ipvsadm sorts them wrong.
 const exotic = `-A -t 10.96.0.1:443 -s rr
 -a -t 10.96.0.1:443 -r 10.244.1.1:6443 -m -w 1
 -a -t 10.96.0.1:443 -r 10.244.1.10:6443 -m -w 0
@@ -66,7 +67,7 @@ func tool(t *testing.T, stdin string, argv ...string) string {
 	return string(out)
 }
 
-// view is all of what the kernel says now.
+// view returns all that the kernel reports now.
 func view(t *testing.T) render.View {
 	t.Helper()
 	s, seen := read(t)
@@ -108,8 +109,8 @@ func written(t *testing.T, write func(io.Writer) error) string {
 	return b.String()
 }
 
-// equalListings compares our listing to ipvsadm's at a time at which ipvsadm's
-// does not change, so that ours is of the same counters and rates.
+// equalListings compares our listing with ipvsadm's. It retries while ipvsadm's changes, so that both show
+// the same counters and rates.
 func equalListings(t *testing.T, c render.Columns, options ...string) string {
 	t.Helper()
 	argv := append([]string{"ipvsadm", "-L", "-n"}, options...)
@@ -163,7 +164,7 @@ func TestNumbersAreIpvsadmsToo(t *testing.T) {
 	})
 }
 
-// until compares listings until one is as it should be.
+// until compares listings until one has the right text.
 func until(t *testing.T, c render.Columns, option string, right func(string) bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
@@ -253,7 +254,7 @@ func TestSaveIsWhatIpvsadmSavesAndRestores(t *testing.T) {
 	}
 }
 
-// rowsOf is the virtual and real servers in the kernel, with their limits.
+// rowsOf returns the virtual and real servers in the kernel, with their limits.
 func rowsOf(t *testing.T) state.State {
 	t.Helper()
 	s := state.New()
@@ -281,8 +282,9 @@ func execute(t *testing.T, line string) (status int, stdout, stderr string) {
 	return status, out.String(), err.String()
 }
 
-func TestDumpNamesTheServicesOfTheKernelsRows(t *testing.T) {
-	testkit.Namespace(t)
+// makeServices makes rows of Services, known and unknown, with the standard tools.
+func makeServices(t *testing.T) {
+	t.Helper()
 	tool(t, "", "ip", "link", "add", "kube-ipvs0", "type", "dummy")
 	for _, a := range []string{"10.96.0.1", "10.96.0.9", "fd00::1"} {
 		tool(t, "", "ip", "address", "add", a, "dev", "kube-ipvs0")
@@ -305,6 +307,11 @@ add OTHER 10.96.0.3,tcp:80 comment "other/other:other"
 -A -t [fd00::1]:443 -s rr
 -A -f 256 -s rr
 `, "ipvsadm", "--restore")
+}
+
+func TestDumpNamesTheServicesOfTheKernelsRows(t *testing.T) {
+	testkit.Namespace(t)
+	makeServices(t)
 	const absent = "kube-ipvs is not running in this network namespace: what follows is what it, or another proxy, left in the kernel.\n"
 
 	status, stdout, stderr := execute(t, "dump")
@@ -369,7 +376,7 @@ func TestWithoutThePrivilegeThereIsOneSentence(t *testing.T) {
 	}
 }
 
-// dropNetAdmin takes CAP_NET_ADMIN from this thread.
+// dropNetAdmin removes CAP_NET_ADMIN from this thread.
 func dropNetAdmin(t *testing.T) {
 	t.Helper()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

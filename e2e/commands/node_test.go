@@ -51,8 +51,7 @@ func TestTraceReadsAllTablesOfTheKernel(t *testing.T) {
 	}
 }
 
-// program writes the base and one virtual server to the kernel, and returns all
-// rows.
+// program writes the base and one virtual server to the kernel, and returns all rows.
 func program(t *testing.T) state.State {
 	t.Helper()
 	c := config.Default()

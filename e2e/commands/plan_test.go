@@ -24,7 +24,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// planned is what kube-ipvs plan writes of testdata/cluster.yaml.
+// planned returns the output of kube-ipvs plan for testdata/cluster.yaml.
 func planned(t *testing.T, binding config.VIPBinding, output string) string {
 	t.Helper()
 	manifests, err := os.ReadFile("testdata/cluster.yaml")
@@ -41,8 +41,7 @@ func planned(t *testing.T, binding config.VIPBinding, output string) string {
 	return stdout.String()
 }
 
-// listed is the kernel as the daemon reads it, as far as want has something to
-// say of it.
+// listed returns the kernel as the daemon reads it, with the sysctls that want has.
 func listed(t *testing.T, want state.State) state.State {
 	t.Helper()
 	ours := linux.Ours{Set: plan.OurSet, Chain: plan.OurChain, Families: linux.Families()}
@@ -102,8 +101,8 @@ func toolsMakeOfAPlan(t *testing.T, binding config.VIPBinding) {
 			t.Errorf("no %s are planned", name)
 		}
 	}
-	// Real servers by netlink: while another network namespace has virtual
-	// servers, as that of a test before may, /proc/net/ip_vs leaves some out.
+	// Real servers by netlink: while another network namespace has virtual servers, perhaps that of an
+	// earlier test, /proc/net/ip_vs omits some.
 	_, rows, _ := strings.Cut(planned(t, "ipvsadm"), "\n")
 	if d := cmp.Diff(sorted(rows), sorted(tool(t, "", "ipvsadm", "-Sn"))); d != "" {
 		t.Errorf("virtual and real servers (-plan +ipvsadm):\n%s", d)

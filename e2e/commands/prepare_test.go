@@ -26,8 +26,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// poorEnv makes this program write all rows of the base and say what became of
-// them, in place of its tests.
+// poorEnv makes this program write all rows of the base and print the failures, instead of running its tests.
 const poorEnv = "KUBE_IPVS_WRITE_BASE"
 
 func TestMain(m *testing.M) {
@@ -40,8 +39,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// writeBase does what the daemon does at its start: open all, try the
-// schedulers, read all tables and write what is not as wished.
+// writeBase does what the daemon does at its start: open all, try the schedulers, read all tables and write
+// the difference.
 func writeBase(ctx context.Context) (err error) {
 	c := chosen()
 	want := plan.Base(c).State()
@@ -75,8 +74,7 @@ func chosen() config.Config {
 	return c
 }
 
-// poor runs writeBase as root with these capabilities and no other, as a
-// container does that drops all and adds some.
+// poor runs writeBase as root with only these capabilities, as in a container that drops all and adds some.
 func poor(t *testing.T, capabilities ...string) string {
 	t.Helper()
 	c := exec.Command("setpriv", "--inh-caps=-all", "--bounding-set=-all,+"+strings.Join(capabilities, ",+"), os.Args[0])
@@ -88,8 +86,7 @@ func poor(t *testing.T, capabilities ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// frozen makes the kernel's settings readable only, as they are in a container
-// that is not privileged.
+// frozen makes the kernel's settings read-only, as they are in an unprivileged container.
 func frozen(t *testing.T) {
 	t.Helper()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
@@ -124,7 +121,7 @@ func prepare(t *testing.T) []observer.LoggedEntry {
 	return logged.All()
 }
 
-// The legacy iptables talk to the kernel over a raw socket.
+// The legacy iptables use a raw socket.
 func TestTwoCapabilitiesAreEnoughToWriteEverything(t *testing.T) {
 	testkit.Namespace(t)
 	if said := poor(t, "net_admin", "net_raw"); said != "" {
@@ -152,7 +149,7 @@ func TestWhatIsPreparedNeedsNotBeWritable(t *testing.T) {
 	}
 }
 
-// All but what can't be written is there, and each setting is told by its name.
+// All but the read-only settings is written, and the error names each of these.
 func TestSettingsThatCanNotBeWrittenKeepNothingElseFromIt(t *testing.T) {
 	testkit.Namespace(t)
 	frozen(t)
@@ -206,6 +203,6 @@ func TestPreparingWritesTheSettingsAndNothingElse(t *testing.T) {
 		t.Errorf("%d other rows: %+v", n, s)
 	}
 	if len(lines) != 1 || lines[0].Message != "kernel settings written" || lines[0].ContextMap()["refused"] != int64(0) {
-		t.Errorf("it told %v", lines)
+		t.Errorf("it logged %v", lines)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Admission are the admission plugins that an API server has by default. Each version of it has others, and one that is told
-// of a plugin which it does not know does not start: so it is asked.
+// Admission returns the admission plugins that an API server has by default. Each version has others, and a
+// server does not start with the name of an unknown plugin: so its help is parsed.
 func Admission(ctx context.Context) ([]string, error) {
 	path, err := Binary("kube-apiserver")
 	if err != nil {

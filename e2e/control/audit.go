@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// auditPolicy logs what everybody asks for but the API server itself and the test.
+// auditPolicy logs all requests but those of the API server itself and of the test.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -19,14 +19,14 @@ rules:
 - level: Metadata
 `
 
-// Request is one that somebody made of an API server, and how it was answered.
+// Request is one request to an API server, and how it was answered.
 type Request struct {
 	User, Verb, Path                       string
 	Group, Resource, Namespace, ObjectName string
 	Code                                   int
 }
 
-// event is a request in the words of the log.
+// event is a request as in the log.
 type event struct {
 	Stage      string
 	Verb       string
@@ -38,7 +38,8 @@ type event struct {
 	ResponseStatus struct{ Code int }
 }
 
-// Requests are all that were made of any of the API servers but by the test. A watch is one as soon as it is answered.
+// Requests returns all requests to any of the API servers but the test's. A watch is one as soon as it is
+// answered.
 func (p *Plane) Requests() ([]Request, error) {
 	var list []Request
 	for _, path := range p.audits {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package control is a real control plane on a host of a world: etcd and one or more API servers, with certificates, roles
-// that are enforced, and a log of who asked for what. They can be stopped, killed and started again, also at another
-// address, and etcd can be made to forget its history.
+// Package control is a real control plane on a host of a world: etcd and one or more API servers, with
+// certificates, enforced roles, and an audit log. They can be stopped, killed and started again, also at
+// another address, and etcd can be compacted.
 //
-// There is no kubelet and no controller: Nodes, endpoints and whatever else those would write is its user's to write.
+// There is no kubelet and no controller: the user writes Nodes, endpoints and whatever else those would
+// write.
 package control
 
 import (
@@ -16,7 +17,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/world"
@@ -32,13 +32,13 @@ const (
 )
 
 const (
-	// serviceNetworks are where the API server takes cluster IPs from.
+	// serviceNetworks are the ranges of cluster IPs.
 	serviceNetworks = "10.96.0.0/16,fd00:10:96::/112"
 	// securePort is where every API server listens.
 	securePort = 6443
 )
 
-// Host is a host for the control plane to add to a topology: an API server can be at each of its addresses.
+// Host returns a host for the control plane in a topology: an API server can be at each of its addresses.
 func Host() world.Outside {
 	h := world.Outside{Name: "control"}
 	for _, text := range []string{"192.0.2.10/24", "192.0.2.11/24", "2001:db8:1::10/64"} {
@@ -61,7 +61,8 @@ type Plane struct {
 	settings   []string // of the environment of all programs
 }
 
-// New starts etcd on a host. Its data is in memory. The settings are for the environment of etcd and of all API servers.
+// New starts etcd on a host, with its files in memory. The settings are for the environment of etcd and of
+// all API servers.
 func New(ctx context.Context, host *world.Host, settings ...string) (*Plane, error) {
 	p := &Plane{host: host, settings: settings}
 	err := p.open(ctx)
@@ -88,7 +89,7 @@ func (p *Plane) open(ctx context.Context) (err error) {
 	return p.startEtcd(ctx)
 }
 
-// Binary is one of the programs that are built from the real ones' sources.
+// Binary returns the path of one of the programs that are built from upstream sources.
 func Binary(name string) (string, error) {
 	folder, err := binaries()
 	return filepath.Join(folder, name), err
@@ -130,7 +131,7 @@ func (p *Plane) launch(argv ...string) (*world.Program, error) {
 	return program, nil
 }
 
-// file is the path of one of the plane's files.
+// file returns the path of one of the plane's files.
 func (p *Plane) file(name string) string { return filepath.Join(p.folder, name) }
 
 // writeFiles writes what is the same for all API servers.
@@ -182,11 +183,11 @@ func await(ctx context.Context, program *world.Program, ready func(context.Conte
 // Server is an API server.
 type Server struct {
 	*world.Program
-	// Address is where it is reached.
+	// Address is where it listens.
 	Address netip.AddrPort
 }
 
-// NoStreamingLists is a flag of an API server that is like older ones: who wants to know all objects has to list them.
+// NoStreamingLists is a flag that makes an API server like older ones: clients have to list objects.
 const NoStreamingLists = "--feature-gates=WatchList=false"
 
 // Serve starts an API server at an address of the host, and waits until it is ready.
@@ -220,20 +221,15 @@ func (p *Plane) serverFlags(at netip.Addr, audit string) []string {
 		"--authorization-mode=RBAC",
 		"--service-cluster-ip-range=" + serviceNetworks,
 		"--audit-policy-file=" + p.file("audit-policy.yaml"), "--audit-log-path=" + audit,
-		"--etcd-compaction-interval=0", // history is forgotten when the test says so
+		"--etcd-compaction-interval=0", // the test compacts
 		"--profiling=false",
 	}
 }
 
-// Stop asks an API server to end, and waits until it has.
+// Stop ends an API server with SIGTERM, and waits until it has ended.
 func (s *Server) Stop() error {
-	if err := s.Signal(syscall.SIGTERM); err != nil {
-		return err
+	if err := s.Program.Stop(patience); err != nil {
+		return fmt.Errorf("stop the API server at %v: %w: %s", s.Address, err, s.LastWords(lastLines))
 	}
-	select {
-	case <-s.Ended():
-		return s.Err()
-	case <-time.After(patience):
-		return fmt.Errorf("the API server at %v does not end: %s", s.Address, s.LastWords(lastLines))
-	}
+	return nil
 }

@@ -110,38 +110,20 @@ func TestAControlPlaneIsARealOne(t *testing.T) {
 	mayList(t, admin)
 	reader := client(t, p, one, p.Account(t.Context(), admin, "kube-system", "reader"))
 
-	t.Run("a service account may do what its role says and nothing else", func(t *testing.T) {
-		list := must[*corev1.ServiceList](t)(reader.CoreV1().Services("").List(t.Context(), metav1.ListOptions{}))
-		if n := len(list.Items); n != 2 { // the API server's own is the other
-			t.Errorf("the reader sees %d Services, want 2", n)
-		}
-		if _, err := reader.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
-			t.Errorf("the reader lists Nodes: %v, want that it is forbidden", err)
-		}
-		// Who asks whether it is ready may do so before it knows anybody.
-		requests := slices.DeleteFunc(must[[]control.Request](t)(p.Requests()), func(r control.Request) bool { return r.User == "" })
-		const user = "system:serviceaccount:kube-system:reader"
-		want := []control.Request{
-			{User: user, Verb: "list", Path: "/api/v1/services", Resource: "services", Code: 200},
-			{User: user, Verb: "list", Path: "/api/v1/nodes", Resource: "nodes", Code: 403},
-		}
-		if diff := cmp.Diff(want, requests); diff != "" {
-			t.Errorf("requests (-want +got):\n%s", diff)
-		}
-	})
+	t.Run("a service account may do what its role says and nothing else", func(t *testing.T) { isLimited(t, p, reader) })
 	t.Run("what is stored past it is there", func(t *testing.T) {
 		stored := made.DeepCopy()
 		stored.Name, stored.ResourceVersion = "stored", ""
 		if err := p.Store(t.Context(), []runtime.Object{stored}); err != nil {
 			t.Fatal(err)
 		}
-		told := must[*corev1.Service](t)(admin.CoreV1().Services("default").Get(t.Context(), "stored", metav1.GetOptions{}))
-		if diff := cmp.Diff(made.Spec, told.Spec); diff != "" {
-			t.Errorf("the API server tells otherwise (-want +got):\n%s", diff)
+		got := must[*corev1.Service](t)(admin.CoreV1().Services("default").Get(t.Context(), "stored", metav1.GetOptions{}))
+		if diff := cmp.Diff(made.Spec, got.Spec); diff != "" {
+			t.Errorf("the API server returns (-want +got):\n%s", diff)
 		}
 		must[struct{}](t)(struct{}{}, admin.CoreV1().Services("default").Delete(t.Context(), "stored", metav1.DeleteOptions{}))
 	})
-	t.Run("a second API server tells the same", func(t *testing.T) {
+	t.Run("a second API server returns the same", func(t *testing.T) {
 		two := serve(t, p, second())
 		must[*corev1.Service](t)(client(t, p, two, p.Admin()).CoreV1().Services("default").Get(t.Context(), "web", metav1.GetOptions{}))
 		if err := two.Stop(); err != nil {
@@ -164,6 +146,28 @@ func TestAControlPlaneIsARealOne(t *testing.T) {
 			t.Errorf("a watch from before the compaction: %v, want that it is gone", err)
 		}
 	})
+}
+
+// isLimited checks that the service account of mayList may list Services and nothing else.
+func isLimited(t *testing.T, p *control.Plane, reader kubernetes.Interface) {
+	t.Helper()
+	list := must[*corev1.ServiceList](t)(reader.CoreV1().Services("").List(t.Context(), metav1.ListOptions{}))
+	if n := len(list.Items); n != 2 { // one is the API server's own
+		t.Errorf("the reader sees %d Services, want 2", n)
+	}
+	if _, err := reader.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("the reader lists Nodes: %v, want that it is forbidden", err)
+	}
+	// A readiness request carries no user.
+	requests := slices.DeleteFunc(must[[]control.Request](t)(p.Requests()), func(r control.Request) bool { return r.User == "" })
+	const user = "system:serviceaccount:kube-system:reader"
+	want := []control.Request{
+		{User: user, Verb: "list", Path: "/api/v1/services", Resource: "services", Code: 200},
+		{User: user, Verb: "list", Path: "/api/v1/nodes", Resource: "nodes", Code: 403},
+	}
+	if diff := cmp.Diff(want, requests); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
 }
 
 func TestAPlaneThatCannotStartSaysWhy(t *testing.T) {

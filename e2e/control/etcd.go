@@ -29,7 +29,7 @@ func (p *Plane) startEtcd(ctx context.Context) (err error) {
 	})
 }
 
-// Compact makes etcd forget all but the present: who wants to watch from an earlier revision on is told that it is gone.
+// Compact makes etcd forget its history: a watch from an earlier revision on gets the error "gone".
 func (p *Plane) Compact(ctx context.Context) error {
 	revision, err := p.revision(ctx)
 	if err != nil {
@@ -49,7 +49,7 @@ func (p *Plane) revision(ctx context.Context) (json.Number, error) {
 	return answer.Header.Revision, err
 }
 
-// askEtcd calls etcd's gateway, which takes and gives JSON.
+// askEtcd calls etcd's gateway, which speaks JSON.
 func (p *Plane) askEtcd(ctx context.Context, path string, question, answer any) error {
 	body, err := json.Marshal(question)
 	if err != nil {
@@ -73,7 +73,7 @@ func (p *Plane) askEtcd(ctx context.Context, path string, question, answer any) 
 		return fmt.Errorf("ask etcd for %s: %s: %s", path, response.Status, text)
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
-		return fmt.Errorf("read what etcd says of %s: %w: %s", path, err, text)
+		return fmt.Errorf("read what etcd answers to %s: %w: %s", path, err, text)
 	}
 	return nil
 }

@@ -16,13 +16,13 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// issuer is whose tokens the API server trusts.
+// issuer is the issuer whose tokens the API server trusts.
 const issuer = "https://kubernetes.default.svc"
 
-// lifetime is how long a token is good for: longer than any test runs.
+// lifetime is how long a token is good for, in seconds: longer than any test runs.
 const lifetime = int64(3600)
 
-// Identity is how somebody proves to the API server who they are.
+// Identity is how a client proves its identity to the API server.
 type Identity struct {
 	user api.AuthInfo
 	err  error
@@ -31,15 +31,16 @@ type Identity struct {
 // tokensName is the file with the tokens that the API server knows from the start.
 const tokensName = "tokens.csv"
 
-// adminLine is what stands there of Admin.
+// adminLine returns Admin's line of that file.
 func (p *Plane) adminLine() []byte {
 	return []byte(p.adminToken + `,admin,admin,"system:masters"` + "\n")
 }
 
-// Admin may do everything. An API server verifies a certificate anew with every request: who makes many has a token.
+// Admin may do everything. It has a token: an API server verifies a certificate anew with every request,
+// which is slow.
 func (p *Plane) Admin() Identity { return Identity{user: api.AuthInfo{Token: p.adminToken}} }
 
-// User is a user with a certificate, as kubeadm gives to those who are no pods.
+// User is a user with a certificate, which kubeadm gives to all but pods.
 func (p *Plane) User(name string, groups ...string) Identity {
 	c, err := p.trust.issue(clientName(name, groups...))
 	return Identity{api.AuthInfo{ClientCertificateData: c.certificate, ClientKeyData: c.key}, err}
@@ -57,7 +58,7 @@ func (p *Plane) Account(ctx context.Context, by kubernetes.Interface, namespace,
 	return Identity{api.AuthInfo{TokenFile: file}, os.WriteFile(file, []byte(answer.Status.Token), 0o600)}
 }
 
-// Client is a client of the API server at an address.
+// Client returns a client of the API server at an address.
 func (p *Plane) Client(at netip.AddrPort, who Identity) (*kubernetes.Clientset, error) {
 	c, err := p.Config(at, who)
 	if err != nil {
@@ -66,7 +67,7 @@ func (p *Plane) Client(at netip.AddrPort, who Identity) (*kubernetes.Clientset, 
 	return kubernetes.NewForConfig(c)
 }
 
-// Config is what a client of the API server at an address is made of. It knows no limit of requests.
+// Config returns the configuration of a client of the API server at an address. It has no rate limit.
 func (p *Plane) Config(at netip.AddrPort, who Identity) (*rest.Config, error) {
 	if who.err != nil {
 		return nil, who.err

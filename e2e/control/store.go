@@ -28,9 +28,9 @@ type put struct {
 	} `json:"request_put"`
 }
 
-// Store writes objects into etcd past the API servers, in the form in which those keep them: a hundred times as many a second
-// as they would take. Nothing checks the objects or adds to them what an API server would, such as a UID or the IPAddress of
-// a Service. API servers see them as if another one had written them.
+// Store writes objects into etcd directly, in the form in which API servers keep them, a hundred times as
+// fast as through one. Nothing checks the objects or adds what an API server would, such as a UID or the
+// IPAddress of a Service. API servers see them as if another one had written them.
 func (p *Plane) Store(ctx context.Context, objects []runtime.Object) error {
 	for some := range slices.Chunk(objects, mostAtOnce) {
 		puts := make([]put, len(some))
@@ -49,7 +49,7 @@ func (p *Plane) Store(ctx context.Context, objects []runtime.Object) error {
 	return nil
 }
 
-// stored is where an API server keeps an object in etcd, and how.
+// stored returns an object's key in etcd, and its encoding.
 func stored(o runtime.Object) (key string, value []byte, err error) {
 	switch o := o.(type) {
 	case *corev1.Service:

@@ -22,7 +22,7 @@ type authority struct {
 	signer *ecdsa.PrivateKey
 }
 
-// CA is the file with the certificate of who signed all others.
+// CA returns the file with the certificate of the authority.
 func (p *Plane) CA() string { return p.file("ca.crt") }
 
 // pair is a certificate with its key, as PEM.
@@ -69,7 +69,7 @@ func (a *authority) sign(template *x509.Certificate, key *ecdsa.PrivateKey) (pai
 	return p, err
 }
 
-// serverName is what an API server is, at whichever of the addresses that tests have for it.
+// serverName describes an API server, at each of the addresses that tests have for it.
 func serverName() *x509.Certificate {
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: "kube-apiserver"},
@@ -86,7 +86,7 @@ func serverName() *x509.Certificate {
 	return template
 }
 
-// clientName is what a user is.
+// clientName describes a user.
 func clientName(user string, groups ...string) *x509.Certificate {
 	return &x509.Certificate{
 		Subject:     pkix.Name{CommonName: user, Organization: groups},

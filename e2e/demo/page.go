@@ -62,7 +62,7 @@ func (p page) verdict(ok bool) string {
 
 func (p page) heading(text string) { fmt.Fprintf(p.w, "\n%s\n\n", p.in(bold, text)) }
 
-// done says that something took place that is no step.
+// done reports something that is no step.
 func (p page) done(title string, took time.Duration) {
 	fmt.Fprintf(p.w, "  %-*s %s\n", titleWidth, title, p.in(dim, fmt.Sprintf("%.2f s", took.Seconds())))
 }
@@ -87,7 +87,7 @@ func (p page) step(r result) {
 	}
 }
 
-// aside shows a text that is not the demo's own.
+// aside shows another program's text.
 func (p page) aside(text string) {
 	for line := range strings.Lines(text) {
 		fmt.Fprintf(p.w, "    %s\n", p.in(dim, strings.TrimRight(line, "\n")))
@@ -113,7 +113,7 @@ func (p page) summary(results []result) {
 	fmt.Fprintf(p.w, "  %s\n", p.in(bold, fmt.Sprintf("%-*s %-6s  %-6s  %8d  %8d", titleWidth, "all", "", "", all.asked, all.failed)))
 }
 
-// cell is a verdict six characters wide: colours must not count as width.
+// cell returns a verdict six characters wide: colours must not count as width.
 func (p page) cell(t *tally) string {
 	if t == nil {
 		return "-     "

@@ -16,7 +16,7 @@ func someResults() []result {
 	noted := good
 	noted.note("first")
 	noted.note("second")
-	bad := tally{asked: 3, failed: 3, wrong: errors.New("nobody answered")}
+	bad := tally{asked: 3, failed: 3, wrong: errors.New("no server answered")}
 	return []result{
 		{"a pod asks", map[state.Family]*tally{state.IPv4: &good, state.IPv6: &noted}},
 		{"the node asks", map[state.Family]*tally{state.IPv6: &bad}},
@@ -40,7 +40,7 @@ func TestAPageIsAligned(t *testing.T) {
                                        IPv6  ok  first
                                                  second
   the node asks                        IPv6  FAILED  
-                                                 nobody answered
+                                                 no server answered
   step                                 IPv4    IPv6    requests  failures
   a pod asks                           ok      ok            80         0
   the node asks                        -       FAILED         3         3

@@ -17,12 +17,12 @@ import (
 )
 
 const (
-	// replacedFile is the manifest that has a successor, and these are the endpoints that give and take their place in it.
+	// replacedFile is the manifest that changes; one of its endpoints replaces the other.
 	replacedFile = "shop-web.yaml"
 	oldEndpoint  = "pod-b"
 	newEndpoint  = "pod-c"
-	// settleTime is how much later than the first answer of the new endpoint the old one must be out of use: the kernel
-	// is told of both in one breath, but not in one instant.
+	// settleTime is how much later than the new endpoint's first answer the old one must be out of use:
+	// kube-ipvs writes both at once, but not in one instant.
 	settleTime = 500 * time.Millisecond
 	// replaceTime is how long the new endpoint may take to answer.
 	replaceTime = 20 * time.Second
@@ -30,7 +30,7 @@ const (
 	enough = 60
 )
 
-// answer is what came of one request, and when.
+// answer is the result of one request, and its times.
 type answer struct {
 	began, ended time.Time
 	server       string
@@ -45,7 +45,7 @@ type load struct {
 	answers []answer
 }
 
-// client is who asks, and where.
+// client is a host and the address that it asks.
 type client struct {
 	from *world.Host
 	to   netip.AddrPort
@@ -75,27 +75,27 @@ func (l *load) run(ctx context.Context, c client, p state.Protocol) {
 	}
 }
 
-// soFar is what has been answered until now.
+// soFar returns the answers until now.
 func (l *load) soFar() []answer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.answers)
 }
 
-// end lets every client have its last answer.
+// end lets every client get its last answer.
 func (l *load) end() []answer {
 	close(l.stop)
 	l.running.Wait()
 	return l.answers
 }
 
-// replacement is that one endpoint takes the place of another at a time.
+// replacement is one endpoint that takes the place of another at a time.
 type replacement struct {
 	old, new string
 	at       time.Time
 }
 
-// first is when the new endpoint answered first; zero if it has not.
+// first returns when the new endpoint answered first; zero if it has not.
 func (r replacement) first(answers []answer) (first time.Time) {
 	for _, a := range answers {
 		if a.err == nil && a.server == r.new && (first.IsZero() || a.ended.Before(first)) {
@@ -105,7 +105,7 @@ func (r replacement) first(answers []answer) (first time.Time) {
 	return first
 }
 
-// settledAnswers are how many requests began after the old endpoint had to be out of use.
+// settledAnswers returns how many requests began after the old endpoint had to be out of use.
 func (r replacement) settledAnswers(answers []answer) int {
 	first := r.first(answers)
 	if first.IsZero() {
@@ -120,7 +120,7 @@ func (r replacement) settledAnswers(answers []answer) int {
 	return n
 }
 
-// judge is what is to say of the answers before and after.
+// judge sums up the answers before and after.
 func (r replacement) judge(answers []answer) (t tally) {
 	var before, after tally
 	var last time.Time
@@ -186,7 +186,7 @@ func (s *stage) replaceEndpoint(ctx context.Context) map[state.Family]*tally {
 	return tested
 }
 
-// replace changes the manifest under load and waits until that has shown.
+// replace changes the manifest under load and waits until that has taken effect.
 func (s *stage) replace(ctx context.Context, loads map[state.Family]*load) (replacement, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, replaceTime, fmt.Errorf("the change did not show within %v", replaceTime))
 	defer cancel()
@@ -217,7 +217,7 @@ func awaitEach(ctx context.Context, loads map[state.Family]*load, holds func([]a
 	})
 }
 
-// openStream opens the connection that is to stay.
+// openStream opens the connection that has to stay.
 func (s *stage) openStream(ctx context.Context, f state.Family) error {
 	web := s.shop["shop/web"]
 	for range mostRequests {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// at is a time of the tests' clock.
+// at returns a time of the tests' clock.
 func at(ms int) time.Time { return time.UnixMilli(1_000_000 + int64(ms)) }
 
 // by is an answer that took five milliseconds.
@@ -61,11 +61,11 @@ func TestAReplacementIsJudgedByWhoAnsweredWhen(t *testing.T) {
 	}
 }
 
-func TestTheTimesOfAReplacementAreTold(t *testing.T) {
+func TestTheTimesOfAReplacementAreShown(t *testing.T) {
 	swap := replacement{old: "pod-b", new: "pod-c", at: at(100)}
 	got := swap.judge([]answer{by("pod-b", 10), by("pod-c", 155), by("pod-b", 142), by("pod-c", 700), by("pod-c", 120)})
 	want := "from the file's change to pod-c's first answer: 25ms; to pod-b's last new connection: 42ms"
 	if last := got.notes[len(got.notes)-1]; last != want {
-		t.Errorf("told %q, want %q", last, want)
+		t.Errorf("shown %q, want %q", last, want)
 	}
 }

@@ -26,14 +26,14 @@ type service struct {
 	endpoints []netip.AddrPort
 }
 
-// vip is where clients in the cluster ask for the Service.
+// vip is the Service's address for clients in the cluster.
 func (s service) vip(f state.Family) netip.AddrPort { return netip.AddrPortFrom(s.vips[f], s.port) }
 
-// shop are the Services of a folder of manifests, by namespace/name.
+// shop is the Services of a folder of manifests, by namespace/name.
 type shop map[string]*service
 
-// readShop reads all YAML files of a folder, but not of folders in it. It is a reader of its own: what kube-ipvs reads is
-// what is to be shown.
+// readShop reads all YAML files of a folder, without its subfolders. It does not use kube-ipvs's reader, as
+// the demo checks what kube-ipvs reads.
 func readShop(folder string) (shop, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 	if err != nil || len(files) == 0 {
@@ -62,7 +62,7 @@ func (s shop) read(text []byte) error {
 	return nil
 }
 
-// readObject reads one object, or a list of them as kubectl prints it. Other kinds are not the demo's.
+// readObject reads one object, or a list of them as kubectl prints it. It ignores other kinds.
 func (s shop) readObject(text []byte) error {
 	var object struct {
 		Kind  string                 `json:"kind"`
@@ -90,7 +90,7 @@ func (s shop) readObject(text []byte) error {
 	return nil
 }
 
-// of is the Service of a name, made if it is new: its slices may come first.
+// of returns the Service of a name and makes it if it is new: its slices may come first.
 func (s shop) of(namespace, name string) *service {
 	key := namespace + "/" + name
 	if s[key] == nil {

@@ -18,10 +18,14 @@ import (
 const (
 	// readyTime is how long kube-ipvs may take until every Service answers.
 	readyTime = 30 * time.Second
-	// poll is the pause between two looks for a condition.
+	// poll is the pause between two checks of a condition.
 	poll = 20 * time.Millisecond
-	// podNetworks are where all pods are. Who asks a ClusterIP from elsewhere must be masqueraded: an answer of another
-	// node's pod would not come back through this node.
+	// stopTime is how long kube-ipvs may take to end.
+	stopTime = 15 * time.Second
+	// logLines is how much of its log is shown after a failure.
+	logLines = 30
+	// podNetworks are the networks of all pods. Clients elsewhere must be masqueraded: else the answer of
+	// another node's pod would not come back through this node.
 	podNetworks = "10.244.0.0/16,fd00:10:244::/56"
 )
 
@@ -30,10 +34,10 @@ type stage struct {
 	page    page
 	options options
 	world   *world.World
-	// folder is what kube-ipvs watches, and shop what is in it.
+	// folder is what kube-ipvs watches, and shop is its content.
 	folder  string
 	shop    shop
-	daemon  *daemon
+	daemon  *world.Program
 	streams map[state.Family]*stream
 	results []result
 }
@@ -48,7 +52,7 @@ func show(ctx context.Context, o options, p page) error {
 	defer os.RemoveAll(temporary)
 	s := &stage{page: p, options: o, folder: temporary, streams: map[state.Family]*stream{}}
 	defer s.close()
-	if err := s.open(ctx, filepath.Join(temporary, "kube-ipvs.log")); err != nil {
+	if err := s.open(ctx); err != nil {
 		return s.blame(err)
 	}
 	s.play(ctx)
@@ -57,7 +61,7 @@ func show(ctx context.Context, o options, p page) error {
 	return s.verdict(ctx)
 }
 
-// kernel is the name of the running kernel.
+// kernel returns the version of the running kernel.
 func kernel() string {
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
@@ -67,7 +71,7 @@ func kernel() string {
 }
 
 // open builds the cluster and starts kube-ipvs in it.
-func (s *stage) open(ctx context.Context, log string) error {
+func (s *stage) open(ctx context.Context) error {
 	started := time.Now()
 	var err error
 	if s.world, err = world.New(world.Small()); err != nil {
@@ -87,7 +91,7 @@ func (s *stage) open(ctx context.Context, log string) error {
 	argv := []string{
 		s.options.daemon, "run", "--manifests", s.folder, "--hostname-override", "node-1", "--cluster-cidr", podNetworks,
 	}
-	if s.daemon, err = startDaemon(s.world.Host("node-1"), log, argv...); err != nil {
+	if s.daemon, err = s.world.Host("node-1").Launch(s.folder, argv...); err != nil {
 		return err
 	}
 	if err := s.awaitServices(ctx); err != nil {
@@ -98,7 +102,7 @@ func (s *stage) open(ctx context.Context, log string) error {
 	return nil
 }
 
-// furnish copies the manifests and starts the servers that they speak of.
+// furnish copies the manifests and starts the servers of their endpoints.
 func (s *stage) furnish() error {
 	copied, err := copyManifests(s.options.manifests, s.folder)
 	if err != nil {
@@ -157,7 +161,7 @@ func (s *stage) awaitServices(ctx context.Context) error {
 				short, cancel := context.WithTimeout(ctx, 10*poll)
 				defer cancel()
 				_, err := pod.Ask(short, svc.protocol, svc.vip(f))
-				return err == nil, s.daemon.alive()
+				return err == nil, s.daemon.Alive()
 			})
 			if err != nil {
 				return fmt.Errorf("wait for %s on %v: %w", name, svc.vip(f), err)
@@ -167,7 +171,7 @@ func (s *stage) awaitServices(ctx context.Context) error {
 	return nil
 }
 
-// until looks for a condition again and again.
+// until checks a condition again and again.
 func until(ctx context.Context, holds func() (bool, error)) error {
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
@@ -199,7 +203,7 @@ func (s *stage) play(ctx context.Context) {
 	}
 }
 
-// verdict is an error if anything that was shown is wrong.
+// verdict returns an error if anything that was shown is wrong.
 func (s *stage) verdict(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return s.blame(context.Cause(ctx))
@@ -221,16 +225,16 @@ func (s *stage) blame(err error) error {
 	if s.daemon == nil {
 		return err
 	}
-	return fmt.Errorf("%w\n\nThe last lines of kube-ipvs:\n%s", err, s.daemon.lastWords())
+	return fmt.Errorf("%w\n\nThe last lines of kube-ipvs:\n%s", err, s.daemon.LastWords(logLines))
 }
 
 func (s *stage) close() {
 	for _, one := range s.streams {
 		one.close()
 	}
-	if s.daemon != nil && s.daemon.alive() == nil {
-		// What matters of an end before time has been said.
-		_ = s.daemon.stop()
+	if s.daemon != nil && s.daemon.Alive() == nil {
+		// The first error has been reported already.
+		_ = s.daemon.Stop(stopTime)
 	}
 	if s.world != nil {
 		s.world.Close()
@@ -251,7 +255,7 @@ func copyManifests(from, to string) (int, error) {
 	return len(files), nil
 }
 
-// replaceFile puts a copy of a file in the place of another, so that a reader sees the one or the other.
+// replaceFile replaces a file by a copy of another: a reader sees either the old or the new one.
 func replaceFile(from, to string) error {
 	text, err := os.ReadFile(from)
 	if err != nil {

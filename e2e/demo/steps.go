@@ -15,16 +15,17 @@ import (
 )
 
 const (
-	// requests is how often a client asks, at the least and at the most, until everybody has answered.
+	// requests and mostRequests are how often a client asks, at least and at most, until every endpoint has
+	// answered.
 	requests     = 40
 	mostRequests = 200
-	// tooMany failures are enough to know.
+	// tooMany failures are enough to stop.
 	tooMany = 3
 	// answerTime is how long one request may take.
 	answerTime = 3 * time.Second
-	// silence is how long to listen for an answer that should not come.
+	// silence is how long a client waits for an answer that should not come.
 	silence = time.Second
-	// ownPort is a port of the node that is no Service's.
+	// ownPort is a port of the node that no Service has.
 	ownPort = 22222
 )
 
@@ -34,7 +35,7 @@ type step struct {
 	test  func(context.Context) map[state.Family]*tally
 }
 
-// part is a number of steps under one heading.
+// part is some steps under one heading.
 type part struct {
 	title string
 	steps []step
@@ -94,7 +95,7 @@ func (s *stage) outsideAsksOverUDP(ctx context.Context, f state.Family) tally {
 	return s.reach(ctx, "client", "shop/dns", s.nodePort("shop/dns", f))
 }
 
-// clientsStay shows that each client of a Service with affinity is always answered by one endpoint.
+// clientsStay shows that one endpoint answers each client of a Service with affinity.
 func (s *stage) clientsStay(ctx context.Context, f state.Family) (t tally) {
 	api := s.shop["shop/api"]
 	for _, name := range []string{"pod-client", "pod-c", "node-1"} {
@@ -111,8 +112,8 @@ func (s *stage) clientsStay(ctx context.Context, f state.Family) (t tally) {
 	return t
 }
 
-// nodePortsStayItsOwn shows that a server that listens on all of the node's addresses does not listen on the ClusterIPs,
-// though these are the node's addresses too.
+// nodePortsStayItsOwn shows that a server on all of the node's addresses does not answer at the ClusterIPs,
+// though these are addresses of the node, too.
 func (s *stage) nodePortsStayItsOwn(ctx context.Context, f state.Family) (t tally) {
 	node := s.world.Host("node-1")
 	if err := node.ServeOn(state.TCP, netip.AddrPortFrom(f.Unspecified(), ownPort)); err != nil {
@@ -133,7 +134,7 @@ func (s *stage) nodePortsStayItsOwn(ctx context.Context, f state.Family) (t tall
 		}
 	}
 	if t.wrong == nil {
-		t.note("node-1 answers on %v, nobody on %v", own, vip)
+		t.note("node-1 answers on %v, nothing on %v", own, vip)
 	}
 	return t
 }
@@ -164,7 +165,7 @@ func (s *stage) stopDaemon(ctx context.Context) map[state.Family]*tally {
 	for _, one := range s.streams {
 		one.take()
 	}
-	stopped := s.daemon.stop()
+	stopped := s.daemon.Stop(stopTime)
 	tested := each(func(ctx context.Context, f state.Family) tally {
 		t := s.reach(ctx, "pod-client", "shop/web", s.shop["shop/web"].vip(f))
 		t.add(s.outsideAsks(ctx, f))
@@ -214,7 +215,7 @@ func (s *stage) nodePort(service string, f state.Family) netip.AddrPort {
 	return netip.AddrPortFrom(s.world.Host("node-1").Addr(f), s.shop[service].nodePort)
 }
 
-// hosts are the names of the hosts that are a Service's endpoints.
+// hosts returns the names of the hosts that are a Service's endpoints.
 func (s *stage) hosts(svc *service, f state.Family) ([]string, error) {
 	var names []string
 	for _, e := range svc.endpoints {

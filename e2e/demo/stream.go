@@ -56,7 +56,7 @@ func (s *stream) run(ctx context.Context) {
 	}
 }
 
-// ask asks once more and reports whether the connection is still good.
+// ask asks once more and reports whether the connection still works.
 func (s *stream) ask(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -70,7 +70,7 @@ func (s *stream) ask(ctx context.Context) bool {
 	return err == nil
 }
 
-// take is what happened since it was last called. A stream that has stood still is complained of.
+// take returns what happened since its last call. It complains of a stream that stands still.
 func (s *stream) take() tally {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,15 +11,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/world"
 )
 
-// tally is what came of asking a number of times.
+// tally is the result of some requests.
 type tally struct {
 	asked  int
 	failed int
-	// servers are how often each host answered.
+	// servers is how often each host answered.
 	servers map[string]int
-	// wrong is the first thing that should not have been; nil if all went well.
+	// wrong is the first complaint; nil if all went well.
 	wrong error
-	// notes are what there is to say instead of how the requests spread.
+	// notes are shown instead of how the requests spread.
 	notes []string
 }
 
@@ -67,7 +67,7 @@ func (t *tally) note(format string, args ...any) {
 	t.notes = append(t.notes, fmt.Sprintf(format, args...))
 }
 
-// onlyBy complains unless all of the hosts answered and nobody else did.
+// onlyBy complains unless all of the hosts answered and no others did.
 func (t *tally) onlyBy(hosts []string) {
 	for _, h := range hosts {
 		if t.servers[h] == 0 {
@@ -84,7 +84,7 @@ func (t *tally) onlyBy(hosts []string) {
 // barWidth is the length of all bars of a line together.
 const barWidth = 24
 
-// lines are what to show of it.
+// lines returns what to show.
 func (t *tally) lines() []string {
 	if len(t.notes) > 0 {
 		return t.notes

@@ -33,7 +33,7 @@ func TestBarsShowHowRequestsSpread(t *testing.T) {
 	}
 }
 
-func TestEveryEndpointMustAnswerAndNobodyElse(t *testing.T) {
+func TestEveryEndpointMustAnswerAndNoOtherHost(t *testing.T) {
 	for name, c := range map[string]struct {
 		servers map[string]int
 		want    string

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// instruction is one of a Dockerfile: COPY --from=a b c.
+// instruction is one line of a Dockerfile: COPY --from=a b c.
 type instruction struct {
 	name  string
 	flags map[string]string
@@ -61,7 +61,7 @@ func TestTheDockerfileCopiesAndBuildsWhatIsThere(t *testing.T) {
 			from, other := i.flags["--from"]
 			for _, w := range i.words[:len(i.words)-1] {
 				if other && (!stages[from] || !made[w]) {
-					t.Errorf("%v: nobody made that", i)
+					t.Errorf("%v: no stage made that", i)
 				} else if _, err := os.Stat(filepath.Join(root, w)); !other && err != nil {
 					t.Errorf("%v: %v", i, err)
 				}

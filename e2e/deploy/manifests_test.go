@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package deploy checks what operators install and read: the manifests as kustomize builds them, the alerts and the
-// dashboard, the Dockerfile, and the commands and outputs in the documents. Package pod tests what the containers may do,
-// and package cluster that the API server lets them.
+// Package deploy checks what operators install and read: the manifests as kustomize builds them, the alerts
+// and the dashboard, the Dockerfile, and the commands and outputs in the documents. Package pod tests what
+// the containers may do, and package cluster that the API server lets them.
 package deploy
 
 import (
@@ -31,7 +31,7 @@ const (
 	kustomize = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.1"
 )
 
-// complete are the folders that can be applied, and what each makes.
+// complete returns the folders that can be applied, and what each makes.
 func complete() map[string][]string {
 	base := []string{"ClusterRole", "ClusterRoleBinding", "DaemonSet", "ServiceAccount"}
 	return map[string][]string{
@@ -43,16 +43,16 @@ func complete() map[string][]string {
 	}
 }
 
-// builds are the folders that were built before: it takes a second each.
+// builds caches the built folders: a build takes a second.
 var builds sync.Map
 
-// built is what kustomize makes of a folder, decoded.
+// built returns the objects that kustomize makes of a folder.
 func built(t *testing.T, folder string) []object {
 	t.Helper()
 	if out, done := builds.Load(folder); done {
 		return decoded(t, folder, out.([]byte))
 	}
-	// Components are not built alone: this is what an overlay with one does.
+	// Components are not built alone: this is an overlay with one component.
 	top := t.TempDir()
 	from, err := filepath.Abs(filepath.Join(manifests, folder))
 	if err != nil {
@@ -85,13 +85,13 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// object is one object, as it was written and as Kubernetes or Prometheus understands it.
+// object is one object, as text and as Kubernetes or Prometheus decodes it.
 type object struct {
 	kind, name, namespace string
 	typed                 any
 }
 
-// decoded are the objects of a file. A field that their types have not fails the test.
+// decoded returns the objects of a file. An unknown field fails the test.
 func decoded(t *testing.T, where string, text []byte) []object {
 	t.Helper()
 	var all []object
@@ -129,7 +129,7 @@ func typed(kind string, document []byte) (any, error) {
 	return of, yaml.UnmarshalStrict(document, of)
 }
 
-// one is the only object of its type, of that name if there are several.
+// one returns the only object of its type, or the one of a name.
 func one[T any](t *testing.T, objects []object, names ...string) T {
 	t.Helper()
 	var found []T
@@ -220,7 +220,7 @@ func read(t *testing.T, path string) []byte {
 	return text
 }
 
-// Each label of a node means exactly what docs/migrate.md says, in whichever order pods come and go.
+// Each label of a node means exactly what docs/migrate.md says, in any order of starting and ending pods.
 func TestTheLabelOfANodeSaysWhoseItIs(t *testing.T) {
 	const key = "kube-ipvs.io/proxy"
 	all := built(t, "overlays/migrate")

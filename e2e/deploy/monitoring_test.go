@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// What is used of the types of the Prometheus operator, which are not worth a dependency. Anything else is taken for a
-// misspelt field.
+// The used part of the Prometheus operator's types, which are not worth a dependency. Any other field counts
+// as misspelt.
 type podMonitor struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -52,7 +52,7 @@ type rule struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
-// served are the names of the metrics that kube-ipvs has, and those that Prometheus makes.
+// served returns the names of the metrics that kube-ipvs has, and those that Prometheus makes.
 func served(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{"up": true}
@@ -62,7 +62,7 @@ func served(t *testing.T) map[string]bool {
 	return names
 }
 
-// known reports whether a name is one of those, or a part of a histogram, or one that every program in Go has.
+// known reports whether a name is one of those, a part of a histogram, or one that every Go program has.
 func known(names map[string]bool, name string) bool {
 	for _, suffix := range []string{"", "_bucket", "_sum", "_count"} {
 		if base, cut := strings.CutSuffix(name, suffix); cut && names[base] {
@@ -96,7 +96,7 @@ func TestAlertsAskForMetricsThatExistAndNameTheirPageOfTheRunbook(t *testing.T) 
 		}
 		for _, name := range asked {
 			if !known(names, name) {
-				t.Errorf("%s asks for %s, which nobody serves", r.Alert, name)
+				t.Errorf("%s asks for %s, which nothing serves", r.Alert, name)
 			}
 		}
 		if _, err := time.ParseDuration(r.For); err != nil {
@@ -120,7 +120,7 @@ func TestAlertsAskForMetricsThatExistAndNameTheirPageOfTheRunbook(t *testing.T) 
 	}
 }
 
-// anchors are those that a page's headings get.
+// anchors returns the anchors of a page's headings.
 func anchors(t *testing.T, page string) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
@@ -130,7 +130,7 @@ func anchors(t *testing.T, page string) map[string]bool {
 	return all
 }
 
-// dashboard is what is read of one.
+// dashboard is the used part of a dashboard.
 type dashboard struct {
 	Title      string
 	Templating struct {
@@ -160,7 +160,7 @@ func TestTheDashboardAsksForMetricsThatExist(t *testing.T) {
 		for _, target := range p.Targets {
 			for _, name := range metricsIn(target.Expr) {
 				if !known(names, name) {
-					t.Errorf("panel %q asks for %s, which nobody serves", p.Title, name)
+					t.Errorf("panel %q asks for %s, which nothing serves", p.Title, name)
 				}
 			}
 		}
@@ -168,7 +168,7 @@ func TestTheDashboardAsksForMetricsThatExist(t *testing.T) {
 	for _, v := range d.Templating.List {
 		if name, found := strings.CutPrefix(v.Query, "label_values("); found {
 			if name, _, _ = strings.Cut(name, ","); !known(names, name) {
-				t.Errorf("a variable asks for %s, which nobody serves", name)
+				t.Errorf("a variable asks for %s, which nothing serves", name)
 			}
 		}
 	}

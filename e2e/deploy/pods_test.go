@@ -72,7 +72,7 @@ func TestEveryMountHasItsVolumeAndOnlyWhatMustBeIsWritable(t *testing.T) {
 	}
 	for _, v := range p.Volumes {
 		if !used[v.Name] {
-			t.Errorf("nobody mounts %s", v.Name)
+			t.Errorf("no container mounts %s", v.Name)
 		}
 		delete(used, v.Name)
 	}

@@ -26,7 +26,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/events"
 )
 
-// apiServer answers so that all that may be asked is asked: it has no streaming lists, and no objects.
+// apiServer answers so that clients ask for all that they may ask: it has no streaming lists, and no objects.
 type apiServer struct {
 	mutex sync.Mutex
 	asked map[string]bool // "group/resource verb"
@@ -76,11 +76,11 @@ func (s *apiServer) requests() map[string]bool {
 	return all
 }
 
-type nobody struct{}
+type discard struct{}
 
-func (nobody) Service(types.NamespacedName, *cluster.Objects) {}
-func (nobody) Place(cluster.Place)                            {}
-func (nobody) Listed(cluster.Extent)                          {}
+func (discard) Service(types.NamespacedName, *cluster.Objects) {}
+func (discard) Place(cluster.Place)                            {}
+func (discard) Listed(cluster.Extent)                          {}
 
 func TestTheRoleIsWhatIsAskedOfTheAPIServer(t *testing.T) {
 	server := &apiServer{asked: map[string]bool{}}
@@ -96,7 +96,7 @@ func TestTheRoleIsWhatIsAskedOfTheAPIServer(t *testing.T) {
 	work.Go(func() { recorder.Run(ctx) })
 	work.Go(func() {
 		s := kube.Source{Client: c, Node: "node-1", Log: zap.NewNop()}
-		if err := s.Run(ctx, nobody{}); err != nil {
+		if err := s.Run(ctx, discard{}); err != nil {
 			t.Error(err)
 		}
 	})

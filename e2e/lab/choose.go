@@ -17,7 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/uml"
 )
 
-// envKernel says which kernel the user insists on.
+// envKernel names the variable with which the user insists on a kernel.
 const envKernel = "LAB_KERNEL"
 
 const (
@@ -27,9 +27,9 @@ const (
 
 // choice is the kernel to run on.
 type choice struct {
-	// guest is the kernel to boot; nil to use the one that is there.
+	// guest is the kernel to boot; nil to use this machine's.
 	guest *uml.Kernel
-	// name and reason are for people.
+	// name and reason are shown to users.
 	name, reason string
 }
 
@@ -42,25 +42,25 @@ func (c choice) String() string {
 
 // choose finds a kernel that can be used now.
 func choose() (choice, error) {
-	wish := os.Getenv(envKernel)
+	wanted := os.Getenv(envKernel)
 	here := "this kernel (" + release() + ")"
 	if missing := need.Missing(need.ForCommands(), os.Getenv("PATH")); len(missing) > 0 {
 		return choice{}, missingError(missing)
 	}
 	var refusal error
-	switch wish {
+	switch wanted {
 	case kernelUML:
 		refusal = errors.New("is not wanted: " + envKernel + "=" + kernelUML)
 	case kernelHost, "":
 		refusal = space.Probe()
 	default:
-		return choice{}, fmt.Errorf("parse %s=%s: want %s or %s", envKernel, wish, kernelHost, kernelUML)
+		return choice{}, fmt.Errorf("parse %s=%s: want %s or %s", envKernel, wanted, kernelHost, kernelUML)
 	}
 	if refusal == nil {
 		return choice{name: here, reason: here + " has IPVS and ipset"}, nil
 	}
 	reason := here + " " + refusal.Error()
-	if wish == kernelHost {
+	if wanted == kernelHost {
 		return choice{}, errors.New(reason)
 	}
 	return chooseGuest(reason)
@@ -82,7 +82,7 @@ func missingError(packages []string) error {
 	return fmt.Errorf("missing: %s. Install with: apt-get install %s (or lab --install)", names, names)
 }
 
-// check says which kernel would be used.
+// check prints which kernel would be used.
 func check() (err error) {
 	ledger, err := space.OpenLedger()
 	if err != nil {
@@ -97,7 +97,7 @@ func check() (err error) {
 	return nil
 }
 
-// run runs the command on the kernel that is chosen.
+// run runs the command on the chosen kernel.
 func run(argv []string) (int, error) {
 	ledger, err := space.OpenLedger()
 	if err != nil {
@@ -132,13 +132,14 @@ func boot(k uml.Kernel, argv, env []string, signals <-chan os.Signal) (int, erro
 	return uml.Run(k, c, memory, signals)
 }
 
-// envIptables chooses the kind of iptables in the guest, and envInside tells a command where it is.
+// envIptables chooses the kind of iptables in the guest. envInside names the kernel to commands in the lab.
 const (
 	envIptables = "LAB_IPTABLES"
 	envInside   = "LAB_INSIDE"
 )
 
-// environ is what the command gets of an environment: the choices of this lab are not those of a lab inside it.
+// environ returns the command's environment: without the choices for this lab, which are not those of a lab
+// inside it.
 func environ(env []string, kernel string) []string {
 	var kept []string
 	for _, e := range env {
@@ -153,7 +154,7 @@ func environ(env []string, kernel string) []string {
 	return append(kept, envInside+"="+kernel)
 }
 
-// release is the version of this machine's kernel.
+// release returns the version of this machine's kernel.
 func release() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {

@@ -24,7 +24,8 @@ type built struct {
 	err    error
 }
 
-// program is a static lab, as it is built for use. The folder outlives the test that asks first: others run in parallel.
+// program is a static lab, as users build it. The folder outlives the test that builds it: others run in
+// parallel.
 var program built
 
 func TestMain(m *testing.M) {
@@ -53,7 +54,7 @@ func (b *built) path(t *testing.T) string {
 	return filepath.Join(b.folder, "lab")
 }
 
-// bench is a lab under test: temporary files of its own and what it got and gave.
+// bench is a lab under test: its temporary files, input and output.
 type bench struct {
 	t              *testing.T
 	lab, temp      string
@@ -81,7 +82,7 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// command is a lab that runs a command, not yet started.
+// command returns a lab that runs a command, not yet started.
 func (b *bench) command(argv ...string) *exec.Cmd {
 	cmd := exec.CommandContext(b.t.Context(), b.lab, argv...)
 	cmd.Env = b.env
@@ -99,7 +100,7 @@ func (b *bench) run(argv ...string) int {
 	return b.wait(cmd)
 }
 
-// wait returns the exit status of a lab, which must end before our patience does.
+// wait returns the exit status of a lab, which must end within patience.
 func (b *bench) wait(cmd *exec.Cmd) int {
 	b.t.Helper()
 	limit := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
@@ -120,7 +121,7 @@ func (b *bench) shell(script string) string {
 	return b.stdout.String()
 }
 
-// leftovers are the processes on this machine that have to do with the bench's temporary files, as kernels do.
+// leftovers returns the processes on this machine that name the bench's temporary files, as kernels do.
 func (b *bench) leftovers() []string {
 	b.t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -148,7 +149,7 @@ func (b *bench) mustLeaveNothing() {
 		if time.Now().After(limit) {
 			b.t.Fatalf("left behind: %q", found)
 		}
-		// Nothing tells us when another's process is gone.
+		// There is no notification when another's process ends.
 		time.Sleep(20 * time.Millisecond)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// These tests run the lab inside the lab: there the kernel has IPVS, so the inner one uses namespaces.
+// These tests run the lab inside the lab: the kernel there has IPVS, so the inner lab uses namespaces.
 
 // snapshot prints all that a lab must leave as it was.
 const snapshot = `
@@ -66,7 +66,7 @@ diff /run/lab/before /run/lab/after && echo unchanged
 	}
 }
 
-// The last of several labs removes what they loaded, and none before.
+// The last of several labs removes the modules that they loaded, and no lab before it does.
 func TestInsideModulesStayWhileLabsRun(t *testing.T) {
 	b := newBench(t)
 	out := b.shell(fmt.Sprintf(`

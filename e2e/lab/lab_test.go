@@ -45,7 +45,7 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// All bytes pass as they are, on the stream they were written to.
+// All bytes pass unchanged, on the stream they were written to.
 func TestStreams(t *testing.T) {
 	b := newBench(t)
 	all := make([]byte, 256)
@@ -82,7 +82,7 @@ func TestLargeOutput(t *testing.T) {
 	}
 }
 
-// started is a lab whose command has said that it is ready.
+// started starts a lab and returns once its command says that it is ready.
 func (b *bench) started(script string) (*exec.Cmd, io.Reader) {
 	b.t.Helper()
 	cmd := b.command("sh", "-c", script)
@@ -101,7 +101,7 @@ func (b *bench) started(script string) (*exec.Cmd, io.Reader) {
 	return cmd, out
 }
 
-// Output comes while the command runs, and a signal ends a command that does not expect it.
+// Output arrives while the command runs, and a signal ends a command without a handler.
 func TestSignalEndsCommand(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(s.String(), func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestSignalReachesCommand(t *testing.T) {
 	}
 }
 
-// A second signal ends a command that does not want to go.
+// A second signal ends a command that ignores the first.
 func TestSecondSignalKills(t *testing.T) {
 	b := newBench(t)
 	cmd, out := b.started("trap 'echo no' TERM; echo ready; while :; do sleep 0.1; done")
@@ -165,7 +165,8 @@ func TestKilledLabLeavesNothing(t *testing.T) {
 	b.mustLeaveNothing()
 }
 
-// A command's end is the end, whatever it has left in the background, with its streams open or in a session of its own.
+// When the command ends, everything ends: background processes with open streams or a session of their own,
+// too.
 func TestBackgroundProcesses(t *testing.T) {
 	b := newBench(t)
 	begin := time.Now()
@@ -204,7 +205,7 @@ func TestPlaceAndEnvironment(t *testing.T) {
 	}
 }
 
-// What the command writes is on the host when the lab has ended, also where the guest has file systems of its own.
+// What the command writes is on the host once the lab has ended, even below a file system of the guest's own.
 func TestFilesArrive(t *testing.T) {
 	b := newBench(t)
 	content := bytes.Repeat([]byte("0123456789abcdef"), 3<<16)
@@ -254,7 +255,7 @@ func TestPanicIsExplained(t *testing.T) {
 	if got := b.run("sh", "-c", "echo c >/proc/sysrq-trigger"); got != statusFailed {
 		t.Errorf("got %d, want %d", got, statusFailed)
 	}
-	// How much of the trace is shown depends on its length, which differs. What panicked is among its last lines.
+	// The length of the trace differs. What panicked is among its last lines.
 	for _, want := range []string{"the guest's kernel died before the command ended: Kernel panic", "kernel.log", "write_sysrq_trigger"} {
 		if !strings.Contains(b.stderr.String(), want) {
 			t.Errorf("stderr does not have %q:\n%s", want, &b.stderr)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command lab runs a command on a kernel that has IPVS: on this machine's, in namespaces of its own, if it can, else on a
-// user-mode Linux kernel that it boots for the command. It is meant for tests (go test -exec) and for trying things out
-// by hand. It is no sandbox: the command is root and sees the machine's files.
+// Command lab runs a command on a kernel that has IPVS: on this machine's, in namespaces of its own, if that
+// works, else on a user-mode Linux kernel that it boots for the command. Use it for tests (go test -exec) and
+// to try things by hand. It is no sandbox: the command is root and sees the machine's files.
 package main
 
 import (
@@ -39,10 +39,10 @@ const (
 	installFlag = "--install"
 )
 
-// statusUsage is the exit status if the lab was not called as it should be.
+// statusUsage is the exit status for a wrong command line.
 const statusUsage = 2
 
-// statusFailed is the exit status if the lab itself could not do its work.
+// statusFailed is the exit status if the lab itself failed.
 const statusFailed = space.StatusFailed
 
 func main() {
@@ -51,7 +51,8 @@ func main() {
 	os.Exit(role())
 }
 
-// role is what this process is: the lab starts itself again for its own purposes.
+// role runs what this process is for: the lab also starts itself as the keeper, as the first process of
+// namespaces, and in the guest.
 func role() int {
 	dir := os.Getenv(job.EnvName)
 	switch {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// ipvsScript tries what the tests of this project need of a kernel, in both families, and of the modules that only load
-// when they are asked for.
+// ipvsScript tries what this project's tests need of a kernel, in both families, and modules that load only
+// on demand.
 const ipvsScript = `
 ip link add kube-ipvs0 type dummy
 ip link add v0 type veth peer name v1
@@ -105,7 +105,7 @@ ls /run/netns
 	}
 }
 
-// A packet really goes through IPVS: connect to a virtual address, be answered by the real server.
+// A packet really goes through IPVS: a connection to a virtual address is answered by the real server.
 func TestTrafficIsBalanced(t *testing.T) {
 	b := newBench(t)
 	out := b.shell(`

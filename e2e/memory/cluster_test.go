@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package memory measures how much memory the program takes for a cluster of
-// many Services, and keeps it from taking more: live bytes of each Service and
-// endpoint, by stage, in this process, and the resident memory of the real
+// Package memory measures how much memory the program needs for a cluster of many Services, and limits it:
+// live bytes of each Service and endpoint, by stage, in this process, and the resident memory of the real
 // program, in the lab. It holds tests only.
 //
-// The API server is one in as much as a reflector knows it. It makes up each
-// object when it sends it, so that what is measured is not its own.
+// Its API server implements just what a reflector uses. It makes each object when it sends it, so that its
+// own memory is not measured.
 package memory
 
 import (
@@ -36,7 +35,7 @@ func (s size) String() string { return fmt.Sprintf("%dx%d", s.services, s.endpoi
 
 func (s size) all() int { return s.services * s.endpoints }
 
-// meta is what an API server has of an object that kubectl or a controller made.
+// meta returns the metadata of an object that kubectl or a controller made.
 func meta(prefix string, n int) metav1.ObjectMeta {
 	written := metav1.Unix(1_700_000_000+int64(n), 0)
 	fields := `{"f:metadata":{"f:annotations":{".":{},"f:kubectl.kubernetes.io/last-applied-configuration":{}},"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:internalTrafficPolicy":{},"f:ports":{".":{},"k:{\"port\":80,\"protocol\":\"TCP\"}":{".":{},"f:name":{},"f:port":{},"f:protocol":{},"f:targetPort":{}}},"f:selector":{},"f:sessionAffinity":{},"f:type":{}}}`
@@ -59,7 +58,7 @@ func uid(prefix string, n int) types.UID {
 	return types.UID(fmt.Sprintf("%s-aaaa-4bbb-8ccc-%012x", prefix, n))
 }
 
-// service is the Service n as an API server tells of it.
+// service returns the Service n as an API server sends it.
 func service(n int) *corev1.Service {
 	m, ip, single, inside := meta("5e41ce00", n), address(96, n).String(), corev1.IPFamilyPolicySingleStack, corev1.ServiceInternalTrafficPolicyCluster
 	m.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: `{"apiVersion":"v1","kind":"Service","metadata":{"annotations":{},"labels":{"app":"` + m.Name +
@@ -71,8 +70,7 @@ func service(n int) *corev1.Service {
 	}}
 }
 
-// slice is the EndpointSlice part of the Service n, with the endpoints from a first
-// one on; age counts how often it changed.
+// slice returns a part of the EndpointSlices of the Service n; age counts how often it changed.
 func (s size) slice(n, part, age int) *discoveryv1.EndpointSlice {
 	m, port, protocol, portName, yes := meta("51ice000", n), int32(8080), corev1.ProtocolTCP, "http", true
 	m.Labels[discoveryv1.LabelServiceName], m.Labels[discoveryv1.LabelManagedBy] = name(n), "endpointslice-controller.k8s.io"
@@ -89,7 +87,7 @@ func (s size) slice(n, part, age int) *discoveryv1.EndpointSlice {
 	return all
 }
 
-// perSlice is what the EndpointSlice controller puts into one.
+// perSlice is how many endpoints the EndpointSlice controller puts into a slice.
 const perSlice = 100
 
 func (s size) parts() int { return (s.endpoints + perSlice - 1) / perSlice }
@@ -105,7 +103,7 @@ func (s size) endpoint(n, i int) discoveryv1.Endpoint {
 	}
 }
 
-// address is the n-th address of a network of ours.
+// address returns the n-th address of a network.
 func address(network byte, n int) netip.Addr {
 	last := binary.BigEndian.AppendUint32(nil, uint32(n+1))
 	return netip.AddrFrom4([4]byte{10, network + last[1], last[2], last[3]})

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// published is the page that people read, and update is to write it anew.
+// published is the page with the figures. The flag update rewrites it.
 const published = "../../docs/memory.md"
 
 var update = flag.Bool("update", false, "write the figures into "+published)
@@ -24,10 +24,10 @@ type figure struct {
 	most float64 // more is a mistake, whatever the page says
 }
 
-// tolerance is how far from the page a figure may be.
+// tolerance is how far a figure may exceed the page's.
 const tolerance = 0.15
 
-// row is one of the page's: a name, a figure, and what may be at most.
+// row matches one of the page's rows: a name and a figure.
 func row(name string) *regexp.Regexp {
 	return regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(name) + ` \| ([0-9.]+) \|`)
 }
@@ -65,7 +65,7 @@ func check(t *testing.T, all ...figure) {
 	}
 }
 
-// short is a number with three digits, or as many as there are before the point.
+// short formats a number with three digits, or as many as there are before the point.
 func short(f float64) string {
 	text := fmt.Sprintf("%.1f", f)
 	if f >= 100 {

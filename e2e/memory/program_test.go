@@ -22,13 +22,13 @@ import (
 
 const (
 	metricsAt = "127.0.0.1:10249"
-	// syncPeriod is shorter than a real one, to see some audits, and longer than it
-	// takes until what they took is given back.
+	// syncPeriod is shorter than a real one, to get some audits, and long enough for the memory of an audit
+	// to be returned.
 	syncPeriod = 15 * time.Second
-	audits     = 2 // that are awaited
-	// pause is between two looks at the metrics, which take memory too.
+	audits     = 2 // to wait for
+	// pause is between two requests of metrics, which take memory, too.
 	pause = syncPeriod / 3
-	// glance is between two looks at what the kernel says, which take nothing of it.
+	// glance is between two readings of /proc, which take none.
 	glance = 100 * time.Millisecond
 )
 
@@ -39,7 +39,7 @@ type program struct {
 	log     bytes.Buffer
 }
 
-// Write takes in what the program logs.
+// Write takes the program's log.
 func (p *program) Write(b []byte) (int, error) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -56,7 +56,7 @@ func launch(t testing.TB, url string) *program {
 	}
 	t.Cleanup(func() {
 		_ = p.command.Process.Signal(syscall.SIGTERM)
-		_ = p.command.Wait() // its status says nothing of its memory
+		_ = p.command.Wait() // its status does not matter
 		if t.Failed() {
 			t.Log(p.log.String())
 		}
@@ -64,8 +64,8 @@ func launch(t testing.TB, url string) *program {
 	return p
 }
 
-// audited is how many audits there were, the one at the start included. It is asked
-// without a client of HTTP, which would do so outside this thread's namespace.
+// audited returns how many audits there were, with the one at the start. It uses no HTTP client, whose
+// goroutines would be outside this thread's namespace.
 func (p *program) audited() int {
 	c, err := net.Dial("tcp", metricsAt)
 	if err != nil {
@@ -73,7 +73,7 @@ func (p *program) audited() int {
 	}
 	defer c.Close()
 	_, _ = io.WriteString(c, "GET /metrics HTTP/1.0\r\n\r\n")
-	page, _ := io.ReadAll(c) // half a page has no such line, or another is asked for
+	page, _ := io.ReadAll(c) // without such a line the page is read again
 	for line := range strings.Lines(string(page)) {
 		if f := strings.Fields(line); len(f) == 2 && strings.HasPrefix(f[0], "kubeipvs_audits_total") {
 			n, _ := strconv.Atoi(f[1])
@@ -83,7 +83,7 @@ func (p *program) audited() int {
 	return 0
 }
 
-// resident is what the kernel says of the program's memory, in MB: now, and at most.
+// resident returns the program's resident memory in MB: now, and at most.
 func (p *program) resident(t testing.TB) (now, most float64) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.command.Process.Pid) + "/status")
@@ -120,8 +120,8 @@ func TestTheProgramTakesWhatIsPublished(t *testing.T) {
 	}
 }
 
-// afterAudits is the least that the program has once all is in the kernel, and the
-// most that it had, when some audits have come and gone.
+// afterAudits returns the least memory that the program has once all is in the kernel, and the most that it
+// had, over some audits.
 func (p *program) afterAudits(t testing.TB, s size) (rest, most float64) {
 	t.Helper()
 	end := time.Now().Add(patience)
@@ -144,7 +144,7 @@ func (p *program) afterAudits(t testing.TB, s size) (rest, most float64) {
 	return rest, most
 }
 
-// listed is how many real servers the kernel has.
+// listed returns how many real servers the kernel has.
 func listed(t testing.TB) int {
 	t.Helper()
 	b, err := os.ReadFile("/proc/thread-self/net/ip_vs")

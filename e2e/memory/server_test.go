@@ -19,10 +19,10 @@ import (
 type server struct {
 	size
 	streams bool                            // it has streaming lists
-	changes chan *discoveryv1.EndpointSlice // what changes once all is told
+	changes chan *discoveryv1.EndpointSlice // sent once all objects are
 }
 
-// serve makes a server that answers until the test ends.
+// serve starts a server that answers until the test ends.
 func serve(t testing.TB, s size, streams bool) (*server, string) {
 	t.Helper()
 	one := &server{size: s, streams: streams, changes: make(chan *discoveryv1.EndpointSlice)}
@@ -54,7 +54,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// kinds are those that are asked for, with an empty object of each.
+// kinds returns the kinds that clients ask for, with an empty object of each.
 func kinds() map[string]runtime.TypeMeta {
 	return map[string]runtime.TypeMeta{
 		"services":       {APIVersion: "v1", Kind: "Service"},
@@ -64,10 +64,10 @@ func kinds() map[string]runtime.TypeMeta {
 	}
 }
 
-// message is an object that can write itself.
+// message is an object that can encode itself.
 type message interface{ Marshal() ([]byte, error) }
 
-// each makes up the objects of a resource.
+// each makes the objects of a resource.
 func (s *server) each(resource string, do func(message)) {
 	switch resource {
 	case "nodes":
@@ -87,7 +87,7 @@ func (s *server) each(resource string, do func(message)) {
 	}
 }
 
-// watch streams all objects if it is asked to, and then what changes.
+// watch streams all objects if the client asks for them, and then the changes.
 func (s *server) watch(w http.ResponseWriter, r *http.Request, resource string, kind runtime.TypeMeta) {
 	w.Header().Set("Content-Type", protobuf+";stream=watch")
 	send := func(event string, o message) { _, _ = w.Write(frame(event, kind, o)) }
@@ -118,7 +118,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// frame is an event as protobuf.
+// frame returns an event as protobuf.
 func frame(event string, kind runtime.TypeMeta, o message) []byte {
 	e := metav1.WatchEvent{Type: event, Object: runtime.RawExtension{Raw: enveloped(kind, must(o.Marshal()))}}
 	b := must(e.Marshal())
@@ -130,13 +130,12 @@ func enveloped(kind runtime.TypeMeta, b []byte) []byte {
 	return append([]byte("k8s\x00"), must(u.Marshal())...)
 }
 
-// field is a field of a message, which is a message.
+// field returns a field of a message, which is a message.
 func field(number byte, b []byte) []byte {
 	return append(binary.AppendUvarint([]byte{number<<3 | 2}, uint64(len(b))), b...)
 }
 
-// bookmark is an object of any kind that has metadata alone, as all kinds have
-// them in the same field.
+// bookmark is an object of any kind with metadata alone: all kinds have it in the same field.
 type bookmark metav1.ObjectMeta
 
 func (b bookmark) Marshal() ([]byte, error) {
@@ -144,7 +143,7 @@ func (b bookmark) Marshal() ([]byte, error) {
 	return field(1, must(m.Marshal())), nil
 }
 
-// list tells of all objects in one answer.
+// list sends all objects in one answer.
 func (s *server) list(w http.ResponseWriter, resource string, kind runtime.TypeMeta) {
 	w.Header().Set("Content-Type", protobuf)
 	meta := metav1.ListMeta{ResourceVersion: version}

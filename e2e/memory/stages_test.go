@@ -13,35 +13,34 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// heap is what is alive.
+// heap returns the live bytes.
 func heap() float64 {
 	runtime.GC()
-	runtime.GC() // what pools let go of
+	runtime.GC() // what pools release
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.HeapAlloc)
 }
 
-// afterSource is what is alive once a source knows a cluster, and its user keeps
-// nothing of it.
+// afterSource returns the live bytes once a source knows a cluster, and its user keeps nothing of it.
 func afterSource(t testing.TB, s size) float64 {
 	t.Helper()
 	_, url := serve(t, s, true)
-	told := deaf{make(chan struct{})}
+	sink := discard{make(chan struct{})}
 	from := source(t, url)
 	before := heap()
-	stop := running(t, func(ctx context.Context) { _ = from.Run(ctx, told) })
+	stop := running(t, func(ctx context.Context) { _ = from.Run(ctx, sink) })
 	defer stop()
-	receive(t, told.all, "all objects")
+	receive(t, sink.all, "all objects")
 	profile(t, "source", s)
 	return heap() - before
 }
 
-// afterStart is what is alive once a whole daemon has written a cluster.
+// afterStart returns the live bytes once a whole daemon has written a cluster.
 func afterStart(t testing.TB, s size) float64 {
 	t.Helper()
 	_, url := serve(t, s, true)
-	d, w := house(source(t, url))
+	d, w := newDaemon(source(t, url))
 	before := heap()
 	stop := running(t, func(ctx context.Context) { _ = d.Run(ctx) })
 	defer stop()
@@ -57,7 +56,7 @@ func (w settled) await(t testing.TB, s size) {
 	}
 }
 
-// profile writes who holds what to a folder, if HEAP names one.
+// profile writes a heap profile to a folder, if HEAP names one.
 func profile(t testing.TB, stage string, s size) {
 	t.Helper()
 	folder := os.Getenv("HEAP")
@@ -77,9 +76,8 @@ func profile(t testing.TB, stage string, s size) {
 	}
 }
 
-// Three sizes are enough to tell what a Service and what an endpoint adds, and what
-// is there without any drops out. Four times as many of something is the same
-// phase in the life of a table that doubles.
+// Three sizes are enough to compute what a Service and an endpoint add; the constant part drops out. Four
+// times as many rows is the same phase in the life of a map that doubles.
 func TestWhatAServiceAndAnEndpointTakeIsPublished(t *testing.T) {
 	few, more, wide := size{1_000, 8}, size{4_000, 8}, size{1_000, 32}
 	for _, stage := range []struct {
@@ -100,7 +98,7 @@ func TestWhatAServiceAndAnEndpointTakeIsPublished(t *testing.T) {
 	}
 }
 
-// changes are how many are measured together.
+// changes is how many changes are measured together.
 const changes = 200
 
 func TestOneEndpointsChangeAllocatesTheSameWith10AndWith10000Services(t *testing.T) {
@@ -112,12 +110,12 @@ func TestOneEndpointsChangeAllocatesTheSameWith10AndWith10000Services(t *testing
 	check(t, figure{"garbage of one endpoint's change", many, 200_000})
 }
 
-// bytesOfAChange are those that are allocated from the API server's word until the
-// kernel is written, in all: also by the API server, which is no large one.
+// bytesOfAChange returns the bytes that are allocated from the API server's message until the kernel is
+// written, including the small share of the API server.
 func bytesOfAChange(t *testing.T, s size) float64 {
 	t.Helper()
 	api, url := serve(t, s, true)
-	d, w := house(source(t, url))
+	d, w := newDaemon(source(t, url))
 	stop := running(t, func(ctx context.Context) { _ = d.Run(ctx) })
 	defer stop()
 	w.await(t, s)

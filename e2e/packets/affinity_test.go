@@ -21,7 +21,7 @@ import (
 // stickyQuestions is how often a client asks to show that it sticks.
 const stickyQuestions = 6
 
-// ask asks over a new connection, and a failure ends the test.
+// ask asks over a new connection. A failure ends the test.
 func (s *stage) ask(t *testing.T, client string, p state.Protocol, to netip.AddrPort) string {
 	t.Helper()
 	reply, err := s.World.Host(client).Ask(t.Context(), p, to)
@@ -31,7 +31,7 @@ func (s *stage) ask(t *testing.T, client string, p state.Protocol, to netip.Addr
 	return reply.Server
 }
 
-// answerers are who answers a number of questions.
+// answerers returns the servers that answer a number of questions.
 func (s *stage) answerers(t *testing.T, client string, p state.Protocol, to netip.AddrPort, questions int) []string {
 	t.Helper()
 	seen := map[string]bool{}
@@ -71,7 +71,7 @@ func TestAClientSticksToItsEndpoint(t *testing.T) {
 			choice[key(client, p, to)] = got[0]
 			taken[got[0]] = true
 		}
-		// A client is given an endpoint by the scheduler, which goes round.
+		// The scheduler gives each new client the next endpoint in turn.
 		if len(taken) != len(clients) {
 			t.Errorf("%v/%v: %d clients share the endpoints %v, want one for each", to, p, len(clients), slices.Sorted(maps.Keys(taken)))
 		}
@@ -97,7 +97,7 @@ func TestAClientSticksToItsEndpoint(t *testing.T) {
 	s.awaitWeights(t, svc, "pod-a", "pod-d")
 	rig.Until(t, soon, func() error { return s.sticky(t, svc, 0) })
 	everywhere(svc, func(p state.Protocol, to netip.AddrPort) {
-		got := s.answerers(t, "pod-client", p, to, 2*turns)
+		got := s.answerers(t, "pod-client", p, to, 2*rounds)
 		if diff := cmp.Diff([]string{"pod-a", "pod-d"}, got); diff != "" {
 			t.Errorf("affinity is off: %v/%v was answered by %v, want all endpoints", to, p, got)
 		}
@@ -143,7 +143,7 @@ func TestAClientMayGoElsewhereWhenItsTimeIsUp(t *testing.T) {
 	}
 }
 
-// sticky is an error if the kernel does not give each client of a Service an endpoint for so many seconds.
+// sticky returns an error unless each client of a Service keeps its endpoint for so many seconds.
 func (s *stage) sticky(t *testing.T, svc rig.Service, seconds uint32) error {
 	t.Helper()
 	servers := s.Kernel(t).VirtualServers
@@ -159,7 +159,7 @@ func (s *stage) sticky(t *testing.T, svc rig.Service, seconds uint32) error {
 	return nil
 }
 
-// connections are IPVS's connections, and its memory of clients' endpoints.
+// connections returns IPVS's connections, and its memory of clients' endpoints.
 func (s *stage) connections(t *testing.T) []string {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(s.run(t, "node-1", "cat", "/proc/net/ip_vs_conn")), "\n")

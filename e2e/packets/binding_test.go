@@ -16,12 +16,12 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// routed is that Service addresses are no addresses of the node, but local routes lead to them.
+// routed makes Service addresses reachable by local routes, without adding them to the node.
 func routed(c *config.Config) { c.VIPBinding = config.RouteBinding }
 
 func assigned(c *config.Config) { c.VIPBinding = config.AddressBinding }
 
-// nameNode makes the Node object, by whose addresses the node is known: some, or those that it has.
+// nameNode writes the Node object, with the given addresses or those that the node has.
 func (s *stage) nameNode(t *testing.T, addresses ...string) {
 	t.Helper()
 	if len(addresses) == 0 {
@@ -35,7 +35,7 @@ func (s *stage) nameNode(t *testing.T, addresses ...string) {
 	s.WriteText(t, "node", []byte(text.String()))
 }
 
-// settings is a file that kube-ipvs was started with, in memory as the manifests are.
+// settings is a settings file of kube-ipvs, in memory like the manifests.
 type settings struct{ path string }
 
 func newSettings(t *testing.T, text string) settings {
@@ -54,7 +54,7 @@ func (f settings) write(t *testing.T, text string) {
 	}
 }
 
-// isBound checks how the node has the Services' addresses: as one that the tool shows that people use, or not.
+// isBound checks how the Services' addresses are bound: as addresses that ip shows, or as routes.
 func (s *stage) isBound(t *testing.T, svc rig.Service, means state.Means) {
 	t.Helper()
 	for _, a := range svc.Addresses {
@@ -70,11 +70,11 @@ func (s *stage) isBound(t *testing.T, svc rig.Service, means state.Means) {
 	}
 }
 
-// unharmed checks that no datagram was lost since the last time, nor that which is on its way now. How long an answer
-// takes is a matter of how many others ask.
+// unharmed checks that the sender lost no datagram since the last reset, nor the one that is on its way now.
+// It does not limit how long an answer takes, which depends on the load.
 func (u *sender) unharmed(t *testing.T, after string) {
 	t.Helper()
-	lost := u.mute()
+	lost := u.reset()
 	rig.Until(t, rig.Patience, func() error {
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -90,8 +90,8 @@ func (u *sender) unharmed(t *testing.T, after string) {
 	}
 }
 
-// Service addresses are bound in another way and back, while clients of all kinds ask at them: over new connections and old
-// ones, and over UDP. Nobody is to notice.
+// Service addresses are bound in another way and back, while clients of all kinds ask there: over new and old
+// connections, and over UDP. No client may notice.
 func TestBindingOtherwiseLosesNoPacket(t *testing.T) {
 	s := prepare(t, podsByAddress)
 	s.nameNode(t)
@@ -146,7 +146,8 @@ func TestBindingOtherwiseLosesNoPacket(t *testing.T) {
 	t.Logf("%d requests over connections of their own", len(l.requests()))
 }
 
-// The node's own packets come from the address that the Node object has. If the node loses it, they come from another.
+// The node's own packets come from the address in the Node object. If the node loses that address, they come
+// from another.
 func TestRoutesFollowTheNodesAddress(t *testing.T) {
 	s := prepare(t, podsByAddress, routed)
 	other := []string{"192.0.2.50", "2001:db8:1::50"}
@@ -188,7 +189,7 @@ func TestRoutesFollowTheNodesAddress(t *testing.T) {
 	}
 }
 
-// What takes routes away is seen, and they are made again.
+// kube-ipvs notices the loss of routes, and makes them again.
 func TestLostRoutesAreMadeAgain(t *testing.T) {
 	s := newStage(t, podsByAddress, routed, func(c *config.Config) { c.SyncPeriod = rig.Patience * 10 })
 	svc := service(1, "web", rig.Pods("pod-a", "pod-d")...)
@@ -204,7 +205,7 @@ func TestLostRoutesAreMadeAgain(t *testing.T) {
 	}
 }
 
-// Both ways of leaving know routes: kube-proxy does not, and wants addresses in their place.
+// Both ways of leaving remove routes; kube-proxy does not use any, so for it they become addresses.
 func TestRoutesAreCleanedUp(t *testing.T) {
 	for _, c := range []struct {
 		flags []string

@@ -8,8 +8,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 )
 
-// An external IP is what anybody may write, and a load balancer's address comes with whom it lets in. Services that name a
-// cluster IP which another one gets later, and come first by name, are the older ones here.
+// Anyone who may write a Service may name an external IP, and a load balancer's address comes with source
+// ranges. Here Services that name a cluster IP which another Service gets later are older, and come first by
+// name.
 func TestAClusterIPIsNotTakenByWhoNamesItAsAnotherAddress(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	at := frontends()

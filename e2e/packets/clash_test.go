@@ -18,10 +18,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// lostAfter is longer than a packet takes that was lost and is sent again.
+// lostAfter is longer than a lost packet takes that is sent again.
 const lostAfter = 1500 * time.Millisecond
 
-// from is a connection over TCP from a port that another connection has as well.
+// from opens a TCP connection from a port that another connection uses as well.
 func (s *stage) from(client string, port int, to netip.AddrPort) (conn net.Conn, err error) {
 	d := net.Dialer{Timeout: lostAfter, KeepAlive: -1, LocalAddr: &net.TCPAddr{Port: port}}
 	d.Control = func(_, _ string, c syscall.RawConn) error {
@@ -48,9 +48,9 @@ func ask(conn net.Conn) error {
 	return err
 }
 
-// IPVS knows a connection by its client and its endpoint, and not by the frontend that the client asked. What becomes of two
-// connections of one client port is no promise, but docs/services.md tells it with the figures of this test: it fails if they
-// are other ones.
+// IPVS identifies a connection by its client and its endpoint, not by the frontend. What happens to two
+// connections from one client port is not guaranteed, but docs/services.md describes it with the figures of
+// this test: it fails if they change.
 func TestOneClientPortToOneEndpointByTwoFrontends(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	one, same, other := service(1, "one", rig.Pod("pod-a")), service(2, "same", rig.Pod("pod-a")), service(3, "other", rig.Pod("pod-b"))

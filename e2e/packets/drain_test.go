@@ -21,13 +21,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// closing is how long the kernel keeps a connection that was reset: 10 s, and some for kube-ipvs to look.
+// closing is how long the kernel keeps a connection that was reset: 10 s, and some time for kube-ipvs to
+// notice.
 const closing = 20 * time.Second
 
-// turns is how often a client goes round all endpoints.
-const turns = 2
+// rounds is how often a client goes through all endpoints.
+const rounds = 2
 
-// awaitWeights waits until new connections to a Service can go to some pods and to no others.
+// awaitWeights waits until new connections to a Service can go to these pods and no others.
 func (s *stage) awaitWeights(t *testing.T, svc rig.Service, pods ...string) {
 	t.Helper()
 	want := map[state.RealServerKey]bool{}
@@ -63,7 +64,7 @@ func orderedKeys(m map[state.RealServerKey]bool) func(yield func(string) bool) {
 	return slices.Values(list)
 }
 
-// servers are the virtual servers of a Service, at its own addresses and at the node's, and for packets with its marks.
+// servers returns the virtual servers of a Service: at its own addresses, at the node's, and for its marks.
 func (s *stage) servers(svc rig.Service) []state.VirtualServerKey {
 	var list []state.VirtualServerKey
 	add := func(a netip.Addr, port uint16, p state.Protocol) {
@@ -91,7 +92,7 @@ type openLine struct {
 	server string
 }
 
-// allKinds are all kinds of clients of a Service that has the pod as its endpoint.
+// allKinds returns clients of all kinds of a Service that has the pod as its endpoint.
 func allKinds(pod string) []cell {
 	at := frontends()
 	return []cell{
@@ -103,7 +104,7 @@ func allKinds(pod string) []cell {
 	}
 }
 
-// hold opens connections of some clients until one is to the pod, in each family.
+// hold opens connections of some clients until one goes to the pod, in each family.
 func (s *stage) hold(t *testing.T, svc rig.Service, pod string, clients []cell) []*openLine {
 	t.Helper()
 	var list []*openLine
@@ -120,7 +121,7 @@ func (s *stage) hold(t *testing.T, svc rig.Service, pod string, clients []cell) 
 	return list
 }
 
-// open opens a connection to the pod; whose turn it is, is not known.
+// open opens a connection to the pod. It tries each endpoint, as the next one in turn is unknown.
 func (l *openLine) open(t *testing.T, pod string, endpoints int) {
 	t.Helper()
 	for range endpoints {
@@ -144,14 +145,14 @@ func (l *openLine) open(t *testing.T, pod string, endpoints int) {
 	t.Fatalf("%s: %d connections went past %s", l.name, endpoints, pod)
 }
 
-// goesOn checks that the open connection still works, and that no new one goes where it does.
+// goesOn checks that the open connection still works, and that no new one goes to its server.
 func (l *openLine) goesOn(t *testing.T, others int) {
 	t.Helper()
 	reply, err := l.conn.Ask(t.Context())
 	if err != nil || reply.Server != l.server {
 		t.Errorf("%s: the connection to %s was answered by %q: %v", l.name, l.server, reply.Server, err)
 	}
-	for range turns * others {
+	for range rounds * others {
 		conn, err := l.client.Dial(t.Context(), state.TCP, l.to)
 		if err != nil {
 			t.Error(err)
@@ -204,7 +205,7 @@ func TestAnOpenConnectionOutlivesItsEndpoint(t *testing.T) {
 	t.Logf("real servers were gone %v after their connections", s.Await(t, closing, s.Desired(t)).Round(time.Second))
 }
 
-// weightless are the virtual servers which have real servers that take no new connections.
+// weightless returns the real servers that take no new connections.
 func (s *stage) weightless(t *testing.T) []string {
 	t.Helper()
 	var list []string
@@ -232,7 +233,7 @@ func TestAnEndpointThatComesBackTakesConnectionsAgain(t *testing.T) {
 		if reply, err := l.conn.Ask(t.Context()); err != nil || reply.Server != "pod-a" {
 			t.Errorf("%s: the connection to pod-a was answered by %q: %v", l.name, reply.Server, err)
 		}
-		if got := s.answerers(t, l.client.Name, state.TCP, l.to, len(both)*turns); !slices.Equal(got, []string{"pod-a", "pod-b"}) {
+		if got := s.answerers(t, l.client.Name, state.TCP, l.to, len(both)*rounds); !slices.Equal(got, []string{"pod-a", "pod-b"}) {
 			t.Errorf("%s: new connections were answered by %v, want both endpoints", l.name, got)
 		}
 	}
@@ -250,7 +251,7 @@ func TestADrainingEndpointIsGoneAtItsDeadline(t *testing.T) {
 	s.awaitWeights(t, svc, "pod-b")
 	s.awaitGone(t, svc, "pod-a")
 	for _, l := range lines {
-		// To be told is better than to wait for an answer: the client can connect again.
+		// A reset is better than waiting for an answer: the client can connect again.
 		if reply, err := l.conn.Ask(t.Context()); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%s: pod-a is out of service, want a reset: %v (%q answered)", l.name, err, reply.Server)
 		}
@@ -260,7 +261,7 @@ func TestADrainingEndpointIsGoneAtItsDeadline(t *testing.T) {
 	}
 }
 
-// awaitGone waits until a pod is no real server of a Service any more, not even one that takes no new connections.
+// awaitGone waits until a pod is no longer a real server of a Service, not even a draining one.
 func (s *stage) awaitGone(t *testing.T, svc rig.Service, pod string) {
 	t.Helper()
 	rig.Until(t, soon, func() error {

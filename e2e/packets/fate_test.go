@@ -22,41 +22,41 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// silence is how long nothing has to be heard where packets are to be dropped.
+// silence is how long a client waits where packets must be dropped.
 const silence = 500 * time.Millisecond
 
-// patience is how long an answer may take: longer than until the second try of a client whose first was lost.
+// patience is how long an answer may take: long enough for the second try of a client whose first was lost.
 const patience = 3 * time.Second
 
-// seen is whom a server takes its client for.
+// seen is the address that a server sees its client with.
 type seen string
 
 const (
 	// own is the client's own address.
 	own seen = "client"
-	// masked is the address that the node has on the way to the server.
+	// masked is the node's address on the way to the server.
 	masked seen = "node"
 )
 
-// fate is what becomes of connections: they are answered by servers, or refused, or nothing is heard.
+// fate is what happens to connections: servers answer, or they are refused, or dropped.
 type fate struct {
 	Answers         map[string]seen
 	Refused, Silent bool
 }
 
-// keeping is that servers answer and see the client's own address.
+// keeping is a fate: these servers answer and see the client's own address.
 func keeping(servers ...string) fate { return fate{Answers: map[string]seen{}}.with(own, servers) }
 
-// masking is that servers answer and see the node's address.
+// masking is a fate: these servers answer and see the node's address.
 func masking(servers ...string) fate { return fate{Answers: map[string]seen{}}.with(masked, servers) }
 
-// refused is that the client is told at once that nobody is there.
+// refused is a fate: the client gets an error at once.
 func refused() fate { return fate{Refused: true} }
 
-// silent is that nobody says anything.
+// silent is a fate: the client gets no packet at all.
 func silent() fate { return fate{Silent: true} }
 
-// and is both.
+// and joins the answers of both.
 func (f fate) and(other fate) fate {
 	both := fate{Answers: maps.Clone(f.Answers)}
 	maps.Copy(both.Answers, other.Answers)
@@ -84,7 +84,7 @@ func (f fate) String() string {
 	return strings.Join(words, ", ")
 }
 
-// cell is who asks which Service where, and what becomes of it: in each family, over each protocol.
+// cell is a client, the place where it asks a Service, and its fate: in each family, over each protocol.
 type cell struct {
 	client  string
 	where   frontend
@@ -96,7 +96,7 @@ func (c cell) String() string {
 	return fmt.Sprintf("%s asks %s at its %s", c.client, c.service, c.where)
 }
 
-// cells are all cells of a few clients that have the same fate.
+// cells returns all cells of clients with the same fate.
 func cells(clients []string, where []frontend, services []string, want fate) []cell {
 	var list []cell
 	for _, service := range services {
@@ -109,7 +109,7 @@ func cells(clients []string, where []frontend, services []string, want fate) []c
 	return list
 }
 
-// finding is what became of connections in one family and over one protocol.
+// finding is what happened to connections in one family and over one protocol.
 type finding struct {
 	p    state.Protocol
 	to   netip.AddrPort
@@ -128,11 +128,11 @@ func (s *stage) explore(ctx context.Context, c cell, svc rig.Service) (list []fi
 	return list
 }
 
-// find asks as often as there are endpoints: it has each of them once in a turn of a round robin.
+// find asks as often as there are endpoints: in one round of a round robin each of them answers once.
 func (s *stage) find(ctx context.Context, c cell, p state.Protocol, to netip.AddrPort) finding {
 	limit := patience
 	switch {
-	case c.want.Silent, deaf(p) && c.want.Refused:
+	case c.want.Silent, missesRefusals(p) && c.want.Refused:
 		limit = silence
 	case c.want.Refused:
 		limit = rig.Patience
@@ -165,12 +165,12 @@ func (s *stage) find(ctx context.Context, c cell, p state.Protocol, to netip.Add
 	return found
 }
 
-// deaf are protocols whose clients may not hear a refusal: an ICMP error that comes while the socket is busy does not end
-// the setup of an association, which goes on for minutes.
-func deaf(p state.Protocol) bool { return p == state.SCTP }
+// missesRefusals reports whether clients of a protocol may not notice a refusal: an ICMP error that arrives
+// while the socket is busy does not end the setup of an SCTP association, which goes on for minutes.
+func missesRefusals(p state.Protocol) bool { return p == state.SCTP }
 
-// isRefusal is that somebody said no: with a packet, or, where the client is on the node itself and over UDP, with the
-// result of its own system call. The latter does not tell whether anybody else would have heard a no.
+// isRefusal reports whether the client was refused: with a packet, or, for a client on the node over UDP,
+// with the result of its own system call. The latter does not show what other clients would get.
 func isRefusal(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EPERM)
 }
@@ -181,7 +181,7 @@ func (found finding) check(t *testing.T, want fate) {
 	if found.err != nil {
 		t.Errorf("%v/%v: %v", found.to, found.p, found.err)
 	}
-	if deaf(found.p) && want.Refused && found.got.Answers == nil {
+	if missesRefusals(found.p) && want.Refused && found.got.Answers == nil {
 		return
 	}
 	if diff := cmp.Diff(want, found.got); diff != "" {
@@ -194,7 +194,7 @@ func (found finding) check(t *testing.T, want fate) {
 	}
 }
 
-// seen is whom the server took the client for; an address that is neither's is itself.
+// seen returns how the server saw the client; an address of neither client nor node is returned itself.
 func (s *stage) seen(client string, r world.Reply) seen {
 	f := state.FamilyOf(r.Client.Addr())
 	way := s.Node.Addr(f)

@@ -12,25 +12,25 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 )
 
-// The fates are the same on a node whose firewall lets only in what it must, as ufw and firewalld make it.
+// The fates are the same on a node whose firewall lets in only what it must, like that of ufw and firewalld.
 func TestEveryPacketPassesAFirewallThatDropsTheRest(t *testing.T) {
 	beside(t, firewall)
 }
 
-// The fates are the same on a node of Calico, whose Felix works with the marks of what IPVS forwards as soon as it sees
-// kube-ipvs0.
+// The fates are the same on a node of Calico. Felix marks what IPVS forwards as soon as it sees kube-ipvs0.
 func TestEveryPacketPassesTheRulesOfFelix(t *testing.T) {
 	beside(t, felix)
 }
 
-// beside runs the largest matrix on a node with the rules of somebody else.
+// beside runs the largest matrix on a node with another program's rules.
 func beside(t *testing.T, rules func(tool string) string) {
 	m := matrices()[0]
 	m.join = func(t *testing.T, s *stage) { s.restore(t, rules) }
 	m.run(t)
 }
 
-// firewall drops what comes to the node but for what everybody lets in, and the port at which the tests ask the host.
+// firewall drops what comes to the node, except what firewalls usually let in and the host's port of the
+// tests.
 func firewall(tool string) string {
 	icmp := map[string]string{"iptables": "icmp", "ip6tables": "ipv6-icmp"}[tool]
 	return fmt.Sprintf(`*filter
@@ -46,7 +46,7 @@ COMMIT
 `, icmp, hostPort)
 }
 
-// What we accept in INPUT, Felix has marked before: or else policies of pods would not be asked in OUTPUT.
+// Felix marks packets in INPUT before we accept them: otherwise it would not apply pods' policies in OUTPUT.
 func TestNetworkPoliciesAreAskedBeforeServicesAreAccepted(t *testing.T) {
 	s := prepare(t, podsByAddress)
 	s.restore(t, felix)
@@ -75,11 +75,11 @@ func (s *stage) restore(t *testing.T, rules func(tool string) string) {
 	}
 }
 
-// felix is what Felix writes for a node with IPVS, with its own marks: bit 0x10000 for what a policy lets pass, and
-// 0xfff00000 for the endpoint from which a packet comes that IPVS forwards. It sets the endpoint's in INPUT, looks at it in
-// OUTPUT, and drops what has an unknown one there. Every pod may send and get everything.
+// felix returns the rules that Felix writes for a node with IPVS, with its own marks: bit 0x10000 for what a
+// policy lets pass, and 0xfff00000 for the endpoint that sent a packet which IPVS forwards. It sets the
+// endpoint's mark in INPUT, checks it in OUTPUT, and drops packets with an unknown one there. Every pod may
+// send and receive everything.
 func felix(tool string) string {
-	nodes := map[string]string{"iptables": "192.0.2.1,10.244.1.1", "ip6tables": "2001:db8:1::1,fd00:10:244:1::1"}[tool]
 	var rules strings.Builder
 	add := func(format string, args ...any) { fmt.Fprintf(&rules, format+"\n", args...) }
 	add("*filter")
@@ -89,10 +89,30 @@ func felix(tool string) string {
 	} {
 		add(":cali-%s - [0:0]", chain)
 	}
-	for _, pod := range []string{"a", "b", "client", "c"} {
+	for _, pod := range felixPods() {
 		add(":cali-sm-%[1]s - [0:0]\n:cali-fw-%[1]s - [0:0]\n:cali-tw-%[1]s - [0:0]", pod)
 	}
 	add("-I INPUT 1 -j cali-INPUT\n-I FORWARD 1 -j cali-FORWARD\n-I OUTPUT 1 -j cali-OUTPUT")
+	felixHost(add, tool)
+	felixEndpoints(add)
+	add("-A cali-set-endpoint-mark -i veth-+ -j DROP")
+	add("-A cali-set-endpoint-mark -j MARK --set-xmark 0x100000/0xfff00000")
+	add("-A cali-from-endpoint-mark -j DROP\n-A cali-from-wl-dispatch -j DROP\n-A cali-to-wl-dispatch -j DROP")
+	add("COMMIT\n*nat\n:cali-POSTROUTING - [0:0]\n:cali-nat-outgoing - [0:0]\n-I POSTROUTING 1 -j cali-POSTROUTING")
+	add("-A cali-POSTROUTING -j cali-nat-outgoing\nCOMMIT")
+	add("*mangle\n:cali-PREROUTING - [0:0]\n-I PREROUTING 1 -j cali-PREROUTING")
+	add("-A cali-PREROUTING -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
+	add("-A cali-PREROUTING -m mark --mark 0x10000/0x10000 -j ACCEPT\nCOMMIT")
+	add("*raw\n:cali-PREROUTING - [0:0]\n:cali-OUTPUT - [0:0]\n-I PREROUTING 1 -j cali-PREROUTING\n-I OUTPUT 1 -j cali-OUTPUT")
+	add("-A cali-PREROUTING -j MARK --set-xmark 0x0/0xf0000\n-A cali-OUTPUT -j MARK --set-xmark 0x0/0xf0000\nCOMMIT")
+	return rules.String()
+}
+
+func felixPods() []string { return []string{"a", "b", "client", "c"} }
+
+// felixHost adds the rules for packets to and from the node itself.
+func felixHost(add func(string, ...any), tool string) {
+	nodes := map[string]string{"iptables": "192.0.2.1,10.244.1.1", "ip6tables": "2001:db8:1::1,fd00:10:244:1::1"}[tool]
 	add("-A cali-INPUT -j MARK --set-xmark 0x0/0xfff00000")
 	add("-A cali-INPUT -j cali-forward-check")
 	add("-A cali-INPUT -m mark ! --mark 0x0/0xfff00000 -j RETURN")
@@ -128,7 +148,11 @@ func felix(tool string) string {
 	add("-A cali-FORWARD -i veth-+ -j cali-from-wl-dispatch")
 	add("-A cali-FORWARD -o veth-+ -j cali-to-wl-dispatch")
 	add("-A cali-FORWARD -j cali-to-hep-forward")
-	for i, pod := range []string{"a", "b", "client", "c"} {
+}
+
+// felixEndpoints adds the rules for each pod.
+func felixEndpoints(add func(string, ...any)) {
+	for i, pod := range felixPods() {
 		mark, link := fmt.Sprintf("%#x/0xfff00000", (i+2)<<20), "veth-pod-"+pod
 		add("-A cali-set-endpoint-mark -i %s -g cali-sm-%s", link, pod)
 		add("-A cali-sm-%s -j MARK --set-xmark %s", pod, mark)
@@ -141,15 +165,4 @@ func felix(tool string) string {
 			add("-A %s -j MARK --set-xmark 0x10000/0x10000", chain)
 		}
 	}
-	add("-A cali-set-endpoint-mark -i veth-+ -j DROP")
-	add("-A cali-set-endpoint-mark -j MARK --set-xmark 0x100000/0xfff00000")
-	add("-A cali-from-endpoint-mark -j DROP\n-A cali-from-wl-dispatch -j DROP\n-A cali-to-wl-dispatch -j DROP")
-	add("COMMIT\n*nat\n:cali-POSTROUTING - [0:0]\n:cali-nat-outgoing - [0:0]\n-I POSTROUTING 1 -j cali-POSTROUTING")
-	add("-A cali-POSTROUTING -j cali-nat-outgoing\nCOMMIT")
-	add("*mangle\n:cali-PREROUTING - [0:0]\n-I PREROUTING 1 -j cali-PREROUTING")
-	add("-A cali-PREROUTING -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
-	add("-A cali-PREROUTING -m mark --mark 0x10000/0x10000 -j ACCEPT\nCOMMIT")
-	add("*raw\n:cali-PREROUTING - [0:0]\n:cali-OUTPUT - [0:0]\n-I PREROUTING 1 -j cali-PREROUTING\n-I OUTPUT 1 -j cali-OUTPUT")
-	add("-A cali-PREROUTING -j MARK --set-xmark 0x0/0xf0000\n-A cali-OUTPUT -j MARK --set-xmark 0x0/0xf0000\nCOMMIT")
-	return rules.String()
 }

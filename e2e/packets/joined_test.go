@@ -12,10 +12,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// secondPort is another one on which the pods serve here.
+// secondPort is another port on which the pods serve here.
 const secondPort = podPort + 1
 
-// joinedService is a Service with two ports of each protocol, at the endpoints' own numbers, and one affinity over all.
+// joinedService returns a Service with two ports of each protocol, with the same numbers as at the endpoints,
+// and one affinity over all.
 func joinedService(endpoints ...rig.Endpoint) rig.Service {
 	svc := exposed(1, service(1, "joined", endpoints...))
 	svc.Sticky = true
@@ -51,7 +52,7 @@ func TestAClientSticksToItsEndpointOverAllPorts(t *testing.T) {
 				s.restore(t, c.rules)
 			}
 			s.allStickOverAllPorts(t, svc)
-			// Who sticks to an endpoint that goes is moved, with all ports.
+			// A client whose endpoint is removed moves to another one with all ports.
 			svc.Endpoints = rig.Pods("pod-d")
 			s.write(t, svc)
 			rig.Until(t, soon, func() error {
@@ -91,8 +92,8 @@ func (s *stage) allStickOverAllPorts(t *testing.T, svc rig.Service) {
 	s.refusesOtherPorts(t, svc)
 }
 
-// refusesOtherPorts checks that ports which no port of the Service has are nobody's, at its addresses, and at those to which
-// its own ports are led.
+// refusesOtherPorts checks that ports which the Service does not have are closed, at its addresses and at the
+// internal address that its ports are led to.
 func (s *stage) refusesOtherPorts(t *testing.T, svc rig.Service) {
 	t.Helper()
 	for _, a := range []netip.Addr{svc.Addresses[0], svc.LoadBalancers[1], state.JoinedAddress(svc.Addresses[0])} {

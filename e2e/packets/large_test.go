@@ -37,15 +37,15 @@ func (s *stage) send(t *testing.T, svc rig.Service, d datagram) error {
 	return err
 }
 
-// narrow gives the link between a pod and its node another MTU.
+// narrow sets the MTU of the link between a pod and its node.
 func (s *stage) narrow(t *testing.T, pod, mtu string) {
 	t.Helper()
 	s.run(t, "node-1", "ip", "link", "set", "veth-"+pod, "mtu", mtu)
 	s.run(t, pod, "ip", "link", "set", "eth0", "mtu", mtu)
 }
 
-// What the node sends to its own address goes by loopback, which carries 64 KiB; the endpoint is behind a device that does
-// not. One datagram is all that a client of syslog or of NFS may send.
+// What the node sends to its own address goes by loopback, which carries 64 KiB; the endpoint's device does
+// not. A client of syslog or NFS may send only one datagram.
 func TestTheFirstLargeDatagramOfTheNodeIsAnswered(t *testing.T) {
 	for name, option := range map[string]func(*config.Config){"address": assigned, "route": routed} {
 		t.Run(name, func(t *testing.T) {
@@ -77,9 +77,10 @@ func TestTheFirstLargeDatagramOfTheNodeIsAnswered(t *testing.T) {
 	}
 }
 
-// IPVS drops what is larger than the endpoint's device carries before it could be cut: that of IPv6 always, and that of IPv4
-// if it was sent to an address of the node's own, whose route is not ours to change. docs/services.md says so.
-func TestWhatTheNodeIsToldOfLargeDatagramsThatAreDropped(t *testing.T) {
+// IPVS drops a packet that is larger than the endpoint's device carries before it is fragmented: over IPv6
+// always, and over IPv4 at an address of the node's own, whose route is not ours to change. docs/services.md
+// says so.
+func TestTheNodeLearnsOfLargeDatagramsThatAreDropped(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	svc := service(1, "near", rig.Pod("pod-a"))
 	s.offer(t, svc)
@@ -95,8 +96,8 @@ func TestWhatTheNodeIsToldOfLargeDatagramsThatAreDropped(t *testing.T) {
 	rig.Until(t, soon, func() error { return s.send(t, svc, datagram{"node-1", at.nodePort, state.IPv4, 1600}) })
 }
 
-// A client elsewhere is told how much the endpoint's device carries, and cuts its datagrams.
-func TestClientsAreToldTheMTUOfTheWay(t *testing.T) {
+// A client elsewhere gets the MTU of the endpoint's device by ICMP, and fragments its datagrams.
+func TestClientsLearnTheMTUOfThePath(t *testing.T) {
 	for name, option := range map[string]func(*config.Config){"address": assigned, "route": routed} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, podsByAddress, option)

@@ -16,7 +16,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// unanswered checks that nobody answers any more where a Service was. What the client hears instead is a matter of routes.
+// unanswered checks that no server answers any more where a Service was. Which error the client gets depends
+// on routes.
 func (s *stage) unanswered(t *testing.T, svc rig.Service, where frontend, clients ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), silence)
@@ -28,7 +29,7 @@ func (s *stage) unanswered(t *testing.T, svc rig.Service, where frontend, client
 				to := where.at(s, svc, f, p)
 				all.Go(func() {
 					if reply, err := s.World.Host(client).Ask(ctx, p, to); err == nil {
-						t.Errorf("%s at %v/%v: %s answered, want nobody", client, to, p, reply.Server)
+						t.Errorf("%s at %v/%v: %s answered, want no server", client, to, p, reply.Server)
 					}
 				})
 			}
@@ -45,7 +46,7 @@ func (s *stage) answered(t *testing.T, svc rig.Service, where frontend, client s
 	}
 }
 
-// refuses checks that clients are told that nobody is there.
+// refuses checks that clients are refused.
 func (s *stage) refuses(t *testing.T, svc rig.Service, where frontend, clients ...string) {
 	t.Helper()
 	list := cells(clients, []frontend{where}, []string{svc.Name}, refused())
@@ -56,7 +57,7 @@ func (s *stage) refuses(t *testing.T, svc rig.Service, where frontend, clients .
 	}
 }
 
-// drainsShort makes what is only kept for old connections go soon.
+// drainsShort makes rows that stay for old connections go soon.
 func drainsShort(c *config.Config) { c.DrainTimeout = time.Second }
 
 func TestADeletedServiceIsGone(t *testing.T) {
@@ -81,7 +82,7 @@ func TestADeletedServiceIsGone(t *testing.T) {
 	s.answered(t, other, at.clusterIP, "pod-client", keeping("pod-b"))
 }
 
-// hasAddress asks the tool that people use.
+// hasAddress reports whether ip shows an address.
 func (s *stage) hasAddress(t *testing.T, a netip.Addr) bool {
 	t.Helper()
 	prefix := netip.PrefixFrom(a, a.BitLen())
@@ -125,7 +126,7 @@ func TestANodePortFollowsTheAddressesOfTheNode(t *testing.T) {
 		return netip.MustParseAddr("2001:db8:1::50")
 	})
 	for _, prefix := range []string{"192.0.2.50/24", "2001:db8:1::50/64"} {
-		// One that is deprecated is not what the kernel masquerades with.
+		// The kernel does not masquerade with a deprecated address.
 		s.run(t, "node-1", "ip", "addr", "add", prefix, "dev", "eth0", "preferred_lft", "0")
 	}
 	s.awaitServed(t, svc, added, true)
@@ -138,7 +139,7 @@ func TestANodePortFollowsTheAddressesOfTheNode(t *testing.T) {
 	s.answered(t, svc, frontends().nodePort, "client", masking("pod-a", "pod-d"))
 }
 
-// awaitServed waits until the kernel serves a Service at a place, or serves it there no more.
+// awaitServed waits until the kernel serves a Service at a frontend, or no longer does.
 func (s *stage) awaitServed(t *testing.T, svc rig.Service, where frontend, want bool) {
 	t.Helper()
 	rig.Until(t, soon, func() error {
@@ -159,7 +160,7 @@ func TestTheSchedulerIsTheConfiguredOne(t *testing.T) {
 	s := newStage(t, podsByAddress, func(c *config.Config) { c.Scheduler = "sh" })
 	svc := service(1, "web", rig.Pods("pod-a", "pod-b", "pod-d")...)
 	s.offer(t, svc)
-	// A source hash sends all connections of an address to one endpoint, and of many addresses to all.
+	// A source hash sends all connections of an address to one endpoint, and those of many addresses to all.
 	taken := map[string]bool{}
 	for _, client := range []string{"pod-a", "pod-b", "pod-c", "pod-client", "client"} {
 		everywhere(svc, func(p state.Protocol, to netip.AddrPort) {
@@ -193,7 +194,7 @@ func TestAChangedPortOfTheEndpointsIsUsed(t *testing.T) {
 	s.offer(t, svc)
 	s.answered(t, svc, at.clusterIP, "pod-client", keeping("pod-b"))
 	for _, u := range senders {
-		u.mute()
+		u.reset()
 	}
 	awaitAnswers(t, senders, "pod-b")
 }

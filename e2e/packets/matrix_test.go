@@ -16,19 +16,19 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// matrix is what becomes of packets under one configuration. A new kind of Service is a shape in services and a few cells
-// here; a new kind of address is a frontend.
+// matrix is what happens to packets under one configuration. For a new kind of Service add a shape to
+// services and a few cells here; for a new kind of address add a frontend.
 type matrix struct {
 	name    string
 	options []func(*config.Config)
 	cells   []cell
 
-	// join has another program at work on the node, once all is in the kernel. What trace makes of its rules is tested
-	// elsewhere.
+	// join starts another program's work on the node, once all is in the kernel. Other tests compare trace
+	// with its rules.
 	join func(t *testing.T, s *stage)
 }
 
-// services are the shapes that the cells ask.
+// services returns the shapes that the cells ask.
 func services() map[string]rig.Service {
 	list := map[string]rig.Service{}
 	for name, endpoints := range map[string][]rig.Endpoint{
@@ -63,8 +63,8 @@ func numbered(first uint8, shapes map[string]rig.Service) map[string]rig.Service
 func frontends() (list struct {
 	clusterIP, nodePort, loadBalancer, externalIP        frontend
 	gatewayPort, loopbackPort                            frontend
-	otherProtocol, hostThroughVIP, nodePortAtVIP, nobody frontend
-	nobodyAtLoadBalancer, nobodyAtExternalIP             frontend
+	otherProtocol, hostThroughVIP, nodePortAtVIP, closed frontend
+	closedAtLoadBalancer, closedAtExternalIP             frontend
 	host, unallocated                                    frontend
 }) {
 	number := func(_ rig.Service, p state.Protocol) uint16 { return servicePort(p) }
@@ -83,9 +83,9 @@ func frontends() (list struct {
 	list.otherProtocol = served("port of another protocol", clusterIPs, other)
 	list.hostThroughVIP = served("cluster IP with a port of the host", clusterIPs, fixed(hostPort))
 	list.nodePortAtVIP = served("cluster IP with its node port", clusterIPs, nodePort)
-	list.nobody = served("cluster IP with a port of nobody", clusterIPs, fixed(deafPort))
-	list.nobodyAtLoadBalancer = served("load balancer with a port of nobody", loadBalancers, fixed(deafPort))
-	list.nobodyAtExternalIP = served("external IP with a port of nobody", externalIPs, fixed(deafPort))
+	list.closed = served("cluster IP with a closed port", clusterIPs, fixed(closedPort))
+	list.closedAtLoadBalancer = served("load balancer with a closed port", loadBalancers, fixed(closedPort))
+	list.closedAtExternalIP = served("external IP with a closed port", externalIPs, fixed(closedPort))
 	list.host = node("node with a port of the host", fixed(hostPort))
 	list.unallocated = served("unallocated cluster IP", func(rig.Service) []netip.Addr {
 		return []netip.Addr{netip.MustParseAddr("10.96.200.200"), netip.MustParseAddr("fd00:10:96::c8c8")}
@@ -93,11 +93,11 @@ func frontends() (list struct {
 	return list
 }
 
-// everybody is one client of each kind: a pod of the node, one that is an endpoint, the node, a pod elsewhere, and one who
-// is no part of the cluster.
-func everybody() []string { return []string{"pod-client", "pod-a", "node-1", "pod-d", "client"} }
+// allClients returns one client of each kind: a pod of the node, an endpoint, the node, a pod elsewhere, and
+// a client outside the cluster.
+func allClients() []string { return []string{"pod-client", "pod-a", "node-1", "pod-d", "client"} }
 
-// matrices are the fates, by kube-proxy's reference for each of its rules.
+// matrices returns the fates, by kube-proxy's reference for each of its rules.
 func matrices() []matrix {
 	at := frontends()
 	inCluster := []frontend{at.clusterIP}
@@ -118,12 +118,12 @@ func matrices() []matrix {
 				{"pod-client", at.clusterIP, "leaving", keeping("pod-a", "pod-d")},
 				{"client", at.nodePort, "leaving", masking("pod-a", "pod-d")},
 			},
-			cells(everybody(), []frontend{at.nodePort}, []string{"web"}, masking("pod-a", "pod-b", "pod-d")),
-			cells(everybody(), []frontend{at.clusterIP, at.nodePort}, []string{"empty", "unready"}, refused()),
-			cells(everybody(), []frontend{at.otherProtocol, at.nodePortAtVIP, at.nobody}, []string{"web"}, refused()),
-			cells(everybody(), []frontend{at.nobodyAtLoadBalancer, at.nobodyAtExternalIP}, []string{"web", "both, external Local"}, refused()),
-			cells(everybody(), []frontend{at.hostThroughVIP}, []string{"web", "empty"}, refused()),
-			cells(everybody(), []frontend{at.host}, []string{"web"}, keeping("node-1")),
+			cells(allClients(), []frontend{at.nodePort}, []string{"web"}, masking("pod-a", "pod-b", "pod-d")),
+			cells(allClients(), []frontend{at.clusterIP, at.nodePort}, []string{"empty", "unready"}, refused()),
+			cells(allClients(), []frontend{at.otherProtocol, at.nodePortAtVIP, at.closed}, []string{"web"}, refused()),
+			cells(allClients(), []frontend{at.closedAtLoadBalancer, at.closedAtExternalIP}, []string{"web", "both, external Local"}, refused()),
+			cells(allClients(), []frontend{at.hostThroughVIP}, []string{"web", "empty"}, refused()),
+			cells(allClients(), []frontend{at.host}, []string{"web"}, keeping("node-1")),
 			reference(policies(), []string{"pod-client", "pod-a", "pod-d"}, []string{"client"}, masked),
 			guards(at.loadBalancer),
 			unguarded(at.nodePort, at.externalIP),
@@ -147,7 +147,7 @@ func matrices() []matrix {
 			cells: rule{clients: []string{"pod-d"}, frontends: inCluster, choice: func(p place) []string { return p.cluster }, sees: own, through: true}.
 				cells(policies())},
 		{name: "all masqueraded", options: []func(*config.Config){podsByAddress, masqueradeAll},
-			cells: cells(everybody(), inCluster, []string{"web"}, masking("pod-a", "pod-b", "pod-d"))},
+			cells: cells(allClients(), inCluster, []string{"web"}, masking("pod-a", "pod-b", "pod-d"))},
 	}
 }
 
@@ -187,10 +187,10 @@ func (m matrix) run(t *testing.T, furnish ...func(*stage)) {
 	s.perform(t, m.cells, shapes, m.join == nil)
 }
 
-// perform explores cells and compares each with its fate, and with what trace says if that is asked.
+// perform explores cells and compares each with its fate, and on request with what trace says.
 func (s *stage) perform(t *testing.T, list []cell, shapes map[string]rig.Service, traced bool) {
 	t.Helper()
-	tell := s.teller(t)
+	tr := s.tracer(t)
 	for i, found := range s.exploreAll(t.Context(), list, shapes) {
 		c := list[i]
 		good := t.Run(c.String(), func(t *testing.T) {
@@ -198,16 +198,16 @@ func (s *stage) perform(t *testing.T, list []cell, shapes map[string]rig.Service
 				f.check(t, c.want)
 			}
 			if traced {
-				tell.check(t, c, shapes[c.service])
+				tr.check(t, c, shapes[c.service])
 			}
 		})
 		t.Log(line(c, good))
 	}
 }
 
-// exploreAll explores cells that are answered one after the other, as they take turns; and all others at once, since there
-// a client has to wait: one that is refused over TCP and IPv6 hears it a second later, with its second try, if the refusal
-// was there before it had finished with the first, as is so in one kernel.
+// exploreAll explores the cells with answers one after the other, as endpoints answer in turn, and all others
+// at once, as their clients wait: on one kernel a client refused over TCP and IPv6 gets the refusal only with
+// its second try, a second later, if the first comes back before the client has finished sending.
 func (s *stage) exploreAll(ctx context.Context, cells []cell, shapes map[string]rig.Service) [][]finding {
 	found := make([][]finding, len(cells))
 	var others sync.WaitGroup
@@ -222,7 +222,7 @@ func (s *stage) exploreAll(ctx context.Context, cells []cell, shapes map[string]
 	return found
 }
 
-// line is the cell as a line of a table.
+// line formats the cell as a line of a table.
 func line(c cell, good bool) string {
 	verdict := "as wanted"
 	if !good {

@@ -13,15 +13,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// neighbour is somebody on the node who has rules of iptables, and what undoes them.
+// neighbour is another program on the node with rules of iptables, and what undoes them.
 type neighbour struct {
 	name       string
 	do, undo   []string
-	mustMatter bool   // somebody must be stopped
+	mustMatter bool   // some client must be stopped
 	shown      string // in the wide dump
 }
 
-// added are rules in built-in chains, which are deleted again.
+// added returns rules in built-in chains, which are deleted again.
 func added(name string, rules ...string) neighbour {
 	n := neighbour{name: name, mustMatter: true}
 	for _, r := range rules {
@@ -43,7 +43,7 @@ func neighbours() []neighbour {
 	early.shown = "\nRules of others that stop Services:\n  raw PREROUTING 1 (-p tcp -m multiport --dports 80:90,443 -j DROP) stops packets to Services, such as "
 	forward := neighbour{name: "a node that forwards nothing", do: []string{"-t filter -P FORWARD DROP"}, undo: []string{"-t filter -P FORWARD ACCEPT"}}
 	return []neighbour{
-		{name: "nobody"},
+		{name: "no other program"},
 		firewall("a policy", "-t filter -P INPUT DROP", "-t filter -P INPUT ACCEPT"),
 		firewall("a last rule", "-t filter -A INPUT -j REJECT", "-t filter -D INPUT -j REJECT"),
 		forward,
@@ -56,8 +56,8 @@ func neighbours() []neighbour {
 	}
 }
 
-// TestTraceTellsWhatTheRulesOfOthersDo compares what is told with what becomes of packets.
-func TestTraceTellsWhatTheRulesOfOthersDo(t *testing.T) {
+// TestTraceShowsWhatTheRulesOfOthersDo compares what trace says with what happens to packets.
+func TestTraceShowsWhatTheRulesOfOthersDo(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	svc := exposed(1, service(1, "web", rig.Pod("pod-b")))
 	s.offer(t, svc)
@@ -66,23 +66,23 @@ func TestTraceTellsWhatTheRulesOfOthersDo(t *testing.T) {
 		for _, rule := range n.do {
 			s.run(t, "node-1", strings.Fields("iptables -w "+rule)...)
 		}
-		tell, stopped := s.teller(t), false
+		tr, stopped := s.tracer(t), false
 		for _, where := range []frontend{at.clusterIP, at.nodePort, at.loadBalancer} {
 			for _, client := range []string{"client", "node-1", "pod-a"} {
 				to := where.at(s, svc, state.IPv4, state.TCP)
-				v := trace.Of(tell.rows, tell.packet(client, state.TCP, to), tell.place(client))
-				told := tell.fate(v)
-				found := s.find(t.Context(), cell{client: client, want: told}, state.TCP, to)
-				if diff := cmp.Diff(found.got, told); found.err != nil || diff != "" || len(v.Doubts) > 0 {
+				v := trace.Of(tr.rows, tr.packet(client, state.TCP, to), tr.place(client))
+				traced := tr.fate(v)
+				found := s.find(t.Context(), cell{client: client, want: traced}, state.TCP, to)
+				if diff := cmp.Diff(found.got, traced); found.err != nil || diff != "" || len(v.Doubts) > 0 {
 					var text strings.Builder
 					_ = trace.Text(&text, v) // a builder takes everything
-					t.Errorf("%s: %s at the %s: %v, and trace tells otherwise (-packets +trace):\n%s%s", n.name, client, where, found.err, diff, &text)
+					t.Errorf("%s: %s at the %s: %v, and trace differs (-packets +trace):\n%s%s", n.name, client, where, found.err, diff, &text)
 				}
-				stopped = stopped || told.Answers == nil
+				stopped = stopped || traced.Answers == nil
 			}
 		}
 		if n.mustMatter && !stopped {
-			t.Errorf("%s stops nobody", n.name)
+			t.Errorf("%s stops no client", n.name)
 		}
 		if n.shown != "" {
 			if wide := s.run(t, "node-1", s.Command("dump", "-o", "wide")...); !strings.Contains(wide, n.shown) {

@@ -10,7 +10,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 )
 
-// reaches reports what keeps a client from a pod's own port, and a port of the pod that a Service would like to have.
+// reaches returns what keeps a client from a pod's own port.
 func (s *stage) reaches(t *testing.T, client, pod string) error {
 	t.Helper()
 	for _, a := range rig.Pod(pod).Addresses {
@@ -55,7 +55,8 @@ func TestAPodIsReachedThoughAServiceNamesItsAddress(t *testing.T) {
 	}
 }
 
-// An address of a Service that turns out to be a pod's is given up at once, though the Service's connections drain there.
+// An address of a Service that rounds out to be a pod's is given up at once, though the Service's connections
+// drain there.
 func TestAnAddressThatTurnsOutToBeAPodsIsGivenUpAtOnce(t *testing.T) {
 	for name, deleted := range map[string]bool{"named by a Service that is there": false, "kept for a Service that is gone": true} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestAnAddressThatTurnsOutToBeAPodsIsGivenUpAtOnce(t *testing.T) {
 				s.awaitWeights(t, thief)
 			}
 			if err := s.reaches(t, "node-1", "pod-d"); err == nil {
-				t.Fatal("a pod of which nobody tells is reached past the Service that has its address")
+				t.Fatal("an unknown pod is reached past the Service that has its address")
 			}
 			s.write(t, service(2, "of-the-pod", rig.Pods("pod-d")...))
 			rig.Until(t, soon, func() error { return s.reaches(t, "node-1", "pod-d") })

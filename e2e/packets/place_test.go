@@ -14,10 +14,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// audited is a node whose tables are compared often.
+// audited makes kube-ipvs compare the node's tables often.
 func audited(c *config.Config) { c.SyncPeriod = time.Second }
 
-// insert puts a rule of somebody else on top of a built-in chain.
+// insert puts another program's rule on top of a built-in chain.
 func (s *stage) insert(t *testing.T, f state.Family, chain, rule string) {
 	t.Helper()
 	tool := "iptables"
@@ -27,7 +27,7 @@ func (s *stage) insert(t *testing.T, f state.Family, chain, rule string) {
 	s.run(t, "node-1", strings.Fields(tool+" -w -t nat -I "+chain+" "+rule)...)
 }
 
-// moved is how many jumps have been brought to their place.
+// moved returns how many jumps have been moved back to the top.
 func (s *stage) moved(t *testing.T) int {
 	t.Helper()
 	moves := 0
@@ -39,14 +39,15 @@ func (s *stage) moved(t *testing.T) int {
 	return moves
 }
 
-// TestAPortOfTheHostTakesAServicesTrafficNoLongerThanToTheNextAudit: a CNI puts the rules for a host port before ours.
+// TestAPortOfTheHostTakesAServicesTrafficNoLongerThanToTheNextAudit: a CNI puts the rules for a host port
+// before ours.
 func TestAPortOfTheHostTakesAServicesTrafficNoLongerThanToTheNextAudit(t *testing.T) {
 	s := newStage(t, podsByAddress, audited)
 	svc := service(1, "web", rig.Pod("pod-a"))
 	s.offer(t, svc)
 	for _, f := range families() {
 		for _, chain := range []string{"PREROUTING", "OUTPUT"} {
-			s.insert(t, f, chain, fmt.Sprintf("-p tcp --dport %d -j REDIRECT --to-ports %d", servicePort(state.TCP), deafPort))
+			s.insert(t, f, chain, fmt.Sprintf("-p tcp --dport %d -j REDIRECT --to-ports %d", servicePort(state.TCP), closedPort))
 		}
 	}
 	rig.Until(t, soon, func() error {
@@ -63,7 +64,7 @@ func TestAPortOfTheHostTakesAServicesTrafficNoLongerThanToTheNextAudit(t *testin
 	s.answered(t, svc, at.clusterIP, "pod-b", keeping("pod-a"))
 }
 
-// TestAJumpIsNeverMissingWhileItIsMoved: without it a client outside would be seen with its own address.
+// TestAJumpIsNeverMissingWhileItIsMoved: without the jump an outside client would keep its own address.
 func TestAJumpIsNeverMissingWhileItIsMoved(t *testing.T) {
 	s := newStage(t, podsByAddress, audited)
 	svc := service(1, "web", rig.Pod("pod-a"))

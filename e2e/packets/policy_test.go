@@ -15,14 +15,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// local is a Service with traffic policy Local for clients from outside.
+// local returns a Service with traffic policy Local for clients from outside.
 func local(n uint8, name string, pods ...string) rig.Service {
 	svc := exposed(n, service(n, name, rig.Pods(pods...)...))
 	svc.ExternalLocal = true
 	return svc
 }
 
-// outsiders and insiders are clients at the places where traffic policy Local makes them differ.
+// outsiders and insiders are clients at the frontends where traffic policy Local makes them differ.
 func outsiders() []cell {
 	at := frontends()
 	return []cell{
@@ -185,7 +185,7 @@ func TestAUDPClientWithPolicyLocalFollowsTheEndpoints(t *testing.T) {
 		svc.Endpoints = rig.Pods(next.pods...)
 		s.offer(t, svc)
 		for _, u := range all {
-			u.mute()
+			u.reset()
 		}
 		awaitAnswers(t, inside, next.inside)
 		awaitAnswers(t, outside, next.outside)
@@ -203,7 +203,7 @@ func TestMasqueradeTakesNoNodePort(t *testing.T) {
 		{client: "node-1", where: at.clusterIP},
 		{client: "pod-a", where: at.clusterIP},
 	} {
-		// The kernel would keep the client's own port if it may.
+		// The kernel keeps the client's own port if it can.
 		s.World.Host(c.client).AskFrom(30000)
 		for _, f := range families() {
 			for _, p := range protocols() {

@@ -18,7 +18,7 @@ import (
 
 // The ports on which kube-ipvs itself answers.
 
-func TestALoadBalancerIsToldWhereEndpointsAre(t *testing.T) {
+func TestALoadBalancerLearnsWhereEndpointsAre(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	svc := local(1, "web", "pod-a", "pod-b", "pod-d")
 	svc.HealthPort = 32100
@@ -49,7 +49,8 @@ func TestALoadBalancerIsToldWhereEndpointsAre(t *testing.T) {
 	})
 }
 
-// A load balancer that leaves its address in the packet asks for a node's health at that address, whose other ports refuse.
+// A load balancer that leaves its address in the packet checks a node's health at that address. Its other
+// ports refuse.
 func TestTheProxysHealthIsAnsweredAtAServicesAddress(t *testing.T) {
 	const healthz, hostPort = 10256, 10249
 	s := newStage(t, podsByAddress)
@@ -94,7 +95,7 @@ func TestNodePortsOnLocalhostIfAskedFor(t *testing.T) {
 	s.answersOnLocalhost(t, svc)
 }
 
-// TestNodePortsOnLocalhostAlone is what the word localhost in nodePortAddresses asks for if nothing else is there.
+// TestNodePortsOnLocalhostAlone is the word localhost in nodePortAddresses, without other addresses.
 func TestNodePortsOnLocalhostAlone(t *testing.T) {
 	s := newStage(t, podsByAddress, func(c *config.Config) {
 		c.LocalhostNodePorts = true
@@ -113,7 +114,8 @@ func TestNodePortsOnLocalhostAlone(t *testing.T) {
 	}
 }
 
-// answersOnLocalhost waits until the NodePorts of svc answer this node at the loopback addresses, by all endpoints.
+// answersOnLocalhost waits until the NodePorts of svc answer this node at the loopback addresses, from all
+// endpoints.
 func (s *stage) answersOnLocalhost(t *testing.T, svc rig.Service) {
 	t.Helper()
 	for _, f := range families() {

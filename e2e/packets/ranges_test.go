@@ -17,7 +17,7 @@ import (
 func theClient() []string { return []string{"192.0.2.100/32", "2001:db8:1::100/128"} }
 func theNodes() []string  { return []string{"192.0.2.0/24", "2001:db8:1::/64"} }
 
-// guarded are Services that let not everybody come to their load balancers.
+// guarded returns Services whose load balancers do not let in all clients.
 func guarded() map[string]rig.Service {
 	endpoints := rig.Pods("pod-a", "pod-d")
 	return numbered(80, map[string]rig.Service{
@@ -25,15 +25,15 @@ func guarded() map[string]rig.Service {
 		"the client's, Local":  {Endpoints: endpoints, SourceRanges: theClient(), ExternalLocal: true},
 		"the nodes'":           {Endpoints: endpoints, SourceRanges: theNodes()},
 		"the nodes', Local":    {Endpoints: endpoints, SourceRanges: theNodes(), ExternalLocal: true},
-		"somebody's":           {Endpoints: endpoints, SourceRanges: []string{"192.0.2.101/32", "2001:db8:1::101/128"}},
+		"another client's":     {Endpoints: endpoints, SourceRanges: []string{"192.0.2.101/32", "2001:db8:1::101/128"}},
 		"the client's, mapped": {Endpoints: endpoints, SourceRanges: []string{"::ffff:c000:264/128", "2001:db8:1::100/128"}},
 		"a translator's":       {Endpoints: endpoints, SourceRanges: []string{"64:ff9b::192.0.2.0/96", "198.51.100.0/24"}},
 		"mistyped":             {Endpoints: endpoints, SourceRanges: []string{"192.0.2.100/33", "2001:db8:1:100/128"}},
-		"everybody's":          {Endpoints: endpoints, SourceRanges: []string{"0.0.0.0/0", "::/0", "192.0.2.101/32", "2001:db8:1::101/128"}},
+		"open to all":          {Endpoints: endpoints, SourceRanges: []string{"0.0.0.0/0", "::/0", "192.0.2.101/32", "2001:db8:1::101/128"}},
 	})
 }
 
-// guards are the fates of packets to guarded places.
+// guards returns the fates of packets to guarded frontends.
 func guards(places ...frontend) []cell {
 	pods, all := names("pod-client", "pod-a", "pod-d"), names("pod-client", "pod-a", "pod-d", "node-1", "node-2", "client")
 	masked, kept := masking("pod-a", "pod-d"), keeping("pod-a")
@@ -45,15 +45,15 @@ func guards(places ...frontend) []cell {
 		cells(names("client", "node-2"), places, names("the nodes', Local"), kept),
 		cells(names("node-1"), places, names("the nodes', Local"), masked),
 		cells(pods, places, names("the nodes'", "the nodes', Local"), silent()),
-		cells(all, places, names("somebody's", "a translator's", "mistyped"), silent()),
-		cells(all, places, names("everybody's"), masked),
+		cells(all, places, names("another client's", "a translator's", "mistyped"), silent()),
+		cells(all, places, names("open to all"), masked),
 	)
 }
 
-// unguarded are the fates of packets to the Services' other places.
+// unguarded returns the fates of packets to the Services' other frontends.
 func unguarded(places ...frontend) []cell {
-	everywhere := slices.Concat(everybody(), names("node-2"))
-	return cells(everywhere, places, names("the client's", "somebody's"), masking("pod-a", "pod-d"))
+	everywhere := slices.Concat(allClients(), names("node-2"))
+	return cells(everywhere, places, names("the client's", "another client's"), masking("pod-a", "pod-d"))
 }
 
 func nodePortRanges(c *config.Config) { c.NodePortSourceRanges = true }
@@ -106,17 +106,17 @@ func TestPingsAndUnallocatedAddresses(t *testing.T) {
 	s.Settle(t)
 	list := slices.Concat(
 		guards(at.loadBalancer, at.nodePort),
-		cells(everybody(), []frontend{at.unallocated}, names("everybody's"), silent()),
-		cells(everybody(), []frontend{at.nobody}, names("everybody's"), refused()),
+		cells(allClients(), []frontend{at.unallocated}, names("open to all"), silent()),
+		cells(allClients(), []frontend{at.closed}, names("open to all"), refused()),
 	)
 	s.perform(t, list, shapes, true)
-	s.pings(t, shapes["everybody's"], nil)
+	s.pings(t, shapes["open to all"], nil)
 }
 
-// pings checks what clients hear who ping a Service's addresses.
+// pings checks what clients get that ping a Service's addresses.
 func (s *stage) pings(t *testing.T, svc rig.Service, want error) {
 	t.Helper()
-	for _, client := range everybody() {
+	for _, client := range allClients() {
 		for _, a := range slices.Concat(svc.Addresses, svc.LoadBalancers, svc.Externals) {
 			if err := s.World.Host(client).Ping(t.Context(), a); !errors.Is(err, want) {
 				t.Errorf("%v, want %v", err, want)

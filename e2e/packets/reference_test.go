@@ -44,13 +44,14 @@ func policies() []policy {
 	}
 }
 
-// eitherPolicy is the same policy everywhere: as each counts at frontends of its own, nothing is left out.
+// eitherPolicy returns the same policy inside and outside: as each counts at frontends of its own, nothing is
+// left out.
 func eitherPolicy() []policy { return []policy{policies()[0], policies()[3]} }
 
-// in is the name of the Service of a place that has the policy.
+// in returns the name of the Service of a place that has the policy.
 func (p policy) in(at place) string { return at.name + ", " + p.name }
 
-// placed are Services of every policy, with endpoints at every place.
+// placed returns Services of every policy, with endpoints at every place.
 func placed() map[string]rig.Service {
 	list := map[string]rig.Service{}
 	for _, at := range places() {
@@ -61,20 +62,21 @@ func placed() map[string]rig.Service {
 	return numbered(50, list)
 }
 
-// rule is one of the reference's: which endpoints clients have at a frontend with a traffic policy, and whom these see.
+// rule is one rule of the reference: the endpoints of clients at a frontend by a traffic policy, and what
+// address these see.
 type rule struct {
 	clients   []string
 	frontends []frontend
 	local     bool // traffic policy
 	choice    func(place) []string
 	sees      seen
-	// through is that hairpins come back by the node that was asked, whosever the pods are.
+	// through means that hairpins come back by the node that was asked, also those of other nodes' pods.
 	through bool
 }
 
-// reference is the fate of all packets to Services of every policy and place, at every frontend, by kube-proxy's
-// TestInternalExternalMasquerade. Who is a pod of the cluster, and whom others are seen as at a cluster IP, depends on how
-// pods are known.
+// reference returns the fate of all packets to Services of every policy and place, at every frontend, by
+// kube-proxy's TestInternalExternalMasquerade. How pods are detected decides which clients are pods of the
+// cluster, and what address others are seen with at a cluster IP.
 func reference(policies []policy, pods, others []string, at seen) []cell {
 	f := frontends()
 	inside, outside := []frontend{f.clusterIP}, []frontend{f.nodePort, f.loadBalancer, f.externalIP}
@@ -104,7 +106,8 @@ func reference(policies []policy, pods, others []string, at seen) []cell {
 	return list
 }
 
-// cells are those of the Services that have the policy where the rule is about it; the other policy makes no difference.
+// cells returns those of the Services whose policy at the frontend is the rule's; the other policy makes no
+// difference.
 func (r rule) cells(policies []policy) []cell {
 	var list []cell
 	for _, p := range policies {
@@ -124,7 +127,7 @@ func (r rule) cells(policies []policy) []cell {
 	return list
 }
 
-// local says whether the policy that counts at a frontend is Local.
+// local reports whether the policy that counts at a frontend is Local.
 func (p policy) local(f frontend) bool {
 	if f.String() == frontends().clusterIP.String() {
 		return p.inside
@@ -132,8 +135,8 @@ func (p policy) local(f frontend) bool {
 	return p.outside
 }
 
-// bypasses says that an endpoint's answer would not come by the node that the client asked: they are both elsewhere, and
-// see each other's addresses.
+// bypasses reports whether an endpoint's answer would not come by the node that the client asked: client and
+// endpoint are both elsewhere, and see each other's addresses.
 func (r rule) bypasses(client string, at place) bool {
 	return !r.through && r.sees == own && !r.local && slices.Contains(names("pod-d", "client"), client) && slices.Contains(r.choice(at), "pod-d")
 }

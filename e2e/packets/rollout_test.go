@@ -35,7 +35,7 @@ type load struct {
 	done []request
 }
 
-// startLoad makes every client ask for itself, in each family, until the test ends it.
+// startLoad makes every client ask, in each family, until the test ends it.
 func (s *stage) startLoad(t *testing.T, svc rig.Service, clients []cell) *load {
 	t.Helper()
 	l := &load{stop: make(chan struct{})}
@@ -137,7 +137,7 @@ func TestARolloutLosesNoRequest(t *testing.T) {
 	judge(t, l.requests(), periods)
 }
 
-// judge checks that all requests were answered, and by whom.
+// judge checks that all requests were answered, and by the right servers.
 func judge(t *testing.T, all []request, periods []period) {
 	t.Helper()
 	const least = 500

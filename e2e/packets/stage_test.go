@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package packets tests what becomes of packets that are sent to Services: who answers, or how they are refused, and whom
-// the one who answers takes the client for. Clients and servers are real sockets in a small world, between them is the
-// kernel, and what programmed the kernel is the real kube-ipvs.
+// Package packets tests what happens to packets to Services: which server answers, or how they are refused,
+// and what address the server sees. Clients and servers are real sockets in a small world, on a real kernel
+// that the real kube-ipvs programs.
 //
-// It looks at rows in the kernel only to know when to look at packets. That the rows are the right ones is for others to
-// test.
+// It reads the kernel's rows only to know when to send packets. Other tests check the rows.
 package packets
 
 import (
@@ -26,10 +25,10 @@ const (
 	podPort = 8080
 	// hostPort is where the node itself listens, on all of its addresses.
 	hostPort = 9100
-	// deafPort is where nobody listens.
-	deafPort = 9
-	// soon is how long the kernel and kube-ipvs may take for what they do at once. It is less than any time after which
-	// the kernel forgets by itself what it should have been told to forget.
+	// closedPort is where nothing listens.
+	closedPort = 9
+	// soon is how long the kernel and kube-ipvs may take for immediate changes. It is less than any time
+	// after which the kernel forgets by itself what kube-ipvs must delete.
 	soon = 10 * time.Second
 )
 
@@ -49,7 +48,7 @@ func newStage(t *testing.T, options ...func(*config.Config)) *stage {
 	return s
 }
 
-// prepare is newStage, but for kube-ipvs.
+// prepare is newStage without kube-ipvs.
 func prepare(t *testing.T, options ...func(*config.Config)) *stage {
 	t.Helper()
 	s := &stage{Rig: rig.New(t, options...)}
@@ -64,7 +63,7 @@ func prepare(t *testing.T, options ...func(*config.Config)) *stage {
 	return s
 }
 
-// begin starts kube-ipvs, which has to be there to the end of the test.
+// begin starts kube-ipvs, which has to run to the end of the test.
 func (s *stage) begin(t *testing.T, argv ...string) {
 	t.Helper()
 	s.daemon = s.StartAs(t, argv...)
@@ -82,9 +81,9 @@ func (s *stage) serve(t *testing.T, host string, p state.Protocol, port uint16) 
 	}
 }
 
-// answerEveryRefusal lifts the limits on ICMP errors: a client that is refused more often than once a second would wait in
-// vain, and seem to be ignored, and so would some of many that are refused at once, whoever they are. What ratemask has in it
-// is limited: here a type that is not in use, as the kernel takes no empty one.
+// answerEveryRefusal lifts the limits on ICMP errors. With them a client that is refused more often than once
+// a second would wait in vain, as would some of many that are refused at once. The types in ratemask are
+// limited: here an unused one, as the kernel takes no empty mask.
 func (s *stage) answerEveryRefusal(t *testing.T) {
 	t.Helper()
 	err := s.Node.Do(func() error {
@@ -100,7 +99,7 @@ func (s *stage) answerEveryRefusal(t *testing.T) {
 	}
 }
 
-// leadToServices tells node-2, which has no service proxy of its own, where the Services' addresses are served.
+// leadToServices adds routes to the Services' addresses on node-2, which has no service proxy of its own.
 func (s *stage) leadToServices(t *testing.T) {
 	t.Helper()
 	for _, r := range world.RoutesToServices() {
@@ -131,19 +130,19 @@ func (s *stage) write(t *testing.T, services ...rig.Service) {
 	}
 }
 
-// podsByAddress is a detector that knows pods by their addresses, those of other nodes too.
+// podsByAddress detects pods by their addresses, those of other nodes too.
 func podsByAddress(c *config.Config) {
 	c.LocalDetector = config.LocalDetector{Kind: config.DetectCIDR, CIDRs: []netip.Prefix{
 		netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48"),
 	}}
 }
 
-// podsByLink is a detector that knows the node's own pods by the links that their packets come in by.
+// podsByLink detects the node's own pods by the links that their packets come in by.
 func podsByLink(c *config.Config) {
 	c.LocalDetector = config.LocalDetector{Kind: config.DetectPrefix, Interface: "veth-"}
 }
 
-// service is a Service with a port of each protocol, at the node too. No two numbers are the same.
+// service returns a Service with a port and a node port of each protocol. No two numbers are the same.
 func service(n uint8, name string, endpoints ...rig.Endpoint) rig.Service {
 	svc := rig.Service{
 		Name:      name,
@@ -158,10 +157,10 @@ func service(n uint8, name string, endpoints ...rig.Endpoint) rig.Service {
 	return svc
 }
 
-// servicePort is the number that a protocol has in every Service.
+// servicePort returns the number that a protocol has in every Service.
 func servicePort(p state.Protocol) uint16 { return 80 + uint16(p) }
 
-// exposed is a Service that clients from outside have addresses of, too.
+// exposed adds addresses for clients from outside.
 func exposed(n uint8, svc rig.Service) rig.Service {
 	svc.LoadBalancers = []netip.Addr{netip.AddrFrom4([4]byte{203, 0, 113, n}), netip.MustParseAddr(fmt.Sprintf("2001:db8:1b::%x", n))}
 	svc.Externals = []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, n}), netip.MustParseAddr(fmt.Sprintf("2001:db8:e::%x", n))}
@@ -188,7 +187,7 @@ func terminating(e rig.Endpoint) rig.Endpoint {
 	return e
 }
 
-// frontend is where a Service is asked.
+// frontend is an address and port of a Service.
 type frontend struct {
 	name string
 	at   func(*stage, rig.Service, state.Family, state.Protocol) netip.AddrPort
@@ -196,7 +195,7 @@ type frontend struct {
 
 func (f frontend) String() string { return f.name }
 
-// served is one of the Service's own addresses, and the number at it.
+// served is one of the Service's own addresses, with a port.
 func served(name string, addresses func(rig.Service) []netip.Addr, number func(rig.Service, state.Protocol) uint16) frontend {
 	return frontend{name, func(_ *stage, svc rig.Service, f state.Family, p state.Protocol) netip.AddrPort {
 		return netip.AddrPortFrom(rig.First(f, addresses(svc)), number(svc, p))
@@ -207,7 +206,7 @@ func clusterIPs(svc rig.Service) []netip.Addr    { return svc.Addresses }
 func loadBalancers(svc rig.Service) []netip.Addr { return svc.LoadBalancers }
 func externalIPs(svc rig.Service) []netip.Addr   { return svc.Externals }
 
-// node is an address of the node, and the number at it.
+// node is an address of the node, with a port.
 func node(name string, number func(rig.Service, state.Protocol) uint16) frontend {
 	return frontend{name, func(s *stage, svc rig.Service, f state.Family, p state.Protocol) netip.AddrPort {
 		return netip.AddrPortFrom(s.Node.Addr(f), number(svc, p))
@@ -225,7 +224,7 @@ func fixed(number uint16) func(rig.Service, state.Protocol) uint16 {
 	return func(rig.Service, state.Protocol) uint16 { return number }
 }
 
-// gateway is the node's address that its pods know.
+// gateway returns the node's address that its pods know.
 func gateway(f state.Family) netip.Addr {
 	for _, p := range world.Small().Nodes[0].PodCIDRs {
 		if state.FamilyOf(p.Addr()) == f {

@@ -16,7 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// sender keeps asking over one UDP socket: to the kernel all of it is one flow, whoever answers.
+// sender keeps asking over one UDP socket: to the kernel all of it is one flow, whichever server answers.
 type sender struct {
 	name   string
 	conn   *world.Conn
@@ -29,14 +29,15 @@ type sender struct {
 	lost int
 }
 
-// interval is the time from a sender's answer to its next question: far less than any time after which the kernel forgets
-// a flow. An answer that is not there after answerTime is mostly taken for lost.
+// interval is the time from a sender's answer to its next question: far less than any time after which the
+// kernel forgets a flow. An answer that takes longer than answerTime mostly counts as lost.
 const (
 	interval   = 25 * time.Millisecond
 	answerTime = 500 * time.Millisecond
 )
 
-// remote are clients that can send to a Service before it is there; the node itself cannot, without a route.
+// remote returns clients that can send to a Service before it exists; the node itself cannot, without a
+// route.
 func remote() []cell {
 	at := frontends()
 	return []cell{
@@ -47,7 +48,7 @@ func remote() []cell {
 	}
 }
 
-// senders are a socket of each client, in each family.
+// senders opens a socket of each client, in each family.
 func (s *stage) senders(t *testing.T, svc rig.Service, clients []cell) []*sender {
 	t.Helper()
 	return s.sendersWithin(t, svc, clients, answerTime)
@@ -75,7 +76,7 @@ func (s *stage) sendersWithin(t *testing.T, svc rig.Service, clients []cell, wit
 func (u *sender) end() {
 	close(u.stop)
 	u.done.Wait()
-	_ = u.conn.Close() // nobody reads from it any more
+	_ = u.conn.Close() // nothing reads from it any more
 }
 
 func (u *sender) run(ctx context.Context) {
@@ -109,8 +110,9 @@ func (u *sender) ask(ctx context.Context) {
 	}
 }
 
-// mute forgets who answered, so that what comes is news, and returns how many datagrams were lost since the last time.
-func (u *sender) mute() int {
+// reset forgets the last answer, so that the next one is news, and returns how many datagrams were lost since
+// the last reset.
+func (u *sender) reset() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	lost := u.lost
@@ -118,7 +120,7 @@ func (u *sender) mute() int {
 	return lost
 }
 
-// awaitAnswers waits until all senders hear what is wanted.
+// awaitAnswers waits until all senders get the wanted answer.
 func awaitAnswers(t *testing.T, senders []*sender, want string) time.Duration {
 	t.Helper()
 	return rig.Until(t, soon, func() error {
@@ -153,14 +155,14 @@ func TestAUDPClientThatKeepsItsSocketFollowsTheEndpoints(t *testing.T) {
 		{"the first one comes back", rig.Pods("pod-b"), "pod-b"},
 	} {
 		for _, u := range senders {
-			u.mute()
+			u.reset()
 		}
 		svc.Endpoints = next.endpoints
 		s.offer(t, svc)
 		took := awaitAnswers(t, senders, next.want)
 		lost := 0
 		for _, u := range senders {
-			lost += u.mute()
+			lost += u.reset()
 		}
 		t.Logf("%s: all of %d clients hear %s %v after the kernel was settled; %d datagrams were lost",
 			next.what, len(senders), next.want, took.Round(time.Millisecond), lost)

@@ -22,15 +22,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// audited is for how long the program is watched, and period how often it compares all tables meanwhile.
+// audited is how long the program is watched, and period how often it compares all tables.
 const (
 	audited = 20 * time.Second
 	period  = 2 * time.Second
 )
 
-// BenchmarkNeeds measures what the program holds of the machine's memory once it has programmed a cluster, and of its
-// processors for each full comparison with the kernel, of which there is one in a sync period (30 s if nobody chooses): what
-// the manifests request. Services have one port and five endpoints, and come from files.
+// BenchmarkNeeds measures how much memory the program needs for a cluster, and how much CPU time for each
+// full comparison with the kernel, of which there is one in a sync period (30 s by default). The manifests
+// request that much. Services have one port and five endpoints, and come from files.
 func BenchmarkNeeds(b *testing.B) {
 	for _, services := range []int{0, 1000, 5000} {
 		b.Run(strconv.Itoa(services)+"-services", func(b *testing.B) {
@@ -40,7 +40,7 @@ func BenchmarkNeeds(b *testing.B) {
 				b.ReportMetric(needs.most, "peak-MiB")
 				b.ReportMetric(needs.audit, "CPU-ms/audit")
 			}
-			b.ReportMetric(0, "ns/op") // of no meaning: the program is waited for
+			b.ReportMetric(0, "ns/op") // meaningless: the loop only waits
 		})
 	}
 }
@@ -52,7 +52,7 @@ func measure(b *testing.B, services int) needs {
 	b.Helper()
 	testkit.Namespace(b)
 	folder := b.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, "services.yaml"), rig.Manifest(b, town(services)...), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "services.yaml"), rig.Manifest(b, manyServices(services)...), 0o644); err != nil {
 		b.Fatal(err)
 	}
 	c := exec.Command(os.Getenv("KUBE_IPVS"), "run", "--manifests", folder, "--hostname-override", "node-1", "--ipvs-sync-period", period.String())
@@ -64,8 +64,8 @@ func measure(b *testing.B, services int) needs {
 	return needs{mebibytes(b, status, "VmRSS"), mebibytes(b, status, "VmHWM"), (used(b, c) - before).Seconds() * 1000 / audits}
 }
 
-// town are so many Services.
-func town(services int) []rig.Service {
+// manyServices returns so many Services.
+func manyServices(services int) []rig.Service {
 	var all []rig.Service
 	for i := range services {
 		s := rig.Service{
@@ -81,7 +81,7 @@ func town(services int) []rig.Service {
 	return all
 }
 
-// start returns when the program has programmed all there is.
+// start returns when the program has completed its start.
 func start(b *testing.B, c *exec.Cmd) {
 	b.Helper()
 	out, in, err := os.Pipe()
@@ -110,7 +110,7 @@ func start(b *testing.B, c *exec.Cmd) {
 	}
 }
 
-// used is how long the program and the tools that it ran have been working.
+// used returns the CPU time of the program and of the tools that it ran.
 func used(b *testing.B, c *exec.Cmd) time.Duration {
 	b.Helper()
 	stat := string(read(b, fmt.Sprintf("/proc/%d/stat", c.Process.Pid)))

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pod runs a container of a pod as a container runtime would on a node: with its mounts and nothing else to write
-// to, /proc/sys for reading only, and its capabilities and no more. It needs no kubelet, no runtime and no image: the
-// machine's own programs stand in for those of the image. Namespaces other than that of mounts, cgroups, seccomp, SELinux
-// and AppArmor are left out.
+// Package pod runs a container of a pod as a container runtime does on a node: with its mounts and no other
+// place to write, /proc/sys read-only, and only its capabilities. It needs no kubelet, runtime or image: the
+// machine's own programs stand in for the image's. It leaves out namespaces other than that of mounts,
+// cgroups, seccomp, SELinux and AppArmor.
 package pod
 
 import (
@@ -21,20 +21,21 @@ import (
 type Node struct {
 	Name    string
 	Program string // the file in place of the image's program
-	// Root is the folder of this node's own files, as several nodes share one machine. The kernel's files are the machine's.
+	// Root is the folder of this node's own files, as several nodes share one machine. The kernel's files are
+	// the machine's.
 	Root       string
 	ConfigMaps map[string]string // folders by name
 	Token      string            // the folder with the service account's; empty: none
 }
 
-// program is where the image has it, and token where pods find theirs.
+// program is its path in the image, and token where pods find theirs.
 const (
 	program = "/usr/local/bin/kube-ipvs"
 	token   = "/var/run/secrets/kubernetes.io/serviceaccount"
 )
 
-// Argv is the command line that runs a container, in the network namespace of who runs it. A signal reaches the container's
-// program.
+// Argv returns the command line that runs a container in the caller's network namespace. A signal reaches the
+// container's program.
 func (n Node) Argv(p corev1.PodSpec, container string) ([]string, error) {
 	all := slices.Concat(p.InitContainers, p.Containers)
 	i := slices.IndexFunc(all, func(c corev1.Container) bool { return c.Name == container })
@@ -43,7 +44,7 @@ func (n Node) Argv(p corev1.PodSpec, container string) ([]string, error) {
 	}
 	c := all[i]
 	if len(c.Command) > 0 || !p.HostNetwork || c.SecurityContext == nil {
-		return nil, fmt.Errorf("container %s has a command, a network of its own or no security context, which are not understood here", container)
+		return nil, fmt.Errorf("container %s has a command, a network of its own or no security context, which is not supported here", container)
 	}
 	mounts, err := n.mounts(p, c)
 	if err != nil {
@@ -62,7 +63,7 @@ func (n Node) Argv(p corev1.PodSpec, container string) ([]string, error) {
 	return argv, nil
 }
 
-// mount is one of a container.
+// mount is one mount of a container.
 type mount struct {
 	from, to string
 	file     bool // or folder
@@ -90,7 +91,7 @@ func (n Node) mounts(p corev1.PodSpec, c corev1.Container) ([]mount, error) {
 	return all, nil
 }
 
-// source is what a volume is on the node, empty for one that is optional and not there.
+// source returns a volume's path on the node; empty for a missing optional one.
 func (n Node) source(v corev1.Volume) (path string, file bool, err error) {
 	switch {
 	case v.HostPath != nil && kernels(v.HostPath.Path):
@@ -105,7 +106,7 @@ func (n Node) source(v corev1.Volume) (path string, file bool, err error) {
 		}
 		return folder, false, nil
 	}
-	return "", false, errors.New("volume " + v.Name + " is of a kind that is not understood here")
+	return "", false, errors.New("volume " + v.Name + " is of an unsupported kind")
 }
 
 // kernels reports whether files belong to the kernel, or to its modules.

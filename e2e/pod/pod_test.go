@@ -39,7 +39,7 @@ volumes:
 - {name: optional, configMap: {name: other, optional: true}}
 `
 
-// looks says what a program in the container sees and may do.
+// looks reports what a program in the container sees and may do.
 const looks = `#!/bin/sh
 echo "$@"
 cat /etc-of-pod/key

@@ -9,13 +9,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// script puts a container together, step by step, and becomes its program. Its mounts are its own, so that nobody misses
-// what is in the folder that the root is put together in.
+// script sets up a container, step by step, and then becomes its program. Its mounts are its own: it may
+// cover the folder in which it sets up the root.
 type script struct{ strings.Builder }
 
 func (s *script) line(format string, args ...any) { fmt.Fprintf(s, format+"\n", args...) }
 
-// image is what is there before any volume is mounted. The lab has tools of its own in a folder of /run.
+// image sets up what is there before any volume is mounted. The lab has tools of its own in a folder of /run.
 func (s *script) image(programFile string) {
 	s.line("root=/mnt; program=$root%s", program)
 	s.line("mount -t tmpfs tmpfs $root")
@@ -42,7 +42,7 @@ func (s *script) mount(m mount) {
 	}
 }
 
-// finish closes the root and starts the program with what it may do.
+// finish closes the root and starts the program with its privileges.
 func (s *script) finish(c corev1.SecurityContext) {
 	if c.ReadOnlyRootFilesystem != nil && *c.ReadOnlyRootFilesystem {
 		s.line("mount -o remount,ro $root")

@@ -21,7 +21,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// pods are those of the DaemonSets in a manifest, by name.
+// pods returns the pods of the DaemonSets in a manifest, by name.
 func pods(t *testing.T, manifest string) map[string]corev1.PodSpec {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("../../manifests", manifest))
@@ -39,11 +39,11 @@ func pods(t *testing.T, manifest string) map[string]corev1.PodSpec {
 	return all
 }
 
-// shipped is the pod of the DaemonSet, whose Services come from the rig's folder.
+// shipped returns the pod of the DaemonSet, whose Services come from the rig's folder.
 func shipped(t *testing.T) corev1.PodSpec {
 	t.Helper()
 	p := pods(t, "base/daemonset.yaml")["kube-ipvs"]
-	// Room for tracked connections is the whole machine's, and no network namespace but the first may make it.
+	// nf_conntrack_max belongs to the whole machine, and only the first network namespace may raise it.
 	const noRoom = "--conntrack-max-per-core=0"
 	first, main := &p.InitContainers[0], &p.Containers[0]
 	first.Args = append(first.Args, noRoom)
@@ -95,7 +95,7 @@ func (r runtime) run(t *testing.T, p corev1.PodSpec, container string) {
 func complaints(t *testing.T, c *rig.Daemon) {
 	t.Helper()
 	for line := range strings.Lines(c.Log(t)) {
-		for _, word := range []string{"\terror\t", "denied", "not permitted", "ead-only", "stays as it is"} {
+		for _, word := range []string{"\terror\t", "denied", "not permitted", "ead-only", "stays as it is", "could not raise"} {
 			if strings.Contains(line, word) {
 				t.Errorf("logged: %s", line)
 			}
@@ -158,7 +158,7 @@ func TestThePodsOfTheWayBackNeedNoMoreThanTheyHave(t *testing.T) {
 	back := pods(t, "overlays/migrate/back.yaml")
 	r.run(t, back["kube-ipvs-hand-back"], "cleanup")
 	if n := len(r.Kernel(t).VirtualServers); n == 0 {
-		t.Error("nothing is left that kube-proxy could take over")
+		t.Error("nothing is left for kube-proxy to take over")
 	}
 	r.run(t, back["kube-ipvs-clean-up"], "cleanup")
 	if k := r.Kernel(t); len(k.VirtualServers)+len(k.Sets)+len(k.Links) > 0 {

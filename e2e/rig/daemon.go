@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,12 +26,12 @@ const (
 // Daemon is a kube-ipvs that runs on the node.
 type Daemon struct{ *world.Program }
 
-// Argv is the command line that starts kube-ipvs.
+// Argv returns the command line that starts kube-ipvs.
 func (r *Rig) Argv() []string {
 	return append([]string{r.binary, "run", "--manifests", r.Folder, "--hostname-override", nodeName}, flags(r.config)...)
 }
 
-// Command is a command line of the same program.
+// Command returns a command line of the same program.
 func (r *Rig) Command(arguments ...string) []string { return append([]string{r.binary}, arguments...) }
 
 func flags(c config.Config) []string {
@@ -79,7 +78,7 @@ func (r *Rig) Start(t *testing.T) *Daemon {
 	return r.StartAs(t, r.Argv()...)
 }
 
-// StartAs starts any daemon on the node as Start does kube-ipvs.
+// StartAs starts any daemon on the node, like Start.
 func (r *Rig) StartAs(t *testing.T, argv ...string) *Daemon {
 	t.Helper()
 	p, err := r.Node.Launch(r.logs, argv...)
@@ -88,38 +87,27 @@ func (r *Rig) StartAs(t *testing.T, argv ...string) *Daemon {
 	}
 	d := &Daemon{p}
 	r.started++
-	turn := r.started
+	number := r.started
 	t.Cleanup(func() {
 		d.Kill()
-		if t.Failed() && turn > r.started-lastLogs {
+		if t.Failed() && number > r.started-lastLogs {
 			t.Logf("the end of %s:\n%s", filepath.Base(p.Log), p.LastWords(logLines))
 		}
 	})
 	return d
 }
 
-// Stop asks kube-ipvs to end and returns how long that took.
+// Stop ends kube-ipvs with SIGTERM and returns how long that took.
 func (d *Daemon) Stop(t *testing.T) time.Duration {
 	t.Helper()
-	if err := d.Alive(); err != nil {
-		t.Fatal(err)
-	}
 	asked := time.Now()
-	if err := d.Signal(syscall.SIGTERM); err != nil {
+	if err := d.Program.Stop(Patience); err != nil {
 		t.Fatal(err)
-	}
-	select {
-	case <-d.Ended():
-	case <-time.After(Patience):
-		t.Fatalf("kube-ipvs did not end within %v of SIGTERM", Patience)
-	}
-	if err := d.Err(); err != nil {
-		t.Errorf("kube-ipvs did not end well: %v", err)
 	}
 	return time.Since(asked)
 }
 
-// AwaitStart waits until kube-ipvs has brought the kernel to what it knew at its start, and returns how many rows it wrote.
+// AwaitStart waits until kube-ipvs has completed its start, and returns how many rows it wrote.
 func (d *Daemon) AwaitStart(t *testing.T) int {
 	t.Helper()
 	d.AwaitLog(t, "start completed")
@@ -132,7 +120,7 @@ func (d *Daemon) AwaitStart(t *testing.T) int {
 	return 0
 }
 
-// Log is what kube-ipvs has written so far.
+// Log returns what kube-ipvs has logged so far.
 func (d *Daemon) Log(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile(d.Program.Log)
@@ -142,7 +130,7 @@ func (d *Daemon) Log(t testing.TB) string {
 	return string(text)
 }
 
-// AwaitLog waits for a line that has all the words, and returns it.
+// AwaitLog waits for a line that contains all the words, and returns it.
 func (d *Daemon) AwaitLog(t *testing.T, words ...string) string {
 	t.Helper()
 	var found string

@@ -22,24 +22,25 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Keep takes all that the kernel holds now for somebody else's, which has to stay. It is called before kube-ipvs starts.
+// Keep records all that the kernel holds now as another program's, which must stay. It is called before
+// kube-ipvs starts.
 func (r *Rig) Keep(t testing.TB) {
 	t.Helper()
 	r.foreign = r.Kernel(t)
 }
 
-// Kernel is all that the kernel holds, whoever made it.
+// Kernel returns all that the kernel holds, of any program.
 func (r *Rig) Kernel(t testing.TB) state.State {
 	t.Helper()
 	return r.list(t, r.kernel.Tables())
 }
 
-// KernelWithout is the kernel but for the rules, which take the tools of iptables and most of the time to read: their rows
-// are those of s.
+// KernelWithout returns the kernel but for the rules, which take the tools of iptables and most of the time
+// to read: their rows are those of s.
 func (r *Rig) KernelWithout(t testing.TB, s state.State) state.State {
 	t.Helper()
 	tables := r.kernel.Tables()
-	tables.Chains, tables.Jumps = still[state.ChainKey, state.Chain](s.Chains), still[state.JumpKey, state.Jump](s.Jumps)
+	tables.Chains, tables.Jumps = fixed[state.ChainKey, state.Chain](s.Chains), fixed[state.JumpKey, state.Jump](s.Jumps)
 	return r.list(t, tables)
 }
 
@@ -56,22 +57,22 @@ func (r *Rig) list(t testing.TB, tables kernel.Tables) state.State {
 	return s
 }
 
-// still is a table that is not read.
-type still[K, V comparable] map[K]V
+// fixed is a table that is not read.
+type fixed[K, V comparable] map[K]V
 
-func (s still[K, V]) List(context.Context) (map[K]V, error) { return s, nil }
+func (s fixed[K, V]) List(context.Context) (map[K]V, error) { return s, nil }
 
-func (s still[K, V]) Apply(context.Context, diff.Delta[K, V]) kernel.Result[K] {
+func (s fixed[K, V]) Apply(context.Context, diff.Delta[K, V]) kernel.Result[K] {
 	panic("a rig writes no tables")
 }
 
-// Desired is all that the kernel should hold while the manifests are what they are, with what is somebody else's.
+// Desired returns all that the kernel should hold for the present manifests, with the rows of other programs.
 func (r *Rig) Desired(t testing.TB) state.State {
 	t.Helper()
 	return r.DesiredOf(t, Load(t, r.Folder))
 }
 
-// Load reads the manifests of a folder, in which nothing may be wrong.
+// Load reads the manifests of a folder, which must be valid.
 func Load(t testing.TB, folder string) *cluster.Index {
 	t.Helper()
 	index, reports := file.Load(folder)
@@ -83,7 +84,7 @@ func Load(t testing.TB, folder string) *cluster.Index {
 	return index
 }
 
-// DesiredOf is Wish for the objects of an index in place of the manifests'.
+// DesiredOf is Desired for the objects of an index instead of the manifests'.
 func (r *Rig) DesiredOf(t testing.TB, index *cluster.Index) state.State {
 	t.Helper()
 	place := index.Place(r.Node.Name)
@@ -109,13 +110,13 @@ func (r *Rig) DesiredOf(t testing.TB, index *cluster.Index) state.State {
 	return Union(r.foreign, d.State())
 }
 
-// Addresses are the node's own, but for those of Services.
+// Addresses returns the node's own addresses, without those of Services.
 func (r *Rig) Addresses(t testing.TB) []netip.Addr {
 	t.Helper()
 	return r.around(t).Addresses
 }
 
-// around is what kube-ipvs is told of the node.
+// around returns what kube-ipvs gets to know about the node.
 func (r *Rig) around(t testing.TB) node.Event {
 	t.Helper()
 	var now node.Event
@@ -134,7 +135,7 @@ func (r *Rig) around(t testing.TB) node.Event {
 	return now
 }
 
-// Union is all rows of some states. Of rows with the same key the last wins.
+// Union returns all rows of some states. Of rows with the same key the last wins.
 func Union(states ...state.State) state.State {
 	u := state.New()
 	for _, s := range states {
@@ -143,7 +144,7 @@ func Union(states ...state.State) state.State {
 	return u
 }
 
-// Settle waits until the kernel is as the manifests wish, and as whoever else made rows in it. It returns what it holds.
+// Settle waits until the kernel holds what Desired returns, and returns that.
 func (r *Rig) Settle(t testing.TB) state.State {
 	t.Helper()
 	want := r.Desired(t)
@@ -151,7 +152,8 @@ func (r *Rig) Settle(t testing.TB) state.State {
 	return want
 }
 
-// SettleButDrains is Settle but for real servers that stay for their old connections, and what stays for these.
+// SettleButDrains is Settle, but allows real servers that stay for old connections, and the rows that these
+// need.
 func (r *Rig) SettleButDrains(t testing.TB) {
 	t.Helper()
 	want := r.Desired(t)
@@ -159,13 +161,13 @@ func (r *Rig) SettleButDrains(t testing.TB) {
 		have := r.KernelWithout(t, want)
 		drained := map[state.VirtualServerKey]bool{}
 		for k, v := range have.RealServers {
-			if _, wished := want.RealServers[k]; !wished && v.Weight == 0 {
+			if _, wanted := want.RealServers[k]; !wanted && v.Weight == 0 {
 				delete(have.RealServers, k)
 				drained[k.Server] = true
 			}
 		}
 		for k := range drained {
-			if _, wished := want.VirtualServers[k]; !wished {
+			if _, wanted := want.VirtualServers[k]; !wanted {
 				forget(have, want, k)
 			}
 		}
@@ -173,23 +175,24 @@ func (r *Rig) SettleButDrains(t testing.TB) {
 	})
 }
 
-// forget takes a virtual server that drains out of have, and the entries and the address that stay for it alone.
+// forget removes a draining virtual server from have, with the entries and the address that stay for it
+// alone.
 func forget(have, want state.State, k state.VirtualServerKey) {
 	delete(have.VirtualServers, k)
 	a := k.Address.Addr()
-	if _, wished := want.Addresses[state.Address{Addr: a}]; !wished {
+	if _, wanted := want.Addresses[state.Address{Addr: a}]; !wanted {
 		delete(have.Addresses, state.Address{Addr: a})
 	}
 	for e := range have.Entries {
-		_, wished := want.Entries[e]
+		_, wanted := want.Entries[e]
 		about, _ := e.Server()
-		if !wished && (about == k || e.Address == a && e.Port == 0) {
+		if !wanted && (about == k || e.Address == a && e.Port == 0) {
 			delete(have.Entries, e)
 		}
 	}
 }
 
-// Await waits until the kernel holds exactly what is wanted, and returns how long that took.
+// Await waits until the kernel holds exactly the wanted rows, and returns how long that took.
 func (r *Rig) Await(t testing.TB, limit time.Duration, want state.State) time.Duration {
 	t.Helper()
 	return Until(t, limit, func() error {
@@ -200,7 +203,7 @@ func (r *Rig) Await(t testing.TB, limit time.Duration, want state.State) time.Du
 	})
 }
 
-// Differ says where the kernel is not as it should be.
+// Differ returns an error that names the rows in which the kernel differs.
 func Differ(have, want state.State) error {
 	d := state.Diff(have, want)
 	if d.Len() == 0 {
@@ -240,7 +243,7 @@ func describe[K, V comparable](text *strings.Builder, table string, d diff.Delta
 	}
 }
 
-// Rules are all rules of the node, whoever made them.
+// Rules returns all rules of the node, of any program.
 func (r *Rig) Rules(t testing.TB) (rules state.Ruleset) {
 	t.Helper()
 	err := r.Node.Do(func() (err error) {

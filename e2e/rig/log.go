@@ -17,20 +17,20 @@ type Line struct {
 	Fields         map[string]any
 }
 
-// Rows is how many rows of the kernel's tables the line says were written.
+// Rows returns how many rows of the kernel's tables the line reports as written.
 func (l Line) Rows() int {
 	n, _ := l.Fields["rows"].(float64)
 	return int(n)
 }
 
-// Took is how long it took to write them.
+// Took returns how long it took to write them.
 func (l Line) Took() time.Duration {
 	text, _ := l.Fields["took"].(string)
 	took, _ := time.ParseDuration(text)
 	return took
 }
 
-// Lines is the log so far, without a line that is being written.
+// Lines returns the log so far, without a line that is being written.
 func (d *Daemon) Lines(t testing.TB) []Line {
 	t.Helper()
 	var list []Line
@@ -47,7 +47,7 @@ func (d *Daemon) Lines(t testing.TB) []Line {
 	return list
 }
 
-// Writes are the lines that say which rows were written, so far.
+// Writes returns the lines so far that report written rows.
 func (d *Daemon) Writes(t testing.TB) []Line {
 	t.Helper()
 	var list []Line
@@ -59,7 +59,7 @@ func (d *Daemon) Writes(t testing.TB) []Line {
 	return list
 }
 
-// parseLine reads "TIME<tab>LEVEL<tab>MESSAGE<tab>{FIELDS}", whose last part may be missing.
+// parseLine reads "TIME<tab>LEVEL<tab>MESSAGE<tab>{FIELDS}". The last part may be missing.
 func parseLine(text string) (Line, error) {
 	parts := strings.SplitN(text, "\t", 4)
 	if len(parts) < 3 {

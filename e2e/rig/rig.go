@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rig is a small cluster whose node-1 runs the real kube-ipvs, for tests: manifests go into a folder, and what the
-// kernel should hold then is told by the same pure functions that the daemon uses. What it does hold is read by adapters
-// of the rig's own.
+// Package rig is a small cluster for tests whose node-1 runs the real kube-ipvs. Manifests go into a folder.
+// The daemon's own pure functions return what the kernel should hold, and the rig's own adapters read what it
+// does hold.
 //
-// It knows no test. Clients and servers are package world's.
+// Clients and servers are in package world.
 package rig
 
 import (
@@ -25,16 +25,16 @@ import (
 const (
 	// binaryEnv names the program to test. Building it in user-mode Linux would take minutes.
 	binaryEnv = "KUBE_IPVS"
-	// nodeName is where kube-ipvs runs.
+	// nodeName is the node with kube-ipvs.
 	nodeName = "node-1"
 	// Patience is how long a slow kernel may take for what has no time limit of its own.
 	Patience = time.Minute
 )
 
-// Rig is a world with a folder of manifests and a kernel to look into.
+// Rig is a world with a folder of manifests and the kernel of one node.
 type Rig struct {
 	World *world.World
-	// Node is where kube-ipvs runs.
+	// Node is the node with kube-ipvs.
 	Node *world.Host
 	// Folder is what kube-ipvs watches.
 	Folder string
@@ -47,7 +47,8 @@ type Rig struct {
 	started int // how many daemons
 }
 
-// New builds the small world without starting kube-ipvs. The options are those that kube-ipvs is started with.
+// New builds the small world without starting kube-ipvs. The options are those that kube-ipvs is started
+// with.
 func New(t *testing.T, options ...func(*config.Config)) *Rig {
 	t.Helper()
 	w, err := world.New(world.Small())
@@ -62,7 +63,7 @@ func New(t *testing.T, options ...func(*config.Config)) *Rig {
 	return On(t, w, nodeName, c)
 }
 
-// On is a rig of a node of a world that is there already. It is over when the node is rebooted.
+// On returns a rig of a node of an existing world. A reboot of the node ends it.
 func On(t *testing.T, w *world.World, node string, c config.Config) *Rig {
 	t.Helper()
 	r := &Rig{Folder: EmptyFolder(t), logs: t.TempDir(), binary: binary(t), config: onThisKernel(t, c), World: w, Node: w.Host(node)}
@@ -78,15 +79,15 @@ func On(t *testing.T, w *world.World, node string, c config.Config) *Rig {
 	return r
 }
 
-// Expect changes with which configuration the kernel should be as wished from now on; kube-ipvs has to be told of it.
+// Expect changes the configuration by which Desired computes rows. The caller changes that of kube-ipvs.
 func (r *Rig) Expect(options ...func(*config.Config)) {
 	for _, option := range options {
 		option(&r.config)
 	}
 }
 
-// EmptyFolder is a folder in memory, until the test ends. User-mode Linux forgets the inodes of the host's files, and with
-// them who watches them, as soon as nobody has them open.
+// EmptyFolder returns a folder in memory, until the test ends. User-mode Linux forgets the inodes of the
+// host's files, and with them their watches, as soon as they are closed.
 func EmptyFolder(t *testing.T) string {
 	t.Helper()
 	path, err := os.MkdirTemp("/dev/shm", "kube-ipvs-rig-")
@@ -113,7 +114,7 @@ func binary(t *testing.T) string {
 	return path
 }
 
-// onThisKernel is c with what kube-ipvs finds out by itself.
+// onThisKernel returns c with what kube-ipvs detects by itself.
 func onThisKernel(t *testing.T, c config.Config) config.Config {
 	t.Helper()
 	var name unix.Utsname
@@ -127,7 +128,7 @@ func onThisKernel(t *testing.T, c config.Config) config.Config {
 	return c
 }
 
-// open opens the kernel so that everything counts as ours: what it lists must be complete.
+// open opens the kernel so that everything counts as ours: its lists must be complete.
 func (r *Rig) open(ctx context.Context) (err error) {
 	var sysctls []state.SysctlName
 	for _, row := range plan.Base(r.config).Sysctls {
@@ -142,8 +143,8 @@ func (r *Rig) open(ctx context.Context) (err error) {
 	return err
 }
 
-// Until waits for a condition, which says what is missing, and returns how long it took. It leaves most of the time to
-// others: there may be one processor for all.
+// Until waits for a condition, whose error says what is missing, and returns how long it took. It sleeps most
+// of the time: there may be only one processor.
 func Until(t testing.TB, limit time.Duration, holds func() error) time.Duration {
 	t.Helper()
 	const shortest, longest, share = 10 * time.Millisecond, time.Second, 4

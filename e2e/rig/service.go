@@ -20,32 +20,32 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Namespace is where all Services of a rig are.
+// Namespace is the namespace of all Services of a rig.
 const Namespace = "rig"
 
-// Service is a Service and the endpoints behind it, as a test thinks of them.
+// Service is a Service with its endpoints, in a test's terms.
 type Service struct {
 	Name string
 	// Addresses are its cluster IPs, at most one of a family.
 	Addresses []netip.Addr
-	// LoadBalancers and Externals are the addresses that clients from outside know it by.
+	// LoadBalancers and Externals are its addresses for clients from outside.
 	LoadBalancers, Externals []netip.Addr
 	Ports                    []Port
 	// InternalLocal is traffic policy Local at the cluster IPs, ExternalLocal everywhere else.
 	InternalLocal, ExternalLocal bool
-	// SourceRanges are who may come to the load balancers. None: everybody.
+	// SourceRanges are the clients of the load balancers; none means all clients.
 	SourceRanges []string
 	// HealthPort is where a load balancer asks whether the node has endpoints, if ExternalLocal.
 	HealthPort  uint16
 	Annotations map[string]string
 	// Sticky is session affinity by the client's address.
 	Sticky bool
-	// StickyFor is for how many seconds; 0 leaves it to the default.
+	// StickyFor is its time in seconds; 0 means the default.
 	StickyFor int32
 	Endpoints []Endpoint
 }
 
-// Port is a port of a Service. Its endpoints are asked at Target.
+// Port is a port of a Service. Its endpoints serve at Target.
 type Port struct {
 	Protocol         state.Protocol
 	Number, NodePort uint16
@@ -57,11 +57,11 @@ type Endpoint struct {
 	Node        string
 	Addresses   []netip.Addr
 	Terminating bool
-	// Unready is a pod that neither takes traffic nor could.
+	// Unready is a pod that gets no traffic and could not serve it.
 	Unready bool
 }
 
-// Pod is the endpoint of a pod of the small world.
+// Pod returns the endpoint of a pod of the small world.
 func Pod(name string) Endpoint {
 	for _, n := range world.Small().Nodes {
 		for _, p := range n.Pods {
@@ -73,7 +73,7 @@ func Pod(name string) Endpoint {
 	panic("the small world has no pod " + name)
 }
 
-// Pods are the endpoints of some pods.
+// Pods returns the endpoints of some pods.
 func Pods(names ...string) []Endpoint {
 	var list []Endpoint
 	for _, n := range names {
@@ -82,10 +82,10 @@ func Pods(names ...string) []Endpoint {
 	return list
 }
 
-// Address is the cluster IP of a family.
+// Address returns the cluster IP of a family.
 func (s Service) Address(f state.Family) netip.Addr { return First(f, s.Addresses) }
 
-// First is the first address of a family, and the zero Addr if there is none.
+// First returns the first address of a family, and the zero Addr if there is none.
 func First(f state.Family, list []netip.Addr) netip.Addr {
 	for _, a := range list {
 		if state.FamilyOf(a) == f {
@@ -95,7 +95,7 @@ func First(f state.Family, list []netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// Objects are what a cluster would have of the Service: itself, and a slice for each family.
+// Objects returns the Service's API objects: itself, and a slice for each family.
 func (s Service) Objects() (*corev1.Service, []*discoveryv1.EndpointSlice) {
 	service := &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
@@ -186,7 +186,7 @@ func (s Service) slice(f state.Family) *discoveryv1.EndpointSlice {
 	return slice
 }
 
-// object is the endpoint with one of its addresses. That it is ready need not be said.
+// object returns the endpoint with one of its addresses. Ready is the default.
 func (e Endpoint) object(a netip.Addr) discoveryv1.Endpoint {
 	o := discoveryv1.Endpoint{Addresses: []string{a.String()}, NodeName: &e.Node}
 	if e.Terminating || e.Unready {
@@ -196,13 +196,13 @@ func (e Endpoint) object(a netip.Addr) discoveryv1.Endpoint {
 	return o
 }
 
-// Write puts Services into a manifest of their own, in place of what was there.
+// Write writes Services into a manifest of their own, and replaces its content.
 func (r *Rig) Write(t testing.TB, name string, services ...Service) {
 	t.Helper()
 	r.WriteText(t, name, Manifest(t, services...))
 }
 
-// WriteText puts any text into a manifest. A reader sees the old or the new one, never a part.
+// WriteText writes any text into a manifest. A reader sees the old or the new text, never a part.
 func (r *Rig) WriteText(t testing.TB, name string, text []byte) {
 	t.Helper()
 	path := filepath.Join(r.Folder, name+".yaml")
@@ -214,7 +214,7 @@ func (r *Rig) WriteText(t testing.TB, name string, text []byte) {
 	}
 }
 
-// Delete takes a manifest away.
+// Delete removes a manifest.
 func (r *Rig) Delete(t testing.TB, name string) {
 	t.Helper()
 	if err := os.Remove(filepath.Join(r.Folder, name+".yaml")); err != nil {
@@ -222,7 +222,7 @@ func (r *Rig) Delete(t testing.TB, name string) {
 	}
 }
 
-// Manifest is the YAML of Services.
+// Manifest returns the YAML of Services.
 func Manifest(t testing.TB, services ...Service) []byte {
 	t.Helper()
 	var text bytes.Buffer

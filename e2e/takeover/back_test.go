@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// syncAsKubeProxy does what the first sync of kube-proxy's IPVS mode does to tables that are there, in its order. What
-// would end its sync fails the test.
+// syncAsKubeProxy does, in its order, what the first sync of kube-proxy's IPVS mode does to existing tables.
+// What would end its sync fails the test.
 func (s *stage) syncAsKubeProxy(t *testing.T) {
 	t.Helper()
 	for _, f := range families() {
@@ -31,7 +31,7 @@ func (s *stage) syncAsKubeProxy(t *testing.T) {
 	}
 }
 
-// parted are the rules without the jumps, and the jumps as iptables -C asks for them.
+// parted returns the rules without the jumps, and the jumps as arguments of iptables -C.
 func (m *ipvsMode) parted() (rules string, jumps []string) {
 	var table string
 	var kept []string
@@ -86,12 +86,12 @@ func TestGoingBackToServersLosesNothing(t *testing.T) {
 	s.isKubeProxys(t, before)
 }
 
-// steered are clients that are led to another virtual server, which kube-proxy does not know.
+// steered reports whether a client is led to another virtual server, which kube-proxy does not know.
 func steered(c client) bool {
 	return strings.Contains(c.to.String(), "203.0.113.2") || strings.Contains(c.to.String(), "2001:db8:1b::2")
 }
 
-// isKubeProxys checks that nothing is left that kube-proxy does not know, once no connection needs it.
+// isKubeProxys checks that only rows which kube-proxy knows are left, once no connection needs others.
 func (s *stage) isKubeProxys(t *testing.T, before state.State) {
 	t.Helper()
 	s.mustCleanup(t, "--for-kube-proxy", "--drain-timeout", "1s") // IPVS remembers a closed connection for two minutes
@@ -99,7 +99,7 @@ func (s *stage) isKubeProxys(t *testing.T, before state.State) {
 		t.Errorf("once more: %q", again)
 	}
 	after := s.Kernel(t)
-	want := map[state.SetName]bool{"SOMEBODY": true}
+	want := map[state.SetName]bool{"FOREIGN": true}
 	for _, f := range families() {
 		for _, set := range itsSets() {
 			want[state.SetName((&ipvsMode{family: f}).set(set[0]))] = true

@@ -14,7 +14,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// tables is all that the standard tools tell of the node's kernel, but for what it counts.
+// tables returns the output of the standard tools for the node's kernel, without counters.
 func (s *stage) tables(t *testing.T) string {
 	t.Helper()
 	text := s.run(t, "node-1", "sh", "-euc", `
@@ -45,7 +45,7 @@ func differ(t *testing.T, before, after string) {
 	}
 }
 
-// cleanup runs kube-ipvs cleanup and returns its exit status and what it wrote.
+// cleanup runs kube-ipvs cleanup and returns its exit status and output.
 func (s *stage) cleanup(t *testing.T, flags ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	c, out, errs := s.startCleanup(t, flags...)
@@ -109,7 +109,7 @@ func TestACleanupAfterKubeProxyRemovesItsRowsOfIPVSMode(t *testing.T) {
 	differ(t, before, s.tables(t))
 }
 
-// A cleanup that is killed leaves what the next one needs to know what is ours.
+// A cleanup that is killed leaves the rows by which the next one recognises ours.
 func TestACleanupThatIsKilledIsFinishedByTheNext(t *testing.T) {
 	s := newStage(t, true)
 	before := s.tables(t)
@@ -193,13 +193,14 @@ func TestACleanupOfAKernelWithoutIptablesSaysWhatItLeaves(t *testing.T) {
 	}
 }
 
-// Where kube-proxy went back to rules, cleanup takes away what is left of servers, once nobody is connected through them.
+// Where kube-proxy went back to rules, cleanup removes what is left of servers, once no client is connected
+// through them.
 func TestACleanupBesideKubeProxysRulesLosesNothing(t *testing.T) {
 	s := newStage(t, true)
 	d := s.Start(t)
 	d.AwaitStart(t)
 	s.Settle(t)
-	// Of UDP, a datagram that is under way when a flow is moved is lost.
+	// A UDP datagram that is under way when its flow is moved is lost.
 	l := s.startLoad(t, slices.DeleteFunc(s.clients(), func(c client) bool { return c.over == state.UDP }))
 	d.Stop(t)
 	s.serveByRules(t)

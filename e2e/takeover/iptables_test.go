@@ -17,7 +17,7 @@ func TestTakingOverFromRulesLosesNothing(t *testing.T) {
 	for _, x := range []struct {
 		name    string
 		detects bool
-	}{{"pods are known by their network", true}, {"nobody knows who is a pod", false}} {
+	}{{"pods are known by their network", true}, {"pods are not known", false}} {
 		t.Run(x.name, func(t *testing.T) {
 			s := newStage(t, x.detects)
 			s.serveByRules(t)
@@ -32,7 +32,8 @@ func TestTakingOverFromRulesLosesNothing(t *testing.T) {
 	}
 }
 
-// Whatever of the take-over is done when kube-ipvs is killed, Services are served, and the next start goes on from there.
+// At whatever point of the take-over kube-ipvs is killed, Services are served, and the next start goes on
+// from there.
 func TestATakeOverThatIsCutOffLosesNothing(t *testing.T) {
 	s := newStage(t, true)
 	s.serveByRules(t)
@@ -65,8 +66,8 @@ func TestATakeOverThatIsCutOffLosesNothing(t *testing.T) {
 	}
 }
 
-// A client that keeps its port goes where conntrack sends it, by the rules that were there when it came.
-func TestFlowsToEndpointsThatWentMeanwhileAreMoved(t *testing.T) {
+// A client that keeps its port goes where conntrack sends it, by the rules of its first packet.
+func TestFlowsToRemovedEndpointsAreMoved(t *testing.T) {
 	s := newStage(t, true)
 	s.serveByRules(t)
 	web := s.services[0]
@@ -85,7 +86,7 @@ func TestFlowsToEndpointsThatWentMeanwhileAreMoved(t *testing.T) {
 			}
 		}
 	}
-	web.Endpoints = rig.Pods("pod-d") // while nobody looks
+	web.Endpoints = rig.Pods("pod-d") // while no proxy runs
 	s.Write(t, web.Name, web)
 	s.Start(t).AwaitStart(t)
 	s.Settle(t)

@@ -13,7 +13,7 @@ func TestTakingOverFromServersLosesNothing(t *testing.T) {
 	for _, x := range []struct {
 		name    string
 		detects bool
-	}{{"pods are known by their network", true}, {"nobody knows who is a pod", false}} {
+	}{{"pods are known by their network", true}, {"pods are not known", false}} {
 		t.Run(x.name, func(t *testing.T) {
 			s := newStage(t, x.detects)
 			s.serveByServers(t)
@@ -30,16 +30,16 @@ func TestTakingOverFromServersLosesNothing(t *testing.T) {
 	}
 }
 
-// astray are clients that kube-proxy's IPVS mode sends elsewhere than other modes do: to endpoints of other nodes by the
-// very virtual server that is for clients from outside, who are to get none of these. Its real servers leave; a datagram
-// that is under way just then is lost.
+// astray reports whether kube-proxy's IPVS mode sends a client elsewhere than other modes do: to endpoints of
+// other nodes, by the virtual server for outside clients, who must not get these. Its real servers leave, and
+// a datagram that is under way just then is lost.
 func astray(c client) bool { return c.over == state.UDP && slices.Equal(c.from, []string{"pod-d"}) }
 
-// adopted checks, and says, which rows of kube-proxy's were as they should be.
+// adopted checks, and logs, which rows of kube-proxy's stay.
 func (s *stage) adopted(t *testing.T, before state.State) {
 	t.Helper()
 	after := s.Kernel(t)
-	for _, f := range families() { // kube-proxy sends nobody there
+	for _, f := range families() { // kube-proxy sends no clients there
 		delete(after.Addresses, state.Address{Addr: state.InsideAddress(f)})
 	}
 	for a, b := range after.Addresses { // kube-proxy gives its routes none

@@ -17,14 +17,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// client is somebody who goes on asking a Service at one place.
+// client asks a Service at one place again and again.
 type client struct {
 	host string
 	to   netip.AddrPort
 	over state.Protocol
-	// keeps is whether it has one connection, or one port, for all its questions.
+	// keeps is whether it uses one connection, or one port, for all its questions.
 	keeps bool
-	// from are who may answer.
+	// from are the pods that may answer.
 	from []string
 }
 
@@ -36,7 +36,7 @@ func (c client) String() string {
 	return fmt.Sprintf("%s at %v/%v %s", c.host, c.to, c.over, how)
 }
 
-// clients are all kinds of them, at all kinds of places, that kube-proxy and kube-ipvs both serve.
+// clients returns all kinds of clients, at all kinds of places, that kube-proxy and kube-ipvs both serve.
 func (s *stage) clients() []client {
 	var list []client
 	add := func(svc rig.Service, to func(state.Family, rig.Port) netip.AddrPort, from []string, hosts ...string) {
@@ -104,7 +104,7 @@ type load struct {
 	mu     sync.Mutex
 	asked  map[string]int // by client
 	failed []string
-	moved  map[string]int // answers of one connection that came from somebody else than its first
+	moved  map[string]int // answers of one connection that came from another endpoint than its first
 }
 
 func (s *stage) startLoad(t *testing.T, clients []client) *load {
@@ -182,7 +182,7 @@ func (l *load) more(t *testing.T, n int) {
 	})
 }
 
-// end ends all clients and fails the test if any of them was failed.
+// end ends all clients and fails the test if a question failed.
 func (l *load) end(t *testing.T) {
 	t.Helper()
 	l.stop()

@@ -37,8 +37,8 @@ func (s *stage) serveByRules(t *testing.T) {
 	}
 }
 
-// text is what iptables-restore reads: the chains that all share, the jumps to them, each on top of those before it, and
-// the rules.
+// text returns the input of iptables-restore: the shared chains, the jumps to them, each on top of those
+// before it, and the rules.
 func (m *iptablesMode) text() string {
 	var b strings.Builder
 	line := func(text ...string) {
@@ -97,7 +97,7 @@ func (m *iptablesMode) text() string {
 	return b.String()
 }
 
-// port writes the rules of one port of a Service.
+// port adds the rules of one port of a Service.
 func (m *iptablesMode) port(svc rig.Service, p rig.Port) {
 	name := fmt.Sprintf("rig/%s:%s-%d", svc.Name, p.Protocol.Lower(), p.Number)
 	proto := p.Protocol.Lower()
@@ -145,7 +145,7 @@ func (m *iptablesMode) port(svc rig.Service, p rig.Port) {
 	}
 }
 
-// external writes what becomes of packets to a NodePort or a load balancer's address.
+// external adds the rules for packets to a NodePort or a load balancer's address.
 func (m *iptablesMode) external(svc rig.Service, name, ext, svcChain, svlChain string) {
 	if !svc.ExternalLocal {
 		m.nat = append(m.nat, fmt.Sprintf(`-A %s -m comment --comment "masquerade traffic for %s external destinations" -j KUBE-MARK-MASQ`, ext, name),
@@ -163,7 +163,7 @@ func (m *iptablesMode) external(svc rig.Service, name, ext, svcChain, svlChain s
 	}
 }
 
-// spread writes rules that choose among endpoints at random, or again the one that a client had last.
+// spread adds rules that choose among endpoints at random, or again the client's last one.
 func (m *iptablesMode) spread(svc rig.Service, chain, name, proto string, to []netip.AddrPort) {
 	if svc.Sticky {
 		for _, e := range to {
@@ -191,7 +191,7 @@ func (m *iptablesMode) endpoint(svc rig.Service, name, proto string, e netip.Add
 		fmt.Sprintf(`-A %s -m comment --comment %s %s-m %s -p %s -j DNAT --to-destination %v`, sep, name, recent, proto, proto, e))
 }
 
-// endpoints are those of a family, on all nodes or some.
+// endpoints returns those of a family, on all nodes or some.
 func endpoints(svc rig.Service, f state.Family, nodes ...string) []netip.AddrPort {
 	var list []netip.AddrPort
 	for _, e := range svc.Endpoints {
@@ -203,7 +203,7 @@ func endpoints(svc rig.Service, f state.Family, nodes ...string) []netip.AddrPor
 	return list
 }
 
-// hashed is the name of a chain, as kube-proxy makes it.
+// hashed returns kube-proxy's name of a chain.
 func hashed(prefix, of string) string {
 	sum := sha256.Sum256([]byte(of))
 	return prefix + base32.StdEncoding.EncodeToString(sum[:])[:16]

@@ -23,7 +23,7 @@ type ipvsMode struct {
 	bound   []netip.Addr
 }
 
-// itsSets are kube-proxy's sets and their types, in the order in which it makes them.
+// itsSets returns kube-proxy's sets and their types, in the order in which it makes them.
 func itsSets() [][2]string {
 	return [][2]string{
 		{"LOOP-BACK", "hash:ip,port,ip"}, {"CLUSTER-IP", "hash:ip,port"}, {"EXTERNAL-IP", "hash:ip,port"},
@@ -36,7 +36,7 @@ func itsSets() [][2]string {
 	}
 }
 
-// set is the name that kube-proxy gives a set.
+// set returns kube-proxy's name of a set.
 func (m *ipvsMode) set(name string) string {
 	if m.family == state.IPv4 {
 		return "KUBE-" + name
@@ -45,7 +45,8 @@ func (m *ipvsMode) set(name string) string {
 	return name[:min(len(name), 31)]
 }
 
-// creates are the commands by which kube-proxy makes its sets, at every sync. One that fails ends the sync.
+// creates returns the commands by which kube-proxy makes its sets, at every sync. One that fails ends the
+// sync.
 func (m *ipvsMode) creates() []string {
 	var list []string
 	for _, s := range itsSets() {
@@ -164,7 +165,7 @@ func (m *ipvsMode) serve(svc rig.Service, p rig.Port, at netip.AddrPort, to []ne
 	}
 }
 
-// rules are the chains of kube-proxy's IPVS mode.
+// rules returns the chains of kube-proxy's IPVS mode.
 func (m *ipvsMode) rules() string {
 	mark, loopback := "", "127.0.0.0/8"
 	if m.family == state.IPv6 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package takeover tests how kube-ipvs takes kube-proxy's place on a node and gives it back, while clients go on: what
-// kube-proxy leaves there is written by the standard tools, rule by rule as kube-proxy writes it.
+// Package takeover tests how kube-ipvs takes kube-proxy's place on a node and gives it back under load. The
+// standard tools write what kube-proxy leaves there, rule by rule.
 //
-// The real kube-proxy is another package's matter: it needs a real API server.
+// The real kube-proxy is in package cluster, as it needs a real API server.
 package takeover
 
 import (
@@ -24,15 +24,15 @@ const podPort = 8080
 
 func families() []state.Family { return []state.Family{state.IPv4, state.IPv6} }
 
-// stage is the small world, on whose node-1 kube-proxy has been.
+// stage is the small world after kube-proxy on node-1.
 type stage struct {
 	*rig.Rig
 	services []rig.Service
-	// detects is whether kube-proxy, and kube-ipvs, can tell who is a pod.
+	// detects is whether kube-proxy, and kube-ipvs, can detect pods.
 	detects bool
 }
 
-// podCIDR are the networks of all pods.
+// podCIDR returns the networks of all pods.
 func podCIDR(f state.Family) string {
 	if f == state.IPv4 {
 		return "10.244.0.0/16"
@@ -63,7 +63,7 @@ func newStage(t *testing.T, detects bool, options ...func(*config.Config)) *stag
 	}
 	s.route(t)
 	s.kubelet(t)
-	s.somebody(t)
+	s.foreignRows(t)
 	s.Keep(t)
 	for _, svc := range s.services {
 		s.Write(t, svc.Name, svc)
@@ -71,8 +71,8 @@ func newStage(t *testing.T, detects bool, options ...func(*config.Config)) *stag
 	return s
 }
 
-// route makes the node a router, which kube-proxy has done before, with a way to everywhere: by rules alone a Service's
-// address needs one.
+// route makes the node a router, as kube-proxy does, with a default route: by rules alone a Service's address
+// needs one.
 func (s *stage) route(t *testing.T) {
 	t.Helper()
 	s.run(t, "node-1", "sh", "-euc", `
@@ -83,7 +83,7 @@ ip route add default via 2001:db8:1::fe
 `)
 }
 
-// services are one of each kind that kube-proxy treats differently.
+// services returns one Service of each kind that kube-proxy treats differently.
 func services() []rig.Service {
 	web := service(1, "web", rig.Pods("pod-a", "pod-d")...)
 	near := exposed(2, service(2, "near", rig.Pods("pod-b", "pod-d")...))
@@ -96,7 +96,7 @@ func services() []rig.Service {
 	return []rig.Service{web, near, far, wide, sticky, service(6, "none")}
 }
 
-// service is a Service with a port over TCP and one over UDP, at the node too.
+// service returns a Service with a TCP and a UDP port, with node ports.
 func service(n uint8, name string, endpoints ...rig.Endpoint) rig.Service {
 	return rig.Service{
 		Name:      name,
@@ -109,7 +109,7 @@ func service(n uint8, name string, endpoints ...rig.Endpoint) rig.Service {
 	}
 }
 
-// exposed is a Service that clients from outside have an address of.
+// exposed adds an address for clients from outside.
 func exposed(n uint8, svc rig.Service) rig.Service {
 	svc.LoadBalancers = []netip.Addr{netip.AddrFrom4([4]byte{203, 0, 113, n}), netip.MustParseAddr(fmt.Sprintf("2001:db8:1b::%x", n))}
 	svc.HealthPort = 30500 + uint16(n)
@@ -146,7 +146,7 @@ func tool(f state.Family, rest string) string {
 	return "ip6tables" + rest
 }
 
-// kubelet writes what kubelet has on every node, and kube-proxy's iptables mode as well.
+// kubelet writes kubelet's rows, which kube-proxy's iptables mode uses, too.
 func (s *stage) kubelet(t *testing.T) {
 	t.Helper()
 	for _, f := range families() {
@@ -167,12 +167,12 @@ COMMIT
 	}
 }
 
-// somebody writes rows of a CNI, an operator and another load balancer.
-func (s *stage) somebody(t *testing.T) {
+// foreignRows writes rows of a CNI plugin, an operator and another load balancer.
+func (s *stage) foreignRows(t *testing.T) {
 	t.Helper()
 	s.run(t, "node-1", "sh", "-euc", `
-ipset create SOMEBODY hash:ip,port
-ipset add SOMEBODY 192.0.2.1,tcp:25
+ipset create FOREIGN hash:ip,port
+ipset add FOREIGN 192.0.2.1,tcp:25
 ipvsadm -A -t 192.0.2.1:25 -s wlc
 ipvsadm -a -t 192.0.2.1:25 -r 10.244.1.13:25 -m
 ipvsadm -A -f 7 -s rr

@@ -1,5 +1,5 @@
-// The real control plane and the real kube-proxy that the tests run: binaries only, kept apart so that
-// nobody who builds kube-ipvs downloads Kubernetes. Those of the control plane have a main of ours.
+// The real control plane and the real kube-proxy that the tests run: binaries only, in a module of their own, so that
+// building kube-ipvs does not download Kubernetes. The control plane's programs have a main of ours.
 module github.com/kube-ipvs/kube-ipvs/e2e/upstream
 
 go 1.26.0

@@ -39,14 +39,14 @@ func walks(t *testing.T, seeds uint64, usual int, open func(testing.TB) ground) 
 	}
 }
 
-func TestAWalkInMemoryEndsAtTheWish(t *testing.T) {
+func TestAWalkInMemoryEndsAtTheDesiredRows(t *testing.T) {
 	walks(t, 12, 500, func(testing.TB) ground {
 		k := mem.New()
 		all := k.Tables()
 		ours := all
 		ours.Chains = named[state.ChainKey, state.Chain]{all.Chains, func(c state.ChainKey) bool { return plan.OurChain(c.Name) }}
 		ours.Jumps = named[state.JumpKey, state.Jump]{all.Jumps, func(j state.JumpKey) bool { return plan.OurChain(j.To) }}
-		return ground{tables: ours, witness: all, flusher: testkit.Idle{}, observer: mem.Observer{Kernel: k}}
+		return ground{tables: ours, all: all, flusher: testkit.Idle{}, observer: mem.Observer{Kernel: k}}
 	})
 }
 
@@ -62,7 +62,7 @@ func (n named[K, V]) List(ctx context.Context) (map[K]V, error) {
 	return rows, err
 }
 
-func TestAWalkOnTheRealKernelEndsAtTheWish(t *testing.T) {
+func TestAWalkOnTheRealKernelEndsAtTheDesiredRows(t *testing.T) {
 	walks(t, 1, 160, func(t testing.TB) ground {
 		testkit.Namespace(t)
 		var settings []state.SysctlName
@@ -70,13 +70,13 @@ func TestAWalkOnTheRealKernelEndsAtTheWish(t *testing.T) {
 			settings = append(settings, row.Key)
 		}
 		daemon := open(t, linux.Ours{Set: plan.OurSet, Chain: plan.OurChain, Sysctls: settings})
-		witness := open(t, linux.Ours{
+		all := open(t, linux.Ours{
 			Set:     func(state.SetName) bool { return true },
 			Chain:   func(string) bool { return true },
 			Sysctls: settings,
 		})
 		return ground{
-			tables: daemon.Tables(), witness: witness.Tables(), flusher: daemon, observer: daemon,
+			tables: daemon.Tables(), all: all.Tables(), flusher: daemon, observer: daemon,
 			breakages: []func(){
 				run(t, "iptables -t nat -F"),
 				run(t, "ip6tables -t nat -F"),
@@ -103,8 +103,7 @@ func open(t testing.TB, o linux.Ours) *linux.Kernel {
 	return k
 }
 
-// run runs a command in the namespace of the test. It may fail where what it
-// breaks is broken already.
+// run runs a command in the test's namespace. It may fail where what it breaks is broken already.
 func run(t testing.TB, command string) func() {
 	words := strings.Fields(command)
 	return func() {

@@ -13,8 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 )
 
-// dice draws objects that are good but meet: in addresses, ports, node ports
-// and endpoints.
+// dice draws valid objects that collide in addresses, ports, node ports and endpoints.
 type dice struct{ *rand.Rand }
 
 func pick[T any](d dice, from ...T) T { return from[d.IntN(len(from))] }

@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// foreignRows are rows that are none of ours, as near to ours as can be: one
-// virtual server has an address of the node, one address is on our device.
+// foreignRows returns rows of other programs, as similar to ours as possible: one virtual server has an
+// address of the node, and one address is on our device.
 func foreignRows() state.State {
 	s := state.New()
 	s.Sets["OTHERS"] = state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 10, Comment: true}
@@ -40,14 +40,14 @@ func foreignRows() state.State {
 }
 
 func (w *walker) listing() state.State {
-	s, err := w.witness.List(context.Background())
+	s, err := w.all.List(context.Background())
 	if err != nil {
 		w.Fatal(err)
 	}
 	return s
 }
 
-// spared fails if a row of others is not as they left it.
+// spared fails if a row of others has changed.
 func (w *walker) spared(have state.State) {
 	w.Helper()
 	if d := state.Diff(within(have, w.foreign), w.there); d.Len() > 0 {
@@ -55,14 +55,14 @@ func (w *walker) spared(have state.State) {
 	}
 }
 
-// restore is what others do when somebody has taken their rows.
+// restore is what others do when their rows are gone.
 func (w *walker) restore() {
 	missing := state.Diff(within(w.listing(), w.foreign), w.foreign)
-	w.witness.Apply(context.Background(), missing)
+	w.all.Apply(context.Background(), missing)
 	w.there = within(w.listing(), w.foreign)
 }
 
-// vandalise changes rows behind the back of the daemon.
+// vandalise changes rows without the daemon's knowledge.
 func (w *walker) vandalise() {
 	have := w.listing()
 	w.spared(have)
@@ -71,7 +71,7 @@ func (w *walker) vandalise() {
 		w.spoil(ours)
 	}
 	if w.IntN(8) == 0 {
-		w.witness.Apply(context.Background(), extra(ours))
+		w.all.Apply(context.Background(), extra(ours))
 	}
 	if n := w.IntN(4 + len(w.breakages)); n >= 4 {
 		w.breakages[n-4]()
@@ -79,9 +79,8 @@ func (w *walker) vandalise() {
 	w.restore()
 }
 
-// spoil deletes and alters rows of one table. Set entries are spared until the
-// daemon has seen them: what it leaves behind when it is killed, and somebody
-// takes the evidence of before it is back, nobody can know as ours.
+// spoil deletes and alters rows of one table. It spares set entries until the daemon has read them: if the
+// daemon is killed, and its entries are removed before it starts again, no program can recognise its rows.
 func (w *walker) spoil(ours state.State) {
 	table := w.IntN(9)
 	evidence := table == 1 || table == 2
@@ -91,45 +90,44 @@ func (w *walker) spoil(ours state.State) {
 	w.unproven = w.unproven || evidence
 	switch table {
 	case 0:
-		damage(w, w.witness.Sysctls, diff.Of(nil, ours.Sysctls, state.SysctlName.Compare), func(*string) {})
+		damage(w, w.all.Sysctls, diff.Of(nil, ours.Sysctls, state.SysctlName.Compare), func(*string) {})
 	case 1:
-		damage(w, w.witness.Sets, diff.Of(nil, ours.Sets, state.SetName.Compare), func(s *state.Set) {
+		damage(w, w.all.Sets, diff.Of(nil, ours.Sets, state.SetName.Compare), func(s *state.Set) {
 			s.Comment = w.IntN(2) == 0
 			if s.MaxElem > 0 {
 				s.MaxElem = 1000 + w.Uint32N(3)
 			}
 		})
 	case 2:
-		damage(w, w.witness.Entries, diff.Of(nil, ours.Entries, state.SetEntry.Compare), func(e *state.Entry) { e.Comment = "x" })
+		damage(w, w.all.Entries, diff.Of(nil, ours.Entries, state.SetEntry.Compare), func(e *state.Entry) { e.Comment = "x" })
 	case 3:
-		damage(w, w.witness.Chains, diff.Of(nil, ours.Chains, state.ChainKey.Compare), func(c *state.Chain) {
+		damage(w, w.all.Chains, diff.Of(nil, ours.Chains, state.ChainKey.Compare), func(c *state.Chain) {
 			*c = pick(w.dice, state.Chain{}, state.ChainOf("-j RETURN", c.Rules), state.ChainOf("-j ACCEPT"))
 		})
 	case 4:
-		damage(w, w.witness.Jumps, diff.Of(nil, ours.Jumps, state.JumpKey.Compare), func(j *state.Jump) { j.Rule = "-p tcp " + j.Rule })
+		damage(w, w.all.Jumps, diff.Of(nil, ours.Jumps, state.JumpKey.Compare), func(j *state.Jump) { j.Rule = "-p tcp " + j.Rule })
 	case 5:
-		w.witness.Links.Apply(context.Background(), diff.Of(ours.Links, nil, state.LinkName.Compare))
+		w.all.Links.Apply(context.Background(), diff.Of(ours.Links, nil, state.LinkName.Compare))
 		device := diff.Of(nil, map[state.LinkName]state.Link{state.DummyLink: {Kind: "dummy"}}, state.LinkName.Compare)
-		if w.witness.Links.Apply(context.Background(), diff.Delta[state.LinkName, state.Link]{Remove: device.Add}); w.IntN(2) == 0 {
-			w.witness.Links.Apply(context.Background(), device)
+		if w.all.Links.Apply(context.Background(), diff.Delta[state.LinkName, state.Link]{Remove: device.Add}); w.IntN(2) == 0 {
+			w.all.Links.Apply(context.Background(), device)
 		}
 	case 6:
-		damage(w, w.witness.VirtualServers, diff.Of(nil, ours.VirtualServers, state.VirtualServerKey.Compare), func(v *state.VirtualServer) {
+		damage(w, w.all.VirtualServers, diff.Of(nil, ours.VirtualServers, state.VirtualServerKey.Compare), func(v *state.VirtualServer) {
 			v.Scheduler = pick(w.dice, "sh", "lc")
 			v.Flags, v.Timeout = state.Persistent, 7
 		})
 	case 7:
-		damage(w, w.witness.RealServers, diff.Of(nil, ours.RealServers, state.RealServerKey.Compare), func(r *state.RealServer) {
+		damage(w, w.all.RealServers, diff.Of(nil, ours.RealServers, state.RealServerKey.Compare), func(r *state.RealServer) {
 			r.Weight = w.Uint32N(3)
 			r.Method = pick(w.dice, state.Masquerade, state.Route)
 		})
 	case 8:
-		damage(w, w.witness.Addresses, diff.Of(nil, ours.Addresses, state.Address.Compare), func(*state.Binding) {})
+		damage(w, w.all.Addresses, diff.Of(nil, ours.Addresses, state.Address.Compare), func(*state.Binding) {})
 	}
 }
 
-// damage deletes or alters some of the rows, or deletes all. The kernel may
-// refuse.
+// damage deletes or alters some of the rows, or deletes all. The kernel may refuse.
 func damage[K, V comparable](w *walker, s kernel.Store[K, V], rows diff.Delta[K, V], alter func(*V)) {
 	d := diff.Delta[K, V]{Remove: rows.Add}
 	if w.IntN(4) > 0 {
@@ -148,7 +146,7 @@ func damage[K, V comparable](w *walker, s kernel.Store[K, V], rows diff.Delta[K,
 	s.Apply(context.Background(), d)
 }
 
-// extra are rows that look like ours and that nobody wishes.
+// extra returns rows that look like ours but are not desired.
 func extra(ours state.State) state.Delta {
 	s := state.New()
 	for k := range ours.VirtualServers {
@@ -164,7 +162,7 @@ func extra(ours state.State) state.Delta {
 	return state.Diff(state.New(), s)
 }
 
-// within are the rows of s whose keys are in some; without are the others.
+// within returns the rows of s whose keys are in some; without returns the others.
 func within(s, some state.State) state.State  { return sieve(s, some, true) }
 func without(s, some state.State) state.State { return sieve(s, some, false) }
 

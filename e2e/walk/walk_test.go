@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package walk goes at random through the life of a node and looks whether the
-// kernel ends up as wished: Services of both families come, change and go, a
-// tenth of all row changes and lists fail, somebody else deletes and alters
-// rows, empties tables and deletes the device, and the daemon is killed and
-// started again. The same walk is made on the kernel in memory and on a real
-// one. What belongs to others must survive all of it.
+// Package walk makes random walks through the life of a node and checks that the kernel ends up as desired.
+// Services of both families are added, changed and deleted; a tenth of all row changes and lists fail; other
+// programs delete and alter rows, empty tables and delete the device; and the daemon is killed and started
+// again. The same walk runs on the kernel in memory and on a real one. The rows of others must survive all of
+// it.
 //
-// Time is a number here, and nothing runs beside: the same seed makes the same
-// walk. What the daemon does beside, an audit, is done a table at a time. go test -seed N makes that of one seed only.
+// Time is a number here and there are no goroutines: the same seed makes the same walk, and an audit, which
+// the daemon runs beside its other work, reads a table at a time. go test -seed N makes only the walk of one
+// seed.
 package walk
 
 import (
@@ -34,7 +34,7 @@ import (
 // ground is a kernel to walk on.
 type ground struct {
 	tables    kernel.Tables // as the daemon has them
-	witness   kernel.Tables // list the rows of others as well
+	all       kernel.Tables // with the rows of others
 	flusher   reconcile.Flusher
 	observer  reconcile.ConnectionReader
 	breakages []func() // what no row can express
@@ -55,9 +55,9 @@ type walker struct {
 	services map[int]plan.Objects
 
 	foreign  state.State // the rows of others
-	there    state.State // those that nobody else has taken away
+	there    state.State // those that are still there
 	informed bool        // the daemon has seen all that is in the kernel since it started
-	unproven bool        // somebody has taken evidence of what is ours
+	unproven bool        // entries that show what is ours have been removed
 }
 
 // faults is the share of row changes and lists that fail.
@@ -114,7 +114,7 @@ func (w *walker) step() {
 	w.pass(time.Duration(w.IntN(3000)) * time.Millisecond)
 }
 
-// start is that of a daemon: it knows only the kernel and the objects.
+// start is the start of a daemon: it knows only the kernel and the objects.
 func (w *walker) start() {
 	w.informed, w.beside = false, nil
 	w.core = reconcile.NewCore(reconcile.Options{
@@ -125,20 +125,20 @@ func (w *walker) start() {
 		AuditPause:   time.Second,
 		Chunk:        1 + w.IntN(200),
 	})
-	w.tell(reconcile.Upsert{Fragment: plan.Base(w.config)})
-	w.tell(reconcile.Local{Addresses: w.node.Addresses})
+	w.send(reconcile.Upsert{Fragment: plan.Base(w.config)})
+	w.send(reconcile.Local{Addresses: w.node.Addresses})
 	for _, n := range slices.Sorted(maps.Keys(w.services)) {
 		w.plan(n)
 	}
-	w.tell(reconcile.Synced{})
+	w.send(reconcile.Synced{})
 }
 
-func (w *walker) tell(e reconcile.Event) { w.core.Step(e, w.now) }
+func (w *walker) send(e reconcile.Event) { w.core.Step(e, w.now) }
 
 func owner(n int) desired.Owner { return desired.Owner{Namespace: "shop", Name: serviceName(n)} }
 
 func (w *walker) plan(n int) {
-	w.tell(reconcile.Upsert{Owner: owner(n), Fragment: plan.Service(w.services[n], w.node, w.config)})
+	w.send(reconcile.Upsert{Owner: owner(n), Fragment: plan.Service(w.services[n], w.node, w.config)})
 }
 
 func (w *walker) upsert(n int) {
@@ -148,12 +148,11 @@ func (w *walker) upsert(n int) {
 
 func (w *walker) delete(n int) {
 	delete(w.services, n)
-	w.tell(reconcile.Delete{Owner: owner(n)})
+	w.send(reconcile.Delete{Owner: owner(n)})
 }
 
-// restart is kill -9 and a new start. Set entries are all that tells a new
-// daemon what is ours: if somebody has taken some, the old one has to put them
-// back first.
+// restart is kill -9 and a new start. Only set entries show a new daemon which rows are ours: if some have
+// been removed, the old one has to write them again first.
 func (w *walker) restart() {
 	if w.unproven {
 		w.calm(2 * w.config.SyncPeriod)
@@ -162,8 +161,7 @@ func (w *walker) restart() {
 	w.start()
 }
 
-// crash is a kill in the middle of a change, of which any rows may have been
-// made.
+// crash is a kill in the middle of a change, of which any rows may have been written.
 func (w *walker) crash() {
 	if w.unproven {
 		w.restart()
@@ -189,7 +187,7 @@ func (w *walker) calm(d time.Duration) {
 	w.share = faults
 }
 
-// pass lets time go by from one wake-up of the daemon to the next.
+// pass lets time pass from one wake-up of the daemon to the next.
 func (w *walker) pass(d time.Duration) {
 	for end := w.now.Add(d); ; {
 		w.settle()
@@ -205,8 +203,8 @@ func (w *walker) pass(d time.Duration) {
 	}
 }
 
-// settle works until nothing is due at the present time. As in the daemon, an
-// audit and what is done upon it are one round.
+// settle works until nothing is due at the present time. As in the daemon, an audit and the work that follows
+// from it are one round.
 func (w *walker) settle() {
 	ctx := context.Background()
 	for range 1000 {
@@ -278,7 +276,7 @@ func (w *walker) pretend(connections map[state.RealServerKey]state.Connections) 
 	}
 }
 
-// arrive gives the daemon time without faults, and then looks.
+// arrive gives the daemon time without faults, and then compares.
 func (w *walker) arrive() {
 	w.calm(time.Second)
 	w.restore()
@@ -286,14 +284,14 @@ func (w *walker) arrive() {
 	w.unproven = false
 	have := w.listing()
 	w.spared(have)
-	ours, wish := without(have, w.foreign), w.core.Desired()
-	maps.DeleteFunc(ours.Sysctls, func(n state.SysctlName, _ string) bool { _, wished := wish.Sysctls[n]; return !wished })
-	if d := state.Diff(ours, wish); d.Len() > 0 {
-		w.Errorf("the kernel is %d rows away from the wish: %s", d.Len(), few(d))
+	ours, want := without(have, w.foreign), w.core.Desired()
+	maps.DeleteFunc(ours.Sysctls, func(n state.SysctlName, _ string) bool { _, wanted := want.Sysctls[n]; return !wanted })
+	if d := state.Diff(ours, want); d.Len() > 0 {
+		w.Errorf("the kernel is %d rows away from the desired ones: %s", d.Len(), few(d))
 	}
 }
 
-// few is a delta as text, cut where nobody would read on.
+// few formats a delta, cut to a readable length.
 func few(d state.Delta) string {
 	text := fmt.Sprintf("%+v", d)
 	return text[:min(len(text), 4000)]

@@ -17,10 +17,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// patience is how long a question waits for its answer if its context does not say.
+// patience is how long a question waits for its answer without a deadline.
 const patience = 5 * time.Second
 
-// Conn is a client's connection to one server, or what a client takes for one.
+// Conn is a client's connection to one server; for datagrams it is a socket.
 type Conn struct {
 	conn net.Conn
 	// stream is nil for datagrams.
@@ -32,7 +32,7 @@ func (h *Host) Dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (*
 	return h.connect(ctx, p, to, h.dial)
 }
 
-// DialFrom is Dial from a port of the caller's choice.
+// DialFrom is Dial from a chosen port.
 func (h *Host) DialFrom(ctx context.Context, p state.Protocol, port uint16, to netip.AddrPort) (*Conn, error) {
 	return h.connect(ctx, p, to, func(ctx context.Context, p state.Protocol, to netip.AddrPort) (net.Conn, error) {
 		return dial(ctx, p, port, to)
@@ -45,7 +45,7 @@ func (h *Host) connect(ctx context.Context, p state.Protocol, to netip.AddrPort,
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var conn net.Conn
-	// A literal address is dialled by the goroutine that calls, which is what Do needs.
+	// A literal address is dialled by the calling goroutine, as Do requires.
 	err := h.Do(func() (err error) {
 		conn, err = with(ctx, p, to)
 		return err
@@ -60,8 +60,8 @@ func (h *Host) connect(ctx context.Context, p state.Protocol, to netip.AddrPort,
 	return c, nil
 }
 
-// dial takes a port that no other connection of the host has had lately: what is between it and the server remembers
-// connections for longer than their sockets, and who asks as often as a test does would soon have the same port twice.
+// dial takes a port that no recent connection of the host had: routers and conntrack remember connections for
+// longer than their sockets live, and a test asks often enough to get the same port twice.
 func (h *Host) dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (net.Conn, error) {
 	for range clientPorts {
 		conn, err := dial(ctx, p, h.nextPort(), to)
@@ -72,7 +72,7 @@ func (h *Host) dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (n
 	return nil, fmt.Errorf("all ports are in use")
 }
 
-// Clients have the ports that Linux gives them by default, or as many from another one on.
+// The client ports that Linux uses by default: the first and how many. AskFrom changes the first.
 const firstClientPort, clientPorts = 32768, 28232
 
 // AskFrom makes the host's clients take their ports from this one on.
@@ -83,7 +83,7 @@ func (h *Host) nextPort() uint16 {
 	if first == 0 {
 		first = firstClientPort
 	}
-	return uint16(first + h.asked.Add(1)%clientPorts)
+	return uint16(first + h.used.Add(1)%clientPorts)
 }
 
 func dial(ctx context.Context, p state.Protocol, port uint16, to netip.AddrPort) (net.Conn, error) {
@@ -101,10 +101,10 @@ func dial(ctx context.Context, p state.Protocol, port uint16, to netip.AddrPort)
 	return nil, fmt.Errorf("no client speaks %v", p)
 }
 
-// Ask asks the server at the other end who it is. It can be asked again and again.
+// Ask asks the server at the other end for its name. It may be called again and again.
 func (c *Conn) Ask(ctx context.Context) (Reply, error) { return c.AskAtLength(ctx, len("who?")) }
 
-// AskAtLength is Ask, over UDP with a question of so many bytes.
+// AskAtLength is Ask; over UDP the question has the given size.
 func (c *Conn) AskAtLength(ctx context.Context, bytes int) (Reply, error) {
 	reply, err := c.ask(ctx, bytes)
 	if err != nil {
@@ -163,8 +163,8 @@ func (c *Conn) askDatagram(question []byte) (Reply, error) {
 // Close closes the connection.
 func (c *Conn) Close() error { return c.conn.Close() }
 
-// Reset ends a connection over TCP at once, as a client that dies does. What is between the two forgets it sooner than one
-// that was closed.
+// Reset ends a connection over TCP at once, as a client that dies does. The kernel between client and server
+// forgets it sooner than a closed one.
 func (c *Conn) Reset() error {
 	if stream, ok := c.conn.(*net.TCPConn); ok {
 		if err := stream.SetLinger(0); err != nil {

@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// uplink is the link of nodes and of hosts outside to their segment, and of pods to their node.
+	// uplink is the link of nodes and outside hosts to their segment, and of pods to their node.
 	uplink = "eth0"
-	// segmentBridge joins the uplinks of nodes and hosts outside.
+	// segmentBridge joins the uplinks of nodes and outside hosts.
 	segmentBridge = "segment"
-	// podLink is what the names of a node's links to its pods begin with.
+	// podLink is how the names of a node's links to its pods begin.
 	podLink = "veth-"
 )
 
-// build makes all of a world. What was made before an error is w's, and Close's to take away.
+// build makes all of a world. After an error, Close removes what was made.
 func (w *World) build(t Topology) (err error) {
 	w.topology = t
 	if w.segment, err = newSegment(); err != nil {
@@ -41,13 +41,13 @@ func (w *World) build(t Topology) (err error) {
 	return nil
 }
 
-// newSegment makes the place of the bridge that stands for the wire between nodes.
+// newSegment makes the bridge that stands for the wire between nodes, and a host for it.
 func newSegment() (*Host, error) {
 	h, err := newHost(segmentBridge)
 	if err != nil {
 		return nil, err
 	}
-	// Snooping may hold back the multicasts that neighbours find each other with.
+	// Snooping may hold back the multicasts of neighbour discovery.
 	snooping := false
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: segmentBridge}, MulticastSnooping: &snooping}
 	if err := h.links.LinkAdd(bridge); err != nil {
@@ -81,7 +81,7 @@ func (w *World) addNode(n Node, all []Node) error {
 	return nil
 }
 
-// joinNode makes a host that is joined to nothing the node.
+// joinNode makes an unconnected host the node.
 func (w *World) joinNode(host *Host, n Node, all []Node) error {
 	var routes []Route
 	for _, other := range all {
@@ -103,7 +103,7 @@ func (w *World) joinNode(host *Host, n Node, all []Node) error {
 	return host.setSysctls([]sysctl{{"net/ipv4/ip_forward", "1"}, {"net/ipv6/conf/all/forwarding", "1"}})
 }
 
-// addHost makes a host that is not joined to anything.
+// addHost makes an unconnected host.
 func (w *World) addHost(name string, own []netip.Addr) (*Host, error) {
 	if w.Host(name) != nil {
 		return nil, fmt.Errorf("there are two hosts of the name %s", name)
@@ -118,7 +118,7 @@ func (w *World) addHost(name string, own []netip.Addr) (*Host, error) {
 	return h, nil
 }
 
-// addOutside makes a host that is no part of the cluster.
+// addOutside makes a host outside the cluster.
 func (w *World) addOutside(o Outside) error {
 	h, err := w.addHost(o.Name, addresses(o.Addresses))
 	if err != nil {
@@ -142,9 +142,9 @@ func (w *World) joinSegment(h *Host, own []netip.Prefix, routes []Route) error {
 	return h.addRoutes(uplink, routes)
 }
 
-// joinPod joins a pod to its node by a routed link, as the ptp plugin, kindnet and Calico do: the pod has no neighbour but
-// the gateway. Were the pods ports of a bridge, their answers to each other would pass the node below IP and with their
-// real addresses, unless the kernel had br_netfilter and was told to use it.
+// joinPod joins a pod to its node by a routed link, as the ptp plugin, kindnet and Calico do: the gateway is
+// the pod's only neighbour. If the pods were ports of a bridge, answers between them would bypass the node's
+// IP layer and keep their real addresses, unless br_netfilter is loaded and used.
 func joinPod(node, pod *Host, gateways []netip.Addr) error {
 	link := podLink + pod.Name
 	if err := join(pod, node, link); err != nil {
@@ -166,7 +166,7 @@ func joinPod(node, pod *Host, gateways []netip.Addr) error {
 	return pod.addRoutes(uplink, routes)
 }
 
-// onLink are routes to addresses that need no gateway.
+// onLink returns routes to addresses that need no gateway.
 func onLink(list []netip.Addr) []Route {
 	var routes []Route
 	for _, p := range hostPrefixes(list) {
@@ -175,7 +175,7 @@ func onLink(list []netip.Addr) []Route {
 	return routes
 }
 
-// everything is the prefix of all addresses of a's family.
+// everything returns the prefix of all addresses of a's family.
 func everything(a netip.Addr) netip.Prefix {
 	p, _ := a.Prefix(0)
 	return p
@@ -195,12 +195,12 @@ func join(h, other *Host, name string) error {
 	return nil
 }
 
-// card is the hardware address of a host's link. It is the same after a reboot: its neighbours remember it.
+// card returns the hardware address of a host's link. It is the same after a reboot: neighbours remember it.
 func card(h *Host, link string) net.HardwareAddr {
 	sum := fnv.New64a()
 	fmt.Fprintf(sum, "%s %s", h.Name, link)
 	address := sum.Sum(nil)[:6]
-	address[0] = address[0]&^1 | 2 // of one host, and given by nobody
+	address[0] = address[0]&^1 | 2 // unicast, and locally administered
 	return address
 }
 

@@ -22,25 +22,25 @@ import (
 // Host is one place of a world: a node, a pod or a host outside.
 type Host struct {
 	Name string
-	// Addresses are the host's own, as the topology gave them; a node's gateway addresses are not among them.
+	// Addresses are the host's own, by the topology, without a node's gateway addresses.
 	Addresses []netip.Addr
 
 	world *World
 	space namespace
 	links *netlink.Handle
-	ports atomic.Uint32 // where those of its clients begin; 0: where they do by default
-	asked atomic.Uint32 // how often it asked
+	ports atomic.Uint32 // the first of its clients; 0: the default
+	used  atomic.Uint32 // how many ports it has used
 }
 
 // sysctl is a path below /proc/sys and its value.
 type sysctl struct{ path, value string }
 
-// defaults are what every host starts with, whatever the machine's own settings are, which new namespaces may inherit.
+// defaults returns what every host starts with. New namespaces may inherit other settings from the machine.
 func defaults() []sysctl {
 	return []sysctl{
 		{"net/ipv4/ip_forward", "0"},
 		{"net/ipv6/conf/all/forwarding", "0"},
-		// Looking for duplicates would make each address wait for a second. The kernel does so if either says so.
+		// Duplicate address detection would delay each address by a second. Either setting turns it on.
 		{"net/ipv6/conf/all/accept_dad", "0"},
 		{"net/ipv6/conf/default/accept_dad", "0"},
 	}
@@ -51,7 +51,7 @@ func newHost(name string) (*Host, error) {
 	return h, h.boot()
 }
 
-// boot gives the host a kernel in which nothing is.
+// boot gives the host an empty network namespace.
 func (h *Host) boot() (err error) {
 	if h.space, err = newNamespace(); err != nil {
 		return err
@@ -91,7 +91,7 @@ func (h *Host) setSysctls(list []sysctl) error {
 	})
 }
 
-// Addr is the host's own address of a family, and the zero Addr if it has none.
+// Addr returns the host's own address of a family, and the zero Addr if it has none.
 func (h *Host) Addr(f state.Family) netip.Addr {
 	for _, a := range h.Addresses {
 		if state.FamilyOf(a) == f {
@@ -101,8 +101,8 @@ func (h *Host) Addr(f state.Family) netip.Addr {
 	return netip.Addr{}
 }
 
-// Do calls f on a thread that is on this host: sockets that f makes and commands that it starts are the host's. That does
-// not hold for goroutines that f starts.
+// Do calls f on a thread of this host: sockets and commands that f starts are the host's. That does not hold
+// for goroutines that f starts.
 func (h *Host) Do(f func() error) error {
 	return h.space.do(f)
 }
@@ -121,7 +121,7 @@ func (h *Host) Start(c *exec.Cmd) error {
 	return h.Do(c.Start)
 }
 
-// Run runs a command on this host and returns all that it wrote.
+// Run runs a command on this host and returns its output.
 func (h *Host) Run(ctx context.Context, argv ...string) (string, error) {
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var output []byte

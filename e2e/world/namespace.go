@@ -11,10 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespace is a network namespace without a name: it lives as long as this file, sockets and processes in it do.
+// namespace is a network namespace without a name: it lives as long as this file, and sockets and processes
+// in it.
 type namespace struct{ file *os.File }
 
-// here is the namespace of the calling thread.
+// here returns the namespace of the calling thread.
 func here() (namespace, error) {
 	f, err := os.Open("/proc/thread-self/ns/net")
 	return namespace{f}, err
@@ -32,7 +33,7 @@ func newNamespace() (namespace, error) {
 	return made, nil
 }
 
-// do calls f on a thread that is in the namespace.
+// do calls f on a thread in the namespace.
 func (n namespace) do(f func() error) error { return elsewhere(n.enter, f) }
 
 func (n namespace) enter() error {
@@ -55,7 +56,7 @@ func elsewhere(leave, f func() error) (err error) {
 		runtime.UnlockOSThread()
 		return err
 	}
-	// Deferred, so that the thread also comes back when f ends the goroutine, as the Fatal of a test does.
+	// Deferred, so that the thread also comes back when f ends the goroutine, as Fatal does.
 	defer func() {
 		if back := home.enter(); back != nil {
 			// A thread that is lost stays locked, so that no other goroutine gets it.

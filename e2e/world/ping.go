@@ -16,7 +16,8 @@ const (
 	echoRequestV6, echoReplyV6 = 128, 129
 )
 
-// Ping sends one echo request and waits for the answer. It is ECONNREFUSED if somebody says that nobody is there.
+// Ping sends one echo request and waits for the answer. The error is ECONNREFUSED for an ICMP error
+// "unreachable".
 func (h *Host) Ping(ctx context.Context, to netip.Addr) error {
 	if err := h.Do(func() error { return ping(ctx, to) }); err != nil {
 		return fmt.Errorf("ping %v from %s: %w", to, h.Name, err)
@@ -45,7 +46,7 @@ func ping(ctx context.Context, to netip.Addr) error {
 	if _, err := conn.Write(echo(request, to)); err != nil {
 		return err
 	}
-	// Who pings itself hears its own request as well.
+	// A host that pings itself also reads its own request.
 	answer := make([]byte, 512)
 	for {
 		n, _, err := conn.(*net.IPConn).ReadFromIP(answer)
@@ -58,7 +59,7 @@ func ping(ctx context.Context, to netip.Addr) error {
 	}
 }
 
-// echo is a request without any content. The kernel sums up ICMPv6 by itself.
+// echo returns a request without content. The kernel fills in the checksum of ICMPv6.
 func echo(request byte, to netip.Addr) []byte {
 	const identifier, sequence = 0x4b, 1
 	message := []byte{request, 0, 0, 0, 0, identifier, 0, sequence}

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Reboot takes a node's kernel away with all that is in it and gives it another, as the world made the first. Its pods
-// stay. Programs and servers on the node are for those to end and to start again who started them; nothing may use the
-// node meanwhile.
+// Reboot replaces a node's network namespace by a new one, built as the first was. Its pods stay. The caller
+// ends programs and servers of the node before, and starts them again after; nothing may use the node while
+// it reboots.
 func (w *World) Reboot(name string) error {
 	i := slices.IndexFunc(w.topology.Nodes, func(n Node) bool { return n.Name == name })
 	if i < 0 {
@@ -42,7 +42,8 @@ func (w *World) reboot(n Node) error {
 	return nil
 }
 
-// unplug takes away all wires. The kernel would do so too, but some time after the last program has ended.
+// unplug removes all wires at once. The kernel would do it too, but only some time after the last program has
+// ended.
 func (h *Host) unplug() error {
 	links, err := h.links.LinkList()
 	if err != nil {

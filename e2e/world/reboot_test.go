@@ -62,7 +62,7 @@ func TestOnlyANodeIsRebooted(t *testing.T) {
 	}
 }
 
-// withoutIndexes takes the numbers of links, which are never given twice, from the output of ip -o and sorts its lines.
+// withoutIndexes removes link numbers, which are never reused, from the output of ip -o and sorts its lines.
 func withoutIndexes(text string) string {
 	var lines []string
 	for line := range strings.Lines(text) {

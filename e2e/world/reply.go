@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// Reply is what a server says when it is asked.
+// Reply is a server's answer.
 type Reply struct {
 	// Server is the name of the host that answered.
 	Server string
-	// Client is who asked, as the server saw it.
+	// Client is the client's address as the server saw it.
 	Client netip.AddrPort
 }
 
-// String is the reply on the wire: "pod-a 10.244.1.12:40112".
+// String returns the reply as it is sent: "pod-a 10.244.1.12:40112".
 func (r Reply) String() string { return r.Server + " " + r.Client.String() }
 
 // ParseReply reads what String wrote, with or without a line's end.

@@ -17,8 +17,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Serve answers on a port of all the host's addresses until the world is closed. Over TCP and UDP these are also addresses
-// that the host gets later. An SCTP server would offer its client all of them, so there it is one for each own address.
+// Serve answers on a port of all the host's addresses until the world is closed. TCP and UDP servers answer
+// at later addresses, too. An SCTP server would offer its client all addresses, so there is one for each.
 func (h *Host) Serve(p state.Protocol, port uint16) error {
 	own := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	if p == state.SCTP {
@@ -32,8 +32,8 @@ func (h *Host) Serve(p state.Protocol, port uint16) error {
 	return nil
 }
 
-// ServeOn answers on one address and port until the world is closed: with HTTP over TCP and SCTP, and with one datagram
-// for each over UDP. An unspecified address stands for all of its family.
+// ServeOn answers on one address and port until the world is closed: with HTTP over TCP and SCTP, with one
+// datagram for each over UDP. An unspecified address stands for all of its family.
 func (h *Host) ServeOn(p state.Protocol, on netip.AddrPort) error {
 	err := h.Do(func() error {
 		if p == state.UDP {
@@ -65,7 +65,7 @@ func (h *Host) serveStreams(p state.Protocol, on netip.AddrPort) error {
 	}
 	server := &http.Server{Handler: http.HandlerFunc(h.answer), ReadHeaderTimeout: time.Minute}
 	h.world.serve(server, func() {
-		// Serve always returns an error, and after Close it is no news. Before, it shows at the client.
+		// Serve always returns an error. After Close it means nothing; before, the client sees it.
 		_ = server.Serve(listener)
 	})
 	return nil
@@ -81,7 +81,7 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Host) serveDatagrams(on netip.AddrPort) error {
-	config := net.ListenConfig{Control: tellDestination}
+	config := net.ListenConfig{Control: receiveDestination}
 	socket, err := config.ListenPacket(context.Background(), "udp"+digit(on), on.String())
 	if err != nil {
 		return err
@@ -107,9 +107,9 @@ func (h *Host) answerDatagrams(conn *net.UDPConn) {
 	}
 }
 
-// tellDestination makes a datagram socket tell which address a datagram was sent to: the answer must come from it, and
-// the kernel would choose by the way out.
-func tellDestination(network, _ string, c syscall.RawConn) error {
+// receiveDestination makes a datagram socket receive each datagram's destination: the answer must come from
+// it, but the kernel would choose an address by the route.
+func receiveDestination(network, _ string, c syscall.RawConn) error {
 	var result error
 	err := c.Control(func(fd uintptr) {
 		if network == "udp6" {
@@ -121,7 +121,7 @@ func tellDestination(network, _ string, c syscall.RawConn) error {
 	return errors.Join(err, result)
 }
 
-// source turns the control message that came with a datagram into the one to send with its answer.
+// source turns the control message that came with a datagram into the one for its answer.
 func source(control []byte) []byte {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil || len(messages) != 1 {
@@ -140,7 +140,7 @@ func source(control []byte) []byte {
 	return nil
 }
 
-// digit is what package net wants after "tcp" and "udp" for one family.
+// digit returns what package net expects after "tcp" and "udp" for one family.
 func digit(a netip.AddrPort) string {
 	if a.Addr().Is4() {
 		return "4"

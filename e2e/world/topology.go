@@ -8,10 +8,10 @@ import (
 	"slices"
 )
 
-// Topology is what a world is made of. Names are at most ten characters long, as the kernel wants them in link names.
+// Topology describes a world. Names are at most ten characters long, to fit into link names.
 type Topology struct {
 	Nodes []Node
-	// Outside are hosts next to the nodes that are no part of the cluster.
+	// Outside are hosts on the nodes' network that are no part of the cluster.
 	Outside []Outside
 }
 
@@ -20,10 +20,10 @@ type Node struct {
 	Name string
 	// Addresses are on the segment that joins the nodes and the outside.
 	Addresses []netip.Prefix
-	// PodCIDRs are where the addresses of its pods are from. The first address of each is the pods' gateway.
+	// PodCIDRs are the networks of its pods. The first address of each is the pods' gateway.
 	PodCIDRs []netip.Prefix
 	Pods     []Pod
-	// Forward makes the world turn on forwarding. A node whose service proxy must do so itself leaves it out.
+	// Forward turns on forwarding. Leave it out where the service proxy has to do that.
 	Forward bool
 }
 
@@ -33,22 +33,23 @@ type Pod struct {
 	Addresses []netip.Addr
 }
 
-// Outside is a host on the nodes' segment. It has no routes to pods: a packet with a pod's address that gets there will
-// not be answered, as in most clusters.
+// Outside is a host on the nodes' segment. It has no routes to pods: as in most clusters, it does not answer
+// a packet from a pod's address.
 type Outside struct {
 	Name      string
 	Addresses []netip.Prefix
-	// Routes are what an operator has told this network about the cluster's addresses.
+	// Routes are what an operator has configured for the cluster's addresses.
 	Routes []Route
 }
 
-// Route is a way to a network.
+// Route is a route to a network.
 type Route struct {
 	To  netip.Prefix
 	Via netip.Addr
 }
 
-// Small is two nodes, five pods and a client outside. node-1 is where the service proxy goes; node-2 is a plain router.
+// Small returns two nodes, five pods and a client outside. The service proxy goes on node-1; node-2 is a
+// plain router.
 func Small() Topology {
 	one := Node{
 		Name:      "node-1",
@@ -76,8 +77,8 @@ func Small() Topology {
 	return Topology{Nodes: []Node{one, two}, Outside: []Outside{client}}
 }
 
-// RoutesToServices lead to node-1 of the small world with all that Services may have there: cluster IPs, load balancers'
-// addresses and external ones.
+// RoutesToServices returns routes to node-1 of the small world for all addresses that Services may have
+// there: cluster IPs, load balancers' and external addresses.
 func RoutesToServices() []Route {
 	var list []Route
 	for _, p := range prefixes("10.96.0.0/16", "203.0.113.0/24", "198.51.100.0/24") {
@@ -105,7 +106,7 @@ func addrs(texts ...string) []netip.Addr {
 	return list
 }
 
-// addresses are the prefixes without their lengths.
+// addresses returns the prefixes without their lengths.
 func addresses(list []netip.Prefix) []netip.Addr {
 	var bare []netip.Addr
 	for _, p := range list {
@@ -114,7 +115,7 @@ func addresses(list []netip.Prefix) []netip.Addr {
 	return bare
 }
 
-// hostPrefixes are the prefixes that cover one address each.
+// hostPrefixes returns the prefixes that cover one address each.
 func hostPrefixes(list []netip.Addr) []netip.Prefix {
 	var full []netip.Prefix
 	for _, a := range list {
@@ -123,7 +124,7 @@ func hostPrefixes(list []netip.Addr) []netip.Prefix {
 	return full
 }
 
-// gateways are the addresses that the node has in its pod networks.
+// gateways returns the addresses that the node has in its pod networks.
 func (n Node) gateways() []netip.Addr {
 	var list []netip.Addr
 	for _, p := range n.PodCIDRs {
@@ -132,7 +133,7 @@ func (n Node) gateways() []netip.Addr {
 	return list
 }
 
-// routes are the ways from any other node to the pods of n.
+// routes returns the routes from any other node to the pods of n.
 func (n Node) routes() ([]Route, error) {
 	var list []Route
 	for _, cidr := range n.PodCIDRs {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package world builds a small cluster's network inside one kernel: nodes, pods behind them and hosts outside, each in a
-// network namespace of its own, with servers that tell who answered and whom they saw. The namespaces have no names and
-// the namespace it is built from gets no link, so nothing is left behind even if the program dies.
+// Package world builds a small cluster's network inside one kernel: nodes, pods behind them and hosts
+// outside, each in a network namespace, with servers that report their name and the client's address. The
+// namespaces have no names, and the machine's own namespace gets no link, so nothing is left behind even if
+// the program dies.
 //
-// It knows nothing of Services: what makes a virtual address answer is for its user to start on a node.
+// It does not know Services: its user starts the program that serves virtual addresses on a node.
 package world
 
 import (
@@ -35,7 +36,7 @@ func New(t Topology) (*World, error) {
 	return w, nil
 }
 
-// Host finds a host by its name; nil if there is none.
+// Host returns the host of that name, or nil.
 func (w *World) Host(name string) *Host {
 	i := slices.IndexFunc(w.hosts, func(h *Host) bool { return h.Name == name })
 	if i < 0 {
@@ -44,11 +45,11 @@ func (w *World) Host(name string) *Host {
 	return w.hosts[i]
 }
 
-// Hosts are all hosts: each node before its pods, and the outside last.
+// Hosts returns all hosts: each node before its pods, and the outside last.
 func (w *World) Hosts() []*Host { return slices.Clone(w.hosts) }
 
-// Close ends all servers and lets go of the namespaces. The kernel takes one away when the last process in it has ended;
-// processes are for those to end who started them.
+// Close ends all servers and closes the namespaces. The kernel removes a namespace when the last process in
+// it has ended; the starter of a process must end it.
 func (w *World) Close() {
 	w.mu.Lock()
 	for _, s := range w.servers {

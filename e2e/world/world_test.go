@@ -25,7 +25,7 @@ const port = 8080
 func families() []state.Family    { return []state.Family{state.IPv4, state.IPv6} }
 func protocols() []state.Protocol { return []state.Protocol{state.TCP, state.UDP, state.SCTP} }
 
-// routing is the small world with all nodes forwarding.
+// routing is the small world with forwarding on all nodes.
 func routing() world.Topology {
 	t := world.Small()
 	for i := range t.Nodes {
@@ -79,7 +79,7 @@ func TestServersNameThemselvesAndSeeTheClientsAddress(t *testing.T) {
 						t.Fatal(err)
 					}
 					if reply.Server != to.Name || reply.Client.Addr() != from.Addr(f) {
-						t.Errorf("%s was told %v, want an answer of %s to %v", from.Name, reply, to.Name, from.Addr(f))
+						t.Errorf("%s got %v, want an answer of %s to %v", from.Name, reply, to.Name, from.Addr(f))
 					}
 				})
 			}
@@ -134,13 +134,13 @@ func TestANodeForwardsOnlyIfTheTopologySaysSo(t *testing.T) {
 	}
 }
 
-func TestNobodyListensAndTheClientHearsIt(t *testing.T) {
+func TestAClientOfAClosedPortIsRefused(t *testing.T) {
 	w := build(t, world.Small())
 	for _, p := range []state.Protocol{state.TCP, state.UDP, state.SCTP} {
 		started := time.Now()
 		reply, err := w.Host("client").Ask(t.Context(), p, netip.MustParseAddrPort("192.0.2.1:9"))
 		if err == nil {
-			t.Errorf("%v: %v answered on a port that nobody listens on", p, reply)
+			t.Errorf("%v: %v answered on a port without a listener", p, reply)
 		}
 		if waited := time.Since(started); waited > 3*time.Second {
 			t.Errorf("%v: the client waited %v instead of being refused: %v", p, waited, err)
@@ -157,7 +157,7 @@ func TestAQuestionEndsWithItsContext(t *testing.T) {
 		started := time.Now()
 		// The client has a route to this address, and node-1 does not forward.
 		if _, err := w.Host("client").Ask(ctx, p, netip.MustParseAddrPort("10.96.0.1:80")); err == nil {
-			t.Errorf("%v: nobody was asked and somebody answered", p)
+			t.Errorf("%v: got an answer where nothing listens", p)
 		}
 		if waited := time.Since(started); waited < limit*9/10 || waited > limit*40 {
 			t.Errorf("%v: the question took %v, want %v", p, waited, limit)
@@ -233,7 +233,8 @@ func namespaceOfThread(t *testing.T) string {
 	return name
 }
 
-// A link between two namespaces goes away when the kernel destroys either: that is how the test sees it happen.
+// A link between two namespaces disappears when the kernel destroys either of them: that is how the test sees
+// it happen.
 func TestNothingIsLeftOfAClosedWorld(t *testing.T) {
 	linksBefore, filesBefore := links(t), openFiles(t)
 	w, err := world.New(routing())
@@ -303,7 +304,7 @@ func links(t *testing.T) string {
 	return strings.Join(names, " ")
 }
 
-// openFiles counts open files but for the runtime's own, which come and go.
+// openFiles counts open files without the runtime's own, which come and go.
 func openFiles(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

@@ -13,8 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 )
 
-// What tests of one adapter ask of a table, and of the tools that see the same
-// rows.
+// What tests of one adapter ask of a table, and of the tools that see the same rows.
 
 // Tool runs a command in the test's namespace and returns what it prints.
 func Tool(t testing.TB, argv ...string) string {
@@ -34,7 +33,7 @@ func Feed(t testing.TB, input string, argv ...string) string {
 	return string(out)
 }
 
-// Listed are the rows of a table.
+// Listed returns the rows of a table.
 func Listed[K, V comparable](t testing.TB, s kernel.Store[K, V]) map[K]V {
 	t.Helper()
 	rows, err := s.List(context.Background())
@@ -44,7 +43,7 @@ func Listed[K, V comparable](t testing.TB, s kernel.Store[K, V]) map[K]V {
 	return rows
 }
 
-// Rows are those of a table in no order.
+// Rows returns the rows of a table in no order.
 func Rows[K, V comparable](table map[K]V) []diff.Row[K, V] {
 	var rows []diff.Row[K, V]
 	for k, v := range table {
@@ -71,8 +70,7 @@ func AddAll[K, V comparable](t testing.TB, s kernel.Store[K, V], table map[K]V) 
 	Apply(t, s, diff.Delta[K, V]{Add: Rows(table)}, 0)
 }
 
-// RulesOf are the rules that iptables-save printed, without tables, counters and
-// comments.
+// RulesOf are the rules that iptables-save printed, without tables, counters and comments.
 func RulesOf(save string) string {
 	var rules strings.Builder
 	for line := range strings.Lines(save) {

@@ -12,13 +12,12 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Contract is what every implementation of the nine tables must do. open makes
-// a kernel for one case; it is called on the case's own goroutine.
+// Contract is what every implementation of the nine tables must do. open makes a kernel for one case; it is
+// called on the case's own goroutine.
 //
-// A kernel may hold rows before: they must be there after each case as well, as
-// far as the tables list them. Sets and chains are named KUBE-*; the settings
-// net/ipv4/vs/conntrack and net/ipv4/ip_forward must be there, and the node must
-// have the addresses of Sources.
+// A kernel may hold rows before: they must be there after each case as well, as far as the tables list them.
+// Sets and chains are named KUBE-*. The settings net/ipv4/vs/conntrack and net/ipv4/ip_forward must exist,
+// and the node must have the addresses of Sources.
 func Contract(t *testing.T, open func(testing.TB) kernel.Tables) {
 	c := contract{open}
 	t.Run("sysctls stay and are written", c.sysctls)
@@ -50,7 +49,7 @@ type contract struct {
 	open func(testing.TB) kernel.Tables
 }
 
-// bench is a kernel with a model beside it: what its tables should list.
+// bench is a kernel, and beside it the rows that its tables should list.
 type bench struct {
 	*testing.T
 	kernel.Tables
@@ -75,15 +74,14 @@ func (b *bench) list() state.State {
 	return s
 }
 
-// does makes a change that has to succeed as expected: without failure or
-// drift, and with nothing else touched.
+// does makes a change that must succeed: no failure, no drift, and nothing else touched.
 func (b *bench) does(what string, d state.Delta) {
 	b.Helper()
 	b.makes(what, d)
 	b.isAsWanted(what)
 }
 
-// makes does not look whether something else was touched.
+// makes is does without a look at what else was touched.
 func (b *bench) makes(what string, d state.Delta) {
 	b.Helper()
 	r := b.Apply(context.Background(), d)
@@ -96,8 +94,7 @@ func (b *bench) makes(what string, d state.Delta) {
 	d.Apply(b.want)
 }
 
-// refuses makes a change of which exactly n rows fail, and no other row with
-// them.
+// refuses makes a change of which exactly n rows fail. All other rows must succeed.
 func (b *bench) refuses(what string, d state.Delta, n int) {
 	b.Helper()
 	r := b.Apply(context.Background(), d)
@@ -128,7 +125,7 @@ func (b *bench) isAsWanted(after string) {
 // shown is how many differing rows of each kind an error shows.
 const shown = 3
 
-// lacks fails the test if d, which would put a table right, is not empty.
+// lacks fails the test if d, the change that would put a table right, is not empty.
 func lacks[K, V comparable](t testing.TB, after, table string, d diff.Delta[K, V]) {
 	t.Helper()
 	if d.Len() == 0 {
@@ -139,7 +136,7 @@ func lacks[K, V comparable](t testing.TB, after, table string, d diff.Delta[K, V
 		d.Add[:min(shown, len(d.Add))], d.Remove[:min(shown, len(d.Remove))], d.Update[:min(shown, len(d.Update))])
 }
 
-// updates are rows as changes, from whatever they are.
+// updates turns rows into changes with no old value.
 func updates[K, V comparable](rows []diff.Row[K, V]) []diff.Change[K, V] {
 	changes := make([]diff.Change[K, V], len(rows))
 	for i, r := range rows {
@@ -156,7 +153,7 @@ func tableOf[K, V comparable](rows []diff.Row[K, V]) map[K]V {
 	return table
 }
 
-// with is a and b together; b's rows win.
+// with merges a and b; b's rows win.
 func with[K, V comparable](a, b map[K]V) map[K]V {
 	both := map[K]V{}
 	maps.Copy(both, a)

@@ -14,9 +14,8 @@ import (
 // ErrInjected is the failure that FaultyWhile puts in.
 var ErrInjected = errors.New("injected fault")
 
-// FaultyWhile makes a share of all row changes and lists fail, as chosen by
-// random; share is asked each time. Half of the failing rows are changed all the
-// same, like a write whose answer was lost.
+// FaultyWhile makes a share of all row changes and lists fail, chosen by random; share is called each time.
+// Half of the failing rows are changed all the same, like a write whose answer was lost.
 func FaultyWhile(t kernel.Tables, random *rand.Rand, share func() float64) kernel.Tables {
 	f := &faults{random, share}
 	return kernel.Tables{
@@ -82,7 +81,7 @@ func (s faultyStore[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel
 	return result
 }
 
-// Operations counts what stores were asked to do.
+// Operations counts what stores had to do.
 type Operations struct {
 	Lists int // tables listed
 	Rows  int // rows added, updated or removed

@@ -13,8 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// table is one of the tables with rows to try it on: of all kinds and of both
-// families.
+// table is one of the tables, with rows of all kinds and both families to try it on.
 type table[K, V comparable] struct {
 	name    string
 	store   func(kernel.Tables) kernel.Store[K, V]
@@ -28,7 +27,7 @@ type table[K, V comparable] struct {
 	refused  map[K]V // can't be for another reason
 }
 
-// step is a change of one table, and what comes of it.
+// step is a change of one table and its result.
 type step[K, V comparable] struct {
 	what  string
 	delta diff.Delta[K, V]
@@ -36,7 +35,7 @@ type step[K, V comparable] struct {
 	after map[K]V
 }
 
-// steps are the life of the rows, from one state to the next.
+// steps returns the life of the rows, from one state to the next.
 func (c table[K, V]) steps() []step[K, V] {
 	type d = diff.Delta[K, V]
 	rows, other := c.sorted(c.rows), c.sorted(c.other)
@@ -81,7 +80,7 @@ func (c table[K, V]) live(b *bench) {
 	b.isAsWanted("all that was added is removed")
 }
 
-// bad tries rows that can't be among rows that can.
+// bad tries refused rows among accepted ones.
 func (c table[K, V]) bad(b *bench) {
 	store := c.store(b.Tables)
 	before := Listed(b, store)
@@ -89,7 +88,7 @@ func (c table[K, V]) bad(b *bench) {
 	try := func(what string, d diff.Delta[K, V]) {
 		b.Helper()
 		r := store.Apply(context.Background(), d)
-		// A row to update that can't be is not there either, which counts or not.
+		// Whether an update of a row that can't be made counts as drift is left open.
 		if r.Drift > 0 && r.Drift <= len(bad) && len(d.Update) > 0 {
 			r.Drift = 0
 		}
@@ -127,7 +126,7 @@ func (c table[K, V]) expect(t testing.TB, what string, r kernel.Result[K], bad m
 	}
 }
 
-// sysctls are other than all other tables: rows neither come nor go.
+// sysctls differ from all other tables: their rows are always there.
 func (c contract) sysctls(t *testing.T) {
 	b := c.begin(t, state.New())
 	one := map[state.SysctlName]string{"net/ipv4/vs/conntrack": "1", "net/ipv4/ip_forward": "1"}

@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Listing reads all tables, one after the other, and anything may happen to them in
-// between: as to one that goes on beside a writer, but without a goroutine.
+// Listing reads all tables one after the other, and the test may change them in between. It stands for a list
+// that runs beside a writer, without a goroutine.
 type Listing struct {
 	State state.State // a table that could not be read, or not yet, is nil
 	Err   error
@@ -21,12 +21,12 @@ type Listing struct {
 	round  context.Context
 }
 
-// Begin begins a Listing, of which nothing is read yet.
+// Begin returns a Listing of which nothing has been read yet.
 func Begin(t kernel.Tables) *Listing {
 	return &Listing{tables: t, round: kernel.NewRound(context.Background())}
 }
 
-// Go reads so many more tables, and says whether that were all.
+// Go reads the given number of tables and reports whether all are read now.
 func (l *Listing) Go(tables int) (done bool) {
 	for ; tables > 0 && l.next < state.Tables; tables-- {
 		l.Err = errors.Join(l.Err, l.tables.ListOne(l.round, l.next, &l.State))

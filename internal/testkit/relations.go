@@ -100,7 +100,7 @@ func (c contract) otherMeans(t *testing.T) {
 	}
 }
 
-// ruleRows are chains with all that they need, and jumps to them.
+// ruleRows returns chains with all that they need, and jumps to them.
 func ruleRows() state.State {
 	s := state.New()
 	s.Sets = hashSets()
@@ -136,8 +136,8 @@ func (c contract) chainInUse(t *testing.T) {
 	b.does("removing the chains", remove)
 }
 
-// chainsTogether: a chain may go to one that comes, or leaves, in the same
-// delta, and one that can't be made keeps from being made who needs it.
+// chainsTogether: a chain may go to one that the same delta adds or removes. A chain that can't be made also
+// keeps out the chains that need it.
 func (c contract) chainsTogether(t *testing.T) {
 	b := c.begin(t, state.New())
 	chain := func(f state.Family, name string) state.ChainKey {
@@ -154,7 +154,7 @@ func (c contract) chainsTogether(t *testing.T) {
 			Update: []diff.Change[state.ChainKey, state.Chain]{{Key: chain(f, "KUBE-C"), New: state.ChainOf("-j KUBE-D")}},
 			Add:    []diff.Row[state.ChainKey, state.Chain]{{Key: chain(f, "KUBE-D")}},
 		}
-		b.does("updating a chain to one that comes", state.Delta{Chains: update})
+		b.does("updating a chain to one that is being added", state.Delta{Chains: update})
 		rows[chain(f, "KUBE-C")], rows[chain(f, "KUBE-D")] = state.ChainOf("-j KUBE-D"), state.Chain{}
 		b.does("removing chains", state.Delta{Chains: diff.Of(rows, nil, state.ChainKey.Compare)})
 
@@ -228,7 +228,7 @@ func (c contract) setKeepsType(t *testing.T) {
 	b.isAsWanted("sets were to change type or family")
 }
 
-// fullSet also shows that what is removed makes room for what is added.
+// fullSet also shows that removed entries make room for those that are added.
 func (c contract) fullSet(t *testing.T) {
 	rows := state.New()
 	for _, f := range families() {

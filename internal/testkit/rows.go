@@ -16,7 +16,7 @@ import (
 
 func families() []state.Family { return []state.Family{state.IPv4, state.IPv6} }
 
-// address is the n-th address of a family in a network of its own.
+// address returns the n-th address of a family in the given network.
 func address(f state.Family, network byte, n int) netip.Addr {
 	if f == state.IPv4 {
 		return netip.AddrFrom4([4]byte{10, network, byte(n >> 8), byte(n)})
@@ -30,7 +30,7 @@ const (
 	nodes     byte = 1
 )
 
-// setName is a name for each type and family.
+// setName returns a name for each type and family.
 func setName(f state.Family, kind state.SetType) state.SetName {
 	return state.SetName(fmt.Sprintf("KUBE-%d-%s", f, strings.ToUpper(strings.NewReplacer(":", "-", ",", "-").Replace(string(kind)))))
 }
@@ -58,7 +58,7 @@ func setTable() table[state.SetName, state.Set] {
 	}
 }
 
-// entriesOf are entries of every kind for one address.
+// entriesOf returns entries of every kind for one address.
 func entriesOf(f state.Family) map[state.SetEntry]state.Entry {
 	const n = 1
 	a, bits := address(f, services, n), f.Bits()
@@ -115,8 +115,8 @@ func entryTable() table[state.SetEntry, state.Entry] {
 	}
 }
 
-// ruleTables are two for each family: a change of a table costs the real kernel
-// a process, and three would show no more.
+// ruleTables returns two tables for each family: every changed table costs the real kernel a process, and
+// three would show no more.
 func ruleTables(f state.Family) []state.RuleTable {
 	if f == state.IPv4 {
 		return []state.RuleTable{state.NAT, state.Mangle}
@@ -124,8 +124,7 @@ func ruleTables(f state.Family) []state.RuleTable {
 	return []state.RuleTable{state.NAT, state.Filter}
 }
 
-// chainsOf are two chains, of which the first looks into a set and goes to the
-// second, in some tables.
+// chainsOf returns two chains in some tables. The first looks into a set and goes to the second.
 func chainsOf(f state.Family) map[state.ChainKey]state.Chain {
 	const first, second = "KUBE-A", "KUBE-B"
 	chains := map[state.ChainKey]state.Chain{}
@@ -173,7 +172,7 @@ func chainTable() table[state.ChainKey, state.Chain] {
 	}
 }
 
-// jumpsOf are jumps to a chain in some tables.
+// jumpsOf returns jumps to a chain in some tables.
 func jumpsOf(f state.Family, to string) map[state.JumpKey]state.Jump {
 	from := map[state.RuleTable][]string{
 		state.NAT:    {"PREROUTING", "POSTROUTING"},
@@ -231,7 +230,7 @@ func server(f state.Family, n int, p state.Protocol) state.VirtualServerKey {
 	return state.VirtualServerKey{Address: netip.AddrPortFrom(address(f, services, n), uint16(1+n%60_000)), Protocol: p}
 }
 
-// serversOf are virtual servers of every kind.
+// serversOf returns virtual servers of every kind.
 func serversOf(f state.Family) map[state.VirtualServerKey]state.VirtualServer {
 	bits := uint8(f.Bits())
 	plain := state.VirtualServer{Scheduler: "rr", Prefix: bits}
@@ -271,7 +270,7 @@ func virtualServerTable() table[state.VirtualServerKey, state.VirtualServer] {
 	}
 }
 
-// realServersOf are two real servers for each virtual server.
+// realServersOf returns two real servers for each virtual server.
 func realServersOf(servers map[state.VirtualServerKey]state.VirtualServer) map[state.RealServerKey]state.RealServer {
 	rows := map[state.RealServerKey]state.RealServer{}
 	for k := range servers {
@@ -314,8 +313,8 @@ func realServerTable() table[state.RealServerKey, state.RealServer] {
 	}
 }
 
-// Sources are addresses that the node has, two of each family, from which routes
-// may let its own packets come.
+// Sources returns addresses that the node has, two of each family. Routes may use them as the source of the
+// node's own packets.
 func Sources() []netip.Addr {
 	var list []netip.Addr
 	for _, f := range families() {

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Patience is how long a slow machine may take for what is done at once.
+// Patience is how long a slow machine may take for what is immediate elsewhere.
 const Patience = 20 * time.Second
 
-// Eventually waits for what must come true.
+// Eventually waits until a condition is true.
 func Eventually(t testing.TB, what string, true func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(Patience)
@@ -23,8 +23,8 @@ func Eventually(t testing.TB, what string, true func() bool) {
 	}
 }
 
-// LeavesNoGoroutine calls closing at the end of the test, and wants as many
-// goroutines after it as there are now.
+// LeavesNoGoroutine calls closing at the end of the test, and fails if more goroutines are left than there
+// are now.
 func LeavesNoGoroutine(t testing.TB, closing func()) {
 	t.Helper()
 	before := runtime.NumGoroutine()
@@ -34,7 +34,7 @@ func LeavesNoGoroutine(t testing.TB, closing func()) {
 	})
 }
 
-// WantReports wants exactly these next, and no more that are there already.
+// WantReports fails the test unless exactly these reports come next and no more are waiting.
 func WantReports[R any](t testing.TB, reports <-chan R, same func(got, want R) bool, want ...R) {
 	t.Helper()
 	for _, w := range want {

@@ -16,7 +16,7 @@ import (
 
 // The cases of all tables together.
 
-// everything is a state with rows of every kind in every table.
+// everything returns a state with rows of every kind in every table.
 func everything() state.State {
 	s := ruleRows()
 	maps.Copy(s.Sets, setTable().rows)
@@ -30,7 +30,7 @@ func sysctlRows(settings map[state.SysctlName]string) []diff.Row[state.SysctlNam
 	return diff.Of(nil, settings, state.SysctlName.Compare).Add
 }
 
-// upAndDown leaves the sysctls as they are: they do not go.
+// upAndDown leaves the sysctls as they are: they can't be removed.
 func (c contract) upAndDown(t *testing.T) {
 	b := c.begin(t, state.New())
 	before := clone(b.want)
@@ -56,8 +56,8 @@ func (c contract) upAndDown(t *testing.T) {
 // half is how many rows of each family there are in a large delta.
 const half = 5000
 
-// crowd is a state of half rows of each family in each table of many rows, and
-// one more in each that can't be.
+// crowd returns a state with half rows of each family in each large table, and one row more in each that the
+// kernel refuses.
 func crowd() (good, bad state.State) {
 	good, bad = state.New(), state.New()
 	good.Links, good.Sets = links(), hashSets()
@@ -101,7 +101,7 @@ func (c contract) many(t *testing.T) {
 	b.refuses("removing very many rows", state.Diff(good, needs), 0)
 }
 
-// cancelled: the tables that have nothing to do need not look at the context.
+// cancelled: tables without changes need not look at the context.
 func (c contract) cancelled(t *testing.T) {
 	b := c.begin(t, state.New())
 	ctx, cancel := context.WithCancel(context.Background())

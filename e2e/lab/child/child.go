@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package child runs one command as the first process of a kernel or a process namespace must: every orphan is reaped,
-// signals are passed on, and nothing is left behind at the end. It does not prepare the place the command runs in.
+// Package child is what the first process of a kernel or of namespaces does: it brings up lo, runs one
+// command, reaps every orphan, passes signals on, and leaves nothing behind at the end.
 package child
 
 import (
@@ -29,11 +29,11 @@ type Command struct {
 	Env   []string
 	Dir   string
 	Files []*os.File
-	// DieWithUs makes the kernel kill the command when the thread that started it is gone.
+	// DieWithUs makes the kernel kill the command when the thread that started it ends.
 	DieWithUs bool
 }
 
-// Start starts the command. Its PATH decides where it is looked for, as a shell would.
+// Start starts the command. It looks for it in the command's PATH, as a shell would.
 func Start(c Command) (pid int, err error) {
 	path, err := Find(c.Argv[0], PathOf(c.Env), c.Dir)
 	if err != nil {
@@ -54,7 +54,7 @@ func Start(c Command) (pid int, err error) {
 	return pid, nil
 }
 
-// StartStatus is the exit status for an error of Start.
+// StartStatus returns the exit status for an error of Start.
 func StartStatus(err error) int {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
 		return StatusNotFound
@@ -62,8 +62,9 @@ func StartStatus(err error) int {
 	return StatusNotExecutable
 }
 
-// Reap waits for the command and for every orphan that ends meanwhile, passes signals on to the command, and returns the
-// command's exit status. The os package must not wait for a process at the same time: any child that ends is taken here.
+// Reap waits for the command and reaps every orphan that ends before it. It passes signals on to the command
+// and returns its exit status. The os package must not wait for a process at the same time: Reap takes any
+// child that ends.
 func Reap(pid int, signals <-chan os.Signal) (status int, err error) {
 	done := make(chan struct{})
 	defer close(done)
@@ -85,7 +86,7 @@ func forward(pid int, signals <-chan os.Signal, done <-chan struct{}) {
 	for {
 		select {
 		case s := <-signals:
-			// A command that has just ended is no reason to complain.
+			// A command that has just ended is no error.
 			_ = syscall.Kill(pid, s.(syscall.Signal))
 		case <-done:
 			return
@@ -93,7 +94,8 @@ func forward(pid int, signals <-chan os.Signal, done <-chan struct{}) {
 	}
 }
 
-// KillRest ends every other process of this kernel or namespace and reaps them. Only a first process may ask for it.
+// KillRest ends every other process of this kernel or namespace and reaps them. It does nothing unless called
+// by the first process.
 func KillRest() {
 	if os.Getpid() != 1 {
 		return
@@ -107,14 +109,14 @@ func KillRest() {
 	}
 }
 
-// Listen starts to collect the signals that ask for an end, which are handed on to the command.
+// Listen collects the signals that ask for an end.
 func Listen() <-chan os.Signal {
 	c := make(chan os.Signal, 16)
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
 	return c
 }
 
-// Status is the exit status a shell would show: a command killed by signal n has 128+n.
+// Status returns the exit status that a shell would show: 128+n for a command killed by signal n.
 func Status(ws syscall.WaitStatus) int {
 	if ws.Signaled() {
 		return 128 + int(ws.Signal())
@@ -122,7 +124,7 @@ func Status(ws syscall.WaitStatus) int {
 	return ws.ExitStatus()
 }
 
-// PathOf is the PATH in an environment: the last one counts.
+// PathOf returns the PATH of an environment: the last one counts.
 func PathOf(env []string) string {
 	for _, e := range slices.Backward(env) {
 		if v, ok := strings.CutPrefix(e, "PATH="); ok {
@@ -132,7 +134,7 @@ func PathOf(env []string) string {
 	return ""
 }
 
-// Find is the file that name means in a search path, seen from dir.
+// Find returns the file that name means in a search path, seen from dir.
 func Find(name, path, dir string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, runnable(from(dir, name))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package guest is the lab as the first process of a user-mode Linux kernel: it furnishes the kernel, runs the job's
-// command, hands its streams and its end to the host and powers off. It decides nothing about the host.
+// Package guest is the lab as the first process of a user-mode Linux kernel: it prepares the kernel, runs the
+// job's command, hands its streams and its result to the host and powers off.
 package guest
 
 import (
@@ -16,10 +16,10 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/child"
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/job"
-	"github.com/kube-ipvs/kube-ipvs/e2e/lab/loopback"
 )
 
-// Main is the whole life of the guest. It only returns if the kernel refuses to power off, and panics then.
+// Main is the whole life of the guest. It returns only if the kernel refuses to power off, and then the
+// kernel panics.
 func Main(dir job.Dir) {
 	result, err := live(dir)
 	if err != nil {
@@ -43,7 +43,7 @@ func live(dir job.Dir) (job.Result, error) {
 	return job.Result{Status: status}, err
 }
 
-// furnish turns a bare kernel into one that commands can be run on.
+// furnish turns a bare kernel into one that can run commands.
 func furnish(c job.Command) error {
 	if err := mountAll(c.Keep); err != nil {
 		return err
@@ -59,7 +59,7 @@ func furnish(c job.Command) error {
 		loadModules(c.Modules),
 		raiseLimits(),
 		nameHost(),
-		loopback.Up(),
+		child.RaiseLoopback(),
 	)
 }
 
@@ -111,18 +111,18 @@ func start(c job.Command, stdout, stderr *os.File, signals <-chan os.Signal) int
 	return status
 }
 
-// environ is the command's environment: the host's, with the lab's tools first in PATH.
+// environ returns the command's environment: the host's, with the lab's tools first in PATH.
 func environ(host []string) []string {
 	path := "PATH=" + strings.TrimSuffix(binFolder+":"+child.PathOf(host), ":")
 	env := slices.DeleteFunc(slices.Clone(host), func(e string) bool { return strings.HasPrefix(e, "PATH=") })
 	return append(env, path)
 }
 
-// powerTime is how long the kernel may take to power off when asked by sysrq: a kernel worker does it.
+// powerTime is how long the kernel may take to power off by sysrq: a kernel worker does it.
 const powerTime = 5 * time.Second
 
-// powerOff writes everything to the host and ends the kernel. hostfs keeps written pages in the guest until they are
-// synced.
+// powerOff writes everything to the host and ends the kernel. hostfs keeps written pages in the guest until
+// they are synced.
 func powerOff() {
 	unix.Sync()
 	if os.WriteFile("/proc/sysrq-trigger", []byte("o"), 0) == nil {

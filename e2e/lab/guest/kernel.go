@@ -10,10 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFiles is how many files a process may have open: a test of a large cluster needs more than the kernel's 1024.
+// openFiles is how many files a process may have open: a test of a large cluster needs more than the kernel's
+// 1024.
 const openFiles = 1 << 20
 
-// release is the version of the running kernel, as its module folder is called.
+// release returns the version of the running kernel, which is the name of its module folder.
 func release() (string, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -30,7 +31,7 @@ func raiseLimits() error {
 	return nil
 }
 
-// nameHost gives the guest a host name: there is none at first, and what runs on nodes wants one.
+// nameHost gives the guest a host name: it has none at first, and programs of nodes need one.
 func nameHost() error {
 	if err := unix.Sethostname([]byte("lab")); err != nil {
 		return fmt.Errorf("set the host name: %w", err)

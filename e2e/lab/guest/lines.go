@@ -19,7 +19,8 @@ const (
 	signalLine = "/dev/ttyS2"
 )
 
-// drainTime is how long the last output may take to reach the host after the command and all other processes are gone.
+// drainTime is how long the last output may take to reach the host once the command and all other processes
+// are gone.
 const drainTime = 10 * time.Second
 
 // openLine opens a serial line as a plain channel of bytes. It blocks: the line has no use for the poller.
@@ -39,7 +40,7 @@ func openLine(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// makeRaw is cfmakeraw: without it the line turns \n into \r\n, echoes, and eats control characters.
+// makeRaw is cfmakeraw: without it the line turns \n into \r\n, echoes, and drops control characters.
 func makeRaw(t *unix.Termios) {
 	t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
 	t.Oflag &^= unix.OPOST
@@ -49,15 +50,15 @@ func makeRaw(t *unix.Termios) {
 	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
 }
 
-// stream is one output of the command on its way to the host. The command gets a pipe, not the line: programs behave
-// differently on a terminal.
+// stream is one output of the command on its way to the host. The command gets a pipe, not the line: programs
+// behave differently on a terminal.
 type stream struct {
 	line *os.File
 	pipe *os.File
 	done chan struct{}
 }
 
-// openStream returns the stream and the end of it that is for the command.
+// openStream returns the stream and the command's end of it.
 func openStream(path string) (*stream, *os.File, error) {
 	line, err := openLine(path)
 	if err != nil {
@@ -81,7 +82,7 @@ func (s *stream) copy() {
 // onlyWriter hides ReadFrom: splicing a pipe into a terminal goes by the page and gains nothing.
 type onlyWriter struct{ io.Writer }
 
-// drain waits until all output is with the host.
+// drain waits until all output has reached the host.
 func (s *stream) drain(limit <-chan time.Time) {
 	select {
 	case <-s.done:
@@ -91,7 +92,7 @@ func (s *stream) drain(limit <-chan time.Time) {
 	}
 }
 
-// readSignals turns the bytes of a line into the signals they number.
+// readSignals turns the bytes of a line into signals.
 func readSignals(line io.Reader) <-chan os.Signal {
 	signals := make(chan os.Signal, 16)
 	go func() {

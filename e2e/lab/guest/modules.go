@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// upFront are the modules that are loaded before the command starts. ipv6 comes first: modules that are loaded without
-// it pull it in, but the ones that only look whether it is there do not. The rest is what nothing loads by itself in
-// time, and what would make the first call of a test slow.
+// upFront returns the modules that are loaded before the command starts. ipv6 comes first: some modules load
+// it, but others only check whether it is there. The rest would not be loaded by itself in time, or would
+// slow down a test's first call.
 func upFront() []string {
 	return []string{
 		"ipv6", "nf_conntrack", "nf_conntrack_netlink", "ip_vs", "ip_set",
@@ -51,14 +51,14 @@ func parseDependencies(r io.Reader) (dependencies, error) {
 	return d, lines.Err()
 }
 
-// moduleName is the name the kernel knows a module file by.
+// moduleName returns the kernel's name of a module file.
 func moduleName(file string) string {
 	name, _, _ := strings.Cut(path.Base(file), ".ko")
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-// plan is the order in which to load files so that all of names are there. Names that are no modules are left out: the
-// kernel has them built in, or does without.
+// plan returns the order in which to load files so that all named modules are there. Names without a file are
+// left out: they are built in, or not needed.
 func (d dependencies) plan(names []string) []string {
 	var order []string
 	seen := map[string]bool{}
@@ -82,8 +82,8 @@ func (d dependencies) plan(names []string) []string {
 	return order
 }
 
-// loadModules loads the modules that should be there up front from a folder of modules. It talks to the kernel itself:
-// starting modprobe for each would double the time to boot.
+// loadModules loads the modules of upFront from a folder of modules. It calls the kernel itself: starting
+// modprobe for each would double the time to boot.
 func loadModules(folder string) error {
 	if folder == "" {
 		return nil
@@ -106,7 +106,7 @@ func loadModules(folder string) error {
 	return nil
 }
 
-// parameters are a module's parameters: dummy would make a link of its own, dummy0, that no test expects.
+// parameters returns a module's parameters: dummy would make a link of its own, dummy0, that no test expects.
 func parameters(module string) string {
 	if module == "dummy" {
 		return "numdummies=0"

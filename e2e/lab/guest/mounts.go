@@ -19,8 +19,8 @@ type mount struct {
 	options      string
 }
 
-// mounts are the file systems of the guest's own, in order. Everything else, /tmp too, is the host's: that is where test
-// binaries come from and results go to.
+// mounts returns the guest's own file systems, in order. Everything else, /tmp too, is the host's: test
+// binaries come from there and results go there.
 func mounts() []mount {
 	const quiet = unix.MS_NOSUID | unix.MS_NODEV
 	return []mount{
@@ -34,8 +34,8 @@ func mounts() []mount {
 	}
 }
 
-// hidden are the paths of keep that the guest's own file systems would hide, and that must be mounted again from the
-// host. A path inside another one is left out.
+// hidden returns the paths of keep that the guest's own file systems would hide. They must be mounted again
+// from the host. A path inside another one is left out.
 func hidden(keep []string, own []mount) []string {
 	var paths []string
 	for _, p := range keep {
@@ -46,7 +46,7 @@ func hidden(keep []string, own []mount) []string {
 	return paths
 }
 
-// covered reports whether path lies below one of the mounts. A mount point itself is not the host's in any case.
+// covered reports whether path lies below one of the mounts. A mount point itself is never the host's.
 func covered(path string, own []mount) bool {
 	for _, m := range own {
 		if strings.HasPrefix(path, m.target+"/") {

@@ -11,7 +11,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/job"
 )
 
-// The lab's own folder inside the guest, in a tmpfs, and the part of it that comes first in PATH.
+// The lab's own folder inside the guest, in a tmpfs, and its part that comes first in PATH.
 const (
 	ownFolder  = "/run/lab"
 	binFolder  = ownFolder + "/bin"
@@ -19,13 +19,13 @@ const (
 	moduleRoot = ownFolder + "/lib/modules"
 )
 
-// wrapper makes modprobe look for the guest kernel's modules, which are not where modprobe expects them: -d wants a
-// folder that has lib/modules/VERSION in it.
+// wrapper returns a modprobe that finds the guest kernel's modules, which are not at the usual place: -d
+// takes a folder with lib/modules/VERSION in it.
 func wrapper(realModprobe string) string {
 	return "#!/bin/sh\nexec " + realModprobe + " -d " + ownFolder + " \"$@\"\n"
 }
 
-// iptablesNames are the commands that the two kinds of iptables share.
+// iptablesNames returns the commands that both kinds of iptables have.
 func iptablesNames() []string {
 	return []string{
 		"iptables", "iptables-save", "iptables-restore",
@@ -33,8 +33,8 @@ func iptablesNames() []string {
 	}
 }
 
-// iptablesProgram is the kind of iptables to use. The packaged kernel has no nf_tables for ip and ip6, and iptables-nft
-// fails there.
+// iptablesProgram returns the program of the chosen kind of iptables. iptables-nft fails on the packaged
+// kernel, which has no nf_tables for ip and ip6.
 func iptablesProgram(nft bool) string {
 	if nft {
 		return "xtables-nft-multi"
@@ -61,7 +61,7 @@ func installTools(c job.Command, version string) error {
 	return installModprobe(c.Modules, version)
 }
 
-// installModprobe makes modprobe work for commands, and for the kernel when it loads what a command needs.
+// installModprobe makes modprobe work for commands, and for the kernel when it loads a module on demand.
 func installModprobe(modules, version string) error {
 	realModprobe, err := exec.LookPath("modprobe")
 	if err != nil || modules == "" {
@@ -74,7 +74,7 @@ func installModprobe(modules, version string) error {
 		return fmt.Errorf("wrap modprobe: %w", err)
 	}
 	if err := os.WriteFile("/proc/sys/kernel/modprobe", []byte(modprobe), 0); err != nil {
-		return fmt.Errorf("tell the kernel of modprobe: %w", err)
+		return fmt.Errorf("set the kernel.modprobe sysctl: %w", err)
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package job is what the lab on the host and the lab inside the guest kernel tell each other: a directory with the
-// command to run, a sign of life, and how the command ended. It knows files and nothing of kernels.
+// Package job is how the lab on the host and the lab inside the guest kernel talk: a directory with the
+// command to run, a sign of life, and the result. It handles files only.
 package job
 
 import (
@@ -13,8 +13,8 @@ import (
 	"path/filepath"
 )
 
-// EnvName is the kernel argument, and so the environment variable of the guest's first process, that names the job's
-// directory.
+// EnvName is a kernel argument, and so an environment variable of the guest's first process. It names the
+// job's directory.
 const EnvName = "LAB_JOB"
 
 // The files of a job's directory.
@@ -28,7 +28,7 @@ const (
 	InitFile = "init"
 )
 
-// Command is what the guest is asked to run.
+// Command is what the guest has to run.
 type Command struct {
 	Argv []string
 	Env  []string
@@ -36,25 +36,25 @@ type Command struct {
 	Dir string
 	// Modules is the folder of the guest kernel's modules; empty if everything is built in.
 	Modules string
-	// NFT asks for the nftables kind of iptables, which only some kernels can carry.
+	// NFT chooses the nftables kind of iptables, which only some kernels support.
 	NFT bool
 	// Seed is randomness from the host for the guest kernel.
 	Seed []byte
-	// Keep lists paths that must be the host's inside the guest, also where the guest mounts something of its own.
+	// Keep lists paths that must be the host's inside the guest, even below a mount of the guest's own.
 	Keep []string
 }
 
 // Result is how the command ended.
 type Result struct {
 	Status int
-	// Failure says why the command could not be run; Status is then meaningless.
+	// Failure is why the command could not be run; Status then means nothing.
 	Failure string `json:",omitempty"`
 }
 
 // Dir is a job's directory, seen from either side.
 type Dir string
 
-// Path is the path of one file in the directory.
+// Path returns the path of one file in the directory.
 func (d Dir) Path(file string) string { return filepath.Join(string(d), file) }
 
 // WriteCommand stores what to run.
@@ -75,7 +75,7 @@ func (d Dir) Command() (Command, error) {
 // WriteResult stores how the command ended.
 func (d Dir) WriteResult(r Result) error { return d.write(resultFile, r) }
 
-// Result loads how the command ended; false if the guest stopped before it could say so.
+// Result loads how the command ended; false if the guest stopped before it could write that.
 func (d Dir) Result() (Result, bool, error) {
 	var r Result
 	err := d.read(resultFile, &r)
@@ -85,7 +85,7 @@ func (d Dir) Result() (Result, bool, error) {
 	return r, err == nil, err
 }
 
-// MarkBooted tells the other side that the guest's kernel is up.
+// MarkBooted notes that the guest's kernel is up.
 func (d Dir) MarkBooted() error { return d.write(bootedFile, true) }
 
 // Booted reports whether the guest's kernel is up.
@@ -94,8 +94,8 @@ func (d Dir) Booted() bool {
 	return err == nil
 }
 
-// write makes the file appear whole: the other side is another kernel, which may look at any moment, and this one may be
-// powered off right after.
+// write makes the file appear whole: the other side is another kernel, which may read at any moment, and this
+// one may be powered off right after.
 func (d Dir) write(file string, v any) error {
 	content, err := json.Marshal(v)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Install installs packages by apt-get and says so in one line. The lists of packages are only fetched if apt cannot do
-// with the ones it has.
+// Install installs packages with apt-get and prints one line about it. It updates the package lists only if
+// the install fails without that.
 func Install(packages []string, say io.Writer) error {
 	if len(packages) == 0 {
 		return nil
@@ -37,7 +37,7 @@ func installArguments(packages []string) []string {
 	return append([]string{"-q", "-y", "--no-install-recommends", "install"}, packages...)
 }
 
-// aptGet runs apt-get, which may ask nothing, and shows its output only if it fails.
+// aptGet runs apt-get, which must not ask, and shows its output only if it fails.
 func aptGet(args ...string) error {
 	cmd := exec.Command("apt-get", args...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package need knows which programs of the host the lab and its users cannot do without, says which are missing, and
-// installs them on Debian and its like.
+// Package need knows the programs that the lab and its users need on the host. It finds those that are
+// missing and installs them on Debian and its like.
 package need
 
 import (
@@ -14,7 +14,7 @@ import (
 // Tool is a program and the Debian package it comes in.
 type Tool struct{ Program, Package string }
 
-// ForCommands are the tools that every command in the lab may count on.
+// ForCommands returns the tools that every command in the lab may use.
 func ForCommands() []Tool {
 	return []Tool{
 		{"ip", "iproute2"},
@@ -24,12 +24,12 @@ func ForCommands() []Tool {
 	}
 }
 
-// ForGuest are the tools that a user-mode kernel needs besides.
+// ForGuest returns the tools that a user-mode kernel needs besides.
 func ForGuest() []Tool {
 	return []Tool{{"linux.uml", "user-mode-linux"}, {"xtables-legacy-multi", "iptables"}}
 }
 
-// ForDevelopers are the tools that tests and people use.
+// ForDevelopers returns the tools for tests and for use by hand.
 func ForDevelopers() []Tool {
 	return slices.Concat(ForGuest(), ForCommands(), []Tool{
 		{"ipvsadm", "ipvsadm"},
@@ -39,7 +39,7 @@ func ForDevelopers() []Tool {
 	})
 }
 
-// Missing are the packages of the tools that are not found in a search path, each once.
+// Missing returns the packages of the tools that are not in a search path, each once.
 func Missing(tools []Tool, path string) []string {
 	var packages []string
 	for _, t := range tools {
@@ -57,7 +57,7 @@ func found(program, path string) bool {
 	})
 }
 
-// Path is a search path with the folders of system tools, which an ordinary user's often lacks, at its end.
+// Path appends the folders of system tools to a search path. An ordinary user's often lacks them.
 func Path(path string) string {
 	folders := filepath.SplitList(path)
 	for _, f := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {

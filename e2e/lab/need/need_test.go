@@ -71,7 +71,7 @@ func TestInstallWithoutApt(t *testing.T) {
 	}
 }
 
-// aptGet stands in for apt-get: it notes its calls, and installs only after an update.
+// aptGet stands in for apt-get: it records its calls, and installs only after an update.
 const aptGet = `#!/bin/sh
 echo "$DEBIAN_FRONTEND $@" >>"$0.calls"
 case "$*" in

@@ -9,13 +9,12 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kube-ipvs/kube-ipvs/e2e/lab/child"
 	"golang.org/x/sys/unix"
-
-	"github.com/kube-ipvs/kube-ipvs/e2e/lab/loopback"
 )
 
-// furnish makes the new namespaces usable: what they see of processes and links is their own, and so is what tools
-// keep in /run.
+// furnish makes the new namespaces usable: they see only their own processes and links, and tools have their
+// own files in /run.
 func furnish() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -29,7 +28,7 @@ func furnish() error {
 	if err := privateRun(); err != nil {
 		return err
 	}
-	return loopback.Up()
+	return child.RaiseLoopback()
 }
 
 func mountFresh(kind, target string) error {
@@ -39,7 +38,8 @@ func mountFresh(kind, target string) error {
 	return nil
 }
 
-// privateSys mounts a sysfs that shows this network namespace's links, and puts the control groups back on it.
+// privateSys mounts a sysfs that shows this network namespace's links, and puts the control groups back on
+// it.
 func privateSys() error {
 	const groups = "/sys/fs/cgroup"
 	old, err := openFolder(groups)
@@ -59,12 +59,12 @@ func privateSys() error {
 	return nil
 }
 
-// notShared are the entries of /run that the namespaces have for themselves: the named network namespaces and the lock of
-// iptables.
+// notShared returns the entries of /run that the namespaces have for themselves: the named network namespaces
+// and the lock of iptables.
 func notShared() map[string]bool { return map[string]bool{"netns": true, "xtables.lock": true} }
 
-// privateRun mounts a new /run that has everything the old one has, except what must not be shared. Mounting on the two
-// entries alone would not do: they need not exist, and making them would leave something behind.
+// privateRun mounts a new /run with everything of the old one except what must not be shared. Mounting over
+// those entries alone would not do: they may not exist, and making them would leave something behind.
 func privateRun() error {
 	old, err := openFolder("/run")
 	if err != nil {
@@ -83,7 +83,7 @@ func privateRun() error {
 		if private[e.Name()] {
 			continue
 		}
-		// An entry may go away at any moment.
+		// An entry may disappear at any moment.
 		if err := carry(e, reach(old, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("carry /run/%s over: %w", e.Name(), err)
 		}
@@ -117,7 +117,7 @@ func bind(source, target string) error {
 	return unix.Mount(source, target, "", unix.MS_BIND|unix.MS_REC, "")
 }
 
-// openFolder holds on to a folder that is about to be mounted over.
+// openFolder keeps a folder open that is about to be mounted over.
 func openFolder(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -126,7 +126,7 @@ func openFolder(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// reach is a path to an entry of a folder that has been mounted over.
+// reach returns a path to an entry of a folder that has been mounted over.
 func reach(folder *os.File, entry string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", folder.Fd(), entry)
 }

@@ -15,20 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ledgerFile says which modules were loaded before the first of the labs that run now.
+// ledgerFile lists the modules that were loaded before the first of the labs that run now.
 const ledgerFile = "/run/kube-ipvs-lab.modules"
 
 // modulesFile lists the loaded modules. A kernel that cannot load any does not have it.
 const modulesFile = "/proc/modules"
 
-// releaseTime is how long the kernel may take to give a namespace's modules free: it takes namespaces apart in the
-// background, after their last process.
+// releaseTime is how long the kernel may take to release a namespace's modules: it takes namespaces apart in
+// the background, after their last process.
 const releaseTime = time.Second
 
 // Ledger is held while a lab may load modules. The last one to close it removes them.
 type Ledger struct{ file *os.File }
 
-// OpenLedger writes down which modules there are, or joins the labs that did already.
+// OpenLedger records the loaded modules, or joins the labs that already did.
 func OpenLedger() (*Ledger, error) {
 	for {
 		f, err := os.OpenFile(ledgerFile, os.O_RDWR|os.O_CREATE, 0o600)
@@ -46,7 +46,7 @@ func OpenLedger() (*Ledger, error) {
 	}
 }
 
-// join takes a share of the ledger; false if its last holder has removed it meanwhile.
+// join takes a share of the ledger; false if its last holder has just removed it.
 func join(f *os.File) (bool, error) {
 	fd := int(f.Fd())
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == nil {
@@ -77,7 +77,7 @@ func writeBaseline(f *os.File) error {
 	return err
 }
 
-// Close gives the ledger up. If no other lab holds it, what has been loaded since is unloaded.
+// Close gives the ledger up. If no other lab holds it, modules loaded since are unloaded.
 func (l *Ledger) Close() error {
 	defer l.file.Close()
 	if unix.Flock(int(l.file.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
@@ -106,7 +106,7 @@ func unload(before map[string]int) error {
 			return nil
 		}
 		for _, name := range added {
-			// A module that is in use refuses; it is tried again until the time is up.
+			// A module in use refuses; it is tried again until the time is up.
 			_ = unix.DeleteModule(name, unix.O_NONBLOCK)
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -140,9 +140,9 @@ func parseModules(r io.Reader) (map[string]int, error) {
 	return modules, lines.Err()
 }
 
-// removable are the modules that have been added since and that are safe to remove: those that count their users and
-// refuse to go while there are any. The modules of iptables tables and of links (dummy, veth, bridge) do not count them:
-// removing one flushes a table or deletes links that others may have made meanwhile.
+// removable returns the added modules that are safe to remove: those that count their users and refuse to go
+// while there are any. The modules of iptables tables and of links (dummy, veth, bridge) do not count them:
+// removing one flushes a table or deletes links that others may have made since.
 func removable(before, now map[string]int) []string {
 	var names []string
 	for name := range now {

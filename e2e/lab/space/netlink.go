@@ -51,7 +51,7 @@ func attribute32(kind uint16, values ...uint32) []byte {
 	return attribute(kind, b)
 }
 
-// request encodes a generic netlink request that wants an acknowledgement.
+// request encodes a generic netlink request with an acknowledgement.
 func request(family uint16, command uint8, attributes []byte) []byte {
 	size := unix.SizeofNlMsghdr + genericHeader + len(attributes)
 	b := binary.NativeEndian.AppendUint32(nil, uint32(size))
@@ -65,7 +65,7 @@ func request(family uint16, command uint8, attributes []byte) []byte {
 // genericHeader is the size of struct genlmsghdr.
 const genericHeader = 4
 
-// probeService is a virtual service from the addresses for documentation.
+// probeService returns a virtual service at an address for documentation.
 func probeService() []byte {
 	address := make([]byte, 16)
 	copy(address, []byte{192, 0, 2, 1})
@@ -85,8 +85,8 @@ func probeService() []byte {
 	return attribute(ipvsAttrService|unix.NLA_F_NESTED, s)
 }
 
-// parseAnswer reads what the kernel answered: an attribute of the wanted kind, if the answer is a message that has one,
-// and whether the acknowledgement, which carries the error, has been seen.
+// parseAnswer reads the kernel's answer: the value of the wanted attribute, if there is one, and whether the
+// acknowledgement, which carries the error, has been seen.
 func parseAnswer(b []byte, want uint16) (value []byte, acked bool, err error) {
 	for len(b) >= unix.SizeofNlMsghdr {
 		size := int(binary.NativeEndian.Uint32(b))
@@ -137,7 +137,7 @@ func dialGeneric() (generic, error) {
 
 func (g generic) close() { unix.Close(g.fd) }
 
-// family asks for the number of a netlink family.
+// family returns the number of a netlink family.
 func (g generic) family(name string) (uint16, error) {
 	a := attribute(unix.CTRL_ATTR_FAMILY_NAME, append([]byte(name), 0))
 	id, err := g.exchange(request(unix.GENL_ID_CTRL, unix.CTRL_CMD_GETFAMILY, a), unix.CTRL_ATTR_FAMILY_ID)

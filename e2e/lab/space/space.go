@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package space runs a command on the kernel that is already there, in namespaces of its own for networks, mounts and
-// processes, and finds out whether that kernel can serve as a lab at all. The machine is left as it was found.
+// Package space runs a command on this machine's kernel, in network, mount and process namespaces of its own,
+// and checks whether that kernel can serve as a lab. It leaves the machine as it found it.
 package space
 
 import (
@@ -19,16 +19,16 @@ import (
 // Name is the name under which the lab starts itself as the first process of the namespaces.
 const Name = "lab-space"
 
-// What the first process of the namespaces is asked to do.
+// What the first process of the namespaces has to do.
 const (
 	askProbe = "probe"
 	askRun   = "run"
 )
 
-// StatusFailed is the exit status if the lab itself could not do its work.
+// StatusFailed is the exit status if the lab itself failed.
 const StatusFailed = 125
 
-// Probe tries whether this kernel has all that is needed; if not, the error says what is missing.
+// Probe checks whether this kernel has all that is needed; the error says what is missing.
 func Probe() error {
 	cmd := apart(askProbe)
 	var reason bytes.Buffer
@@ -57,7 +57,7 @@ func Run(argv, env []string, signals <-chan os.Signal) (int, error) {
 	return child.Status(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
 }
 
-// pass hands the first signal on to the command, and takes a second one to mean that it must end now.
+// pass hands the first signal on to the command, and kills it on the second.
 func pass(p *os.Process, signals <-chan os.Signal, ended <-chan error) {
 	asked := false
 	for {
@@ -76,7 +76,8 @@ func pass(p *os.Process, signals <-chan os.Signal, ended <-chan error) {
 	}
 }
 
-// apart starts the lab again as the first process of new namespaces. They end with it, and it ends with this thread.
+// apart starts the lab again as the first process of new namespaces. They end with it, and it ends with this
+// thread.
 func apart(ask string, argv ...string) *exec.Cmd {
 	return &exec.Cmd{
 		Path: "/proc/self/exe",
@@ -101,7 +102,7 @@ func Main(args []string) (status int) {
 	return status
 }
 
-// probe prints why this kernel will not do, as the end of a sentence that begins with the kernel.
+// probe prints why this kernel cannot be used, as the end of a sentence that begins with the kernel.
 func probe() (status int) {
 	err := furnish()
 	if err != nil {
@@ -116,7 +117,7 @@ func probe() (status int) {
 	return 0
 }
 
-// refused is the error of a kernel that does not allow what the lab does with it.
+// refused is the error of a kernel that does not allow what the lab needs.
 func refused(err error) error { return fmt.Errorf("cannot be used as it is: %w", err) }
 
 func run(argv []string) (status int, err error) {

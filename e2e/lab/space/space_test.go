@@ -43,7 +43,7 @@ func TestRemovable(t *testing.T) {
 }
 
 func TestAttributePads(t *testing.T) {
-	// Netlink is in the machine's byte order; the sizes below are told apart in either.
+	// Netlink is in the machine's byte order; the sizes below differ in either.
 	for size, want := range map[int]int{0: 4, 1: 8, 3: 8, 4: 8, 5: 12} {
 		b := attribute(7, bytes.Repeat([]byte{0xff}, size))
 		if len(b) != want {
@@ -96,7 +96,7 @@ func FuzzParseAnswer(f *testing.F) {
 	})
 }
 
-// acknowledgement is what the kernel answers: struct nlmsgerr with the negative error number.
+// acknowledgement returns the kernel's answer: struct nlmsgerr with the negative error number.
 func acknowledgement(code unix.Errno) []byte {
 	b := request(unix.NLMSG_ERROR, 0, make([]byte, 16))
 	copy(b[unix.SizeofNlMsghdr:], attribute32(0, uint32(-int32(code)))[unix.SizeofRtAttr:])

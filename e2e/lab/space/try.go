@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setName is the set that is made to see whether sets can be made. It lives in a network namespace of its own.
+// setName is a set that is made to see whether sets work, in a network namespace of its own.
 const setName = "LAB-PROBE"
 
-// try does with the kernel, in small, what the commands will do.
+// try does with the kernel, in small, what commands will do.
 func try() error {
 	if err := tryIPVS(); err != nil {
 		return fmt.Errorf("has no IPVS: %w", err)
@@ -25,8 +25,8 @@ func try() error {
 	return nil
 }
 
-// tryIPVS makes a virtual service and deletes it. That ip_vs is loaded proves nothing: in some containers it is there and
-// cannot be used.
+// tryIPVS makes a virtual service and deletes it. A loaded ip_vs proves nothing: in some containers it is
+// there and cannot be used.
 func tryIPVS() error {
 	c, err := dialGeneric()
 	if err != nil {
@@ -53,7 +53,7 @@ func tryIPVS() error {
 }
 
 func tryIpset() error {
-	// A failure is only of interest if ipset fails after it.
+	// A failure matters only if ipset fails after it.
 	_ = load("ip_set")
 	if err := runTool("ipset", "create", setName, "hash:ip,port", "comment"); err != nil {
 		return err
@@ -63,7 +63,7 @@ func tryIpset() error {
 
 func load(module string) error { return runTool("modprobe", module) }
 
-// runTool runs a tool whose error text is the best reason to show.
+// runTool runs a tool whose error output is the best reason to show.
 func runTool(name string, args ...string) error {
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err == nil {

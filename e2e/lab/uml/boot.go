@@ -59,9 +59,10 @@ func start(k Kernel, dir job.Dir, memory, memoryFolder string) (*machine, error)
 	return m, nil
 }
 
-// startApart starts the keeper in a session of its own, so that a terminal's ^C is the lab's to pass on, and in a process
-// namespace if that is allowed: containers often forbid it, and the kernel runs without. It returns the signal that ends
-// the keeper and all that belongs to it; the keeper gets the same when this thread ends.
+// startApart starts the keeper in a session of its own, so that the lab handles a terminal's ^C, and in a
+// process namespace if that is allowed: containers often forbid it, and the kernel runs without. It returns
+// the signal that ends the keeper and all that belongs to it. The keeper gets the same signal when this
+// thread ends.
 func startApart(keeper func(*syscall.SysProcAttr) *exec.Cmd) (*exec.Cmd, syscall.Signal, error) {
 	cmd := keeper(&syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWPID})
 	err := cmd.Start()
@@ -94,7 +95,7 @@ func openPipes() (p pipes, err error) {
 	return p, nil
 }
 
-// guest are the guest's ends, in the order of their numbers on the kernel's command line.
+// guest returns the guest's ends, in the order of their numbers on the kernel's command line.
 func (p pipes) guest() []*os.File { return []*os.File{p.outW, p.errW, p.signalR} }
 
 func (p pipes) closeGuest() {

@@ -15,11 +15,11 @@ import (
 // logLines is how much of the log of a kernel that died is shown.
 const logLines = 30
 
-// statusKilled is the exit status of a command that the kernel killed, for lack of memory for example.
+// statusKilled is the exit status of a command that the kernel killed, for example for lack of memory.
 const statusKilled = 128 + int(syscall.SIGKILL)
 
-// finish tells how the command ended, after the kernel has. The job's directory stays only if it holds the log of a kernel
-// that died.
+// finish returns how the command ended, once the kernel has. The job's directory stays only if it holds the
+// log of a kernel that died.
 func (m *machine) finish(stopped error) (int, error) {
 	r, ended, err := m.dir.Result()
 	log, _ := os.ReadFile(m.dir.Path(job.LogFile))
@@ -38,18 +38,18 @@ func (m *machine) finish(stopped error) (int, error) {
 	return 0, m.autopsy(string(log), "", stopped)
 }
 
-// autopsy is the error of a guest that could not say how the command ended, with the end of its log.
+// autopsy returns the error of a guest that left no exit status, with the end of its log.
 func (m *machine) autopsy(log, failure string, err error) error {
 	return fmt.Errorf("%s\nthe end of %s:\n%s", cause(log, failure, err), m.dir.Path(job.LogFile), lastLines(log, logLines))
 }
 
-// What the kernel writes when it gives up, or gives up a process.
+// What the kernel logs when it gives up, or kills a process.
 const (
 	panicked    = "Kernel panic"
 	outOfMemory = "Out of memory: Killed process"
 )
 
-// cause is why there is no exit status, in one sentence.
+// cause returns in one sentence why there is no exit status.
 func cause(log, failure string, err error) string {
 	if failure != "" {
 		return "prepare the guest: " + failure
@@ -65,7 +65,7 @@ func cause(log, failure string, err error) string {
 	return "the guest's kernel ended before the command did; the host may lack memory for it (" + EnvMemory + ")"
 }
 
-// lastLines is the end of a text, indented.
+// lastLines returns the end of a text, indented.
 func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return "  " + strings.Join(lines[max(0, len(lines)-n):], "\n  ")

@@ -14,10 +14,10 @@ import (
 // KeeperName is the name under which the lab starts itself as the keeper.
 const KeeperName = "lab-keeper"
 
-// Keep runs the kernel, given as its command line, and is the first process of a process namespace. A user-mode kernel
-// has one host process for each of its address spaces, and they outlive it when it is killed; the namespace ends them
-// all. The kernel cannot be the first process itself: it aborts by a signal, which first processes ignore. Where there
-// may be no namespace, the keeper ends them by their process group when it is told to by SIGTERM.
+// Keep runs the kernel, given as its command line, and is the first process of a process namespace. A
+// user-mode kernel has one host process for each of its address spaces, and they outlive it when it is
+// killed; the namespace ends them all. The kernel cannot be the first process itself: it aborts by a signal,
+// which first processes ignore. Where namespaces are forbidden, the keeper ends the process group on SIGTERM.
 func Keep(argv []string) (status int) {
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)
@@ -30,7 +30,7 @@ func Keep(argv []string) (status int) {
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		return child.StartStatus(err)
 	}
-	held, err := stay(pid)
+	held, err := pin(pid)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err) // it is only slower
 	}
@@ -48,7 +48,8 @@ func Keep(argv []string) (status int) {
 	return status
 }
 
-// killKernel ends a kernel and its processes. It makes a session and so a process group of its own, but not at once.
+// killKernel ends a kernel and its processes. The kernel makes a session, and so a process group, but not at
+// once.
 func killKernel(pid int) {
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 	_ = syscall.Kill(-pid, syscall.SIGKILL)

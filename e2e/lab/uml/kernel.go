@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package uml boots a user-mode Linux kernel on the host, with the host's files as its root, to run one command in it. It
-// is the host's side; what happens inside is package guest's.
+// Package uml boots a user-mode Linux kernel on the host, with the host's files as its root, to run one
+// command in it. Package guest is the side inside.
 package uml
 
 import (
@@ -17,7 +17,7 @@ import (
 const (
 	// EnvKernel names the program.
 	EnvKernel = "LAB_UML"
-	// EnvModules names the folder of its modules; without it such a kernel is taken to have everything built in.
+	// EnvModules names the folder of its modules; without it everything counts as built in.
 	EnvModules = "LAB_UML_MODULES"
 	// EnvArguments are further kernel arguments, separated by spaces.
 	EnvArguments = "LAB_UML_ARGS"
@@ -34,11 +34,11 @@ type Kernel struct {
 	Version string
 	// Modules is the folder of its modules; empty if it needs none.
 	Modules string
-	// Arguments are kernel arguments beyond those the lab needs.
+	// Arguments are kernel arguments beyond those that the lab needs.
 	Arguments []string
 }
 
-// Find looks for the kernel to use.
+// Find returns the kernel to use.
 func Find(getenv func(string) string) (Kernel, error) {
 	name := getenv(EnvKernel)
 	packaged := name == ""

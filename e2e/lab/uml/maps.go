@@ -14,12 +14,13 @@ const (
 	mapsPath = "/proc/sys/vm/max_map_count"
 	// enoughMaps is what many distributions allow by now.
 	enoughMaps = 1 << 20
-	// mapped is what one mapping may be as little as: a page.
+	// mapped is the least size of a mapping: a page.
 	mapped = 4096
 )
 
-// allowMaps lets processes of a guest with more memory than others use it. In the host each page of such a process may
-// need a mapping, and its kernel ends one that gets no more: with the usual 65,530 that is at 256 MiB, in the midst of work.
+// allowMaps allows more mappings if the guest has more memory than usual. Each page of a guest's process may
+// need a mapping on the host, and the guest's kernel kills a process that gets no more. The usual 65,530 end
+// at 256 MiB.
 func allowMaps(memory uint64) error {
 	usual, err := parseMemory(DefaultMemory)
 	if err != nil || memory <= usual {

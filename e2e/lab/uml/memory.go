@@ -14,7 +14,7 @@ import (
 // EnvMemory is how much memory the guest has.
 const EnvMemory = "LAB_MEM"
 
-// DefaultMemory is the guest's memory if nothing else is said. Only what it uses is taken from the host.
+// DefaultMemory is the guest's default memory. Only what it uses is taken from the host.
 const DefaultMemory = "2G"
 
 // parseMemory turns 512M or 2G into bytes.
@@ -36,11 +36,11 @@ func parseMemory(s string) (uint64, error) {
 type folder struct {
 	path string
 	free uint64
-	// exec is whether programs may be mapped from it: the guest runs from its memory.
+	// exec reports whether programs may be mapped from it: the guest runs from its memory.
 	exec bool
 }
 
-// chooseFolder is the first folder that the guest's memory fits into.
+// chooseFolder returns the first folder that the guest's memory fits into.
 func chooseFolder(folders []folder, need uint64) (string, error) {
 	var tried []string
 	for _, f := range folders {
@@ -57,7 +57,8 @@ func chooseFolder(folders []folder, need uint64) (string, error) {
 		need>>20, strings.Join(tried, ", "), EnvMemory)
 }
 
-// memoryFolder is where the guest's memory file goes: into memory if there is room, else to the temporary files.
+// memoryFolder returns where the guest's memory file goes: into memory if there is room, else to the
+// temporary files.
 func memoryFolder(need uint64) (string, error) {
 	var folders []folder
 	for _, path := range []string{"/dev/shm", os.TempDir()} {

@@ -17,7 +17,7 @@ import (
 // seedSize is how much randomness the guest's kernel gets.
 const seedSize = 64
 
-// newJob makes the directory in which the guest will find its command and its first process.
+// newJob makes the directory in which the guest finds its command and its first process.
 func newJob(c job.Command) (dir job.Dir, err error) {
 	path, err := os.MkdirTemp(jobFolder(os.TempDir()), "lab-")
 	if err != nil {
@@ -39,8 +39,8 @@ func newJob(c job.Command) (dir job.Dir, err error) {
 	return dir, dir.WriteCommand(c)
 }
 
-// jobFolder is where job directories are made: among the temporary files, unless their path cannot stand in a kernel's
-// command line, or is below /dev, which the kernel covers before it starts its first process.
+// jobFolder returns where job directories are made: among the temporary files, unless their path does not fit
+// into a kernel's command line, or is below /dev, which the kernel covers before it starts its first process.
 func jobFolder(temp string) string {
 	if !filepath.IsAbs(temp) || strings.ContainsAny(temp, " \t\n\"'\\,") || strings.HasPrefix(temp+"/", "/dev/") {
 		return "/tmp"
@@ -48,8 +48,8 @@ func jobFolder(temp string) string {
 	return temp
 }
 
-// keep lists the folders the command must find as they are on the host: the job's, the temporary files, its working
-// directory, and where its program is.
+// keep lists the folders that the command must see as they are on the host: the job's, the temporary files,
+// its working directory, and its program's.
 func keep(jobDir, temp string, c job.Command) []string {
 	folders := []string{jobDir, temp, c.Dir}
 	if filepath.IsAbs(c.Argv[0]) {
@@ -58,8 +58,8 @@ func keep(jobDir, temp string, c job.Command) []string {
 	return folders
 }
 
-// copySelf copies the lab's program. A link would not do if the program is somewhere that the guest covers, and it may be
-// built anew at any moment.
+// copySelf copies the lab's program. A link would not do: the guest may cover the program's folder, and the
+// program may be rebuilt at any moment.
 func copySelf(target string) error {
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {

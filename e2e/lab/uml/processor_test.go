@@ -34,7 +34,7 @@ func TestAKernelStaysOnOneProcessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
-	held, err := stay(c.Process.Pid)
+	held, err := pin(c.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}

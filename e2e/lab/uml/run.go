@@ -13,16 +13,15 @@ import (
 )
 
 const (
-	// bootTime is how long a guest may take until it reports; it needs less than a second on an idle machine.
+	// bootTime is how long a guest may take to boot; it needs less than a second on an idle machine.
 	bootTime = 30 * time.Second
-	// bootPoll is how often the lab looks for that report.
+	// bootPoll is how often the lab checks whether it has.
 	bootPoll = 20 * time.Millisecond
-	// graceTime is how long a command that got a signal has to end before the guest is stopped.
+	// graceTime is how long a command may take to end after a signal before the guest is stopped.
 	graceTime = 10 * time.Second
 )
 
-// Run boots the kernel, runs the command in it and returns the command's exit status. Signals that arrive are passed on
-// to the command.
+// Run boots the kernel, runs the command in it, passes signals on to the command and returns its exit status.
 func Run(k Kernel, c job.Command, memory string, signals <-chan os.Signal) (int, error) {
 	size, err := parseMemory(memory)
 	if err != nil {
@@ -49,7 +48,7 @@ func Run(k Kernel, c job.Command, memory string, signals <-chan os.Signal) (int,
 	return m.finish(stopped)
 }
 
-// watch waits for the end of the kernel, and hastens it where it must. It returns why it did.
+// watch waits for the end of the kernel and stops it where it must. It returns why it did.
 func (m *machine) watch(signals <-chan os.Signal) error {
 	booting := time.NewTicker(bootPoll)
 	defer booting.Stop()

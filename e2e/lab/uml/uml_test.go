@@ -124,7 +124,7 @@ func TestLastLines(t *testing.T) {
 	}
 }
 
-// script is a program that stands in for a kernel.
+// script writes a program that stands in for a kernel.
 func script(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "linux")

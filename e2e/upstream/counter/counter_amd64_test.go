@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-func TestTheCounterTellsTheKernelsTime(t *testing.T) {
+func TestTheCounterShowsTheKernelsTime(t *testing.T) {
 	use(t)
 	if swap(clock()) != clock() {
-		t.Fatal("the runtime asks somebody else")
+		t.Fatal("the runtime uses another clock")
 	}
 	kernel, began := read(t, monotonicClock), time.Now()
 	for last := began; time.Since(began) < time.Second; {

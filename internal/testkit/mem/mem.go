@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mem is the kernel in memory: the same Stores, the same rules about
-// what refers to what and what is refused, no privileges. It passes the same
-// contract as the real kernel (package testkit), which keeps it honest. It
-// forwards no packets.
+// Package mem is a kernel in memory: the same Stores with the same rules about references and refusals, but
+// without privileges and packets. The contract in package testkit keeps it true to the real kernel.
 package mem
 
 import (
@@ -18,9 +16,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Kernel holds the rows of all tables. Tests may change State behind the
-// stores' back, as an operator with ipvsadm would. Of the sysctls it holds those
-// that have been written; the others are there as well, and 0.
+// Kernel holds the rows of all tables. Tests may change State directly, as an operator with ipvsadm would. It
+// stores only the sysctls that have been written; the others exist, too, and are 0.
 type Kernel struct {
 	State       state.State
 	Connections map[state.RealServerKey]state.Connections
@@ -31,7 +28,7 @@ func New() *Kernel {
 	return &Kernel{State: state.New(), Connections: map[state.RealServerKey]state.Connections{}}
 }
 
-// store is one table. The functions hold the kernel's rules; nil: there is none.
+// store is one table. The functions hold the kernel's rules; any of them may be nil.
 type store[K, V comparable] struct {
 	rows    map[K]V
 	check   func(K, V) error // refuses a row that can't be, or whose reference is absent
@@ -109,7 +106,7 @@ func (s store[K, V]) remove(rows []diff.Row[K, V], r *kernel.Result[K]) {
 	}
 }
 
-// Tables are the stores over k.
+// Tables returns the stores over k.
 func (k *Kernel) Tables() kernel.Tables {
 	s := k.State
 	return kernel.Tables{
@@ -135,7 +132,7 @@ func missing(row, reference any) error {
 	return fmt.Errorf("%v needs %v: %w", row, reference, fs.ErrNotExist)
 }
 
-// Observer looks at the connections of a Kernel.
+// Observer reads the connections of a Kernel.
 type Observer struct{ Kernel *Kernel }
 
 // Connections returns those of the real servers of the given virtual servers.

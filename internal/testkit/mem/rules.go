@@ -13,7 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// chains come and go together: one may go to another of the same delta.
+// chains are added and removed together: one may go to another of the same delta.
 type chains struct{ k *Kernel }
 
 type (
@@ -47,8 +47,8 @@ func (s chains) Apply(ctx context.Context, d chainDelta) chainResult {
 	return r
 }
 
-// held are the chains of rows that can't be removed, because a jump or a chain
-// that stays goes to them. A chain that is held holds those that it goes to.
+// held returns the chains of rows that can't be removed because a jump or a chain that stays goes to them. A
+// held chain holds those that it goes to.
 func (s chains) held(rows []diff.Row[state.ChainKey, state.Chain]) map[state.ChainKey]error {
 	leaving := map[state.ChainKey]bool{}
 	for _, row := range rows {
@@ -79,23 +79,23 @@ func (s chains) held(rows []diff.Row[state.ChainKey, state.Chain]) map[state.Cha
 	return held
 }
 
-// refused are the chains to write that need a set or a chain that is not there
-// and does not come. One that is refused keeps out those that go to it.
+// refused returns the chains to write that need a set or chain which is neither there nor being added. A
+// refused chain keeps out those that go to it.
 func (s chains) refused(d chainDelta) map[state.ChainKey]error {
-	coming := map[state.ChainKey]state.Chain{}
+	beingAdded := map[state.ChainKey]state.Chain{}
 	for _, c := range d.Update {
-		coming[c.Key] = c.New
+		beingAdded[c.Key] = c.New
 	}
 	for _, row := range d.Add {
-		coming[row.Key] = row.Value
+		beingAdded[row.Key] = row.Value
 	}
 	refused := map[state.ChainKey]error{}
 	for again := true; again; {
 		again = false
-		for c, chain := range coming {
-			if err := s.fits(c, chain, coming); err != nil {
+		for c, chain := range beingAdded {
+			if err := s.fits(c, chain, beingAdded); err != nil {
 				refused[c] = err
-				delete(coming, c)
+				delete(beingAdded, c)
 				again = true
 			}
 		}
@@ -103,13 +103,13 @@ func (s chains) refused(d chainDelta) map[state.ChainKey]error {
 	return refused
 }
 
-func (s chains) fits(c state.ChainKey, chain state.Chain, coming map[state.ChainKey]state.Chain) error {
+func (s chains) fits(c state.ChainKey, chain state.Chain, beingAdded map[state.ChainKey]state.Chain) error {
 	if err := s.k.hasSets(c, chain.Rules); err != nil {
 		return err
 	}
 	for _, to := range goesTo(c, chain.Rules) {
 		_, there := s.k.State.Chains[to]
-		if _, comes := coming[to]; !there && !comes {
+		if _, added := beingAdded[to]; !there && !added {
 			return missing(c, to)
 		}
 	}
@@ -127,8 +127,7 @@ func (k *Kernel) hasSets(row any, rules string) error {
 	return nil
 }
 
-// goesTo are the chains that the rules of a chain of that family and table go
-// to. Built-in targets are none.
+// goesTo returns the chains that the rules of a chain go to, without built-in targets.
 func goesTo(from state.ChainKey, rules string) []state.ChainKey {
 	builtIn := []string{"ACCEPT", "DROP", "RETURN", "REJECT", "MARK", "MASQUERADE", "SNAT", "DNAT", "NETMAP", "SET", "LOG", "CONNMARK", "NOTRACK"}
 	var targets []state.ChainKey

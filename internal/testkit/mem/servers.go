@@ -13,7 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// sysctls neither come nor go: every setting that is known is always there.
+// sysctls: every known setting is always there. None is added or removed.
 type sysctls struct{ written map[state.SysctlName]string }
 
 func settings() []state.SysctlName {
@@ -40,7 +40,7 @@ func (s sysctls) List(ctx context.Context) (map[state.SysctlName]string, error) 
 	return rows, nil
 }
 
-// Apply does nothing for what is removed, and an added row is always drift.
+// Apply ignores removed rows and counts every added row as drift.
 func (s sysctls) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
 	var r kernel.Result[state.SysctlName]
 	if err := ctx.Err(); err != nil {

@@ -19,7 +19,7 @@ const (
 	maxCommentLength = 255
 )
 
-// checkSet also refuses a header that the entries which are there do not fit.
+// checkSet also refuses a header that does not fit the entries of the set.
 func (k *Kernel) checkSet(n state.SetName, s state.Set) error {
 	switch s.Type {
 	case state.HashIP, state.HashIPPort, state.HashIPPortIP, state.HashIPPortNet, state.BitmapPort:
@@ -40,7 +40,7 @@ func (k *Kernel) checkSet(n state.SetName, s state.Set) error {
 	return nil
 }
 
-// members is how many entries each set has.
+// members returns how many entries each set has.
 func (k *Kernel) members() map[state.SetName]uint32 {
 	n := map[state.SetName]uint32{}
 	for e := range k.State.Entries {
@@ -71,7 +71,7 @@ func (k *Kernel) setsGone(removed map[state.SetName]bool) {
 	maps.DeleteFunc(k.State.Entries, func(e state.SetEntry, _ state.Entry) bool { return removed[e.Set] })
 }
 
-// setChanged takes the comments and marks of a set that has no room for them.
+// setChanged drops the comments and marks of a set that has no room for them any more.
 func (k *Kernel) setChanged(n state.SetName, s state.Set) {
 	have, there := k.State.Sets[n]
 	if !there || (s.Comment || !have.Comment) && (s.Marks || !have.Marks) {
@@ -149,7 +149,7 @@ func (k *Kernel) checkEntry(e state.SetEntry, v state.Entry) error {
 	return nil
 }
 
-// checkForm says whether an entry has the parts that the type of its set wants.
+// checkForm reports what an entry lacks, or has too much, for the type of its set.
 func checkForm(e state.SetEntry, s state.Set) error {
 	address, protocol := e.Address.IsValid(), e.Protocol != 0
 	wants := s.Type != state.BitmapPort

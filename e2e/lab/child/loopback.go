@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package loopback brings up the loopback link, which every new network namespace has and none has up. It does nothing
-// else to a network.
-package loopback
+package child
 
 import (
 	"fmt"
@@ -10,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Up brings up the loopback link of the current network namespace.
-func Up() error {
+// RaiseLoopback brings up the loopback link of the current network namespace.
+func RaiseLoopback() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("bring up lo: %w", err)

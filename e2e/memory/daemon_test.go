@@ -32,26 +32,26 @@ func source(t testing.TB, url string) *kube.Source {
 	return &kube.Source{Client: c, Node: here, Log: zap.NewNop()}
 }
 
-// deaf is a sink that keeps nothing, and says when all was told.
-type deaf struct{ all chan struct{} }
+// discard is a sink that keeps nothing, and closes all when it has received everything.
+type discard struct{ all chan struct{} }
 
-func (deaf) Service(types.NamespacedName, *cluster.Objects) {}
+func (discard) Service(types.NamespacedName, *cluster.Objects) {}
 
-func (deaf) Place(cluster.Place) {}
+func (discard) Place(cluster.Place) {}
 
-func (d deaf) Listed(e cluster.Extent) {
+func (d discard) Listed(e cluster.Extent) {
 	if e == cluster.Complete {
 		close(d.all)
 	}
 }
 
-// settled is a witness that tells of each Balance.
+// settled is an observer that passes on each Balance.
 type settled struct{ balance chan reconcile.Balance }
 
 func (settled) Received(reconcile.Change) {}
 func (settled) Acted(reconcile.Act)       {}
 
-// Settled keeps the last one for whoever waits.
+// Settled keeps the last one for the reader.
 func (s settled) Settled(b reconcile.Balance) {
 	select {
 	case <-s.balance:
@@ -88,8 +88,8 @@ func receive[T any](t testing.TB, from <-chan T, what string) T {
 	}
 }
 
-// house is the daemon over a kernel that takes everything and keeps nothing.
-func house(from cluster.Source) (app.Daemon, settled) {
+// newDaemon returns a daemon over a kernel that accepts every row and keeps none.
+func newDaemon(from cluster.Source) (app.Daemon, settled) {
 	w := settled{make(chan reconcile.Balance, 1)}
 	c := config.Default()
 	c.SyncPeriod = time.Hour
@@ -105,7 +105,7 @@ func house(from cluster.Source) (app.Daemon, settled) {
 	}, w
 }
 
-// noPorts opens none: what is measured is memory.
+// noPorts opens no ports: only memory is measured.
 type noPorts struct{}
 
 func (noPorts) Set(types.NamespacedName, plan.Fragment) {}
