@@ -20,7 +20,7 @@ func ParseState(r io.Reader) (state.State, error) {
 	if err != nil {
 		return state.State{}, fmt.Errorf("reading state: %w", err)
 	}
-	p := stateParser{lines: lines, state: state.New(), seen: map[string]bool{}}
+	p := stateParser{lines: lines, state: state.New()}
 	for p.at < len(p.lines) {
 		if err := p.next(); err != nil {
 			return state.State{}, fmt.Errorf("line %d: %w", p.at, err)
@@ -43,29 +43,29 @@ func readLines(r io.Reader) ([]string, error) {
 }
 
 type stateParser struct {
-	lines   []string
-	at      int // the next line's index, and so the number of the one just read
-	seen    map[string]bool
-	section func(text string) (again string, err error)
-	state   state.State
+	lines []string
+	at    int // the next line's index, and so the number of the one just read
+	seen  []state.Table
+	state state.State
 }
 
 // next reads a title, or a row with the rules below it.
 func (p *stateParser) next() error {
-	title := p.lines[p.at]
+	line := p.lines[p.at]
 	p.at++
-	text, ok := strings.CutPrefix(title, inSection)
+	text, ok := strings.CutPrefix(line, inSection)
 	if !ok {
-		return p.start(title)
+		return p.start(line)
 	}
 	for p.at < len(p.lines) && strings.HasPrefix(p.lines[p.at], inRow) {
 		text += "\n" + p.lines[p.at]
 		p.at++
 	}
-	if p.section == nil {
+	if len(p.seen) == 0 {
 		return fmt.Errorf("row %q is in no section", text)
 	}
-	again, err := p.section(text)
+	table := p.seen[len(p.seen)-1]
+	again, err := sections()[table].read(table, &p.state, text)
 	if err != nil {
 		return err
 	}
@@ -75,55 +75,34 @@ func (p *stateParser) next() error {
 	return nil
 }
 
-func (p *stateParser) start(title string) error {
-	if p.seen[title] {
-		return fmt.Errorf("section %q is there twice", title)
+func (p *stateParser) start(line string) error {
+	for t := range state.Tables {
+		switch {
+		case title(t) != line:
+		case slices.Contains(p.seen, t):
+			return fmt.Errorf("section %q is there twice", line)
+		default:
+			p.seen = append(p.seen, t)
+			return nil
+		}
 	}
-	p.seen[title] = true
-	s := p.state
-	switch title {
-	case sysctls:
-		p.section = rows(s.Sysctls, parseName[state.SysctlName], parseWord, sysctlLine)
-	case sets:
-		p.section = rows(s.Sets, parseName[state.SetName], parseSet, setLine)
-	case entries:
-		p.section = rows(s.Entries, state.ParseSetEntry, parseEntry, entryLine)
-	case chains:
-		p.section = chainRows(s.Chains)
-	case jumps:
-		p.section = rows(s.Jumps, state.ParseJumpKey, parseJump, jumpLine)
-	case links:
-		p.section = rows(s.Links, parseName[state.LinkName], parseLink, linkLine)
-	case virtualServers:
-		p.section = virtualServerRows(s.VirtualServers)
-	case realServers:
-		p.section = rows(s.RealServers, state.ParseRealServerKey, parseRealServer, realServerLine)
-	case addresses:
-		p.section = addressRows(s.Addresses)
-	default:
-		return fmt.Errorf("%q is neither a row nor the title of a section", title)
-	}
-	return nil
+	return fmt.Errorf("%q is neither a row nor the title of a section", line)
 }
 
-// rows reads rows "key = value" into a table.
-func rows[K comparable, V any](
-	table map[K]V, key func(string) (K, error), value func(string) (V, error), write func(K, V) string,
-) func(string) (string, error) {
-	return func(text string) (string, error) {
+// pair reads rows "key = value".
+func pair[K, V any](key func(string) (K, error), value func(string) (V, error)) func(string) (K, V, error) {
+	return func(text string) (k K, v V, err error) {
 		left, right, ok := strings.Cut(text, equals)
 		if !ok || strings.Contains(text, "\n") {
-			return "", fmt.Errorf("row %q is not one line with a %q", text, equals)
+			return k, v, fmt.Errorf("row %q is not one line with a %q", text, equals)
 		}
-		k, err := key(left)
-		if err != nil {
-			return "", err
+		if k, err = key(left); err != nil {
+			return k, v, err
 		}
-		v, err := value(right)
-		if err != nil {
-			return "", fmt.Errorf("row %q: %w", text, err)
+		if v, err = value(right); err != nil {
+			err = fmt.Errorf("row %q: %w", text, err)
 		}
-		return write(k, v), add(table, k, v)
+		return k, v, err
 	}
 }
 
@@ -135,49 +114,31 @@ func add[K comparable, V any](table map[K]V, k K, v V) error {
 	return nil
 }
 
-func chainRows(table map[state.ChainKey]state.Chain) func(string) (string, error) {
-	return func(text string) (string, error) {
-		head, rules, _ := strings.Cut(text, "\n")
-		k, err := state.ParseChainKey(head)
-		if err != nil {
-			return "", err
-		}
-		rules = strings.TrimPrefix(rules, inRow)
-		v := state.Chain{Rules: strings.ReplaceAll(rules, "\n"+inRow, "\n")}
-		return chainLines(k, v), add(table, k, v)
-	}
+func parseChain(text string) (state.ChainKey, state.Chain, error) {
+	head, rules, _ := strings.Cut(text, "\n")
+	k, err := state.ParseChainKey(head)
+	rules = strings.TrimPrefix(rules, inRow)
+	return k, state.Chain{Rules: strings.ReplaceAll(rules, "\n"+inRow, "\n")}, err
 }
 
-func addressRows(table map[state.Address]state.Binding) func(string) (string, error) {
-	return func(text string) (string, error) {
-		address, binding, has := strings.Cut(text, equals)
-		k, err := state.ParseAddress(address)
-		if err != nil {
-			return "", err
-		}
-		var v state.Binding
-		if has {
-			v, err = state.ParseBinding(binding)
-		}
-		if err != nil {
-			return "", fmt.Errorf("row %q: %w", text, err)
-		}
-		return addressLine(k, v), add(table, k, v)
+func parseAddressRow(text string) (k state.Address, v state.Binding, err error) {
+	address, binding, has := strings.Cut(text, equals)
+	if k, err = state.ParseAddress(address); err != nil || !has {
+		return k, v, err
 	}
+	if v, err = state.ParseBinding(binding); err != nil {
+		err = fmt.Errorf("row %q: %w", text, err)
+	}
+	return k, v, err
 }
 
-// virtualServerRows is like rows, but the value's default prefix depends on the key.
-func virtualServerRows(table map[state.VirtualServerKey]state.VirtualServer) func(string) (string, error) {
-	return func(text string) (string, error) {
-		var family state.Family
-		key := func(s string) (state.VirtualServerKey, error) {
-			k, err := state.ParseVirtualServerKey(s)
-			family = k.Family()
-			return k, err
-		}
-		value := func(s string) (state.VirtualServer, error) { return parseVirtualServer(family, s) }
-		return rows(table, key, value, virtualServerLine)(text)
+// parseVirtualServerRow is like pair, but the value's default prefix depends on the key.
+func parseVirtualServerRow(text string) (k state.VirtualServerKey, v state.VirtualServer, err error) {
+	key := func(s string) (state.VirtualServerKey, error) {
+		k, err = state.ParseVirtualServerKey(s)
+		return k, err
 	}
+	return pair(key, func(s string) (state.VirtualServer, error) { return parseVirtualServer(k.Family(), s) })(text)
 }
 
 // parseWord reads what word wrote.

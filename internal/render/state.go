@@ -39,16 +39,59 @@ import (
 //	  10.96.0.2 = routed from 192.0.2.1
 func State(w io.Writer, s state.State) error {
 	var b strings.Builder
-	section(&b, sysctls, s.Sysctls, state.SysctlName.Compare, sysctlLine)
-	section(&b, sets, s.Sets, state.SetName.Compare, setLine)
-	section(&b, entries, s.Entries, state.SetEntry.Compare, entryLine)
-	section(&b, chains, s.Chains, state.ChainKey.Compare, chainLines)
-	section(&b, jumps, s.Jumps, state.JumpKey.Compare, jumpLine)
-	section(&b, links, s.Links, state.LinkName.Compare, linkLine)
-	section(&b, virtualServers, s.VirtualServers, state.VirtualServerKey.Compare, virtualServerLine)
-	section(&b, realServers, s.RealServers, state.RealServerKey.Compare, realServerLine)
-	section(&b, addresses, s.Addresses, state.Address.Compare, addressLine)
+	for table, section := range sections() {
+		section.write(&b, state.Table(table), &s)
+	}
 	return write(w, b.String())
+}
+
+// sections are the texts of the tables: how a row is written, and how it is read.
+func sections() [state.Tables]section {
+	return [state.Tables]section{
+		state.Sysctls:        rows[state.SysctlName, string]{sysctlLine, pair(parseName[state.SysctlName], parseWord)},
+		state.Sets:           rows[state.SetName, state.Set]{setLine, pair(parseName[state.SetName], parseSet)},
+		state.Entries:        rows[state.SetEntry, state.Entry]{entryLine, pair(state.ParseSetEntry, parseEntry)},
+		state.Chains:         rows[state.ChainKey, state.Chain]{chainLines, parseChain},
+		state.Jumps:          rows[state.JumpKey, state.Jump]{jumpLine, pair(state.ParseJumpKey, parseJump)},
+		state.Links:          rows[state.LinkName, state.Link]{linkLine, pair(parseName[state.LinkName], parseLink)},
+		state.VirtualServers: rows[state.VirtualServerKey, state.VirtualServer]{virtualServerLine, parseVirtualServerRow},
+		state.RealServers:    rows[state.RealServerKey, state.RealServer]{realServerLine, pair(state.ParseRealServerKey, parseRealServer)},
+		state.Addresses:      rows[state.Address, state.Binding]{addressLine, parseAddressRow},
+	}
+}
+
+// title is the first line of a table's section: the name of the table, in words.
+func title(t state.Table) string { return strings.ReplaceAll(t.String(), "Servers", " servers") }
+
+// section is the text of a table without the types of its rows.
+type section interface {
+	write(*strings.Builder, state.Table, *state.State)
+	// read adds the row of a text, and returns how it would be written.
+	read(t state.Table, s *state.State, text string) (again string, err error)
+}
+
+type rows[K state.Key[K], V comparable] struct {
+	line  func(K, V) string
+	parse func(text string) (K, V, error)
+}
+
+func (r rows[K, V]) write(b *strings.Builder, t state.Table, s *state.State) {
+	table := *state.Part[map[K]V](t, s)
+	if len(table) == 0 {
+		return
+	}
+	b.WriteString(title(t) + "\n")
+	for _, k := range slices.SortedFunc(maps.Keys(table), K.Compare) {
+		b.WriteString(inSection + r.line(k, table[k]) + "\n")
+	}
+}
+
+func (r rows[K, V]) read(t state.Table, s *state.State, text string) (again string, err error) {
+	k, v, err := r.parse(text)
+	if err != nil {
+		return "", err
+	}
+	return r.line(k, v), add(*state.Part[map[K]V](t, s), k, v)
 }
 
 func write(w io.Writer, text string) error {
@@ -64,34 +107,11 @@ func when(condition bool, format string, args ...any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// The titles of the sections.
-const (
-	sysctls        = "sysctls"
-	sets           = "sets"
-	entries        = "entries"
-	chains         = "chains"
-	jumps          = "jumps"
-	links          = "links"
-	virtualServers = "virtual servers"
-	realServers    = "real servers"
-	addresses      = "addresses"
-)
-
 const (
 	equals    = " = "
 	inSection = "  "   // what a row starts with
 	inRow     = "    " // what a rule in a chain starts with
 )
-
-func section[K comparable, V any](b *strings.Builder, title string, table map[K]V, compare func(a, b K) int, row func(K, V) string) {
-	if len(table) == 0 {
-		return
-	}
-	b.WriteString(title + "\n")
-	for _, k := range slices.SortedFunc(maps.Keys(table), compare) {
-		b.WriteString(inSection + row(k, table[k]) + "\n")
-	}
-}
 
 // word returns a name as it is, or quoted and without blanks if it would not read so again.
 func word(s string) string {

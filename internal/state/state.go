@@ -34,6 +34,17 @@ func New() State {
 	return s
 }
 
+// Missing are the tables that are nil: they could not be read, or were not asked for.
+func (s State) Missing() []Table {
+	var missing []Table
+	for t, k := range kinds() {
+		if k.missing(Table(t), &s) {
+			missing = append(missing, Table(t))
+		}
+	}
+	return missing
+}
+
 // Delta is one change of several tables. The order in which its parts may be made is the kernel package's business.
 type Delta struct {
 	Sysctls        diff.Delta[SysctlName, string]

@@ -90,6 +90,7 @@ type inReports interface {
 type inFragments interface {
 	list(Table, *State, *Fragment)
 	collect(Table, *Fragment, *State)
+	missing(Table, *State) bool
 }
 
 type rowNames struct{ name, title string }
@@ -100,6 +101,8 @@ type rowsOf[K Key[K], V comparable] rowNames
 func (r rowsOf[K, V]) names() rowNames { return rowNames(r) }
 
 func (rowsOf[K, V]) make(t Table, s *State) { *Part[map[K]V](t, s) = map[K]V{} }
+
+func (rowsOf[K, V]) missing(t Table, s *State) bool { return *Part[map[K]V](t, s) == nil }
 
 func (rowsOf[K, V]) diff(t Table, have, want *State, d *Delta) {
 	*Part[diff.Delta[K, V]](t, d) = diff.Of(*Part[map[K]V](t, have), *Part[map[K]V](t, want), K.Compare)

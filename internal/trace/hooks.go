@@ -61,14 +61,11 @@ func newWalk(s state.State, p Packet, where Where) *walk {
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
+// checkTables adds a doubt for each table that was not read. Sysctls and the device do not count: their defaults do.
 func (w *walk) checkTables() {
-	for name, missing := range map[string]bool{
-		"chains": w.state.Chains == nil, "jumps": w.state.Jumps == nil, "sets": w.state.Sets == nil,
-		"set entries": w.state.Entries == nil, "virtual servers": w.state.VirtualServers == nil,
-		"real servers": w.state.RealServers == nil, "addresses": w.state.Addresses == nil,
-	} {
-		if missing {
-			w.doubt("the %s were not read, and count as none", name)
+	for _, t := range w.state.Missing() {
+		if t != state.Sysctls && t != state.Links {
+			w.doubt("the %s were not read, and count as none", t.Title())
 		}
 	}
 	slices.Sort(w.verdict.Doubts)
