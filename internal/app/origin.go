@@ -12,9 +12,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// originOf says what of a Service's objects changed. Triggers that are older than
-// this program would measure how long it was not there.
-func originOf(before, now *cluster.Objects, began time.Time) reconcile.Origin {
+// originOf returns what changed in a Service's objects. Triggers from before the program started are left
+// out: they would measure how long it was not running.
+func originOf(before, now *cluster.Objects, started time.Time) reconcile.Origin {
 	var o reconcile.Origin
 	if serviceOf(before) != serviceOf(now) {
 		o.Services = 1
@@ -35,12 +35,12 @@ func originOf(before, now *cluster.Objects, began time.Time) reconcile.Origin {
 		if old.Same(s) {
 			continue
 		}
-		if t, ok := triggerOf(s); ok && t.At.After(began) {
+		if t, ok := triggerOf(s); ok && t.At.After(started) {
 			o.Triggers = append(o.Triggers, t)
 		}
 	}
 	o.Slices += len(known)
-	o.Anew = len(known) > 0 // what a slice tells that is gone is not when it went
+	o.Anew = len(known) > 0 // the trigger of a deleted slice is not the time of the deletion
 	return o
 }
 
@@ -58,7 +58,7 @@ func slicesOf(o *cluster.Objects) []cluster.Slice {
 	return o.Slices
 }
 
-// triggerOf is what the slice itself says of the change that it came by.
+// triggerOf returns the time of the change that the slice itself names.
 func triggerOf(s cluster.Slice) (reconcile.Trigger, bool) {
 	at, of, ok := s.Trigger()
 	family, err := state.ParseFamily(string(of))

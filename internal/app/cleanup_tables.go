@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -26,21 +27,19 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// parts are those of the kernel's tables that there are. The daemon needs all of
-// them; to remove what is in some, the others need not be there.
-type parts struct {
+// cleanupTables are the tables that this kernel has. Unlike the daemon, cleanup works without some of them.
+type cleanupTables struct {
 	tables  kernel.Tables
 	local   []netip.Addr
 	missing []string // in sentences
-	broken  error    // what should be there and is not
+	broken  error    // tables that should be there but cannot be opened
 	servers *ipvs.Conn
 	flows   *conntrack.Conn
 	closers []io.Closer
 }
 
-// openParts opens what there is. What the kernel lacks holds nothing of ours.
-func openParts(ctx context.Context) (m *parts, err error) {
-	m = &parts{tables: noTables()}
+func openCleanupTables(ctx context.Context) (m *cleanupTables, err error) {
+	m = &cleanupTables{tables: noTables()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
@@ -54,30 +53,30 @@ func openParts(ctx context.Context) (m *parts, err error) {
 	return m, nil
 }
 
-// lacks says whether an error means that the kernel has no such thing.
+// lacks reports whether an error means that the kernel does not have a table.
 func lacks(err error) bool {
 	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT)
 }
 
-func (m *parts) openServers(context.Context) error {
+func (m *cleanupTables) openServers(context.Context) error {
 	c, err := ipvs.Open()
 	if lacks(err) {
-		m.missing = append(m.missing, "this kernel has no IPVS, and so no virtual servers")
+		m.missing = append(m.missing, "this kernel has no IPVS, so there are no virtual servers")
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	m.servers, m.closers = c, append(m.closers, c)
-	m.tables.VirtualServers = steady[state.VirtualServerKey, state.VirtualServer]{c.VirtualServers()}
-	m.tables.RealServers = steady[state.RealServerKey, state.RealServer]{c.RealServers()}
+	// A missed row would stay, but not the entry that proves it ours.
+	m.tables.VirtualServers, m.tables.RealServers = settledTable(c.VirtualServers()), settledTable(c.RealServers())
 	return nil
 }
 
-func (m *parts) openSets(context.Context) error {
+func (m *cleanupTables) openSets(context.Context) error {
 	c, err := ipset.Open(func(n state.SetName) bool { return plan.OurSet(n) || n.Temporary() })
 	if lacks(err) {
-		m.missing = append(m.missing, "this kernel has no sets, and so nothing that says which virtual servers and addresses are ours: they stay")
+		m.missing = append(m.missing, "this kernel has no sets, which say which virtual servers and addresses are ours: they stay")
 		return nil
 	}
 	if err != nil {
@@ -88,7 +87,7 @@ func (m *parts) openSets(context.Context) error {
 	return nil
 }
 
-func (m *parts) openLink(ctx context.Context) error {
+func (m *cleanupTables) openLink(ctx context.Context) error {
 	c, err := link.Open()
 	if err != nil {
 		return err
@@ -102,9 +101,9 @@ func (m *parts) openLink(ctx context.Context) error {
 	return err
 }
 
-// openRules opens the tools of iptables. A machine without them may still have
-// rules, so that this is an error, but one that keeps nothing else from going.
-func (m *parts) openRules(ctx context.Context) error {
+// openRules opens the tools of iptables. A machine without them may still have rules. This is reported as an
+// error after everything else is removed.
+func (m *cleanupTables) openRules(ctx context.Context) error {
 	c, err := iptables.Open(ctx, plan.OurChain, linux.Families()...)
 	if errors.Is(err, context.Canceled) || errors.Is(err, fs.ErrPermission) {
 		return err
@@ -117,7 +116,7 @@ func (m *parts) openRules(ctx context.Context) error {
 	return nil
 }
 
-func (m *parts) openFlows(context.Context) error {
+func (m *cleanupTables) openFlows(context.Context) error {
 	c, err := conntrack.Open()
 	if err == nil {
 		m.flows, m.closers = c, append(m.closers, c)
@@ -126,7 +125,7 @@ func (m *parts) openFlows(context.Context) error {
 }
 
 // Close closes all connections.
-func (m *parts) Close() error {
+func (m *cleanupTables) Close() error {
 	var err error
 	for _, c := range m.closers {
 		err = errors.Join(err, c.Close())
@@ -135,38 +134,37 @@ func (m *parts) Close() error {
 }
 
 // Flush removes the conntrack entries of all flows.
-func (m *parts) Flush(ctx context.Context, flows []state.Flow) (int, error) {
+func (m *cleanupTables) Flush(ctx context.Context, flows []state.Flow) (int, error) {
 	return m.flows.Flush(ctx, flows)
 }
 
-// Connections returns those of the real servers of some virtual servers.
-func (m *parts) Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
+// Connections returns the connections of the real servers of some virtual servers.
+func (m *cleanupTables) Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
 	return m.servers.ConnectionsOf(ctx, servers)
 }
 
-// hide leaves the chains and jumps alone that are kube-proxy's in some families.
-func (m *parts) hide(families []state.Family) {
+// hide hides the chains and jumps that kube-proxy uses in some families.
+func (m *cleanupTables) hide(families []state.Family) {
 	m.tables.Chains, m.tables.Jumps = m.only(func(k state.ChainKey) bool {
 		return !slices.Contains(families, k.Family) || !takeover.Shared(k)
 	})
 }
 
-// leave leaves all chains and jumps alone that the way back does not speak of.
-func (m *parts) leave(b takeover.Back) { m.tables.Chains, m.tables.Jumps = m.only(b.Speaks) }
+// showOnly hides the chains and jumps that the way back to kube-proxy does not change.
+func (m *cleanupTables) showOnly(b takeover.Back) { m.tables.Chains, m.tables.Jumps = m.only(b.Speaks) }
 
-// mangle is a kernel that has nothing else.
-func (m *parts) mangle() kernel.Tables {
+// mangle returns tables with the chains and jumps of mangle alone.
+func (m *cleanupTables) mangle() kernel.Tables {
 	t := noTables()
-	t.Chains, t.Jumps = m.only(inMangle)
+	t.Chains, t.Jumps = m.only(func(k state.ChainKey) bool { return k.Table == state.Mangle })
 	return t
 }
 
-func inMangle(k state.ChainKey) bool { return k.Table == state.Mangle }
-
-func (m *parts) only(are func(state.ChainKey) bool) (kernel.Store[state.ChainKey, state.Chain], kernel.Jumps) {
-	return some[state.ChainKey, state.Chain]{m.tables.Chains, are},
-		some[state.JumpKey, state.Jump]{m.tables.Jumps, func(k state.JumpKey) bool {
-			return are(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
+// only returns the chains that match, and the jumps to them.
+func (m *cleanupTables) only(match func(state.ChainKey) bool) (kernel.Store[state.ChainKey, state.Chain], kernel.Jumps) {
+	return filtered[state.ChainKey, state.Chain]{m.tables.Chains, match},
+		filtered[state.JumpKey, state.Jump]{m.tables.Jumps, func(k state.JumpKey) bool {
+			return match(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
 		}}
 }
 
@@ -198,32 +196,15 @@ func (absent[K, V]) Apply(_ context.Context, d diff.Delta[K, V]) kernel.Result[K
 	return r
 }
 
-// some is a table of which only some rows are seen.
-type some[K, V comparable] struct {
+// filtered is a table without the rows that do not match.
+type filtered[K, V comparable] struct {
 	kernel.Store[K, V]
-	seen func(K) bool
+	match func(K) bool
 }
 
-func (s some[K, V]) List(ctx context.Context) (map[K]V, error) {
-	all, err := s.Store.List(ctx)
-	rows := make(map[K]V, len(all))
-	for k, v := range all {
-		if s.seen(k) {
-			rows[k] = v
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return rows, nil
-}
-
-// steady is a table that is listed until two lists are the same: what a list
-// misses would stay, and what proves that it is ours would not.
-type steady[K, V comparable] struct{ kernel.Store[K, V] }
-
-func (s steady[K, V]) List(ctx context.Context) (map[K]V, error) {
-	var rows map[K]V
-	err := settled(ctx, "rows", s.Store, &rows)
+func (f filtered[K, V]) List(ctx context.Context) (map[K]V, error) {
+	rows, err := f.Store.List(ctx)
+	rows = maps.Clone(rows)
+	maps.DeleteFunc(rows, func(k K, _ V) bool { return !f.match(k) })
 	return rows, err
 }

@@ -13,9 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// ReadNode reads all tables of the kernel in the network namespace of the
-// calling thread, and the addresses of the node's other devices. A table that
-// can't be read is nil and named in the error.
+// ReadNode reads all tables of the kernel in the network namespace of the calling thread, and the addresses
+// of the node's other devices. A table that cannot be read is nil and named in the error.
 func ReadNode(ctx context.Context) (s state.State, addresses []netip.Addr, err error) {
 	err = withKernel(ctx, func(k *linux.Kernel) (err error) {
 		s, addresses, err = readNode(ctx, k)
@@ -24,11 +23,19 @@ func ReadNode(ctx context.Context) (s state.State, addresses []netip.Addr, err e
 	return s, addresses, err
 }
 
+// ReadRules reads all rules in the network namespace of the calling thread.
+func ReadRules(ctx context.Context) (rules state.Ruleset, err error) {
+	err = withKernel(ctx, func(k *linux.Kernel) (err error) {
+		rules, err = k.Ruleset(ctx)
+		return err
+	})
+	return rules, err
+}
+
 // withKernel opens the kernel for a command that only reads it, and closes it again.
 func withKernel(ctx context.Context, read func(*linux.Kernel) error) (err error) {
 	c := config.Default()
-	var libraries Libraries
-	if _, err := logged(c.Log, &libraries); err != nil {
+	if _, err := openLog(c.Log, &Libraries{}); err != nil {
 		return err
 	}
 	c.Families = linux.Families()
@@ -41,25 +48,11 @@ func withKernel(ctx context.Context, read func(*linux.Kernel) error) (err error)
 }
 
 func readNode(ctx context.Context, k *linux.Kernel) (s state.State, addresses []netip.Addr, err error) {
-	tables := k.Tables()
-	s, err = tables.List(ctx)
-	err = errors.Join(err,
-		settled(ctx, "virtual servers", tables.VirtualServers, &s.VirtualServers),
-		settled(ctx, "real servers", tables.RealServers, &s.RealServers))
+	s, err = settled(k.Tables()).List(ctx)
 	dummy, failed := k.Link.Index()
-	if err = errors.Join(err, failed); failed == nil {
+	if failed == nil {
 		addresses, failed = k.Link.Elsewhere(ctx, dummy)
-		err = errors.Join(err, failed)
 	}
 	slices.SortFunc(addresses, netip.Addr.Compare)
-	return s, slices.Compact(addresses), err
-}
-
-// ReadRules reads all rules in the network namespace of the calling thread.
-func ReadRules(ctx context.Context) (rules state.Ruleset, err error) {
-	err = withKernel(ctx, func(k *linux.Kernel) (err error) {
-		rules, err = k.Ruleset(ctx)
-		return err
-	})
-	return rules, err
+	return s, slices.Compact(addresses), errors.Join(err, failed)
 }

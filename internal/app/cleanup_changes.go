@@ -11,7 +11,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// note writes down what became of a delta, in the order of removal.
+// note records the changes that a delta made, in the order of removal.
 func (x *cleanup) note(d state.Delta, r kernel.Results) {
 	noteTable(&x.done, "addresses", d.Addresses, r.Addresses)
 	noteTable(&x.done, "real servers", d.RealServers, r.RealServers)
