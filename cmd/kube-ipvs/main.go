@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kube-ipvs brings Kubernetes Services to a node with the kernel's
-// IPVS. This is only the wiring; package cli has the commands.
+// Command kube-ipvs brings Kubernetes Services to a node with the kernel's IPVS. This is only the wiring;
+// package cli has the commands.
 package main
 
 import (
@@ -20,8 +20,8 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	// A reader such as head may leave early. Then writing to it fails, which
-	// cli takes for the end; the signal would be a failure.
+	// A reader such as head may leave early. Then writing to it fails, which cli takes for the end; the
+	// signal would be a failure.
 	signal.Ignore(syscall.SIGPIPE)
 	build, _ := debug.ReadBuildInfo()
 	return cli.Execute(ctx, cli.Env{

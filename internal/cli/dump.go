@@ -22,37 +22,34 @@ import (
 
 // Kernel is what dump reads.
 type Kernel interface {
-	// State reads the rows: virtual and real servers, the entries of our sets
-	// and the addresses on the dummy device. A table that can't be read is nil
-	// and named in the error; the others are still returned.
+	// State reads virtual and real servers, the entries of our sets and the addresses on the dummy device. A
+	// table that cannot be read is nil and named in the error; the others are still returned.
 	State(ctx context.Context) (state.State, error)
 
-	// Observe reads what the kernel says beside its rows. The connections are
-	// cheap. The rest takes a request for each virtual server, and is read
-	// only if everything is true.
+	// Observe reads the connections. If everything is true, it also reads counters and limits, which takes a
+	// request for each virtual server.
 	Observe(ctx context.Context, everything bool) (render.Observed, error)
 
 	Close() error
 }
 
-const dumpLong = `Show the virtual servers in the kernel as ipvsadm -Ln does, and which Service
-each of them is for.
+const dumpLong = `Show the virtual servers in the kernel as ipvsadm -Ln does, and the Service of each.
 
-The kernel alone is asked: neither the daemon nor the API server needs to run.
-In the Service column, "-" is a virtual server that is not ours, and "?" one
-whose Service the kernel does not tell: the sets that kube-proxy made have no
-names in them, and one with a firewall mark is in no set.
+This reads only the kernel: neither the daemon nor the API server needs to run. In
+the Service column, "-" is a virtual server that is not ours, and "?" one whose
+Service is not in the kernel: kube-proxy's sets have no names of Services, and a
+virtual server with a firewall mark is in no set.
 
-  -o text   the columns of ipvsadm -Ln, and the Service behind them
-  -o wide   more columns, what looks wrong in words, and what is left over:
-            set entries and addresses without a virtual server; which rules and
-            policies of others stop packets to Services; and how old the objects
-            are with which a start without the API server would begin
+  -o text   the columns of ipvsadm -Ln and the Service
+  -o wide   more columns, and problems in words; also set entries and addresses
+            without a virtual server; rules and policies of other programs that
+            stop packets to Services; and the age of the snapshot, from which a
+            start without the API server begins
   -o json   a VirtualServerList
   -o yaml   the same
   -o save   what ipvsadm --restore reads
 
-Without a match nothing is listed, which is no failure.`
+Without a match nothing is listed. That is no failure.`
 
 const dumpExample = `  kube-ipvs dump
   kube-ipvs dump --service kube-system/kube-dns -o wide
@@ -60,21 +57,20 @@ const dumpExample = `  kube-ipvs dump
   kube-ipvs dump -n default --protocol udp -o json
   kube-ipvs dump -o save > rows && ipvsadm --restore < rows`
 
-// dumpFlags are the flags as they are written.
 type dumpFlags struct {
 	service, namespace, address, protocol, output string
 	stats, rate                                   bool
 	snapshot                                      string
 }
 
-// Stored is what is known of a snapshot without reading the objects in it.
+// Stored is what a snapshot is about.
 type Stored struct {
-	Node     string // whose it is
+	Node     string
 	Services int
-	Age      time.Duration // since what is in it was all there was
+	Age      time.Duration // since its objects were up to date
 }
 
-// usualSnapshot is where the manifests put it.
+// usualSnapshot is the path in our manifests.
 const usualSnapshot = "/var/lib/kube-ipvs/snapshot"
 
 func newDump(env Env) *cobra.Command {
@@ -94,53 +90,53 @@ func newDump(env Env) *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&flags.service, "service", "", "only this Service: NAME or NAMESPACE/NAME, and :PORT for one port")
+	f.StringVar(&flags.service, "service", "", "only this Service: NAME or NAMESPACE/NAME, with :PORT for one port")
 	f.StringVarP(&flags.namespace, "namespace", "n", "", "only Services of this namespace")
-	f.StringVar(&flags.address, "address", "", "only virtual servers with this IP or IP:PORT, or with a real server that has it")
+	f.StringVar(&flags.address, "address", "", "only virtual servers with this IP or IP:PORT, or with such a real server")
 	f.StringVar(&flags.protocol, "protocol", "", "only this protocol: tcp, udp or sctp")
 	f.BoolVar(&flags.stats, "stats", false, "show counters instead of connections")
 	f.BoolVar(&flags.rate, "rate", false, "show rates per second instead of connections")
-	f.StringVar(&flags.snapshot, "snapshot", usualSnapshot, "the daemon's snapshot, of which -o wide shows the age")
-	addOutput(c, &flags.output, outputs())
+	f.StringVar(&flags.snapshot, "snapshot", usualSnapshot, "the daemon's snapshot; -o wide shows its age")
+	addOutput(c, &flags.output, dumpOutputs())
 	return c
 }
 
-// request is what somebody wants to see.
-type request struct {
+// dumpRequest is a parsed command line.
+type dumpRequest struct {
 	filter   render.Filter
 	columns  render.Columns
-	output   output
-	snapshot string // a file; empty: not asked for
+	output   dumpOutput
+	snapshot string // a file; empty: not shown
 }
 
-// output is a form of the output.
-type output struct {
+// dumpOutput is an output format.
+type dumpOutput struct {
 	name     string
-	counters bool // it can show counters and rates
-	complete bool // it shows what is costly to read
-	stored   bool // it shows the age of the snapshot
+	counters bool // can show counters and rates
+	complete bool // shows everything that Observe reads
+	extras   bool // shows barriers and the age of the snapshot
 	write    func(io.Writer, render.View, render.Columns) error
 }
 
-func (o output) String() string { return o.name }
+func (o dumpOutput) String() string { return o.name }
 
-func outputs() []output {
+func dumpOutputs() []dumpOutput {
 	plain := func(write func(io.Writer, render.View) error) func(io.Writer, render.View, render.Columns) error {
 		return func(w io.Writer, v render.View, _ render.Columns) error { return write(w, v) }
 	}
-	return []output{
+	return []dumpOutput{
 		{name: "text", counters: true, write: render.Text},
-		{name: "wide", complete: true, stored: true, write: plain(render.Wide)},
+		{name: "wide", complete: true, extras: true, write: plain(render.Wide)},
 		{name: "json", counters: true, complete: true, write: render.JSON},
 		{name: "yaml", counters: true, complete: true, write: render.YAML},
 		{name: "save", complete: true, write: plain(render.Save)},
 	}
 }
 
-func (f dumpFlags) parse() (request, error) {
-	var r request
+func (f dumpFlags) parse() (dumpRequest, error) {
+	var r dumpRequest
 	var err error
-	if r.output, err = outputNamed(outputs(), f.output); err != nil {
+	if r.output, err = outputNamed(dumpOutputs(), f.output); err != nil {
 		return r, err
 	}
 	switch {
@@ -153,7 +149,7 @@ func (f dumpFlags) parse() (request, error) {
 	case f.rate:
 		r.columns = render.Rates
 	}
-	if r.output.stored {
+	if r.output.extras {
 		r.snapshot = f.snapshot
 	}
 	r.filter, err = f.filter()
@@ -178,7 +174,7 @@ func (f dumpFlags) filter() (render.Filter, error) {
 	return filter, nil
 }
 
-// parseService reads NAME, NAMESPACE/NAME, and either with :PORT behind it.
+// parseService parses NAME or NAMESPACE/NAME, and :PORT after it.
 func parseService(s string, f *render.Filter) error {
 	if s == "" {
 		return nil
@@ -215,7 +211,7 @@ func parseAddress(s string, f *render.Filter) error {
 }
 
 // dump reads everything first, then computes, then writes once.
-func dump(ctx context.Context, env Env, r request) error {
+func dump(ctx context.Context, env Env, r dumpRequest) error {
 	s, seen, err := read(ctx, env, r.output.complete || r.columns != render.Connections)
 	if err != nil {
 		return err
@@ -239,28 +235,27 @@ func dump(ctx context.Context, env Env, r request) error {
 	return err
 }
 
-// writeBarriers tells what of others stops packets to Services.
+// writeBarriers writes which rules of other programs stop packets to Services.
 func writeBarriers(ctx context.Context, b *bytes.Buffer, env Env) {
 	barriers, err := env.Barriers(ctx)
 	if err != nil {
-		say(env, "Whether rules of others stop Services could not be seen: %s", oneLine(err))
+		say(env, "Could not check whether rules of other programs stop Services: %s", oneLine(err))
 	}
 	if len(barriers) > 0 {
-		b.WriteString("\nRules of others that stop Services:\n")
+		b.WriteString("\nRules of other programs that stop Services:\n")
 	}
 	for _, barrier := range barriers {
 		fmt.Fprintf(b, "  %v\n", barrier)
 	}
 }
 
-// writeStored tells the age of the snapshot. None where it usually is is nothing
-// to tell of: not everybody keeps one.
+// writeStored writes the age of the snapshot. A missing one is a problem only if it was asked for.
 func writeStored(b *bytes.Buffer, env Env, file string) {
 	s, err := env.Stored(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == usualSnapshot:
 	case err != nil:
-		say(env, "The snapshot is of no use: %s", oneLine(err))
+		say(env, "The snapshot cannot be used: %s", oneLine(err))
 	default:
 		fmt.Fprintf(b, "\nSnapshot of node %s, for a start without the API server: %d Services, as they were %v ago.\n",
 			s.Node, s.Services, s.Age.Round(time.Second))
@@ -271,10 +266,10 @@ func hint(v render.View) string {
 	if v.Empty() {
 		return ""
 	}
-	return " There are set entries or addresses that do: see -o wide."
+	return " There are matching set entries or addresses: see -o wide."
 }
 
-// read reads the kernel. What is not needed to list virtual servers may fail.
+// read reads the kernel. Only tables of virtual and real servers must be readable.
 func read(ctx context.Context, env Env, everything bool) (s state.State, seen render.Observed, err error) {
 	k, err := env.OpenKernel()
 	if err != nil {
@@ -286,19 +281,19 @@ func read(ctx context.Context, env Env, everything bool) (s state.State, seen re
 		return s, seen, explain(err)
 	}
 	if err != nil {
-		say(env, "Not all could be read, and what depends on it shows as \"?\": %s", oneLine(err))
+		say(env, "Not everything could be read; what depends on it shows as \"?\": %s", oneLine(err))
 	}
 	seen, err = k.Observe(ctx, everything)
 	return s, seen, err
 }
 
-// explain says in one sentence what can be done about it.
+// explain returns an error that says what to do.
 func explain(err error) error {
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
-		return errors.New("this kernel has no IPVS: its module ip_vs is not there or can't be loaded")
+		return errors.New("this kernel has no IPVS: its module ip_vs is missing or cannot be loaded")
 	case errors.Is(err, fs.ErrPermission):
-		return errors.New("reading IPVS takes root, or CAP_NET_ADMIN in the first user namespace")
+		return errors.New("reading IPVS needs root, or CAP_NET_ADMIN in the initial user namespace")
 	}
 	return err
 }
