@@ -17,9 +17,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// Cleanup removes the daemon's rows from this machine's kernel, or leaves those that kube-proxy's IPVS mode
-// can use. It runs the daemon's reconcile loop without Services, so the same code decides what is ours and
-// what is removed first.
+// Cleanup removes the daemon's rows from the kernel, or keeps those that kube-proxy's IPVS mode can use. It runs
+// the daemon's reconcile loop without Services, so the same code decides what is ours and what goes first.
 func Cleanup(ctx context.Context, c cli.Cleanup) (done cli.Cleaned, err error) {
 	release, err := Hold()
 	if errors.Is(err, ErrHeld) {
@@ -52,7 +51,6 @@ func Cleanup(ctx context.Context, c cli.Cleanup) (done cli.Cleaned, err error) {
 	return x.done, errors.Join(err, m.broken)
 }
 
-// cleanup is a Cleanup that is running.
 type cleanup struct {
 	options cli.Cleanup
 	kernel  *cleanupTables
@@ -85,8 +83,7 @@ func (x *cleanup) removeAll(ctx context.Context) error {
 		return fmt.Errorf("listing chains: %w", err)
 	}
 	if families := takeover.Serving(chains); len(families) > 0 {
-		// First what leads packets to virtual servers by marks, which also match what kube-proxy's rules have
-		// forwarded.
+		// Rules that lead packets by marks go first: the marks also match what kube-proxy's rules forwarded.
 		t := x.task(backOwnership{})
 		t.Kernel.Tables = x.kernel.mangle()
 		if err := t.Run(ctx, reconcile.Synced{}); err != nil {
@@ -163,8 +160,6 @@ func (x *cleanup) countLeft(ctx context.Context) error {
 
 // backOwnership covers what is ours and not kube-proxy's.
 type backOwnership struct{}
-
-var _ reconcile.Ownership = backOwnership{}
 
 func (backOwnership) Set(n state.SetName) bool {
 	return plan.OurSet(n) && !takeover.ItsSet(n) || n.Temporary()

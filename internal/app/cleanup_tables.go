@@ -69,7 +69,7 @@ func (m *cleanupTables) openServers(context.Context) error {
 	}
 	m.servers, m.closers = c, append(m.closers, c)
 	// A missed row would stay, but not the entry that proves it ours.
-	m.tables.VirtualServers, m.tables.RealServers = settledTable(c.VirtualServers()), settledTable(c.RealServers())
+	m.tables.VirtualServers, m.tables.RealServers = settled(c.VirtualServers()), settled(c.RealServers())
 	return nil
 }
 
@@ -101,8 +101,7 @@ func (m *cleanupTables) openLink(ctx context.Context) error {
 	return err
 }
 
-// openRules opens the tools of iptables. A machine without them may still have rules. This is reported as an
-// error after everything else is removed.
+// openRules opens iptables. Without its tools, rules may be left, but everything else is still removed.
 func (m *cleanupTables) openRules(ctx context.Context) error {
 	c, err := iptables.Open(ctx, plan.OurChain, linux.Families()...)
 	if errors.Is(err, context.Canceled) || errors.Is(err, fs.ErrPermission) {

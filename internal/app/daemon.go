@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package app builds and runs the daemon, and does for the other commands what needs this machine's kernel.
-// This file is the flow of the daemon: Run, a session for each configuration, and Daemon.Run, which starts
-// these and waits for them:
+// This file is the flow of the daemon: Run, which has a session for each configuration, and Daemon.Run:
 //
 //	source, node addresses -> planner -> events -> reconcile -> kernel
 //
 // session.go and source.go build what a Daemon needs; planner.go turns objects into events for the reconcile
-// loop. Commands that only read are in dump.go, trace.go and barriers.go, cleanup is in cleanup.go.
+// loop. read.go and barriers.go are for the commands that only read, cleanup.go is for cleanup.
 package app
 
 import (
@@ -33,8 +32,7 @@ import (
 )
 
 // Run runs the daemon on this machine's kernel until ctx ends, with a new session for each changed
-// configuration. A changed configuration that cannot be used is refused, and the previous one is used again.
-// It logs to standard error.
+// configuration. If that one cannot be used, the previous one is used again. It logs to standard error.
 func Run(ctx context.Context, d cli.Daemon) (err error) {
 	var libraries Libraries
 	log, err := openLog(d.Config.Log, &libraries)
@@ -168,8 +166,7 @@ const (
 	watchAgain = time.Second
 )
 
-// Run keeps the kernel in sync until ctx ends or the source fails. Then it leaves the kernel as it is:
-// forwarding goes on.
+// Run keeps the kernel in sync until ctx ends or the source fails. Forwarding goes on after it returns.
 func (d Daemon) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -216,8 +213,7 @@ func (d Daemon) loopOptions() reconcile.Options {
 	}
 }
 
-// watchAddresses follows the node's addresses and gateways. While the watch is broken, the last known ones
-// are used.
+// watchAddresses follows the node's addresses and gateways. While the watch is broken, nothing changes.
 func (d Daemon) watchAddresses(ctx context.Context, p *planner) {
 	for ctx.Err() == nil {
 		err := d.Addresses.Watch(ctx, func(e node.Event) {

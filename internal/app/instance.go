@@ -12,16 +12,14 @@ import (
 // ErrHeld says that another kube-ipvs runs in this network namespace.
 var ErrHeld = errors.New("another kube-ipvs already runs in this network namespace")
 
-// instanceName is an abstract unix socket, by the @. The kernel has one per network namespace, as it has the
-// tables that kube-ipvs writes, and closes it when the process dies: no file can be left behind.
+// instanceName is an abstract unix socket, by the @: one per network namespace, closed when the process dies.
 const instanceName = "@kube-ipvs"
 
-// instanceSocket takes datagrams: a stream would queue a connection for each look at it, and a full queue
-// looks like no socket.
+// instanceSocket takes datagrams: with a stream, connections of Running would fill the queue.
 func instanceSocket() *net.UnixAddr { return &net.UnixAddr{Name: instanceName, Net: "unixgram"} }
 
-// Hold claims this network namespace for one kube-ipvs until release is called. Two would undo each other's
-// work. It returns ErrHeld if another one has it. Any program may take the name, so this is no protection.
+// Hold claims this network namespace until release is called: two kube-ipvs would undo each other's work. It
+// returns ErrHeld if another one has it. Any program may take the name, so this is no protection.
 func Hold() (release func() error, err error) {
 	l, err := net.ListenUnixgram("unixgram", instanceSocket())
 	switch {

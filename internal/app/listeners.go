@@ -16,16 +16,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Listeners are the ports of Services that this program itself serves: health checks, and NodePorts on
-// localhost.
+// Listeners are the ports of Services that this program serves: health checks, and NodePorts on localhost.
 type Listeners struct {
 	config config.Config
 	checks *ports.HealthChecks
 	local  *ports.Loopback
 }
 
-// Listen returns Listeners without open ports. healthy reports whether the proxy is, which health checks of
-// Services answer too. Ports that cannot be opened are logged and recorded in n.
+// Listen returns Listeners without open ports. Health checks of Services fail while healthy returns false.
 func Listen(c config.Config, log *zap.Logger, healthy func() bool, n *Notices) Listeners {
 	return Listeners{
 		config: c,
@@ -69,8 +67,7 @@ func (l Listeners) Follow(n plan.Node) {
 	l.checks.Addresses(ports.Listening(nodePortNetworks(l.config, n), n.Addresses))
 }
 
-// nodePortNetworks returns the networks in which n serves NodePorts. A family without any is served
-// everywhere.
+// nodePortNetworks returns the networks in which n serves NodePorts. A family without any has all addresses.
 func nodePortNetworks(c config.Config, n plan.Node) []netip.Prefix {
 	networks := slices.Clone(c.NodePortAddresses)
 	if !c.NodePortPrimary {

@@ -28,8 +28,8 @@ const (
 	// debugVerbosity is the verbosity at which everything is logged, as operators of kube-proxy know it.
 	debugVerbosity = 4
 
-	// While the API server is away, client-go logs every attempt of each of its watches. Of one message this
-	// many lines pass in this time. The kube source logs the state of the connection as a whole.
+	// While the API server is away, client-go logs every attempt. This many lines with one message pass in this
+	// time. The kube source logs the state of the connection.
 	sameLines  = 4
 	sameWithin = 10 * time.Minute
 )
@@ -57,15 +57,14 @@ func NewLog(c config.Log, w io.Writer) *zap.Logger {
 }
 
 // Libraries is the log of all libraries, which use klog, log, slog or logrus. Each of these gets its logger
-// once, since klog must not be in use then, and client-go uses it all the time. What that logger writes to
-// changes with the configuration.
+// once, because klog must not be in use then. What that logger writes to changes with the configuration.
 type Libraries struct {
 	once sync.Once
 	core atomic.Pointer[zapcore.Core]
 }
 
-// LogTo sends the logs of libraries to log from now on, with klog's verbosity. The loggers of libraries are
-// global, so a program needs one Libraries. Call it before anything of client-go is made.
+// LogTo sends the logs of libraries to log from now on. The loggers of libraries are global, so a program has
+// one Libraries. Call it before anything of client-go is made.
 func (l *Libraries) LogTo(c config.Log, log *zap.Logger) error {
 	var level klog.Level
 	if err := level.Set(strconv.Itoa(c.Verbosity)); err != nil {
@@ -123,9 +122,8 @@ func (c currentCore) Write(e zapcore.Entry, fields []zap.Field) error {
 
 func (c currentCore) Sync() error { return c.libraries.current().Sync() }
 
-// libraryCore passes more than the core inside: zapr makes klog's V(n) the level -n. All lines have the same
-// columns: levels below debug become debug, the logger's name becomes a field, and the source line is left
-// out.
+// libraryCore passes more levels than the core inside: zapr makes klog's V(n) the level -n. To have the columns
+// of our own lines, levels below debug become debug, and the logger's name becomes a field.
 type libraryCore struct {
 	zapcore.Core
 	least zapcore.Level

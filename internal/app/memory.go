@@ -14,8 +14,7 @@ import (
 )
 
 const (
-	// gcPercent is less than Go's 100: most memory holds the cluster, which lives on, and a change makes
-	// little garbage.
+	// gcPercent is less than Go's 100: most memory holds the cluster, and a change makes little garbage.
 	gcPercent = 50
 	// releaseAfter is how long after the last expensive work its memory is given back.
 	releaseAfter = 2 * time.Second
@@ -28,8 +27,8 @@ func setGCPercent() {
 	}
 }
 
-// memoryReleaser gives memory back to the machine after the start, each audit and each read of the traffic
-// counters. These need much more for a moment than is kept, and the Go runtime would hold on to it.
+// memoryReleaser gives memory back to the machine soon after work that needs much more than is kept: the start,
+// audits and reads of the traffic counters.
 type memoryReleaser struct{ due *time.Timer }
 
 func newMemoryReleaser() memoryReleaser {
@@ -41,7 +40,7 @@ func newMemoryReleaser() memoryReleaser {
 // Received does nothing.
 func (memoryReleaser) Received(reconcile.Change) {}
 
-// Acted releases memory soon after expensive work.
+// Acted releases memory after the start and audits.
 func (m memoryReleaser) Acted(a reconcile.Act) {
 	if a.Work.Audit || a.Cause == reconcile.CauseStart {
 		m.due.Reset(releaseAfter)

@@ -31,15 +31,12 @@ const (
 	reasonDisplaced   = "RulesDisplaced"
 )
 
-// Notices records events about Services that are known by their keys alone: it has the objects that events
-// are about. A nil *Notices records nothing.
+// Notices records events about Services that are known by their keys alone. A nil *Notices records nothing.
 type Notices struct {
 	events    Events
 	services  *serviceObjects       // shared with the planner
 	displaced []reconcile.Displaced // as recorded
 }
-
-var _ reconcile.Observer = (*Notices)(nil)
 
 // NewNotices returns Notices for one Daemon.
 func NewNotices(e Events) *Notices { return &Notices{events: e, services: newServiceObjects()} }

@@ -24,8 +24,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// planner knows the cluster and the node. It plans a Service again when something that its rows depend on
-// changes, and sends the result to the reconcile loop.
+// planner plans a Service again when something that its rows depend on changes: its objects, endpoints at its
+// addresses, the node or the configuration. It sends the result to the reconcile loop.
 type planner struct {
 	ctx     context.Context
 	chosen  config.Config
@@ -49,8 +49,6 @@ type planner struct {
 	complete  bool                                  // all objects are known
 	doubts    []plan.Doubt                          // as logged
 }
-
-var _ cluster.Sink = (*planner)(nil)
 
 func newPlanner(ctx context.Context, d Daemon, events chan<- reconcile.Event) *planner {
 	services := newServiceObjects()
@@ -105,8 +103,7 @@ func (p *planner) Service(key types.NamespacedName, now *cluster.Objects) {
 	}
 }
 
-// count updates the census of endpoints. It returns the addresses that got their first endpoint, and that
-// lost their last.
+// count updates the census of endpoints. It returns the addresses with a first endpoint, and without a last.
 func (p *planner) count(key types.NamespacedName, before, now *cluster.Objects) (arrived, vacant []netip.Addr) {
 	if was, is := serviceOf(before), serviceOf(now); was != is {
 		p.census.Want(key, unpacked(was), unpacked(is))
@@ -123,8 +120,7 @@ func unpacked(s cluster.Service) *corev1.Service {
 	return s.Object()
 }
 
-// now returns when a change is queued. It is not measured before the kernel may be written: the clock of a
-// virtual machine may be slow to read.
+// now returns the time after the start. Before that it is not needed, and a slow clock would cost much.
 func (p *planner) now() time.Time {
 	if !p.listed {
 		return time.Time{}
@@ -196,8 +192,7 @@ func (p *planner) SetAddresses(now node.Event) {
 	p.update()
 }
 
-// WithAddresses returns n with the node's own addresses, networks and MTU. Its gateways are protected from
-// Services.
+// WithAddresses returns n with the node's addresses, networks and MTU. No Service may take its gateways.
 func WithAddresses(n plan.Node, e node.Event) plan.Node {
 	n.Addresses, n.Networks, n.MTU = e.Addresses, e.Networks, e.MTU
 	return n.Protecting("a gateway", e.Gateways...)
@@ -220,8 +215,7 @@ func (p *planner) update() {
 	}
 	p.node = n
 	p.ports.Follow(n)
-	// In a fixed order, so that logs of two runs compare. Services whose rows stay the same cost the kernel
-	// nothing.
+	// Services whose rows stay the same cost the kernel nothing. The order is fixed, for the log.
 	for _, key := range p.services.keys() {
 		p.plan(key, p.services.of(key), reconcile.Origin{})
 	}
@@ -237,8 +231,7 @@ func newAddresses(before, now map[netip.Addr]string) []netip.Addr {
 // planBase plans the rows that need no Service.
 func (p *planner) planBase() { p.send(reconcile.Upsert{Fragment: plan.Base(p.config)}) }
 
-// plan plans one Service. Its objects are unpacked only for that time. Arrived are addresses that got an
-// endpoint with it.
+// plan plans one Service. Arrived are addresses that got their first endpoint with this change.
 func (p *planner) plan(key types.NamespacedName, all *cluster.Objects, origin reconcile.Origin, arrived ...netip.Addr) {
 	var o plan.Objects
 	o.Service, o.Slices = all.Unpack()
@@ -250,8 +243,7 @@ func (p *planner) plan(key types.NamespacedName, all *cluster.Objects, origin re
 	p.send(reconcile.Upsert{Owner: owner(key), Created: o.Service.CreationTimestamp.Time, Fragment: f, Arrived: arrived, Origin: origin})
 }
 
-// report logs the new notes of a Service and records them as events. A Service for another proxy is only
-// logged at debug level.
+// report logs the new notes of a Service and records events. A skipped Service is no problem.
 func (p *planner) report(key types.NamespacedName, notes []state.Note) {
 	known := p.notes[key]
 	if slices.Equal(known, notes) {

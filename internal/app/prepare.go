@@ -22,9 +22,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// Prepare is run --init-only. It does what needs more privileges than the daemon, which needs only
-// CAP_NET_ADMIN afterwards: it loads the modules that nothing else loads, and writes sysctls. It changes no
-// Service, and may run beside a daemon.
+// Prepare is run --init-only. It does what needs more than CAP_NET_ADMIN, so that the daemon does not: it loads
+// modules and writes sysctls. It may run beside a daemon.
 func Prepare(ctx context.Context, c config.Config, log *zap.Logger) (err error) {
 	c, err = completeConfig(c)
 	if err != nil {
@@ -56,8 +55,7 @@ func writeSysctls(ctx context.Context, k *linux.Kernel, c config.Config, log *za
 	return errors.Join(failed...)
 }
 
-// raiseLimits sets the limits of the machine and of this process. They are about load: a failure is only
-// logged.
+// raiseLimits sets limits of the machine and of this process. They are about load: a failure is only logged.
 func raiseLimits(ctx context.Context, c config.Config, log *zap.Logger) {
 	if err := linux.SetOOMScore(c.OOMScoreAdj); err != nil {
 		log.Warn("could not set the OOM score", zap.Error(err))
@@ -93,8 +91,7 @@ func completeConfig(c config.Config) (config.Config, error) {
 	return c, c.Validate()
 }
 
-// lacksNetmap reports whether a family lacks NETMAP, a rarely used module that session affinity over all
-// ports needs.
+// lacksNetmap reports whether a family lacks NETMAP, which session affinity over all ports needs.
 func lacksNetmap(ctx context.Context, rules *iptables.Conn, c config.Config) (bool, error) {
 	for _, f := range c.Families {
 		if has, err := rules.Takes(ctx, f, plan.TrialChain, plan.NetmapRule(f)); err != nil || !has {
@@ -117,8 +114,7 @@ func schedulers(ctx context.Context, k *ipvs.Conn, chosen string) ([]string, err
 	return has, err
 }
 
-// ours names what is ours in the kernel, and what kube-proxy left behind in its other modes, which is
-// removed.
+// ours names what is ours in the kernel, and what kube-proxy's other modes left behind, which is removed.
 func ours(c config.Config) linux.Ours {
 	var sysctls []state.SysctlName
 	for _, row := range plan.Base(c).Sysctls {

@@ -105,10 +105,9 @@ func (s *session) openNode(context.Context) (err error) {
 	return nil
 }
 
-// openServers starts the HTTP servers for health and metrics. Traffic counters are read over a connection of
-// their own.
+// openServers starts the HTTP servers for health and metrics.
 func (s *session) openServers(context.Context) error {
-	counters, err := ipvs.Open()
+	counters, err := ipvs.Open() // read while the other connection writes
 	if err != nil {
 		return err
 	}

@@ -28,8 +28,7 @@ type source struct {
 const (
 	// afterReboot is how long the API server may take before a node with an empty kernel serves the snapshot.
 	afterReboot = 2 * time.Second
-	// afterRestart is the same where a kube-ipvs ran before. What that one left in the kernel may be newer
-	// than its snapshot.
+	// afterRestart is the same where a kube-ipvs ran before, whose rows may be newer than its snapshot.
 	afterRestart = 15 * time.Second
 )
 

@@ -16,19 +16,15 @@ import (
 )
 
 const (
-	// settleTime is the time from the first event to the comparison, for programs that write a file in
-	// several steps.
+	// settleTime is the time from an event to the comparison: programs may write a file in several steps.
 	settleTime = 200 * time.Millisecond
 
-	// comparePeriod is the time between comparisons without an event: some file systems send none, and the
-	// kernel drops some.
+	// comparePeriod is the time between comparisons without an event: some file systems send none.
 	comparePeriod = 30 * time.Second
 )
 
-// WatchFiles calls changed each time the content of a file has changed, until ctx ends. It finds a write in
-// place, a file that replaces another, and the exchanged symlink of a mounted ConfigMap, which kube-proxy
-// does not notice. A missing file is no change: it is compared when it is back. Without room for a watch in
-// the kernel, a change is found within half a minute.
+// WatchFiles calls changed after each change of a file's content, until ctx ends. It finds a write in place, a
+// file that replaces another, and the exchanged symlink of a mounted ConfigMap. A missing file is no change.
 func WatchFiles(ctx context.Context, files []cli.File, changed func()) {
 	w := fileWatcher{files: slices.Clone(files), period: comparePeriod}
 	w.run(ctx, changed)
@@ -86,8 +82,8 @@ func (w *fileWatcher) compare() (changed bool) {
 	return changed
 }
 
-// watch watches the folder of the path, and the folder that its symlinks lead to: a file that replaces
-// another has no watch yet. A missing folder cannot be watched; the next comparison tries again.
+// watch watches the folders of the path and of what its symlinks lead to. A file that replaces another has no
+// watch yet. If a folder is missing, the next comparison tries again.
 func (w *fileWatcher) watch(path string) {
 	if w.notify == nil {
 		return

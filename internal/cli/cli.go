@@ -25,13 +25,11 @@ type Env struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
-	// OpenKernel opens the kernel for reading. Its error wraps errors.ErrUnsupported if the kernel has no
-	// IPVS, and fs.ErrPermission if we may not use it.
+	// OpenKernel opens the kernel for dump. Its error wraps errors.ErrUnsupported or fs.ErrPermission.
 	OpenKernel func() (Kernel, error)
 
-	// ReadNode reads all tables of the kernel, and the node's own addresses without those on the dummy
-	// device. A table that cannot be read is nil and named in the error. Errors wrap the same as
-	// OpenKernel's.
+	// ReadNode reads all tables, and the node's own addresses without those on the dummy device. A table that
+	// cannot be read is nil and named in the error, which wraps the same as OpenKernel's.
 	ReadNode func(ctx context.Context) (state.State, []netip.Addr, error)
 
 	// ReadRules reads all rules of this node, those of other programs too.
@@ -49,8 +47,7 @@ type Env struct {
 	// Running reports whether the daemon runs in this network namespace.
 	Running func() bool
 
-	// Stored returns what a daemon's snapshot is about. Its error wraps fs.ErrNotExist if there is no such
-	// file.
+	// Stored describes a daemon's snapshot. Its error wraps fs.ErrNotExist if there is none.
 	Stored func(file string) (Stored, error)
 
 	// Build is how this program was built; nil if unknown.

@@ -18,8 +18,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config/proxyconfig"
 )
 
-// configFlags are the flags that make up a configuration, with kube-proxy's names where it has them. Commands
-// that compute what the daemon would do have them too.
+// configFlags are the flags that make up the daemon's configuration, with kube-proxy's names where it has them.
 type configFlags struct {
 	flags                    *pflag.FlagSet   // of the command
 	commandLine              proxyconfig.Pair // the flags set it while the command line is parsed
@@ -101,8 +100,7 @@ func (x *configFlags) parse() (parsedConfig, error) {
 	return c, nil
 }
 
-// read reads the files into c. Without --config the addresses of servers stay empty: their defaults depend on
-// other flags.
+// read reads the files into c. Without --config, other flags decide the default addresses of servers.
 func (x *configFlags) read(c *parsedConfig) error {
 	if x.config == "" {
 		c.pair.Proxy.HealthzBindAddress, c.pair.Proxy.MetricsBindAddress = "", ""
@@ -131,8 +129,8 @@ func (x *configFlags) read(c *parsedConfig) error {
 	return nil
 }
 
-// apply applies the flags of the command line to what the files say. It returns the names of the flags that
-// it applied, by the paths of their fields, and those that it ignored.
+// apply applies the command line to c. It returns the names of the applied flags, by the paths of their fields,
+// and those of the ignored ones.
 func (x *configFlags) apply(c *parsedConfig) (names map[string]string, ignored []string, err error) {
 	all := newBoundFlags(pflag.NewFlagSet("", pflag.ContinueOnError), &c.pair)
 	all.proxyPlanning()
@@ -160,8 +158,7 @@ func (x *configFlags) apply(c *parsedConfig) (names map[string]string, ignored [
 	return all.names, ignored, err
 }
 
-// applyPort applies a deprecated port flag. As with kube-proxy it does not change an address that has a port,
-// as the default has, unless it is 0.
+// applyPort applies a deprecated port flag. As with kube-proxy, only 0 changes an address that has a port.
 func (x *configFlags) applyPort(c *parsedConfig, server string, port int32, address *string) {
 	if !x.flags.Changed(server + "-port") {
 		return
@@ -173,8 +170,7 @@ func (x *configFlags) applyPort(c *parsedConfig, server string, port int32, addr
 	}
 }
 
-// withFlagNames returns err with the names of flags in place of the paths that they set. Then it is a usage
-// error.
+// withFlagNames returns err with flags in place of the paths that they set. Then it is a usage error.
 func withFlagNames(err error, names map[string]string) error {
 	var found config.Complaints
 	if !errors.As(err, &found) {

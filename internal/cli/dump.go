@@ -58,9 +58,12 @@ const dumpExample = `  kube-ipvs dump
   kube-ipvs dump -o save > rows && ipvsadm --restore < rows`
 
 type dumpFlags struct {
-	service, namespace, address, protocol, output string
-	stats, rate                                   bool
-	snapshot                                      string
+	service, address, protocol, output, snapshot string
+	stats, rate                                  bool
+
+	filter  render.Filter
+	columns render.Columns
+	write   func(io.Writer, render.View, render.Columns) error
 }
 
 // Stored is what a snapshot is about.
@@ -82,16 +85,15 @@ func newDump(env Env) *cobra.Command {
 		Example: dumpExample,
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := flags.parse()
-			if err != nil {
+			if err := flags.parse(); err != nil {
 				return usageError{err}
 			}
-			return dump(c.Context(), env, r)
+			return flags.dump(c.Context(), env)
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&flags.service, "service", "", "only this Service: NAME or NAMESPACE/NAME, with :PORT for one port")
-	f.StringVarP(&flags.namespace, "namespace", "n", "", "only Services of this namespace")
+	f.StringVarP(&flags.filter.Namespace, "namespace", "n", "", "only Services of this namespace")
 	f.StringVar(&flags.address, "address", "", "only virtual servers with this IP or IP:PORT, or with such a real server")
 	f.StringVar(&flags.protocol, "protocol", "", "only this protocol: tcp, udp or sctp")
 	f.BoolVar(&flags.stats, "stats", false, "show counters instead of connections")
@@ -101,77 +103,40 @@ func newDump(env Env) *cobra.Command {
 	return c
 }
 
-// dumpRequest is a parsed command line.
-type dumpRequest struct {
-	filter   render.Filter
-	columns  render.Columns
-	output   dumpOutput
-	snapshot string // a file; empty: not shown
-}
-
-// dumpOutput is an output format.
-type dumpOutput struct {
-	name     string
-	counters bool // can show counters and rates
-	complete bool // shows everything that Observe reads
-	extras   bool // shows barriers and the age of the snapshot
-	write    func(io.Writer, render.View, render.Columns) error
-}
-
-func (o dumpOutput) String() string { return o.name }
-
-func dumpOutputs() []dumpOutput {
+func dumpOutputs() []format[func(io.Writer, render.View, render.Columns) error] {
 	plain := func(write func(io.Writer, render.View) error) func(io.Writer, render.View, render.Columns) error {
 		return func(w io.Writer, v render.View, _ render.Columns) error { return write(w, v) }
 	}
-	return []dumpOutput{
-		{name: "text", counters: true, write: render.Text},
-		{name: "wide", complete: true, extras: true, write: plain(render.Wide)},
-		{name: "json", counters: true, complete: true, write: render.JSON},
-		{name: "yaml", counters: true, complete: true, write: render.YAML},
-		{name: "save", complete: true, write: plain(render.Save)},
+	return []format[func(io.Writer, render.View, render.Columns) error]{
+		{"text", render.Text}, {"wide", plain(render.Wide)}, {"json", render.JSON}, {"yaml", render.YAML}, {"save", plain(render.Save)},
 	}
 }
 
-func (f dumpFlags) parse() (dumpRequest, error) {
-	var r dumpRequest
-	var err error
-	if r.output, err = outputNamed(dumpOutputs(), f.output); err != nil {
-		return r, err
+// parse sets filter, columns and write.
+func (f *dumpFlags) parse() (err error) {
+	if f.write, err = outputNamed(dumpOutputs(), f.output); err != nil {
+		return err
 	}
 	switch {
 	case f.stats && f.rate:
-		return r, fmt.Errorf("--stats and --rate exclude each other")
-	case (f.stats || f.rate) && !r.output.counters:
-		return r, fmt.Errorf("-o %s has no columns for --stats or --rate", f.output)
+		return errors.New("--stats and --rate exclude each other")
+	case (f.stats || f.rate) && (f.output == "wide" || f.output == "save"):
+		return fmt.Errorf("-o %s has no columns for --stats or --rate", f.output)
 	case f.stats:
-		r.columns = render.Traffic
+		f.columns = render.Traffic
 	case f.rate:
-		r.columns = render.Rates
+		f.columns = render.Rates
 	}
-	if r.output.extras {
-		r.snapshot = f.snapshot
+	if err := parseService(f.service, &f.filter); err != nil {
+		return err
 	}
-	r.filter, err = f.filter()
-	return r, err
-}
-
-func (f dumpFlags) filter() (render.Filter, error) {
-	filter := render.Filter{Namespace: f.namespace}
-	if err := parseService(f.service, &filter); err != nil {
-		return filter, err
-	}
-	if err := parseAddress(f.address, &filter); err != nil {
-		return filter, err
+	if err := parseAddress(f.address, &f.filter); err != nil {
+		return err
 	}
 	if f.protocol != "" {
-		p, err := state.ParseProtocol(f.protocol)
-		if err != nil {
-			return filter, err
-		}
-		filter.Protocol = p
+		f.filter.Protocol, err = state.ParseProtocol(f.protocol)
 	}
-	return filter, nil
+	return err
 }
 
 // parseService parses NAME or NAMESPACE/NAME, and :PORT after it.
@@ -211,25 +176,29 @@ func parseAddress(s string, f *render.Filter) error {
 }
 
 // dump reads everything first, then computes, then writes once.
-func dump(ctx context.Context, env Env, r dumpRequest) error {
-	s, seen, err := read(ctx, env, r.output.complete || r.columns != render.Connections)
+func (f *dumpFlags) dump(ctx context.Context, env Env) error {
+	s, seen, err := read(ctx, env, f.output != "text" || f.columns != render.Connections)
 	if err != nil {
 		return err
 	}
-	v := render.Join(s, seen, plan.ServerEntries).Only(r.filter)
+	v := render.Join(s, seen, plan.ServerEntries).Only(f.filter)
 	var b bytes.Buffer
-	if err := r.output.write(&b, v, r.columns); err != nil {
+	if err := f.write(&b, v, f.columns); err != nil {
 		return err
 	}
 	if !env.Running() {
 		say(env, "kube-ipvs is not running in this network namespace: what follows is what it, or another proxy, left in the kernel.")
 	}
-	if len(v.VirtualServers) == 0 && r.filter != (render.Filter{}) {
-		say(env, "No virtual server in the kernel matches.%s", hint(v))
+	if len(v.VirtualServers) == 0 && f.filter != (render.Filter{}) {
+		more := ""
+		if !v.Empty() {
+			more = " There are matching set entries or addresses: see -o wide."
+		}
+		say(env, "No virtual server in the kernel matches.%s", more)
 	}
-	if r.snapshot != "" {
+	if f.output == "wide" {
 		writeBarriers(ctx, &b, env)
-		writeStored(&b, env, r.snapshot)
+		writeStored(&b, env, f.snapshot)
 	}
 	_, err = env.Stdout.Write(b.Bytes())
 	return err
@@ -260,13 +229,6 @@ func writeStored(b *bytes.Buffer, env Env, file string) {
 		fmt.Fprintf(b, "\nSnapshot of node %s, for a start without the API server: %d Services, as they were %v ago.\n",
 			s.Node, s.Services, s.Age.Round(time.Second))
 	}
-}
-
-func hint(v render.View) string {
-	if v.Empty() {
-		return ""
-	}
-	return " There are matching set entries or addresses: see -o wide."
 }
 
 // read reads the kernel. Only tables of virtual and real servers must be readable.

@@ -48,8 +48,7 @@ func (m *manifestFlags) add(command *cobra.Command) {
 	m.config.addPlanning(command)
 }
 
-// plan reads the manifests and plans them. Parts that are left out are notes; manifests that cannot be read
-// are an error.
+// plan reads the manifests and plans them. Only manifests that cannot be read are an error.
 func (m *manifestFlags) plan(env Env) (nodePlan, error) {
 	if len(m.files) == 0 {
 		return nodePlan{}, usagef("-f is missing: a file, a directory or - for standard input")

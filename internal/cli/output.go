@@ -4,7 +4,6 @@ package cli
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -12,26 +11,30 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Commands with -o have a list of output formats; their String is the name.
+// format is an output format, and the function that writes it.
+type format[W any] struct {
+	name  string
+	write W
+}
 
 // addOutput adds the flag -o, with text as the default.
-func addOutput[T fmt.Stringer](c *cobra.Command, name *string, formats []T) {
+func addOutput[W any](c *cobra.Command, name *string, formats []format[W]) {
 	c.Flags().StringVarP(name, "output", "o", "text", "output format: "+strings.Join(namesOf(formats), ", "))
 }
 
-// outputNamed returns the format with a name.
-func outputNamed[T fmt.Stringer](formats []T, name string) (format T, err error) {
+// outputNamed returns the function that writes the named format.
+func outputNamed[W any](formats []format[W], name string) (write W, err error) {
 	i := slices.Index(namesOf(formats), name)
 	if i < 0 {
-		return format, fmt.Errorf("output %q is none of %s", name, strings.Join(namesOf(formats), ", "))
+		return write, usagef("output %q is none of %s", name, strings.Join(namesOf(formats), ", "))
 	}
-	return formats[i], nil
+	return formats[i].write, nil
 }
 
-func namesOf[T fmt.Stringer](formats []T) []string {
+func namesOf[W any](formats []format[W]) []string {
 	var names []string
 	for _, f := range formats {
-		names = append(names, f.String())
+		names = append(names, f.name)
 	}
 	return names
 }

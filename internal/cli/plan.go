@@ -49,15 +49,18 @@ func newPlan(env Env) *cobra.Command {
 		Example: planExample,
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			o, err := outputNamed(planOutputs(), output)
+			write, err := outputNamed(planOutputs(), output)
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			p, err := flags.plan(env)
 			if err != nil {
 				return err
 			}
-			return printPlan(env, p, o)
+			if output != "json" && output != "yaml" { // these contain the notes
+				p.printNotes(env)
+			}
+			return env.print(func(w io.Writer) error { return write(w, p) })
 		},
 	}
 	flags.add(c)
@@ -65,30 +68,24 @@ func newPlan(env Env) *cobra.Command {
 	return c
 }
 
-// planOutput is an output format.
-type planOutput struct {
-	name  string
-	notes bool // it contains the notes
-	write func(io.Writer, nodePlan) error
-}
+// planFormat is an output format of plans.
+type planFormat = format[func(io.Writer, nodePlan) error]
 
-func (o planOutput) String() string { return o.name }
-
-func planOutputs() []planOutput {
-	return append([]planOutput{
+func planOutputs() []planFormat {
+	return append([]planFormat{
 		{name: "text", write: func(w io.Writer, p nodePlan) error { return render.State(w, p.state) }},
-		{name: "json", notes: true, write: func(w io.Writer, p nodePlan) error { return p.report().JSON(w) }},
-		{name: "yaml", notes: true, write: func(w io.Writer, p nodePlan) error { return p.report().YAML(w) }},
+		{name: "json", write: func(w io.Writer, p nodePlan) error { return p.report().JSON(w) }},
+		{name: "yaml", write: func(w io.Writer, p nodePlan) error { return p.report().YAML(w) }},
 		{name: "save", write: saveAll},
 	}, restorable()...)
 }
 
 // restorable returns the formats that standard tools read, in the order of their dependencies.
-func restorable() []planOutput {
+func restorable() []planFormat {
 	rules := func(f state.Family) func(io.Writer, nodePlan) error {
 		return func(w io.Writer, p nodePlan) error { return render.Rules(w, p.state, f) }
 	}
-	return []planOutput{
+	return []planFormat{
 		{name: "sysctl", write: func(w io.Writer, p nodePlan) error { return render.Sysctls(w, p.state) }},
 		{name: "ipset", write: func(w io.Writer, p nodePlan) error { return render.Sets(w, p.state) }},
 		{name: "iptables", write: rules(state.IPv4)},
@@ -123,15 +120,6 @@ func (p nodePlan) report() render.Plan {
 	r.Node = p.node.Name
 	r.Notes = append(r.Notes, p.notes...)
 	return r
-}
-
-func printPlan(env Env, p nodePlan, o planOutput) error {
-	return env.print(func(w io.Writer) error {
-		if !o.notes {
-			p.printNotes(env)
-		}
-		return o.write(w, p)
-	})
 }
 
 func (p nodePlan) printNotes(env Env) {

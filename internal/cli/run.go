@@ -27,10 +27,8 @@ type Daemon struct {
 	Warnings  []string // about the configuration, for the log
 	Configz   []byte   // the configuration as /configz shows it
 
-	// Files are the configuration files as they were read. Reload reads them again and returns the daemon to
-	// run then.
-	Files  []File
-	Reload func() (Daemon, error)
+	Files  []File                 // of the configuration, as they were read
+	Reload func() (Daemon, error) // reads them again
 }
 
 const runLong = `Programs Services into the kernel of this network namespace and keeps them there.

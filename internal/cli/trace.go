@@ -62,15 +62,19 @@ func newTrace(env Env) *cobra.Command {
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			o, err := outputNamed(traceOutputs(), output)
+			write, err := outputNamed(traceOutputs(), output)
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			p, w, err := parsePacket(args[0], args[1])
 			if err != nil {
 				return usageError{err}
 			}
-			return runTrace(c.Context(), env, flags, traceRequest{p, w, o})
+			s, err := flags.traced(c.Context(), env, p, &w)
+			if err != nil {
+				return err
+			}
+			return env.print(func(out io.Writer) error { return write(out, trace.Of(s, p, w)) })
 		},
 	}
 	flags.add(c)
@@ -78,58 +82,39 @@ func newTrace(env Env) *cobra.Command {
 	return c
 }
 
-// traceRequest is a parsed command line.
-type traceRequest struct {
-	packet trace.Packet
-	where  trace.Where
-	output traceOutput
-}
-
-// traceOutput is an output format.
-type traceOutput struct {
-	name  string
-	write func(io.Writer, trace.Verdict) error
-}
-
-func (o traceOutput) String() string { return o.name }
-
-func traceOutputs() []traceOutput {
-	return []traceOutput{
+func traceOutputs() []format[func(io.Writer, trace.Verdict) error] {
+	return []format[func(io.Writer, trace.Verdict) error]{
 		{"text", trace.Text},
 		{"json", func(w io.Writer, v trace.Verdict) error { return render.WriteJSON(w, trace.ReportOf(v)) }},
 		{"yaml", func(w io.Writer, v trace.Verdict) error { return render.WriteYAML(w, trace.ReportOf(v)) }},
 	}
 }
 
-func runTrace(ctx context.Context, env Env, flags *manifestFlags, r traceRequest) error {
-	s, addresses, err := flags.traced(ctx, env)
-	if err != nil {
-		return err
+// traced returns the state to follow, from the kernel or from files. It adds to w what is known of the node.
+func (m *manifestFlags) traced(ctx context.Context, env Env, p trace.Packet, w *trace.Where) (state.State, error) {
+	var s state.State
+	var addresses []netip.Addr
+	var err error
+	if len(m.files) > 0 {
+		s, addresses, err = m.readFiles(env)
+	} else {
+		s, addresses, w.Rules, err = readNode(ctx, env)
 	}
-	if len(flags.files) == 0 {
-		if r.where.Rules, err = env.ReadRules(ctx); err != nil {
-			say(env, "The rules of other programs could not be read and are not considered: %s", oneLine(err))
-		}
+	if err != nil {
+		return s, err
 	}
 	for _, a := range addresses {
-		r.where.Addresses = append(r.where.Addresses, a.Unmap())
+		w.Addresses = append(w.Addresses, a.Unmap())
 	}
-	r.where.Node = r.where.Node || r.where.Interface == "" && ownAddress(s, r)
-	return env.print(func(w io.Writer) error { return r.output.write(w, trace.Of(s, r.packet, r.where)) })
+	if source := p.Source.Addr(); w.Interface == "" {
+		_, bound := s.Addresses[state.Address{Addr: source}]
+		w.Node = w.Node || bound || source.IsLoopback() || slices.Contains(w.Addresses, source)
+	}
+	return s, nil
 }
 
-// ownAddress reports whether the source is an address of the node.
-func ownAddress(s state.State, r traceRequest) bool {
-	a := r.packet.Source.Addr()
-	_, bound := s.Addresses[state.Address{Addr: a}]
-	return bound || a.IsLoopback() || slices.Contains(r.where.Addresses, a)
-}
-
-// traced returns the state and the node's own addresses, from the kernel or from files.
-func (m *manifestFlags) traced(ctx context.Context, env Env) (state.State, []netip.Addr, error) {
-	if len(m.files) == 0 {
-		return readNode(ctx, env)
-	}
+// readFiles returns the state and the node's own addresses.
+func (m *manifestFlags) readFiles(env Env) (state.State, []netip.Addr, error) {
 	if len(m.files) == 1 {
 		text, err := readText(m.files[0], env.Stdin)
 		if err != nil {
@@ -168,15 +153,19 @@ func isState(text []byte) bool {
 	return len(title) > 0 && strings.Trim(string(title), "abcdefghijklmnopqrstuvwxyz ") == ""
 }
 
-func readNode(ctx context.Context, env Env) (state.State, []netip.Addr, error) {
-	s, addresses, err := env.ReadNode(ctx)
+// readNode reads the kernel. Only tables of virtual and real servers must be readable.
+func readNode(ctx context.Context, env Env) (s state.State, addresses []netip.Addr, rules state.Ruleset, err error) {
+	s, addresses, err = env.ReadNode(ctx)
 	if s.VirtualServers == nil || s.RealServers == nil {
-		return s, nil, explain(err)
+		return s, nil, rules, explain(err)
 	}
 	if err != nil {
 		say(env, "Not everything could be read: %s", oneLine(err))
 	}
-	return s, addresses, nil
+	if rules, err = env.ReadRules(ctx); err != nil {
+		say(env, "The rules of other programs could not be read and are not considered: %s", oneLine(err))
+	}
+	return s, addresses, rules, nil
 }
 
 // parsePacket parses SRC and DST.

@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// listFlag is a comma-separated list. A flag that is given several times adds to it; the first time replaces
-// the default.
+// listFlag is a comma-separated list. The first flag replaces the default, others add to it.
 type listFlag[T any] struct {
 	to    *[]T
 	kind  string

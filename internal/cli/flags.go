@@ -3,9 +3,69 @@
 package cli
 
 import (
+	"github.com/spf13/pflag"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cliflag "k8s.io/component-base/cli/flag"
 	logsapi "k8s.io/component-base/logs/api/v1"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/config/proxyconfig"
 )
+
+// boundFlags are flags that set fields of a pair of documents.
+type boundFlags struct {
+	*pflag.FlagSet
+	pair  *proxyconfig.Pair
+	names map[string]string // of the flags, by the paths of their fields
+
+	// overriding are the flags that count beside --config too. kube-proxy ignores most of its flags then, and
+	// a command line that it took must mean the same.
+	overriding map[string]bool
+	overrides  bool // whether the next flags are overriding
+}
+
+func newBoundFlags(f *pflag.FlagSet, p *proxyconfig.Pair) *boundFlags {
+	return &boundFlags{FlagSet: f, pair: p, names: map[string]string{}, overriding: map[string]bool{}}
+}
+
+// override returns b for adding overriding flags.
+func (b *boundFlags) override() *boundFlags {
+	o := *b
+	o.overrides = true
+	return &o
+}
+
+// bind records which field a flag sets, and returns the flag's name.
+func (b *boundFlags) bind(name, path string) string {
+	b.names[path] = name
+	if b.overrides {
+		b.overriding[name] = true
+	}
+	return name
+}
+
+func (b *boundFlags) text(name, path string, to *string, usage string) {
+	b.StringVar(to, b.bind(name, path), *to, usage)
+}
+
+func (b *boundFlags) boolean(name, path string, to *bool, usage string) {
+	b.BoolVar(to, b.bind(name, path), *to, usage)
+}
+
+func (b *boundFlags) number(name, path string, to *int32, usage string) {
+	b.Int32Var(to, b.bind(name, path), *to, usage)
+}
+
+func (b *boundFlags) duration(name, path string, to *metav1.Duration, usage string) {
+	b.DurationVar(&to.Duration, b.bind(name, path), to.Duration, usage)
+}
+
+func (b *boundFlags) list(name, path string, to *[]string, usage string) {
+	b.value(name, path, wordList(to), usage+", comma-separated")
+}
+
+func (b *boundFlags) value(name, path string, v pflag.Value, usage string) {
+	b.Var(v, b.bind(name, path), usage)
+}
 
 // kube-proxy's flags, with its names and defaults.
 
@@ -34,8 +94,8 @@ func (b *boundFlags) proxyIPVS() {
 	b.list("ipvs-exclude-cidrs", "ipvs.excludeCIDRs", &x.ExcludeCIDRs, "networks in which nothing is created, changed or removed")
 	b.boolean("ipvs-strict-arp", "ipvs.strictARP", &x.StrictARP, "do not answer ARP for Service addresses")
 	b.duration("ipvs-tcp-timeout", "ipvs.tcpTimeout", &x.TCPTimeout, "how long IPVS keeps an idle TCP connection; 0: as --idle-tcp-timeout")
-	b.duration("ipvs-tcpfin-timeout", "ipvs.tcpFinTimeout", &x.TCPFinTimeout, "the same after a FIN; 0: the kernel's value")
-	b.duration("ipvs-udp-timeout", "ipvs.udpTimeout", &x.UDPTimeout, "the same for UDP; 0: the kernel's value")
+	b.duration("ipvs-tcpfin-timeout", "ipvs.tcpFinTimeout", &x.TCPFinTimeout, "how long IPVS keeps a TCP connection after a FIN; 0: the kernel's value")
+	b.duration("ipvs-udp-timeout", "ipvs.udpTimeout", &x.UDPTimeout, "how long IPVS keeps an idle UDP flow; 0: the kernel's value")
 }
 
 func (b *boundFlags) proxyConntrack() {
@@ -43,10 +103,10 @@ func (b *boundFlags) proxyConntrack() {
 	b.number("conntrack-max-per-core", "conntrack.maxPerCore", x.MaxPerCore, "tracked connections per processor; 0: the kernel's value")
 	b.number("conntrack-min", "conntrack.min", x.Min, "least number of tracked connections")
 	b.duration("conntrack-tcp-timeout-established", "conntrack.tcpEstablishedTimeout", x.TCPEstablishedTimeout, "how long an idle TCP connection is tracked; 0: the kernel's value")
-	b.duration("conntrack-tcp-timeout-close-wait", "conntrack.tcpCloseWaitTimeout", x.TCPCloseWaitTimeout, "the same in CLOSE_WAIT")
+	b.duration("conntrack-tcp-timeout-close-wait", "conntrack.tcpCloseWaitTimeout", x.TCPCloseWaitTimeout, "how long a TCP connection in CLOSE_WAIT is tracked")
 	b.boolean("conntrack-tcp-be-liberal", "conntrack.tcpBeLiberal", &x.TCPBeLiberal, "treat TCP packets out of the window as valid")
 	b.duration("conntrack-udp-timeout", "conntrack.udpTimeout", &x.UDPTimeout, "how long a UDP flow without answers is tracked; 0: the kernel's value")
-	b.duration("conntrack-udp-timeout-stream", "conntrack.udpStreamTimeout", &x.UDPStreamTimeout, "the same with answers")
+	b.duration("conntrack-udp-timeout-stream", "conntrack.udpStreamTimeout", &x.UDPStreamTimeout, "how long a UDP flow with answers is tracked")
 }
 
 // proxyDaemon adds the flags that only the daemon needs.
@@ -83,4 +143,33 @@ func (b *boundFlags) proxyLogging() {
 	b.value("log-text-info-buffer-size", "logging.options.text.infoBufferSize", &x.Options.Text.InfoBufferSize, noEffect)
 	b.boolean("log-json-split-stream", "logging.options.json.splitStream", &x.Options.JSON.SplitStream, noEffect)
 	b.value("log-json-info-buffer-size", "logging.options.json.infoBufferSize", &x.Options.JSON.InfoBufferSize, noEffect)
+}
+
+// Flags that kube-proxy does not have, and its --master, which its document has no field for. They count
+// beside any file.
+
+func (b *boundFlags) ownPlanning() {
+	b = b.override()
+	x := &b.pair.Own
+	b.boolean("localhost-nodeports", "localhostNodePorts", &x.LocalhostNodePorts, "serve NodePorts at the loopback addresses too")
+	b.boolean("nodeport-source-ranges", "nodePortSourceRanges", &x.NodePortSourceRanges, "apply spec.loadBalancerSourceRanges to NodePorts too")
+	b.text("service-node-port-range", "nodePortRange", &x.NodePortRange, "the API server's range of NodePorts, which masquerade does not use as source ports; 0-0: none")
+	b.list("external-ip-cidrs", "externalIPCIDRs", &x.ExternalIPCIDRs, "networks that may hold external IPs of Services; none: all")
+	b.list("service-cidrs", "serviceCIDRs", &x.ServiceCIDRs, "networks of cluster IPs; packets to unused addresses there are dropped")
+	b.list("api-server-addresses", "apiServerAddresses", &x.APIServerAddresses, "addresses of API servers, which no Service may take")
+	b.list("api-servers", "apiServers", &x.APIServers, "IP:port of API servers, tried in turn in place of the kubeconfig's; no Service may take their addresses")
+	b.boolean("remote-hairpins", "remoteHairpins", &x.RemoteHairpins, "masquerade pods of other nodes that reach themselves through this node")
+	b.boolean("answer-ping", "answerPing", &x.AnswerPing, "answer ICMP echo requests to Service addresses")
+	b.text("vip-binding", "vipBinding", &x.VIPBinding, "how the node accepts packets to Service addresses: address, as kube-proxy does, or route, for thousands of them")
+	b.duration("idle-tcp-timeout", "idleTCPTimeout", &x.IdleTCPTimeout, "how long IPVS keeps an idle TCP connection if --ipvs-tcp-timeout is 0; 0: the kernel's value")
+}
+
+func (b *boundFlags) ownDaemon() {
+	b = b.override()
+	x := &b.pair.Own
+	b.text("master", "master", &x.Master, "URL of the API server, in place of the kubeconfig's")
+	b.duration("drain-timeout", "drainTimeout", &x.DrainTimeout, "how long a removed endpoint keeps its connections")
+	b.text("snapshot-file", "snapshot.file", &x.Snapshot.File, "file for the last objects of the API server, for a start without it; none: no snapshot")
+	b.Int64Var(&x.Snapshot.MaxBytes, b.bind("snapshot-max-bytes", "snapshot.maxBytes"), x.Snapshot.MaxBytes, "largest size of --snapshot-file")
+	b.number("traffic-metrics-services", "trafficMetricsServices", &x.TrafficMetricsServices, "most Services with traffic metrics of their own")
 }
