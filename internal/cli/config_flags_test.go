@@ -35,7 +35,10 @@ type setting struct {
 func sets(field, flags string, want any) setting { return setting{flags, map[string]any{field: want}} }
 
 // settings returns flags for each way to set something.
-func settings() []setting {
+func settings() []setting { return append(nodeSettings(), serviceSettings()...) }
+
+// nodeSettings are about this node, its servers and its API server.
+func nodeSettings() []setting {
 	addresses := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("fd00::1")}
 	return []setting{
 		sets("Hostname", "--hostname-override=Node-1", "node-1"),
@@ -82,6 +85,12 @@ func settings() []setting {
 		sets("Log.Verbosity", "-v 4", 4),
 		sets("Log.Verbosity", "--v=4", 4),
 		sets("Log.JSON", "--logging-format=json", true),
+	}
+}
+
+// serviceSettings are about how Services are served.
+func serviceSettings() []setting {
+	return []setting{
 		sets("IgnoreExternalIPs", "--feature-gates=AllowServiceExternalIPs=false", true),
 		sets("Scheduler", "--ipvs-scheduler=mh", "mh"),
 		sets("Scheduler", "--ipvs-scheduler=", "rr"),
