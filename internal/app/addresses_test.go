@@ -54,7 +54,7 @@ func (h *harness) busy() {
 func TestAnAddressIsUnboundAsSoonAsItIsAnEndpoints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &eventLog{}
-		h := start(t, mem.New(), func(d *Daemon) { d.Notices = NewNotices(p) })
+		h := start(t, mem.New(), func(d *Daemon) { d.Notices = newNotices(p) })
 		h.call(wanting(wanted), web("10.244.1.10"), synced)
 		if !h.binds(wanted) {
 			t.Fatal("an unowned address is not bound")

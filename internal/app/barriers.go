@@ -20,19 +20,18 @@ import (
 
 // Barriers returns the rules and policies of other programs that stop packets to Services, in the network
 // namespace of the calling thread.
-func Barriers(ctx context.Context) (found []trace.Barrier, err error) {
-	err = withKernel(ctx, func(k *linux.Kernel) error {
-		s, addresses, err := readNode(ctx, k)
+func Barriers(ctx context.Context) ([]trace.Barrier, error) {
+	return readKernel(ctx, func(ctx context.Context, k *linux.Kernel) ([]trace.Barrier, error) {
+		n, err := readNode(ctx, k)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		rules, err := k.Ruleset(ctx)
-		if err == nil {
-			found = barriers(s, addresses, rules)
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return barriers(n.state, n.addresses, rules), nil
 	})
-	return found, err
 }
 
 func barriers(s state.State, addresses []netip.Addr, rules state.Ruleset) []trace.Barrier {

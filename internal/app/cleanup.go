@@ -28,7 +28,7 @@ func Cleanup(ctx context.Context, c cli.Cleanup) (done cli.Cleaned, err error) {
 		return done, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	if _, err := openLog(config.Default().Log, &Libraries{}); err != nil {
+	if _, err := openLog(config.Default().Log, &libraryLogs{}); err != nil {
 		return done, err
 	}
 	m, err := openCleanupTables(ctx)

@@ -53,19 +53,19 @@ func openCleanupTables(ctx context.Context) (m *cleanupTables, err error) {
 	return m, nil
 }
 
-// lacks reports whether an error means that the kernel does not have a table.
-func lacks(err error) bool {
-	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT)
+// tolerate returns nil if err means that the kernel lacks a table. Then it notes what is missing.
+func (m *cleanupTables) tolerate(err error, missing string) error {
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
+		m.missing = append(m.missing, missing)
+		return nil
+	}
+	return err
 }
 
 func (m *cleanupTables) openServers(context.Context) error {
 	c, err := ipvs.Open()
-	if lacks(err) {
-		m.missing = append(m.missing, "this kernel has no IPVS, so there are no virtual servers")
-		return nil
-	}
 	if err != nil {
-		return err
+		return m.tolerate(err, "this kernel has no IPVS, so there are no virtual servers")
 	}
 	m.servers, m.closers = c, append(m.closers, c)
 	// A missed row would stay, but not the entry that proves it ours.
@@ -75,12 +75,8 @@ func (m *cleanupTables) openServers(context.Context) error {
 
 func (m *cleanupTables) openSets(context.Context) error {
 	c, err := ipset.Open(func(n state.SetName) bool { return plan.OurSet(n) || n.Temporary() })
-	if lacks(err) {
-		m.missing = append(m.missing, "this kernel has no sets, which say which virtual servers and addresses are ours: they stay")
-		return nil
-	}
 	if err != nil {
-		return err
+		return m.tolerate(err, "this kernel has no sets, which say which virtual servers and addresses are ours: they stay")
 	}
 	m.closers = append(m.closers, c)
 	m.tables.Sets, m.tables.Entries = c.Sets(), c.Entries()

@@ -34,7 +34,7 @@ import (
 // Run runs the daemon on this machine's kernel until ctx ends, with a new session for each changed
 // configuration. If that one cannot be used, the previous one is used again. It logs to standard error.
 func Run(ctx context.Context, d cli.Daemon) (err error) {
-	var libraries Libraries
+	var libraries libraryLogs
 	log, err := openLog(d.Config.Log, &libraries)
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (s *session) runUntilChanged(ctx context.Context) (next cli.Daemon, err err
 	defer stop()
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		WatchFiles(ctx, s.options.Files, func() {
+		watchFiles(ctx, s.options.Files, func() {
 			d, err := s.options.Reload()
 			if err != nil {
 				s.refuse(err)
@@ -113,9 +113,9 @@ func (s *session) refuse(err error) {
 
 // run runs the Daemon, and what it needs beside it, until ctx ends.
 func (s *session) run(ctx context.Context) error {
-	notices := NewNotices(s.events)
-	listeners := Listen(s.config, s.log, s.health.Healthy, notices)
-	defer listeners.Close()
+	notices := newNotices(s.events)
+	ports := newListeners(s.config, s.log, s.health.Healthy, notices)
+	defer ports.Close()
 	s.log.Info("starting", zap.String("node", s.node), zap.String("source", s.source.name), zap.Stringers("families", s.config.Families))
 	s.events.Node(corev1.EventTypeNormal, "Starting", "")
 	var recording sync.WaitGroup
@@ -123,7 +123,7 @@ func (s *session) run(ctx context.Context) error {
 	if s.events != nil {
 		recording.Go(func() { s.events.Run(ctx) })
 	}
-	err := s.daemon(notices, listeners).Run(ctx)
+	err := s.daemon(notices, ports).Run(ctx)
 	s.log.Info("stopping; the kernel keeps forwarding")
 	return err
 }

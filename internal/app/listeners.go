@@ -16,16 +16,16 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Listeners are the ports of Services that this program serves: health checks, and NodePorts on localhost.
-type Listeners struct {
+// listeners are the ports of Services that this program serves: health checks, and NodePorts on localhost.
+type listeners struct {
 	config config.Config
 	checks *ports.HealthChecks
 	local  *ports.Loopback
 }
 
-// Listen returns Listeners without open ports. Health checks of Services fail while healthy returns false.
-func Listen(c config.Config, log *zap.Logger, healthy func() bool, n *Notices) Listeners {
-	return Listeners{
+// newListeners returns listeners without open ports. Health checks of Services fail while healthy returns false.
+func newListeners(c config.Config, log *zap.Logger, healthy func() bool, n *Notices) listeners {
+	return listeners{
 		config: c,
 		checks: ports.NewHealthChecks(ports.HealthCheckOptions{
 			Healthy: healthy,
@@ -57,13 +57,13 @@ func logPort(log *zap.Logger, what string, service types.NamespacedName, which z
 }
 
 // Set takes what a Service needs; the zero Fragment needs nothing.
-func (l Listeners) Set(service types.NamespacedName, f plan.Fragment) {
+func (l listeners) Set(service types.NamespacedName, f plan.Fragment) {
 	l.checks.Set(service, f.HealthCheck)
 	l.local.Set(service, f.Forwards)
 }
 
 // Follow opens the health check ports at the addresses where n serves NodePorts.
-func (l Listeners) Follow(n plan.Node) {
+func (l listeners) Follow(n plan.Node) {
 	l.checks.Addresses(ports.Listening(nodePortNetworks(l.config, n), n.Addresses))
 }
 
@@ -84,7 +84,7 @@ func nodePortNetworks(c config.Config, n plan.Node) []netip.Prefix {
 }
 
 // Close closes all ports, and the connections through those on localhost.
-func (l Listeners) Close() {
+func (l listeners) Close() {
 	l.checks.Close()
 	l.local.Close()
 }

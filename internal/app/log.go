@@ -35,13 +35,13 @@ const (
 )
 
 // openLog opens the log on standard error, for us and for libraries.
-func openLog(c config.Log, libraries *Libraries) (*zap.Logger, error) {
-	log := NewLog(c, os.Stderr)
-	return log, libraries.LogTo(c, log)
+func openLog(c config.Log, libraries *libraryLogs) (*zap.Logger, error) {
+	log := newLog(c, os.Stderr)
+	return log, libraries.logTo(c, log)
 }
 
-// NewLog returns a log that writes each line to w at once, in one call.
-func NewLog(c config.Log, w io.Writer) *zap.Logger {
+// newLog returns a log that writes each line to w at once, in one call.
+func newLog(c config.Log, w io.Writer) *zap.Logger {
 	level := zapcore.InfoLevel
 	if c.Verbosity >= debugVerbosity {
 		level = zapcore.DebugLevel
@@ -56,16 +56,16 @@ func NewLog(c config.Log, w io.Writer) *zap.Logger {
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level))
 }
 
-// Libraries is the log of all libraries, which use klog, log, slog or logrus. Each of these gets its logger
+// libraryLogs is the log of all libraries, which use klog, log, slog or logrus. Each of these gets its logger
 // once, because klog must not be in use then. What that logger writes to changes with the configuration.
-type Libraries struct {
+type libraryLogs struct {
 	once sync.Once
 	core atomic.Pointer[zapcore.Core]
 }
 
-// LogTo sends the logs of libraries to log from now on. The loggers of libraries are global, so a program has
-// one Libraries. Call it before anything of client-go is made.
-func (l *Libraries) LogTo(c config.Log, log *zap.Logger) error {
+// logTo sends the logs of libraries to log from now on. The loggers of libraries are global, so a program has
+// one libraryLogs. Call it before anything of client-go is made.
+func (l *libraryLogs) logTo(c config.Log, log *zap.Logger) error {
 	var level klog.Level
 	if err := level.Set(strconv.Itoa(c.Verbosity)); err != nil {
 		return fmt.Errorf("setting the verbosity of klog to %d: %w", c.Verbosity, err)
@@ -80,7 +80,7 @@ func (l *Libraries) LogTo(c config.Log, log *zap.Logger) error {
 }
 
 // setLoggers makes the loggers of libraries write to the current core.
-func (l *Libraries) setLoggers(log *zap.Logger) {
+func (l *libraryLogs) setLoggers(log *zap.Logger) {
 	log = log.WithOptions(zap.WrapCore(func(zapcore.Core) zapcore.Core { return currentCore{libraries: l} }))
 	klog.SetLoggerWithOptions(zapr.NewLogger(log.Named("client-go")), klog.ContextualLogger(true), klog.FlushLogger(func() {
 		_ = l.current().Sync() // no line is held back, and a terminal or pipe cannot be synced
@@ -94,11 +94,11 @@ func (l *Libraries) setLoggers(log *zap.Logger) {
 	logrus.StandardLogger().ReplaceHooks(hooks)
 }
 
-func (l *Libraries) current() zapcore.Core { return *l.core.Load() }
+func (l *libraryLogs) current() zapcore.Core { return *l.core.Load() }
 
 // currentCore is the core that libraries log to at present. Loggers that they made earlier use it too.
 type currentCore struct {
-	libraries *Libraries
+	libraries *libraryLogs
 	fields    []zap.Field // of such a logger
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app_test
+package app
 
 import (
 	"bytes"
@@ -22,7 +22,6 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/klog/v2"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/app"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
@@ -55,15 +54,15 @@ func (p *page) take() []string {
 // open returns a log on a page, which klog uses until the test ends.
 func open(t *testing.T, c config.Log) (*zap.Logger, *page) {
 	t.Helper()
-	return openNext(t, c, &app.Libraries{})
+	return openNext(t, c, &libraryLogs{})
 }
 
-// openNext is open for Libraries that are in use.
-func openNext(t *testing.T, c config.Log, libraries *app.Libraries) (*zap.Logger, *page) {
+// openNext is open for libraryLogs that are in use.
+func openNext(t *testing.T, c config.Log, libraries *libraryLogs) (*zap.Logger, *page) {
 	t.Helper()
 	p := &page{now: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)}
-	log := app.NewLog(c, p).WithOptions(zap.WithClock(p))
-	if err := libraries.LogTo(c, log); err != nil {
+	log := newLog(c, p).WithOptions(zap.WithClock(p))
+	if err := libraries.logTo(c, log); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -267,7 +266,7 @@ func TestRetriesOfClientGoDoNotFloodTheLog(t *testing.T) {
 // find that. So a changed configuration changes where the one logger writes, also for loggers that client-go
 // made of it before.
 func TestAChangedConfigurationMovesKlogWhileItIsInUse(t *testing.T) {
-	var libraries app.Libraries
+	var libraries libraryLogs
 	_, before := openNext(t, config.Log{}, &libraries)
 	made := klog.Background().WithName("reflector").WithValues("node", "n1")
 	made.Info("first")

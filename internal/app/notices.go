@@ -38,8 +38,8 @@ type Notices struct {
 	displaced []reconcile.Displaced // as recorded
 }
 
-// NewNotices returns Notices for one Daemon.
-func NewNotices(e Events) *Notices { return &Notices{events: e, services: newServiceObjects()} }
+// newNotices returns Notices for one Daemon.
+func newNotices(e Events) *Notices { return &Notices{events: e, services: newServiceObjects()} }
 
 // find returns the object of a Service; nil if it is not known.
 func (n *Notices) find(key types.NamespacedName) *corev1.Service {

@@ -65,7 +65,7 @@ func (p *eventLog) mustHave(t *testing.T, when string, want ...string) {
 func TestPeopleAreToldWhatIsWrongWithAService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &eventLog{}
-		h := start(t, mem.New(), func(d *Daemon) { d.Notices = NewNotices(p) })
+		h := start(t, mem.New(), func(d *Daemon) { d.Notices = newNotices(p) })
 		bad := func(uid types.UID, born int64, change func(*corev1.Service)) func(cluster.Sink) {
 			s := &corev1.Service{
 				ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "bad", UID: uid, CreationTimestamp: metav1.Unix(born, 0)},
@@ -106,7 +106,7 @@ func TestPeopleAreToldWhatIsWrongWithAService(t *testing.T) {
 func TestPeopleAreToldOfAHealthCheckPortThatIsAnothersNodePort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &eventLog{}
-		h := start(t, mem.New(), func(d *Daemon) { d.Notices = NewNotices(p) })
+		h := start(t, mem.New(), func(d *Daemon) { d.Notices = newNotices(p) })
 		checked := &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "checked", UID: "3"},
 			Spec: corev1.ServiceSpec{
@@ -137,10 +137,10 @@ func TestPeopleAreToldOfPortsThatCannotBeOpened(t *testing.T) {
 	}()
 	port := uint16(taken.Addr().(*net.TCPAddr).Port)
 	p := &eventLog{}
-	n := NewNotices(p)
+	n := newNotices(p)
 	n.services.set(key, cluster.Pack(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, UID: "1"}}))
 	c := config.Default()
-	l := Listen(c, zap.NewNop(), func() bool { return true }, n)
+	l := newListeners(c, zap.NewNop(), func() bool { return true }, n)
 	defer l.Close()
 	l.Follow(plan.Node{})
 	l.Set(key, plan.Fragment{HealthCheck: state.HealthCheck{Port: port, IPv4: state.Health{Served: true}}})
@@ -156,7 +156,7 @@ func TestPeopleAreToldOfPortsThatCannotBeOpened(t *testing.T) {
 
 func TestPeopleAreToldOnceOfRulesThatOthersComeBefore(t *testing.T) {
 	p := &eventLog{}
-	n := NewNotices(p)
+	n := newNotices(p)
 	k := state.JumpKey{Family: state.IPv4, Table: state.NAT, From: "PREROUTING", To: "KUBE-SERVICES"}
 	lost := reconcile.Balance{Displaced: []reconcile.Displaced{{Jump: k, Behind: "-j DNAT"}}}
 	want := `node: Warning RulesDisplaced: IPv4 nat PREROUTING -> KUBE-SERVICES: another program keeps putting its rule "-j DNAT" before ours, ` +

@@ -28,16 +28,12 @@ import (
 // addresses, the node or the configuration. It sends the result to the reconcile loop.
 type planner struct {
 	ctx     context.Context
-	chosen  config.Config
-	log     *zap.Logger
+	daemon  Daemon
 	events  chan<- reconcile.Event
-	ports   Ports
-	notices *Notices
-	placed  func(cluster.Place)
 	started time.Time
 
 	mutex     sync.Mutex    // the source and the watch on addresses call concurrently
-	config    config.Config // the chosen one, completed by the place
+	config    config.Config // the daemon's, completed by the place
 	place     cluster.Place
 	nodeOnly  plan.Node // by the Node objects alone
 	addresses node.Event
@@ -57,14 +53,10 @@ func newPlanner(ctx context.Context, d Daemon, events chan<- reconcile.Event) *p
 	}
 	return &planner{
 		ctx:      ctx,
-		chosen:   d.Config,
-		config:   plan.Settle(d.Config, nil, nil),
-		log:      d.Log,
+		daemon:   d,
 		events:   events,
-		ports:    d.Ports,
-		notices:  d.Notices,
-		placed:   d.Placed,
 		started:  time.Now(),
+		config:   plan.Settle(d.Config, nil, nil),
 		nodeOnly: plan.NodeOf(d.NodeName, nil, nil),
 		node:     plan.NodeOf(d.NodeName, nil, nil),
 		census:   plan.NewCensus[types.NamespacedName](),
@@ -91,7 +83,7 @@ func (p *planner) Service(key types.NamespacedName, now *cluster.Objects) {
 	if now == nil {
 		origin.Queued = p.now()
 		delete(p.notes, key)
-		p.ports.Set(key, plan.Fragment{})
+		p.daemon.Ports.Set(key, plan.Fragment{})
 		p.send(reconcile.Delete{Owner: owner(key), Origin: origin})
 	} else {
 		p.plan(key, now, origin, arrived...)
@@ -133,11 +125,11 @@ func (p *planner) Place(place cluster.Place) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	if !slices.Equal(place.ServiceCIDRs, p.place.ServiceCIDRs) {
-		p.log.Info("networks of cluster IPs", zap.Stringers("serviceCIDRs", place.ServiceCIDRs))
+		p.daemon.Log.Info("networks of cluster IPs", zap.Stringers("serviceCIDRs", place.ServiceCIDRs))
 	}
 	p.place = place
-	if p.placed != nil {
-		p.placed(place)
+	if p.daemon.Placed != nil {
+		p.daemon.Placed(place)
 	}
 	p.nodeOnly = plan.NodeOf(p.node.Name, place.Node, place.Others)
 	p.update()
@@ -166,10 +158,10 @@ func (p *planner) logDoubts() {
 		return
 	}
 	known := p.doubts
-	p.doubts = plan.Doubts(p.chosen, p.place.Node)
+	p.doubts = plan.Doubts(p.daemon.Config, p.place.Node)
 	for _, d := range p.doubts {
 		if !slices.Contains(known, d) {
-			p.log.Warn("configuration does not fit the node", zap.String("field", d.Field), zap.String("why", d.Why))
+			p.daemon.Log.Warn("configuration does not fit the node", zap.String("field", d.Field), zap.String("why", d.Why))
 		}
 	}
 }
@@ -179,14 +171,14 @@ func (p *planner) SetAddresses(now node.Event) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	if !slices.Equal(now.Gateways, p.addresses.Gateways) {
-		p.log.Info("gateways of the node", zap.Stringers("gateways", now.Gateways))
+		p.daemon.Log.Info("gateways of the node", zap.Stringers("gateways", now.Gateways))
 	}
 	if !slices.Equal(now.Addresses, p.addresses.Addresses) {
-		p.log.Info("addresses of the node", zap.Stringers("addresses", now.Addresses))
+		p.daemon.Log.Info("addresses of the node", zap.Stringers("addresses", now.Addresses))
 		p.send(reconcile.Local{Addresses: now.Addresses})
 	}
 	if now.MTU != p.addresses.MTU {
-		p.log.Info("least MTU of the node's devices", zap.Uint32("mtu", now.MTU))
+		p.daemon.Log.Info("least MTU of the node's devices", zap.Uint32("mtu", now.MTU))
 	}
 	p.addresses = now
 	p.update()
@@ -200,7 +192,7 @@ func WithAddresses(n plan.Node, e node.Event) plan.Node {
 
 // update derives configuration and node again, and plans everything that depends on what changed.
 func (p *planner) update() {
-	c := plan.Settle(p.chosen, p.place.Node, p.place.ServiceCIDRs)
+	c := plan.Settle(p.daemon.Config, p.place.Node, p.place.ServiceCIDRs)
 	same := reflect.DeepEqual(c, p.config)
 	if !same {
 		p.config = c
@@ -214,7 +206,7 @@ func (p *planner) update() {
 		p.send(reconcile.Arrived{Addresses: added})
 	}
 	p.node = n
-	p.ports.Follow(n)
+	p.daemon.Ports.Follow(n)
 	// Services whose rows stay the same cost the kernel nothing. The order is fixed, for the log.
 	for _, key := range p.services.keys() {
 		p.plan(key, p.services.of(key), reconcile.Origin{})
@@ -238,7 +230,7 @@ func (p *planner) plan(key types.NamespacedName, all *cluster.Objects, origin re
 	o.Present = p.census.Of(o.Service)
 	f := plan.Service(o, p.node, p.config)
 	p.report(key, f.Notes)
-	p.ports.Set(key, f)
+	p.daemon.Ports.Set(key, f)
 	origin.Queued = p.now()
 	p.send(reconcile.Upsert{Owner: owner(key), Created: o.Service.CreationTimestamp.Time, Fragment: f, Arrived: arrived, Origin: origin})
 }
@@ -257,11 +249,11 @@ func (p *planner) report(key types.NamespacedName, notes []state.Note) {
 		if slices.Contains(known, n) {
 			continue
 		}
-		log := p.log.Warn
+		log := p.daemon.Log.Warn
 		if n.Reason == state.SkippedService {
-			log = p.log.Debug
+			log = p.daemon.Log.Debug
 		} else {
-			p.notices.note(key, n)
+			p.daemon.Notices.note(key, n)
 		}
 		log("part of a Service is left out", zap.Stringer("service", key),
 			zap.Stringer("reason", n.Reason), zap.String("field", n.Field), zap.String("why", n.Message))

@@ -55,14 +55,7 @@ func writeSysctls(ctx context.Context, k *linux.Kernel, c config.Config, log *za
 	return errors.Join(failed...)
 }
 
-// raiseLimits sets limits of the machine and of this process. They are about load: a failure is only logged.
-func raiseLimits(ctx context.Context, c config.Config, log *zap.Logger) {
-	if err := linux.SetOOMScore(c.OOMScoreAdj); err != nil {
-		log.Warn("could not set the OOM score", zap.Error(err))
-	}
-	raiseConntrackMax(ctx, c, log)
-}
-
+// raiseConntrackMax raises the machine's limit of tracked connections. It is about load: a failure is only logged.
 func raiseConntrackMax(ctx context.Context, c config.Config, log *zap.Logger) {
 	most := c.Conntrack.Max(linux.Cores())
 	if most == 0 {

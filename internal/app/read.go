@@ -27,48 +27,48 @@ import (
 
 // ReadNode reads all tables of the kernel in the network namespace of the calling thread, and the addresses
 // of the node's other devices. A table that cannot be read is nil and named in the error.
-func ReadNode(ctx context.Context) (s state.State, addresses []netip.Addr, err error) {
-	err = withKernel(ctx, func(k *linux.Kernel) (err error) {
-		s, addresses, err = readNode(ctx, k)
-		return err
-	})
-	return s, addresses, err
+func ReadNode(ctx context.Context) (state.State, []netip.Addr, error) {
+	n, err := readKernel(ctx, readNode)
+	return n.state, n.addresses, err
 }
 
 // ReadRules reads all rules in the network namespace of the calling thread.
-func ReadRules(ctx context.Context) (rules state.Ruleset, err error) {
-	err = withKernel(ctx, func(k *linux.Kernel) (err error) {
-		rules, err = k.Ruleset(ctx)
-		return err
-	})
-	return rules, err
+func ReadRules(ctx context.Context) (state.Ruleset, error) {
+	return readKernel(ctx, func(ctx context.Context, k *linux.Kernel) (state.Ruleset, error) { return k.Ruleset(ctx) })
 }
 
-// withKernel opens the kernel for a command that only reads it, and closes it again.
-func withKernel(ctx context.Context, read func(*linux.Kernel) error) (err error) {
+// readKernel opens the kernel for a command that only reads it, and closes it again.
+func readKernel[T any](ctx context.Context, read func(context.Context, *linux.Kernel) (T, error)) (got T, err error) {
 	c := config.Default()
-	if _, err := openLog(c.Log, &Libraries{}); err != nil {
-		return err
+	if _, err := openLog(c.Log, &libraryLogs{}); err != nil {
+		return got, err
 	}
 	c.Families = linux.Families()
 	k, err := linux.Open(ctx, ours(c))
 	if err != nil {
-		return err
+		return got, err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	return read(k)
+	return read(ctx, k)
 }
 
-func readNode(ctx context.Context, k *linux.Kernel) (s state.State, addresses []netip.Addr, err error) {
+// nodeRows is what ReadNode returns.
+type nodeRows struct {
+	state     state.State
+	addresses []netip.Addr
+}
+
+func readNode(ctx context.Context, k *linux.Kernel) (n nodeRows, err error) {
 	tables := k.Tables()
 	tables.VirtualServers, tables.RealServers = settled(tables.VirtualServers), settled(tables.RealServers)
-	s, err = tables.List(ctx)
+	n.state, err = tables.List(ctx)
 	dummy, failed := k.Link.Index()
 	if failed == nil {
-		addresses, failed = k.Link.Elsewhere(ctx, dummy)
+		n.addresses, failed = k.Link.Elsewhere(ctx, dummy)
 	}
-	slices.SortFunc(addresses, netip.Addr.Compare)
-	return s, slices.Compact(addresses), errors.Join(err, failed)
+	slices.SortFunc(n.addresses, netip.Addr.Compare)
+	n.addresses = slices.Compact(n.addresses)
+	return n, errors.Join(err, failed)
 }
 
 // dumpKernel is the kernel in the network namespace of the thread that opened it. One goroutine uses it there.

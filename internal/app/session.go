@@ -89,7 +89,10 @@ func (s *session) openKernel(ctx context.Context) (err error) {
 	if c.Schedulers, err = schedulers(ctx, s.kernel.IPVS, c.Scheduler); err != nil {
 		return err
 	}
-	raiseLimits(ctx, c, s.log)
+	if err := linux.SetOOMScore(c.OOMScoreAdj); err != nil {
+		s.log.Warn("could not set the OOM score", zap.Error(err))
+	}
+	raiseConntrackMax(ctx, c, s.log)
 	s.config = c
 	return nil
 }

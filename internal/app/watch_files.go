@@ -23,9 +23,9 @@ const (
 	comparePeriod = 30 * time.Second
 )
 
-// WatchFiles calls changed after each change of a file's content, until ctx ends. It finds a write in place, a
+// watchFiles calls changed after each change of a file's content, until ctx ends. It finds a write in place, a
 // file that replaces another, and the exchanged symlink of a mounted ConfigMap. A missing file is no change.
-func WatchFiles(ctx context.Context, files []cli.File, changed func()) {
+func watchFiles(ctx context.Context, files []cli.File, changed func()) {
 	w := fileWatcher{files: slices.Clone(files), period: comparePeriod}
 	w.run(ctx, changed)
 }

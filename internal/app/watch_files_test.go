@@ -186,5 +186,5 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	f.write("config.conf", "a")
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	WatchFiles(ctx, []cli.File{{Path: f.at("config.conf"), Text: []byte("a")}}, func() { t.Error("a change was reported") })
+	watchFiles(ctx, []cli.File{{Path: f.at("config.conf"), Text: []byte("a")}}, func() { t.Error("a change was reported") })
 }

@@ -15,14 +15,9 @@ import (
 
 // Cleanup is the command line of `kube-ipvs cleanup`.
 type Cleanup struct {
-	// ForKubeProxy keeps what kube-proxy's IPVS mode uses, in the form that it can use.
-	ForKubeProxy bool
-
-	// Exclude are networks in which nothing is ours.
-	Exclude []netip.Prefix
-
-	// DrainTimeout is how long connections may go on. If it is 0 they end at once, or with ForKubeProxy stay.
-	DrainTimeout time.Duration
+	ForKubeProxy bool           // keep what kube-proxy's IPVS mode uses, in the form that it can use
+	Exclude      []netip.Prefix // networks in which nothing is ours
+	DrainTimeout time.Duration  // how long connections may go on; 0: they end at once, or with ForKubeProxy stay
 }
 
 // Cleaned is what a Cleanup did.
@@ -38,7 +33,7 @@ type Change struct {
 	Row   string
 }
 
-const cleanupLong = `Removes from the kernel of this network namespace what kube-ipvs created, or kube-proxy
+const cleanupLong = `Remove from the kernel of this network namespace what kube-ipvs created, or kube-proxy
 in its IPVS mode, which uses the same names: virtual servers, addresses and the
 device kube-ipvs0, chains and the jumps to them, sets. Rows of other programs stay: a
 virtual server is ours only if our sets say so. Sysctls stay as they are. Chains of
@@ -114,8 +109,6 @@ func (d Cleaned) print(env Env, rows bool) error {
 	if len(d.Changes) == 0 {
 		_, _ = fmt.Fprintln(w, "nothing to do")
 	}
-	for _, left := range d.Left {
-		say(env, "%s", left)
-	}
+	sayAll(env, d.Left)
 	return w.Flush()
 }

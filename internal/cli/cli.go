@@ -24,32 +24,23 @@ import (
 type Env struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-
 	// OpenKernel opens the kernel for dump. Its error wraps errors.ErrUnsupported or fs.ErrPermission.
 	OpenKernel func() (Kernel, error)
-
 	// ReadNode reads all tables, and the node's own addresses without those on the dummy device. A table that
 	// cannot be read is nil and named in the error, which wraps the same as OpenKernel's.
 	ReadNode func(ctx context.Context) (state.State, []netip.Addr, error)
-
 	// ReadRules reads all rules of this node, those of other programs too.
 	ReadRules func(ctx context.Context) (state.Ruleset, error)
-
 	// Barriers returns the rules and policies of other programs that stop packets to Services.
 	Barriers func(ctx context.Context) ([]trace.Barrier, error)
-
 	// Run runs the daemon until ctx ends.
 	Run func(ctx context.Context, d Daemon) error
-
 	// Cleanup removes the daemon's rows. It returns what it did even if it failed.
 	Cleanup func(ctx context.Context, c Cleanup) (Cleaned, error)
-
 	// Running reports whether the daemon runs in this network namespace.
 	Running func() bool
-
 	// Stored describes a daemon's snapshot. Its error wraps fs.ErrNotExist if there is none.
 	Stored func(file string) (Stored, error)
-
 	// Build is how this program was built; nil if unknown.
 	Build *debug.BuildInfo
 }
@@ -135,4 +126,11 @@ func noArgs(_ *cobra.Command, args []string) error {
 // say prints a line to standard error. A closed standard error is no failure.
 func say(env Env, format string, args ...any) {
 	_, _ = fmt.Fprintf(env.Stderr, format+"\n", args...)
+}
+
+// sayAll prints each element of a list on a line.
+func sayAll[T any](env Env, list []T) {
+	for _, v := range list {
+		say(env, "%v", v)
+	}
 }

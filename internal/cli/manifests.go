@@ -58,9 +58,7 @@ func (m *manifestFlags) plan(env Env) (nodePlan, error) {
 		return nodePlan{}, err
 	}
 	if len(c.files) > 0 {
-		for _, w := range c.warnings {
-			say(env, "%s", w)
-		}
+		sayAll(env, c.warnings)
 	}
 	objects, reports := file.Read(m.files, env.Stdin)
 	notes, err := notesOf(reports)

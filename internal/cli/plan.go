@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -58,7 +59,7 @@ func newPlan(env Env) *cobra.Command {
 				return err
 			}
 			if output != "json" && output != "yaml" { // these contain the notes
-				p.printNotes(env)
+				sayAll(env, p.notes)
 			}
 			return env.print(func(w io.Writer) error { return write(w, p) })
 		},
@@ -96,23 +97,17 @@ func restorable() []planFormat {
 }
 
 func saveServers(w io.Writer, p nodePlan) error {
-	if err := render.Timeouts(w, p.state); err != nil {
-		return err
-	}
-	return render.Save(w, render.Join(p.state, render.Observed{}, plan.ServerEntries))
+	return errors.Join(render.Timeouts(w, p.state), render.Save(w, render.Join(p.state, render.Observed{}, plan.ServerEntries)))
 }
 
 // saveAll writes all sections below their names, which are comments to most of the tools, but not to ipvsadm.
 func saveAll(w io.Writer, p nodePlan) error {
-	for _, o := range restorable() {
-		if _, err := fmt.Fprintf(w, "# -o %s\n", o.name); err != nil {
-			return err
-		}
-		if err := o.write(w, p); err != nil {
-			return err
-		}
+	var failed error
+	for _, f := range restorable() {
+		_, err := fmt.Fprintf(w, "# -o %s\n", f.name)
+		failed = errors.Join(failed, err, f.write(w, p))
 	}
-	return nil
+	return failed
 }
 
 func (p nodePlan) report() render.Plan {
@@ -120,10 +115,4 @@ func (p nodePlan) report() render.Plan {
 	r.Node = p.node.Name
 	r.Notes = append(r.Notes, p.notes...)
 	return r
-}
-
-func (p nodePlan) printNotes(env Env) {
-	for _, n := range p.notes {
-		say(env, "%v", n)
-	}
 }

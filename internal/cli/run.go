@@ -24,14 +24,13 @@ type Daemon struct {
 	InitOnly  bool   // only do what needs more than CAP_NET_ADMIN
 	Version   string // of this program
 	Config    config.Config
-	Warnings  []string // about the configuration, for the log
-	Configz   []byte   // the configuration as /configz shows it
-
-	Files  []File                 // of the configuration, as they were read
-	Reload func() (Daemon, error) // reads them again
+	Warnings  []string               // about the configuration, for the log
+	Configz   []byte                 // the configuration as /configz shows it
+	Files     []File                 // of the configuration, as they were read
+	Reload    func() (Daemon, error) // reads them again
 }
 
-const runLong = `Programs Services into the kernel of this network namespace and keeps them there.
+const runLong = `Program Services into the kernel of this network namespace and keep them there.
 Changes take effect at once. What another program changes in the kernel is repaired
 within the sync period. Services and their endpoints come from the API server, or
 from YAML and JSON files in a directory.
@@ -127,9 +126,7 @@ func (x *runFlags) write(env Env) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range c.warnings {
-		say(env, "%s", w)
-	}
+	sayAll(env, c.warnings)
 	text, err := c.pair.Text()
 	if err != nil {
 		return err

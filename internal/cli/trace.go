@@ -132,7 +132,7 @@ func (m *manifestFlags) readFiles(env Env) (state.State, []netip.Addr, error) {
 		}
 	}
 	p, err := m.plan(env)
-	p.printNotes(env)
+	sayAll(env, p.notes)
 	return p.state, p.node.Addresses, err
 }
 
