@@ -85,8 +85,8 @@ func (l *libraryLogs) setLoggers(log *zap.Logger) {
 	klog.SetLoggerWithOptions(zapr.NewLogger(log.Named("client-go")), klog.ContextualLogger(true), klog.FlushLogger(func() {
 		_ = l.current().Sync() // no line is held back, and a terminal or pipe cannot be synced
 	}))
-	slog.SetLogLoggerLevel(slog.LevelWarn)                                         // lines of package log have no level, and are about problems
-	slog.SetDefault(slog.New(logr.ToSlogHandler(zapr.NewLogger(log.Named("go"))))) // package log uses it too
+	slog.SetLogLoggerLevel(slog.LevelWarn) // of package log, which has no levels, and logs problems by slog's logger
+	slog.SetDefault(slog.New(logr.ToSlogHandler(zapr.NewLogger(log.Named("go")))))
 	logrus.SetOutput(io.Discard)
 	logrus.SetLevel(logrus.TraceLevel) // the log decides
 	hooks := logrus.LevelHooks{}

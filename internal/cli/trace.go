@@ -169,14 +169,11 @@ func readNode(ctx context.Context, env Env) (s state.State, addresses []netip.Ad
 }
 
 // parsePacket parses SRC and DST.
-func parsePacket(from, to string) (trace.Packet, trace.Where, error) {
-	p, err := parseDestination(to)
-	if err != nil {
-		return p, trace.Where{}, err
+func parsePacket(from, to string) (p trace.Packet, w trace.Where, err error) {
+	if p, err = parseDestination(to); err != nil {
+		return p, w, err
 	}
-	var w trace.Where
-	p.Source, w, err = parseSource(from)
-	if err != nil {
+	if p.Source, w, err = parseSource(from); err != nil {
 		return p, w, err
 	}
 	return p, w, p.Check()
