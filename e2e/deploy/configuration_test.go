@@ -67,6 +67,7 @@ func TestKubeadmsConfigMapIsTakenAsItIs(t *testing.T) {
 	if !strings.Contains(text, none) {
 		t.Fatal("kubeadm's file has a mode")
 	}
+	quotes := slices.DeleteFunc(spans(t), func(s span) bool { return !strings.HasPrefix(s.text, "mode: iptables, ") })
 	for mode, warning := range map[string]string{none: "mode: empty, ", "\nmode: iptables\n": "mode: iptables, "} {
 		for _, overlay := range []string{"kube-proxy-config", "migrate"} {
 			folder := t.TempDir()
@@ -79,6 +80,9 @@ func TestKubeadmsConfigMapIsTakenAsItIs(t *testing.T) {
 			}
 			if len(d.Warnings) != 2 || !strings.HasPrefix(d.Warnings[0], warning) || !strings.HasPrefix(d.Warnings[1], "nodePortAddresses: ") {
 				t.Errorf("%s: warns of %q, want one warning of the mode and one of NodePorts", overlay, d.Warnings)
+			}
+			if mode != none && !slices.ContainsFunc(quotes, func(s span) bool { return strings.HasPrefix(d.Warnings[0], s.text) }) {
+				t.Errorf("%s: no document quotes the warning %q", overlay, d.Warnings[0])
 			}
 		}
 	}

@@ -3,84 +3,104 @@
 package deploy
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/kube-ipvs/kube-ipvs/internal/cli"
-	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-func pages() []string { return []string{"migrate.md", "operations.md"} }
-
-// commands are the commands in a page's blocks, a line each.
-func commands(t *testing.T, page string) []string {
+// pages returns the documents, by their paths from the root of the repository.
+func pages(t *testing.T) []string {
 	t.Helper()
-	var all []string
-	for _, block := range regexp.MustCompile("(?ms)^```[a-z ]*\n(.*?)^```").FindAllStringSubmatch(string(read(t, root+"/docs/"+page)), -1) {
-		for line := range strings.Lines(block[1]) {
-			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-				all = append(all, line)
-			}
+	all := []string{"README.md"}
+	for _, pattern := range []string{"docs/*.md", "docs/*/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(found), err)
+		}
+		for _, name := range found {
+			all = append(all, strings.TrimPrefix(name, root+"/"))
 		}
 	}
 	return all
 }
 
-func TestCommandsInDocumentsAreUnderstood(t *testing.T) {
-	reached := errors.New("reached")
-	var stderr bytes.Buffer
-	env := cli.Env{
-		Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &stderr,
-		OpenKernel: func() (cli.Kernel, error) { return nil, reached },
-		ReadNode:   func(context.Context) (state.State, []netip.Addr, error) { return state.State{}, nil, reached },
-		Run:        func(context.Context, cli.Daemon) error { return nil },
-		Cleanup:    func(context.Context, cli.Cleanup) (cli.Cleaned, error) { return cli.Cleaned{}, nil },
-		Running:    func() bool { return false },
-	}
-	for _, page := range pages() {
-		found := 0
-		for _, line := range commands(t, page) {
-			line = strings.NewReplacer("SOURCE", "10.244.1.10", "ADDRESS:PORT", "10.96.0.80:80").Replace(line)
-			m := regexp.MustCompile(`(?:^|[|] |-- )kube-ipvs ([^|>#]*)`).FindStringSubmatch(line)
-			if m == nil {
-				continue
-			}
-			found++
-			stderr.Reset()
-			if cli.Execute(t.Context(), env, strings.Fields(m[1])) == cli.ExitUsage {
-				t.Errorf("docs/%s: %s: %s", page, line, stderr.String())
-			}
+// span is a piece of inline code.
+type span struct {
+	page, text string
+}
+
+var (
+	fences     = regexp.MustCompile("(?ms)^```.*?^```$")
+	inlineCode = regexp.MustCompile("`([^`]+)`")
+)
+
+// prose returns a page without its fenced blocks.
+func prose(t *testing.T, page string) string {
+	t.Helper()
+	return fences.ReplaceAllString(string(read(t, filepath.Join(root, page))), "")
+}
+
+// spans returns all inline code. The rules of style show what not to write, so they are left out.
+func spans(t *testing.T) []span {
+	t.Helper()
+	var all []span
+	for _, page := range pages(t) {
+		if page == stylePage {
+			continue
 		}
-		if found == 0 {
-			t.Errorf("docs/%s has no command of ours", page)
+		for _, m := range inlineCode.FindAllStringSubmatch(prose(t, page), -1) {
+			all = append(all, span{page, strings.Join(strings.Fields(m[1]), " ")})
 		}
 	}
+	return all
 }
 
 func TestDocumentsNameOnlyFilesThatAreThere(t *testing.T) {
-	for _, page := range pages() {
-		text := string(read(t, root+"/docs/"+page))
+	for _, page := range pages(t) {
+		text := string(read(t, filepath.Join(root, page)))
 		for _, m := range regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(text, -1) {
-			file := filepath.Join(root, "docs", page)
+			file := filepath.Join(root, page)
 			if m[1] != "" {
-				file = filepath.Join(root, "docs", m[1])
+				file = filepath.Join(root, filepath.Dir(page), m[1])
 			}
 			if _, err := os.Stat(file); err != nil {
-				t.Errorf("docs/%s: %v", page, err)
+				t.Errorf("%s: %v", page, err)
 			} else if m[2] != "" && !anchors(t, file)[m[2]] {
-				t.Errorf("docs/%s: %s has no heading %s", page, file, m[2])
+				t.Errorf("%s: %s has no heading %s", page, file, m[2])
 			}
 		}
 		for _, name := range regexp.MustCompile(`\b(?:overlays|components)/[a-z-]+(?:/[a-z.-]+)?`).FindAllString(text, -1) {
 			if _, err := os.Stat(filepath.Join(manifests, name)); err != nil {
-				t.Errorf("docs/%s: %v", page, err)
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+}
+
+const (
+	stylePage  = "docs/style.md"
+	parityPage = "docs/parity.md"
+	columns    = 120
+
+	// benchmarksPage is written by e2e/versus.
+	benchmarksPage = "docs/benchmarks/README.md"
+)
+
+func TestDocumentsKeepTheRulesOfStyle(t *testing.T) {
+	beforeCell := regexp.MustCompile(`^\| [^|]* \|`) // of the pairs before and after
+	avoided := regexp.MustCompile(`(?i)\b(wish|wished|wishes|whoever|nobody|told|tells)\b`)
+	for _, page := range pages(t) {
+		for i, line := range strings.Split(prose(t, page), "\n") {
+			if page == stylePage {
+				line = beforeCell.ReplaceAllString(line, "|")
+			}
+			if word := avoided.FindString(inlineCode.ReplaceAllString(line, "")); word != "" {
+				t.Errorf("%s: the word %q: %s gives a better one: %s", page, word, stylePage, line)
+			}
+			if n := len([]rune(line)); n > columns && page != benchmarksPage && !strings.HasPrefix(line, "|") {
+				t.Errorf("%s: line %d outside blocks has %d columns, more than %d: %s", page, i+1, n, columns, line)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ package deploy
 
 import (
 	"encoding/json"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -63,7 +62,7 @@ func served(t *testing.T) map[string]bool {
 	return names
 }
 
-// known says whether a name is one of those, or a part of a histogram, or one that every program in Go has.
+// known reports whether a name is one of those, or a part of a histogram, or one that every program in Go has.
 func known(names map[string]bool, name string) bool {
 	for _, suffix := range []string{"", "_bucket", "_sum", "_count"} {
 		if base, cut := strings.CutSuffix(name, suffix); cut && names[base] {
@@ -116,7 +115,7 @@ func TestAlertsAskForMetricsThatExistAndNameTheirPageOfTheRunbook(t *testing.T) 
 	}
 	for anchor := range runbook {
 		if strings.HasPrefix(anchor, "kubeipvs") && !slices.ContainsFunc(rules(t), func(r rule) bool { return strings.ToLower(r.Alert) == anchor }) {
-			t.Errorf("docs/operations.md tells of %s, which is no alert", anchor)
+			t.Errorf("docs/operations.md has a section for %s, which is no alert", anchor)
 		}
 	}
 }
@@ -195,14 +194,10 @@ func TestThePodMonitorFindsThePods(t *testing.T) {
 
 func TestTheDocumentsNameOnlyMetricsThatExist(t *testing.T) {
 	names := served(t)
-	for _, page := range []string{"operations.md", "migrate.md"} {
-		text, err := os.ReadFile(root + "/docs/" + page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range regexp.MustCompile(`\bkube(proxy|ipvs)_\w+`).FindAllString(string(text), -1) {
+	for _, page := range pages(t) {
+		for _, name := range regexp.MustCompile(`\bkube(proxy|ipvs)_\w+`).FindAllString(string(read(t, root+"/"+page)), -1) {
 			if !known(names, name) {
-				t.Errorf("docs/%s tells of %s, which nobody serves", page, name)
+				t.Errorf("%s names %s, which is no metric of kube-ipvs", page, name)
 			}
 		}
 	}

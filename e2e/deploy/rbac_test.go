@@ -80,7 +80,7 @@ type nobody struct{}
 
 func (nobody) Service(types.NamespacedName, *cluster.Objects) {}
 func (nobody) Place(cluster.Place)                            {}
-func (nobody) Listed(cluster.Extent)                            {}
+func (nobody) Listed(cluster.Extent)                          {}
 
 func TestTheRoleIsWhatIsAskedOfTheAPIServer(t *testing.T) {
 	server := &apiServer{asked: map[string]bool{}}

@@ -49,7 +49,7 @@ func (d deaf) Listed(e cluster.Extent) {
 type settled struct{ balance chan reconcile.Balance }
 
 func (settled) Received(reconcile.Change) {}
-func (settled) Acted(reconcile.Act)     {}
+func (settled) Acted(reconcile.Act)       {}
 
 // Settled keeps the last one for whoever waits.
 func (s settled) Settled(b reconcile.Balance) {
@@ -100,7 +100,7 @@ func house(from cluster.Source) (app.Daemon, settled) {
 		Addresses: large.Still{netip.MustParseAddr("192.0.2.1")},
 		Kernel:    reconcile.Kernel{Tables: testkit.Holes(), Flusher: testkit.Idle{}, Connections: testkit.Idle{}},
 		Ports:     noPorts{},
-		Observer:   w,
+		Observer:  w,
 		Log:       zap.NewNop(),
 	}, w
 }

@@ -10,7 +10,7 @@ import (
 	"runtime/pprof"
 	"testing"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // heap is what is alive.
@@ -53,7 +53,7 @@ func afterStart(t testing.TB, s size) float64 {
 // await waits until the rows of a cluster are written.
 func (w settled) await(t testing.TB, s size) {
 	t.Helper()
-	for receive(t, w.balance, "all rows").Rows[reconcile.RealServers].Present < s.all() {
+	for receive(t, w.balance, "all rows").Rows[state.RealServers].Present < s.all() {
 	}
 }
 
@@ -125,7 +125,7 @@ func bytesOfAChange(t *testing.T, s size) float64 {
 	runtime.ReadMemStats(&before)
 	for age := range changes {
 		api.changes <- s.slice(5, 0, age+1)
-		for receive(t, w.balance, "the change").Rows[reconcile.RealServers].Desired != s.all() {
+		for receive(t, w.balance, "the change").Rows[state.RealServers].Desired != s.all() {
 		}
 	}
 	runtime.ReadMemStats(&after)

@@ -47,7 +47,7 @@ func newOurs(path, file string) program {
 		complaint: regexp.MustCompile(`\t(warn|error|dpanic|panic|fatal)\t|^panic:|^Error:`),
 		harmless:  never(),
 		written:   regexp.MustCompile(`\tstart completed\t\{.*"written": ?(\d+)`),
-		kernel:    regexp.MustCompile(`\tkernel brought to the wish\t\{"cause": ?"start", .*"took": ?"([^"]+)"`),
+		kernel:    regexp.MustCompile(`\tkernel synced\t\{"cause": ?"start", .*"took": ?"([^"]+)"`),
 		known:     regexp.MustCompile(`\tall objects are known\t`),
 	}
 }

@@ -9,10 +9,10 @@ import (
 )
 
 const ourLog = `2026-11-21T20:38:41.222Z	info	configuration	{"proxyMode": "ipvs"}
-2026-11-21T20:38:41.822Z	info	kernel brought to the wish	{"cause": "start", "rows": 20157, "took": "1.5s", "virtual servers": 1000}
-2026-11-21T20:38:41.922Z	info	kernel brought to the wish	{"cause": "start", "rows": 1, "took": "250ms", "addresses": 1}
+2026-11-21T20:38:41.822Z	info	kernel synced	{"cause": "start", "rows": 20157, "took": "1.5s", "virtual servers": 1000}
+2026-11-21T20:38:41.922Z	info	kernel synced	{"cause": "start", "rows": 1, "took": "250ms", "addresses": 1}
 2026-11-21T20:38:42.022Z	info	start completed	{"written": 20158}
-2026-11-21T20:38:43.022Z	info	kernel brought to the wish	{"cause": "change", "rows": 1, "took": "2ms"}
+2026-11-21T20:38:43.022Z	info	kernel synced	{"cause": "change", "rows": 1, "took": "2ms"}
 `
 
 const theirLog = `I1121 20:38:57.322640     904 server_linux.go:53] "Using iptables proxy"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cli"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -69,6 +70,13 @@ func (x *cleanup) task(o reconcile.Ownership) reconcile.Task {
 		Kernel: reconcile.Kernel{Tables: x.kernel.tables, Flusher: x.kernel, Connections: x.kernel},
 		Done:   x.note,
 	}
+}
+
+// note records the changes that a delta made, in the order of removal.
+func (x *cleanup) note(d state.Delta, r kernel.Results) {
+	r.Written(d, func(t state.Table, verb string, key any) {
+		x.done.Changes = append(x.done.Changes, cli.Change{Verb: verb, Table: t.Title(), Row: fmt.Sprint(key)})
+	})
 }
 
 // leave adds a sentence about something that is left in the kernel.

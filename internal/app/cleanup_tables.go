@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/conntrack"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipset"
@@ -39,7 +38,7 @@ type cleanupTables struct {
 }
 
 func openCleanupTables(ctx context.Context) (m *cleanupTables, err error) {
-	m = &cleanupTables{tables: noTables()}
+	m = &cleanupTables{tables: kernel.Absent(errors.ErrUnsupported)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
@@ -150,7 +149,7 @@ func (m *cleanupTables) showOnly(b takeover.Back) { m.tables.Chains, m.tables.Ju
 
 // mangle returns tables with the chains and jumps of mangle alone.
 func (m *cleanupTables) mangle() kernel.Tables {
-	t := noTables()
+	t := kernel.Absent(errors.ErrUnsupported)
 	t.Chains, t.Jumps = m.only(func(k state.ChainKey) bool { return k.Table == state.Mangle })
 	return t
 }
@@ -161,34 +160,6 @@ func (m *cleanupTables) only(match func(state.ChainKey) bool) (kernel.Store[stat
 		filtered[state.JumpKey, state.Jump]{m.tables.Jumps, func(k state.JumpKey) bool {
 			return match(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
 		}}
-}
-
-func noTables() kernel.Tables {
-	return kernel.Tables{
-		Sysctls: absent[state.SysctlName, string]{},
-		Sets:    absent[state.SetName, state.Set]{}, Entries: absent[state.SetEntry, state.Entry]{},
-		Chains: absent[state.ChainKey, state.Chain]{}, Jumps: absent[state.JumpKey, state.Jump]{},
-		Links:          absent[state.LinkName, state.Link]{},
-		VirtualServers: absent[state.VirtualServerKey, state.VirtualServer]{},
-		RealServers:    absent[state.RealServerKey, state.RealServer]{},
-		Addresses:      absent[state.Address, state.Binding]{},
-	}
-}
-
-// absent is a table that the kernel does not have.
-type absent[K, V comparable] struct{}
-
-func (absent[K, V]) List(context.Context) (map[K]V, error) { return map[K]V{}, nil }
-
-func (absent[K, V]) Apply(_ context.Context, d diff.Delta[K, V]) kernel.Result[K] {
-	var r kernel.Result[K]
-	for _, row := range slices.Concat(d.Add, d.Remove) {
-		r.Fail(row.Key, errors.ErrUnsupported)
-	}
-	for _, c := range d.Update {
-		r.Fail(c.Key, errors.ErrUnsupported)
-	}
-	return r
 }
 
 // filtered is a table without the rows that do not match.

@@ -108,14 +108,14 @@ func (k *dumpKernel) Close() error {
 func (k *dumpKernel) State(ctx context.Context) (s state.State, err error) {
 	setsErr, linkErr := k.setsErr, k.linkErr
 	err = errors.Join(
-		kernel.List(ctx, "virtual servers", settled(k.servers.VirtualServers()), &s.VirtualServers),
-		kernel.List(ctx, "real servers", settled(k.servers.RealServers()), &s.RealServers),
+		kernel.List(ctx, state.VirtualServers, settled(k.servers.VirtualServers()), &s.VirtualServers),
+		kernel.List(ctx, state.RealServers, settled(k.servers.RealServers()), &s.RealServers),
 	)
 	if setsErr == nil {
-		setsErr = kernel.List(ctx, "set entries", k.sets.Entries(), &s.Entries)
+		setsErr = kernel.List(ctx, state.Entries, k.sets.Entries(), &s.Entries)
 	}
 	if linkErr == nil {
-		linkErr = kernel.List(ctx, "addresses", k.link.Addresses(), &s.Addresses)
+		linkErr = kernel.List(ctx, state.Addresses, k.link.Addresses(), &s.Addresses)
 	}
 	return s, errors.Join(err, setsErr, linkErr)
 }

@@ -35,7 +35,7 @@ func importRules() []rule {
 		{"takeover", "state", all, "what kube-proxy leaves and expects, as rows: neither plan nor kernel"},
 		{"desired", "diff state", all, "merges rows of any owners, so it knows no Service"},
 		{"drain", "state", all, "the life of a real server, in values and times"},
-		{"reconcile", "desired diff drain kernel state go.uber.org/zap", "admit.go advance.go backlog.go balance.go believed.go core.go elastic.go flock.go flows.go held.go lane.go meanwhile.go observer.go proof.go schedule.go tables.go trials.go",
+		{"reconcile", "desired diff drain kernel state go.uber.org/zap", "audit.go core.go drains.go event.go flows.go foreign.go handover.go phase.go proof.go queue.go queue_admit.go report_balance.go report_observer.go table.go table_audit.go table_held.go table_map.go table_pending.go table_reals.go table_reals_audit.go table_retry.go table_state.go",
 			"the core decides; the loop is the one place that has a clock, a log and tables"},
 
 		{"kernel", "diff state", "", "what a table is: it talks to no kernel, so it needs no library"},
@@ -71,7 +71,7 @@ func importRules() []rule {
 		{"trace", "state", all, "what becomes of a packet, by the rows alone: it knows no plan, so that it can judge one"},
 		{"cli", "cluster cluster/file config config/proxyconfig desired plan render state trace github.com/spf13/cobra " +
 			"github.com/spf13/pflag k8s.io/api k8s.io/apimachinery k8s.io/component-base", "", "commands over an Env; the only package with cobra, and without a kernel"},
-		{"app", "cli cluster cluster/file cluster/kube cluster/snapshot config desired diff events " +
+		{"app", "cli cluster cluster/file cluster/kube cluster/snapshot config desired events " +
 			"kernel kernel/conntrack kernel/ipset kernel/iptables kernel/ipvs kernel/link kernel/linux metrics node plan ports " +
 			"reconcile render serve state takeover trace github.com/fsnotify/fsnotify github.com/go-logr/logr github.com/go-logr/zapr " +
 			"github.com/sirupsen/logrus go.uber.org/zap k8s.io/klog/v2 " + k8s + " " + sys, "",

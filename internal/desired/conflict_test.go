@@ -29,18 +29,18 @@ func TestAPortForHealthChecksThatIsAnothersNodePortIsTold(t *testing.T) {
 			if oldFirst {
 				order = []Owner{old, young}
 			}
-			if told := d.Upsert(order[0], early, claims[order[0]]).Conflicts; len(told) != 0 {
-				t.Errorf("%s, of one claim: told of %v", family, told)
+			if found := d.Upsert(order[0], early, claims[order[0]]).Conflicts; len(found) != 0 {
+				t.Errorf("%s, of one claim: found %v", family, found)
 			}
-			told := d.Upsert(order[1], late, claims[order[1]]).Conflicts
-			if len(told) != 1 || told[0].Winner != young || told[0].Loser != old || !told[0].HealthCheck || told[0].Key.Address.Port() != 31000 {
-				t.Errorf("%s: told of %v, want that the NodePort has the packets", family, told)
+			found := d.Upsert(order[1], late, claims[order[1]]).Conflicts
+			if len(found) != 1 || found[0].Winner != young || found[0].Loser != old || !found[0].HealthCheck || found[0].Key.Address.Port() != 31000 {
+				t.Errorf("%s: found %v, want that the NodePort has the packets", family, found)
 			}
-			if all := d.Conflicts(); !slices.Equal(all, told) {
-				t.Errorf("%s: there are %v, want %v", family, all, told)
+			if all := d.Conflicts(); !slices.Equal(all, found) {
+				t.Errorf("%s: there are %v, want %v", family, all, found)
 			}
 			if again := d.Upsert(order[1], late, claims[order[1]]).Conflicts; len(again) != 0 {
-				t.Errorf("%s, unchanged: told of %v again", family, again)
+				t.Errorf("%s, unchanged: found %v again", family, again)
 			}
 			d.Delete(young)
 			if all := d.Conflicts(); len(all) != 0 {
@@ -55,7 +55,7 @@ func TestAConflictOverAPortSaysWhichAndWhose(t *testing.T) {
 	d.Upsert(old, early, holding("KUBE-HEALTH-CHECK-NODE-PORT", 31000))
 	for _, c := range d.Upsert(young, late, holding("KUBE-NODE-PORT-TCP", 31000)).Conflicts {
 		if text := c.String(); !strings.Contains(text, "spec.healthCheckNodePort: 31000") || !strings.Contains(text, "shop/ant") {
-			t.Errorf("told by %q", text)
+			t.Errorf("the text is %q", text)
 		}
 	}
 }

@@ -18,22 +18,22 @@ type (
 	entryDelta  = diff.Delta[state.SetEntry, state.Entry]
 )
 
-// Entries are the wished set entries. One that is about a virtual server, or leads
-// packets to one, counts only if who wishes it also won that virtual server.
+// Entries are the desired set entries. One that is about a virtual server, or leads packets to one, counts only if its owner
+// also won that virtual server.
 type Entries struct {
 	servers serverTable
 	claims  entryTable
-	nobodys *int // rows that are claimed, and of which no claim counts
+	unowned *int // rows that are claimed, and of which no claim counts
 }
 
-// Get is the wished value of the row k, and whether the row is wished at all:
-// the value of the first claimant who may wish it.
+// Get is the desired value of the row k, and whether the row is desired at all: the value of the first claimant whose claim
+// counts.
 func (t Entries) Get(k state.SetEntry) (state.Entry, bool) {
 	_, v, ok := t.first(k)
 	return v, ok
 }
 
-// Owner is who wishes the row k, as Get finds it.
+// Owner is the owner of the row k, as Get finds it.
 func (t Entries) Owner(k state.SetEntry) (Owner, bool) {
 	c, _, ok := t.first(k)
 	if !ok {
@@ -74,10 +74,15 @@ func (t Entries) counts(k state.SetEntry, v state.Entry, by *claimant) bool {
 	return !ok || !t.servers.lost(about, by)
 }
 
-// Len is how many rows are wished.
-func (t Entries) Len() int { return t.claims.Len() - *t.nobodys }
+// Len is how many rows are desired.
+func (t Entries) Len() int { return t.claims.Len() - *t.unowned }
 
-// All yields the wished rows in no order.
+func (t Entries) collect(s *state.State)                   { s.Entries = maps.Collect(t.All()) }
+func (t Entries) families(touched *Touched) state.Families { return t.claims.families(touched) }
+
+func (t Entries) mergeFirst(a, b *Touched) { t.claims.mergeFirst(a, b) }
+
+// All yields the desired rows in no order.
 func (t Entries) All() iter.Seq2[state.SetEntry, state.Entry] {
 	return func(yield func(state.SetEntry, state.Entry) bool) {
 		for k, c := range t.claims.winners {
@@ -91,7 +96,7 @@ func (t Entries) All() iter.Seq2[state.SetEntry, state.Entry] {
 // contested reports whether c's change is about a virtual server that another owner
 // claims too.
 func (t Entries) contested(entries entryDelta, servers serverDelta, c *claimant) bool {
-	for k := range keys(servers) {
+	for k := range servers.Keys() {
 		if won, claimed := t.servers.winners[k]; claimed && won != c || len(t.servers.losers[k]) > 0 {
 			return true
 		}
@@ -99,7 +104,7 @@ func (t Entries) contested(entries entryDelta, servers serverDelta, c *claimant)
 	if len(t.servers.losers) == 0 {
 		return false
 	}
-	for e := range keys(entries) {
+	for e := range entries.Keys() {
 		if k, ok := e.Server(); ok && len(t.servers.losers[k]) > 0 {
 			return true
 		}
@@ -113,12 +118,11 @@ type wasEntry struct {
 	claimed bool
 }
 
-// were is what the entries are that c's change can touch: its own, and those of
-// others that depend on a virtual server which c comes to or leaves. Who neither has
-// that virtual server nor is next in line for it has none.
+// were are the entries that c's change can touch, as they are: its own, and those of others that depend on a virtual server
+// which c comes to or leaves. An owner that neither has that virtual server nor is next in line for it has none.
 func (t Entries) were(entries entryDelta, servers serverDelta, c *claimant, to holdings) []wasEntry {
-	touched := slices.Collect(keys(entries))
-	changed := slices.SortedFunc(keys(servers), state.VirtualServerKey.Compare)
+	touched := slices.Collect(entries.Keys())
+	changed := slices.SortedFunc(servers.Keys(), state.VirtualServerKey.Compare)
 	touched = append(dependent(touched, c.entries, changed), dependent(nil, to.entries, changed)...)
 	others := map[*claimant][]state.VirtualServerKey{}
 	for _, k := range changed {
@@ -165,7 +169,7 @@ func (t Entries) since(before []wasEntry) []Was[state.SetEntry, state.Entry] {
 	for _, w := range before {
 		v, there := t.Get(w.Key)
 		_, claimed := t.claims.winners[w.Key]
-		*t.nobodys += one(claimed && !there) - one(w.claimed && !w.There)
+		*t.unowned += one(claimed && !there) - one(w.claimed && !w.There)
 		if v != w.Value || there != w.There {
 			touched = append(touched, w.Was)
 		}
@@ -180,58 +184,56 @@ func one(is bool) int {
 	return 0
 }
 
-// keys yields those of all rows that d touches.
-func keys[K, V comparable](d diff.Delta[K, V]) iter.Seq[K] {
-	return func(yield func(K) bool) {
-		for _, rows := range [][]diff.Row[K, V]{d.Remove, d.Add} {
-			for _, r := range rows {
-				if !yield(r.Key) {
-					return
-				}
-			}
-		}
-		for _, c := range d.Update {
-			if !yield(c.Key) {
-				return
-			}
-		}
-	}
-}
-
-// RealServers are the wished real servers. They are those that the owner of their
-// virtual server wishes for it, so there is no table of them: to find one is to
-// find its owner.
+// RealServers are the desired real servers. They are those that the owner of their virtual server wants for it, so there is
+// no table of them: to find one is to find its owner.
 type RealServers struct {
 	servers serverTable
 	size    *int
 }
 
-// Of are the wished real servers of one virtual server.
+// Of are the desired real servers of one virtual server.
 func (t RealServers) Of(k state.VirtualServerKey) state.Reals {
-	c, wished := t.servers.winners[k]
-	if !wished {
+	c, claimed := t.servers.winners[k]
+	if !claimed {
 		return nil
 	}
 	return c.realsOf(k)
 }
 
-// Get is the wished value of the row k, and whether the row is wished at all.
+// Get is the desired value of the row k, and whether the row is desired at all.
 func (t RealServers) Get(k state.RealServerKey) (state.RealServer, bool) {
 	return t.Of(k.Server).Find(k.Address)
 }
 
-// Owner is who wishes the row k.
+// Owner is the owner of the row k.
 func (t RealServers) Owner(k state.RealServerKey) (Owner, bool) {
-	if _, wished := t.Get(k); !wished {
+	if _, desired := t.Get(k); !desired {
 		return Owner{}, false
 	}
 	return t.servers.Owner(k.Server)
 }
 
-// Len is how many are wished.
+// Len is how many are desired.
 func (t RealServers) Len() int { return *t.size }
 
-// All yields the wished rows in no order.
+func (t RealServers) collect(s *state.State) { s.RealServers = maps.Collect(t.All()) }
+
+func (RealServers) families(touched *Touched) state.Families {
+	found := state.NoFamily
+	for _, w := range touched.RealServers {
+		found |= w.Server.Families()
+	}
+	return found
+}
+
+func (RealServers) mergeFirst(a, b *Touched) {
+	before := a.RealServers
+	b.RealServers = append(before, slices.DeleteFunc(b.RealServers, func(w WereReals) bool {
+		return slices.ContainsFunc(before, func(o WereReals) bool { return o.Server == w.Server })
+	})...)
+}
+
+// All yields the desired rows in no order.
 func (t RealServers) All() iter.Seq2[state.RealServerKey, state.RealServer] {
 	return func(yield func(state.RealServerKey, state.RealServer) bool) {
 		for k, c := range t.servers.winners {
@@ -244,11 +246,10 @@ func (t RealServers) All() iter.Seq2[state.RealServerKey, state.RealServer] {
 	}
 }
 
-// Servers yields the virtual servers that are wished, in no order.
+// Servers yields the desired virtual servers, in no order.
 func (t RealServers) Servers() iter.Seq[state.VirtualServerKey] { return maps.Keys(t.servers.winners) }
 
-// WereReals are the real servers that were wished for a virtual server before a
-// change.
+// WereReals are the real servers that were desired for a virtual server before a change.
 type WereReals struct {
 	Server state.VirtualServerKey
 	Reals  state.Reals

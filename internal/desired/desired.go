@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package desired merges the fragments of many owners into one wished state
-// and says which rows a change touches. It is pure and keeps no kernel state.
+// Package desired merges the fragments of many owners into one desired state and says which rows a change touches. It is
+// pure and keeps no kernel state.
 //
-// Two owners may wish for one row: two Services that share a node-local
-// endpoint, or two that claim one address and port. The winner is the base,
-// then the Service with the better right to it (state.Rank), then the older one,
-// then the first by name; the same everywhere and at every start. A real server
-// is wished only if its owner also won the virtual server, and so is a set entry
-// that is about one, or leads packets to one: Services never mix their
-// endpoints, nor whom they let in.
+// Two owners may want one row: two Services that share a node-local endpoint, or two that claim one address and port. The
+// winner is the base, then the Service with the better right to it (state.Rank), then the older one, then the first by name;
+// the same everywhere and at every start. A real server is desired only if its owner also won the virtual server, and so is a
+// set entry that is about one, or leads packets to one: Services never mix their endpoints, nor the clients they let in.
 package desired
 
 import (
@@ -23,8 +20,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Owner is whose wish a row is: a Service, or the zero Owner for the base, that
-// is all that is wished without any Service.
+// Owner is a Service that wants a row, or the base for the zero Owner: all that is desired without any Service.
 type Owner struct{ Namespace, Name string }
 
 // String is "namespace/name", and "base" for the zero Owner.
@@ -35,10 +31,10 @@ func (o Owner) String() string {
 	return o.Namespace + "/" + o.Name
 }
 
-// claimant is an owner with its precedence and what it wishes at present.
+// claimant is an owner with its precedence and the rows that it claims at present.
 type claimant struct {
 	owner   Owner
-	created int64 // Unix seconds, as fine as the API tells it
+	created int64 // Unix seconds, as fine as the API has it
 	holdings
 }
 
@@ -51,10 +47,8 @@ func (c *claimant) compare(o *claimant) int {
 	)
 }
 
-// Desired is the merged wish of all owners.
+// Desired is what all owners want, merged: a record with a part for each table (state.Part).
 type Desired struct {
-	owners map[Owner]*claimant
-
 	Sysctls        Table[state.SysctlName, string]
 	Sets           Table[state.SetName, state.Set]
 	Entries        Entries
@@ -64,28 +58,46 @@ type Desired struct {
 	VirtualServers Table[state.VirtualServerKey, state.VirtualServer]
 	RealServers    RealServers
 	Addresses      Table[state.Address, state.Binding]
+
+	owners map[Owner]*claimant
+	shared []sharedTable // without rows of Services
+	tables []table       // all
 }
 
-// New returns a Desired in which nobody wishes anything.
+// New returns a Desired without rows.
 func New() *Desired {
 	d := &Desired{
 		owners:         map[Owner]*claimant{},
-		Sysctls:        newTable(sysctls, state.SysctlName.Compare, unranked),
-		Sets:           newTable(sets, state.SetName.Compare, unranked),
-		Chains:         newTable(chains, state.ChainKey.Compare, unranked),
-		Jumps:          newTable(jumps, state.JumpKey.Compare, unranked),
-		Links:          newTable(links, state.LinkName.Compare, unranked),
-		VirtualServers: newTable(servers, state.VirtualServerKey.Compare, rankOfServer),
-		Addresses:      newTable(addresses, state.Address.Compare, rankOfAddress),
+		Sysctls:        newShared[state.SysctlName, string](state.Sysctls),
+		Sets:           newShared[state.SetName, state.Set](state.Sets),
+		Chains:         newShared[state.ChainKey, state.Chain](state.Chains),
+		Jumps:          newShared[state.JumpKey, state.Jump](state.Jumps),
+		Links:          newShared[state.LinkName, state.Link](state.Links),
+		VirtualServers: newTable(state.VirtualServers, servers, rankOfServer),
+		Addresses:      newTable(state.Addresses, addresses, rankOfAddress),
 	}
-	d.Entries = Entries{d.VirtualServers, newTable(entries, state.SetEntry.Compare, rankOfEntry), new(int)}
+	d.Entries = Entries{d.VirtualServers, newTable(state.Entries, entries, rankOfEntry), new(int)}
 	d.RealServers = RealServers{d.VirtualServers, new(int)}
+	d.shared = []sharedTable{d.Sysctls, d.Sets, d.Chains, d.Jumps, d.Links}
+	d.tables = []table{d.Sysctls, d.Sets, d.Entries, d.Chains, d.Jumps, d.Links, d.VirtualServers, d.RealServers, d.Addresses}
 	return d
 }
 
-// Touched tells of the rows whose wish changed what it was, each once, and of the
-// conflicts that came up. A virtual server is also told of if only its owner
-// changed.
+// table is one of Desired without the types of its rows.
+type table interface {
+	collect(*state.State)
+	families(*Touched) state.Families
+	// mergeFirst sets in b what the rows were before the first of two changes, a and then b.
+	mergeFirst(a, b *Touched)
+}
+
+// sharedTable is a table that does not grow with the cluster.
+type sharedTable interface {
+	changeShared(before, c *claimant, touched *Touched)
+}
+
+// Touched has the rows of which the desired value or the owner changed, as they were before, each once, and the conflicts
+// that came up. It is a record with a part for each table.
 type Touched struct {
 	Sysctls        []Was[state.SysctlName, string]
 	Sets           []Was[state.SetName, state.Set]
@@ -100,7 +112,7 @@ type Touched struct {
 	Conflicts []Conflict
 }
 
-// Upsert makes f the wish of o, created at a time that decides conflicts.
+// Upsert makes f what o wants. The time at which o was created decides conflicts.
 func (d *Desired) Upsert(o Owner, created time.Time, f state.Fragment) Touched {
 	c, known := d.owners[o]
 	h := holdingsOf(f)
@@ -113,52 +125,19 @@ func (d *Desired) Upsert(o Owner, created time.Time, f state.Fragment) Touched {
 	return d.replace(c, h)
 }
 
-// claimAnew is for a Service that was deleted and made again under its name, or
-// claims what it had by another right: it keeps the rows that stay the same, but
-// not its place among those who claim them.
+// claimAnew is for a Service that was deleted and made again under its name, or claims by another right what it had: it keeps
+// the rows that stay the same, but not its place among the claimants.
 func (d *Desired) claimAnew(c *claimant, created time.Time, h holdings) Touched {
 	gone := d.replace(c, holdings{})
 	c.created = created.Unix()
 	back := d.replace(c, h)
-	return Touched{
-		Sysctls:        first(gone.Sysctls, back.Sysctls),
-		Sets:           first(gone.Sets, back.Sets),
-		Entries:        first(gone.Entries, back.Entries),
-		Chains:         first(gone.Chains, back.Chains),
-		Jumps:          first(gone.Jumps, back.Jumps),
-		Links:          first(gone.Links, back.Links),
-		VirtualServers: first(gone.VirtualServers, back.VirtualServers),
-		RealServers:    firstReals(gone.RealServers, back.RealServers),
-		Addresses:      first(gone.Addresses, back.Addresses),
-		Conflicts:      back.Conflicts,
+	for _, t := range d.tables {
+		t.mergeFirst(&gone, &back)
 	}
+	return back
 }
 
-// first is what rows were before the first of two changes.
-func first[K, V comparable](a, b []Was[K, V]) []Was[K, V] {
-	known := make(map[K]struct{}, len(a))
-	for _, w := range a {
-		known[w.Key] = struct{}{}
-	}
-	for _, w := range b {
-		if _, told := known[w.Key]; !told {
-			a = append(a, w)
-		}
-	}
-	return a
-}
-
-func firstReals(a, b []WereReals) []WereReals {
-	known := len(a)
-	for _, w := range b {
-		if !slices.ContainsFunc(a[:known], func(o WereReals) bool { return o.Server == w.Server }) {
-			a = append(a, w)
-		}
-	}
-	return a
-}
-
-// Delete takes back all that o wished.
+// Delete takes back all that o wanted.
 func (d *Desired) Delete(o Owner) Touched {
 	c, known := d.owners[o]
 	if !known {
@@ -168,8 +147,7 @@ func (d *Desired) Delete(o Owner) Touched {
 	return d.replace(c, holdings{})
 }
 
-// Claims are the rows that an owner wishes, of the tables that grow with the
-// cluster.
+// Claims are the rows that an owner wants, of the tables that grow with the cluster.
 type Claims struct {
 	Owner          Owner
 	Entries        []diff.Row[state.SetEntry, state.Entry]
@@ -191,7 +169,7 @@ func (d *Desired) Claims() iter.Seq[Claims] {
 	}
 }
 
-// ClaimsOf are those of one owner: none, if nobody knows it.
+// ClaimsOf are those of one owner: none, if it is not known.
 func (d *Desired) ClaimsOf(o Owner) Claims {
 	c, known := d.owners[o]
 	if !known {
@@ -224,8 +202,11 @@ func (d *Desired) replace(c *claimant, h holdings) Touched {
 		touched.Entries = d.Entries.since(wereEntries)
 	}
 	touched.RealServers = d.RealServers.since(wereReals)
-	if b.few != nil || h.few != nil {
-		d.replaceFew(c, b, &touched)
+	if b.shared != nil || h.shared != nil {
+		before := &claimant{holdings: b}
+		for _, t := range d.shared {
+			t.changeShared(before, c, &touched)
+		}
 	}
 	for _, r := range byServer.Add {
 		touched.Conflicts = append(touched.Conflicts, d.conflictOf(r.Key, c)...)
@@ -236,24 +217,10 @@ func (d *Desired) replace(c *claimant, h holdings) Touched {
 	return touched
 }
 
-// replaceFew is for the tables of which Services have no rows.
-func (d *Desired) replaceFew(c *claimant, before holdings, touched *Touched) {
-	b := &claimant{holdings: before}
-	touched.Sysctls = changeFew(d.Sysctls, b, c)
-	touched.Sets = changeFew(d.Sets, b, c)
-	touched.Chains = changeFew(d.Chains, b, c)
-	touched.Jumps = changeFew(d.Jumps, b, c)
-	touched.Links = changeFew(d.Links, b, c)
-}
-
-func changeFew[K, V comparable](t Table[K, V], before, c *claimant) []Was[K, V] {
-	return t.change(c, diff.OfRows(t.rows(before), t.rows(c), t.compare))
-}
-
-// Leading are the wished entries that lead packets to the virtual server k.
+// Leading are the desired entries that lead packets to the virtual server k.
 func (d *Desired) Leading(k state.VirtualServerKey) []state.SetEntry {
-	won, wished := d.VirtualServers.winners[k]
-	if !wished {
+	won, claimed := d.VirtualServers.winners[k]
+	if !claimed {
 		return nil
 	}
 	var found []state.SetEntry
@@ -289,17 +256,20 @@ func (d *Desired) Conflicts() []Conflict {
 	return all
 }
 
-// State is the whole wish as tables of its own, for display and comparison.
-func (d *Desired) State() state.State {
-	return state.State{
-		Sysctls:        maps.Collect(d.Sysctls.All()),
-		Sets:           maps.Collect(d.Sets.All()),
-		Entries:        maps.Collect(d.Entries.All()),
-		Chains:         maps.Collect(d.Chains.All()),
-		Jumps:          maps.Collect(d.Jumps.All()),
-		Links:          maps.Collect(d.Links.All()),
-		VirtualServers: maps.Collect(d.VirtualServers.All()),
-		RealServers:    maps.Collect(d.RealServers.All()),
-		Addresses:      maps.Collect(d.Addresses.All()),
+// Families are those of the rows in t.
+func (d *Desired) Families(t *Touched) state.Families {
+	found := state.NoFamily
+	for _, table := range d.tables {
+		found |= table.families(t)
 	}
+	return found
+}
+
+// State is all that is desired as tables of its own, for display and comparison.
+func (d *Desired) State() state.State {
+	var s state.State
+	for _, t := range d.tables {
+		t.collect(&s)
+	}
+	return s
 }

@@ -99,7 +99,7 @@ func TestTheLoserGetsTheAddressWhenTheWinnerLeaves(t *testing.T) {
 		t.Errorf("touched real servers were %v, want %v", got, was)
 	}
 	if _, ok := d.RealServers.Get(endpointKey(1, 1)); ok {
-		t.Error("the winner's endpoint is still wished after it left")
+		t.Error("the winner's endpoint is still desired after it left")
 	}
 	if v, _ := d.VirtualServers.Get(serverKey(1)); v.Scheduler != "lc" {
 		t.Errorf("scheduler %q, want that of the remaining Service, lc", v.Scheduler)
@@ -125,22 +125,22 @@ func TestAnEqualFragmentTouchesNothing(t *testing.T) {
 }
 
 // TestRandomChangesEqualAMergeFromScratch walks through random upserts and
-// deletes of Services that fight over few addresses. The wish must always be
+// deletes of Services that fight over few addresses. The desired state must always be
 // what a new Desired makes of the same fragments, and the touched rows alone
 // must bring a copy up to date.
 func TestRandomChangesEqualAMergeFromScratch(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	d, copied := New(), state.New()
-	type wish struct {
+	type claim struct {
 		created  time.Time
 		fragment state.Fragment
 	}
-	wishes := map[Owner]wish{}
+	fragments := map[Owner]claim{}
 	for step := range 5000 {
 		o := Owner{"ns", fmt.Sprint(random.IntN(6))}
 		var touched Touched
 		if random.IntN(4) == 0 {
-			delete(wishes, o)
+			delete(fragments, o)
 			touched = d.Delete(o)
 		} else {
 			endpoints := make([]byte, random.IntN(4))
@@ -152,8 +152,8 @@ func TestRandomChangesEqualAMergeFromScratch(t *testing.T) {
 				f = steered(f, uint32(random.IntN(2)+1), byte(random.IntN(3)), endpoints...)
 			}
 			f = ranked(guarded(f, o, random.IntN(3)), state.Rank(random.IntN(3)))
-			w := wish{time.Unix(int64(random.IntN(3)), 0), f}
-			wishes[o] = w
+			w := claim{time.Unix(int64(random.IntN(3)), 0), f}
+			fragments[o] = w
 			touched = d.Upsert(o, w.created, w.fragment)
 		}
 		update(t, copied.VirtualServers, touched.VirtualServers, d.VirtualServers.Get)
@@ -162,17 +162,17 @@ func TestRandomChangesEqualAMergeFromScratch(t *testing.T) {
 		updateReals(t, copied.RealServers, touched.RealServers, d.RealServers)
 
 		scratch := New()
-		for o, w := range wishes {
+		for o, w := range fragments {
 			scratch.Upsert(o, w.created, w.fragment)
 		}
 		if delta := state.Diff(d.State(), scratch.State()); delta.Len() != 0 {
-			t.Fatalf("step %d: merged wish differs from a merge from scratch: %+v", step, delta)
+			t.Fatalf("step %d: the merged state differs from a merge from scratch: %+v", step, delta)
 		}
 		if delta := state.Diff(copied, d.State()); delta.Len() != 0 {
 			t.Fatalf("step %d: touched rows missed %+v", step, delta)
 		}
 		if n := len(copied.Entries); d.Entries.Len() != n {
-			t.Fatalf("step %d: %d entries are wished, said to be %d", step, n, d.Entries.Len())
+			t.Fatalf("step %d: %d entries are desired, said to be %d", step, n, d.Entries.Len())
 		}
 		checkGuards(t, d)
 	}
@@ -183,8 +183,8 @@ func checkGuards(t *testing.T, d *Desired) {
 	t.Helper()
 	for e, v := range d.Entries.All() {
 		k, about := e.Server()
-		if o, wished := d.VirtualServers.Owner(k); about && e.Set == "GUARD" && (!wished || o.Name != v.Comment) {
-			t.Fatalf("%v of %s counts, but %v has the virtual server (%v)", e, v.Comment, o, wished)
+		if o, desired := d.VirtualServers.Owner(k); about && e.Set == "GUARD" && (!desired || o.Name != v.Comment) {
+			t.Fatalf("%v of %s counts, but %v has the virtual server (%v)", e, v.Comment, o, desired)
 		}
 	}
 }
@@ -224,6 +224,6 @@ func updateReals(t *testing.T, table map[state.RealServerKey]state.RealServer, t
 		}
 	}
 	if len(table) != now.Len() {
-		t.Fatalf("%d real servers are wished, said to be %d", len(table), now.Len())
+		t.Fatalf("%d real servers are desired, said to be %d", len(table), now.Len())
 	}
 }

@@ -9,8 +9,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// holdings are the rows that one owner wishes, sorted by key. They are the only
-// place where a wished row is kept.
+// holdings are the rows that one owner claims, sorted by key. No other place keeps a desired row.
 type holdings struct {
 	entries   []diff.Row[state.SetEntry, state.Entry]
 	servers   []diff.Row[state.VirtualServerKey, state.VirtualServer]
@@ -18,16 +17,7 @@ type holdings struct {
 	addresses []diff.Row[state.Address, state.Binding]
 	ranks     []diff.Row[state.VirtualServerKey, state.Rank] // of the servers that are not Allocated
 	leading   []diff.Row[state.SetEntry, state.Entry]        // those of the entries that lead to a virtual server: few Services have any
-	few       *few                                           // nil for a Service
-}
-
-// few are the rows of tables that do not grow with the cluster.
-type few struct {
-	sysctls []diff.Row[state.SysctlName, string]
-	sets    []diff.Row[state.SetName, state.Set]
-	chains  []diff.Row[state.ChainKey, state.Chain]
-	jumps   []diff.Row[state.JumpKey, state.Jump]
-	links   []diff.Row[state.LinkName, state.Link]
+	shared    *state.Fragment                                // rows of the other tables; nil for a Service
 }
 
 func holdingsOf(f state.Fragment) holdings {
@@ -37,16 +27,31 @@ func holdingsOf(f state.Fragment) holdings {
 		reals:     state.RealsOf(f.VirtualServers, f.RealServers),
 		addresses: trim(f.Addresses),
 		ranks:     trim(f.Ranks),
+		shared:    sharedOf(f),
 	}
 	for _, r := range h.entries {
 		if _, leads := r.Key.LeadsTo(r.Value); leads {
 			h.leading = append(h.leading, r)
 		}
 	}
-	if len(f.Sysctls)+len(f.Sets)+len(f.Chains)+len(f.Jumps)+len(f.Links) > 0 {
-		h.few = &few{f.Sysctls, f.Sets, f.Chains, f.Jumps, f.Links}
-	}
 	return h
+}
+
+func sharedOf(f state.Fragment) *state.Fragment {
+	if len(f.Sysctls)+len(f.Sets)+len(f.Chains)+len(f.Jumps)+len(f.Links) == 0 {
+		return nil
+	}
+	return &state.Fragment{Sysctls: f.Sysctls, Sets: f.Sets, Chains: f.Chains, Jumps: f.Jumps, Links: f.Links}
+}
+
+// shared are the rows of a shared table that c claims.
+func shared[K, V comparable](t state.Table) func(c *claimant) []diff.Row[K, V] {
+	return func(c *claimant) []diff.Row[K, V] {
+		if c.shared == nil {
+			return nil
+		}
+		return *state.Part[[]diff.Row[K, V]](t, c.shared)
+	}
 }
 
 // trim is rows without room for more.
@@ -76,16 +81,3 @@ func entries(c *claimant) []diff.Row[state.SetEntry, state.Entry]    { return c.
 func addresses(c *claimant) []diff.Row[state.Address, state.Binding] { return c.addresses }
 
 func servers(c *claimant) []diff.Row[state.VirtualServerKey, state.VirtualServer] { return c.servers }
-
-func sysctls(c *claimant) []diff.Row[state.SysctlName, string]   { return c.rare().sysctls }
-func sets(c *claimant) []diff.Row[state.SetName, state.Set]      { return c.rare().sets }
-func chains(c *claimant) []diff.Row[state.ChainKey, state.Chain] { return c.rare().chains }
-func jumps(c *claimant) []diff.Row[state.JumpKey, state.Jump]    { return c.rare().jumps }
-func links(c *claimant) []diff.Row[state.LinkName, state.Link]   { return c.rare().links }
-
-func (h *holdings) rare() few {
-	if h.few == nil {
-		return few{}
-	}
-	return *h.few
-}

@@ -45,13 +45,13 @@ func TestWhatTheAPIServerGaveIsNotTakenByWhatAnOlderServiceNames(t *testing.T) {
 		for _, worse := range ranks[i+1:] {
 			for _, first := range []Owner{old, young} {
 				d := New()
-				var told []Conflict
+				var found []Conflict
 				for _, o := range []Owner{first, young, old} { // the first again: nothing new
 					created, f := early, ranked(guarded(service("rr", 1, 1), old, 2), worse)
 					if o == young {
 						created, f = late, ranked(guarded(service("lc", 1, 2), young, 1), better)
 					}
-					told = append(told, d.Upsert(o, created, f).Conflicts...)
+					found = append(found, d.Upsert(o, created, f).Conflicts...)
 				}
 				if o, _ := d.VirtualServers.Owner(serverKey(1)); o != young {
 					t.Errorf("%v, younger, against %v: won by %v", better, worse, o)
@@ -64,11 +64,11 @@ func TestWhatTheAPIServerGaveIsNotTakenByWhatAnOlderServiceNames(t *testing.T) {
 				}
 				checkGuards(t, d)
 				want := Conflict{Key: serverKey(1), Winner: young, Loser: old, WinnerRank: better, LoserRank: worse}
-				if len(told) != 1 || told[0] != want || !slices.Equal(d.Conflicts(), told) {
-					t.Errorf("told of %v, there are %v, want %v once", told, d.Conflicts(), want)
+				if len(found) != 1 || found[0] != want || !slices.Equal(d.Conflicts(), found) {
+					t.Errorf("found %v, there are %v, want %v once", found, d.Conflicts(), want)
 				}
 				if text := want.String(); !strings.Contains(text, better.String()) || !strings.Contains(text, worse.String()) {
-					t.Errorf("the conflict is told by %q", text)
+					t.Errorf("the text of the conflict is %q", text)
 				}
 			}
 		}

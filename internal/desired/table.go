@@ -5,39 +5,69 @@ package desired
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Was is what the wish for a row was before a change.
+// Was is what was desired of a row before a change.
 type Was[K, V comparable] struct {
 	Key   K
 	Value V    // the zero one unless There
-	There bool // it was wished
+	There bool // it was desired
 }
 
-// Table is one wished table, merged from the claims of many owners. What an owner
-// wishes is in its own sorted rows and nowhere else; here is only whose row
-// counts. Almost every row has one claim, so the losing ones live in a map of
-// their own.
-type Table[K, V comparable] struct {
+// Table is one desired table, merged from the claims of many owners. What an owner claims is in its own sorted rows and
+// nowhere else; here is only whose row counts. Almost every row has one claim, so the losing ones have a map of their own.
+type Table[K state.Key[K], V comparable] struct {
+	id      state.Table
 	rows    func(*claimant) []diff.Row[K, V]
-	compare func(a, b K) int
 	rank    func(*claimant, K) state.Rank
 	winners map[K]*claimant
 	losers  map[K][]*claimant // in order of precedence
 }
 
-func newTable[K, V comparable](rows func(*claimant) []diff.Row[K, V], compare func(a, b K) int, rank func(*claimant, K) state.Rank) Table[K, V] {
-	return Table[K, V]{rows, compare, rank, map[K]*claimant{}, map[K][]*claimant{}}
+func newTable[K state.Key[K], V comparable](id state.Table, rows func(*claimant) []diff.Row[K, V], rank func(*claimant, K) state.Rank) Table[K, V] {
+	return Table[K, V]{id, rows, rank, map[K]*claimant{}, map[K][]*claimant{}}
 }
 
-// unranked is for the tables of which every claim is as good as any other.
-func unranked[K comparable](*claimant, K) state.Rank { return state.Allocated }
+func (t Table[K, V]) collect(s *state.State) { *state.Part[map[K]V](t.id, s) = maps.Collect(t.All()) }
 
-// Get is the wished value of the row k, and whether the row is wished at all.
+func (t Table[K, V]) families(touched *Touched) state.Families {
+	found := state.NoFamily
+	for _, w := range *state.Part[[]Was[K, V]](t.id, touched) {
+		if found |= w.Key.Families(); found == state.BothFamilies {
+			break
+		}
+	}
+	return found
+}
+
+func (t Table[K, V]) mergeFirst(a, b *Touched) {
+	before := *state.Part[[]Was[K, V]](t.id, a)
+	known := make(map[K]struct{}, len(before))
+	for _, w := range before {
+		known[w.Key] = struct{}{}
+	}
+	part := state.Part[[]Was[K, V]](t.id, b)
+	*part = append(before, slices.DeleteFunc(*part, func(w Was[K, V]) bool {
+		_, changed := known[w.Key]
+		return changed
+	})...)
+}
+
+func (t Table[K, V]) changeShared(before, c *claimant, touched *Touched) {
+	*state.Part[[]Was[K, V]](t.id, touched) = t.change(c, diff.OfRows(t.rows(before), t.rows(c), K.Compare))
+}
+
+// newShared is for a table that does not grow with the cluster. Every claim there is as good as any other.
+func newShared[K state.Key[K], V comparable](id state.Table) Table[K, V] {
+	return newTable(id, shared[K, V](id), func(*claimant, K) state.Rank { return state.Allocated })
+}
+
+// Get is the desired value of the row k, and whether the row is desired at all.
 func (t Table[K, V]) Get(k K) (V, bool) {
 	c, ok := t.winners[k]
 	if !ok {
@@ -47,17 +77,17 @@ func (t Table[K, V]) Get(k K) (V, bool) {
 	return t.value(c, k), true
 }
 
-// value is what c wishes the row k to be, which it claims.
+// value is what c wants the row k to be, which it claims.
 func (t Table[K, V]) value(c *claimant, k K) V {
 	rows := t.rows(c)
-	i, _ := slices.BinarySearchFunc(rows, k, func(r diff.Row[K, V], k K) int { return t.compare(r.Key, k) })
+	i, _ := slices.BinarySearchFunc(rows, k, func(r diff.Row[K, V], k K) int { return r.Key.Compare(k) })
 	return rows[i].Value
 }
 
-// Len is how many rows are wished.
+// Len is how many rows are desired.
 func (t Table[K, V]) Len() int { return len(t.winners) }
 
-// Owner is who wishes the row k and wins it, if anybody does.
+// Owner is the owner that claims the row k and wins it, if there is one.
 func (t Table[K, V]) Owner(k K) (Owner, bool) {
 	c, ok := t.winners[k]
 	if !ok {
@@ -69,7 +99,7 @@ func (t Table[K, V]) Owner(k K) (Owner, bool) {
 // Contested is how many rows have more than one claim.
 func (t Table[K, V]) Contested() int { return len(t.losers) }
 
-// All yields the wished rows in no order.
+// All yields the desired rows in no order.
 func (t Table[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		for k, c := range t.winners {
@@ -80,8 +110,8 @@ func (t Table[K, V]) All() iter.Seq2[K, V] {
 	}
 }
 
-// change makes d, that is in the rows of by already, the change of what by
-// wishes. It returns what the rows were whose effective value or owner changed.
+// change makes d, which is in the rows of by already, the change of what by claims. It returns what the rows were whose
+// effective value or owner changed.
 func (t Table[K, V]) change(by *claimant, d diff.Delta[K, V]) []Was[K, V] {
 	touched := make([]Was[K, V], 0, d.Len())
 	for _, r := range d.Remove {
@@ -104,7 +134,7 @@ func (t Table[K, V]) change(by *claimant, d diff.Delta[K, V]) []Was[K, V] {
 	return touched
 }
 
-// put notes a new claim and says whether it wins.
+// put notes a new claim and reports whether it wins.
 func (t Table[K, V]) put(k K, by *claimant) bool {
 	won, claimed := t.winners[k]
 	switch {
@@ -131,7 +161,7 @@ func (t Table[K, V]) lose(k K, c *claimant) {
 	t.losers[k] = slices.Insert(claims, i, c)
 }
 
-// drop takes a claim back and says whether it was the winning one.
+// drop takes a claim back and reports whether it was the winning one.
 func (t Table[K, V]) drop(k K, by *claimant) bool {
 	won := t.winners[k] == by
 	rest := t.losers[k]
@@ -156,11 +186,11 @@ func (t Table[K, V]) lost(k K, c *claimant) bool {
 	if won, claimed := t.winners[k]; !claimed || won == c {
 		return false
 	}
-	_, claims := slices.BinarySearchFunc(t.rows(c), k, func(r diff.Row[K, V], k K) int { return t.compare(r.Key, k) })
+	_, claims := slices.BinarySearchFunc(t.rows(c), k, func(r diff.Row[K, V], k K) int { return r.Key.Compare(k) })
 	return claims
 }
 
-// foremost are who has the row k and who is next in line, as far as there are any.
+// foremost are the claimant that has the row k and the next in line, as far as there are any.
 func (t Table[K, V]) foremost(k K) []*claimant {
 	won, claimed := t.winners[k]
 	if !claimed {
@@ -170,7 +200,7 @@ func (t Table[K, V]) foremost(k K) []*claimant {
 	return append([]*claimant{won}, next[:min(len(next), 1)]...)
 }
 
-// claimants are all who wish for the row k, the winner first.
+// claimants are all that claim the row k, the winner first.
 func (t Table[K, V]) claimants(k K) []*claimant {
 	c, ok := t.winners[k]
 	if !ok {

@@ -2,10 +2,13 @@
 
 // Package diff compares two tables, key by key, and says what turns one into
 // the other. It is generic and pure: it knows no kernel, no Service and no
-// order between tables. Whoever holds two maps of comparable rows uses it.
+// order between tables.
 package diff
 
-import "slices"
+import (
+	"iter"
+	"slices"
+)
 
 // Row is one row of a table.
 type Row[K, V comparable] struct {
@@ -30,6 +33,24 @@ type Delta[K, V comparable] struct {
 // Len is the number of rows that d touches.
 func (d Delta[K, V]) Len() int {
 	return len(d.Add) + len(d.Update) + len(d.Remove)
+}
+
+// Keys yields the keys of all rows that d touches.
+func (d Delta[K, V]) Keys() iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for _, rows := range [...][]Row[K, V]{d.Remove, d.Add} {
+			for _, r := range rows {
+				if !yield(r.Key) {
+					return
+				}
+			}
+		}
+		for _, c := range d.Update {
+			if !yield(c.Key) {
+				return
+			}
+		}
+	}
 }
 
 // Of returns the delta that turns have into want, each part sorted by compare.

@@ -13,7 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// diary tells what was done to a table, in one list for several.
+// diary records what was done to a table, in one list for several.
 type diary[K, V comparable] struct {
 	kernel.Store[K, V]
 	name string

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kernel says what a kernel table is to the rest of the house: a Store
-// that can be listed and changed. It holds the one order in which tables may
-// be changed, and the decorators that any Store can wear.
+// Package kernel says what a kernel table is to the rest of the program: a Store that can be listed and changed. It holds the
+// one order in which tables are changed.
 //
-// It talks to no kernel itself: each subsystem has an adapter in a package
-// below, and package mem has one for memory.
+// It talks to no kernel itself: each subsystem has an adapter in a package below, and package testkit/mem has one for memory.
 package kernel
 
 import (
 	"context"
+	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -17,28 +16,24 @@ import (
 
 // Store is one kernel table. It is used by one goroutine at a time.
 type Store[K, V comparable] interface {
-	// List returns every row in the kernel, ours or not. A dump that the
-	// kernel reports as interrupted is repeated and in the end an error, never
-	// a partial map.
+	// List returns every row in the kernel, ours or not. A dump that the kernel reports as interrupted is repeated, and in
+	// the end an error: never a partial map.
 	List(ctx context.Context) (map[K]V, error)
 
-	// Apply makes the changes of d, in which no row is twice: first Remove,
-	// then Update, then Add. Each is a wish for a row, not for a transition: a row to add or update that
-	// is there is brought to its value, one that is not there is made, and
-	// one to remove may be gone already. A row that fails does not keep the
-	// others from being tried.
+	// Apply makes the changes of d, in which no row is twice: first Remove, then Update, then Add. Each says what a row should
+	// be, not how it gets there: a row to add or update that is there is brought to its value, one that is not there is made,
+	// and one to remove may be gone already. A row that fails does not keep the others from being tried.
 	Apply(ctx context.Context, d diff.Delta[K, V]) Result[K]
 }
 
 // Result is what became of a delta.
 type Result[K comparable] struct {
-	// Failed holds the rows that are not as wished, and why. An error wraps
-	// fs.ErrNotExist where the kernel lacks what the row refers to.
+	// Failed holds the rows that are not as desired, and why. An error wraps fs.ErrNotExist where the kernel lacks what the
+	// row refers to.
 	Failed map[K]error
 
-	// Drift counts the answers that did not fit what the delta took for
-	// granted: an added row was there already, an updated or removed one was
-	// not. Somebody else has been at the table.
+	// Drift counts the answers that did not fit what the delta took for granted: an added row was there already, an updated
+	// or removed one was not. Another program has changed the table.
 	Drift int
 }
 
@@ -58,7 +53,7 @@ func (r *Result[K]) Merge(o Result[K]) {
 	r.Drift += o.Drift
 }
 
-// Tables are the stores of one kernel.
+// Tables are the stores of one kernel: a record with a part for each table (state.Part).
 type Tables struct {
 	Sysctls        Store[state.SysctlName, string]
 	Sets           Store[state.SetName, state.Set]
@@ -71,7 +66,7 @@ type Tables struct {
 	Addresses      Store[state.Address, state.Binding]
 }
 
-// Results are the results of one Delta, table by table.
+// Results are the results of one Delta: a record with a part for each table.
 type Results struct {
 	Sysctls        Result[state.SysctlName]
 	Sets           Result[state.SetName]
@@ -84,20 +79,35 @@ type Results struct {
 	Addresses      Result[state.Address]
 }
 
-// Failures returns the first errors of r, at most limit, and how many there are
-// in all.
+// Failures returns the first errors of r, at most limit, and how many there are in all.
 func (r Results) Failures(limit int) (first []error, all int) {
-	all = failures(r.Sysctls, limit, &first) + failures(r.Sets, limit, &first) + failures(r.Entries, limit, &first) +
-		failures(r.Chains, limit, &first) + failures(r.Jumps, limit, &first) + failures(r.Links, limit, &first) +
-		failures(r.VirtualServers, limit, &first) + failures(r.RealServers, limit, &first) + failures(r.Addresses, limit, &first)
+	for t, k := range kinds() {
+		all += k.failures(state.Table(t), &r, limit, &first)
+	}
 	return first, all
 }
 
-func failures[K comparable](r Result[K], limit int, first *[]error) int {
-	for _, err := range r.Failed {
-		if len(*first) < limit {
-			*first = append(*first, err)
-		}
+// Refused are the numbers of rows that failed, by table.
+func (r Results) Refused() (refused [state.Tables]int) {
+	for t, k := range kinds() {
+		refused[t] = k.failures(state.Table(t), &r, 0, nil)
 	}
-	return len(r.Failed)
+	return refused
+}
+
+// Drift is the sum over all tables.
+func (r Results) Drift() int {
+	n := 0
+	for t, k := range kinds() {
+		n += k.drift(state.Table(t), &r)
+	}
+	return n
+}
+
+// Written calls f for each row of d that did not fail: "removed", "changed" or "added". The tables come in the order of removal.
+func (r Results) Written(d state.Delta, f func(t state.Table, verb string, key any)) {
+	all := kinds()
+	for t, k := range slices.Backward(all[:]) {
+		k.written(state.Table(t), &d, &r, func(verb string, key any) { f(state.Table(t), verb, key) })
+	}
 }

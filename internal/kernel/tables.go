@@ -12,41 +12,127 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// List reads all tables, in one Round. A table that can't be read is left nil in
-// the State and named in the error; the others are still returned.
+// kinds are the types of the rows of each table.
+func kinds() [state.Tables]kind {
+	return [state.Tables]kind{
+		state.Sysctls:        rowsOf[state.SysctlName, string]{},
+		state.Sets:           rowsOf[state.SetName, state.Set]{},
+		state.Entries:        rowsOf[state.SetEntry, state.Entry]{},
+		state.Chains:         rowsOf[state.ChainKey, state.Chain]{},
+		state.Jumps:          rowsOf[state.JumpKey, state.Jump]{},
+		state.Links:          rowsOf[state.LinkName, state.Link]{},
+		state.VirtualServers: rowsOf[state.VirtualServerKey, state.VirtualServer]{},
+		state.RealServers:    rowsOf[state.RealServerKey, state.RealServer]{},
+		state.Addresses:      rowsOf[state.Address, state.Binding]{},
+	}
+}
+
+// kind is what can be done with the store and the result of a table without the types of its rows.
+type kind interface {
+	inTables
+	inResults
+}
+
+type inTables interface {
+	list(context.Context, state.Table, *Tables, *state.State) error
+	absent(t state.Table, into *Tables, refusal error)
+}
+
+type inResults interface {
+	failures(t state.Table, r *Results, limit int, first *[]error) int
+	drift(state.Table, *Results) int
+	written(t state.Table, d *state.Delta, r *Results, f func(verb string, key any))
+}
+
+type rowsOf[K, V comparable] struct{}
+
+func (rowsOf[K, V]) list(ctx context.Context, t state.Table, from *Tables, s *state.State) error {
+	return List(ctx, t, *state.Part[Store[K, V]](t, from), state.Part[map[K]V](t, s))
+}
+
+func (rowsOf[K, V]) absent(t state.Table, into *Tables, refusal error) {
+	*state.Part[Store[K, V]](t, into) = absent[K, V]{refusal}
+}
+
+func (rowsOf[K, V]) failures(t state.Table, r *Results, limit int, first *[]error) int {
+	failed := state.Part[Result[K]](t, r).Failed
+	if limit > 0 {
+		for _, err := range failed {
+			if len(*first) == limit {
+				break
+			}
+			*first = append(*first, err)
+		}
+	}
+	return len(failed)
+}
+
+func (rowsOf[K, V]) written(t state.Table, d *state.Delta, r *Results, f func(verb string, key any)) {
+	part, result := state.Part[diff.Delta[K, V]](t, d), state.Part[Result[K]](t, r)
+	done := func(verb string, k K) {
+		if _, failed := result.Failed[k]; !failed {
+			f(verb, k)
+		}
+	}
+	for _, row := range part.Remove {
+		done("removed", row.Key)
+	}
+	for _, c := range part.Update {
+		done("changed", c.Key)
+	}
+	for _, row := range part.Add {
+		done("added", row.Key)
+	}
+}
+
+func (rowsOf[K, V]) drift(t state.Table, r *Results) int { return state.Part[Result[K]](t, r).Drift }
+
+// Absent are tables without rows, which refuse every change with an error; nil: they take all changes and keep nothing.
+func Absent(refusal error) Tables {
+	var t Tables
+	for table, k := range kinds() {
+		k.absent(state.Table(table), &t, refusal)
+	}
+	return t
+}
+
+type absent[K, V comparable] struct{ refusal error }
+
+func (absent[K, V]) List(context.Context) (map[K]V, error) { return map[K]V{}, nil }
+
+func (s absent[K, V]) Apply(_ context.Context, d diff.Delta[K, V]) (r Result[K]) {
+	if s.refusal != nil {
+		for k := range d.Keys() {
+			r.Fail(k, s.refusal)
+		}
+	}
+	return r
+}
+
+// List reads all tables, in one Round. A table that can't be read is left nil in the State and named in the error; the
+// others are still returned.
 func (t Tables) List(ctx context.Context) (state.State, error) {
 	if RoundOf(ctx) == nil {
 		ctx = NewRound(ctx)
 	}
 	var s state.State
 	var err error
-	for _, read := range t.Listing(ctx, &s) {
-		err = errors.Join(err, read())
+	for table := range state.Tables {
+		err = errors.Join(err, t.ListOne(ctx, table, &s))
 	}
 	return s, err
 }
 
-// Listing is List in its steps, of which each reads one table into s: for tests that
-// let something happen in between.
-func (t Tables) Listing(ctx context.Context, s *state.State) []func() error {
-	return []func() error{
-		func() error { return List(ctx, "sysctls", t.Sysctls, &s.Sysctls) },
-		func() error { return List(ctx, "sets", t.Sets, &s.Sets) },
-		func() error { return List(ctx, "set entries", t.Entries, &s.Entries) },
-		func() error { return List(ctx, "chains", t.Chains, &s.Chains) },
-		func() error { return List(ctx, "jumps", t.Jumps, &s.Jumps) },
-		func() error { return List(ctx, "links", t.Links, &s.Links) },
-		func() error { return List(ctx, "virtual servers", t.VirtualServers, &s.VirtualServers) },
-		func() error { return List(ctx, "real servers", t.RealServers, &s.RealServers) },
-		func() error { return List(ctx, "addresses", t.Addresses, &s.Addresses) },
-	}
+// ListOne reads one table into s.
+func (t Tables) ListOne(ctx context.Context, table state.Table, s *state.State) error {
+	return kinds()[table].list(ctx, table, &t, s)
 }
 
 // List reads one table into a map; the error names it.
-func List[K, V comparable](ctx context.Context, name string, s Store[K, V], into *map[K]V) error {
+func List[K, V comparable](ctx context.Context, t state.Table, s Store[K, V], into *map[K]V) error {
 	rows, err := s.List(ctx)
 	if err != nil {
-		return fmt.Errorf("listing %s: %w", name, err)
+		return fmt.Errorf("listing %s: %w", t.Title(), err)
 	}
 	*into = rows
 	return nil
@@ -134,9 +220,8 @@ func part[T any](list []T, is func(T) bool) (those, others []T) {
 	return those, others
 }
 
-// Coupled is a table of chains that can set rows of it and of the jumps to them
-// for less together than one after the other. It says whether it has: only if the
-// jumps are those of the same kernel, and nothing is between it and their table.
+// Coupled is a table of chains that can set rows of it and of the jumps to them for less together than one after the other. It
+// reports whether it has: only if the jumps are those of the same kernel, and nothing is between it and their table.
 type Coupled interface {
 	SetWith(context.Context, diff.Delta[state.ChainKey, state.Chain], Jumps, diff.Delta[state.JumpKey, state.Jump]) (Rules, bool)
 }

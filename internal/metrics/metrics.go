@@ -105,7 +105,7 @@ var _ reconcile.Observer = (*Metrics)(nil)
 // round is what the loop did since it was last settled.
 type round struct {
 	began    time.Time
-	families reconcile.Families
+	families state.Families
 }
 
 // New returns Metrics of which all that can be there without Services is there,

@@ -111,7 +111,7 @@ func (m *Metrics) audited(a reconcile.Act) {
 		m.own.auditTime.Set(seconds(a.Began.Add(a.Took)))
 	}
 	for t, rows := range a.Drift {
-		m.own.drift.WithLabelValues(reconcile.Table(t).String()).Add(float64(rows))
+		m.own.drift.WithLabelValues(state.Table(t).String()).Add(float64(rows))
 	}
 }
 
@@ -120,12 +120,12 @@ func (m *Metrics) wrote(a reconcile.Act) {
 		return
 	}
 	m.own.writes.WithLabelValues(string(a.Cause)).Inc()
-	verbs, refused := verbs(), reconcile.Refused(a.Outcome.Results)
-	for i, c := range reconcile.Counts(a.Work.Delta) {
+	verbs, refused := verbs(), a.Outcome.Results.Refused()
+	for i, c := range a.Work.Delta.Counts() {
 		if c.Sum() == 0 {
 			continue
 		}
-		table := reconcile.Table(i).String()
+		table := state.Table(i).String()
 		for v, rows := range [3]int{c.Add, c.Update, c.Remove} {
 			m.own.operations.WithLabelValues(table, verbs[v]).Add(float64(rows))
 		}

@@ -20,7 +20,7 @@ var (
 	web  = desired.Owner{Namespace: "shop", Name: "web"}
 	mail = desired.Owner{Namespace: "shop", Name: "mail"}
 
-	ipv4, ipv6 = reconcile.FamiliesOf(state.IPv4), reconcile.FamiliesOf(state.IPv6)
+	ipv4, ipv6 = state.FamiliesOf(state.IPv4), state.FamiliesOf(state.IPv6)
 )
 
 // serverKey is a virtual server's, from its text.
@@ -114,12 +114,12 @@ func TestWhatIsWrittenIsCountedByTableAndVerb(t *testing.T) {
 func TestAuditsAndWhatTheyFound(t *testing.T) {
 	m := full()
 	began := time.Unix(1000, 0)
-	audit := reconcile.Act{Work: reconcile.Work{Audit: true}, Families: reconcile.BothFamilies, Began: began, Took: 2 * time.Second}
-	audit.Drift[reconcile.RealServers] = 3
+	audit := reconcile.Act{Work: reconcile.Work{Audit: true}, Families: state.BothFamilies, Began: began, Took: 2 * time.Second}
+	audit.Drift[state.RealServers] = 3
 	m.Acted(audit)
 	m.Settled(reconcile.Balance{At: began.Add(3 * time.Second)})
 	broken := audit
-	broken.Drift, broken.Began, broken.Outcome.ObserveErr = [reconcile.Tables]int{}, began.Add(time.Hour), errors.New("no answer")
+	broken.Drift, broken.Began, broken.Outcome.ObserveErr = [state.Tables]int{}, began.Add(time.Hour), errors.New("no answer")
 	m.Acted(broken)
 	want(t, "audits", m, map[string]float64{
 		"kubeipvs_audits_total{result=complete}":                            1,
@@ -142,7 +142,7 @@ func TestTheBalanceIsToldAsItWasLast(t *testing.T) {
 			At: now, Draining: 4, Contested: 2, Owners: 11,
 			IPv6: reconcile.Trouble{Refused: 5, Since: now.Add(-time.Minute)},
 		}
-		b.Rows[reconcile.Addresses] = reconcile.Rows{Desired: 7, Present: 6, Refused: 1}
+		b.Rows[state.Addresses] = reconcile.Rows{Desired: 7, Present: 6, Refused: 1}
 		m.Settled(b)
 		time.Sleep(time.Second)
 		want(t, "balance", m, map[string]float64{

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // ownMetrics are those of ours that are counted as things happen. What only has
@@ -57,7 +58,7 @@ func newOwnMetrics(o Options) ownMetrics {
 func verbs() [3]string { return [3]string{"add", "update", "remove"} }
 
 func (m ownMetrics) prepare(o Options) {
-	for t := range reconcile.Tables {
+	for t := range state.Tables {
 		for _, verb := range verbs() {
 			m.operations.WithLabelValues(t.String(), verb)
 		}

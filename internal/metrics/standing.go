@@ -7,7 +7,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -79,7 +78,7 @@ func (s standing) proxy(to chan<- prometheus.Metric) {
 	b, waiting := m.balance, m.waiting
 	m.mutex.Unlock()
 	for i, rows := range b.Rows {
-		table := reconcile.Table(i).String()
+		table := state.Table(i).String()
 		gauge(to, s.wished, float64(rows.Desired), table)
 		gauge(to, s.there, float64(rows.Present), table)
 		gauge(to, s.refused, float64(rows.Refused), table)

@@ -47,7 +47,7 @@ func TestTheFirstAuditsAreAlone(t *testing.T) {
 
 func TestWhatIsWrittenDuringAnAuditCountsAsWritten(t *testing.T) {
 	for _, when := range []string{"listed before", "listed after"} {
-		b := synced(t, 3)
+		b := syncedBench(t, 3)
 		w := b.aside(t)
 		o := b.list()
 		b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 4)}) // one real server leaves, two come
@@ -60,8 +60,8 @@ func TestWhatIsWrittenDuringAnAuditCountsAsWritten(t *testing.T) {
 		b.ops.Rows = 0
 		b.core.Advance(w, o, b.now)
 		b.settle(t)
-		if b.ops.Rows != 0 || b.core.drift != [Tables]int{} {
-			t.Errorf("%s: %d rows written after the audit, drift %v", when, b.ops.Rows, b.core.drift)
+		if b.ops.Rows != 0 || b.core.audit.drift != [state.Tables]int{} {
+			t.Errorf("%s: %d rows written after the audit, drift %v", when, b.ops.Rows, b.core.audit.drift)
 		}
 		b.pass(t, 2*time.Minute) // what drains leaves
 		b.mustEqualWish(t, when)
@@ -69,7 +69,7 @@ func TestWhatIsWrittenDuringAnAuditCountsAsWritten(t *testing.T) {
 }
 
 func TestWhatSomebodyBreaksDuringAnAuditIsRepaired(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	w := b.aside(t)
 	broken, changed := endpoint(server(1, state.TCP), 0), owner(0)
 	delete(b.kernel.State.RealServers, broken)
@@ -77,8 +77,8 @@ func TestWhatSomebodyBreaksDuringAnAuditIsRepaired(t *testing.T) {
 	b.step(Upsert{Owner: changed, Fragment: service(server(0, state.TCP), 0, 4)})
 	b.settle(t)
 	b.core.Advance(w, o, b.now)
-	if b.core.drift[RealServers] != 1 {
-		t.Errorf("drift of real servers is %d, want 1", b.core.drift[RealServers])
+	if b.core.audit.drift[state.RealServers] != 1 {
+		t.Errorf("drift of real servers is %d, want 1", b.core.audit.drift[state.RealServers])
 	}
 	b.settle(t)
 	b.mustEqualWish(t, "after the audit")
@@ -86,7 +86,7 @@ func TestWhatSomebodyBreaksDuringAnAuditIsRepaired(t *testing.T) {
 
 // What is written of a virtual server says nothing of its other real servers.
 func TestWhatSomebodyBreaksBesideWhatIsWrittenIsRepaired(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	w := b.aside(t)
 	k := server(0, state.TCP)
 	delete(b.kernel.State.RealServers, endpoint(k, 1))
@@ -95,8 +95,8 @@ func TestWhatSomebodyBreaksBesideWhatIsWrittenIsRepaired(t *testing.T) {
 	b.step(Upsert{Owner: owner(0), Fragment: service(k, 0, 4)})
 	b.settle(t)
 	b.core.Advance(w, o, b.now)
-	if b.core.drift[RealServers] != 2 {
-		t.Errorf("drift of real servers is %d, want one that left and one that came", b.core.drift[RealServers])
+	if b.core.audit.drift[state.RealServers] != 2 {
+		t.Errorf("drift of real servers is %d, want one that left and one that came", b.core.audit.drift[state.RealServers])
 	}
 	b.settle(t)
 	b.pass(t, 2*time.Minute) // what drains leaves
@@ -105,7 +105,7 @@ func TestWhatSomebodyBreaksBesideWhatIsWrittenIsRepaired(t *testing.T) {
 
 // The kernel goes on with a dump of virtual servers by counting rows.
 func TestALongListThatLacksRowsIsNotBelievedIfOthersWentMeanwhile(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	w := b.aside(t)
 	o := b.list()
 	delete(o.Observed.VirtualServers, server(2, state.TCP))
@@ -119,8 +119,8 @@ func TestALongListThatLacksRowsIsNotBelievedIfOthersWentMeanwhile(t *testing.T) 
 	}
 	b.core.Advance(Work{Audit: true}, b.list(), b.now)
 	b.settle(t)
-	if b.ops.Rows != 0 || b.core.drift != [Tables]int{} {
-		t.Errorf("%d rows written, drift %v", b.ops.Rows, b.core.drift)
+	if b.ops.Rows != 0 || b.core.audit.drift != [state.Tables]int{} {
+		t.Errorf("%d rows written, drift %v", b.ops.Rows, b.core.audit.drift)
 	}
 	b.pass(t, time.Minute)
 	if w := b.core.Ready(b.core.Wake()); !w.Concurrent {
@@ -147,7 +147,7 @@ func TestARefusedWriteDuringAnAuditStaysInDoubt(t *testing.T) {
 }
 
 func TestDriftDuringAnAuditCallsForAnother(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	w := b.aside(t)
 	o := b.list()
 	b.step(Drifted{})
@@ -158,7 +158,7 @@ func TestDriftDuringAnAuditCallsForAnother(t *testing.T) {
 }
 
 func TestAnAuditBesideThatFailsIsMadeAlone(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	w := b.aside(t)
 	o := b.list()
 	o.Observed.VirtualServers, o.ObserveErr = nil, errors.New("interrupted")
@@ -173,7 +173,7 @@ func TestAnAuditBesideThatFailsIsMadeAlone(t *testing.T) {
 func TestAuditsBesideARandomWalkFindNothing(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 11))
-		b := synced(t, 10)
+		b := syncedBench(t, 10)
 		for range 200 {
 			b.now = b.now.Add(testOptions().SyncPeriod + time.Second)
 			w := b.core.Ready(b.now)
@@ -190,13 +190,13 @@ func TestAuditsBesideARandomWalkFindNothing(t *testing.T) {
 				}
 				b.settle(t)
 			}
-			listing.Go(int(Tables))
+			listing.Go(int(state.Tables))
 			if w.Concurrent && b.core.virtualServers.reshaped {
 				leaveOut(listing.State, random)
 			}
 			b.core.Advance(w, Outcome{Observed: listing.State}, b.now)
-			if b.core.drift != [Tables]int{} {
-				t.Fatalf("seed %d: drift %v", seed, b.core.drift)
+			if b.core.audit.drift != [state.Tables]int{} {
+				t.Fatalf("seed %d: drift %v", seed, b.core.audit.drift)
 			}
 			b.settle(t)
 		}
@@ -246,7 +246,7 @@ func TestAChangeDoesNotWaitForAnAuditThatGoesOnBeside(t *testing.T) {
 		w.pass(20 * time.Second)
 		acts := w.diary.read().acts
 		last := acts[len(acts)-1]
-		if !last.Work.Audit || last.Took != 20*time.Second || last.Drift != [Tables]int{} {
+		if !last.Work.Audit || last.Took != 20*time.Second || last.Drift != [state.Tables]int{} {
 			t.Errorf("the last act is %+v, not the audit that goes on beside", last.Work)
 		}
 		if w := w.diary.read().last(); !w.Wake.After(w.At) {

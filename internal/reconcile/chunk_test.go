@@ -130,8 +130,8 @@ func TestPacketsFindNoGapBetweenChunks(t *testing.T) {
 			b.finish(5000)
 			b.pass(t, 3*time.Minute)
 			b.mustEqualWish(t, "at the end")
-			if b.core.backlog.size != 0 || b.core.backlog.byServer.len()+b.core.backlog.byOwner.len()+b.core.backlog.byAddress.len() != 0 {
-				t.Errorf("%d groups left", b.core.backlog.size)
+			if b.core.queue.size != 0 || b.core.queue.byServer.len()+b.core.queue.byOwner.len()+b.core.queue.byAddress.len() != 0 {
+				t.Errorf("%d groups left", b.core.queue.size)
 			}
 		})
 	}
@@ -240,7 +240,7 @@ func TestAServiceWithVeryManyEndpointsIsWrittenByAndBy(t *testing.T) {
 		b.step(Delete{Owner: owner(1)})
 		for b.write() {
 			_, bound := b.kernel.State.Addresses[address]
-			if len(b.alive()) == 0 && bound && b.core.book.Len() == 0 {
+			if len(b.alive()) == 0 && bound && b.core.drains.book.Len() == 0 {
 				t.Fatal("the address outlives the real servers")
 			}
 		}

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package reconcile brings the kernel to the wish and keeps it there.
+// Package reconcile brings the kernel to the desired state and keeps it there.
 //
-// Core decides and is pure: events and outcomes go in (Step, Advance), work
-// comes out (Ready), time is an argument. Loop acts: it does what Core says and
-// tells it what came of it. Core remembers what the kernel holds of ours from
-// the kernel's own answers, so that one change costs its own rows; a full
-// comparison (an audit) is made at the start, every sync period, and when an
-// answer shows that somebody else was at the tables.
+// Core decides and is pure: events and outcomes go in (Step, Advance), work comes out (Ready), time is an argument. Loop acts: it
+// does what Core says and returns the outcome. Core remembers what the kernel holds of ours from the kernel's own answers, so
+// that one change costs its own rows; a full comparison (an audit) is made at the start, every sync period, and when an answer
+// shows that another program changed the tables.
+//
+// The files by what they are for: core, event, phase and audit decide; table_* is what is believed of the kernel; queue* are the
+// rows that wait for their place in a delta; handover, drains, flows, foreign, place and proof are rules of what may be
+// removed and when; report* is what others read; loop and task act.
 package reconcile
 
 import (
@@ -19,23 +21,22 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
-	"github.com/kube-ipvs/kube-ipvs/internal/drain"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Ownership says what is ours, by what the kernel itself can tell.
+// Ownership says what is ours, by what the kernel itself can prove.
 type Ownership interface {
-	// Set says whether a set of that name is ours.
+	// Set reports whether a set of that name is ours.
 	Set(state.SetName) bool
-	// Proofs are the set entries any of which shows that the virtual server k
-	// is ours. local says that its address is one of the node's own.
+	// Proofs are the set entries any of which shows that the virtual server k is ours. local says that its address is one of
+	// the node's own.
 	Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry]
 	// AddressProof is the set entry that shows that the address a is ours.
 	AddressProof(a state.Address) state.SetEntry
 }
 
-// Options are what a Core goes by.
+// Options configure a Core.
 type Options struct {
 	Ownership    Ownership
 	SyncPeriod   time.Duration // between audits
@@ -43,311 +44,180 @@ type Options struct {
 	DrainCheck   time.Duration // between looks at the connections of draining real servers
 	AuditPause   time.Duration // at least this long between audits that drift calls for
 
-	// MinSyncPeriod is how long the loop collects changes after a write before
-	// the next one. 0: it does not.
+	// MinSyncPeriod is how long the loop collects changes after a write before the next one. 0: it does not.
 	MinSyncPeriod time.Duration
 
 	// Chunk is about how many rows are written at a time. 0: some thousand.
 	Chunk int
 
-	// Predecessor is whose place we take; nil: nobody's.
+	// Predecessor is the proxy that worked on this node before; nil: there was none.
 	Predecessor Predecessor
 }
 
 // Core is the deciding half. It is not safe for concurrent use.
 type Core struct {
-	options Options
-	desired *desired.Desired
-	book    drain.Book
-	others  others
-	begun   bool                    // the kernel may be written
-	synced  bool                    // and rows removed
-	local   map[netip.Addr]struct{} // every address that has been the node's own
+	options  Options
+	desired  *desired.Desired
+	phases   phases
+	audit    audit
+	queue    queue
+	drains   drains
+	flows    staleFlows
+	foreign  foreign
+	local    map[netip.Addr]struct{} // every address that has been the node's own
+	handover handover
+	contests map[state.JumpKey]contest
 
-	auditDue      time.Time
-	auditing      bool      // the tables are being listed
-	alone         bool      // nothing is to be written during the next audit
-	auditBegan    time.Time // the last one
-	lastAudit     time.Time // its end
-	drainDue      time.Time
-	round         []state.VirtualServerKey                 // with draining real servers, still to be looked at before the next DrainCheck
-	drainTimeouts map[state.VirtualServerKey]time.Duration // that their owners chose
-	flows         staleFlows
-	flowsLost     bool // some go where nobody is any more
-	flowsDue      time.Time
-	drift         [Tables]int // that the last audit found
-	strangers     bool        // ... and addresses on our device that are not ours
-	handover      handover
-	contests      map[state.JumpKey]contest
+	// added are the virtual servers that the present delta adds, sorted.
+	added []diff.Row[state.VirtualServerKey, state.VirtualServer]
 
-	backlog backlog
+	sysctls        tableState[state.SysctlName, string]
+	sets           tableState[state.SetName, state.Set]
+	entries        tableState[state.SetEntry, state.Entry]
+	chains         tableState[state.ChainKey, state.Chain]
+	jumps          tableState[state.JumpKey, state.Jump]
+	links          tableState[state.LinkName, state.Link]
+	virtualServers tableState[state.VirtualServerKey, state.VirtualServer]
+	realServers    realServerState
+	addresses      tableState[state.Address, state.Binding]
 
-	// left: the last delta ended what was to leave. What else waits has its turn then,
-	// so that it does not wait for as long as endpoints die.
-	left bool
-
-	// coming are the virtual servers that the present delta adds, sorted.
-	coming []diff.Row[state.VirtualServerKey, state.VirtualServer]
-
-	sysctls        lane[state.SysctlName, string]
-	sets           lane[state.SetName, state.Set]
-	entries        lane[state.SetEntry, state.Entry]
-	chains         lane[state.ChainKey, state.Chain]
-	jumps          lane[state.JumpKey, state.Jump]
-	links          lane[state.LinkName, state.Link]
-	virtualServers lane[state.VirtualServerKey, state.VirtualServer]
-	realServers    flock
-	addresses      lane[state.Address, state.Binding]
+	tables  []table       // all, in the order in which an audit takes them in
+	shared  []sharedTable // those that do not grow with the cluster
+	records records
 }
 
-// NewCore returns a Core that wishes nothing and knows nothing of the kernel.
+// NewCore returns a Core with no desired rows and no knowledge of the kernel.
 func NewCore(o Options) *Core {
 	d := desired.New()
 	c := &Core{
-		options:       o,
-		desired:       d,
-		others:        newOthers(),
-		local:         map[netip.Addr]struct{}{},
-		sysctls:       newLane(d.Sysctls, state.SysctlName.Compare),
-		sets:          newLane(d.Sets, state.SetName.Compare),
-		entries:       newLane(d.Entries, state.SetEntry.Compare),
-		chains:        newLane(d.Chains, state.ChainKey.Compare),
-		jumps:         newLane(d.Jumps, state.JumpKey.Compare),
-		links:         newLane(d.Links, state.LinkName.Compare),
-		drainTimeouts: map[state.VirtualServerKey]time.Duration{},
-		contests:      map[state.JumpKey]contest{},
+		options:  o,
+		desired:  d,
+		phases:   newPhases(),
+		drains:   drains{standard: o.DrainTimeout, every: o.DrainCheck, chosen: map[state.VirtualServerKey]time.Duration{}},
+		foreign:  newForeign(),
+		local:    map[netip.Addr]struct{}{},
+		handover: handover{predecessor: o.Predecessor},
+		contests: map[state.JumpKey]contest{},
 	}
-	c.handover.predecessor = o.Predecessor
-	c.chains.want = c.wantChain
-	c.jumps.want = c.wantJump
-	c.virtualServers = newLane(d.VirtualServers, state.VirtualServerKey.Compare)
-	c.virtualServers.want = c.wantVirtualServer
-	c.addresses = newLane(d.Addresses, state.Address.Compare)
-	c.addresses.want = c.wantAddress
-	c.realServers = flock{wishes: d.RealServers, book: &c.book, stays: c.takesMarked}
-	c.virtualServers.mayAdd = c.virtualServerIsProven
-	c.realServers.mayAdd = c.realServersHaveServer
-	c.addresses.mayAdd = c.addressIsProven
-	c.entries.family, c.virtualServers.family = familyOfEntry, familyOfServer
-	c.realServers.family, c.addresses.family = familyOfRealServer, familyOfAddress
-	c.holdRemovals()
+	r := &c.records
+	c.sysctls = newSharedState(state.Sysctls, d.Sysctls, r, never[state.SysctlName]) // one that is not desired is not ours
+	c.sysctls.optional = true
+	c.sets = newSharedState(state.Sets, d.Sets, r, o.Ownership.Set)
+	c.entries = newTableState(state.Entries, d.Entries, r, c.inDesiredSet)
+	c.chains = newSharedState(state.Chains, d.Chains, r, always[state.ChainKey]) // the adapters list ours only
+	c.jumps = newSharedState(state.Jumps, d.Jumps, r, always[state.JumpKey])
+	c.links = newSharedState(state.Links, d.Links, r, always[state.LinkName])
+	c.virtualServers = newTableState(state.VirtualServers, d.VirtualServers, r, c.provenServer)
+	c.realServers = realServerState{
+		desired: d.RealServers, delta: &r.delta.RealServers, result: &r.results.RealServers, reals: &r.reals, book: &c.drains.book,
+		keeps: c.takesMarked, ours: c.hasServer, observed: c.observedRealServers, mayAdd: c.realServersHaveServer,
+	}
+	c.addresses = newTableState(state.Addresses, d.Addresses, r, c.provenAddress)
+	c.tables = []table{
+		&c.sysctls, &c.sets, &c.entries, &c.chains, &c.jumps, &c.links, &c.addresses, &c.virtualServers, &c.realServers,
+	}
+	c.shared = []sharedTable{&c.sysctls, &c.sets, &c.chains, &c.jumps, &c.links}
+	c.setRules()
 	return c
 }
 
-// holdRemovals keeps every row until all wishes are known. A sysctl is not
-// removed but by nobody's wish; its lane never asks.
-func (c *Core) holdRemovals() {
-	c.entries.mayRemove = func(e state.SetEntry) bool { return c.synced && c.entryProvesNothing(e) }
-	c.sets.mayRemove = func(n state.SetName) bool { return c.mayGoLast() && (n.Temporary() || c.setsProveNothing()) }
-	c.chains.mayRemove = func(k state.ChainKey) bool { return c.mayGoLast() && c.mayGo(k) }
-	c.jumps.mayRemove = func(k state.JumpKey) bool {
-		return c.mayGoLast() && c.mayGo(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
+func never[K any](K) bool  { return false }
+func always[K any](K) bool { return true }
+
+// setRules sets what else is to stay than what is desired, what may be added and removed when, and what follows an audit. A
+// sysctl is never removed: its table never asks.
+func (c *Core) setRules() {
+	c.chains.want, c.jumps.want = c.wantChain, c.wantJump
+	c.virtualServers.want, c.addresses.want = c.wantVirtualServer, c.wantAddress
+	c.virtualServers.mayAdd, c.addresses.mayAdd = c.virtualServerIsProven, c.addressIsProven
+
+	c.entries.mayRemove = func(e state.SetEntry) bool { return c.phases.mayRemove() && c.entryProvesNothing(e) }
+	c.sets.mayRemove = func(n state.SetName) bool {
+		return c.sharedRowsRemovable() && (n.Temporary() || c.setsProveNothing())
 	}
-	c.links.mayRemove = func(state.LinkName) bool { return c.synced && c.deviceIsNoUse() }
-	c.virtualServers.mayRemove = func(state.VirtualServerKey) bool { return c.synced }
-	c.realServers.mayRemove = func() bool { return c.synced }
-	c.addresses.mayRemove = func(state.Address) bool { return c.synced }
+	c.chains.mayRemove = func(k state.ChainKey) bool { return c.sharedRowsRemovable() && c.predecessorLets(k) }
+	c.jumps.mayRemove = func(k state.JumpKey) bool {
+		return c.sharedRowsRemovable() && c.predecessorLets(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
+	}
+	c.links.mayRemove = func(state.LinkName) bool { return c.phases.mayRemove() && c.deviceIsUnused() }
+	c.virtualServers.mayRemove = func(state.VirtualServerKey) bool { return c.phases.mayRemove() }
+	c.realServers.mayRemove = c.phases.mayRemove
+	c.addresses.mayRemove = func(state.Address) bool { return c.phases.mayRemove() }
+
+	c.chains.observed = func(time.Time) { c.lookForPredecessor() }
+	c.jumps.observed = c.judgePlaces
+	c.addresses.observed = func(time.Time) { c.audit.foreignAddresses = len(c.records.listed.Addresses) > c.addresses.present }
 }
 
-// mayGoLast says whether no rows of Services wait for their turn. What is common to
-// all of them, such as the rules that steer packets by marks, goes no earlier: in
-// one delta it would go after all that comes (kernel.Tables).
-func (c *Core) mayGoLast() bool { return c.synced && c.backlog.empty() }
+// sharedRowsRemovable reports whether all Service rows have been written, so that rows shared by Services may be removed. In the
+// delta of a Service they would go after all that comes (kernel.Tables).
+func (c *Core) sharedRowsRemovable() bool { return c.phases.mayRemove() && c.queue.empty() }
 
-// holdsLast says whether something is held back until then.
-func (c *Core) holdsLast() bool { return c.sets.held.len()+c.chains.held.len()+c.jumps.held.len() > 0 }
+// holdsShared reports whether some are held back until then.
+func (c *Core) holdsShared() bool {
+	return c.sets.held.len()+c.chains.held.len()+c.jumps.held.len() > 0
+}
 
-// wantVirtualServer keeps a virtual server that nobody wishes any more for as
-// long as a real server drains in it. It takes no new connections, as all that
-// it has are of weight 0.
+func (c *Core) hasServer(k state.VirtualServerKey) bool {
+	_, there := c.virtualServers.get(k)
+	return there
+}
+
+// wantVirtualServer keeps a virtual server that is not desired any more for as long as a real server drains in it. It takes no
+// new connections, as all that it has are of weight 0.
 func (c *Core) wantVirtualServer(k state.VirtualServerKey) (state.VirtualServer, bool) {
 	if v, ok := c.desired.VirtualServers.Get(k); ok {
 		return v, true
 	}
 	h, there := c.virtualServers.get(k)
-	return h, there && (c.book.HasServer(k) || c.takesMarked(k))
+	return h, there && (c.drains.book.HasServer(k) || c.takesMarked(k))
 }
 
-// wantAddress keeps an address with the connections that come to it, if nobody else
-// is there. To which one
-// those behind a mark come, nothing tells any more: they keep all.
+// wantAddress keeps an address with the connections that come to it, unless it is in use elsewhere. The address of those behind
+// a mark is not known: they keep all.
 func (c *Core) wantAddress(a state.Address) (state.Binding, bool) {
 	if v, ok := c.desired.Addresses.Get(a); ok {
 		return v, true
 	}
 	h, there := c.addresses.get(a)
-	return h, there && !c.taken(a.Addr) && (c.book.HasAddress(a.Addr) || c.book.HasAddress(state.FamilyOf(a.Addr).Unspecified()))
-}
-
-// Event is something that happened outside the kernel.
-type Event interface {
-	step(*Core, time.Time) desired.Touched
-}
-
-// Upsert says what an owner wishes now.
-type Upsert struct {
-	Owner    desired.Owner
-	Created  time.Time // of the Service: the older wins a conflict
-	Fragment state.Fragment
-	Arrived  []netip.Addr // where somebody else is, by what changed with the Service
-	Origin   Origin
-}
-
-// Delete says that an owner wishes nothing any more.
-type Delete struct {
-	Owner  desired.Owner
-	Origin Origin
-}
-
-// Restored says that the owners that were there some time ago have been told of:
-// what they wish is made, but nothing is removed that others may wish.
-type Restored struct{}
-
-// Synced says that every owner that was there at the start has been told of.
-// Nothing is removed before, and nothing written at all before this or Restored.
-type Synced struct{}
-
-// Local says which addresses are the node's own, besides those that were.
-type Local struct{ Addresses []netip.Addr }
-
-// Arrived says that somebody else is at these addresses now.
-type Arrived struct{ Addresses []netip.Addr }
-
-// Drifted says that somebody else was seen to change a table.
-type Drifted struct{}
-
-func (e Upsert) step(c *Core, _ time.Time) desired.Touched {
-	t := c.desired.Upsert(e.Owner, e.Created, e.Fragment)
-	if e.Fragment.Drains || len(c.drainTimeouts) > 0 {
-		c.chooseDrainTimeout(e.Owner, e.Fragment)
-	}
-	c.refuse(e.Owner, e.Fragment.Refused)
-	c.arrive(e.Arrived)
-	return t
-}
-
-// chooseDrainTimeout notes an owner's own time, for the virtual servers that it has
-// won. It is kept beyond the owner's end, for those that it leaves behind.
-func (c *Core) chooseDrainTimeout(o desired.Owner, f state.Fragment) {
-	for _, r := range f.VirtualServers {
-		switch won, _ := c.desired.VirtualServers.Owner(r.Key); {
-		case won != o:
-		case f.Drains:
-			c.drainTimeouts[r.Key] = f.DrainTimeout
-		default:
-			delete(c.drainTimeouts, r.Key)
-		}
-	}
-}
-
-func (c *Core) drainTimeout(k state.VirtualServerKey) time.Duration {
-	if d, chosen := c.drainTimeouts[k]; chosen {
-		return d
-	}
-	return c.options.DrainTimeout
-}
-
-func (e Delete) step(c *Core, _ time.Time) desired.Touched {
-	c.refuse(e.Owner, nil)
-	return c.desired.Delete(e.Owner)
-}
-
-func (Restored) step(c *Core, now time.Time) desired.Touched {
-	c.begun, c.alone = true, true
-	c.auditDue = now
-	return desired.Touched{}
-}
-
-func (Synced) step(c *Core, now time.Time) desired.Touched {
-	c.begun, c.alone, c.synced = true, true, true
-	c.auditDue = now
-	c.recallAll()
-	return desired.Touched{}
-}
-
-func (e Local) step(c *Core, _ time.Time) desired.Touched {
-	c.own(e.Addresses)
-	return desired.Touched{}
-}
-
-func (e Arrived) step(c *Core, _ time.Time) desired.Touched {
-	c.arrive(e.Addresses)
-	return desired.Touched{}
-}
-
-func (Drifted) step(c *Core, now time.Time) desired.Touched {
-	c.drifted(now)
-	return desired.Touched{}
+	book := &c.drains.book
+	return h, there && !c.taken(a.Addr) && (book.HasAddress(a.Addr) || book.HasAddress(state.FamilyOf(a.Addr).Unspecified()))
 }
 
 // Step takes an event in and returns what it touches.
 func (c *Core) Step(e Event, now time.Time) desired.Touched {
 	t := e.step(c, now)
-	c.sysctls.touch(c.sysctls.note(t.Sysctls, now)...)
-	c.sets.touch(c.sets.note(t.Sets, now)...)
-	c.chains.touch(c.chains.note(t.Chains, now)...)
-	c.jumps.touch(c.jumps.note(t.Jumps, now)...)
-	c.links.touch(c.links.note(t.Links, now)...)
-	c.queue(ownerOf(e), t, now)
-	if !onlyReals(t) {
-		c.recallFew()
+	c.records.touched = t
+	others := len(t.Entries) + len(t.VirtualServers) + len(t.Addresses)
+	for _, shared := range c.shared {
+		others += shared.markTouched(now)
+	}
+	c.queueTouched(ownerOf(e), t, now)
+	if others > 0 || len(t.RealServers) == 0 { // nothing that is held back waits for real servers
+		c.recallShared()
 	}
 	for _, w := range t.Entries {
 		c.recallAfterEntry(w.Key)
 	}
+	c.records.touched = desired.Touched{}
 	return t
 }
 
-// ownerOf is who wishes something else by an event that touches rows.
-func ownerOf(e Event) desired.Owner {
-	switch e := e.(type) {
-	case Upsert:
-		return e.Owner
-	case Delete:
-		return e.Owner
-	}
-	return desired.Owner{}
-}
-
-// onlyReals says whether only real servers were touched, which nothing that is
-// held back waits for.
-func onlyReals(t desired.Touched) bool {
-	others := len(t.Sysctls) + len(t.Sets) + len(t.Entries) + len(t.Chains) + len(t.Jumps) + len(t.Links) +
-		len(t.VirtualServers) + len(t.Addresses)
-	return len(t.RealServers) > 0 && others == 0
-}
-
-// drain begins to drain a real server that nobody wishes, if it is there and worth
-// it.
-func (c *Core) drain(k state.RealServerKey, now time.Time) {
-	timeout := c.drainTimeout(k.Server)
-	if _, there := c.realServers.get(k); there && c.synced && timeout > 0 && drain.Drains(k.Server) && !c.taken(k.Server.Address.Addr()) {
-		if c.book.Len() == 0 {
-			c.round = nil
-			if soon := now.Add(c.options.DrainCheck); soon.After(c.drainDue) {
-				c.drainDue = soon
-			}
-		}
-		c.book.Begin(k, now.Add(timeout))
-	}
-}
-
-// Work is what has to be done next. Its parts are independent of each other,
-// except that an audit comes by itself.
+// Work is what has to be done next. Its parts are independent of each other, except that an audit comes by itself.
 type Work struct {
-	Audit   bool                     // list the kernel's tables
-	Concurrent   bool                     // other Work may be done before this audit ends
-	Delta   state.Delta              // apply
-	Flows   []state.Flow             // flush from conntrack
-	Servers []state.VirtualServerKey // look up the connections of their real servers
+	Audit      bool                     // list the kernel's tables
+	Concurrent bool                     // other Work may be done before this audit ends
+	Delta      state.Delta              // apply
+	Flows      []state.Flow             // flush from conntrack
+	Servers    []state.VirtualServerKey // look up the connections of their real servers
 }
 
-// Empty says that there is nothing to do.
+// Empty reports whether there is nothing to do.
 func (w Work) Empty() bool {
 	return !w.Audit && w.Delta.Len() == 0 && len(w.Flows) == 0 && len(w.Servers) == 0
 }
 
-// Outcome is what came of a Work, part by part.
+// Outcome is the result of a Work, part by part.
 type Outcome struct {
 	Observed    state.State                            // a table that could not be listed is nil
 	Reals       map[state.VirtualServerKey]state.Reals // the real servers, if Observed has none
@@ -360,125 +230,103 @@ type Outcome struct {
 	Looking     time.Duration // for how long connections were looked at
 }
 
-// Ready returns what is to be done now. The caller does it and reports with
-// Advance before it asks again.
+// Ready returns what is to be done now. The caller does it and reports with Advance before it asks again.
 func (c *Core) Ready(now time.Time) Work {
 	switch {
-	case !c.begun:
+	case !c.phases.mayWrite():
 		return Work{}
-	case !c.auditing && !now.Before(c.auditDue):
+	case !c.phases.isAuditing() && !now.Before(c.audit.due):
 		return c.beginAudit(now)
 	}
-	for _, k := range c.book.Expire(now) {
+	for _, k := range c.drains.book.Expire(now) {
 		c.drained(k)
 	}
-	w := Work{Delta: c.delta(now)}
-	for w.Delta.Len() == 0 && (!c.backlog.empty() || len(c.realServers.leaving) > 0 || c.takeOver()) {
-		w.Delta = c.delta(now)
+	w := Work{Delta: c.nextDelta(now)}
+	for w.Delta.Len() == 0 && (!c.queue.empty() || len(c.realServers.leaving) > 0 || c.takeOver()) {
+		w.Delta = c.nextDelta(now)
 	}
-	if !now.Before(c.flowsDue) && (c.flowsLost || c.backlog.empty()) {
+	if !now.Before(c.flows.due) && (c.flows.lost || c.queue.empty()) {
 		w.Flows = c.flows.list // each time the kernel's whole table of connections is walked
 	}
-	if c.book.Len() > 0 && !now.Before(c.drainDue) {
-		w.Servers = c.looks()
-	}
+	w.Servers = c.drains.looks(now)
 	return w
 }
 
-// never is when an audit is due that nothing calls for yet.
-func never() time.Time { return time.Unix(1<<40, 0) }
-
-func (c *Core) beginAudit(now time.Time) Work {
-	w := Work{Audit: true, Concurrent: !c.alone}
-	c.auditing, c.alone = true, false
-	c.auditBegan, c.auditDue = now, never()
-	return w
-}
-
-// delta is the next chunk: real servers that are to get no more packets, or else
-// all that is marked.
-func (c *Core) delta(now time.Time) state.Delta {
-	if !c.left {
-		leaving := c.realServers.leave(now, c.chunk())
-		if c.left = len(c.realServers.leaving) == 0; leaving.Len() > 0 {
-			return state.Delta{RealServers: leaving}
+// nextDelta is the next chunk: real servers that are to get no more packets, or else all that is marked.
+func (c *Core) nextDelta(now time.Time) state.Delta {
+	d := &c.records.delta
+	*d = state.Delta{}
+	if c.phases.delta == leaving {
+		c.realServers.leave(now, c.chunk())
+		if len(c.realServers.leaving) == 0 {
+			c.phases.take(allLeft)
+		}
+		if d.RealServers.Len() > 0 {
+			return *d
 		}
 	}
-	c.left = false
+	c.phases.take(othersTaken)
 	c.release()
-	waited := !c.backlog.empty()
-	if c.admit(now); waited && c.backlog.empty() && c.holdsLast() {
-		c.recallFew()
+	waited := !c.queue.empty()
+	if c.admit(now); waited && c.queue.empty() && c.holdsShared() {
+		c.recallShared()
 	}
-	servers := c.virtualServers.next(now)
-	c.coming = servers.Add
-	for _, r := range c.coming {
+	c.virtualServers.next(now)
+	c.added = d.VirtualServers.Add
+	for _, r := range c.added {
 		c.realServers.recall(r.Key)
 		c.realServers.touchSome(r.Key, c.chunk()) // also if they changed since it was marked
 	}
-	return state.Delta{
-		VirtualServers: servers,
-		Sysctls:        c.sysctls.next(now),
-		Sets:           c.sets.next(now),
-		Entries:        c.entries.next(now),
-		Chains:         c.chains.next(now),
-		Jumps:          c.jumps.next(now),
-		Links:          c.links.next(now),
-		RealServers:    c.realServers.next(now),
-		Addresses:      c.addresses.next(now),
+	for _, t := range c.tables {
+		if t.id() != state.VirtualServers {
+			t.next(now)
+		}
+	}
+	return *d
+}
+
+// Advance takes in the outcome of w.
+func (c *Core) Advance(w Work, o Outcome, now time.Time) {
+	if w.Audit {
+		c.endAudit(w, o, now)
+		return
+	}
+	c.flows.took(w.Flows, o.FlushErr, now) // before the delta adds flows of its own
+	c.apply(w.Delta, o.Results, now)
+	if len(w.Servers) > 0 {
+		for _, k := range c.drains.looked(len(w.Servers), o, now) {
+			c.drained(k)
+		}
 	}
 }
 
-// Wake is when Ready has something to say without any further event, such as the
-// end of an audit.
-func (c *Core) Wake() time.Time {
-	wake := c.auditDue
-	if c.auditing {
-		wake = never()
+func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
+	c.records.delta, c.records.results = d, r
+	drifted := false
+	for _, t := range c.tables {
+		if c.phases.isAuditing() {
+			t.pend()
+		}
+		t.advance(now)
+		drifted = t.strayed() || drifted
 	}
-	if len(c.flows.list) > 0 && c.flowsDue.Before(wake) {
-		wake = c.flowsDue
+	c.moved(d.Jumps, r.Jumps, now)
+	for _, row := range d.Addresses.Remove {
+		if _, bound := c.addresses.get(row.Key); !bound {
+			c.unbound(row.Key.Addr)
+		}
 	}
-	if c.book.Len() > 0 && c.drainDue.Before(wake) {
-		wake = c.drainDue
+	c.staleFlows(d, r)
+	c.recallAfter(d, r)
+	if drifted {
+		c.drifted(now)
 	}
-	if first, drains := c.book.First(); drains && first.Before(wake) {
-		wake = first
-	}
-	wake = c.sysctls.wake(c.sets.wake(c.entries.wake(wake)))
-	wake = c.chains.wake(c.jumps.wake(c.links.wake(wake)))
-	return c.virtualServers.wake(c.realServers.wake(c.addresses.wake(wake)))
+	c.records.delta, c.records.results = state.Delta{}, kernel.Results{}
 }
 
-// Latest is the number of the last group of rows that came to wait for its turn.
-func (c *Core) Latest() uint64 { return c.backlog.number }
-
-// Behind says whether a group up to that number still waits.
-func (c *Core) Behind(number uint64) bool {
-	g := c.backlog.oldest()
-	return g != nil && g.number <= number
-}
-
-// Started says whether there is a wish to bring the kernel to.
-func (c *Core) Started() bool { return c.begun }
-
-// Desired is all that is wished, for display and comparison.
-func (c *Core) Desired() state.State { return c.desired.State() }
-
-func (c *Core) drifted(now time.Time) {
-	due := now
-	if pause := c.lastAudit.Add(c.options.AuditPause); pause.After(now) {
-		due = pause
-	}
-	if due.Before(c.auditDue) {
-		c.auditDue = due
-	}
-}
-
-// drift says whether an answer of the kernel betrays that it is not as
-// believed: a row was there or not there against expectation, or what a row
-// refers to is gone.
-func drift[K comparable](r kernel.Result[K]) bool {
+// strayed reports whether an answer of the kernel shows that it is not as believed: a row was there or not there against
+// expectation, or what a row refers to is gone.
+func strayed[K comparable](r kernel.Result[K]) bool {
 	if r.Drift > 0 {
 		return true
 	}
@@ -489,3 +337,31 @@ func drift[K comparable](r kernel.Result[K]) bool {
 	}
 	return false
 }
+
+// Wake is when Ready returns work without any further event, such as the end of an audit.
+func (c *Core) Wake() time.Time {
+	wake := c.audit.wake(c.phases)
+	if len(c.flows.list) > 0 && c.flows.due.Before(wake) {
+		wake = c.flows.due
+	}
+	wake = c.drains.wake(wake)
+	for _, t := range c.tables {
+		wake = t.wake(wake)
+	}
+	return wake
+}
+
+// Latest is the number of the last group of rows that was queued.
+func (c *Core) Latest() uint64 { return c.queue.number }
+
+// Behind reports whether a group up to that number is still queued.
+func (c *Core) Behind(number uint64) bool {
+	g := c.queue.oldest()
+	return g != nil && g.number <= number
+}
+
+// Started reports whether the kernel may be written.
+func (c *Core) Started() bool { return c.phases.mayWrite() }
+
+// Desired is all that is desired, for display and comparison.
+func (c *Core) Desired() state.State { return c.desired.State() }

@@ -22,7 +22,7 @@ func faultyNow(t kernelTables, random *rand.Rand, share *float64) kernelTables {
 	return testkit.FaultyWhile(t, random, func() float64 { return *share })
 }
 
-func synced(t testing.TB, services int) *bench {
+func syncedBench(t testing.TB, services int) *bench {
 	t.Helper()
 	b := newBench(nil)
 	for n := range services {
@@ -47,7 +47,7 @@ func TestNothingIsWrittenBeforeAllIsKnown(t *testing.T) {
 func TestOneEndpointsChangeCostsTheSameWith10AndWith10000Services(t *testing.T) {
 	var costs []testkit.Operations
 	for _, services := range []int{10, 10_000} {
-		b := synced(t, services)
+		b := syncedBench(t, services)
 		b.ops = testkit.Operations{}
 		b.step(Upsert{Owner: owner(5), Fragment: service(server(5, state.TCP), 1, 3)}) // one gone, one new
 		b.settle(t)
@@ -62,12 +62,12 @@ func TestOneEndpointsChangeCostsTheSameWith10AndWith10000Services(t *testing.T) 
 }
 
 func TestOnlyTheRowsThatFailedAreTriedAgainAndLessAndLessOften(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	// A set that vanished makes entries fail, and nothing else.
 	delete(b.kernel.State.Sets, ourSet)
 	clear(b.kernel.State.Entries)
-	b.core.auditDue = b.now.Add(time.Hour) // the audit would mend it at once
-	b.core.lastAudit = b.now.Add(time.Hour)
+	b.core.audit.due = b.now.Add(time.Hour) // the audit would mend it at once
+	b.core.audit.ended = b.now.Add(time.Hour)
 	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 2)})
 	b.settle(t)
 	b.ops = testkit.Operations{}
@@ -89,7 +89,7 @@ func TestOnlyTheRowsThatFailedAreTriedAgainAndLessAndLessOften(t *testing.T) {
 }
 
 func TestARealServerDrains(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	gone := endpoint(server(0, state.TCP), 0)
 	b.kernel.Connections[gone] = state.Connections{Active: 1}
 	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
@@ -107,7 +107,7 @@ func TestARealServerDrains(t *testing.T) {
 }
 
 func TestADrainingRealServerLeavesAtItsDeadline(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	gone := endpoint(server(0, state.TCP), 0)
 	b.kernel.Connections[gone] = state.Connections{Active: 1}
 	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
@@ -116,7 +116,7 @@ func TestADrainingRealServerLeavesAtItsDeadline(t *testing.T) {
 }
 
 func TestADeadlineIsKeptWhileConnectionsCannotBeRead(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	b.looksFail = errLost
 	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
 	b.pass(t, 59*time.Second)
@@ -128,7 +128,7 @@ func TestADeadlineIsKeptWhileConnectionsCannotBeRead(t *testing.T) {
 }
 
 func TestALookAtConnectionsThatTakesLongIsNotTakenAgainSoon(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	gone := endpoint(server(0, state.TCP), 0)
 	b.kernel.Connections[gone] = state.Connections{Active: 1}
 	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
@@ -149,7 +149,7 @@ func TestALookAtConnectionsThatTakesLongIsNotTakenAgainSoon(t *testing.T) {
 
 func TestManyDrainingRealServersAreLookedAtByAndBy(t *testing.T) {
 	const services = 3*lookServers + 1
-	b := synced(t, services)
+	b := syncedBench(t, services)
 	for n := range services {
 		b.kernel.Connections[endpoint(server(n, state.TCP), 0)] = state.Connections{Active: 1}
 		b.step(Upsert{Owner: owner(n), Fragment: service(server(n, state.TCP), 1, 2)})
@@ -180,7 +180,7 @@ func TestManyDrainingRealServersAreLookedAtByAndBy(t *testing.T) {
 }
 
 func TestARealServerThatIsWantedAgainGetsItsWeightBackInPlace(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	k := endpoint(server(0, state.TCP), 0)
 	b.kernel.Connections[k] = state.Connections{Active: 1}
 	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
@@ -195,13 +195,13 @@ func TestARealServerThatIsWantedAgainGetsItsWeightBackInPlace(t *testing.T) {
 }
 
 func TestDrainingSurvivesACrash(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	k := endpoint(server(0, state.TCP), 0)
 	b.kernel.Connections[k] = state.Connections{Active: 1}
-	wish := map[int]state.Fragment{0: service(server(0, state.TCP), 1, 2)}
-	b.step(Upsert{Owner: owner(0), Fragment: wish[0]})
+	fragments := map[int]state.Fragment{0: service(server(0, state.TCP), 1, 2)}
+	b.step(Upsert{Owner: owner(0), Fragment: fragments[0]})
 	b.settle(t)
-	b.restart(wish)
+	b.restart(fragments)
 	b.ops = testkit.Operations{}
 	b.pass(t, 20*time.Second)
 	if _, there := b.kernel.State.RealServers[k]; !there || b.ops.Rows != 0 {
@@ -213,7 +213,7 @@ func TestDrainingSurvivesACrash(t *testing.T) {
 }
 
 func TestAServiceThatGoesStaysForItsConnectionsWithoutTakingNewOnes(t *testing.T) {
-	b := synced(t, 2)
+	b := syncedBench(t, 2)
 	busy := endpoint(server(0, state.TCP), 1)
 	b.kernel.Connections[busy] = state.Connections{Active: 1}
 	b.step(Delete{Owner: owner(0)})
@@ -224,8 +224,8 @@ func TestAServiceThatGoesStaysForItsConnectionsWithoutTakingNewOnes(t *testing.T
 	if !there || h.Weight != 0 || !server0 || !address {
 		t.Fatalf("real server there %v with weight %d, virtual server %v, address %v", there, h.Weight, server0, address)
 	}
-	if others := len(realServersOf(b.kernel.State, busy.Server)); others != 1 {
-		t.Errorf("%d real servers left, want the one with a connection", others)
+	if foreign := len(realServersOf(b.kernel.State, busy.Server)); foreign != 1 {
+		t.Errorf("%d real servers left, want the one with a connection", foreign)
 	}
 	b.kernel.Connections[busy] = state.Connections{}
 	b.pass(t, 2*time.Second)
@@ -233,7 +233,7 @@ func TestAServiceThatGoesStaysForItsConnectionsWithoutTakingNewOnes(t *testing.T
 }
 
 func TestADeletedServiceThatDrainsSurvivesACrash(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	busy := endpoint(server(0, state.TCP), 0)
 	b.kernel.Connections[busy] = state.Connections{Active: 1}
 	b.step(Delete{Owner: owner(0)})
@@ -248,7 +248,7 @@ func TestADeletedServiceThatDrainsSurvivesACrash(t *testing.T) {
 }
 
 func TestAServiceChoosesItsOwnDrainTimeout(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	busy := endpoint(server(0, state.TCP), 0)
 	b.kernel.Connections[busy] = state.Connections{Active: 1}
 	f := service(server(0, state.TCP), 0, 3)
@@ -260,7 +260,7 @@ func TestAServiceChoosesItsOwnDrainTimeout(t *testing.T) {
 }
 
 func TestWhoLosesAVirtualServerDoesNotChooseItsDrainTimeout(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	busy := endpoint(server(0, state.TCP), 0)
 	b.kernel.Connections[busy] = state.Connections{Active: 1}
 	f := service(server(0, state.TCP), 0, 1)
@@ -284,7 +284,7 @@ func realServersOf(s state.State, k state.VirtualServerKey) []state.RealServerKe
 }
 
 func TestUDPFlowsToAVirtualServerThatOthersAreLedToAreFlushedAtEachOfTheirFrontends(t *testing.T) {
-	b := synced(t, 0)
+	b := syncedBench(t, 0)
 	front := netip.MustParseAddrPort("192.0.2.1:53")
 	lead := state.SetEntry{Set: "KUBE-ALL-PORTS", Address: front.Addr(), Protocol: state.UDP, Port: front.Port()}
 	k, _ := lead.LeadsTo(state.Entry{})
@@ -306,7 +306,7 @@ func TestUDPFlowsToAVirtualServerThatOthersAreLedToAreFlushedAtEachOfTheirFronte
 }
 
 func TestUDPFlowsToARemovedEndpointAreFlushed(t *testing.T) {
-	b := synced(t, 0)
+	b := syncedBench(t, 0)
 	k := server(1, state.UDP)
 	b.step(Upsert{Owner: owner(1), Fragment: service(k, 0, 2)})
 	b.settle(t)
@@ -340,19 +340,19 @@ func TestRowsOfOthersSurviveTheStartAndEveryAudit(t *testing.T) {
 }
 
 func TestRowsLeftBehindByADeadDaemonAreRemovedAtTheStart(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	b.restart(map[int]state.Fragment{1: service(server(1, state.TCP), 0, 3)})
 	b.pass(t, 2*time.Second) // without connections they are soon drained
 	b.mustEqualWish(t, "after a start with fewer Services")
 }
 
 func TestAStartOverAKernelThatIsRightWritesNothing(t *testing.T) {
-	b := synced(t, 3)
-	wishes := map[int]state.Fragment{}
+	b := syncedBench(t, 3)
+	fragments := map[int]state.Fragment{}
 	for n := range 3 {
-		wishes[n] = service(server(n, state.TCP), 0, 3)
+		fragments[n] = service(server(n, state.TCP), 0, 3)
 	}
-	b.restart(wishes)
+	b.restart(fragments)
 	b.ops = testkit.Operations{}
 	b.settle(t)
 	if b.ops.Rows != 0 {
@@ -361,7 +361,7 @@ func TestAStartOverAKernelThatIsRightWritesNothing(t *testing.T) {
 }
 
 func TestDriftSeenInAnAnswerIsRepairedWithoutWaitingForTheSyncPeriod(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	b.pass(t, 5*time.Second)
 	clear(b.kernel.State.VirtualServers) // ipvsadm -C
 	clear(b.kernel.State.RealServers)
@@ -385,7 +385,7 @@ func TestATableThatCannotBeListedIsLookedAtAgainSoon(t *testing.T) {
 }
 
 func TestAnEntryThatProvesAVirtualServerLeavesOnceAnotherDoes(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	moved := service(server(0, state.TCP), 0, 3)
 	moved.Entries[0].Key.Set = otherSet
 	b.step(Upsert{Owner: owner(0), Fragment: moved})

@@ -20,7 +20,7 @@ type spent struct {
 // finds the same: one endpoint drains, another gets its weight back.
 func costOfAChange(t *testing.T, services int) spent {
 	t.Helper()
-	b := synced(t, services)
+	b := syncedBench(t, services)
 	first := 0
 	change := func() {
 		first = 1 - first

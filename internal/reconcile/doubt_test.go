@@ -15,7 +15,7 @@ import (
 
 var errLost = errors.New("answer lost")
 
-// unheard is a table that does what it is told, but whose answers get lost while
+// unheard is a table that makes its changes, but whose answers get lost while
 // the flags say so.
 type unheard[K, V comparable] struct {
 	kernel.Store[K, V]

@@ -24,15 +24,15 @@ func TestNothingDriftsThatNobodyElseTouches(t *testing.T) {
 				b.step(Upsert{Owner: owner(n), Fragment: service(server(n%15, protocol), random.IntN(5), random.IntN(4))})
 			}
 			b.pass(t, time.Duration(random.IntN(10000))*time.Millisecond)
-			if b.core.drift != [Tables]int{} {
-				t.Fatalf("seed %d: an audit found rows %v that somebody else would have changed", seed, b.core.drift)
+			if b.core.audit.drift != [state.Tables]int{} {
+				t.Fatalf("seed %d: an audit found rows %v that somebody else would have changed", seed, b.core.audit.drift)
 			}
 		}
 	}
 }
 
 func TestAnAuditCountsWhatSomebodyElseChanged(t *testing.T) {
-	b := synced(t, 5)
+	b := syncedBench(t, 5)
 	s := b.kernel.State
 	for n := range 2 {
 		delete(s.RealServers, endpoint(server(n, state.TCP), 0))
@@ -42,13 +42,13 @@ func TestAnAuditCountsWhatSomebodyElseChanged(t *testing.T) {
 	s.Entries[inSet(otherSet, entryOf(server(5, state.TCP)))] = state.Entry{}
 	b.step(Upsert{Owner: owner(4), Fragment: service(server(4, state.TCP), 0, 4)}) // a change is none
 	b.pass(t, 31*time.Second)
-	want := [Tables]int{Entries: 1, RealServers: 3, Addresses: 1}
-	if b.core.drift != want {
-		t.Errorf("found %v, want %v", b.core.drift, want)
+	want := [state.Tables]int{state.Entries: 1, state.RealServers: 3, state.Addresses: 1}
+	if b.core.audit.drift != want {
+		t.Errorf("found %v, want %v", b.core.audit.drift, want)
 	}
 	b.mustEqualWish(t, "after the audit")
 	b.pass(t, 31*time.Second)
-	if b.core.drift != [Tables]int{} {
-		t.Errorf("found %v after all was mended", b.core.drift)
+	if b.core.audit.drift != [state.Tables]int{} {
+		t.Errorf("found %v after all was mended", b.core.audit.drift)
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func TestAFlowThatCannotBeFlushedWaitsOnce(t *testing.T) {
-	b := synced(t, 0)
+	b := syncedBench(t, 0)
 	k := server(1, state.UDP)
 	b.flushesFail = errLost
 	for n := range 2000 {
@@ -41,7 +41,7 @@ func TestAFlowThatCannotBeFlushedWaitsOnce(t *testing.T) {
 }
 
 func TestAFlowToAnEndpointThatIsBackIsNotFlushed(t *testing.T) {
-	b := synced(t, 0)
+	b := syncedBench(t, 0)
 	k := server(1, state.SCTP)
 	b.step(Upsert{Owner: owner(1), Fragment: service(k, 0, 2)})
 	b.settle(t)
@@ -65,7 +65,7 @@ func TestFlowsThatCannotBeFlushedAreBounded(t *testing.T) {
 	if len(s.list) != maxFlows || s.known.len() != maxFlows || s.givenUp != 1000 {
 		t.Errorf("%d flows wait, %d are known, %d are given up", len(s.list), s.known.len(), s.givenUp)
 	}
-	s.flushed(s.list[:10])
+	s.took(s.list[:10], nil, time.Time{})
 	if len(s.list) != maxFlows-10 || s.known.len() != maxFlows-10 || s.givenUp != 0 {
 		t.Errorf("after a flush %d flows wait, %d are known, %d are given up", len(s.list), s.known.len(), s.givenUp)
 	}

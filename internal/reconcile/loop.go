@@ -27,32 +27,31 @@ type ConnectionReader interface {
 	Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error)
 }
 
-// Lister reads all tables, over connections of its own: it may be asked while they
-// are written.
+// Lister reads all tables, over connections of its own: it may be called while they are written.
 type Lister interface {
 	List(ctx context.Context) (state.State, error)
 }
 
 // Kernel is all that the loop acts on.
 type Kernel struct {
-	Tables   kernel.Tables
-	Flusher  Flusher
+	Tables      kernel.Tables
+	Flusher     Flusher
 	Connections ConnectionReader
-	Reader    Lister // nil: changes wait while the tables are listed
+	Reader      Lister // nil: changes wait while the tables are listed
 }
 
 // Loop is the acting half: one goroutine that does what Core says.
 type Loop struct {
-	core    *Core
-	kernel  Kernel
-	log     *zap.Logger
-	account *account
-	pause   time.Duration // from one write to the next
-	audits  int           // so far
-	cause   Cause         // of the next delta
+	core     *Core
+	kernel   Kernel
+	log      *zap.Logger
+	reporter *reporter
+	pause    time.Duration // from one write to the next
+	audits   int           // so far
+	cause    Cause         // of the next delta
 
-	audited chan audit // the one that goes on beside, when it is over
-	aside   sync.WaitGroup
+	listed     chan listing // the concurrent audit, when it has ended
+	concurrent sync.WaitGroup
 
 	written   int       // rows, so far
 	lastWrite time.Time // its end
@@ -60,37 +59,37 @@ type Loop struct {
 	displaced []Displaced
 }
 
-// audit is one that is over.
-type audit struct {
+// listing is a concurrent audit that has ended.
+type listing struct {
 	work    Work
 	outcome Outcome
 	began   time.Time
 }
 
-// NewLoop returns a Loop over a new Core, of which w is told. A nil w is nobody.
-func NewLoop(o Options, k Kernel, log *zap.Logger, w Observer) *Loop {
-	if w == nil {
-		w = All()
+// NewLoop returns a Loop over a new Core, which reports to observer; nil: to none.
+func NewLoop(o Options, k Kernel, log *zap.Logger, observer Observer) *Loop {
+	if observer == nil {
+		observer = All()
 	}
 	core := NewCore(o)
 	return &Loop{
-		core: core, kernel: k, log: log, account: newAccount(core, w), pause: o.MinSyncPeriod, cause: CauseTime,
-		audited: make(chan audit, 1),
+		core: core, kernel: k, log: log, reporter: newReporter(core, observer), pause: o.MinSyncPeriod, cause: CauseTime,
+		listed: make(chan listing, 1),
 	}
 }
 
-// eventsPerRound bounds how many waiting events are taken in before the kernel
-// is written: a burst becomes one batch, a flood starves nobody.
+// eventsPerRound bounds how many waiting events are taken in before the kernel is written: a burst becomes one batch, and a flood
+// starves no write.
 const eventsPerRound = 4096
 
-// Run works until ctx ends. What is being written then is finished first, if that
-// takes no longer than lastWords, and the kernel is left as it is.
+// Run works until ctx ends. What is being written then is finished first, if that takes no longer than grace, and the kernel is
+// left as it is.
 func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 	work, done := finishing(ctx)
 	defer done()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	defer l.aside.Wait()
+	defer l.concurrent.Wait()
 	for {
 		var now time.Time
 		select {
@@ -101,7 +100,7 @@ func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 			l.cause = CauseChange
 			l.step(e, now)
 			l.stepWaiting(events, now)
-		case a := <-l.audited:
+		case a := <-l.listed:
 			now = time.Now()
 			l.advance(a.work, a.outcome, a.began, now)
 		case <-timer.C:
@@ -132,7 +131,7 @@ func (l *Loop) stepWaiting(events <-chan Event, now time.Time) {
 
 func (l *Loop) step(e Event, now time.Time) {
 	t := l.core.Step(e, now)
-	l.account.took(e, t, now)
+	l.reporter.received(e, t, now)
 	for _, c := range t.Conflicts {
 		l.log.Warn("two Services claim one address and port",
 			zap.Stringer("virtualServer", c.Key), zap.Stringer("winner", c.Winner), zap.Stringer("winnersRight", c.WinnerRank),
@@ -140,15 +139,11 @@ func (l *Loop) step(e Event, now time.Time) {
 	}
 }
 
-// settle works until nothing is due, and returns when that was. An audit alone and
-// what is done upon it are one round. What comes while a large change is being written
-// is taken in, until all of that change is; so that however much comes, there is an
-// end.
+// settle works until nothing is due, and returns when that was. An audit alone and what is done upon it are one round. Events that
+// come while a large change is being written are taken in until all of that change is written, so that there is an end.
 //
-// The clock is read no more often than needed: where the kernel has to be asked
-// for the time, that is most of what a small change costs.
-//
-// What is begun is done in work, which ends later than ctx.
+// The clock is read no more often than needed: where the kernel has to be asked for the time, that is most of the cost of a small
+// change. What has been started is done in work, which ends later than ctx.
 func (l *Loop) settle(ctx, work context.Context, events <-chan Event, now time.Time) time.Time {
 	round := work
 	large := l.core.Latest()
@@ -157,12 +152,12 @@ func (l *Loop) settle(ctx, work context.Context, events <-chan Event, now time.T
 		if w.Empty() {
 			l.cause = CauseTime
 			l.completeStart()
-			l.account.settled(now)
+			l.reporter.settled(now)
 			return now
 		}
 		began := time.Now()
 		if w.Concurrent && l.kernel.Reader != nil {
-			l.listAside(ctx, w, began)
+			l.listConcurrently(ctx, w, began)
 			continue
 		}
 		if w.Audit {
@@ -181,20 +176,20 @@ func (l *Loop) settle(ctx, work context.Context, events <-chan Event, now time.T
 	return now
 }
 
-// listAside begins an audit that is taken in when it is over. That one fails needs no
-// warning: Core asks for another then, alone, and of that one it is said.
-func (l *Loop) listAside(ctx context.Context, w Work, began time.Time) {
-	l.aside.Go(func() {
-		a := audit{work: w, began: began}
+// listConcurrently begins an audit that is taken in when it has ended. A failure needs no warning: Core then asks for another one,
+// alone, which warns.
+func (l *Loop) listConcurrently(ctx context.Context, w Work, began time.Time) {
+	l.concurrent.Go(func() {
+		a := listing{work: w, began: began}
 		a.outcome.Observed, a.outcome.ObserveErr = l.kernel.Reader.List(ctx)
 		if rows := &a.outcome.Observed.RealServers; *rows != nil {
 			a.outcome.Reals, *rows = state.PackReals(*rows), nil // here, so that changes need not wait for it
 		}
-		l.audited <- a // there is room: no other begins before this one is taken in
+		l.listed <- a // there is room: no other begins before this one is taken in
 	})
 }
 
-// advance takes in what came of w.
+// advance takes in the outcome of w.
 func (l *Loop) advance(w Work, o Outcome, began, now time.Time) {
 	if w.Audit {
 		l.countAudit()
@@ -203,7 +198,7 @@ func (l *Loop) advance(w Work, o Outcome, began, now time.Time) {
 	if w.Audit {
 		l.logPlaces()
 	}
-	l.account.did(Act{Cause: l.cause, Work: w, Outcome: o, Began: began, Took: now.Sub(began)})
+	l.reporter.acted(Act{Cause: l.cause, Work: w, Outcome: o, Began: began, Took: now.Sub(began)})
 }
 
 func (l *Loop) countAudit() {
@@ -214,8 +209,7 @@ func (l *Loop) countAudit() {
 	}
 }
 
-// completeStart tells once that the start is over, and what it cost: nothing, if
-// the kernel was as wished.
+// completeStart logs once that the start is complete, and what it wrote: nothing, if the kernel was as desired.
 func (l *Loop) completeStart() {
 	if l.audits > 0 && !l.started {
 		l.started = true
@@ -223,13 +217,12 @@ func (l *Loop) completeStart() {
 	}
 }
 
-// do acts, and returns when it has. The parts of a Work come in the order that is
-// safe for packets: a flow is flushed after the rows that would make it anew are
-// gone.
+// do acts, and returns when it has. The parts of a Work come in the order that is safe for packets: a flow is flushed after the
+// rows that would make it anew are gone.
 func (l *Loop) do(ctx context.Context, w Work, began time.Time) (o Outcome, ended time.Time) {
 	if w.Audit {
 		o.Observed, o.ObserveErr = l.kernel.Tables.List(ctx)
-		l.warn("kernel could not be read in full; looking again soon", o.ObserveErr)
+		l.warn("could not read the whole kernel; trying again soon", o.ObserveErr)
 		return o, time.Now()
 	}
 	if w.Delta.Len() > 0 {
@@ -247,13 +240,12 @@ func (l *Loop) do(ctx context.Context, w Work, began time.Time) (o Outcome, ende
 		start := time.Now()
 		o.Connections, o.LookErr = l.kernel.Connections.Connections(ctx, w.Servers)
 		o.Looking = time.Since(start)
-		l.warn("connections of draining real servers could not be read; looking again", o.LookErr)
+		l.warn("could not read the connections of draining real servers; trying again", o.LookErr)
 	}
 	return o, time.Now()
 }
 
-// flush does one family after the other, which costs no more: the kernel's table
-// is walked for each anyway.
+// flush does one family after the other, which costs no more: the kernel's table is walked for each anyway.
 func (l *Loop) flush(ctx context.Context, flows []state.Flow, o *Outcome) {
 	for i, f := range []state.Family{state.IPv4, state.IPv6} {
 		var mine []state.Flow
@@ -271,7 +263,7 @@ func (l *Loop) flush(ctx context.Context, flows []state.Flow, o *Outcome) {
 		o.FlushErr = errors.Join(o.FlushErr, err)
 	}
 	if o.FlushErr != nil {
-		l.log.Warn("stale flows could not be flushed; trying again",
+		l.log.Warn("could not flush stale flows; trying again",
 			zap.Int("waiting", len(flows)), zap.Int("givenUp", l.core.flows.givenUp), zap.Error(o.FlushErr))
 	}
 	if flushed := o.Flushed[0].Entries + o.Flushed[1].Entries; flushed > 0 {
@@ -289,19 +281,19 @@ func (l *Loop) applied(d state.Delta, r kernel.Results, took time.Duration) {
 	l.written += d.Len()
 	failures, failed := r.Failures(maxLogged)
 	fields := []zap.Field{zap.String("cause", string(l.cause)), zap.Int("rows", d.Len()), zap.Duration("took", took)}
-	for t, c := range Counts(d) {
+	for t, c := range d.Counts() {
 		if c.Sum() > 0 {
-			fields = append(fields, zap.Int(Table(t).String(), c.Sum()))
+			fields = append(fields, zap.Int(state.Table(t).String(), c.Sum()))
 		}
 	}
 	switch {
 	case failed > 0:
 		l.log.Warn("kernel refused some rows; trying them again",
 			append(fields, zap.Int("refused", failed), zap.Error(errors.Join(failures...)))...)
-	case l.cause == CauseAudit && l.core.drift != [Tables]int{}:
-		l.log.Warn("kernel was not as wished; repaired", fields...)
+	case l.cause == CauseAudit && l.core.audit.drift != [state.Tables]int{}:
+		l.log.Warn("repaired kernel drift", fields...)
 	default:
-		l.log.Info("kernel brought to the wish", fields...)
+		l.log.Info("kernel synced", fields...)
 	}
 }
 

@@ -21,37 +21,37 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
-// told is what a Witness was told.
-type told struct {
+// reports are what an Observer got.
+type reports struct {
 	changes  []Change
 	acts     []Act
 	balances []Balance
 }
 
-func (d told) last() Balance { return d.balances[len(d.balances)-1] }
+func (d reports) last() Balance { return d.balances[len(d.balances)-1] }
 
 // diary is a Witness that remembers all. Time alone does not order what two
 // goroutines of a bubble do.
 type diary struct {
-	mutex sync.Mutex
-	told  told
+	mutex   sync.Mutex
+	reports reports
 }
 
-func (d *diary) write(f func(*told)) {
+func (d *diary) write(f func(*reports)) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	f(&d.told)
+	f(&d.reports)
 }
 
-func (d *diary) read() told {
+func (d *diary) read() reports {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	return told{slices.Clone(d.told.changes), slices.Clone(d.told.acts), slices.Clone(d.told.balances)}
+	return reports{slices.Clone(d.reports.changes), slices.Clone(d.reports.acts), slices.Clone(d.reports.balances)}
 }
 
-func (d *diary) Received(c Change)     { d.write(func(t *told) { t.changes = append(t.changes, c) }) }
-func (d *diary) Acted(a Act)         { d.write(func(t *told) { t.acts = append(t.acts, a) }) }
-func (d *diary) Settled(b Balance) { d.write(func(t *told) { t.balances = append(t.balances, b) }) }
+func (d *diary) Received(c Change) { d.write(func(t *reports) { t.changes = append(t.changes, c) }) }
+func (d *diary) Acted(a Act)       { d.write(func(t *reports) { t.acts = append(t.acts, a) }) }
+func (d *diary) Settled(b Balance) { d.write(func(t *reports) { t.balances = append(t.balances, b) }) }
 
 // odd is a table that takes its time, and refuses some rows.
 type odd[K, V comparable] struct {
@@ -228,7 +228,7 @@ func TestWhatTheWitnessIsToldOfAChange(t *testing.T) {
 			t.Errorf("before anything may be written: %d changes, %d balances", len(w.diary.read().changes), len(w.diary.read().balances))
 		}
 		w.tell(Synced{})
-		if got := w.diary.read().changes[2]; !got.Due || got.Families != BothFamilies {
+		if got := w.diary.read().changes[2]; !got.Due || got.Families != state.BothFamilies {
 			t.Errorf("when all is known: %+v", got)
 		}
 		if w.diary.read().acts[0].Cause != CauseStart || !w.diary.read().acts[0].Work.Audit || w.diary.read().acts[1].Cause != CauseStart {
@@ -240,16 +240,16 @@ func TestWhatTheWitnessIsToldOfAChange(t *testing.T) {
 		up.Origin.Triggers = []Trigger{{state.IPv4, began.Add(-time.Minute)}}
 		w.tell(up)
 		got, b := w.diary.read().changes[3], w.diary.read().last()
-		if got.Families != FamiliesOf(state.IPv4) || !got.Due || got.Queued != began || len(got.Owners) != 0 {
+		if got.Families != state.FamiliesOf(state.IPv4) || !got.Due || got.Queued != began || len(got.Owners) != 0 {
 			t.Errorf("took %+v", got)
 		}
-		if a := w.diary.read().acts[len(w.diary.read().acts)-1]; a.Cause != CauseChange || Counts(a.Work.Delta)[RealServers] != (Count{Add: 1}) || a.Families != FamiliesOf(state.IPv4) {
+		if a := w.diary.read().acts[len(w.diary.read().acts)-1]; a.Cause != CauseChange || a.Work.Delta.Counts()[state.RealServers] != (state.Count{Add: 1}) || a.Families != state.FamiliesOf(state.IPv4) {
 			t.Errorf("did %+v", a)
 		}
-		if d := cmp.Diff([]Programmed{{Origin: up.Origin, Families: FamiliesOf(state.IPv4)}}, b.Programmed); d != "" {
+		if d := cmp.Diff([]Programmed{{Origin: up.Origin, Families: state.FamiliesOf(state.IPv4)}}, b.Programmed); d != "" {
 			t.Error(d)
 		}
-		if b.Rows[RealServers] != (Rows{Desired: 3, Present: 3}) || b.Owners != 2 || b.IPv4 != (Trouble{}) || !b.Wake.After(b.At) {
+		if b.Rows[state.RealServers] != (Rows{Desired: 3, Present: 3}) || b.Owners != 2 || b.IPv4 != (Trouble{}) || !b.Wake.After(b.At) {
 			t.Errorf("balance %+v", b)
 		}
 		if w.diary.read().balances[0].Programmed != nil {
@@ -424,8 +424,8 @@ func TestALostAnswerKeepsNobodyFromEnding(t *testing.T) {
 				asked := time.Now()
 				stop()
 				<-ended
-				if took := time.Since(asked); took != lastWords {
-					t.Errorf("it took %v to end, want %v", took, lastWords)
+				if took := time.Since(asked); took != grace {
+					t.Errorf("it took %v to end, want %v", took, grace)
 				}
 			})
 		})

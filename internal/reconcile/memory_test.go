@@ -46,7 +46,7 @@ func live[T any](make func() T) float64 {
 	return float64(after.HeapAlloc) - float64(before.HeapAlloc)
 }
 
-// footprint is what all that is wished and believed takes of the heap for one more
+// footprint is what all that is wanted and believed takes of the heap for one more
 // Service without endpoints, and for one more real server. Maps grow in leaps, so
 // both come from sizes that are far apart.
 func footprint() (service, realServer float64) {

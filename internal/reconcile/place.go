@@ -14,10 +14,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Another program may want its rules to come first as well, and put them there each
-// time that we were. Nobody wins that, and each move has its price. So a jump is
-// brought back to its place some times; if that does not hold, it is left where it is,
-// and people are told. It is ours to move again once an audit finds it in its place.
+// Another program may want its rules to come first as well, and put them there each time that ours were. No side wins
+// that, and each move has its price. So a jump is brought back to its place some times; if that does not hold, it is
+// left where it is, and a warning is logged. It is ours to move again once an audit finds it in its place.
 const (
 	// maxMoves is how many times a jump is brought back.
 	maxMoves = 3
@@ -32,7 +31,7 @@ type contest struct {
 	lost  bool
 }
 
-// Displaced is a jump that is left behind a rule of others.
+// Displaced is a jump that is left behind a rule of another program.
 type Displaced struct {
 	Jump   state.JumpKey
 	Behind string // the rule
@@ -52,12 +51,12 @@ func (c *Core) Displaced() []Displaced {
 
 // wantJump leaves a jump behind the rule that it was not to be brought before.
 func (c *Core) wantJump(k state.JumpKey) (state.Jump, bool) {
-	w, wished := c.desired.Jumps.Get(k)
+	w, wanted := c.desired.Jumps.Get(k)
 	if c.contests[k].lost {
 		h, _ := c.jumps.get(k)
 		w.Behind = h.Behind
 	}
-	return w, wished
+	return w, wanted
 }
 
 // judgePlaces is for an audit that has seen the jumps.
@@ -91,8 +90,7 @@ func (c *Core) moved(d diff.Delta[state.JumpKey, state.Jump], r kernel.Result[st
 	}
 }
 
-// logPlaces logs which jumps were given up since the last audit, and which are in
-// their place again.
+// logPlaces logs which jumps were given up since the last audit, and which are in their place again.
 func (l *Loop) logPlaces() {
 	now := l.core.Displaced()
 	gone, came := Others(l.displaced, now), Others(now, l.displaced)
@@ -108,11 +106,11 @@ func (l *Loop) logPlaces() {
 
 // Others are those of list whose jump is not in known.
 func Others(list, known []Displaced) []Displaced {
-	var others []Displaced
+	var foreign []Displaced
 	for _, d := range list {
 		if !slices.ContainsFunc(known, func(k Displaced) bool { return k.Jump == d.Jump }) {
-			others = append(others, d)
+			foreign = append(foreign, d)
 		}
 	}
-	return others
+	return foreign
 }

@@ -30,12 +30,12 @@ func push(k *mem.Kernel) {
 func (b *bench) inPlace() bool { return b.kernel.State.Jumps[portal].Behind == "" }
 
 func TestAJumpComesBackToItsPlaceAtTheNextAuditAndAtAStart(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	push(b.kernel)
 	b.pass(t, 31*time.Second)
 	b.mustEqualWish(t, "after the audit")
-	if b.core.drift != [Tables]int{Jumps: 1} {
-		t.Errorf("the audit found %v, want one jump", b.core.drift)
+	if b.core.audit.drift != [state.Tables]int{state.Jumps: 1} {
+		t.Errorf("the audit found %v, want one jump", b.core.audit.drift)
 	}
 	push(b.kernel)
 	b.restart(nil)
@@ -46,7 +46,7 @@ func TestAJumpComesBackToItsPlaceAtTheNextAuditAndAtAStart(t *testing.T) {
 }
 
 func TestTwoThatWantTheFirstPlaceDoNotFightForEver(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	moves := 0
 	for range 100 { // audits
 		push(b.kernel)
@@ -62,8 +62,8 @@ func TestTwoThatWantTheFirstPlaceDoNotFightForEver(t *testing.T) {
 	if got := b.core.Displaced(); !slices.Equal(got, want) {
 		t.Errorf("given up: %v, want %v", got, want)
 	}
-	if b.core.drift != [Tables]int{} {
-		t.Errorf("what was given up counts as drift: %v", b.core.drift)
+	if b.core.audit.drift != [state.Tables]int{} {
+		t.Errorf("what was given up counts as drift: %v", b.core.audit.drift)
 	}
 
 	v := b.kernel.State.Jumps[portal]
@@ -79,7 +79,7 @@ func TestTwoThatWantTheFirstPlaceDoNotFightForEver(t *testing.T) {
 }
 
 func TestWhoComesBetweenNowAndThenIsNoRival(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	for range 3 * maxMoves {
 		push(b.kernel)
 		b.pass(t, moveHolds+time.Minute)
@@ -94,7 +94,7 @@ func TestAFightIsLoggedOnceAndSoIsItsEnd(t *testing.T) {
 		l := NewLoop(testOptions(), Kernel{Tables: k.Tables(), Flusher: nil, Connections: nil}, zap.New(seen), nil)
 		now := time.Now()
 		work := func() {
-			l.core.auditDue = now
+			l.core.audit.due = now
 			for w := l.core.Ready(now); !w.Empty(); w = l.core.Ready(now) {
 				o, _ := l.do(t.Context(), w, now)
 				l.advance(w, o, now, now)

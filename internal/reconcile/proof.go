@@ -11,47 +11,43 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// After a crash the set entries are all that tells which virtual servers and
-// addresses are ours. So a virtual server or address is made only once its
-// entry is known to be in the kernel, and an entry leaves only once what it
-// proves is known to be gone. The order of tables sees to that where all goes
-// well; the functions here where single rows fail.
+// After a crash the set entries alone prove which virtual servers and addresses are ours. So a virtual server or address is made
+// only once its entry is known to be in the kernel, and an entry leaves only once what it proves is known to be gone. The order
+// of tables ensures that where all goes well; the functions here where single rows fail.
 
 func (c *Core) virtualServerIsProven(k state.VirtualServerKey) bool {
-	wished := false
+	wanted := false
 	for e := range c.proofs(k) {
 		if c.entries.surelyHas(e) {
 			return true
 		}
 		_, w := c.desired.Entries.Get(e)
-		wished = wished || w
+		wanted = wanted || w
 	}
-	return !wished
+	return !wanted
 }
 
 func (c *Core) addressIsProven(a state.Address) bool {
 	e := c.options.Ownership.AddressProof(a)
-	_, wished := c.desired.Entries.Get(e)
-	return c.entries.surelyHas(e) || !wished
+	_, wanted := c.desired.Entries.Get(e)
+	return c.entries.surelyHas(e) || !wanted
 }
 
-// realServersHaveServer spares the kernel requests that it can only refuse. A
-// virtual server that is added by the same delta counts: it must not be reached
-// without its real servers.
+// realServersHaveServer spares the kernel requests that it can only refuse. A virtual server that is added by the same delta
+// counts: it must not be reached without its real servers.
 func (c *Core) realServersHaveServer(k state.VirtualServerKey) bool {
-	if _, there := c.virtualServers.get(k); there {
+	if c.hasServer(k) {
 		return true
 	}
-	_, coming := slices.BinarySearchFunc(c.coming, k,
+	_, added := slices.BinarySearchFunc(c.added, k,
 		func(r diff.Row[state.VirtualServerKey, state.VirtualServer], k state.VirtualServerKey) int {
 			return r.Key.Compare(k)
 		})
-	return coming
+	return added
 }
 
-// entryProvesNothing says whether all that e could prove is known to be gone:
-// not before the tables have been listed once, nor while a failure to make it is
-// all that is known.
+// entryProvesNothing reports whether all that e could prove is known to be gone: not before the tables have been listed once, nor
+// while a failure to make it is all that is known.
 func (c *Core) entryProvesNothing(e state.SetEntry) bool {
 	if !c.virtualServers.listed || !c.addresses.listed {
 		return false
@@ -65,39 +61,38 @@ func (c *Core) entryProvesNothing(e state.SetEntry) bool {
 	return !c.addresses.mayHave(a) || c.options.Ownership.AddressProof(a) != e
 }
 
-// provenBesides says whether another entry that is to stay proves k as well, as
-// where a change of the Service only moves it from one set to another.
+// provenBesides reports whether another entry that is to stay proves k as well, as where a change of the Service only moves it from
+// one set to another.
 func (c *Core) provenBesides(e state.SetEntry, k state.VirtualServerKey) bool {
 	return some(c.proofs(k), func(other state.SetEntry) bool {
-		_, wished := c.desired.Entries.Get(other)
-		return other != e && wished && c.entries.surelyHas(other)
+		_, wanted := c.desired.Entries.Get(other)
+		return other != e && wanted && c.entries.surelyHas(other)
 	})
 }
 
-// setsProveNothing says whether no row is to go that a set could prove. A set that
-// nobody wishes goes with all its entries at once, so it goes after them.
+// setsProveNothing reports whether no row is to go that a set could prove. A set that is not desired goes with all its entries at
+// once, so it goes after these rows.
 func (c *Core) setsProveNothing() bool {
 	if !c.virtualServers.listed || !c.addresses.listed {
 		return false
 	}
-	for range c.virtualServers.unwished() {
+	for range c.virtualServers.undesired() {
 		return false
 	}
-	for range c.addresses.unwished() {
+	for range c.addresses.undesired() {
 		return false
 	}
 	return c.virtualServers.doubt.len()+c.addresses.doubt.len() == 0
 }
 
-// deviceIsNoUse says whether no address is to stay that goes with the device:
-// others' nor ours.
-func (c *Core) deviceIsNoUse() bool {
+// deviceIsUnused reports whether no address, others' or ours, is to stay that would go with the device.
+func (c *Core) deviceIsUnused() bool {
 	for a := range c.addresses.believed() {
 		if _, stays := c.wantAddress(a); stays {
 			return false
 		}
 	}
-	return !c.strangers
+	return !c.audit.foreignAddresses
 }
 
 func (c *Core) proofs(k state.VirtualServerKey) iter.Seq[state.SetEntry] {
@@ -105,8 +100,8 @@ func (c *Core) proofs(k state.VirtualServerKey) iter.Seq[state.SetEntry] {
 	return c.options.Ownership.Proofs(k, local)
 }
 
-// provable are the virtual servers that an entry of e's form can prove: the one
-// with its address and port, or for a port alone those on the node's addresses.
+// provable are the virtual servers that an entry of e's form can prove: the one with its address and port, or for a port alone those
+// on the node's addresses.
 func (c *Core) provable(e state.SetEntry) []state.VirtualServerKey {
 	if e.Port == 0 && e.Protocol == 0 {
 		return nil
@@ -123,21 +118,23 @@ func (c *Core) provable(e state.SetEntry) []state.VirtualServerKey {
 	return keys
 }
 
-// provenBy says which observed virtual servers and addresses are ours by the
-// observed entries, or by those believed if they could not be listed.
-func (c *Core) provenBy(entries map[state.SetEntry]state.Entry) (func(state.VirtualServerKey) bool, func(state.Address) bool) {
-	in := func(e state.SetEntry) bool {
-		_, there := entries[e]
-		if entries == nil {
-			_, there = c.entries.get(e)
-		}
+// provenServer reports whether an observed virtual server is ours by the observed entries.
+func (c *Core) provenServer(k state.VirtualServerKey) bool {
+	return state.OurMark(k.Mark) || some(c.proofs(k), c.hasEntry)
+}
+
+func (c *Core) provenAddress(a state.Address) bool {
+	return c.hasEntry(c.options.Ownership.AddressProof(a))
+}
+
+// hasEntry reports whether an entry is among those that the audit listed, or is believed to be there if they could not be listed.
+func (c *Core) hasEntry(e state.SetEntry) bool {
+	if listed := c.records.listed.Entries; listed != nil {
+		_, there := listed[e]
 		return there
 	}
-	servers := func(k state.VirtualServerKey) bool {
-		return state.OurMark(k.Mark) || some(c.proofs(k), in)
-	}
-	addresses := func(a state.Address) bool { return in(c.options.Ownership.AddressProof(a)) }
-	return servers, addresses
+	_, there := c.entries.get(e)
+	return there
 }
 
 func some(entries iter.Seq[state.SetEntry], is func(state.SetEntry) bool) bool {

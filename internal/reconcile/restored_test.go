@@ -10,7 +10,7 @@ import (
 )
 
 // What was known some time ago is made at once. What was made since then, by a
-// daemon that nobody can ask any more, stays until all is known.
+// daemon that is gone, stays until all is known.
 func TestWhatIsRestoredIsMadeAndNothingIsRemoved(t *testing.T) {
 	known, newer := server(1, state.TCP), server(2, state.TCP)
 	b := newBench(nil)
@@ -30,7 +30,7 @@ func TestWhatIsRestoredIsMadeAndNothingIsRemoved(t *testing.T) {
 	}
 	for k, r := range b.kernel.State.RealServers {
 		if r.Weight == 0 {
-			t.Errorf("%v takes no new connections, though nobody knows whether it should go", k)
+			t.Errorf("%v takes no new connections, though it is not known whether it should go", k)
 		}
 	}
 

@@ -10,7 +10,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// A Service's entries come one chunk before all else of it. What it wishes can
+// A Service's entries come one chunk before all else of it. What it wants can
 // change between the two.
 func TestAServiceThatMovesWhileItIsHalfWrittenHasNoAddressBeforeItsServer(t *testing.T) {
 	b := newChunked(t, 10)
@@ -84,7 +84,7 @@ func TestALargeChangeIsNotStarvedByItsOwnService(t *testing.T) {
 }
 
 // Flows of an endpoint that is gone are flushed while a large change is written,
-// also if others were being flushed when it went.
+// also if foreign were being flushed when it went.
 func TestFlowsThatGoNowhereDoNotWaitForALargeChange(t *testing.T) {
 	const large = 100
 	b := newChunked(t, 20)
@@ -102,7 +102,7 @@ func TestFlowsThatGoNowhereDoNotWaitForALargeChange(t *testing.T) {
 	b.write()
 	// What went untranslated before a virtual server was there has time.
 	nowhere := slices.DeleteFunc(slices.Clone(b.core.flows.list), state.Flow.Untranslated)
-	if len(nowhere) > 0 || b.core.backlog.empty() {
+	if len(nowhere) > 0 || b.core.queue.empty() {
 		t.Errorf("flows %v wait", nowhere)
 	}
 }

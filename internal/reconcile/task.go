@@ -12,25 +12,24 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Task brings the kernel to a wish once, for commands: by the same decisions and
-// in the same order as Loop keeps it there.
+// Task brings the kernel to a desired state once, for commands: by the same decisions and in the same order as Loop
+// keeps it there.
 type Task struct {
 	Options Options
 	Kernel  Kernel
 
-	// Done is told of each change. It may be nil.
+	// Done is called after each change. It may be nil.
 	Done func(state.Delta, kernel.Results)
 
-	// Leave is not to wait for connections to end: real servers that still have
-	// some stay, with weight 0.
+	// Leave is not to wait for connections to end: real servers that still have some stay, with weight 0.
 	Leave bool
 }
 
 // looks is how often a table that can't be read is tried.
 const looks = 3
 
-// Run works until nothing is left to do. Its error names rows that failed to the
-// end; ctx.Err() says that it was asked to end before.
+// Run works until nothing is left to do. Its error names rows that failed to the end; ctx.Err() says that it was
+// stopped before.
 func (t Task) Run(ctx context.Context, events ...Event) error {
 	work, done := finishing(ctx)
 	defer done()
@@ -38,7 +37,7 @@ func (t Task) Run(ctx context.Context, events ...Event) error {
 	for _, e := range events {
 		core.Step(e, time.Now())
 	}
-	r := taskRun{task: t, core: core}
+	r := taskProgress{task: t, core: core}
 	for ctx.Err() == nil {
 		w := core.Ready(time.Now())
 		switch {
@@ -76,23 +75,22 @@ func (t Task) do(ctx context.Context, w Work) Outcome {
 	return o
 }
 
-// lastWords is how long what has been begun may go on after who wanted it has asked to
-// end. A batch cut off half-way would be mended, but it mostly costs nothing to finish
-// it; only an answer that never comes is not to be waited for.
-const lastWords = 5 * time.Second
+// grace is how long what has been started may go on after ctx ends. A batch cut off half-way would be repaired, but it
+// mostly costs nothing to finish it; only an answer that never comes is not waited for.
+const grace = 5 * time.Second
 
-// finishing returns a context that ends lastWords after ctx.
+// finishing returns a context that ends grace after ctx.
 func finishing(ctx context.Context) (work context.Context, done context.CancelFunc) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	return work, func() {
 		stop()
 		cancel()
 	}
 }
 
-// taskRun is how far a task is.
-type taskRun struct {
+// taskProgress is how far a task is.
+type taskProgress struct {
 	task   Task
 	core   *Core
 	looked bool // at connections
@@ -103,7 +101,7 @@ type taskRun struct {
 	look   error
 }
 
-func (r *taskRun) take(w Work, o Outcome) {
+func (r *taskProgress) take(w Work, o Outcome) {
 	if w.Audit {
 		r.unread = o.ObserveErr
 		r.blind++
@@ -128,13 +126,13 @@ func (r *taskRun) take(w Work, o Outcome) {
 	}
 }
 
-// over says whether there is nothing to wait for.
-func (r *taskRun) over() bool {
-	drains := r.core.book.Len() > 0 && (!r.task.Leave || !r.looked || len(r.core.round) > 0)
+// over reports whether there is nothing to wait for.
+func (r *taskProgress) over() bool {
+	drains := r.core.drains.book.Len() > 0 && (!r.task.Leave || !r.looked || len(r.core.drains.round) > 0)
 	return !drains && !r.core.awaited() && (r.unread == nil || r.blind >= looks)
 }
 
-func (r *taskRun) outcome() error {
+func (r *taskProgress) outcome() error {
 	err := errors.Join(r.unread, r.flush, r.look)
 	if r.core.refused() {
 		err = errors.Join(append(r.failed, err)...)
@@ -142,7 +140,7 @@ func (r *taskRun) outcome() error {
 	return err
 }
 
-func (r *taskRun) sleep(ctx context.Context) {
+func (r *taskProgress) sleep(ctx context.Context) {
 	timer := time.NewTimer(time.Until(r.core.Wake()))
 	defer timer.Stop()
 	select {

@@ -177,7 +177,7 @@ func (b *bench) pass(t *testing.T, d time.Duration) {
 func (b *bench) mustEqualWish(t testing.TB, when string) {
 	t.Helper()
 	if d := state.Diff(b.kernel.State, b.core.Desired()); d.Len() != 0 {
-		t.Fatalf("%s: the kernel is %d rows away from the wish: %+v", when, d.Len(), d)
+		t.Fatalf("%s: the kernel is %d rows away from the desired state: %+v", when, d.Len(), d)
 	}
 }
 
@@ -192,29 +192,29 @@ func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 			b := newBench(func(k kernelTables) kernelTables { return faultyNow(k, random, &share) })
 			b.core.options.Chunk = int(seed % 7 * 3) // 0: some thousand
 			b.step(Synced{})
-			wishes := map[int]state.Fragment{}
+			fragments := map[int]state.Fragment{}
 			for range 300 {
 				n := random.IntN(20)
 				switch random.IntN(10) {
 				case 0, 1:
-					delete(wishes, n)
+					delete(fragments, n)
 					b.step(Delete{Owner: owner(n)})
 				case 2:
 					vandalise(b.kernel, random)
 				case 3:
-					b.restart(wishes)
+					b.restart(fragments)
 				default:
 					protocol := []state.Protocol{state.TCP, state.UDP}[random.IntN(2)]
-					wishes[n] = service(server(n%15, protocol), random.IntN(5), random.IntN(4))
-					b.step(Upsert{Owner: owner(n), Fragment: wishes[n]})
+					fragments[n] = service(server(n%15, protocol), random.IntN(5), random.IntN(4))
+					b.step(Upsert{Owner: owner(n), Fragment: fragments[n]})
 				}
 				b.pass(t, time.Duration(random.IntN(3000))*time.Millisecond)
 			}
 			share = 0
 			b.pass(t, 3*time.Minute)
 			b.mustEqualWish(t, "after the walk")
-			if b.core.book.Len() != 0 {
-				t.Errorf("%d real servers still listed as draining", b.core.book.Len())
+			if b.core.drains.book.Len() != 0 {
+				t.Errorf("%d real servers still listed as draining", b.core.drains.book.Len())
 			}
 		})
 	}
@@ -222,12 +222,12 @@ func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 
 // restart is kill -9 and a new start: the new core knows only the kernel and
 // the objects.
-func (b *bench) restart(wishes map[int]state.Fragment) {
+func (b *bench) restart(fragments map[int]state.Fragment) {
 	chunk := b.core.options.Chunk
 	b.core = NewCore(testOptions())
 	b.core.options.Chunk = chunk
 	b.step(Upsert{Fragment: base()})
-	for n, f := range wishes {
+	for n, f := range fragments {
 		b.step(Upsert{Owner: owner(n), Fragment: f})
 	}
 	b.step(Synced{})
@@ -235,7 +235,7 @@ func (b *bench) restart(wishes map[int]state.Fragment) {
 
 // vandalise deletes or changes rows behind the back of the daemon. Entries,
 // which are the evidence of ownership, are spared: flushing them while the
-// daemon is also killed leaves rows that nobody can know as ours.
+// daemon is also killed leaves rows that cannot be known as ours.
 func vandalise(k *mem.Kernel, random *rand.Rand) {
 	if random.IntN(4) == 0 {
 		delete(k.State.Links, state.DummyLink)

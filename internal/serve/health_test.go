@@ -89,7 +89,7 @@ func (a asked) settled(ipv4, ipv6 reconcile.Trouble) {
 	a.Settled(reconcile.Balance{At: now, Wake: now.Add(syncPeriod), IPv4: ipv4, IPv6: ipv6})
 }
 
-func (a asked) took(f reconcile.Families) {
+func (a asked) took(f state.Families) {
 	a.Received(reconcile.Change{Due: true, Families: f, Queued: time.Now()})
 }
 
@@ -98,7 +98,7 @@ var none reconcile.Trouble
 func TestAProxyThatHasNotBegunIsHealthyAndStaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := well(t)
-		a.Received(reconcile.Change{Families: reconcile.BothFamilies, Queued: time.Now()}) // that is not due
+		a.Received(reconcile.Change{Families: state.BothFamilies, Queued: time.Now()}) // that is not due
 		time.Sleep(time.Hour)
 		a.want("at first", "/healthz", `200 {"lastUpdated":0s,"currentTime":0s,"nodeEligible":true,"healthy":true}`)
 		a.want("at first", "/livez", `200 {"lastUpdated":0s,"currentTime":0s,"healthy":true}`)
@@ -136,9 +136,9 @@ func TestAFamilyWithAChangeThatWaitsTooLongIsUnhealthyAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := well(t)
 		a.settled(none, none)
-		a.took(reconcile.FamiliesOf(state.IPv6))
+		a.took(state.FamiliesOf(state.IPv6))
 		time.Sleep(2*syncPeriod - time.Second)
-		a.took(reconcile.BothFamilies) // a younger one changes nothing for IPv6
+		a.took(state.BothFamilies) // a younger one changes nothing for IPv6
 		if !a.Healthy() {
 			t.Error("unhealthy before its time")
 		}

@@ -176,7 +176,7 @@ const (
 	// Routed: only that route is there, made by us, and no address.
 	Routed
 	// Doubled: both are, as in the middle of a change from one to the other. The
-	// address counts. Nobody wishes it.
+	// address counts. It is observed, and never desired.
 	Doubled
 )
 
@@ -232,11 +232,10 @@ func (b Binding) String() string {
 	return text
 }
 
-// What tells our routes from others' on DummyLink, in the kernel's table local.
+// What distinguishes our routes from others on DummyLink, in the kernel's table local.
 const (
-	// RouteProtocol is rtnetlink's protocol of a route, which says who made it.
-	// It is none that a routing program has, nor one that people use (static), lest
-	// somebody takes ours for theirs, or we theirs for ours.
+	// RouteProtocol is rtnetlink's protocol of a route, which says what made it. No routing program has it, nor is it one that
+	// operators use (static): so that no route of ours is taken for another's, or another's for ours.
 	RouteProtocol = 73
 	// RouteMetric puts our routes behind those that the kernel makes of addresses,
 	// which have none: both can be there.

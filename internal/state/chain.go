@@ -118,8 +118,8 @@ func ParseJumpKey(s string) (JumpKey, error) {
 }
 
 // ComesFirst reports whether the jump has to come before all rules of others that
-// decide something: in nat and mangle, where a packet to a Service enters. Whoever
-// decides there first decides alone.
+// decide something: in nat and mangle, where a packet to a Service enters. The first
+// rule that decides there decides alone.
 func (k JumpKey) ComesFirst() bool {
 	return (k.Table == NAT || k.Table == Mangle) && (k.From == "PREROUTING" || k.From == "OUTPUT")
 }
@@ -131,6 +131,6 @@ type Jump struct {
 
 	// Behind is, of a jump that has to come first and does not, the first rule of
 	// others before it that decides something, in the same spelling. It is only
-	// observed: nobody wishes a jump behind a rule.
+	// observed: it is never desired.
 	Behind string
 }

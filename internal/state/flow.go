@@ -16,8 +16,8 @@ type Flow struct {
 	Endpoint netip.AddrPort // who answers
 }
 
-// Untranslated says whether f is the connections that were sent on as they came,
-// since their address was no Service's then.
+// Untranslated reports whether f is the connections that were sent on as they came, since their address was no
+// Service's then.
 func (f Flow) Untranslated() bool { return f.Endpoint == f.Service }
 
 // Compare orders by Service, protocol, endpoint.

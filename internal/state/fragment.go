@@ -5,15 +5,13 @@ package state
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 )
 
-// Fragment is what one owner, a Service or the base, wishes to see in the
-// kernel's tables. No key appears twice in one table, and each table is sorted
-// by key, so that equal wishes are equal values.
+// Fragment is what one owner, a Service or the base, wants in the kernel's tables. No key appears twice in one table, and
+// each table is sorted by key, so that equal fragments are equal values.
 type Fragment struct {
 	Sysctls        []diff.Row[SysctlName, string]
 	Sets           []diff.Row[SetName, Set]
@@ -29,8 +27,8 @@ type Fragment struct {
 	// not Allocated.
 	Ranks []diff.Row[VirtualServerKey, Rank]
 
-	// Refused are the addresses that the owner would have if somebody else were not
-	// there: none of them is to be kept for what drains.
+	// Refused are the addresses that the owner would have if they were not in use elsewhere: none of them is to be kept for
+	// what drains.
 	Refused []netip.Addr
 
 	// HealthCheck is what a load balancer may ask of this node.
@@ -49,58 +47,24 @@ type Fragment struct {
 
 // FragmentOf is s as a fragment, with notes.
 func FragmentOf(s State, notes []Note) Fragment {
-	return Fragment{
-		Sysctls:        rows(s.Sysctls, SysctlName.Compare),
-		Sets:           rows(s.Sets, SetName.Compare),
-		Entries:        rows(s.Entries, SetEntry.Compare),
-		Chains:         rows(s.Chains, ChainKey.Compare),
-		Jumps:          rows(s.Jumps, JumpKey.Compare),
-		Links:          rows(s.Links, LinkName.Compare),
-		VirtualServers: rows(s.VirtualServers, VirtualServerKey.Compare),
-		RealServers:    rows(s.RealServers, RealServerKey.Compare),
-		Addresses:      rows(s.Addresses, Address.Compare),
-		Notes:          notes,
+	f := Fragment{Notes: notes}
+	for t, k := range kinds() {
+		k.list(Table(t), &s, &f)
 	}
-}
-
-// rows is nil for an empty table: equal fragments are equal to the last nil.
-func rows[K, V comparable](table map[K]V, compare func(a, b K) int) []diff.Row[K, V] {
-	if len(table) == 0 {
-		return nil
-	}
-	list := make([]diff.Row[K, V], 0, len(table))
-	for k, v := range table {
-		list = append(list, diff.Row[K, V]{Key: k, Value: v})
-	}
-	slices.SortFunc(list, func(a, b diff.Row[K, V]) int { return compare(a.Key, b.Key) })
-	return list
+	return f
 }
 
 // State is f as tables of its own, without the notes.
 func (f Fragment) State() State {
-	return State{
-		Sysctls:        table(f.Sysctls),
-		Sets:           table(f.Sets),
-		Entries:        table(f.Entries),
-		Chains:         table(f.Chains),
-		Jumps:          table(f.Jumps),
-		Links:          table(f.Links),
-		VirtualServers: table(f.VirtualServers),
-		RealServers:    table(f.RealServers),
-		Addresses:      table(f.Addresses),
+	var s State
+	for t, k := range kinds() {
+		k.collect(Table(t), &f, &s)
 	}
-}
-
-func table[K, V comparable](rows []diff.Row[K, V]) map[K]V {
-	t := make(map[K]V, len(rows))
-	for _, r := range rows {
-		t[r.Key] = r.Value
-	}
-	return t
+	return s
 }
 
 // HealthCheck is the answer to a load balancer that asks whether to send a
-// Service's traffic to this node. The zero value: nobody may ask.
+// Service's traffic to this node. The zero value: it does not answer.
 type HealthCheck struct {
 	Port       uint16 // TCP, where it asks
 	IPv4, IPv6 Health
@@ -142,48 +106,40 @@ const (
 	InvalidScheduler                      // a scheduler, its flags or weights are not known or don't fit
 	InvalidDrainTimeout                   // a drain timeout is no time
 	IgnoredAddress                        // addresses of this kind are turned off in the cluster
-
-	afterReasons
 )
+
+// reasons are the texts of all reasons, fit to be an event's reason.
+func reasons() []string {
+	return []string{
+		SkippedService:      "SkippedService",
+		InvalidAddress:      "InvalidAddress",
+		InvalidPort:         "InvalidPort",
+		InvalidProtocol:     "InvalidProtocol",
+		InvalidAffinity:     "InvalidAffinity",
+		InvalidSlice:        "InvalidSlice",
+		TooLong:             "TooLong",
+		ProtectedAddress:    "ProtectedAddress",
+		InvalidPolicy:       "InvalidTrafficPolicy",
+		InvalidRange:        "InvalidSourceRange",
+		InvalidScheduler:    "InvalidScheduler",
+		InvalidDrainTimeout: "InvalidDrainTimeout",
+		IgnoredAddress:      "IgnoredAddress",
+	}
+}
 
 // Reasons are all reasons.
 func Reasons() []Reason {
 	var all []Reason
-	for r := SkippedService; r < afterReasons; r++ {
-		all = append(all, r)
+	for r := range reasons()[1:] {
+		all = append(all, Reason(r+1))
 	}
 	return all
 }
 
 // String is an event reason in CamelCase.
 func (r Reason) String() string {
-	switch r {
-	case SkippedService:
-		return "SkippedService"
-	case InvalidAddress:
-		return "InvalidAddress"
-	case InvalidPort:
-		return "InvalidPort"
-	case InvalidProtocol:
-		return "InvalidProtocol"
-	case InvalidAffinity:
-		return "InvalidAffinity"
-	case InvalidSlice:
-		return "InvalidSlice"
-	case TooLong:
-		return "TooLong"
-	case ProtectedAddress:
-		return "ProtectedAddress"
-	case InvalidPolicy:
-		return "InvalidTrafficPolicy"
-	case InvalidRange:
-		return "InvalidSourceRange"
-	case InvalidScheduler:
-		return "InvalidScheduler"
-	case InvalidDrainTimeout:
-		return "InvalidDrainTimeout"
-	case IgnoredAddress:
-		return "IgnoredAddress"
+	if known := reasons(); int(r) < len(known) && r > 0 {
+		return known[r]
 	}
 	return fmt.Sprintf("Reason%d", uint8(r))
 }

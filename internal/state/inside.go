@@ -45,7 +45,7 @@ func InsideAddress(f Family) netip.Addr {
 // of a Service: IPVS has that only for all ports of an address, which at the Service's
 // own address are not ours to have. A rule can't take an address from a set, but it can
 // put this network in place of the first bits of all (NETMAP). The IPv4 one is of the
-// class that nobody was given (RFC 1112), the IPv6 one was drawn at random.
+// class that is not assigned (RFC 1112), the IPv6 one was drawn at random.
 func JoinedNetwork(f Family) netip.Prefix {
 	if f == IPv6 {
 		return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0x5f, 0x8a, 0x2c}), 32)

@@ -49,7 +49,7 @@ func protocolBits(p Protocol) uint32 {
 	return 0
 }
 
-// OurMark says whether a mark is one of ours.
+// OurMark reports whether a mark is one of ours.
 func OurMark(mark uint32) bool { return mark&MarkMask == MarkValue }
 
 // MarkProtocol is the protocol that a mark of ours was made for, and 0 for any

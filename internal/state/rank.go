@@ -14,7 +14,7 @@ const (
 	Allocated Rank = iota // a cluster IP or a NodePort
 	Balanced              // a load balancer's address: who may write the status of Services gave it
 	External              // an external IP: who may write the Service named it
-	Derived               // where clients in the cluster get all endpoints: nobody named it
+	Derived               // where clients in the cluster get all endpoints: no object names it
 )
 
 // String says what the address is to its owner.

@@ -43,7 +43,7 @@ func (r Real) Address() netip.AddrPort {
 	return netip.AddrPortFrom(a, r.port)
 }
 
-// Value is what it is wished to be.
+// Value is the value of the row.
 func (r Real) Value() RealServer {
 	return RealServer{Weight: r.weight, Method: r.method, Upper: r.upper, Lower: r.lower}
 }
@@ -68,7 +68,7 @@ func (r Real) Compare(o Real) int {
 }
 
 // Reals are the real servers of one virtual server, in the order of Compare and
-// none twice. Nobody changes them in place.
+// none twice. They are never changed in place.
 type Reals []Real
 
 // Find returns the real server at an address.

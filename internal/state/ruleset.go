@@ -10,7 +10,7 @@ const (
 	Security RuleTable = "security"
 )
 
-// Ruleset is all rules that a node's packets meet, whoever made them: ours among
+// Ruleset is all rules that a node's packets meet, ours among
 // those of others. It is only observed.
 //
 // A table of nftables is one of the table "nftables FAMILY NAME" here, and its rules

@@ -89,7 +89,7 @@ func parseMarkKey(s string) (VirtualServerKey, error) {
 // ServerFlags are the kernel's IP_VS_SVC_F_* bits.
 type ServerFlags uint32
 
-// The bits of ServerFlags that a virtual server can be wished with. The
+// The bits of ServerFlags that a desired virtual server can have. The
 // kernel's own bit 0x2 (hashed) is masked off wherever flags are read.
 const (
 	Persistent ServerFlags = 0x01 // session affinity by client address
@@ -99,7 +99,7 @@ const (
 	Sched3     ServerFlags = 0x20
 )
 
-// VirtualServer is what a virtual server is wished to be.
+// VirtualServer is what a virtual server should be.
 type VirtualServer struct {
 	Scheduler string      // the kernel's name: "rr", "lc", "mh", ...
 	Flags     ServerFlags // without the kernel's hashed bit
@@ -187,7 +187,7 @@ func ParseForwardMethod(s string) (ForwardMethod, error) {
 	return 0, fmt.Errorf("forwarding method %q is none of Masq, Local, Tunnel, Route, Bypass", s)
 }
 
-// RealServer is what a real server is wished to be.
+// RealServer is what a real server should be.
 type RealServer struct {
 	Weight uint32 // 0: no new connections, which is how a draining server looks
 	Method ForwardMethod

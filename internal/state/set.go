@@ -33,18 +33,17 @@ const temporarySet = "KUBE-IPVS-TMP-"
 // one's place, by what is left of its name.
 func TemporarySet(of string) SetName { return SetName(temporarySet + of) }
 
-// Temporary says whether n is such a name. A set that has it and is seen was
-// left behind by a crash.
+// Temporary reports whether n is such a name. A set that has it and is seen was left behind by a crash.
 func (n SetName) Temporary() bool { return strings.HasPrefix(string(n), temporarySet) }
 
-// KeepsClient says whether an entry of the set lets clients keep their address,
-// to which only endpoints of this node can answer.
+// KeepsClient reports whether an entry of the set lets clients keep their address, to which only endpoints of this node
+// can answer.
 func (n SetName) KeepsClient() bool {
 	return strings.Contains(string(n), "-LOCAL") && !n.Refuses()
 }
 
-// Refuses says whether packets that an entry of the set matches are dropped unless
-// another entry has led them elsewhere.
+// Refuses reports whether packets that an entry of the set matches are dropped unless another entry has led them
+// elsewhere.
 func (n SetName) Refuses() bool { return strings.HasSuffix(string(n), "-NO-LOCAL") }
 
 // ofEndpoints reports whether the addresses and ports of the set's entries are those
@@ -74,7 +73,7 @@ const (
 )
 
 // Set is the header of a set. The kernel grows the hash size by itself, so it
-// is no part of what is wished.
+// is no part of what is desired.
 type Set struct {
 	Type    SetType
 	Family  Family // of hash types; 0 for bitmap:port, which has none

@@ -90,9 +90,7 @@ func (b *bench) makes(what string, d state.Delta) {
 	if failures, all := r.Failures(5); all > 0 {
 		b.Fatalf("%s: %d rows failed: %v", what, all, failures)
 	}
-	drift := r.Sysctls.Drift + r.Sets.Drift + r.Entries.Drift + r.Chains.Drift + r.Jumps.Drift + r.Links.Drift +
-		r.VirtualServers.Drift + r.RealServers.Drift + r.Addresses.Drift
-	if drift != 0 {
+	if drift := r.Drift(); drift != 0 {
 		b.Errorf("%s: drift %d, want none", what, drift)
 	}
 	d.Apply(b.want)

@@ -5,32 +5,13 @@ package testkit
 import (
 	"context"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Holes are tables that take everything and keep nothing, for those who measure
 // what is above the kernel.
-func Holes() kernel.Tables {
-	return kernel.Tables{
-		Sysctls:        hole[state.SysctlName, string]{},
-		Sets:           hole[state.SetName, state.Set]{},
-		Entries:        hole[state.SetEntry, state.Entry]{},
-		Chains:         hole[state.ChainKey, state.Chain]{},
-		Jumps:          hole[state.JumpKey, state.Jump]{},
-		Links:          hole[state.LinkName, state.Link]{},
-		VirtualServers: hole[state.VirtualServerKey, state.VirtualServer]{},
-		RealServers:    hole[state.RealServerKey, state.RealServer]{},
-		Addresses:      hole[state.Address, state.Binding]{},
-	}
-}
-
-type hole[K, V comparable] struct{}
-
-func (hole[K, V]) List(context.Context) (map[K]V, error) { return map[K]V{}, nil }
-
-func (hole[K, V]) Apply(context.Context, diff.Delta[K, V]) (none kernel.Result[K]) { return none }
+func Holes() kernel.Tables { return kernel.Absent(nil) }
 
 // Idle is a kernel without connections: there are none to flush, and none to look
 // at.

@@ -16,21 +16,21 @@ type Listing struct {
 	State state.State // a table that could not be read, or not yet, is nil
 	Err   error
 
-	rest []func() error
+	tables kernel.Tables
+	next   state.Table
+	round  context.Context
 }
 
 // Begin begins a Listing, of which nothing is read yet.
 func Begin(t kernel.Tables) *Listing {
-	l := &Listing{}
-	l.rest = t.Listing(kernel.NewRound(context.Background()), &l.State)
-	return l
+	return &Listing{tables: t, round: kernel.NewRound(context.Background())}
 }
 
 // Go reads so many more tables, and says whether that were all.
 func (l *Listing) Go(tables int) (done bool) {
-	for ; tables > 0 && len(l.rest) > 0; tables-- {
-		l.Err = errors.Join(l.Err, l.rest[0]())
-		l.rest = l.rest[1:]
+	for ; tables > 0 && l.next < state.Tables; tables-- {
+		l.Err = errors.Join(l.Err, l.tables.ListOne(l.round, l.next, &l.State))
+		l.next++
 	}
-	return len(l.rest) == 0
+	return l.next == state.Tables
 }

@@ -115,24 +115,29 @@ func endpointSlices(p policies) []*discoveryv1.EndpointSlice {
 	}
 }
 
-// rows are what the planner wishes for a node with one Service.
+// rows returns what the planner makes of one Service on a node.
 func rows(t testing.TB, c config.Config, p policies) state.State {
 	t.Helper()
+	all, notes := planned(c, p)
+	for _, note := range notes {
+		t.Errorf("the plan has the note %v", note)
+	}
+	return all
+}
+
+func planned(c config.Config, p policies) (state.State, []state.Note) {
 	n := plan.Node{
 		Name:      "here",
 		IPs:       []netip.Addr{netip.MustParseAddr(nodeIP), netip.MustParseAddr(nodeIP6)},
 		Addresses: where().Addresses,
 	}
 	f := plan.Service(plan.Objects{Service: service(p), Slices: endpointSlices(p)}, n, c)
-	for _, note := range f.Notes {
-		t.Errorf("the plan has the note %v", note)
-	}
 	all, more := plan.Base(c).State(), f.State()
 	maps.Copy(all.Entries, more.Entries)
 	maps.Copy(all.VirtualServers, more.VirtualServers)
 	maps.Copy(all.RealServers, more.RealServers)
 	maps.Copy(all.Addresses, more.Addresses)
-	return all
+	return all, f.Notes
 }
 
 // packet is one to an address and port, by protocol p; an empty client is none.

@@ -9,13 +9,7 @@ import (
 	"strings"
 )
 
-// Text writes v for people: the packet, what becomes of it, and why.
-//
-//	203.0.113.9 -> 10.96.0.1:443/TCP
-//	answered by 1 endpoint of default/kubernetes:https, which sees an address of this node as the client's
-//	  192.0.2.1:6443  weight 1
-//	because
-//	  nat KUBE-SERVICES 3   ...
+// Text writes v for operators: the packet, what happens to it, and why. The example shows the form.
 func Text(w io.Writer, v Verdict) error {
 	var b strings.Builder
 	b.WriteString(v.Packet.String() + from(v) + "\n" + v.Sentence() + "\n")

@@ -10,49 +10,45 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// chunkRows is about how many rows are written at a time: few enough that what
-// comes meanwhile need not wait for long, and so many that the kernel takes them in
-// full batches.
+// chunkRows is about how many rows are written at a time: few enough that other changes need not wait for long, and so
+// many that the kernel takes them in full batches.
 const chunkRows = 4096
 
-// queue makes the rows that an event touched wait for their turn, and notes what
-// they were.
-func (c *Core) queue(owner desired.Owner, t desired.Touched, now time.Time) {
+// queueTouched queues the rows of Services that an event touched, and notes what they were.
+func (c *Core) queueTouched(owner desired.Owner, t desired.Touched, now time.Time) {
 	g := group{
-		owners:    []desired.Owner{owner},
-		entries:   c.entries.note(t.Entries, now),
-		servers:   c.virtualServers.note(t.VirtualServers, now),
-		addresses: c.addresses.note(t.Addresses, now),
+		owners: []desired.Owner{owner}, entries: c.entries.note(now), servers: c.virtualServers.note(now), addresses: c.addresses.note(now),
 	}
 	g.rows = len(g.entries) + len(g.servers) + len(g.addresses)
 	for _, w := range t.RealServers {
-		if c.realServers.begun {
+		if c.realServers.tracked {
 			g.servers = append(g.servers, w.Server)
 			g.rows += c.noteReals(w, now)
 		}
 	}
-	c.backlog.put(g)
+	c.queue.put(g)
 }
 
-// noteReals begins or ends draining as the wish for the real servers of a virtual
-// server asks, and returns how many changed.
+// noteReals begins or ends draining as it is desired of the real servers of a virtual server, and returns how many changed.
 func (c *Core) noteReals(w desired.WereReals, now time.Time) int {
 	c.realServers.note(w)
 	changed := 0
-	leaves := false
+	leave := false
 	for was, is := range state.Both(w.Reals, c.desired.RealServers.Of(w.Server)) {
 		if was != nil && is != nil && *was == *is {
 			continue
 		}
 		changed++
-		leaves = leaves || is == nil || is.Weight() == 0
+		leave = leave || is == nil || is.Weight() == 0
 		if is != nil {
 			c.keepReal(is.Key(w.Server), now)
 		} else {
-			c.leaveReal(was.Key(w.Server), now)
+			k := was.Key(w.Server)
+			c.realServers.hasten(k, now)
+			c.drain(k, now)
 		}
 	}
-	if leaves {
+	if leave {
 		c.realServers.leaving = append(c.realServers.leaving, w.Server)
 	}
 	return changed
@@ -60,24 +56,17 @@ func (c *Core) noteReals(w desired.WereReals, now time.Time) int {
 
 func (c *Core) keepReal(k state.RealServerKey, now time.Time) {
 	c.realServers.hasten(k, now)
-	c.book.End(k)
+	c.drains.book.End(k)
 	c.spareFlows(k)
 }
 
-// leaveReal begins to drain a real server that nobody wishes.
-func (c *Core) leaveReal(k state.RealServerKey, now time.Time) {
-	c.realServers.hasten(k, now)
-	c.drain(k, now)
-}
-
-// gather makes all rows that an audit found not to be as wished wait for their
-// turn. What waits for its retry goes on waiting.
+// gather queues all rows that an audit found not to be as desired. What waits for its retry goes on waiting.
 func (c *Core) gather() {
 	if c.entries.differ.len()+c.virtualServers.differ.len()+c.realServers.differ.len()+c.addresses.differ.len() == 0 {
 		return
 	}
-	waited := c.backlog.size > 0
-	c.backlog.reserve(c.virtualServers.differ.len())
+	waited := c.queue.size > 0
+	c.queue.reserve(c.virtualServers.differ.len())
 	for claims := range c.desired.Claims() {
 		g := group{owners: []desired.Owner{claims.Owner}}
 		for _, r := range claims.Entries {
@@ -94,16 +83,16 @@ func (c *Core) gather() {
 		for _, r := range claims.VirtualServers {
 			g.rows += c.gatherServer(r.Key, &g)
 		}
-		c.backlog.put(g)
+		c.queue.put(g)
 	}
-	c.gatherUnwished()
+	c.gatherUndesired()
 	if waited { // what waits and is gathered too was counted twice
-		c.backlog.recount(c.remaining)
+		c.queue.recount(c.remaining)
 	}
 }
 
-// gatherServer adds a virtual server to a group if it or its real servers are not
-// as wished, and returns how many rows that are.
+// gatherServer adds a virtual server to a group if it or its real servers are not as wanted, and returns how many rows
+// those are.
 func (c *Core) gatherServer(k state.VirtualServerKey, g *group) int {
 	rows := 0
 	if c.virtualServers.stale(k) {
@@ -118,23 +107,23 @@ func (c *Core) gatherServer(k state.VirtualServerKey, g *group) int {
 	return rows
 }
 
-// gatherUnwished is for rows that nobody wishes.
-func (c *Core) gatherUnwished() {
-	for _, a := range slices.SortedFunc(c.addresses.unwished(), state.Address.Compare) {
-		c.backlog.put(group{addresses: []state.Address{a}, rows: 1})
+// gatherUndesired is for rows that are not desired.
+func (c *Core) gatherUndesired() {
+	for _, a := range slices.SortedFunc(c.addresses.undesired(), state.Address.Compare) {
+		c.queue.put(group{addresses: []state.Address{a}, rows: 1})
 	}
-	for _, k := range c.unwishedServers() {
+	for _, k := range c.undesiredServers() {
 		var g group
 		g.rows = c.gatherServer(k, &g)
-		c.backlog.put(g)
+		c.queue.put(g)
 	}
-	for _, e := range slices.SortedFunc(c.entries.unwished(), state.SetEntry.Compare) {
-		c.backlog.put(c.unwishedEntry(e))
+	for _, e := range slices.SortedFunc(c.entries.undesired(), state.SetEntry.Compare) {
+		c.queue.put(c.undesiredEntry(e))
 	}
 }
 
-// unwishedEntry goes with the virtual server that it proves or leads to.
-func (c *Core) unwishedEntry(e state.SetEntry) group {
+// undesiredEntry goes with the virtual server that it proves or leads to.
+func (c *Core) undesiredEntry(e state.SetEntry) group {
 	g := group{entries: []state.SetEntry{e}, rows: 1}
 	v, _ := c.entries.get(e)
 	if to, leads := e.LeadsTo(v); leads {
@@ -146,10 +135,10 @@ func (c *Core) unwishedEntry(e state.SetEntry) group {
 	return g
 }
 
-func (c *Core) unwishedServers() []state.VirtualServerKey {
-	keys := slices.Collect(c.virtualServers.unwished())
+func (c *Core) undesiredServers() []state.VirtualServerKey {
+	keys := slices.Collect(c.virtualServers.undesired())
 	for k := range c.realServers.differ.rows {
-		if _, wished := c.desired.VirtualServers.Get(k); !wished {
+		if _, wanted := c.desired.VirtualServers.Get(k); !wanted {
 			keys = append(keys, k)
 		}
 	}
@@ -157,20 +146,19 @@ func (c *Core) unwishedServers() []state.VirtualServerKey {
 	return slices.Compact(keys)
 }
 
-// admit marks groups of about as many rows as may be written at a time: most of
-// them the smallest, so that a small change need not wait for a large one, and
-// then the oldest, so that a large one comes to its end.
+// admit marks groups of about as many rows as may be written at a time: most of them the smallest, so that a small
+// change need not wait for a large one, and then the oldest, so that a large one comes to its end.
 func (c *Core) admit(now time.Time) {
 	room := c.chunk()
-	for _, g := range c.backlog.rest {
+	for _, g := range c.queue.rest {
 		if g.place == led {
-			c.backlog.remove(g)
+			c.queue.remove(g)
 			c.markAll(g, now)
 		}
 	}
-	c.backlog.rest = nil
+	c.queue.rest = nil
 	for share := room * 3 / 4; share > 0; {
-		g := c.backlog.smallest()
+		g := c.queue.smallest()
 		if g == nil {
 			break
 		}
@@ -179,7 +167,7 @@ func (c *Core) admit(now time.Time) {
 		room -= rows
 	}
 	for room > 0 {
-		g := c.backlog.oldest()
+		g := c.queue.oldest()
 		if g == nil {
 			break
 		}
@@ -194,9 +182,8 @@ func (c *Core) chunk() int {
 	return chunkRows
 }
 
-// mark marks a group, or a part of one that is too large, and returns how many
-// rows of the chunk that takes. Entries without which all else would be held back
-// come in one chunk, and the rest of the group in the next.
+// mark marks a group, or a part of one that is too large, and returns how many rows of the chunk that takes. Entries
+// without which all else would be held back come in one chunk, and the rest of the group in the next.
 func (c *Core) mark(g *group, room int, now time.Time) int {
 	if g.rows > c.chunk() && !g.begun { // what went to and fro was counted each time
 		g.rows = c.remaining(g)
@@ -205,15 +192,15 @@ func (c *Core) mark(g *group, room int, now time.Time) int {
 		return room
 	}
 	if c.markFirst(g, now) {
-		c.backlog.lead(g)
+		c.queue.lead(g)
 	} else {
-		c.backlog.remove(g)
+		c.queue.remove(g)
 		c.markAll(g, now)
 	}
 	return max(g.rows, 1)
 }
 
-// markFirst marks the entries that lead, and says whether there were any.
+// markFirst marks the entries that lead, and reports whether there were any.
 func (c *Core) markFirst(g *group, now time.Time) bool {
 	first := only(g.entries, func(e state.SetEntry) bool { return c.leads(e, now) })
 	c.entries.touch(first...)
@@ -227,9 +214,8 @@ func (c *Core) markAll(g *group, now time.Time) {
 	c.addresses.mark(g.addresses, now)
 }
 
-// markPart marks what of a group can be written by and by, before all else of it,
-// and says whether there was anything. That is, in the order of kernel.Tables: the
-// entries that come first, the real servers that are to be added, all that does
+// markPart marks what of a large group can be written before all else of it, and reports whether there was anything. In
+// the order of kernel.Tables that is: the entries that come first, the real servers that are to be added, all that does
 // not come after real servers have left, and the real servers that leave.
 func (c *Core) markPart(g *group, room int, now time.Time) bool {
 	if !g.begun {
@@ -243,7 +229,7 @@ func (c *Core) markPart(g *group, room int, now time.Time) bool {
 	}
 	if !g.leaving {
 		g.leaving = true
-		c.virtualServers.mark(only(g.servers, c.wishesServer), now)
+		c.virtualServers.mark(only(g.servers, c.wantsServer), now)
 		c.entries.mark(only(g.entries, func(e state.SetEntry) bool { return !e.Set.KeepsClient() }), now)
 		c.addresses.mark(g.addresses, now)
 		return true
@@ -251,12 +237,12 @@ func (c *Core) markPart(g *group, room int, now time.Time) bool {
 	return c.markSome(g, room, c.realServers.distance)
 }
 
-// markSome marks so many of the real servers that count counts.
+// markSome marks as many real servers as there is room for, of those that count counts.
 func (c *Core) markSome(g *group, room int, count func(state.VirtualServerKey) int) bool {
 	left := room
 	for _, k := range g.servers {
 		if n := min(left, count(k)); n > 0 {
-			if c.wishesServer(k) {
+			if c.wantsServer(k) {
 				c.virtualServers.touch(k)
 			}
 			c.realServers.touchSome(k, n)
@@ -267,25 +253,24 @@ func (c *Core) markSome(g *group, room int, count func(state.VirtualServerKey) i
 	return left < room
 }
 
-// precedes says whether an entry is to be written before real servers are added.
-// What leads elsewhere or refuses has to wait for them. That by which clients keep their
-// address comes last of all, and so has to leave now.
+// precedes reports whether an entry is to be written before real servers are added. What leads elsewhere or refuses has
+// to wait for them. That by which clients keep their address comes last of all, and so has to leave now.
 func (c *Core) precedes(e state.SetEntry) bool {
-	v, wished := c.desired.Entries.Get(e)
+	v, wanted := c.desired.Entries.Get(e)
 	if e.Set.KeepsClient() {
-		return !wished
+		return !wanted
 	}
 	_, leads := e.LeadsTo(v)
-	return wished && !leads && !e.Set.Refuses()
+	return wanted && !leads && !e.Set.Refuses()
 }
 
-func (c *Core) wishesServer(k state.VirtualServerKey) bool {
-	_, wished := c.desired.VirtualServers.Get(k)
-	return wished
+func (c *Core) wantsServer(k state.VirtualServerKey) bool {
+	_, wanted := c.desired.VirtualServers.Get(k)
+	return wanted
 }
 
-// leads says whether an entry precedes real servers, is not as wished yet, and does
-// not wait for its retry, as then all else has to go on without it.
+// leads reports whether an entry precedes real servers, is not as desired yet, and does not wait for its retry: then
+// all else has to go on without it.
 func (c *Core) leads(e state.SetEntry, now time.Time) bool {
 	return c.entries.differ.has(e) && c.precedes(e) && !c.entries.waits(e, now)
 }
@@ -300,8 +285,7 @@ func only[T any](list []T, is func(T) bool) []T {
 	return those
 }
 
-// release lets rows that were held back, and may not be any more, wait for their
-// turn again, if they are too many for once.
+// release queues rows again that were held back and may not be any more, if they are too many for one delta.
 func (c *Core) release() {
 	rows := len(c.entries.recalled) + len(c.virtualServers.recalled) + len(c.addresses.recalled)
 	for _, k := range slices.Concat(c.virtualServers.recalled, c.realServers.recalled) {
@@ -311,20 +295,20 @@ func (c *Core) release() {
 		return
 	}
 	for _, a := range slices.SortedFunc(slices.Values(c.addresses.takeRecalled()), state.Address.Compare) {
-		c.backlog.put(group{owners: ownerIf(c.desired.Addresses.Owner(a)), addresses: []state.Address{a}, rows: 1})
+		c.queue.put(group{owners: ownerIf(c.desired.Addresses.Owner(a)), addresses: []state.Address{a}, rows: 1})
 	}
 	servers := slices.Concat(c.virtualServers.takeRecalled(), c.realServers.takeRecalled())
 	slices.SortFunc(servers, state.VirtualServerKey.Compare)
 	for _, k := range slices.Compact(servers) {
 		g := group{owners: ownerIf(c.desired.VirtualServers.Owner(k)), servers: []state.VirtualServerKey{k}, rows: 1}
-		c.backlog.put(g)
+		c.queue.put(g)
 	}
 	for _, e := range slices.SortedFunc(slices.Values(c.entries.takeRecalled()), state.SetEntry.Compare) {
-		g := c.unwishedEntry(e)
+		g := c.undesiredEntry(e)
 		g.owners = ownerIf(c.desired.Entries.Owner(e))
-		c.backlog.put(g)
+		c.queue.put(g)
 	}
-	c.backlog.recount(c.remaining)
+	c.queue.recount(c.remaining)
 }
 
 func ownerIf(o desired.Owner, owned bool) []desired.Owner {
@@ -334,7 +318,7 @@ func ownerIf(o desired.Owner, owned bool) []desired.Owner {
 	return []desired.Owner{o}
 }
 
-// remaining is how many rows of a group are not as wished.
+// remaining is how many rows of a group are not as desired.
 func (c *Core) remaining(g *group) int {
 	n := 0
 	for _, e := range g.entries {

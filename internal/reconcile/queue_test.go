@@ -3,6 +3,7 @@
 package reconcile
 
 import (
+	"container/heap"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -21,7 +22,7 @@ func waits(of, rows int, servers ...int) group {
 	return g
 }
 
-func (b *backlog) drain(next func() *group) (rows []int) {
+func (b *queue) drain(next func() *group) (rows []int) {
 	for g := next(); g != nil; g = next() {
 		rows = append(rows, g.rows)
 		b.remove(g)
@@ -30,7 +31,7 @@ func (b *backlog) drain(next func() *group) (rows []int) {
 }
 
 func TestGroupsComeBySizeOrByAge(t *testing.T) {
-	var b backlog
+	var b queue
 	fill := func() {
 		for i, rows := range []int{100, 3, 1000, 2, 1} {
 			b.put(waits(i, rows, i))
@@ -50,7 +51,7 @@ func TestGroupsComeBySizeOrByAge(t *testing.T) {
 }
 
 func TestAGroupThatGrowsChangesItsPlaceBySizeButNotByAge(t *testing.T) {
-	var b backlog
+	var b queue
 	b.put(waits(1, 1, 1))
 	b.put(waits(2, 5, 2))
 	b.put(waits(1, 50, 1))
@@ -72,7 +73,7 @@ func TestWhatDependsOnEachOtherWaitsTogether(t *testing.T) {
 		"an address and its virtual server": {address(1), waits(2, 1, 1)},
 		"two, by a third":                   {waits(1, 1, 1), waits(2, 1, 2), waits(3, 1, 1, 2)},
 	} {
-		var b backlog
+		var b queue
 		for _, g := range groups {
 			b.put(g)
 		}
@@ -80,7 +81,7 @@ func TestWhatDependsOnEachOtherWaitsTogether(t *testing.T) {
 			t.Errorf("%s: %d groups", name, b.size)
 		}
 	}
-	var b backlog
+	var b queue
 	b.put(waits(1, 1, 1))
 	b.put(waits(2, 1, 2))
 	if b.size != 2 {
@@ -89,7 +90,7 @@ func TestWhatDependsOnEachOtherWaitsTogether(t *testing.T) {
 }
 
 func TestAServiceThatFlapsWhileItWaitsTakesNoMoreRoom(t *testing.T) {
-	var b backlog
+	var b queue
 	for range 10_000 {
 		g := waits(1, 1, 1)
 		g.entries = []state.SetEntry{entryOf(g.servers[0])}
@@ -100,26 +101,26 @@ func TestAServiceThatFlapsWhileItWaitsTakesNoMoreRoom(t *testing.T) {
 	}
 }
 
-func TestAScheduleIsInOrder(t *testing.T) {
+func TestDatesAreInOrder(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	var s schedule[int]
+	var d dates[int]
 	var want, got []int
 	for range 1000 {
 		n := random.IntN(500)
 		want = append(want, n)
-		s.push(time.Unix(int64(n), 0), n)
+		heap.Push(&d, date[int]{time.Unix(int64(n), 0), n})
 		if random.IntN(3) == 0 {
 			slices.Sort(want)
-			if first := s.rows[0].key; first != want[0] {
+			if first := d[0].key; first != want[0] {
 				t.Fatalf("%d is first, want %d", first, want[0])
 			}
-			s.pop()
+			heap.Pop(&d)
 			want = want[1:]
 		}
 	}
-	for len(s.rows) > 0 {
-		got = append(got, s.rows[0].key)
-		s.pop()
+	for len(d) > 0 {
+		got = append(got, d[0].key)
+		heap.Pop(&d)
 	}
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
@@ -127,9 +128,9 @@ func TestAScheduleIsInOrder(t *testing.T) {
 	}
 }
 
-func TestAnElasticMapIsAMapThatGivesItsRoomBack(t *testing.T) {
+func TestAShrinkingMapIsAMapThatGivesItsRoomBack(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
-	var e elastic[int, int]
+	var e shrinkingMap[int, int]
 	m := map[int]int{}
 	for step := range 100_000 {
 		k, share := random.IntN(5000), 3

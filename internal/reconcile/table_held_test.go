@@ -11,7 +11,7 @@ import (
 )
 
 // mustHoldRightly fails if a row is held back although what it waits for has
-// happened: nobody would look at it before the next audit.
+// happened: it would not be looked at before the next audit.
 func (b *bench) mustHoldRightly(t *testing.T) {
 	t.Helper()
 	c := b.core
@@ -29,12 +29,12 @@ func (b *bench) mustHoldRightly(t *testing.T) {
 	}
 }
 
-func holdsRightly[K, V comparable](t *testing.T, l *lane[K, V]) {
+func holdsRightly[K state.Key[K], V comparable](t *testing.T, l *tableState[K, V]) {
 	t.Helper()
 	for k := range l.held.rows {
 		_, hasH := l.get(k)
 		_, hasW := l.want(k)
-		if !held(l.mayAdd, k, hasW && !hasH) && !held(l.mayRemove, k, hasH && !hasW) {
+		if !isHeld(l.mayAdd, k, hasW && !hasH) && !isHeld(l.mayRemove, k, hasH && !hasW) {
 			t.Fatalf("%v is held back for nothing", k)
 		}
 	}
@@ -44,7 +44,7 @@ func holdsRightly[K, V comparable](t *testing.T, l *lane[K, V]) {
 func draining(t testing.TB, deleted int) *bench {
 	t.Helper()
 	const stay = 10
-	b := synced(t, stay+deleted)
+	b := syncedBench(t, stay+deleted)
 	for n := range deleted {
 		b.kernel.Connections[endpoint(server(stay+n, state.TCP), 0)] = state.Connections{Active: 1}
 		b.step(Delete{Owner: owner(stay + n)})
@@ -91,7 +91,7 @@ func TestAChangeLooksAtNoMoreRowsWhile10000DeletedServicesDrain(t *testing.T) {
 		{"a Service comes", Upsert{Owner: owner(20_000), Fragment: service(server(20_000, state.TCP), 0, 3)}},
 		{"a Service goes", Delete{Owner: owner(4)}},
 		{"a Service moves", Upsert{Owner: owner(3), Fragment: moved}},
-		{"the node's own addresses are told again", Local{}},
+		{"the node's own addresses come again", Local{}},
 	}
 	few, many := draining(t, 10), draining(t, 10_000)
 	fewLooks, manyLooks := few.countLooks(), many.countLooks()
@@ -109,7 +109,7 @@ func TestAChangeLooksAtNoMoreRowsWhile10000DeletedServicesDrain(t *testing.T) {
 
 func TestWhatDrainsLeavesWithAllItsRowsWithoutAnAudit(t *testing.T) {
 	b := draining(t, 20)
-	b.core.auditDue = b.now.Add(time.Hour)
+	b.core.audit.due = b.now.Add(time.Hour)
 	for k := range b.kernel.Connections {
 		b.kernel.Connections[k] = state.Connections{}
 	}
@@ -129,7 +129,7 @@ func TestAnOwnerIsFinishedWhateverOthersWaitFor(t *testing.T) {
 func BenchmarkAChangeOfAServiceWhileDeletedOnesDrain(b *testing.B) {
 	for _, deleted := range []int{0, 10_000} {
 		bench := draining(b, deleted)
-		a := newAccount(bench.core, All())
+		a := newReporter(bench.core, All())
 		with, without := service(server(5, state.TCP), 0, 3), service(server(5, state.TCP), 0, 3)
 		with.Entries[0].Value.Comment = "ns/other"
 		b.Run(map[int]string{0: "none", 10_000: "10000"}[deleted], func(b *testing.B) {
@@ -138,7 +138,7 @@ func BenchmarkAChangeOfAServiceWhileDeletedOnesDrain(b *testing.B) {
 				if i%2 == 0 {
 					e.Fragment = without
 				}
-				a.took(e, bench.core.Step(e, bench.now), bench.now)
+				a.received(e, bench.core.Step(e, bench.now), bench.now)
 				for w := bench.core.Ready(bench.now); !w.Empty(); w = bench.core.Ready(bench.now) {
 					bench.core.Advance(w, Outcome{}, bench.now) // the kernel's time does not count
 				}

@@ -44,7 +44,7 @@ var (
 	serving   = state.ChainOf("-j OLD")
 )
 
-// afterOld is a kernel that the predecessor left, and three Services that are told.
+// afterOld is a kernel that the predecessor left, and three Services.
 func afterOld(wrap func(kernelTables) kernelTables) *bench {
 	b := newBench(wrap)
 	o := testOptions()
@@ -178,20 +178,20 @@ func TestARowThatIsRefusedForLongDoesNotKeepAPredecessorForEver(t *testing.T) {
 func task(k *mem.Kernel, done func(state.Delta, kernel.Results)) Task {
 	o := testOptions()
 	o.DrainTimeout = 0
-	return Task{Options: o, Kernel: Kernel{Tables: k.Tables(), Flusher: nobody{}, Connections: nobody{}}, Done: done}
+	return Task{Options: o, Kernel: Kernel{Tables: k.Tables(), Flusher: noConnections{}, Connections: noConnections{}}, Done: done}
 }
 
-// nobody has neither flows nor connections.
-type nobody struct{}
+// noConnections has neither flows nor connections.
+type noConnections struct{}
 
-func (nobody) Flush(context.Context, []state.Flow) (int, error) { return 0, nil }
+func (noConnections) Flush(context.Context, []state.Flow) (int, error) { return 0, nil }
 
-func (nobody) Connections(context.Context, []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
+func (noConnections) Connections(context.Context, []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
 	return nil, nil
 }
 
 func TestATaskThatLeavesWhatDrainsLooksAtAllOfItFirst(t *testing.T) {
-	b := synced(t, 3*lookServers)
+	b := syncedBench(t, 3*lookServers)
 	busy := endpoint(server(1, state.TCP), 0)
 	b.kernel.Connections[busy] = state.Connections{Active: 1}
 	leaves := task(b.kernel, nil)
@@ -206,7 +206,7 @@ func TestATaskThatLeavesWhatDrainsLooksAtAllOfItFirst(t *testing.T) {
 }
 
 func TestATaskThatWishesNothingRemovesWhatIsOursAndNothingElse(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	other := state.VirtualServerKey{Address: netip.MustParseAddrPort("192.0.2.1:25"), Protocol: state.TCP}
 	b.kernel.State.VirtualServers[other] = state.VirtualServer{Scheduler: "rr", Prefix: 32}
 	stranger := state.Address{Addr: netip.MustParseAddr("192.0.2.77")}
@@ -228,9 +228,9 @@ func TestATaskThatWishesNothingRemovesWhatIsOursAndNothingElse(t *testing.T) {
 	}
 }
 
-// What the sets prove must be gone before they are: without them nobody knows whose it is.
+// What the sets prove must be gone before they are: without them noConnections knows whose it is.
 func TestSetsAreRemovedAfterWhatTheyProve(t *testing.T) {
-	b := synced(t, 3)
+	b := syncedBench(t, 3)
 	k := task(b.kernel, nil)
 	refuses := true
 	k.Kernel.Tables.VirtualServers = unyielding{k.Kernel.Tables.VirtualServers, &refuses}

@@ -11,23 +11,20 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Predecessor knows the rules that another service proxy left, one that works
-// without virtual servers.
+// Predecessor knows the rules that another service proxy left, one that works without virtual servers.
 type Predecessor interface {
-	// Left says that a chain is its, and no use to us.
+	// Left reports whether a chain is one of its own, and of no use to us.
 	Left(state.ChainKey) bool
 	// Interim is what a chain of ours should be until all else is in the
-	// kernel; false: nothing but as wished. It is so where have sends packets to
+	// kernel; false: nothing but as wanted. It is so where have sends packets to
 	// endpoints by itself.
 	Interim(have, want state.Chain) (state.Chain, bool)
-	// Flows are all that the chains can have sent on, but for connections that
-	// end. local are the node's own addresses.
+	// Flows are all that the chains can have sent on, but for connections that end. local are the node's own addresses.
 	Flows(chains map[state.ChainKey]state.Chain, local []netip.Addr) []state.Flow
 }
 
-// What a predecessor's rules send on never meets a virtual server. So they can
-// stay until all else is in the kernel, and have to: between taking them away and
-// the last virtual server and address, Services would be lost.
+// What a predecessor's rules send on never meets a virtual server. So they can stay until all else is in the kernel, and have to:
+// without them, Services would be lost until the last virtual server and address is there.
 type handover struct {
 	predecessor Predecessor                 // nil: there was none
 	serving     map[state.ChainKey]struct{} // chains of ours in which its rules are still at work
@@ -40,15 +37,13 @@ type stage uint8
 
 const (
 	nothing stage = iota
-	// refusals are what drops and rejects (in filter) what is not sent on: it
-	// would refuse what virtual servers get.
+	// refusals are what drops and rejects (in filter) what is not sent on: they would refuse what virtual servers get.
 	refusals
 	everything
 )
 
-// patience is how long the rows that fail are waited for, by the time between two
-// tries: what fails for longer would keep all other Services at endpoints that
-// may be gone.
+// patience is how long the handover waits for rows that fail, by the time between two tries: waiting longer would keep all other
+// Services at endpoints that may be gone.
 const patience = 3 * time.Second
 
 // lookForPredecessor is for an audit that has seen the chains.
@@ -59,8 +54,8 @@ func (c *Core) lookForPredecessor() {
 	}
 	c.handover.serving = map[state.ChainKey]struct{}{}
 	for k, have := range c.chains.believed() {
-		want, wished := c.desired.Chains.Get(k)
-		if !wished {
+		want, wanted := c.desired.Chains.Get(k)
+		if !wanted {
 			continue
 		}
 		if _, serves := c.handover.predecessor.Interim(have, want); serves {
@@ -71,29 +66,28 @@ func (c *Core) lookForPredecessor() {
 
 // wantChain keeps a predecessor's rules at work where they are.
 func (c *Core) wantChain(k state.ChainKey) (state.Chain, bool) {
-	want, wished := c.desired.Chains.Get(k)
-	if _, serving := c.handover.serving[k]; serving && wished {
+	want, wanted := c.desired.Chains.Get(k)
+	if _, serving := c.handover.serving[k]; serving && wanted {
 		have, _ := c.chains.get(k)
-		if meanwhile, still := c.handover.predecessor.Interim(have, want); still {
-			return meanwhile, true
+		if interim, still := c.handover.predecessor.Interim(have, want); still {
+			return interim, true
 		}
 	}
-	return want, wished
+	return want, wanted
 }
 
-// takesMarked reports whether a virtual server is one that rules of an older version of
-// ours may still lead packets to, by their marks.
+// takesMarked reports whether rules of an older version of ours may still lead packets to a virtual server, by their marks.
 func (c *Core) takesMarked(k state.VirtualServerKey) bool {
 	if !state.OurMark(k.Mark) || c.handover.predecessor == nil {
 		return false
 	}
-	if _, wished := c.desired.VirtualServers.Get(k); wished {
+	if _, wanted := c.desired.VirtualServers.Get(k); wanted {
 		return false
 	}
 	if c.handover.stage < everything || len(c.handover.serving) > 0 {
 		return true
 	}
-	for range c.jumps.unwished() {
+	for range c.jumps.undesired() {
 		return true
 	}
 	return false
@@ -119,25 +113,23 @@ func (c *Core) releaseMarked() {
 	c.handover.marked = nil
 }
 
-// mayGo says whether a chain may be removed, or a jump to it: what a predecessor
-// left goes last.
-func (c *Core) mayGo(k state.ChainKey) bool {
+// predecessorLets reports whether a chain may be removed, or a jump to it: what a predecessor left goes last.
+func (c *Core) predecessorLets(k state.ChainKey) bool {
 	h := c.handover
-	if !c.synced || h.predecessor == nil || !h.predecessor.Left(k) {
-		return c.synced
+	if !c.phases.mayRemove() || h.predecessor == nil || !h.predecessor.Left(k) {
+		return c.phases.mayRemove()
 	}
 	return h.stage == everything || h.stage == refusals && k.Table == state.Filter
 }
 
-// takeOver takes the next part from the predecessor, if there is nothing else to
-// do, and says whether there was one.
+// takeOver takes the next part from the predecessor, if there is nothing else to do, and reports whether there was one.
 func (c *Core) takeOver() bool {
 	h := &c.handover
-	if h.predecessor == nil || h.stage == everything || !c.synced || !c.chains.listed || c.awaited() {
+	if h.predecessor == nil || h.stage == everything || !c.phases.mayRemove() || !c.chains.listed || c.awaited() {
 		return false
 	}
 	h.stage++
-	c.recallFew()
+	c.recallShared()
 	if h.stage == everything {
 		c.forsake()
 		for k := range h.serving {
@@ -149,20 +141,17 @@ func (c *Core) takeOver() bool {
 	return true
 }
 
-// awaited says whether a row failed that may soon not fail any more.
+// awaited reports whether a row failed that may soon not fail any more.
 func (c *Core) awaited() bool { return c.failing(patience) }
 
-// refused says whether a row failed and is still as it was.
+// refused reports whether a row failed and is still as it was.
 func (c *Core) refused() bool { return c.failing(2 * retryLast) }
 
 func (c *Core) failing(within time.Duration) bool {
-	return c.sysctls.failing(within) || c.sets.failing(within) || c.entries.failing(within) ||
-		c.chains.failing(within) || c.jumps.failing(within) || c.links.failing(within) ||
-		c.virtualServers.failing(within) || c.realServers.failing(within) || c.addresses.failing(within)
+	return slices.ContainsFunc(c.tables, func(t table) bool { return t.failing(within) })
 }
 
-// forsake notes the flows that the predecessor's rules sent to endpoints where
-// nobody wishes them any more.
+// forsake notes the flows that the predecessor's rules sent to endpoints that are not desired any more.
 func (c *Core) forsake() {
 	if len(c.handover.serving) == 0 {
 		return
@@ -183,11 +172,10 @@ func (c *Core) forsake() {
 	}
 }
 
-// leadsTo says whether an endpoint is wished for a virtual server, which may keep
-// the client's port.
+// leadsTo reports whether an endpoint is desired for a virtual server, which may keep the client's port.
 func (c *Core) leadsTo(k state.VirtualServerKey, endpoint netip.AddrPort) bool {
 	for _, a := range []netip.AddrPort{endpoint, netip.AddrPortFrom(endpoint.Addr(), 0)} {
-		if _, wished := c.desired.RealServers.Get(state.RealServerKey{Server: k, Address: a}); wished {
+		if _, wanted := c.desired.RealServers.Get(state.RealServerKey{Server: k, Address: a}); wanted {
 			return true
 		}
 	}

@@ -3,24 +3,23 @@
 package reconcile
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// While deleted Services drain, their entries are held back, which may be many
-// thousand. So that a change costs its own size, it recalls the rows that wait for
-// one of its rows, and no others are looked at. What waits for what is the reverse
-// of proof.go. All are looked at again after an audit, and when it changes what may
-// be removed, or which addresses are the node's own.
+// While deleted Services drain, their entries are held back, which may be many thousand. So that a change costs its own size, it
+// recalls the rows that wait for one of its rows, and no others are looked at. Which row waits for which is the reverse of
+// proof.go. All are looked at again after an audit, and when it changes what may be removed, or which addresses are the node's own.
 
-// heldBack are the marked rows of one table that may not be added or removed yet,
-// by their keys.
+// heldBack are the marked rows of one table that may not be added or removed yet, by their keys.
 type heldBack[K comparable] struct {
-	held     elastic[K, struct{}]
-	recalled []K // may be by now
+	held     shrinkingMap[K, struct{}]
+	recalled []K // that may be by now
 }
 
 func (h *heldBack[K]) holdBack(k K) { h.held.put(k, struct{}{}) }
@@ -34,10 +33,8 @@ func (h *heldBack[K]) recall(k K) {
 }
 
 func (h *heldBack[K]) recallAll() {
-	for k := range h.held.rows {
-		h.recalled = append(h.recalled, k)
-	}
-	h.held = elastic[K, struct{}]{}
+	h.recalled = slices.AppendSeq(h.recalled, maps.Keys(h.held.rows))
+	h.held = shrinkingMap[K, struct{}]{}
 }
 
 // takeRecalled returns the rows that are to be looked at again.
@@ -47,24 +44,20 @@ func (h *heldBack[K]) takeRecalled() []K {
 	return keys
 }
 
-// recallFew is for the tables that do not grow with the cluster: their rows wait for
-// what is true of all others.
-func (c *Core) recallFew() {
-	c.sets.recallAll()
-	c.chains.recallAll()
-	c.jumps.recallAll()
-	c.links.recallAll()
+// recallShared is for the tables that do not grow with the cluster: their rows wait for what is true of all others.
+func (c *Core) recallShared() {
+	for _, t := range c.shared {
+		t.recallAll()
+	}
 }
 
 func (c *Core) recallAll() {
-	c.recallFew()
-	c.entries.recallAll()
-	c.virtualServers.recallAll()
-	c.realServers.recallAll()
-	c.addresses.recallAll()
+	for _, t := range c.tables {
+		t.recallAll()
+	}
 }
 
-// recallAfterEntry is for an entry that came, went, or is wished or not as it was not
+// recallAfterEntry is for an entry that came, went, or is wanted or not as it was not
 // before: it may prove a row, or be one proof more, which lets another go.
 func (c *Core) recallAfterEntry(e state.SetEntry) {
 	if c.addresses.held.len() > 0 {
@@ -99,7 +92,7 @@ func (c *Core) recallAfter(d state.Delta, r kernel.Results) {
 	if d.Len() == d.RealServers.Len() {
 		return
 	}
-	c.recallFew()
+	c.recallShared()
 	c.releaseMarked()
 	eachWritten(d.Entries, r.Entries, c.recallAfterEntry)
 	eachWritten(d.VirtualServers, r.VirtualServers, c.recallAfterServer)
@@ -108,26 +101,16 @@ func (c *Core) recallAfter(d state.Delta, r kernel.Results) {
 	})
 }
 
-// eachWritten tells of the rows of a delta that did not fail.
-func eachWritten[K, V comparable](d diff.Delta[K, V], r kernel.Result[K], tell func(K)) {
-	one := func(k K) {
+// eachWritten calls f for the rows of a delta that did not fail.
+func eachWritten[K, V comparable](d diff.Delta[K, V], r kernel.Result[K], f func(K)) {
+	for k := range d.Keys() {
 		if _, failed := r.Failed[k]; !failed {
-			tell(k)
+			f(k)
 		}
-	}
-	for _, row := range d.Remove {
-		one(row.Key)
-	}
-	for _, row := range d.Add {
-		one(row.Key)
-	}
-	for _, c := range d.Update {
-		one(c.Key)
 	}
 }
 
-// own notes addresses of the node's own. What a port proves may be another thing
-// then.
+// own notes addresses of the node's own. What a port proves may change then.
 func (c *Core) own(addresses []netip.Addr) {
 	before := len(c.local)
 	for _, a := range addresses {

@@ -11,9 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// group is rows that are marked together. What depends on each other is in one:
-// the rows that one Service's change touched, and those of all Services that
-// share a virtual server with it, or an address that is to come or go.
+// group is rows that are marked together. What depends on each other is in one: the rows that one Service's change
+// touched, and those of all Services that share a virtual server with it, or an address that is to come or go.
 type group struct {
 	owners    []desired.Owner // none: they are rows that nobody wishes
 	entries   []state.SetEntry
@@ -39,15 +38,13 @@ const (
 	gone
 )
 
-// backlog are the groups that wait. A change of many rows takes the kernel
-// seconds. So that a small one need not wait for it, rows of Services are not
-// marked at once, but some thousand at a time, and the smallest changes first.
-// The order in which packets need rows is that of one delta (kernel.Tables), so a
-// group is marked as a whole.
-type backlog struct {
-	byOwner   elastic[desired.Owner, *group]
-	byServer  elastic[state.VirtualServerKey, *group]
-	byAddress elastic[state.Address, *group]
+// queue are the groups that wait. A change of many rows takes the kernel seconds. So that a small one need not wait for
+// it, rows of Services are not marked at once, but some thousand at a time, and the smallest changes first. The order
+// in which packets need rows is that of one delta (kernel.Tables), so a group is marked as a whole.
+type queue struct {
+	byOwner   shrinkingMap[desired.Owner, *group]
+	byServer  shrinkingMap[state.VirtualServerKey, *group]
+	byAddress shrinkingMap[state.Address, *group]
 
 	rest []*group // that are led; some may wait again, or be gone
 
@@ -61,15 +58,15 @@ type backlog struct {
 const classes = 32
 
 // reserve makes room for the groups of so many virtual servers.
-func (b *backlog) reserve(servers int) {
+func (b *queue) reserve(servers int) {
 	b.byOwner.reserve(servers)
 	b.byServer.reserve(servers)
 	b.byAddress.reserve(servers)
 }
 
-// put adds a group to those that it depends on, or makes it wait by itself. One that
-// is led waits again: what has come may have to be led too.
-func (b *backlog) put(g group) {
+// put adds a group to those that it depends on, or queues it by itself. One that is led waits again: what has come may
+// have to be led too.
+func (b *queue) put(g group) {
 	if len(g.entries)+len(g.servers)+len(g.addresses) == 0 {
 		return
 	}
@@ -89,7 +86,7 @@ func (b *backlog) put(g group) {
 }
 
 // enqueue makes a group wait, in the place that its age gives it.
-func (b *backlog) enqueue(g *group) {
+func (b *queue) enqueue(g *group) {
 	if g.place == queued {
 		return
 	}
@@ -104,7 +101,7 @@ func (b *backlog) enqueue(g *group) {
 func byAge(a, b *group) int { return cmp.Compare(a.number, b.number) }
 
 // classify puts a group into the queue of its size.
-func (b *backlog) classify(g *group) {
+func (b *queue) classify(g *group) {
 	if class := min(bits.Len(uint(max(g.rows, 0))), classes-1); class != g.class {
 		g.class = class
 		b.sizes[class] = append(b.sizes[class], g)
@@ -112,7 +109,7 @@ func (b *backlog) classify(g *group) {
 }
 
 // recount puts all groups into the queues of their sizes anew.
-func (b *backlog) recount(count func(*group) int) {
+func (b *queue) recount(count func(*group) int) {
 	for _, g := range b.ages {
 		if g.place == queued {
 			g.rows = count(g)
@@ -123,7 +120,7 @@ func (b *backlog) recount(count func(*group) int) {
 
 // related are the groups that g depends on, or that depend on it, the oldest
 // first.
-func (b *backlog) related(g *group) []*group {
+func (b *queue) related(g *group) []*group {
 	var found []*group
 	b.search++
 	see := func(other *group, there bool) {
@@ -147,7 +144,7 @@ func (b *backlog) related(g *group) []*group {
 }
 
 // move gives all that is in one group to another.
-func (b *backlog) move(from, into *group) {
+func (b *queue) move(from, into *group) {
 	into.owners = claim(&b.byOwner, from.owners, into.owners, into)
 	into.servers = claim(&b.byServer, from.servers, into.servers, into)
 	into.addresses = claim(&b.byAddress, from.addresses, into.addresses, into)
@@ -161,9 +158,8 @@ func (b *backlog) move(from, into *group) {
 	into.begun, into.leaving = false, false
 }
 
-// claim adds to a list of a group the keys that are not in it. Nobody else needs
-// them any more.
-func claim[K comparable](index *elastic[K, *group], keys, list []K, g *group) []K {
+// claim adds to a list of a group the keys that are not in it.
+func claim[K comparable](index *shrinkingMap[K, *group], keys, list []K, g *group) []K {
 	if list == nil {
 		list = keys[:0]
 	}
@@ -176,8 +172,7 @@ func claim[K comparable](index *elastic[K, *group], keys, list []K, g *group) []
 	return list
 }
 
-// trim keeps a Service that changes all the time while it waits from having an
-// entry over and over again.
+// trim keeps a Service that changes all the time while it waits from having an entry over and over again.
 func (g *group) trim() {
 	const few = 32
 	if len(g.entries) < 2*g.trimmed+few {
@@ -190,13 +185,13 @@ func (g *group) trim() {
 
 // lead takes a group out of the queues while its first entries are written. What
 // depends on it still finds it.
-func (b *backlog) lead(g *group) {
+func (b *queue) lead(g *group) {
 	b.dequeue(g, led)
 	b.rest = append(b.rest, g)
 }
 
 // remove takes a group off.
-func (b *backlog) remove(g *group) {
+func (b *queue) remove(g *group) {
 	b.dequeue(g, gone)
 	for _, o := range g.owners {
 		b.byOwner.drop(o)
@@ -209,7 +204,7 @@ func (b *backlog) remove(g *group) {
 	}
 }
 
-func (b *backlog) dequeue(g *group, to place) {
+func (b *queue) dequeue(g *group, to place) {
 	if g.place == queued {
 		b.size--
 	}
@@ -218,10 +213,10 @@ func (b *backlog) dequeue(g *group, to place) {
 	}
 }
 
-func (b *backlog) empty() bool { return b.size+len(b.rest) == 0 }
+func (b *queue) empty() bool { return b.size+len(b.rest) == 0 }
 
 // smallest is a group than which none is much smaller, nil if there is none.
-func (b *backlog) smallest() *group {
+func (b *queue) smallest() *group {
 	for class := range b.sizes {
 		for queue := &b.sizes[class]; len(*queue) > 0; *queue = (*queue)[1:] {
 			if g := (*queue)[0]; g.place == queued && g.class == class {
@@ -233,7 +228,7 @@ func (b *backlog) smallest() *group {
 }
 
 // oldest is the group that waits for longest, nil if there is none.
-func (b *backlog) oldest() *group {
+func (b *queue) oldest() *group {
 	for ; len(b.ages) > 0; b.ages = b.ages[1:] {
 		if g := b.ages[0]; g.place == queued {
 			return g

@@ -24,7 +24,7 @@ func TestAnAddressOfSomebodyElseIsNotKeptForWhatDrains(t *testing.T) {
 		"deleted, and taken by an endpoint":   {Delete{Owner: owner(0)}, Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 3), Arrived: arrived.Addresses}},
 		"deleted, and refused to another one": {Delete{Owner: owner(0)}, Upsert{Owner: owner(7), Fragment: refused}},
 	} {
-		b := synced(t, 2)
+		b := syncedBench(t, 2)
 		for n := range 3 {
 			b.kernel.Connections[endpoint(front, n)] = state.Connections{Active: 1}
 		}
@@ -39,14 +39,14 @@ func TestAnAddressOfSomebodyElseIsNotKeptForWhatDrains(t *testing.T) {
 			t.Errorf("%s: the virtual server is there", name)
 		}
 		b.mustEqualWish(t, name)
-		if len(b.core.others.arrived) != 0 {
-			t.Errorf("%s: remembered for good: %v", name, b.core.others.arrived)
+		if len(b.core.foreign.arrived) != 0 {
+			t.Errorf("%s: remembered for good: %v", name, b.core.foreign.arrived)
 		}
 	}
 }
 
 func TestAnAddressOfSomebodyElseIsNotKeptAfterARestart(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	front := server(0, state.TCP)
 	b.kernel.Connections[endpoint(front, 0)] = state.Connections{Active: 1}
 	b.restart(map[int]state.Fragment{0: {Refused: []netip.Addr{front.Address.Addr()}}})
@@ -54,10 +54,10 @@ func TestAnAddressOfSomebodyElseIsNotKeptAfterARestart(t *testing.T) {
 	b.mustEqualWish(t, "at once")
 }
 
-// While somebody wishes an address, it is nobody else's, and what is refused there to
+// While an address is desired for one Service, what is refused there to
 // one Service changes nothing for the connections of another.
 func TestAnAddressThatAServiceHasIsKeptForItsConnections(t *testing.T) {
-	b := synced(t, 1)
+	b := syncedBench(t, 1)
 	front := server(0, state.TCP)
 	busy := endpoint(front, 0)
 	b.kernel.Connections[busy] = state.Connections{Active: 1}
@@ -71,9 +71,9 @@ func TestAnAddressThatAServiceHasIsKeptForItsConnections(t *testing.T) {
 	b.step(Delete{Owner: owner(0)})
 	b.pass(t, 5*time.Second)
 	if _, bound := b.kernel.State.Addresses[state.Address{Addr: front.Address.Addr()}]; !bound {
-		t.Error("the address is refused to nobody any more, and is not kept for a connection")
+		t.Error("the address is not refused any more, and is not kept for a connection")
 	}
-	if n := len(b.core.others.count) + len(b.core.others.refused); n != 0 {
+	if n := len(b.core.foreign.count) + len(b.core.foreign.refused); n != 0 {
 		t.Errorf("%d refusals are remembered", n)
 	}
 }
