@@ -17,8 +17,8 @@ type Conflict struct {
 	// WinnerRank and LoserRank are by what right they claim it.
 	WinnerRank, LoserRank state.Rank
 
-	// HealthCheck: what is claimed is the winner's NodePort, and where load balancers
-	// ask for the health of the loser.
+	// HealthCheck: what is claimed is the winner's NodePort, and where load balancers ask for the health of the
+	// loser.
 	HealthCheck bool
 }
 
@@ -33,8 +33,7 @@ func (c Conflict) String() string {
 	return fmt.Sprintf("%v is served by %v: that one's %v comes before this one's %v", c.Key, c.Winner, c.WinnerRank, c.LoserRank)
 }
 
-// conflictOf is the one that c's claim to k makes, if it makes one: with who has it,
-// or with who had it.
+// conflictOf is the one that c's claim to k makes, if it makes one: with who has it, or with who had it.
 func (d *Desired) conflictOf(k state.VirtualServerKey, c *claimant) []Conflict {
 	all := d.VirtualServers.foremost(k)
 	switch {
@@ -53,9 +52,8 @@ func conflict(k state.VirtualServerKey, winner, loser *claimant) Conflict {
 	}
 }
 
-// portConflicts are those that c's claim to e makes, if e is a NodePort or a port of
-// health checks. IPVS takes packets before a program on the node can, so it is always
-// the NodePort that has them.
+// portConflicts are those that c's claim to e makes, if e is a NodePort or a port of health checks. IPVS takes
+// packets before a program on the node can, so it is always the NodePort that has them.
 func (d *Desired) portConflicts(e state.SetEntry, c *claimant) []Conflict {
 	rival, is := e.Rival()
 	if !is {

@@ -18,16 +18,16 @@ type (
 	entryDelta  = diff.Delta[state.SetEntry, state.Entry]
 )
 
-// Entries are the desired set entries. One that is about a virtual server, or leads packets to one, counts only if its owner
-// also won that virtual server.
+// Entries are the desired set entries. One that is about a virtual server, or leads packets to one, counts only if
+// its owner also won that virtual server.
 type Entries struct {
 	servers serverTable
 	claims  entryTable
 	unowned *int // rows that are claimed, and of which no claim counts
 }
 
-// Get is the desired value of the row k, and whether the row is desired at all: the value of the first claimant whose claim
-// counts.
+// Get is the desired value of the row k, and whether the row is desired at all: the value of the first claimant whose
+// claim counts.
 func (t Entries) Get(k state.SetEntry) (state.Entry, bool) {
 	_, v, ok := t.first(k)
 	return v, ok
@@ -93,8 +93,7 @@ func (t Entries) All() iter.Seq2[state.SetEntry, state.Entry] {
 	}
 }
 
-// contested reports whether c's change is about a virtual server that another owner
-// claims too.
+// contested reports whether c's change is about a virtual server that another owner claims too.
 func (t Entries) contested(entries entryDelta, servers serverDelta, c *claimant) bool {
 	for k := range servers.Keys() {
 		if won, claimed := t.servers.winners[k]; claimed && won != c || len(t.servers.losers[k]) > 0 {
@@ -118,8 +117,9 @@ type wasEntry struct {
 	claimed bool
 }
 
-// were are the entries that c's change can touch, as they are: its own, and those of others that depend on a virtual server
-// which c comes to or leaves. An owner that neither has that virtual server nor is next in line for it has none.
+// were are the entries that c's change can touch, as they are: its own, and those of others that depend on a virtual
+// server which c comes to or leaves. An owner that neither has that virtual server nor is next in line for it has
+// none.
 func (t Entries) were(entries entryDelta, servers serverDelta, c *claimant, to holdings) []wasEntry {
 	touched := slices.Collect(entries.Keys())
 	changed := slices.SortedFunc(servers.Keys(), state.VirtualServerKey.Compare)
@@ -146,8 +146,7 @@ func (t Entries) were(entries entryDelta, servers serverDelta, c *claimant, to h
 	return before
 }
 
-// dependent adds those of the entries that depend on one of the servers, which are
-// sorted.
+// dependent adds those of the entries that depend on one of the servers, which are sorted.
 func dependent(to []state.SetEntry, entries []diff.Row[state.SetEntry, state.Entry], servers []state.VirtualServerKey) []state.SetEntry {
 	among := func(k state.VirtualServerKey) bool {
 		_, found := slices.BinarySearchFunc(servers, k, state.VirtualServerKey.Compare)
@@ -184,8 +183,8 @@ func one(is bool) int {
 	return 0
 }
 
-// RealServers are the desired real servers. They are those that the owner of their virtual server wants for it, so there is
-// no table of them: to find one is to find its owner.
+// RealServers are the desired real servers. They are those that the owner of their virtual server wants for it, so
+// there is no table of them: to find one is to find its owner.
 type RealServers struct {
 	servers serverTable
 	size    *int
@@ -255,8 +254,8 @@ type WereReals struct {
 	Reals  state.Reals
 }
 
-// were is what the real servers are of the virtual servers whose real servers can
-// be other ones when c has other holdings.
+// were is what the real servers are of the virtual servers whose real servers can be other ones when c has other
+// holdings.
 func (t RealServers) were(c *claimant, to holdings) []WereReals {
 	var before []WereReals
 	note := func(k state.VirtualServerKey) { before = append(before, WereReals{k, t.Of(k)}) }

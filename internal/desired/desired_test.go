@@ -47,8 +47,7 @@ func service(scheduler string, server byte, endpoints ...byte) state.Fragment {
 	return f
 }
 
-// steered is f with a virtual server behind a mark as well, and an entry that
-// steers to it.
+// steered is f with a virtual server behind a mark as well, and an entry that steers to it.
 func steered(f state.Fragment, mark uint32, front byte, endpoints ...byte) state.Fragment {
 	s, k := f.State(), state.MarkKey(state.IPv4, mark)
 	s.VirtualServers[k] = state.VirtualServer{Scheduler: "rr"}
@@ -124,10 +123,9 @@ func TestAnEqualFragmentTouchesNothing(t *testing.T) {
 	}
 }
 
-// TestRandomChangesEqualAMergeFromScratch walks through random upserts and
-// deletes of Services that fight over few addresses. The desired state must always be
-// what a new Desired makes of the same fragments, and the touched rows alone
-// must bring a copy up to date.
+// TestRandomChangesEqualAMergeFromScratch walks through random upserts and deletes of Services that fight over few
+// addresses. The desired state must always be what a new Desired makes of the same fragments, and the touched rows
+// alone must bring a copy up to date.
 func TestRandomChangesEqualAMergeFromScratch(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	d, copied := New(), state.New()

@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// By what right an owner claims a row: what the API server gave to one Service can't
-// be taken by what another wrote into its own, however old that is.
+// By what right an owner claims a row: what the API server gave to one Service can't be taken by what another wrote
+// into its own, however old that is.
 
 // rankOf is by what right the virtual server k is claimed.
 func (h *holdings) rankOf(k state.VirtualServerKey) state.Rank {
@@ -44,8 +44,8 @@ func rankOfEntry(c *claimant, e state.SetEntry) state.Rank {
 	return state.Allocated
 }
 
-// reranked reports whether what h and o both claim is of another rank in o. A claim
-// is in the order of its rank, so that it has to be made anew.
+// reranked reports whether what h and o both claim is of another rank in o. A claim is in the order of its rank, so
+// that it has to be made anew.
 func (h *holdings) reranked(o *holdings) bool {
 	if slices.Equal(h.ranks, o.ranks) {
 		return false

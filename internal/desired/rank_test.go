@@ -22,8 +22,7 @@ func ranked(f state.Fragment, r state.Rank) state.Fragment {
 	return f
 }
 
-// guarded is f with entries of o about its virtual servers without a mark: each lets
-// one source in.
+// guarded is f with entries of o about its virtual servers without a mark: each lets one source in.
 func guarded(f state.Fragment, o Owner, sources int) state.Fragment {
 	for _, row := range f.VirtualServers {
 		for i := range sources {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package diff compares two tables, key by key, and says what turns one into
-// the other. It is generic and pure: it knows no kernel, no Service and no
-// order between tables.
+// Package diff compares two tables, key by key, and says what turns one into the other. It is generic and pure: it
+// knows no kernel, no Service and no order between tables.
 package diff
 
 import (
@@ -22,8 +21,8 @@ type Change[K, V comparable] struct {
 	Old, New V
 }
 
-// Delta turns one table into another: the rows to add, those to change in
-// place, and those to remove. The zero Delta changes nothing.
+// Delta turns one table into another: the rows to add, those to change in place, and those to remove. The zero Delta
+// changes nothing.
 type Delta[K, V comparable] struct {
 	Add    []Row[K, V]
 	Update []Change[K, V]
@@ -69,8 +68,7 @@ func Of[K, V comparable](have, want map[K]V, compare func(a, b K) int) Delta[K, 
 	return d
 }
 
-// Note adds to d what has to happen to the row k that is h (if hasH) and
-// should be w (if hasW).
+// Note adds to d what has to happen to the row k that is h (if hasH) and should be w (if hasW).
 func (d *Delta[K, V]) Note(k K, h V, hasH bool, w V, hasW bool) {
 	switch {
 	case hasW && !hasH:
@@ -82,8 +80,8 @@ func (d *Delta[K, V]) Note(k K, h V, hasH bool, w V, hasW bool) {
 	}
 }
 
-// Sort puts each part of d into the order of compare, so that equal changes
-// are made, printed and tested in the same order everywhere.
+// Sort puts each part of d into the order of compare, so that equal changes are made, printed and tested in the same
+// order everywhere.
 func (d *Delta[K, V]) Sort(compare func(a, b K) int) {
 	row := func(a, b Row[K, V]) int { return compare(a.Key, b.Key) }
 	slices.SortFunc(d.Add, row)
@@ -104,9 +102,8 @@ func (d Delta[K, V]) Apply(table map[K]V) {
 	}
 }
 
-// OfRows is Of for two lists that are sorted by compare and have no key twice.
-// It costs memory only for what differs, and none if one of them is empty: then
-// the delta shares the other's.
+// OfRows is Of for two lists that are sorted by compare and have no key twice. It costs memory only for what differs,
+// and none if one of them is empty: then the delta shares the other's.
 func OfRows[K, V comparable](have, want []Row[K, V], compare func(a, b K) int) Delta[K, V] {
 	var d Delta[K, V]
 	for len(have) > 0 && len(want) > 0 {

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drain decides what becomes of a real server that is no longer
-// wanted: it takes no new connections (weight 0), stays while it has old ones,
-// and leaves when they are gone or its deadline has passed. It is pure; who
-// reads the connections and removes the row is reconcile's business.
+// Package drain decides what becomes of a real server that is no longer wanted: it takes no new connections (weight
+// 0), stays while it has old ones, and leaves when they are gone or its deadline has passed. It is pure; who reads
+// the connections and removes the row is reconcile's business.
 //
-// kube-proxy keeps such a server for as long as any connection lives, looks
-// once a minute and forgets its list at a restart (kubernetes#90188, #81775).
-// Here the kernel row itself, at weight 0, is the memory.
+// kube-proxy keeps such a server for as long as any connection lives, looks once a minute and forgets its list at a
+// restart (kubernetes#90188, #81775). Here the kernel row itself, at weight 0, is the memory.
 package drain
 
 import (
@@ -19,10 +17,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Drains reports whether the real servers of k are worth draining. TCP has
-// connections that end; but the flows of a dead UDP or SCTP endpoint would go
-// on into nothing for as long as the client keeps its port. The endpoints of a virtual
-// server with a mark are not dead: older versions made it, and another takes its place.
+// Drains reports whether the real servers of k are worth draining. TCP has connections that end; but the flows of a
+// dead UDP or SCTP endpoint would go on into nothing for as long as the client keeps its port. The endpoints of a
+// virtual server with a mark are not dead: older versions made it, and another takes its place.
 func Drains(k state.VirtualServerKey) bool { return k.Transport() == state.TCP || k.Mark != 0 }
 
 // Book is the list of draining real servers. The zero Book is empty.
@@ -116,10 +113,9 @@ func (b *Book) Servers() []state.VirtualServerKey {
 	return keys
 }
 
-// Finish takes off the list, and returns, the real servers that are seen to have no
-// connections left. One that connections does not mention stays: the kernel's list
-// can miss a row while others change. What it costs is the size of what was looked
-// at.
+// Finish takes off the list, and returns, the real servers that are seen to have no connections left. One that
+// connections does not mention stays: the kernel's list can miss a row while others change. What it costs is the size
+// of what was looked at.
 func (b *Book) Finish(connections map[state.RealServerKey]state.Connections) []state.RealServerKey {
 	var finished []state.RealServerKey
 	for k, c := range connections {
@@ -131,8 +127,8 @@ func (b *Book) Finish(connections map[state.RealServerKey]state.Connections) []s
 	return finished
 }
 
-// Expire takes off the list, and returns, the real servers whose deadline has
-// passed, whatever is known of their connections.
+// Expire takes off the list, and returns, the real servers whose deadline has passed, whatever is known of their
+// connections.
 func (b *Book) Expire(now time.Time) []state.RealServerKey {
 	var expired []state.RealServerKey
 	for first, any := b.First(); any && !now.Before(first); first, any = b.First() {

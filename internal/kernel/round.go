@@ -5,8 +5,8 @@ package kernel
 import "context"
 
 // Round is one look at the kernel and what is done at once upon it. Tables that can only be read together need to be
-// read but once in a round: an adapter may take what it read in it for still true until it writes. A change by another
-// program meanwhile is found as late as if it had been made right after the reading.
+// read but once in a round: an adapter may take what it read in it for still true until it writes. A change by
+// another program meanwhile is found as late as if it had been made right after the reading.
 type Round struct{ _ byte } // not empty, so that each has an address of its own
 
 type roundKey struct{}

@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Spread is a table of real servers that adds them in another order on every node. IPVS' schedulers begin with the one
-// added last; without this, the first connection of every node would go to the same endpoint of a Service.
+// Spread is a table of real servers that adds them in another order on every node. IPVS' schedulers begin with the
+// one added last; without this, the first connection of every node would go to the same endpoint of a Service.
 func Spread(s Store[state.RealServerKey, state.RealServer], node string) Store[state.RealServerKey, state.RealServer] {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(node)) // a hash never fails
@@ -54,8 +54,8 @@ func (s spread) order(rows []diff.Row[state.RealServerKey, state.RealServer]) []
 	return ordered
 }
 
-// place is a hash of the node and the endpoint. The same endpoints come in the
-// same order in all virtual servers of a node.
+// place is a hash of the node and the endpoint. The same endpoints come in the same order in all virtual servers of a
+// node.
 func (s spread) place(k state.RealServerKey) uint64 {
 	a := k.Address.Addr().As16()
 	h := mixed(s.node ^ binary.BigEndian.Uint64(a[:8]))
@@ -63,8 +63,7 @@ func (s spread) place(k state.RealServerKey) uint64 {
 	return mixed(h ^ uint64(k.Address.Port()))
 }
 
-// mixed lets every bit of h count for every bit of the result (MurmurHash3's
-// finalizer).
+// mixed lets every bit of h count for every bit of the result (MurmurHash3's finalizer).
 func mixed(h uint64) uint64 {
 	h ^= h >> 33
 	h *= 0xff51afd7ed558ccd

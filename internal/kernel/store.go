@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kernel says what a kernel table is to the rest of the program: a Store that can be listed and changed. It holds the
-// one order in which tables are changed.
+// Package kernel says what a kernel table is to the rest of the program: a Store that can be listed and changed. It
+// holds the one order in which tables are changed.
 //
-// It talks to no kernel itself: each subsystem has an adapter in a package below, and package testkit/mem has one for memory.
+// It talks to no kernel itself: each subsystem has an adapter in a package below, and package testkit/mem has one for
+// memory.
 package kernel
 
 import (
@@ -16,24 +17,25 @@ import (
 
 // Store is one kernel table. It is used by one goroutine at a time.
 type Store[K, V comparable] interface {
-	// List returns every row in the kernel, ours or not. A dump that the kernel reports as interrupted is repeated, and in
-	// the end an error: never a partial map.
+	// List returns every row in the kernel, ours or not. A dump that the kernel reports as interrupted is repeated,
+	// and in the end an error: never a partial map.
 	List(ctx context.Context) (map[K]V, error)
 
-	// Apply makes the changes of d, in which no row is twice: first Remove, then Update, then Add. Each says what a row should
-	// be, not how it gets there: a row to add or update that is there is brought to its value, one that is not there is made,
-	// and one to remove may be gone already. A row that fails does not keep the others from being tried.
+	// Apply makes the changes of d, in which no row is twice: first Remove, then Update, then Add. Each says what a
+	// row should be, not how it gets there: a row to add or update that is there is brought to its value, one that is
+	// not there is made, and one to remove may be gone already. A row that fails does not keep the others from being
+	// tried.
 	Apply(ctx context.Context, d diff.Delta[K, V]) Result[K]
 }
 
 // Result is what became of a delta.
 type Result[K comparable] struct {
-	// Failed holds the rows that are not as desired, and why. An error wraps fs.ErrNotExist where the kernel lacks what the
-	// row refers to.
+	// Failed holds the rows that are not as desired, and why. An error wraps fs.ErrNotExist where the kernel lacks
+	// what the row refers to.
 	Failed map[K]error
 
-	// Drift counts the answers that did not fit what the delta took for granted: an added row was there already, an updated
-	// or removed one was not. Another program has changed the table.
+	// Drift counts the answers that did not fit what the delta took for granted: an added row was there already, an
+	// updated or removed one was not. Another program has changed the table.
 	Drift int
 }
 
@@ -104,7 +106,8 @@ func (r Results) Drift() int {
 	return n
 }
 
-// Written calls f for each row of d that did not fail: "removed", "changed" or "added". The tables come in the order of removal.
+// Written calls f for each row of d that did not fail: "removed", "changed" or "added". The tables come in the order
+// of removal.
 func (r Results) Written(d state.Delta, f func(t state.Table, verb string, key any)) {
 	all := kinds()
 	for t, k := range slices.Backward(all[:]) {

@@ -87,7 +87,8 @@ func (rowsOf[K, V]) written(t state.Table, d *state.Delta, r *Results, f func(ve
 
 func (rowsOf[K, V]) drift(t state.Table, r *Results) int { return state.Part[Result[K]](t, r).Drift }
 
-// Absent are tables without rows, which refuse every change with an error; nil: they take all changes and keep nothing.
+// Absent are tables without rows, which refuse every change with an error; nil: they take all changes and keep
+// nothing.
 func Absent(refusal error) Tables {
 	var t Tables
 	for table, k := range kinds() {
@@ -109,8 +110,8 @@ func (s absent[K, V]) Apply(_ context.Context, d diff.Delta[K, V]) (r Result[K])
 	return r
 }
 
-// List reads all tables, in one Round. A table that can't be read is left nil in the State and named in the error; the
-// others are still returned.
+// List reads all tables, in one Round. A table that can't be read is left nil in the State and named in the error;
+// the others are still returned.
 func (t Tables) List(ctx context.Context) (state.State, error) {
 	if RoundOf(ctx) == nil {
 		ctx = NewRound(ctx)
@@ -140,23 +141,18 @@ func List[K, V comparable](ctx context.Context, t state.Table, s Store[K, V], in
 
 // Apply makes the changes of d in the order that keeps packets safe.
 //
-// Rows are added and updated forward: a packet finds its masquerade and filter
-// rules before the virtual server that makes it one of ours, and the address
-// that attracts it last. They are removed backward: the address first, and the
-// set entries, by which ownership of a virtual server is known after a crash,
-// when the virtual server is gone.
+// Rows are added and updated forward: a packet finds its masquerade and filter rules before the virtual server that
+// makes it one of ours, and the address that attracts it last. They are removed backward: the address first, and the
+// set entries, by which ownership of a virtual server is known after a crash, when the virtual server is gone.
 //
-// A set entry may lead packets to another virtual server than their address
-// would. It comes after that one's real servers and leaves before them.
-// A real server that is to get no more connections (weight 0) is one that
-// leaves: its successors are there by then.
+// A set entry may lead packets to another virtual server than their address would. It comes after that one's real
+// servers and leaves before them. A real server that is to get no more connections (weight 0) is one that leaves: its
+// successors are there by then.
 //
-// What is led elsewhere is not refused, so an entry that refuses comes after those
-// that lead, and leaves before them.
+// What is led elsewhere is not refused, so an entry that refuses comes after those that lead, and leaves before them.
 //
-// A set entry by which clients keep their address leaves before real servers
-// come, and comes after they have left: those of other nodes answer only to
-// this node's address.
+// A set entry by which clients keep their address leaves before real servers come, and comes after they have left:
+// those of other nodes answer only to this node's address.
 func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	var r Results
 	leading, entries := Split(d.Entries, func(e state.SetEntry, v state.Entry) bool { _, leads := e.LeadsTo(v); return leads })
@@ -197,8 +193,8 @@ func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	return r
 }
 
-// Split parts a delta by what a row is after it, or was if it is removed. A
-// delta that is all of one kind, as most are, is not copied.
+// Split parts a delta by what a row is after it, or was if it is removed. A delta that is all of one kind, as most
+// are, is not copied.
 func Split[K, V comparable](d diff.Delta[K, V], is func(K, V) bool) (those, others diff.Delta[K, V]) {
 	those.Remove, others.Remove = part(d.Remove, func(r diff.Row[K, V]) bool { return is(r.Key, r.Value) })
 	those.Update, others.Update = part(d.Update, func(c diff.Change[K, V]) bool { return is(c.Key, c.New) })
@@ -220,8 +216,9 @@ func part[T any](list []T, is func(T) bool) (those, others []T) {
 	return those, others
 }
 
-// Coupled is a table of chains that can set rows of it and of the jumps to them for less together than one after the other. It
-// reports whether it has: only if the jumps are those of the same kernel, and nothing is between it and their table.
+// Coupled is a table of chains that can set rows of it and of the jumps to them for less together than one after the
+// other. It reports whether it has: only if the jumps are those of the same kernel, and nothing is between it and
+// their table.
 type Coupled interface {
 	SetWith(context.Context, diff.Delta[state.ChainKey, state.Chain], Jumps, diff.Delta[state.JumpKey, state.Jump]) (Rules, bool)
 }

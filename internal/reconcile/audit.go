@@ -41,8 +41,8 @@ func (c *Core) drifted(now time.Time) {
 	c.audit.due = earlier(due, c.audit.due)
 }
 
-// endAudit takes in an audit. What could not be listed is left as believed, and looked at again soon; at once and alone, if the
-// reason may be what was written meanwhile.
+// endAudit takes in an audit. What could not be listed is left as believed, and looked at again soon; at once and
+// alone, if the reason may be what was written meanwhile.
 func (c *Core) endAudit(w Work, o Outcome, now time.Time) {
 	c.records.listed, c.records.reals = o.Observed, o.Reals
 	if o.Reals == nil && o.Observed.RealServers != nil {
@@ -71,8 +71,8 @@ func (c *Core) endAudit(w Work, o Outcome, now time.Time) {
 	c.gather()
 }
 
-// nextAudit is a sync period after the last one began, so that the time that an audit takes adds nothing to the time that a row
-// stays broken; but not at once, however long it took.
+// nextAudit is a sync period after the last one began, so that the time that an audit takes adds nothing to the time
+// that a row stays broken; but not at once, however long it took.
 func (c *Core) nextAudit(now time.Time) time.Time {
 	due := c.audit.began.Add(c.options.SyncPeriod)
 	if pause := now.Add(min(c.options.SyncPeriod, c.options.AuditPause)); pause.After(due) {
@@ -87,8 +87,8 @@ func (c *Core) inDesiredSet(e state.SetEntry) bool {
 	return wanted
 }
 
-// observedRealServers lets real servers drain that are not desired, from whatever time they are. One that has weight 0 already
-// goes on draining.
+// observedRealServers lets real servers drain that are not desired, from whatever time they are. One that has weight
+// 0 already goes on draining.
 func (c *Core) observedRealServers(now time.Time) {
 	l := &c.realServers
 	for k, have := range l.differ.rows {

@@ -23,9 +23,8 @@ type chunked struct {
 	chunks  int
 }
 
-// write writes the next chunk, and says whether there was one. A virtual server
-// that has real servers to send packets to has some at any time, and an address
-// something that serves it.
+// write writes the next chunk, and says whether there was one. A virtual server that has real servers to send packets
+// to has some at any time, and an address something that serves it.
 func (b *chunked) write() bool {
 	b.t.Helper()
 	w := b.core.Ready(b.now)
@@ -53,8 +52,7 @@ func (b *chunked) write() bool {
 	return true
 }
 
-// alive are the virtual servers in the kernel that have a real server which takes
-// new connections.
+// alive are the virtual servers in the kernel that have a real server which takes new connections.
 func (b *chunked) alive() map[state.VirtualServerKey]bool {
 	alive := map[state.VirtualServerKey]bool{}
 	for k, r := range b.kernel.State.RealServers {
@@ -99,8 +97,8 @@ func newChunked(t *testing.T, rows int) *chunked {
 	return b
 }
 
-// TestPacketsFindNoGapBetweenChunks changes Services at random, that fight over
-// addresses, while chunks of a random size are written.
+// TestPacketsFindNoGapBetweenChunks changes Services at random, that fight over addresses, while chunks of a random
+// size are written.
 func TestPacketsFindNoGapBetweenChunks(t *testing.T) {
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -253,8 +251,7 @@ func TestAServiceWithVeryManyEndpointsIsWrittenByAndBy(t *testing.T) {
 	})
 }
 
-// What was held back for want of one table is a whole cluster when that table is
-// there again.
+// What was held back for want of one table is a whole cluster when that table is there again.
 func TestWhatWasHeldBackComesInChunksToo(t *testing.T) {
 	b := newChunked(t, 50)
 	delete(b.kernel.State.Sets, ourSet)

@@ -2,14 +2,14 @@
 
 // Package reconcile brings the kernel to the desired state and keeps it there.
 //
-// Core decides and is pure: events and outcomes go in (Step, Advance), work comes out (Ready), time is an argument. Loop acts: it
-// does what Core says and returns the outcome. Core remembers what the kernel holds of ours from the kernel's own answers, so
-// that one change costs its own rows; a full comparison (an audit) is made at the start, every sync period, and when an answer
-// shows that another program changed the tables.
+// Core decides and is pure: events and outcomes go in (Step, Advance), work comes out (Ready), time is an argument.
+// Loop acts: it does what Core says and returns the outcome. Core remembers what the kernel holds of ours from the
+// kernel's own answers, so that one change costs its own rows; a full comparison (an audit) is made at the start,
+// every sync period, and when an answer shows that another program changed the tables.
 //
-// The files by what they are for: core, event, phase and audit decide; table_* is what is believed of the kernel; queue* are the
-// rows that wait for their place in a delta; handover, drains, flows, foreign, place and proof are rules of what may be
-// removed and when; report* is what others read; loop and task act.
+// The files by what they are for: core, event, phase and audit decide; table_* is what is believed of the kernel;
+// queue* are the rows that wait for their place in a delta; handover, drains, flows, foreign, place and proof are
+// rules of what may be removed and when; report* is what others read; loop and task act.
 package reconcile
 
 import (
@@ -29,8 +29,8 @@ import (
 type Ownership interface {
 	// Set reports whether a set of that name is ours.
 	Set(state.SetName) bool
-	// Proofs are the set entries any of which shows that the virtual server k is ours. local says that its address is one of
-	// the node's own.
+	// Proofs are the set entries any of which shows that the virtual server k is ours. local says that its address is
+	// one of the node's own.
 	Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry]
 	// AddressProof is the set entry that shows that the address a is ours.
 	AddressProof(a state.Address) state.SetEntry
@@ -124,8 +124,8 @@ func NewCore(o Options) *Core {
 func never[K any](K) bool  { return false }
 func always[K any](K) bool { return true }
 
-// setRules sets what else is to stay than what is desired, what may be added and removed when, and what follows an audit. A
-// sysctl is never removed: its table never asks.
+// setRules sets what else is to stay than what is desired, what may be added and removed when, and what follows an
+// audit. A sysctl is never removed: its table never asks.
 func (c *Core) setRules() {
 	c.chains.want, c.jumps.want = c.wantChain, c.wantJump
 	c.virtualServers.want, c.addresses.want = c.wantVirtualServer, c.wantAddress
@@ -149,8 +149,8 @@ func (c *Core) setRules() {
 	c.addresses.observed = func(time.Time) { c.audit.foreignAddresses = len(c.records.listed.Addresses) > c.addresses.present }
 }
 
-// sharedRowsRemovable reports whether all Service rows have been written, so that rows shared by Services may be removed. In the
-// delta of a Service they would go after all that comes (kernel.Tables).
+// sharedRowsRemovable reports whether all Service rows have been written, so that rows shared by Services may be
+// removed. In the delta of a Service they would go after all that comes (kernel.Tables).
 func (c *Core) sharedRowsRemovable() bool { return c.phases.mayRemove() && c.queue.empty() }
 
 // holdsShared reports whether some are held back until then.
@@ -163,8 +163,8 @@ func (c *Core) hasServer(k state.VirtualServerKey) bool {
 	return there
 }
 
-// wantVirtualServer keeps a virtual server that is not desired any more for as long as a real server drains in it. It takes no
-// new connections, as all that it has are of weight 0.
+// wantVirtualServer keeps a virtual server that is not desired any more for as long as a real server drains in it. It
+// takes no new connections, as all that it has are of weight 0.
 func (c *Core) wantVirtualServer(k state.VirtualServerKey) (state.VirtualServer, bool) {
 	if v, ok := c.desired.VirtualServers.Get(k); ok {
 		return v, true
@@ -173,8 +173,8 @@ func (c *Core) wantVirtualServer(k state.VirtualServerKey) (state.VirtualServer,
 	return h, there && (c.drains.book.HasServer(k) || c.takesMarked(k))
 }
 
-// wantAddress keeps an address with the connections that come to it, unless it is in use elsewhere. The address of those behind
-// a mark is not known: they keep all.
+// wantAddress keeps an address with the connections that come to it, unless it is in use elsewhere. The address of
+// those behind a mark is not known: they keep all.
 func (c *Core) wantAddress(a state.Address) (state.Binding, bool) {
 	if v, ok := c.desired.Addresses.Get(a); ok {
 		return v, true
@@ -324,8 +324,8 @@ func (c *Core) apply(d state.Delta, r kernel.Results, now time.Time) {
 	c.records.delta, c.records.results = state.Delta{}, kernel.Results{}
 }
 
-// strayed reports whether an answer of the kernel shows that it is not as believed: a row was there or not there against
-// expectation, or what a row refers to is gone.
+// strayed reports whether an answer of the kernel shows that it is not as believed: a row was there or not there
+// against expectation, or what a row refers to is gone.
 func strayed[K comparable](r kernel.Result[K]) bool {
 	if r.Drift > 0 {
 		return true

@@ -16,8 +16,8 @@ type spent struct {
 	allocations, bytes float64
 }
 
-// costOfAChange is of a change that goes to and fro, so that any number of them
-// finds the same: one endpoint drains, another gets its weight back.
+// costOfAChange is of a change that goes to and fro, so that any number of them finds the same: one endpoint drains,
+// another gets its weight back.
 func costOfAChange(t *testing.T, services int) spent {
 	t.Helper()
 	b := syncedBench(t, services)

@@ -15,8 +15,7 @@ import (
 
 var errLost = errors.New("answer lost")
 
-// unheard is a table that makes its changes, but whose answers get lost while
-// the flags say so.
+// unheard is a table that makes its changes, but whose answers get lost while the flags say so.
 type unheard[K, V comparable] struct {
 	kernel.Store[K, V]
 	lists, changes *bool

@@ -11,8 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Changes wait while connections are read, and where many endpoints change, many drain. So no more than so many virtual
-// servers are looked at together, and some times as long as a look took there is none.
+// Changes wait while connections are read, and where many endpoints change, many drain. So no more than so many
+// virtual servers are looked at together, and some times as long as a look took there is none.
 const (
 	lookServers = 16
 	lookPause   = 3
@@ -28,8 +28,8 @@ type drains struct {
 	round    []state.VirtualServerKey // still to be looked at before the next one
 }
 
-// chooseTimeout notes an owner's own timeout for the virtual servers that it has won. It is kept beyond the owner's end, for
-// those that it leaves behind.
+// chooseTimeout notes an owner's own timeout for the virtual servers that it has won. It is kept beyond the owner's
+// end, for those that it leaves behind.
 func (d *drains) chooseTimeout(rows *desired.Desired, o desired.Owner, f state.Fragment) {
 	if !f.Drains && len(d.chosen) == 0 {
 		return
@@ -112,7 +112,8 @@ func (c *Core) drain(k state.RealServerKey, now time.Time) {
 	}
 }
 
-// drained queues a real server that has drained, and what was kept for it. The address of one behind a mark is not known.
+// drained queues a real server that has drained, and what was kept for it. The address of one behind a mark is not
+// known.
 func (c *Core) drained(k state.RealServerKey) {
 	g := group{servers: []state.VirtualServerKey{k.Server}, rows: 1}
 	if k.Server.Mark == 0 {

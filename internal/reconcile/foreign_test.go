@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// An address that turns out to be somebody else's is not bound for what drains, nor
-// does a virtual server stay at it, however the Service that had it came to lose it.
+// An address that turns out to be somebody else's is not bound for what drains, nor does a virtual server stay at it,
+// however the Service that had it came to lose it.
 func TestAnAddressOfSomebodyElseIsNotKeptForWhatDrains(t *testing.T) {
 	front := server(0, state.TCP)
 	a := front.Address.Addr()
@@ -54,8 +54,8 @@ func TestAnAddressOfSomebodyElseIsNotKeptAfterARestart(t *testing.T) {
 	b.mustEqualWish(t, "at once")
 }
 
-// While an address is desired for one Service, what is refused there to
-// one Service changes nothing for the connections of another.
+// While an address is desired for one Service, what is refused there to one Service changes nothing for the
+// connections of another.
 func TestAnAddressThatAServiceHasIsKeptForItsConnections(t *testing.T) {
 	b := syncedBench(t, 1)
 	front := server(0, state.TCP)

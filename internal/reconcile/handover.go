@@ -15,16 +15,16 @@ import (
 type Predecessor interface {
 	// Left reports whether a chain is one of its own, and of no use to us.
 	Left(state.ChainKey) bool
-	// Interim is what a chain of ours should be until all else is in the
-	// kernel; false: nothing but as wanted. It is so where have sends packets to
-	// endpoints by itself.
+	// Interim is what a chain of ours should be until all else is in the kernel; false: nothing but as wanted. It is
+	// so where have sends packets to endpoints by itself.
 	Interim(have, want state.Chain) (state.Chain, bool)
-	// Flows are all that the chains can have sent on, but for connections that end. local are the node's own addresses.
+	// Flows are all that the chains can have sent on, but for connections that end. local are the node's own
+	// addresses.
 	Flows(chains map[state.ChainKey]state.Chain, local []netip.Addr) []state.Flow
 }
 
-// What a predecessor's rules send on never meets a virtual server. So they can stay until all else is in the kernel, and have to:
-// without them, Services would be lost until the last virtual server and address is there.
+// What a predecessor's rules send on never meets a virtual server. So they can stay until all else is in the kernel,
+// and have to: without them, Services would be lost until the last virtual server and address is there.
 type handover struct {
 	predecessor Predecessor                 // nil: there was none
 	serving     map[state.ChainKey]struct{} // chains of ours in which its rules are still at work
@@ -37,13 +37,14 @@ type stage uint8
 
 const (
 	nothing stage = iota
-	// refusals are what drops and rejects (in filter) what is not sent on: they would refuse what virtual servers get.
+	// refusals are what drops and rejects (in filter) what is not sent on: they would refuse what virtual servers
+	// get.
 	refusals
 	everything
 )
 
-// patience is how long the handover waits for rows that fail, by the time between two tries: waiting longer would keep all other
-// Services at endpoints that may be gone.
+// patience is how long the handover waits for rows that fail, by the time between two tries: waiting longer would
+// keep all other Services at endpoints that may be gone.
 const patience = 3 * time.Second
 
 // lookForPredecessor is for an audit that has seen the chains.
@@ -76,7 +77,8 @@ func (c *Core) wantChain(k state.ChainKey) (state.Chain, bool) {
 	return want, wanted
 }
 
-// takesMarked reports whether rules of an older version of ours may still lead packets to a virtual server, by their marks.
+// takesMarked reports whether rules of an older version of ours may still lead packets to a virtual server, by their
+// marks.
 func (c *Core) takesMarked(k state.VirtualServerKey) bool {
 	if !state.OurMark(k.Mark) || c.handover.predecessor == nil {
 		return false
@@ -122,7 +124,8 @@ func (c *Core) predecessorLets(k state.ChainKey) bool {
 	return h.stage == everything || h.stage == refusals && k.Table == state.Filter
 }
 
-// takeOver takes the next part from the predecessor, if there is nothing else to do, and reports whether there was one.
+// takeOver takes the next part from the predecessor, if there is nothing else to do, and reports whether there was
+// one.
 func (c *Core) takeOver() bool {
 	h := &c.handover
 	if h.predecessor == nil || h.stage == everything || !c.phases.mayRemove() || !c.chains.listed || c.awaited() {

@@ -22,8 +22,7 @@ type Flusher interface {
 
 // ConnectionReader looks at the connections of real servers.
 type ConnectionReader interface {
-	// Connections returns those of the real servers of the given virtual
-	// servers. The answer may miss some.
+	// Connections returns those of the real servers of the given virtual servers. The answer may miss some.
 	Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error)
 }
 
@@ -78,12 +77,12 @@ func NewLoop(o Options, k Kernel, log *zap.Logger, observer Observer) *Loop {
 	}
 }
 
-// eventsPerRound bounds how many waiting events are taken in before the kernel is written: a burst becomes one batch, and a flood
-// starves no write.
+// eventsPerRound bounds how many waiting events are taken in before the kernel is written: a burst becomes one batch,
+// and a flood starves no write.
 const eventsPerRound = 4096
 
-// Run works until ctx ends. What is being written then is finished first, if that takes no longer than grace, and the kernel is
-// left as it is.
+// Run works until ctx ends. What is being written then is finished first, if that takes no longer than grace, and the
+// kernel is left as it is.
 func (l *Loop) Run(ctx context.Context, events <-chan Event) {
 	work, done := finishing(ctx)
 	defer done()
@@ -139,11 +138,12 @@ func (l *Loop) step(e Event, now time.Time) {
 	}
 }
 
-// settle works until nothing is due, and returns when that was. An audit alone and what is done upon it are one round. Events that
-// come while a large change is being written are taken in until all of that change is written, so that there is an end.
+// settle works until nothing is due, and returns when that was. An audit alone and what is done upon it are one
+// round. Events that come while a large change is being written are taken in until all of that change is written, so
+// that there is an end.
 //
-// The clock is read no more often than needed: where the kernel has to be asked for the time, that is most of the cost of a small
-// change. What has been started is done in work, which ends later than ctx.
+// The clock is read no more often than needed: where the kernel has to be asked for the time, that is most of the
+// cost of a small change. What has been started is done in work, which ends later than ctx.
 func (l *Loop) settle(ctx, work context.Context, events <-chan Event, now time.Time) time.Time {
 	round := work
 	large := l.core.Latest()
@@ -176,8 +176,8 @@ func (l *Loop) settle(ctx, work context.Context, events <-chan Event, now time.T
 	return now
 }
 
-// listConcurrently begins an audit that is taken in when it has ended. A failure needs no warning: Core then asks for another one,
-// alone, which warns.
+// listConcurrently begins an audit that is taken in when it has ended. A failure needs no warning: Core then asks for
+// another one, alone, which warns.
 func (l *Loop) listConcurrently(ctx context.Context, w Work, began time.Time) {
 	l.concurrent.Go(func() {
 		a := listing{work: w, began: began}
@@ -217,8 +217,8 @@ func (l *Loop) completeStart() {
 	}
 }
 
-// do acts, and returns when it has. The parts of a Work come in the order that is safe for packets: a flow is flushed after the
-// rows that would make it anew are gone.
+// do acts, and returns when it has. The parts of a Work come in the order that is safe for packets: a flow is flushed
+// after the rows that would make it anew are gone.
 func (l *Loop) do(ctx context.Context, w Work, began time.Time) (o Outcome, ended time.Time) {
 	if w.Audit {
 		o.Observed, o.ObserveErr = l.kernel.Tables.List(ctx)

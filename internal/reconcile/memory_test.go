@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// settled is a Core over a kernel that takes all rows and keeps none, with so
-// many Services and real servers of each in it.
+// settled is a Core over a kernel that takes all rows and keeps none, with so many Services and real servers of each
+// in it.
 func settled(services, endpoints int) *Core {
 	c, now := NewCore(testOptions()), time.Unix(1_000_000, 0)
 	c.Step(Upsert{Fragment: base()}, now)
@@ -46,9 +46,8 @@ func live[T any](make func() T) float64 {
 	return float64(after.HeapAlloc) - float64(before.HeapAlloc)
 }
 
-// footprint is what all that is wanted and believed takes of the heap for one more
-// Service without endpoints, and for one more real server. Maps grow in leaps, so
-// both come from sizes that are far apart.
+// footprint is what all that is wanted and believed takes of the heap for one more Service without endpoints, and for
+// one more real server. Maps grow in leaps, so both come from sizes that are far apart.
 func footprint() (service, realServer float64) {
 	const few, many, endpoints = 1_000, 17_000, 20
 	bare := (live(func() *Core { return settled(many, 0) }) - live(func() *Core { return settled(few, 0) })) / (many - few)
@@ -67,8 +66,7 @@ func BenchmarkFootprint(b *testing.B) {
 	b.ReportMetric(0, "ns/op") // of no meaning
 }
 
-// BenchmarkStart plans nothing and writes nothing: it is what all decisions of a
-// start cost.
+// BenchmarkStart plans nothing and writes nothing: it is what all decisions of a start cost.
 func BenchmarkStart(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {

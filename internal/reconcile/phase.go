@@ -2,7 +2,8 @@
 
 package reconcile
 
-// phase is a state that Core can be in. It is in one phase of each of three kinds. transitions has all ways between them.
+// phase is a state that Core can be in. It is in one phase of each of three kinds. transitions has all ways between
+// them.
 type phase uint8
 
 const (

@@ -11,9 +11,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// After a crash the set entries alone prove which virtual servers and addresses are ours. So a virtual server or address is made
-// only once its entry is known to be in the kernel, and an entry leaves only once what it proves is known to be gone. The order
-// of tables ensures that where all goes well; the functions here where single rows fail.
+// After a crash the set entries alone prove which virtual servers and addresses are ours. So a virtual server or
+// address is made only once its entry is known to be in the kernel, and an entry leaves only once what it proves is
+// known to be gone. The order of tables ensures that where all goes well; the functions here where single rows fail.
 
 func (c *Core) virtualServerIsProven(k state.VirtualServerKey) bool {
 	wanted := false
@@ -33,8 +33,8 @@ func (c *Core) addressIsProven(a state.Address) bool {
 	return c.entries.surelyHas(e) || !wanted
 }
 
-// realServersHaveServer spares the kernel requests that it can only refuse. A virtual server that is added by the same delta
-// counts: it must not be reached without its real servers.
+// realServersHaveServer spares the kernel requests that it can only refuse. A virtual server that is added by the
+// same delta counts: it must not be reached without its real servers.
 func (c *Core) realServersHaveServer(k state.VirtualServerKey) bool {
 	if c.hasServer(k) {
 		return true
@@ -46,8 +46,8 @@ func (c *Core) realServersHaveServer(k state.VirtualServerKey) bool {
 	return added
 }
 
-// entryProvesNothing reports whether all that e could prove is known to be gone: not before the tables have been listed once, nor
-// while a failure to make it is all that is known.
+// entryProvesNothing reports whether all that e could prove is known to be gone: not before the tables have been
+// listed once, nor while a failure to make it is all that is known.
 func (c *Core) entryProvesNothing(e state.SetEntry) bool {
 	if !c.virtualServers.listed || !c.addresses.listed {
 		return false
@@ -61,8 +61,8 @@ func (c *Core) entryProvesNothing(e state.SetEntry) bool {
 	return !c.addresses.mayHave(a) || c.options.Ownership.AddressProof(a) != e
 }
 
-// provenBesides reports whether another entry that is to stay proves k as well, as where a change of the Service only moves it from
-// one set to another.
+// provenBesides reports whether another entry that is to stay proves k as well, as where a change of the Service only
+// moves it from one set to another.
 func (c *Core) provenBesides(e state.SetEntry, k state.VirtualServerKey) bool {
 	return some(c.proofs(k), func(other state.SetEntry) bool {
 		_, wanted := c.desired.Entries.Get(other)
@@ -70,8 +70,8 @@ func (c *Core) provenBesides(e state.SetEntry, k state.VirtualServerKey) bool {
 	})
 }
 
-// setsProveNothing reports whether no row is to go that a set could prove. A set that is not desired goes with all its entries at
-// once, so it goes after these rows.
+// setsProveNothing reports whether no row is to go that a set could prove. A set that is not desired goes with all
+// its entries at once, so it goes after these rows.
 func (c *Core) setsProveNothing() bool {
 	if !c.virtualServers.listed || !c.addresses.listed {
 		return false
@@ -100,8 +100,8 @@ func (c *Core) proofs(k state.VirtualServerKey) iter.Seq[state.SetEntry] {
 	return c.options.Ownership.Proofs(k, local)
 }
 
-// provable are the virtual servers that an entry of e's form can prove: the one with its address and port, or for a port alone those
-// on the node's addresses.
+// provable are the virtual servers that an entry of e's form can prove: the one with its address and port, or for a
+// port alone those on the node's addresses.
 func (c *Core) provable(e state.SetEntry) []state.VirtualServerKey {
 	if e.Port == 0 && e.Protocol == 0 {
 		return nil
@@ -127,7 +127,8 @@ func (c *Core) provenAddress(a state.Address) bool {
 	return c.hasEntry(c.options.Ownership.AddressProof(a))
 }
 
-// hasEntry reports whether an entry is among those that the audit listed, or is believed to be there if they could not be listed.
+// hasEntry reports whether an entry is among those that the audit listed, or is believed to be there if they could
+// not be listed.
 func (c *Core) hasEntry(e state.SetEntry) bool {
 	if listed := c.records.listed.Entries; listed != nil {
 		_, there := listed[e]

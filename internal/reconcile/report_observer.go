@@ -10,15 +10,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Observer gets a report of what the loop does, on the loop's goroutine: it must not block. It keeps nothing of a report without
-// copying it, but for values that never change: fragments, deltas, results.
+// Observer gets a report of what the loop does, on the loop's goroutine: it must not block. It keeps nothing of a
+// report without copying it, but for values that never change: fragments, deltas, results.
 type Observer interface {
 	// Received reports a change when it is taken in, before anything is written because of it.
 	Received(Change)
 	// Acted reports one thing that was done, when it is done.
 	Acted(Act)
-	// Settled reports that there is nothing to do for now: each change that was taken in has been written or refused. It is not
-	// called before something may be written.
+	// Settled reports that there is nothing to do for now: each change that was taken in has been written or refused.
+	// It is not called before something may be written.
 	Settled(Balance)
 }
 
@@ -143,8 +143,8 @@ type Rows struct {
 type Trouble struct {
 	Refused int       // rows
 	Since   time.Time // the first of them was refused; zero: none
-	// Blocked is since when it is not only one Service's rows that are refused but the node's own, or all that is written to a
-	// table. Zero: it is not.
+	// Blocked is since when it is not only one Service's rows that are refused but the node's own, or all that is
+	// written to a table. Zero: it is not.
 	Blocked time.Time
 }
 

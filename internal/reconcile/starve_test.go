@@ -10,8 +10,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// A Service's entries come one chunk before all else of it. What it wants can
-// change between the two.
+// A Service's entries come one chunk before all else of it. What it wants can change between the two.
 func TestAServiceThatMovesWhileItIsHalfWrittenHasNoAddressBeforeItsServer(t *testing.T) {
 	b := newChunked(t, 10)
 	b.step(Synced{})
@@ -83,8 +82,8 @@ func TestALargeChangeIsNotStarvedByItsOwnService(t *testing.T) {
 	}
 }
 
-// Flows of an endpoint that is gone are flushed while a large change is written,
-// also if foreign were being flushed when it went.
+// Flows of an endpoint that is gone are flushed while a large change is written, also if foreign were being flushed
+// when it went.
 func TestFlowsThatGoNowhereDoNotWaitForALargeChange(t *testing.T) {
 	const large = 100
 	b := newChunked(t, 20)

@@ -11,7 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// table is what Core knows of one kernel table, without the types of its rows. What goes in and comes out is in records.
+// table is what Core knows of one kernel table, without the types of its rows. What goes in and comes out is in
+// records.
 type table interface {
 	written
 	audited

@@ -16,8 +16,8 @@ func (l *tableState[K, V]) track(listed bool) {
 	}
 }
 
-// observe takes in what an audit listed, and counts the rows that another program changed. Rows of a shared table that are not
-// as desired are marked; those of Services are queued (Core.gather).
+// observe takes in what an audit listed, and counts the rows that another program changed. Rows of a shared table
+// that are not as desired are marked; those of Services are queued (Core.gather).
 func (l *tableState[K, V]) observe(now time.Time) (drift int) {
 	listed := *l.parts.listed
 	l.track(listed != nil)
@@ -38,9 +38,9 @@ func (l *tableState[K, V]) observe(now time.Time) (drift int) {
 	return drift
 }
 
-// compare takes those of rows for what the kernel holds that are desired, believed to be ours, or ours by the evidence of the
-// kernel itself. It counts the rows that are not as the kernel's own answers left them. Before the first listing nothing is
-// known, and of a row in doubt neither.
+// compare takes those of rows for what the kernel holds that are desired, believed to be ours, or ours by the
+// evidence of the kernel itself. It counts the rows that are not as the kernel's own answers left them. Before the
+// first listing nothing is known, and of a row in doubt neither.
 func (l *tableState[K, V]) compare(rows map[K]V) (strayed int) {
 	var differ shrinkingMap[K, belief[V]]
 	differ.reserve(l.desired.Len() - len(rows))

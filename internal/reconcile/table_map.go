@@ -4,8 +4,8 @@ package reconcile
 
 import "maps"
 
-// shrinkingMap is a map that gives its room back: Go's maps keep that of all rows they ever held at once, and at a start that is
-// the whole cluster. The zero value is empty.
+// shrinkingMap is a map that gives its room back: Go's maps keep that of all rows they ever held at once, and at a
+// start that is the whole cluster. The zero value is empty.
 type shrinkingMap[K comparable, V any] struct {
 	rows map[K]V
 	most int // rows that there is room for

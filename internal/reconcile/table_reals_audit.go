@@ -108,8 +108,8 @@ func (l *realServerState) observe(now time.Time) (drift int) {
 	return drift
 }
 
-// compareAll takes rows for what the kernel holds of the virtual servers that are ours, and counts those that are not as the
-// kernel's own answers left them.
+// compareAll takes rows for what the kernel holds of the virtual servers that are ours, and counts those that are not
+// as the kernel's own answers left them.
 func (l *realServerState) compareAll(rows map[state.VirtualServerKey]state.Reals) (strayed int) {
 	odd := map[state.VirtualServerKey]state.Reals{}
 	l.present = 0
@@ -136,7 +136,8 @@ func (l *realServerState) compareAll(rows map[state.VirtualServerKey]state.Reals
 	return strayed
 }
 
-// changed counts what another program changed: odd are the real servers of all virtual servers that are not as desired.
+// changed counts what another program changed: odd are the real servers of all virtual servers that are not as
+// desired.
 func (l *realServerState) changed(odd map[state.VirtualServerKey]state.Reals) int {
 	n := 0
 	count := func(k state.VirtualServerKey, seen state.Reals) {

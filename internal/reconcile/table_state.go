@@ -14,8 +14,8 @@ import (
 
 // tableState is what Core knows of one table, and which of its rows have to be compared.
 //
-// What is believed of a row is what is desired of it, but for those in differ. So the rows that are right, soon all, take no
-// memory and are compared with nothing.
+// What is believed of a row is what is desired of it, but for those in differ. So the rows that are right, soon all,
+// take no memory and are compared with nothing.
 type tableState[K state.Key[K], V comparable] struct {
 	retryState[K]
 	pendingWrites[K]
@@ -140,7 +140,8 @@ func (l *tableState[K, V]) learn(k K, b belief[V]) {
 	l.hold(k, b)
 }
 
-// note keeps what is believed of the touched rows as it was, while what is desired of them changed. It returns their keys.
+// note keeps what is believed of the touched rows as it was, while what is desired of them changed. It returns their
+// keys.
 func (l *tableState[K, V]) note(now time.Time) []K {
 	rows := *l.parts.touched
 	if !l.tracked || len(rows) == 0 {
@@ -180,8 +181,8 @@ func (l *tableState[K, V]) mark(keys []K, now time.Time) {
 	}
 }
 
-// next sets the delta to what has to happen to the marked rows and those whose retry is due, and takes the marks off. Rows that
-// are held back are looked at again when they are recalled.
+// next sets the delta to what has to happen to the marked rows and those whose retry is due, and takes the marks off.
+// Rows that are held back are looked at again when they are recalled.
 func (l *tableState[K, V]) next(now time.Time) {
 	l.touch(l.due(now)...)
 	l.touch(l.takeRecalled()...)

@@ -19,8 +19,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
-// bench drives a Core by hand over a kernel in memory: no goroutine, and time
-// is a number.
+// bench drives a Core by hand over a kernel in memory: no goroutine, and time is a number.
 type bench struct {
 	core   *Core
 	kernel *mem.Kernel
@@ -53,8 +52,7 @@ func testOptions() Options {
 	}
 }
 
-// oneSet is a small Ownership: our one set holds our servers' addresses, and
-// another our addresses.
+// oneSet is a small Ownership: our one set holds our servers' addresses, and another our addresses.
 type oneSet struct{}
 
 func (oneSet) Set(n state.SetName) bool { return n == ourSet || n == otherSet || n == addressSet }
@@ -110,8 +108,7 @@ func endpoint(k state.VirtualServerKey, n int) state.RealServerKey {
 	return state.RealServerKey{Server: k, Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(n >> 8), byte(n)}), 8080)}
 }
 
-// service is the fragment of a Service with one port and n endpoints from a
-// first one on.
+// service is the fragment of a Service with one port and n endpoints from a first one on.
 func service(k state.VirtualServerKey, first, n int) state.Fragment {
 	f := state.Fragment{
 		Entries: []diff.Row[state.SetEntry, state.Entry]{
@@ -181,9 +178,8 @@ func (b *bench) mustEqualWish(t testing.TB, when string) {
 	}
 }
 
-// TestARandomWalkWithFaultsEndsAtTheWish changes Services at random while a
-// tenth of all row changes and lists fail, somebody else deletes rows, and the
-// daemon is killed and started now and then.
+// TestARandomWalkWithFaultsEndsAtTheWish changes Services at random while a tenth of all row changes and lists fail,
+// somebody else deletes rows, and the daemon is killed and started now and then.
 func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -220,8 +216,7 @@ func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 	}
 }
 
-// restart is kill -9 and a new start: the new core knows only the kernel and
-// the objects.
+// restart is kill -9 and a new start: the new core knows only the kernel and the objects.
 func (b *bench) restart(fragments map[int]state.Fragment) {
 	chunk := b.core.options.Chunk
 	b.core = NewCore(testOptions())
@@ -233,9 +228,8 @@ func (b *bench) restart(fragments map[int]state.Fragment) {
 	b.step(Synced{})
 }
 
-// vandalise deletes or changes rows behind the back of the daemon. Entries,
-// which are the evidence of ownership, are spared: flushing them while the
-// daemon is also killed leaves rows that cannot be known as ours.
+// vandalise deletes or changes rows behind the back of the daemon. Entries, which are the evidence of ownership, are
+// spared: flushing them while the daemon is also killed leaves rows that cannot be known as ours.
 func vandalise(k *mem.Kernel, random *rand.Rand) {
 	if random.IntN(4) == 0 {
 		delete(k.State.Links, state.DummyLink)

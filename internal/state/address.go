@@ -19,8 +19,8 @@ const (
 	IPv6 Family = 6
 )
 
-// FamilyOf is the family of a. An IPv4 address in IPv6 form counts as IPv6, as
-// the kernel sees it; addresses are unmapped where they are parsed.
+// FamilyOf is the family of a. An IPv4 address in IPv6 form counts as IPv6, as the kernel sees it; addresses are
+// unmapped where they are parsed.
 func FamilyOf(a netip.Addr) Family {
 	if a.Is4() {
 		return IPv4
@@ -68,8 +68,8 @@ const (
 	SCTP Protocol = 132
 )
 
-// String is "TCP", "UDP" or "SCTP", as Kubernetes and ipvsadm write it, and
-// the bare number for a protocol that is none of these.
+// String is "TCP", "UDP" or "SCTP", as Kubernetes and ipvsadm write it, and the bare number for a protocol that is
+// none of these.
 func (p Protocol) String() string {
 	switch p {
 	case TCP:
@@ -114,8 +114,7 @@ func parseAddr(s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// parseAddrPort reads an address and port as the kernel's tables have them:
-// without a zone.
+// parseAddrPort reads an address and port as the kernel's tables have them: without a zone.
 func parseAddrPort(s string) (netip.AddrPort, error) {
 	a, err := netip.ParseAddrPort(s)
 	if err != nil {
@@ -136,8 +135,8 @@ func ParseAddress(s string) (Address, error) {
 // LinkName is the name of a network device. We manage one, DummyLink.
 type LinkName string
 
-// DummyLink is the device that carries the Service addresses. CNIs and
-// operators' scripts know it by this name from kube-proxy.
+// DummyLink is the device that carries the Service addresses. CNIs and operators' scripts know it by this name from
+// kube-proxy.
 const DummyLink LinkName = "kube-ipvs0"
 
 // Compare orders names.
@@ -148,8 +147,7 @@ type Link struct {
 	Kind string // the rtnetlink kind: "dummy"
 }
 
-// Address is an IP address whose packets the node takes by DummyLink, always as
-// a host prefix.
+// Address is an IP address whose packets the node takes by DummyLink, always as a host prefix.
 type Address struct{ netip.Addr }
 
 // Compare orders IPv4 before IPv6, then by number.
@@ -158,11 +156,11 @@ func (a Address) Compare(b Address) int { return a.Addr.Compare(b.Addr) }
 // Binding is the value of an Address: how the node comes to take its packets.
 type Binding struct {
 	Means Means
-	// Source is the address from which the node's own packets to a routed Address
-	// come. Not valid: as the kernel chooses.
+	// Source is the address from which the node's own packets to a routed Address come. Not valid: as the kernel
+	// chooses.
 	Source netip.Addr
-	// MTU is what the node's own packets to an IPv4 Address are cut to. 0: that of
-	// the loopback device, which is more than others carry.
+	// MTU is what the node's own packets to an IPv4 Address are cut to. 0: that of the loopback device, which is more
+	// than others carry.
 	MTU uint32
 }
 
@@ -175,8 +173,8 @@ const (
 	Assigned Means = iota
 	// Routed: only that route is there, made by us, and no address.
 	Routed
-	// Doubled: both are, as in the middle of a change from one to the other. The
-	// address counts. It is observed, and never desired.
+	// Doubled: both are, as in the middle of a change from one to the other. The address counts. It is observed, and
+	// never desired.
 	Doubled
 )
 
@@ -219,8 +217,7 @@ func ParseBinding(s string) (Binding, error) {
 	return Binding{}, fmt.Errorf("%q is neither assigned, routed nor doubled, the last two perhaps from an address", s)
 }
 
-// String is the means, and the source and the MTU behind it: "routed from
-// 192.0.2.1 mtu 1500".
+// String is the means, and the source and the MTU behind it: "routed from 192.0.2.1 mtu 1500".
 func (b Binding) String() string {
 	text := b.Means.String()
 	if b.Source.IsValid() {
@@ -234,26 +231,23 @@ func (b Binding) String() string {
 
 // What distinguishes our routes from others on DummyLink, in the kernel's table local.
 const (
-	// RouteProtocol is rtnetlink's protocol of a route, which says what made it. No routing program has it, nor is it one that
-	// operators use (static): so that no route of ours is taken for another's, or another's for ours.
+	// RouteProtocol is rtnetlink's protocol of a route, which says what made it. No routing program has it, nor is it
+	// one that operators use (static): so that no route of ours is taken for another's, or another's for ours.
 	RouteProtocol = 73
-	// RouteMetric puts our routes behind those that the kernel makes of addresses,
-	// which have none: both can be there.
+	// RouteMetric puts our routes behind those that the kernel makes of addresses, which have none: both can be
+	// there.
 	RouteMetric = 1024
 )
 
-// Anchor is an address that DummyLink has beside the Service addresses that are
-// routed: with the last IPv4 address of a device the kernel takes away all of the
-// device's IPv4 routes. It is one of loopback, which is the node's anyway.
+// Anchor is an address that DummyLink has beside the Service addresses that are routed: with the last IPv4 address of
+// a device the kernel takes away all of the device's IPv4 routes. It is one of loopback, which is the node's anyway.
 func Anchor() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 73}) }
 
-// SysctlName is a path below /proc/sys, such as "net/ipv4/vs/conntrack", or one
-// of IPVS' three timeouts.
+// SysctlName is a path below /proc/sys, such as "net/ipv4/vs/conntrack", or one of IPVS' three timeouts.
 type SysctlName string
 
-// IPVS' timeouts of silent connections, in seconds. They are settings of the
-// node like the sysctls beside them, but the kernel has them behind netlink
-// only (IPVS_CMD_SET_CONFIG).
+// IPVS' timeouts of silent connections, in seconds. They are settings of the node like the sysctls beside them, but
+// the kernel has them behind netlink only (IPVS_CMD_SET_CONFIG).
 const (
 	TCPTimeout    SysctlName = "ipvs/timeout/tcp"
 	TCPFinTimeout SysctlName = "ipvs/timeout/tcpfin"

@@ -18,9 +18,8 @@ const (
 	Mangle RuleTable = "mangle"
 )
 
-// NFTables is where a table of nftables stands among the chains: a whole table,
-// as one row with its name and no rules. We make none; a proxy before us may
-// have left one.
+// NFTables is where a table of nftables stands among the chains: a whole table, as one row with its name and no
+// rules. We make none; a proxy before us may have left one.
 const NFTables RuleTable = "nftables"
 
 // ChainKey identifies a chain of our own.
@@ -65,11 +64,11 @@ func parseFamilyTable(family, table string) (Family, RuleTable, error) {
 	return 0, "", fmt.Errorf("table %q is none of nat, filter, mangle, nftables", table)
 }
 
-// Chain is the whole content of a chain of ours. Order matters inside a chain,
-// so the chain and not the rule is the unit of a difference.
+// Chain is the whole content of a chain of ours. Order matters inside a chain, so the chain and not the rule is the
+// unit of a difference.
 type Chain struct {
-	// Rules are what follows "-A NAME " in iptables-save's spelling, one a
-	// line, without a final newline. Empty: no rules.
+	// Rules are what follows "-A NAME " in iptables-save's spelling, one a line, without a final newline. Empty: no
+	// rules.
 	Rules string
 }
 
@@ -84,8 +83,7 @@ func (c Chain) Lines() []string {
 	return strings.Split(c.Rules, "\n")
 }
 
-// JumpKey identifies a jump from a built-in chain, which is shared with
-// others, to a chain of our own.
+// JumpKey identifies a jump from a built-in chain, which is shared with others, to a chain of our own.
 type JumpKey struct {
 	Family Family
 	Table  RuleTable
@@ -117,9 +115,8 @@ func ParseJumpKey(s string) (JumpKey, error) {
 	return JumpKey{Family: f, Table: t, From: parts[2], To: parts[4]}, nil
 }
 
-// ComesFirst reports whether the jump has to come before all rules of others that
-// decide something: in nat and mangle, where a packet to a Service enters. The first
-// rule that decides there decides alone.
+// ComesFirst reports whether the jump has to come before all rules of others that decide something: in nat and
+// mangle, where a packet to a Service enters. The first rule that decides there decides alone.
 func (k JumpKey) ComesFirst() bool {
 	return (k.Table == NAT || k.Table == Mangle) && (k.From == "PREROUTING" || k.From == "OUTPUT")
 }
@@ -129,8 +126,7 @@ type Jump struct {
 	// Rule is what follows "-A FROM " in iptables-save's spelling.
 	Rule string
 
-	// Behind is, of a jump that has to come first and does not, the first rule of
-	// others before it that decides something, in the same spelling. It is only
-	// observed: it is never desired.
+	// Behind is, of a jump that has to come first and does not, the first rule of others before it that decides
+	// something, in the same spelling. It is only observed: it is never desired.
 	Behind string
 }

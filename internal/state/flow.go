@@ -7,9 +7,8 @@ import (
 	"net/netip"
 )
 
-// Flow is the connections that the kernel tracks from any client to a Service's
-// address and port, and on to one endpoint. With the zero Endpoint it is those
-// to any endpoint, and those that never got one.
+// Flow is the connections that the kernel tracks from any client to a Service's address and port, and on to one
+// endpoint. With the zero Endpoint it is those to any endpoint, and those that never got one.
 type Flow struct {
 	Protocol Protocol
 	Service  netip.AddrPort // where clients send to

@@ -7,8 +7,7 @@ import (
 	"net/netip"
 )
 
-// Forward is a NodePort on localhost: what comes to it at the loopback address of
-// To's family goes to To.
+// Forward is a NodePort on localhost: what comes to it at the loopback address of To's family goes to To.
 type Forward struct {
 	Protocol Protocol // TCP or UDP; others are not forwarded
 	NodePort uint16

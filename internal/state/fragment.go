@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 )
 
-// Fragment is what one owner, a Service or the base, wants in the kernel's tables. No key appears twice in one table, and
-// each table is sorted by key, so that equal fragments are equal values.
+// Fragment is what one owner, a Service or the base, wants in the kernel's tables. No key appears twice in one table,
+// and each table is sorted by key, so that equal fragments are equal values.
 type Fragment struct {
 	Sysctls        []diff.Row[SysctlName, string]
 	Sets           []diff.Row[SetName, Set]
@@ -23,12 +23,11 @@ type Fragment struct {
 	RealServers    []diff.Row[RealServerKey, RealServer]
 	Addresses      []diff.Row[Address, Binding]
 
-	// Ranks are by what right the owner claims virtual servers, of those that are
-	// not Allocated.
+	// Ranks are by what right the owner claims virtual servers, of those that are not Allocated.
 	Ranks []diff.Row[VirtualServerKey, Rank]
 
-	// Refused are the addresses that the owner would have if they were not in use elsewhere: none of them is to be kept for
-	// what drains.
+	// Refused are the addresses that the owner would have if they were not in use elsewhere: none of them is to be
+	// kept for what drains.
 	Refused []netip.Addr
 
 	// HealthCheck is what a load balancer may ask of this node.
@@ -63,8 +62,8 @@ func (f Fragment) State() State {
 	return s
 }
 
-// HealthCheck is the answer to a load balancer that asks whether to send a
-// Service's traffic to this node. The zero value: it does not answer.
+// HealthCheck is the answer to a load balancer that asks whether to send a Service's traffic to this node. The zero
+// value: it does not answer.
 type HealthCheck struct {
 	Port       uint16 // TCP, where it asks
 	IPv4, IPv6 Health

@@ -2,9 +2,8 @@
 
 package state
 
-// A virtual server of ours may be known by a firewall mark: those that older versions
-// made, which drain and go. The mark named one port of one Service, or all its ports of
-// a protocol:
+// A virtual server of ours may be known by a firewall mark: those that older versions made, which drain and go. The
+// mark named one port of one Service, or all its ports of a protocol:
 //
 //	bits 31-24  0x4b
 //	bits 23-22  the protocol: 1 TCP, 2 UDP, 3 SCTP
@@ -26,8 +25,8 @@ const (
 	MarkMask  uint32 = 0xff << markShift
 )
 
-// MarkOf is the mark for a port of protocol p. A port that is not the NodePort
-// (1 to 65535) of one protocol is a hash: of it all bits count.
+// MarkOf is the mark for a port of protocol p. A port that is not the NodePort (1 to 65535) of one protocol is a
+// hash: of it all bits count.
 func MarkOf(p Protocol, nodePort uint16, hash uint32) uint32 {
 	id := uint32(nodePort)
 	if id == 0 {
@@ -52,8 +51,7 @@ func protocolBits(p Protocol) uint32 {
 // OurMark reports whether a mark is one of ours.
 func OurMark(mark uint32) bool { return mark&MarkMask == MarkValue }
 
-// MarkProtocol is the protocol that a mark of ours was made for, and 0 for any
-// other mark.
+// MarkProtocol is the protocol that a mark of ours was made for, and 0 for any other mark.
 func MarkProtocol(mark uint32) Protocol {
 	if !OurMark(mark) {
 		return 0

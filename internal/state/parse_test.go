@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// thereAndBack checks one row of a table: text is what String writes of key,
-// and what parse makes key of.
+// thereAndBack checks one row of a table: text is what String writes of key, and what parse makes key of.
 func thereAndBack[K interface {
 	comparable
 	fmt.Stringer
@@ -158,8 +157,7 @@ func TestChainsAreMadeOfLines(t *testing.T) {
 	}
 }
 
-// fuzz checks that what is read from any text is written so that it reads the
-// same again.
+// fuzz checks that what is read from any text is written so that it reads the same again.
 func fuzz[K interface {
 	comparable
 	fmt.Stringer

@@ -4,12 +4,10 @@ package state
 
 import "fmt"
 
-// Rank is by what right an owner claims the address of a virtual server. The
-// lower wins.
+// Rank is by what right an owner claims the address of a virtual server. The lower wins.
 type Rank uint8
 
-// The ranks. The zero one is that of what the API server itself gives to one
-// Service at a time.
+// The ranks. The zero one is that of what the API server itself gives to one Service at a time.
 const (
 	Allocated Rank = iota // a cluster IP or a NodePort
 	Balanced              // a load balancer's address: who may write the status of Services gave it

@@ -12,9 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 )
 
-// Real is a real server within its virtual server: 32 bytes without a pointer,
-// where a row of the table takes 88 with two. A large cluster has hundreds of
-// thousands of them, which stay small so, and which the garbage collector need
+// Real is a real server within its virtual server: 32 bytes without a pointer, where a row of the table takes 88 with
+// two. A large cluster has hundreds of thousands of them, which stay small so, and which the garbage collector need
 // not look through.
 type Real struct {
 	address [16]byte // IPv4 ones in IPv6 form
@@ -67,8 +66,8 @@ func (r Real) Compare(o Real) int {
 	return cmp.Or(cmp.Compare(r.family, o.family), bytes.Compare(r.address[:], o.address[:]), cmp.Compare(r.port, o.port))
 }
 
-// Reals are the real servers of one virtual server, in the order of Compare and
-// none twice. They are never changed in place.
+// Reals are the real servers of one virtual server, in the order of Compare and none twice. They are never changed in
+// place.
 type Reals []Real
 
 // Find returns the real server at an address.
@@ -80,8 +79,8 @@ func (rs Reals) Find(a netip.AddrPort) (RealServer, bool) {
 	return rs[i].Value(), true
 }
 
-// RealsOf packs the real servers of each of the virtual servers: the two lists are
-// sorted, and a real server of none of them is left out.
+// RealsOf packs the real servers of each of the virtual servers: the two lists are sorted, and a real server of none
+// of them is left out.
 func RealsOf(servers []diff.Row[VirtualServerKey, VirtualServer], rows []diff.Row[RealServerKey, RealServer]) []Reals {
 	if len(servers) == 0 {
 		return nil
@@ -120,8 +119,8 @@ func PackReals(rows map[RealServerKey]RealServer) map[VirtualServerKey]Reals {
 	return packed
 }
 
-// Both walks through two lists together: each address comes once, with what each
-// list has there, nil if it has nothing.
+// Both walks through two lists together: each address comes once, with what each list has there, nil if it has
+// nothing.
 func Both(a, b Reals) iter.Seq2[*Real, *Real] {
 	return func(yield func(a, b *Real) bool) {
 		for len(a) > 0 || len(b) > 0 {

@@ -10,18 +10,17 @@ const (
 	Security RuleTable = "security"
 )
 
-// Ruleset is all rules that a node's packets meet, ours among
-// those of others. It is only observed.
+// Ruleset is all rules that a node's packets meet, ours among those of others. It is only observed.
 //
-// A table of nftables is one of the table "nftables FAMILY NAME" here, and its rules
-// are in iptables-save's spelling as far as they are simple.
+// A table of nftables is one of the table "nftables FAMILY NAME" here, and its rules are in iptables-save's spelling
+// as far as they are simple.
 type Ruleset struct {
 	Chains map[ChainKey]Chain
 	Bases  map[ChainKey]Base // nil: nothing was read
 }
 
-// Base is what is known of a chain that packets enter from nowhere: one that is
-// built in, or a base chain of nftables.
+// Base is what is known of a chain that packets enter from nowhere: one that is built in, or a base chain of
+// nftables.
 type Base struct {
 	Hook     string // PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING, INGRESS
 	Device   string // of INGRESS; empty: not known, or several
@@ -39,8 +38,8 @@ func BuiltIn(t RuleTable, hook string) Base {
 	return Base{Hook: hook, Priority: priority, NAT: t == NAT}
 }
 
-// Aside reports whether the next rule is asked after a target of iptables, whose effect
-// is none that a later rule looks at.
+// Aside reports whether the next rule is asked after a target of iptables, whose effect is none that a later rule
+// looks at.
 func Aside(target string) bool {
 	return slices.Contains([]string{
 		"AUDIT", "CHECKSUM", "CLASSIFY", "CONNSECMARK", "DSCP", "ECN", "HL", "IDLETIMER", "LED", "LOG", "NFLOG", "RATEEST",

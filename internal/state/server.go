@@ -10,9 +10,8 @@ import (
 	"strings"
 )
 
-// VirtualServerKey identifies a virtual server: by address, port and protocol,
-// or by a firewall mark. With a mark, Address is the unspecified address and
-// port 0 of the family, and Protocol is 0.
+// VirtualServerKey identifies a virtual server: by address, port and protocol, or by a firewall mark. With a mark,
+// Address is the unspecified address and port 0 of the family, and Protocol is 0.
 type VirtualServerKey struct {
 	Address  netip.AddrPort
 	Protocol Protocol
@@ -24,12 +23,11 @@ func MarkKey(f Family, mark uint32) VirtualServerKey {
 	return VirtualServerKey{Address: netip.AddrPortFrom(f.Unspecified(), 0), Mark: mark}
 }
 
-// Family is the IP family of the virtual server and of all its real servers
-// (kube-ipvs makes no mixed ones).
+// Family is the IP family of the virtual server and of all its real servers (kube-ipvs makes no mixed ones).
 func (k VirtualServerKey) Family() Family { return FamilyOf(k.Address.Addr()) }
 
-// Transport is the protocol of the packets that reach the virtual server: one
-// with a mark of ours knows it by the mark. 0: any.
+// Transport is the protocol of the packets that reach the virtual server: one with a mark of ours knows it by the
+// mark. 0: any.
 func (k VirtualServerKey) Transport() Protocol {
 	if k.Mark != 0 {
 		return MarkProtocol(k.Mark)
@@ -42,8 +40,7 @@ func (k VirtualServerKey) Compare(o VirtualServerKey) int {
 	return cmp.Or(k.Address.Compare(o.Address), cmp.Compare(k.Protocol, o.Protocol), cmp.Compare(k.Mark, o.Mark))
 }
 
-// String is as ipvsadm lists it: "TCP 10.96.0.1:443", "FWM 256", and for IPv6
-// marks "FWM 256 IPv6".
+// String is as ipvsadm lists it: "TCP 10.96.0.1:443", "FWM 256", and for IPv6 marks "FWM 256 IPv6".
 func (k VirtualServerKey) String() string {
 	if k.Mark == 0 {
 		return k.Protocol.String() + " " + k.Address.String()
@@ -89,8 +86,8 @@ func parseMarkKey(s string) (VirtualServerKey, error) {
 // ServerFlags are the kernel's IP_VS_SVC_F_* bits.
 type ServerFlags uint32
 
-// The bits of ServerFlags that a desired virtual server can have. The
-// kernel's own bit 0x2 (hashed) is masked off wherever flags are read.
+// The bits of ServerFlags that a desired virtual server can have. The kernel's own bit 0x2 (hashed) is masked off
+// wherever flags are read.
 const (
 	Persistent ServerFlags = 0x01 // session affinity by client address
 	OnePacket  ServerFlags = 0x04 // each UDP packet is scheduled by itself
@@ -114,8 +111,7 @@ type RealServerKey struct {
 	Address netip.AddrPort
 }
 
-// At is where the real server gets a packet that was sent to a port. One without a port
-// gets it at that.
+// At is where the real server gets a packet that was sent to a port. One without a port gets it at that.
 func (k RealServerKey) At(port uint16) netip.AddrPort {
 	if k.Address.Port() != 0 {
 		return k.Address
@@ -195,15 +191,15 @@ type RealServer struct {
 	Lower  uint32 // connections below which it takes new ones again; 0: no limit
 }
 
-// Counters are what the kernel counted for a virtual or real server since it
-// was made, and its estimate of the rates per second.
+// Counters are what the kernel counted for a virtual or real server since it was made, and its estimate of the rates
+// per second.
 type Counters struct {
 	Connections, PacketsIn, PacketsOut, BytesIn, BytesOut                uint64
 	ConnectionRate, PacketRateIn, PacketRateOut, ByteRateIn, ByteRateOut uint64
 }
 
-// Connections are the connections that a real server has now. Inactive ones
-// are those not in the established state (TCP), and all of UDP.
+// Connections are the connections that a real server has now. Inactive ones are those not in the established state
+// (TCP), and all of UDP.
 type Connections struct {
 	Active, Inactive, Persistent uint32
 }

@@ -16,8 +16,7 @@ type SetName string
 // Compare orders names.
 func (n SetName) Compare(o SetName) int { return cmp.Compare(n, o) }
 
-// Family goes by the name, as kube-proxy gives it: the header of a set of ports has
-// no family.
+// Family goes by the name, as kube-proxy gives it: the header of a set of ports has no family.
 func (n SetName) Family() Family {
 	if strings.HasPrefix(string(n), "KUBE-6-") {
 		return IPv6
@@ -25,19 +24,17 @@ func (n SetName) Family() Family {
 	return IPv4
 }
 
-// temporarySet begins the names of sets that exist only while another one is
-// being replaced.
+// temporarySet begins the names of sets that exist only while another one is being replaced.
 const temporarySet = "KUBE-IPVS-TMP-"
 
-// TemporarySet is the name of the set that is put together to take another
-// one's place, by what is left of its name.
+// TemporarySet is the name of the set that is put together to take another one's place, by what is left of its name.
 func TemporarySet(of string) SetName { return SetName(temporarySet + of) }
 
 // Temporary reports whether n is such a name. A set that has it and is seen was left behind by a crash.
 func (n SetName) Temporary() bool { return strings.HasPrefix(string(n), temporarySet) }
 
-// KeepsClient reports whether an entry of the set lets clients keep their address, to which only endpoints of this node
-// can answer.
+// KeepsClient reports whether an entry of the set lets clients keep their address, to which only endpoints of this
+// node can answer.
 func (n SetName) KeepsClient() bool {
 	return strings.Contains(string(n), "-LOCAL") && !n.Refuses()
 }
@@ -46,8 +43,8 @@ func (n SetName) KeepsClient() bool {
 // elsewhere.
 func (n SetName) Refuses() bool { return strings.HasSuffix(string(n), "-NO-LOCAL") }
 
-// ofEndpoints reports whether the addresses and ports of the set's entries are those
-// of endpoints, and not of Services.
+// ofEndpoints reports whether the addresses and ports of the set's entries are those of endpoints, and not of
+// Services.
 func (n SetName) ofEndpoints() bool { return strings.HasSuffix(string(n), "-LOOP-BACK") }
 
 // The ends of the names of two sets that hold ports of the node.
@@ -56,8 +53,7 @@ const (
 	healthChecks = "-HEALTH-CHECK-NODE-PORT"
 )
 
-// HealthChecks reports whether the set's entries are ports at which load balancers
-// ask for the health of Services.
+// HealthChecks reports whether the set's entries are ports at which load balancers ask for the health of Services.
 func (n SetName) HealthChecks() bool { return strings.HasSuffix(string(n), healthChecks) }
 
 // SetType is ipset's name of what the entries of a set are made of.
@@ -72,8 +68,7 @@ const (
 	BitmapPort    SetType = "bitmap:port"
 )
 
-// Set is the header of a set. The kernel grows the hash size by itself, so it
-// is no part of what is desired.
+// Set is the header of a set. The kernel grows the hash size by itself, so it is no part of what is desired.
 type Set struct {
 	Type    SetType
 	Family  Family // of hash types; 0 for bitmap:port, which has none
@@ -82,8 +77,7 @@ type Set struct {
 	Marks   bool   // entries can carry a firewall mark (the extension skbinfo)
 }
 
-// SetEntry is one entry of one set. Which fields count depends on the type of
-// the set; the others are zero.
+// SetEntry is one entry of one set. Which fields count depends on the type of the set; the others are zero.
 type SetEntry struct {
 	Set      SetName
 	Address  netip.Addr   // hash types
@@ -94,18 +88,17 @@ type SetEntry struct {
 
 // Entry is what an entry carries along.
 type Entry struct {
-	// Comment names the Service port that the entry is for,
-	// "namespace/name:port", so that the kernel itself can say whose row it is.
+	// Comment names the Service port that the entry is for, "namespace/name:port", so that the kernel itself can say
+	// whose row it is.
 	Comment string
 
-	// Mark is the firewall mark that a packet gets that the entry matches, by
-	// the whole mark; 0: none. Such an entry steers: it sends packets to the
-	// virtual server of that mark.
+	// Mark is the firewall mark that a packet gets that the entry matches, by the whole mark; 0: none. Such an entry
+	// steers: it sends packets to the virtual server of that mark.
 	Mark uint32
 }
 
-// Server is the virtual server that e is about, by its address and port; not ok if
-// it has none, or they are an endpoint's.
+// Server is the virtual server that e is about, by its address and port; not ok if it has none, or they are an
+// endpoint's.
 func (e SetEntry) Server() (k VirtualServerKey, ok bool) {
 	if !e.Address.IsValid() || e.Port == 0 || e.Set.ofEndpoints() {
 		return VirtualServerKey{}, false
@@ -113,9 +106,8 @@ func (e SetEntry) Server() (k VirtualServerKey, ok bool) {
 	return VirtualServerKey{Address: netip.AddrPortFrom(e.Address, e.Port), Protocol: e.Protocol}, true
 }
 
-// Rival is the entry by which another Service would have the same port of the node:
-// that of a NodePort for one of a health check, and the other way round. Not ok: e is
-// neither.
+// Rival is the entry by which another Service would have the same port of the node: that of a NodePort for one of a
+// health check, and the other way round. Not ok: e is neither.
 func (e SetEntry) Rival() (rival SetEntry, ok bool) {
 	rival = e
 	if name, is := strings.CutSuffix(string(e.Set), healthChecks); is {
@@ -139,12 +131,11 @@ func (e SetEntry) Compare(o SetEntry) int {
 	)
 }
 
-// String is the entry as ipset prints it, with its set in front:
-// "KUBE-CLUSTER-IP 10.96.0.1,tcp:443".
+// String is the entry as ipset prints it, with its set in front: "KUBE-CLUSTER-IP 10.96.0.1,tcp:443".
 func (e SetEntry) String() string { return string(e.Set) + " " + e.Member() }
 
-// Member is the entry as ipset prints it below "Members:". Host prefixes are
-// printed without their length, as ipset does.
+// Member is the entry as ipset prints it below "Members:". Host prefixes are printed without their length, as ipset
+// does.
 func (e SetEntry) Member() string {
 	if !e.Address.IsValid() {
 		return strconv.Itoa(int(e.Port))

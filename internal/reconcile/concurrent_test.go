@@ -168,8 +168,8 @@ func TestAnAuditBesideThatFailsIsMadeAlone(t *testing.T) {
 	}
 }
 
-// TestAuditsBesideARandomWalkFindNothing lists tables one by one while Services
-// change, and sometimes leaves out what the kernel might.
+// TestAuditsBesideARandomWalkFindNothing lists tables one by one while Services change, and sometimes leaves out what
+// the kernel might.
 func TestAuditsBesideARandomWalkFindNothing(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 11))
