@@ -109,11 +109,11 @@ func packageComments(f file) int {
 
 // A path of one machine works nowhere else, and work that is left belongs to the list of issues.
 func TestNothingIsLeftForLaterOrTiedToOneMachine(t *testing.T) {
-	all := sources(t)
-	for name, text := range all.texts {
+	c := sources(t)
+	for name, text := range c.texts {
 		report(t, unfinished(name, text))
 	}
-	for _, f := range all.files {
+	for _, f := range c.files {
 		report(t, unfinished(f.name, f.text))
 	}
 }

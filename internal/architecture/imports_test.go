@@ -19,12 +19,18 @@ type rule struct {
 	why  string
 }
 
-const everything = "*"
+const (
+	everything = "*"
+
+	all, k8s, sys = everything, "k8s.io/api k8s.io/apimachinery", "golang.org/x/sys"
+)
 
 // importRules returns a rule for each package; of several the first counts. The order is: packages that
 // decide, that act, that users see, and that test from outside.
-func importRules() []rule {
-	const all, k8s, sys = everything, "k8s.io/api k8s.io/apimachinery", "golang.org/x/sys"
+func importRules() []rule { return slices.Concat(kernelRules(), programRules()) }
+
+// kernelRules are for the packages that decide and for the kernel.
+func kernelRules() []rule {
 	return []rule{
 		{"diff", "", all, "compares any two tables, so it knows none"},
 		{"state", "diff", all, "the nouns: every package knows them, they know only how to compare them"},
@@ -55,7 +61,12 @@ func importRules() []rule {
 			"all adapters of this machine together, and its sysctls"},
 		{"testkit/mem", "diff kernel state", "", "a kernel in memory, for tests that need no other"},
 		{"testkit", "diff kernel state " + sys, "", "what tests share: a namespace, the contract of a Store, waits"},
+	}
+}
 
+// programRules are for the sources of objects, the program, and its tests from outside.
+func programRules() []rule {
+	return []rule{
 		{"cluster", k8s, "compact.go form.go index.go objects.go same.go service.go slice.go", "objects in their compact form and what changed of them, wherever they come from"},
 		{"cluster/file", "cluster github.com/fsnotify/fsnotify go.uber.org/zap go.yaml.in/yaml/v3 " + k8s,
 			"check.go claims.go decode.go defaults.go json.go pairs.go settle.go", "objects from files"},

@@ -21,12 +21,12 @@ const (
 )
 
 func TestEveryBehaviourOfKubeProxyIsTestedOrExcused(t *testing.T) {
-	all := sources(t)
-	report(t, unproven(string(all.texts[parity]), behaviours, all.evidence()))
+	c := sources(t)
+	report(t, unproven(string(c.texts[parity]), behaviours, c.evidence()))
 }
 
 func TestTheDocumentsNameTheKubeProxyThatIsTested(t *testing.T) {
-	all := sources(t)
+	c := sources(t)
 	module, err := os.ReadFile(root + "/e2e/upstream/go.mod")
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +36,7 @@ func TestTheDocumentsNameTheKubeProxyThatIsTested(t *testing.T) {
 		t.Fatal("e2e/upstream builds no Kubernetes")
 	}
 	for name, want := range map[string]string{parity: "what its version " + built[1] + " does", "README.md": "of Kubernetes " + built[2]} {
-		if !strings.Contains(string(all.texts[name]), want) {
+		if !strings.Contains(string(c.texts[name]), want) {
 			t.Errorf("%s does not say %q", name, want)
 		}
 	}
