@@ -38,7 +38,7 @@ build: bin/kube-ipvs bin/lab bin/demo ## build bin/kube-ipvs and the programs th
 bin/kube-ipvs: FORCE
 	go build -trimpath -o $@ ./cmd/kube-ipvs
 
-bin/lab bin/demo bin/versus: bin/%: FORCE
+bin/lab bin/demo bin/benchmark: bin/%: FORCE
 	go build -trimpath -o $@ ./e2e/$*
 
 demo: build ## show kube-ipvs on a small cluster (as root; about half a minute)
@@ -85,15 +85,15 @@ lint: ## check format, vet, staticcheck, unused code and modules
 	go mod verify
 	go mod tidy -diff
 
-# SIZES=1000x10,5000x10 PROXIES=kube-ipvs measure less. bin/versus run --help lists other flags for BENCH_FLAGS.
+# SIZES=1000x10,5000x10 PROXIES=kube-ipvs measure less. bin/benchmark run --help lists other flags for BENCH_FLAGS.
 bench: export LAB_MEM ?= 6G
 
-bench: bin/lab bin/kube-ipvs bin/versus $(upstream) ## measure kube-ipvs and kube-proxy side by side, into docs/benchmarks (as root; two hours)
+bench: bin/lab bin/kube-ipvs bin/benchmark $(upstream) ## measure kube-ipvs and kube-proxy side by side, into docs/benchmarks (as root; two hours)
 	@bin/lab --install
-	bin/lab bin/versus run $(if $(SIZES),-sizes $(SIZES)) $(if $(PROXIES),-proxies $(PROXIES)) $(BENCH_FLAGS)
+	bin/lab bin/benchmark run $(if $(SIZES),-sizes $(SIZES)) $(if $(PROXIES),-proxies $(PROXIES)) $(BENCH_FLAGS)
 
-bench-render: bin/versus ## write the page and plots of docs/benchmarks from its results.json
-	bin/versus render
+bench-render: bin/benchmark ## write the page and charts of docs/benchmarks from its results.json
+	bin/benchmark render
 
 bench-go: bin/lab bin/kube-ipvs ## run all Go benchmarks; those of the kernel in the lab
 	@bin/lab --install

@@ -37,7 +37,7 @@ func BenchmarkStart(b *testing.B) {
 	for _, s := range []large.Size{large.IPv4(2000, endpoints), large.DualStack(2000, endpoints), large.IPv4(10_000, 10)} {
 		b.Run(s.String(), func(b *testing.B) {
 			objects := s.Objects()
-			want := wish(objects)
+			want := rows(objects)
 			for b.Loop() {
 				compare(b, objects, want)
 			}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bench measures what the house as a whole costs on a real kernel: the
+// Package bench measures what the program as a whole costs on a real kernel: the
 // start of a daemon with a large cluster, against the least that the same rows
 // could cost, and one endpoint's change. It holds tests and benchmarks only; the
 // tests count operations, which no slow machine can falsify, the benchmarks time.
@@ -16,7 +16,6 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
-	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -32,20 +31,14 @@ func setting() (config.Config, plan.Node) {
 	return c, plan.Node{Name: large.NodeName(0), Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
 }
 
-// wish is what the kernel holds when all objects are served.
-func wish(objects []plan.Objects) state.State {
+// rows are what the kernel holds when all objects are served.
+func rows(objects []plan.Objects) state.State {
 	c, n := setting()
-	d := desired.New()
-	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(c))
-	for _, o := range objects {
-		owner := desired.Owner{Namespace: o.Service.Namespace, Name: o.Service.Name}
-		d.Upsert(owner, o.Service.CreationTimestamp.Time, plan.Service(o, n, c))
-	}
-	return d.State()
+	return large.Rows(c, n, objects)
 }
 
-// memory is a source that tells of objects at once, and of one more when it is
-// asked to.
+// memory is a source that has all objects at once, and one more when it is asked
+// for.
 type memory struct {
 	objects []plan.Objects
 	more    <-chan plan.Objects

@@ -26,7 +26,7 @@ func TestAStartAsksTheKernelForLittleMoreThanTheFloor(t *testing.T) {
 	for _, s := range []large.Size{large.IPv4(10, endpoints), large.IPv4(2000, endpoints), large.DualStack(2000, endpoints)} {
 		t.Run(s.String(), func(t *testing.T) {
 			objects := s.Objects()
-			want := wish(objects)
+			want := rows(objects)
 			ours := costOfAStart(t, objects, want)
 			_, least := sendFloor(t, want)
 			t.Logf("ours %+v, floor %+v", ours, least)

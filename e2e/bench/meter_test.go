@@ -80,7 +80,7 @@ type cost struct {
 	Forks int
 }
 
-func (h *house) cost() cost {
+func (h *adapters) cost() cost {
 	c := cost{Lists: h.meter.lists, Rows: h.meter.rows, Forks: h.kernel.Rules.Forks()}
 	for _, t := range []netlink.Traffic{h.kernel.IPVS.Traffic(), h.kernel.Sets.Traffic(), h.kernel.Link.Traffic()} {
 		c.Calls += t.Calls

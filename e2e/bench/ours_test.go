@@ -23,14 +23,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// house is our kernel adapters in the namespace of the test.
-type house struct {
+// adapters are our kernel adapters in the namespace of the test.
+type adapters struct {
 	kernel *linux.Kernel
 	tables kernel.Tables
 	meter  *meter
 }
 
-func open(t testing.TB) *house {
+func open(t testing.TB) *adapters {
 	t.Helper()
 	c, n := setting()
 	var sysctls []state.SysctlName
@@ -41,14 +41,14 @@ func open(t testing.TB) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{kernel: k, meter: &meter{spent: floor.Laps{}}}
+	h := &adapters{kernel: k, meter: &meter{spent: floor.Laps{}}}
 	tables := k.Tables()
 	tables.RealServers = kernel.Spread(tables.RealServers, n.Name)
 	h.tables = h.meter.tables(tables)
 	return h
 }
 
-func (h *house) close(t testing.TB) {
+func (h *adapters) close(t testing.TB) {
 	t.Helper()
 	if err := h.kernel.Close(); err != nil {
 		t.Error(err)
@@ -56,7 +56,7 @@ func (h *house) close(t testing.TB) {
 }
 
 // run is the daemon over the kernel, until ctx ends.
-func (h *house) run(ctx context.Context, t testing.TB, source memory) {
+func (h *adapters) run(ctx context.Context, t testing.TB, source memory) {
 	t.Helper()
 	c, n := setting()
 	err := app.Daemon{
@@ -75,7 +75,7 @@ func (h *house) run(ctx context.Context, t testing.TB, source memory) {
 
 // start is the daemon over an empty kernel, until all objects are served. The
 // addresses come last of all.
-func (h *house) start(t testing.TB, objects []plan.Objects) {
+func (h *adapters) start(t testing.TB, objects []plan.Objects) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -91,7 +91,7 @@ func (h *house) start(t testing.TB, objects []plan.Objects) {
 	h.run(ctx, t, memory{objects: objects})
 }
 
-// watched is a store that tells of each delta that has been applied.
+// watched is a store that calls after with each delta that has been applied.
 type watched[K, V comparable] struct {
 	kernel.Store[K, V]
 	after func(diff.Delta[K, V])
@@ -103,7 +103,7 @@ func (w watched[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Res
 	return r
 }
 
-// mustHold checks that all tables are as wished, and empties the large ones,
+// mustHold checks that all tables are as desired, and empties the large ones,
 // so that the end of the namespace takes no time from what comes next.
 func mustHold(t testing.TB, want state.State) {
 	t.Helper()
@@ -114,7 +114,7 @@ func mustHold(t testing.TB, want state.State) {
 		t.Fatal(err)
 	}
 	if d := state.Diff(got, want); d.Len() > 0 || !reflect.DeepEqual(got, want) {
-		t.Fatalf("%d rows are not as wished: %.2000v", d.Len(), d)
+		t.Fatalf("%d rows are not as desired: %.2000v", d.Len(), d)
 	}
 	flushServers(t)
 	if err := netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: string(state.DummyLink)}}); err != nil {

@@ -12,7 +12,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -158,16 +157,6 @@ func (p *Plane) writeFiles() error {
 		}
 	}
 	return nil
-}
-
-// dial connects from the host of the control plane, as its clients do that are part of the test.
-func (p *Plane) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	err = p.host.Do(func() (err error) {
-		var d net.Dialer
-		conn, err = d.DialContext(ctx, network, address)
-		return err
-	})
-	return conn, err
 }
 
 // await asks until there is an answer or the program has ended.

@@ -59,7 +59,7 @@ func (p *Plane) askEtcd(ctx context.Context, path string, question, answer any) 
 	if err != nil {
 		return err
 	}
-	transport := &http.Transport{DialContext: p.dial, DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: p.host.DialContext, DisableKeepAlives: true}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("ask etcd: %w", err)

@@ -78,7 +78,7 @@ func (p *Plane) Config(at netip.AddrPort, who Identity) (*rest.Config, error) {
 		TLSClientConfig: rest.TLSClientConfig{
 			CAData: p.trust.certificate, CertData: who.user.ClientCertificateData, KeyData: who.user.ClientKeyData,
 		},
-		Dial:           p.dial,
+		Dial:           p.host.DialContext,
 		QPS:            -1,
 		WarningHandler: rest.NoWarnings{},
 	}, nil

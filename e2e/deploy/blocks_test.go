@@ -66,7 +66,7 @@ func TestEveryBlockOfTheDocumentsIsHeldToSomethingThatRuns(t *testing.T) {
 	unused := free()
 	for _, b := range blocks(t) {
 		if b.page == benchmarksPage {
-			continue // e2e/versus writes the page with the commands that it ran
+			continue // e2e/benchmark writes the page with the commands that it ran
 		}
 		key := b.page + ": " + strings.TrimSpace(b.lines[0])
 		if _, isFree := unused[key]; isFree {

@@ -84,7 +84,7 @@ const (
 	parityPage = "docs/parity.md"
 	columns    = 120
 
-	// benchmarksPage is written by e2e/versus.
+	// benchmarksPage is written by e2e/benchmark.
 	benchmarksPage = "docs/benchmarks/README.md"
 )
 

@@ -43,7 +43,7 @@ func revision(t state.SetType) uint8 {
 func encodeSets(sets []diff.Row[state.SetName, state.Set], entries []diff.Row[state.SetEntry, state.Entry]) *netlink.Requests {
 	b := &netlink.Requests{}
 	for _, s := range sets {
-		BeginSet(b, setCreate, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Key)
+		beginSet(b, setCreate, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Key)
 		b.String(3, string(s.Value.Type))
 		b.Uint8(4, revision(s.Value.Type))
 		b.Uint8(5, netlink.FamilyNumber(s.Value.Family))
@@ -63,7 +63,7 @@ func encodeSets(sets []diff.Row[state.SetName, state.Set], entries []diff.Row[st
 		})
 	}
 	for _, e := range entries {
-		BeginSet(b, setAdd, unix.NLM_F_EXCL, e.Key.Set)
+		beginSet(b, setAdd, unix.NLM_F_EXCL, e.Key.Set)
 		b.Nest(7, func() {
 			putEntry(b, e.Key)
 			b.String(26, e.Value.Comment)
@@ -72,17 +72,12 @@ func encodeSets(sets []diff.Row[state.SetName, state.Set], entries []diff.Row[st
 	return b
 }
 
-// BeginSet begins a request about a set.
-func BeginSet(b *netlink.Requests, command, flags uint16, set state.SetName) {
+// beginSet begins a request about a set.
+func beginSet(b *netlink.Requests, command, flags uint16, set state.SetName) {
 	b.Begin(command, flags)
 	b.Raw(unix.AF_INET, 0, 0, 0)
 	b.Uint8(1, setProtocol)
 	b.String(2, string(set))
-}
-
-// PutEntry names an entry of the set that a request is about.
-func PutEntry(b *netlink.Requests, e state.SetEntry) {
-	b.Nest(7, func() { putEntry(b, e) })
 }
 
 func putEntry(b *netlink.Requests, e state.SetEntry) {
@@ -106,7 +101,7 @@ func putSetAddress(b *netlink.Requests, kind uint16, a netip.Addr) {
 	})
 }
 
-// encodeTimeout is for the one timeout that is wished.
+// encodeTimeout is for the one timeout that is set.
 func encodeTimeout(family uint16, seconds string) (*netlink.Requests, error) {
 	b := &netlink.Requests{}
 	b.Begin(family, 0)
@@ -130,7 +125,7 @@ func encodeServers(
 	for _, r := range virtual {
 		begin(newServer)
 		b.Nest(1, func() {
-			PutServer(b, r.Key)
+			putServer(b, r.Key)
 			b.String(6, r.Value.Scheduler)
 			b.Bytes(7, binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, uint32(r.Value.Flags)), ^uint32(0)))
 			b.Uint32(8, r.Value.Timeout)
@@ -143,7 +138,7 @@ func encodeServers(
 	}
 	for _, r := range real {
 		begin(newReal)
-		b.Nest(1, func() { PutServer(b, r.Key.Server) })
+		b.Nest(1, func() { putServer(b, r.Key.Server) })
 		b.Nest(2, func() {
 			b.Uint16(11, uint16(netlink.FamilyNumber(r.Key.Server.Family())))
 			b.Bytes(1, r.Key.Address.Addr().AsSlice())
@@ -157,8 +152,8 @@ func encodeServers(
 	return b
 }
 
-// PutServer names a virtual server.
-func PutServer(b *netlink.Requests, k state.VirtualServerKey) {
+// putServer names a virtual server.
+func putServer(b *netlink.Requests, k state.VirtualServerKey) {
 	b.Uint16(1, uint16(netlink.FamilyNumber(k.Family())))
 	b.Uint16(2, uint16(k.Protocol))
 	b.Bytes(3, k.Address.Addr().AsSlice())
@@ -183,9 +178,12 @@ func encodeAddresses(addresses []diff.Row[state.Address, state.Binding]) *netlin
 	}
 	for _, a := range addresses {
 		if routed(a) {
-			route(b, a.Key.Addr, a.Value.Source)
-		} else {
-			assign(b, a.Key.Addr, unix.RT_SCOPE_UNIVERSE)
+			route(b, a.Key.Addr, a.Value, unix.NLM_F_EXCL, state.RouteMetric)
+			continue
+		}
+		assign(b, a.Key.Addr, unix.RT_SCOPE_UNIVERSE)
+		if a.Value.MTU > 0 { // stands in a route before the one that the kernel makes
+			route(b, a.Key.Addr, a.Value, 0, 0)
 		}
 	}
 	return b
@@ -200,14 +198,17 @@ func assign(b *netlink.Requests, a netip.Addr, scope byte) {
 	b.Bytes(unix.IFA_ADDRESS, a.AsSlice())
 }
 
-func route(b *netlink.Requests, to, source netip.Addr) {
-	b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+func route(b *netlink.Requests, to netip.Addr, v state.Binding, flags uint16, metric uint32) {
+	b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|flags)
 	b.Raw(netlink.FamilyNumber(state.FamilyOf(to)), byte(to.BitLen()), 0, 0,
 		unix.RT_TABLE_LOCAL, state.RouteProtocol, unix.RT_SCOPE_HOST, unix.RTN_LOCAL, 0, 0, 0, 0)
 	b.Bytes(unix.RTA_DST, to.AsSlice())
 	b.Uint32(unix.RTA_OIF, device)
-	b.Uint32(unix.RTA_PRIORITY, state.RouteMetric)
-	if source.IsValid() {
-		b.Bytes(unix.RTA_PREFSRC, source.AsSlice())
+	b.Uint32(unix.RTA_PRIORITY, metric)
+	if v.Source.IsValid() {
+		b.Bytes(unix.RTA_PREFSRC, v.Source.AsSlice())
+	}
+	if v.MTU > 0 {
+		b.Nest(unix.RTA_METRICS, func() { b.Uint32(unix.RTAX_MTU, v.MTU) })
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package floor is the least that the rows of a wish can cost: all of them encoded beforehand, to be sent in full batches,
+// Package floor is the least that rows can cost: all of them encoded beforehand, to be sent in full batches,
 // without a look at what is there or at what became of a row. It is encoded here a second time, on its own, so that no
 // detour of the adapters is in it.
 package floor
@@ -47,7 +47,7 @@ func (l Laps) Sum() time.Duration {
 	return all
 }
 
-// Floor is the rows of a wish, encoded, and the sockets that they are sent over, which belong to the network namespace of the
+// Floor is rows, encoded, and the sockets that they are sent over, which belong to the network namespace of the
 // thread that prepared it.
 type Floor struct {
 	over      *sockets
@@ -135,7 +135,7 @@ func (f Floor) Traffic() netlink.Traffic { return f.over.traffic() }
 // Close closes the sockets.
 func (f Floor) Close() error { return f.over.close() }
 
-// Send writes all rows in the order of kernel.Tables.Apply, and tells how long each group of tables took.
+// Send writes all rows in the order of kernel.Tables.Apply, and returns how long each group of tables took.
 func (f Floor) Send(ctx context.Context) (Laps, error) {
 	spent, last := Laps{}, time.Now()
 	for _, step := range []struct {

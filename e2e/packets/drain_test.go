@@ -18,6 +18,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/world"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // closing is how long the kernel keeps a connection that was reset: 10 s, and some for kube-ipvs to look.
@@ -75,7 +76,7 @@ func (s *stage) servers(svc rig.Service) []state.VirtualServerKey {
 		for _, f := range families() {
 			add(s.Node.Addr(f), p.NodePort, p.Protocol)
 			add(gateway(f), p.NodePort, p.Protocol)
-			list = append(list, state.MarkKey(f, state.MarkOf(p.Protocol, p.NodePort, 0)))
+			list = append(list, state.MarkKey(f, testkit.Mark(p.Protocol, p.NodePort)))
 		}
 	}
 	return list

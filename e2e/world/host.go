@@ -5,6 +5,7 @@ package world
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -104,6 +105,15 @@ func (h *Host) Addr(f state.Family) netip.Addr {
 // not hold for goroutines that f starts.
 func (h *Host) Do(f func() error) error {
 	return h.space.do(f)
+}
+
+// DialContext connects from this host, as a client does that is part of the test.
+func (h *Host) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	err = h.Do(func() (err error) {
+		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
 }
 
 // Start starts a command on this host.

@@ -87,7 +87,7 @@ func completeConfig(c config.Config) (config.Config, error) {
 // lacksNetmap reports whether a family lacks NETMAP, which session affinity over all ports needs.
 func lacksNetmap(ctx context.Context, rules *iptables.Conn, c config.Config) (bool, error) {
 	for _, f := range c.Families {
-		if has, err := rules.Takes(ctx, f, plan.TrialChain, plan.NetmapRule(f)); err != nil || !has {
+		if has, err := rules.Takes(ctx, f, state.ChainTrial, plan.NetmapRule(f)); err != nil || !has {
 			return true, err
 		}
 	}

@@ -1,155 +1,90 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config holds the configuration as one value: typed, with defaults,
-// checked once. Everything that decides takes it by value.
-//
-// It reads no file and no flag, and knows nothing of a node but the version of
-// its kernel.
+// Package config holds the configuration as one value: typed, with defaults, and checked once. It reads no file and
+// no flag, and of the node it knows only the version of the kernel.
 package config
 
 import (
+	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Config is everything that an operator can choose.
+// Config is everything that an operator can choose, and what its defaults need of the node.
 type Config struct {
-	// Hostname is the name of this node's Node object. Empty: the host's.
-	Hostname string
+	Hostname string // the name of this node's Node object; empty: the host's
 
-	// BindAddress takes the place of the Node object's address of its family,
-	// and comes before that of the other. Not valid, or unspecified: none does.
+	// BindAddress replaces the Node object's address of its family, and comes before that of the other. Not valid, or
+	// unspecified: it does not.
 	BindAddress netip.Addr
 
-	// Client is how the API server is reached.
-	Client Client
+	Client      Client
+	Serving     Serving
+	Snapshot    Snapshot
+	Conntrack   Conntrack
+	Log         Log
+	OOMScoreAdj int // how readily the kernel ends this program when memory is short, -1000..1000
 
-	// Serving is where others read how this node is.
-	Serving Serving
+	IgnoreExternalIPs bool // spec.externalIPs has no effect, as if the gate AllowServiceExternalIPs is off
 
-	// Snapshot is where the last objects of the API server are kept.
-	Snapshot Snapshot
-
-	// Conntrack are the kernel's limits for tracked connections.
-	Conntrack Conntrack
-
-	// OOMScoreAdj is how readily the kernel ends this program when memory is
-	// short, -1000..1000.
-	OOMScoreAdj int
-
-	// Log is what is logged.
-	Log Log
-
-	// IgnoreExternalIPs leaves out spec.externalIPs, as the cluster does whose
-	// gate AllowServiceExternalIPs is off.
-	IgnoreExternalIPs bool
-
-	// ExternalIPCIDRs are the networks that spec.externalIPs may be of. None: all
-	// are. Anybody who may write a Service may write any address there.
+	// ExternalIPCIDRs are the networks for spec.externalIPs. None: all. Anyone who may write a Service may write any
+	// address there.
 	ExternalIPCIDRs []netip.Prefix
 
-	// Families are the IP families that the node has, IPv4, IPv6 or both. What
-	// a Service has of another family is not planned for.
-	Families []state.Family
+	Families   []state.Family // of the node; addresses of Services in another family are skipped
+	Scheduler  string         // the kernel's name of the scheduler of Services that choose none
+	Schedulers []string       // those that the kernel has and a Service may choose; none: all known ones
 
-	// Scheduler is the kernel's name of the scheduler of every virtual server
-	// whose Service does not choose one.
-	Scheduler string
+	MasqueradeAll bool           // masquerade all traffic to cluster IPs, even from pods
+	MasqueradeBit uint8          // the bit of the firewall mark that requests masquerade; CNIs know kube-proxy's
+	LocalDetector LocalDetector  // recognizes pods of this node; other traffic to cluster IPs needs masquerade
+	PodCIDRs      []netip.Prefix // networks of pods: Services have no addresses for clients from outside there
+	VIPBinding    VIPBinding     // how the node takes packets to Service addresses
 
-	// Schedulers are those that the kernel has and a Service may choose. None:
-	// all that are known.
-	Schedulers []string
-
-	// MasqueradeAll masquerades all traffic to cluster IPs, also from pods.
-	MasqueradeAll bool
-
-	// MasqueradeBit is the bit of the firewall mark that asks for masquerade.
-	// CNIs know kube-proxy's.
-	MasqueradeBit uint8
-
-	// LocalDetector tells pods of this node from the rest, whose traffic to
-	// cluster IPs has to be masqueraded.
-	LocalDetector LocalDetector
-
-	// PodCIDRs are networks of pods, in which Services have no addresses for
-	// clients from outside.
-	PodCIDRs []netip.Prefix
-
-	// VIPBinding is by which means the node takes packets to Service addresses.
-	VIPBinding VIPBinding
-
-	// StrictARP keeps the node from answering ARP for Service addresses, which
-	// those who announce them (MetalLB, keepalived) need.
+	// StrictARP keeps the node from answering ARP for Service addresses. Programs that announce them (MetalLB,
+	// keepalived) need that.
 	StrictARP bool
 
-	// SyncPeriod is the time between two full comparisons with the kernel.
-	SyncPeriod time.Duration
+	SyncPeriod time.Duration // between two full comparisons with the kernel
 
-	// MinSyncPeriod is the time from one write to the kernel to the next, in
-	// which changes are collected. The first after a quiet time does not wait.
+	// MinSyncPeriod is the time from one write to the kernel to the next, in which changes are collected. The first
+	// change after a quiet time does not wait.
 	MinSyncPeriod time.Duration
 
-	// NodePortAddresses are the networks on whose node addresses NodePorts are
-	// served. None of a family: on all addresses of that family, unless
-	// NodePortPrimary is set.
+	// NodePortAddresses are the networks whose node addresses serve NodePorts. None of a family: all addresses of
+	// that family, unless NodePortPrimary is set.
 	NodePortAddresses []netip.Prefix
 
-	// NodePortPrimary serves NodePorts on the addresses of the Node object too,
-	// and on no others but those in NodePortAddresses.
-	NodePortPrimary bool
+	NodePortPrimary bool // NodePorts are at the addresses of the Node object, and else only in NodePortAddresses
 
-	// NodePortRange is where the API server takes NodePorts from. Masquerade
-	// takes its source ports from above or below, lest an answer to one is
-	// taken for a request to the other.
+	// NodePortRange is the API server's range. Masquerade takes its source ports from above or below: an answer to
+	// such a port must not look like a request to a NodePort.
 	NodePortRange PortRange
 
-	// NodePortSourceRanges lets spec.loadBalancerSourceRanges guard the
-	// Service's NodePorts too.
-	NodePortSourceRanges bool
+	NodePortSourceRanges bool // spec.loadBalancerSourceRanges guards NodePorts too
 
-	// RemoteHairpins masquerades also a pod of another node that reaches itself
-	// by way of this one, as kube-proxy's other modes do. It takes a set entry for
-	// every endpoint of the cluster, and only nodes without a service proxy of
-	// their own send such packets.
+	// RemoteHairpins masquerades pods of other nodes that reach themselves through this one, as kube-proxy's other
+	// modes do. That takes a set entry for each endpoint of the cluster, and only nodes without a service proxy send
+	// such packets.
 	RemoteHairpins bool
 
-	// LocalhostNodePorts serves NodePorts at the loopback addresses too.
-	LocalhostNodePorts bool
+	LocalhostNodePorts bool           // NodePorts at the loopback addresses too
+	AnswerPing         bool           // the node answers echo requests to Service addresses instead of rejecting them
+	ServiceCIDRs       []netip.Prefix // networks of cluster IPs; packets to addresses there without a Service are dropped
+	ExcludeCIDRs       []netip.Prefix // networks that another program serves: nothing there is ours
+	APIServers         []netip.Addr   // addresses of the API server, which no Service may take
 
-	// AnswerPing lets the node answer ICMP echo requests to Service addresses.
-	// They are rejected if not.
-	AnswerPing bool
+	TCPTimeout, TCPFinTimeout, UDPTimeout time.Duration // how long IPVS keeps a silent connection; 0: the kernel's value
 
-	// ServiceCIDRs are the networks of cluster IPs. What is sent to those of
-	// their addresses that are no Service's is dropped.
-	ServiceCIDRs []netip.Prefix
-
-	// ExcludeCIDRs are networks whose addresses are somebody else's to serve:
-	// neither virtual servers nor addresses in them are made, changed or
-	// removed.
-	ExcludeCIDRs []netip.Prefix
-
-	// APIServers are addresses at which the API server is reached, of which no
-	// Service may take one.
-	APIServers []netip.Addr
-
-	// TCPTimeout, TCPFinTimeout and UDPTimeout are how long IPVS keeps a silent
-	// connection. 0: as the kernel has it.
-	TCPTimeout, TCPFinTimeout, UDPTimeout time.Duration
-
-	// DrainTimeout is the time after which a real server that is no longer
-	// wanted leaves even if it still has connections. 0: at once.
-	DrainTimeout time.Duration
-
-	// Kernel is the version of the node's kernel, for what older ones need.
-	// Zero: unknown, taken for a new one.
-	Kernel Kernel
+	DrainTimeout time.Duration // a removed real server keeps its connections at most so long; 0: not at all
+	Kernel       Kernel        // zero: unknown, taken for a new one
 }
 
-// Default is the configuration of somebody who chose nothing: kube-proxy's
-// values where it has them.
+// Default returns the configuration without any choice: kube-proxy's values where it has them.
 func Default() Config {
 	return Config{
 		Families:      []state.Family{state.IPv4, state.IPv6},
@@ -164,122 +99,138 @@ func Default() Config {
 			Metrics: netip.MustParseAddrPort("127.0.0.1:10249"),
 			Traffic: 1000,
 		},
-		Snapshot:    Snapshot{MaxBytes: 256 << 20},
-		Conntrack:   Conntrack{MaxPerCore: 32768, Min: 131072, TCPEstablished: 24 * time.Hour, TCPCloseWait: time.Hour},
-		OOMScoreAdj: -999,
-
+		Snapshot:      Snapshot{MaxBytes: 256 << 20},
+		Conntrack:     Conntrack{MaxPerCore: 32768, Min: 131072, TCPEstablished: 24 * time.Hour, TCPCloseWait: time.Hour},
+		OOMScoreAdj:   -999,
 		NodePortRange: PortRange{First: 30000, Last: 32767},
 
-		// Longer than the kernel's TCP keepalive needs to show that a
-		// connection is alive (two hours and nine probes). IPVS' own default
-		// cuts idle connections after 15 minutes (kubernetes#32457).
+		// Longer than the kernel's TCP keepalive needs to prove a connection alive (two hours and nine probes). IPVS'
+		// own default ends idle connections after 15 minutes (kubernetes#32457).
 		TCPTimeout: 2*time.Hour + 15*time.Minute,
 
-		// What still keeps a real server after that time is in steady use, by
-		// a client that will not leave by itself.
+		// A real server that is still in use after that time has a client that will not leave by itself.
 		DrainTimeout: 15 * time.Minute,
 	}
 }
 
-// Client is how the API server is reached.
+// Client is how to reach the API server.
 type Client struct {
-	// Kubeconfig is a file. Empty: as a pod is told by its service account.
-	Kubeconfig string
+	Kubeconfig string // a file; empty: the pod's service account
 
-	// Servers are addresses of API servers that are tried in turn in place of
-	// the one that the kubeconfig names, whose name and CA still have to fit.
-	// A node then needs no Service to reach them.
+	// Servers are addresses of API servers to try in turn, so that a node needs no Service to reach them. The
+	// kubeconfig's server name and CA must still fit.
 	Servers []netip.AddrPort
 
-	// Master is the URL of the API server in place of the one that the
-	// kubeconfig names. Empty: that one.
-	Master string
-
+	Master                          string // the URL of the API server; empty: the kubeconfig's
 	AcceptContentTypes, ContentType string
-
-	// QPS and Burst bound requests other than watches. QPS below 0: unbounded.
-	QPS   float32
-	Burst int
+	QPS                             float32 // of requests other than watches; below 0: unlimited
+	Burst                           int
 }
 
-// Serving is where others read how this node is.
+// Serving is where others read the state of the program.
 type Serving struct {
-	// Healthz and Metrics are where these are served. Not valid: nowhere.
-	Healthz, Metrics netip.AddrPort
-
-	// HardFail ends the program if it cannot listen there. It tries again if not.
-	HardFail bool
-
-	// Profiling serves pprof where metrics are.
-	Profiling bool
-
-	// Traffic is of how many Services at most the metrics count the traffic,
-	// one by one; that of the rest is summed up. 0: of none.
-	Traffic int
+	Healthz, Metrics netip.AddrPort // not valid: nowhere
+	HardFail         bool           // the program ends if it cannot listen there, instead of retrying
+	Profiling        bool           // pprof is served with the metrics
+	Traffic          int            // how many Services the traffic metrics count one by one; the rest is summed up
 }
 
 // Snapshot is where the last objects of the API server are kept.
 type Snapshot struct {
-	// File is its path. Empty: nowhere.
-	File string
+	File string // empty: nowhere
 
-	// MaxBytes bounds the size of the file. One that would be larger is not
-	// written: what is left out of it would seem to be deleted.
+	// MaxBytes bounds the file. A larger one is not written: objects that it left out would seem deleted.
 	MaxBytes int64
 }
 
-// Conntrack are the kernel's limits for tracked connections. What is 0 or false
-// is left as the kernel has it.
+// Conntrack are the kernel's limits for tracked connections. 0 or false: the kernel's value.
 type Conntrack struct {
-	// MaxPerCore is for how many connections there is room with one processor,
-	// and Min at least.
-	MaxPerCore, Min int32
-
+	MaxPerCore, Min              int32 // how many connections for each processor, and at least
 	TCPEstablished, TCPCloseWait time.Duration
 	TCPBeLiberal                 bool
 	UDP, UDPStream               time.Duration
 }
 
-// Log is what is logged.
-type Log struct {
-	// Verbosity is klog's: more is told from 2 on, all from 4 on.
-	Verbosity int
+// maxTracked limits what a machine with very many processors gives to conntrack: a table of one million entries takes
+// some 300 MB when it is full.
+const maxTracked = 1 << 20
 
-	// JSON writes lines of JSON in place of text.
-	JSON bool
+// Max returns how many connections a machine with that many processors should track; 0: the kernel's value. As in
+// kube-proxy the limit does not apply to an explicit Min.
+func (c Conntrack) Max(cores int) int {
+	switch scaled := int64(c.MaxPerCore) * int64(cores); {
+	case c.MaxPerCore <= 0:
+		return 0
+	case scaled > maxTracked:
+		return maxTracked
+	default:
+		return max(int(scaled), int(c.Min))
+	}
 }
 
-// Mark is the firewall mark that asks for masquerade.
+// Log is what is logged.
+type Log struct {
+	Verbosity int  // klog's: more from 2 on, all from 4 on
+	JSON      bool // lines of JSON instead of text
+}
+
+// Mark returns the firewall mark that requests masquerade.
 func (c Config) Mark() uint32 { return 1 << c.MasqueradeBit }
 
 // VIPBinding is a way to bind Service addresses to the node.
 type VIPBinding string
 
-// The ways. The names are those that operators write.
+// The ways, by the names that operators write.
 const (
-	// AddressBinding gives all of them to the dummy device, as kube-proxy does: tools
-	// and CNIs look for them there. The kernel takes the longer for each, the more
-	// there are.
+	// AddressBinding assigns all of them to the dummy device, as kube-proxy does: tools and CNIs look for them there.
+	// Each takes the kernel the longer, the more there are.
 	AddressBinding VIPBinding = "address"
-	// RouteBinding makes the local routes alone that the kernel makes of addresses.
+	// RouteBinding makes only the local routes that the kernel makes of addresses.
 	RouteBinding VIPBinding = "route"
 )
 
-// LocalDetector is a way to tell pods of this node from the rest.
+// LocalDetector recognizes pods of this node.
 type LocalDetector struct {
 	Kind      DetectorKind
 	CIDRs     []netip.Prefix // of DetectCIDR: at most one of a family
-	Interface string         // of DetectBridge: its name; of DetectPrefix: what the names begin with
+	Interface string         // of DetectBridge: its name; of DetectPrefix: the prefix
 }
 
-// DetectorKind says what a LocalDetector looks at.
+// DetectorKind is what a LocalDetector looks at.
 type DetectorKind uint8
 
 // The kinds of detectors.
 const (
-	DetectNone     DetectorKind = iota // nothing: nobody is known to be a pod of this node
+	DetectNone     DetectorKind = iota // nothing: pods are not recognized
 	DetectCIDR                         // the source address: in the cluster's or the node's pod CIDR
-	DetectBridge                       // the interface that the packet came in by: one bridge
-	DetectPrefix                       // the interface: a prefix of its name
+	DetectBridge                       // the incoming interface: one bridge
+	DetectPrefix                       // the incoming interface: a prefix of its name
 	DetectNodeCIDR                     // the source address: in the pod CIDRs of the Node object
 )
+
+// PortRange is a range of ports, both ends in it. The zero value is empty.
+type PortRange struct{ First, Last uint16 }
+
+func (r PortRange) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
+
+// ParsePortRange reads what String writes.
+func ParsePortRange(text string) (PortRange, error) {
+	first, last, _ := strings.Cut(strings.TrimSpace(text), "-")
+	from, err := strconv.ParseUint(first, 10, 16)
+	to, err2 := strconv.ParseUint(last, 10, 16)
+	if err != nil || err2 != nil {
+		return PortRange{}, fmt.Errorf("%q is not a range of ports such as 30000-32767", text)
+	}
+	return PortRange{First: uint16(from), Last: uint16(to)}, nil
+}
+
+// validate leaves at least 1,024 ports for masquerade.
+func (r PortRange) validate(v *Complaints) {
+	const field, room = "NodePortRange", 1024
+	switch {
+	case r.First > r.Last || (r.First == 0) != (r.Last == 0):
+		v.Add(field, "%v is no range", r)
+	case r.First != 0 && r.First < 2*room && r.Last > 65535-room:
+		v.Add(field, "%v leaves no %d other ports", r, room)
+	}
+}

@@ -19,19 +19,29 @@ func TestDefaultIsValid(t *testing.T) {
 	}
 }
 
+// change is a change of the default configuration, and how the error begins; empty: valid.
+type change struct {
+	make func(*Config)
+	want string
+}
+
 func TestValidateNamesTheField(t *testing.T) {
-	v4, v6 := netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00::/56")
-	mapped := netip.MustParsePrefix("::ffff:10.0.0.0/104")
-	cidrs := func(c *Config, p ...netip.Prefix) {
-		c.LocalDetector = LocalDetector{Kind: DetectCIDR, CIDRs: p}
+	for _, changes := range []map[string]change{changes(), networkChanges()} {
+		for name, c := range changes {
+			t.Run(name, func(t *testing.T) {
+				cfg := Default()
+				c.make(&cfg)
+				err := cfg.Validate()
+				if (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+					t.Errorf("got %v, want %q", err, c.want)
+				}
+			})
+		}
 	}
-	iface := func(c *Config, k DetectorKind, name string) {
-		c.LocalDetector = LocalDetector{Kind: k, Interface: name}
-	}
-	for name, c := range map[string]struct {
-		change func(*Config)
-		want   string // how the error begins; empty: valid
-	}{
+}
+
+func changes() map[string]change {
+	return map[string]change{
 		"no scheduler":           {func(c *Config) { c.Scheduler = "" }, "Scheduler: empty"},
 		"long scheduler":         {func(c *Config) { c.Scheduler = strings.Repeat("r", 16) }, "Scheduler: "},
 		"scheduler of two words": {func(c *Config) { c.Scheduler = "r r" }, "Scheduler: "},
@@ -43,36 +53,15 @@ func TestValidateNamesTheField(t *testing.T) {
 		"no sync period":         {func(c *Config) { c.SyncPeriod = 0 }, "SyncPeriod: 0s"},
 		"negative drain":         {func(c *Config) { c.DrainTimeout = -1 }, "DrainTimeout: -1ns"},
 		"no drain":               {func(c *Config) { c.DrainTimeout = 0 }, ""},
-		"a CIDR of each family":  {func(c *Config) { cidrs(c, v6, v4) }, ""},
-		"no CIDR":                {func(c *Config) { cidrs(c) }, ""},
-		"two of a family":        {func(c *Config) { cidrs(c, v4, v6, v4) }, "LocalDetector.CIDRs[2]: 10.244.0.0/16 is the second"},
-		"no CIDR at all":         {func(c *Config) { cidrs(c, netip.Prefix{}) }, "LocalDetector.CIDRs[0]: not a CIDR"},
-		"IPv4 in IPv6":           {func(c *Config) { cidrs(c, mapped) }, "LocalDetector.CIDRs[0]: ::ffff:"},
-		"bad NodePort network":   {func(c *Config) { c.NodePortAddresses = []netip.Prefix{v4, {}} }, "NodePortAddresses[1]: "},
-		"two NodePort networks":  {func(c *Config) { c.NodePortAddresses = []netip.Prefix{v4, v4} }, ""},
-		"bad API server":         {func(c *Config) { c.APIServers = []netip.Addr{v4.Addr(), mapped.Addr()} }, "APIServers[1]: ::ffff:"},
-		"no API server":          {func(c *Config) { c.APIServers = []netip.Addr{{}} }, "APIServers[0]: "},
-		"link-local API server":  {func(c *Config) { c.APIServers = []netip.Addr{netip.MustParseAddr("fe80::1%eth0")} }, "APIServers[0]: "},
-		"bridge":                 {func(c *Config) { iface(c, DetectBridge, "cni0.100") }, ""},
-		"no bridge":              {func(c *Config) { iface(c, DetectBridge, "") }, "LocalDetector.Interface: empty"},
-		"bridge that is a flag":  {func(c *Config) { iface(c, DetectBridge, "-j") }, "LocalDetector.Interface: "},
-		"two lines of a rule":    {func(c *Config) { iface(c, DetectBridge, "a\nb") }, "LocalDetector.Interface: "},
-		"longest bridge":         {func(c *Config) { iface(c, DetectBridge, strings.Repeat("b", 15)) }, ""},
-		"long prefix":            {func(c *Config) { iface(c, DetectPrefix, strings.Repeat("b", 15)) }, "LocalDetector.Interface: "},
-		"prefix with plus":       {func(c *Config) { iface(c, DetectPrefix, "veth+") }, "LocalDetector.Interface: "},
-		"unknown detector":       {func(c *Config) { iface(c, 9, "") }, "LocalDetector.Kind: 9"},
 		"host name":              {func(c *Config) { c.Hostname = "ip-10-0-0-1.ec2.internal" }, ""},
 		"host name in capitals":  {func(c *Config) { c.Hostname = "Node" }, "Hostname: "},
 		"long host name":         {func(c *Config) { c.Hostname = strings.Repeat("n", 254) }, "Hostname: "},
-		"link-local node":        {func(c *Config) { c.BindAddress = netip.MustParseAddr("fe80::1%eth0") }, "BindAddress: "},
-		"server without port":    {func(c *Config) { c.Client.Servers = []netip.AddrPort{netip.AddrPortFrom(v4.Addr(), 0)} }, "Client.Servers[0]: "},
 		"unbounded requests":     {func(c *Config) { c.Client.QPS = -1 }, ""},
 		"no number of requests":  {func(c *Config) { c.Client.QPS = float32(math.Inf(1)) }, "Client.QPS: "},
 		"negative burst":         {func(c *Config) { c.Client.Burst = -1 }, "Client.Burst: -1 is below 0"},
 		"no burst":               {func(c *Config) { c.Client.Burst = 0 }, "Client.Burst: 0 lets no request through, at 5 a second"},
 		"no burst, no bound":     {func(c *Config) { c.Client.Burst, c.Client.QPS = 0, -1 }, ""},
 		"served nowhere":         {func(c *Config) { c.Serving.Healthz, c.Serving.Metrics = netip.AddrPort{}, netip.AddrPort{} }, ""},
-		"served at no port":      {func(c *Config) { c.Serving.Metrics = netip.AddrPortFrom(v6.Addr(), 0) }, "Serving.Metrics: "},
 		"negative traffic":       {func(c *Config) { c.Serving.Traffic = -1 }, "Serving.Traffic: "},
 		"no snapshot":            {func(c *Config) { c.Snapshot.MaxBytes = 0 }, "Snapshot.MaxBytes: 0 is not above 0"},
 		"negative conntrack":     {func(c *Config) { c.Conntrack.UDPStream = -1 }, "Conntrack.UDPStream: -1ns is below 0"},
@@ -81,15 +70,41 @@ func TestValidateNamesTheField(t *testing.T) {
 		"negative verbosity":     {func(c *Config) { c.Log.Verbosity = -1 }, "Log.Verbosity: "},
 		"collecting for long":    {func(c *Config) { c.MinSyncPeriod = c.SyncPeriod + 1 }, "MinSyncPeriod: 30.000000001s is longer"},
 		"collecting as long":     {func(c *Config) { c.MinSyncPeriod = c.SyncPeriod }, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			cfg := Default()
-			c.change(&cfg)
-			err := cfg.Validate()
-			if (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
-				t.Errorf("got %v, want %q", err, c.want)
-			}
-		})
+	}
+}
+
+// networkChanges are those of networks, addresses and interfaces.
+func networkChanges() map[string]change {
+	v4, v6 := netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00::/56")
+	mapped := netip.MustParsePrefix("::ffff:10.0.0.0/104")
+	cidrs := func(c *Config, p ...netip.Prefix) {
+		c.LocalDetector = LocalDetector{Kind: DetectCIDR, CIDRs: p}
+	}
+	iface := func(c *Config, k DetectorKind, name string) {
+		c.LocalDetector = LocalDetector{Kind: k, Interface: name}
+	}
+	return map[string]change{
+		"a CIDR of each family": {func(c *Config) { cidrs(c, v6, v4) }, ""},
+		"no CIDR":               {func(c *Config) { cidrs(c) }, ""},
+		"two of a family":       {func(c *Config) { cidrs(c, v4, v6, v4) }, "LocalDetector.CIDRs[2]: 10.244.0.0/16 is the second"},
+		"no CIDR at all":        {func(c *Config) { cidrs(c, netip.Prefix{}) }, "LocalDetector.CIDRs[0]: not a CIDR"},
+		"IPv4 in IPv6":          {func(c *Config) { cidrs(c, mapped) }, "LocalDetector.CIDRs[0]: ::ffff:"},
+		"bad NodePort network":  {func(c *Config) { c.NodePortAddresses = []netip.Prefix{v4, {}} }, "NodePortAddresses[1]: "},
+		"two NodePort networks": {func(c *Config) { c.NodePortAddresses = []netip.Prefix{v4, v4} }, ""},
+		"bad API server":        {func(c *Config) { c.APIServers = []netip.Addr{v4.Addr(), mapped.Addr()} }, "APIServers[1]: ::ffff:"},
+		"no API server":         {func(c *Config) { c.APIServers = []netip.Addr{{}} }, "APIServers[0]: "},
+		"link-local API server": {func(c *Config) { c.APIServers = []netip.Addr{netip.MustParseAddr("fe80::1%eth0")} }, "APIServers[0]: "},
+		"bridge":                {func(c *Config) { iface(c, DetectBridge, "cni0.100") }, ""},
+		"no bridge":             {func(c *Config) { iface(c, DetectBridge, "") }, "LocalDetector.Interface: empty"},
+		"bridge that is a flag": {func(c *Config) { iface(c, DetectBridge, "-j") }, "LocalDetector.Interface: "},
+		"two lines of a rule":   {func(c *Config) { iface(c, DetectBridge, "a\nb") }, "LocalDetector.Interface: "},
+		"longest bridge":        {func(c *Config) { iface(c, DetectBridge, strings.Repeat("b", 15)) }, ""},
+		"long prefix":           {func(c *Config) { iface(c, DetectPrefix, strings.Repeat("b", 15)) }, "LocalDetector.Interface: "},
+		"prefix with plus":      {func(c *Config) { iface(c, DetectPrefix, "veth+") }, "LocalDetector.Interface: "},
+		"unknown detector":      {func(c *Config) { iface(c, 9, "") }, "LocalDetector.Kind: 9"},
+		"link-local node":       {func(c *Config) { c.BindAddress = netip.MustParseAddr("fe80::1%eth0") }, "BindAddress: "},
+		"server without port":   {func(c *Config) { c.Client.Servers = []netip.AddrPort{netip.AddrPortFrom(v4.Addr(), 0)} }, "Client.Servers[0]: "},
+		"served at no port":     {func(c *Config) { c.Serving.Metrics = netip.AddrPortFrom(v6.Addr(), 0) }, "Serving.Metrics: "},
 	}
 }
 

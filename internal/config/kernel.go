@@ -8,13 +8,10 @@ import (
 	"strings"
 )
 
-// Kernel is the version of a Linux kernel, and what it was found to lack.
+// Kernel is the version of a Linux kernel, and what it lacks.
 type Kernel struct {
 	Major, Minor int
-
-	// NoNetmap: it has no target NETMAP, without which there is no affinity over all
-	// ports.
-	NoNetmap bool
+	NoNetmap     bool // without the target NETMAP there is no affinity over all ports
 }
 
 // ParseKernel reads a release as uname prints it: "6.1.0-13-amd64".
@@ -32,16 +29,15 @@ func ParseKernel(release string) (Kernel, error) {
 	return Kernel{Major: int(m), Minor: int(n)}, nil
 }
 
-// Before tells whether k is known and older than major.minor.
+// Before reports whether k is known and older than major.minor.
 func (k Kernel) Before(major, minor int) bool {
 	return k.Major+k.Minor > 0 && (k.Major < major || k.Major == major && k.Minor < minor)
 }
 
-// ShiftsPorts reports whether destination NAT can move all ports by the same number
-// (NF_NAT_RANGE_PROTO_OFFSET, 4.18).
+// ShiftsPorts reports whether destination NAT can move all ports by the same number (NF_NAT_RANGE_PROTO_OFFSET,
+// 4.18).
 func (k Kernel) ShiftsPorts() bool { return !k.Before(4, 18) }
 
-// DelaysReuse tells whether the kernel has net.ipv4.vs.conn_reuse_mode (4.1)
-// and lets a client that reuses its source port wait a second with it, which
-// was mended in 5.9 (kubernetes#81775).
+// DelaysReuse reports whether the kernel has net.ipv4.vs.conn_reuse_mode (4.1) and makes a client that reuses its
+// source port wait a second with it, which 5.9 fixed (kubernetes#81775).
 func (k Kernel) DelaysReuse() bool { return k.Before(5, 9) && !k.Before(4, 1) }

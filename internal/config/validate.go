@@ -15,13 +15,11 @@ const (
 	maxInterface = 15  // IFNAMSIZ, without the final NUL
 	maxHostname  = 253 // of a name in DNS, which a Node's is
 
-	// maxTimeout keeps IPVS' timeouts, in ticks of at most 1/1000 s, far from
-	// the end of a 32-bit number.
+	// maxTimeout keeps IPVS' timeouts, in ticks of at least 1/1000 s, far from the limit of 32 bits.
 	maxTimeout = 10 * 24 * time.Hour
 )
 
-// Validate returns what is wrong with c, all of it, by name of the field: its
-// error is Complaints.
+// Validate returns all that is wrong with c as Complaints, by field.
 func (c Config) Validate() error {
 	var v Complaints
 	c.validateNode(&v)
@@ -29,13 +27,12 @@ func (c Config) Validate() error {
 	c.Serving.validate(&v)
 	v.Unless(c.Snapshot.MaxBytes > 0, "Snapshot.MaxBytes", "%d is not above 0", c.Snapshot.MaxBytes)
 	c.Conntrack.validate(&v)
-	v.Unless(c.Log.Verbosity >= 0, "Log.Verbosity", "%d is below 0", c.Log.Verbosity)
+	notNegative(&v, "Log.Verbosity", c.Log.Verbosity)
 	v.word("Scheduler", c.Scheduler, maxScheduler)
 	v.Unless(c.MasqueradeBit < 32, "MasqueradeBit", "%d is not in 0..31", c.MasqueradeBit)
 	v.Unless(c.VIPBinding == AddressBinding || c.VIPBinding == RouteBinding, "VIPBinding", "%q is none of %s, %s", c.VIPBinding, AddressBinding, RouteBinding)
 	c.LocalDetector.validate(&v)
 	c.validatePeriods(&v)
-	c.validateTimeouts(&v)
 	v.networks("NodePortAddresses", c.NodePortAddresses)
 	v.networks("ServiceCIDRs", c.ServiceCIDRs)
 	v.networks("ExcludeCIDRs", c.ExcludeCIDRs)
@@ -66,53 +63,42 @@ func (c Client) validate(v *Complaints) {
 	}
 	qps := float64(c.QPS)
 	v.Unless(!math.IsNaN(qps) && !math.IsInf(qps, 0), "Client.QPS", "%v is no number", c.QPS)
-	v.Unless(c.Burst >= 0, "Client.Burst", "%d is below 0", c.Burst)
+	notNegative(v, "Client.Burst", c.Burst)
 	v.Unless(c.Burst != 0 || qps <= 0, "Client.Burst", "0 lets no request through, at %v a second", c.QPS)
 }
 
 func (s Serving) validate(v *Complaints) {
-	for _, l := range []struct {
-		field   string
-		address netip.AddrPort
-	}{{"Serving.Healthz", s.Healthz}, {"Serving.Metrics", s.Metrics}} {
-		v.Unless(!l.address.IsValid() || l.address.Port() != 0, l.field, "%v has no port", l.address)
-	}
-	v.Unless(s.Traffic >= 0, "Serving.Traffic", "%d is below 0", s.Traffic)
+	v.Unless(!s.Healthz.IsValid() || s.Healthz.Port() != 0, "Serving.Healthz", "%v has no port", s.Healthz)
+	v.Unless(!s.Metrics.IsValid() || s.Metrics.Port() != 0, "Serving.Metrics", "%v has no port", s.Metrics)
+	notNegative(v, "Serving.Traffic", s.Traffic)
 }
 
 func (c Conntrack) validate(v *Complaints) {
-	v.Unless(c.MaxPerCore >= 0, "Conntrack.MaxPerCore", "%d is below 0", c.MaxPerCore)
-	v.Unless(c.Min >= 0, "Conntrack.Min", "%d is below 0", c.Min)
-	v.notNegative("Conntrack.TCPEstablished", c.TCPEstablished)
-	v.notNegative("Conntrack.TCPCloseWait", c.TCPCloseWait)
-	v.notNegative("Conntrack.UDP", c.UDP)
-	v.notNegative("Conntrack.UDPStream", c.UDPStream)
+	notNegative(v, "Conntrack.MaxPerCore", c.MaxPerCore)
+	notNegative(v, "Conntrack.Min", c.Min)
+	notNegative(v, "Conntrack.TCPEstablished", c.TCPEstablished)
+	notNegative(v, "Conntrack.TCPCloseWait", c.TCPCloseWait)
+	notNegative(v, "Conntrack.UDP", c.UDP)
+	notNegative(v, "Conntrack.UDPStream", c.UDPStream)
 }
 
 func (c Config) validatePeriods(v *Complaints) {
 	v.Unless(c.SyncPeriod > 0, "SyncPeriod", "%v is not above 0", c.SyncPeriod)
-	v.notNegative("MinSyncPeriod", c.MinSyncPeriod)
+	notNegative(v, "MinSyncPeriod", c.MinSyncPeriod)
 	v.Unless(c.MinSyncPeriod <= max(c.SyncPeriod, 0), "MinSyncPeriod", "%v is longer than the period of full comparisons, %v", c.MinSyncPeriod, c.SyncPeriod)
-	v.notNegative("DrainTimeout", c.DrainTimeout)
-}
-
-func (c Config) validateTimeouts(v *Complaints) {
-	for _, t := range []struct {
-		field   string
-		timeout time.Duration
-	}{{"TCPTimeout", c.TCPTimeout}, {"TCPFinTimeout", c.TCPFinTimeout}, {"UDPTimeout", c.UDPTimeout}} {
-		good := t.timeout >= 0 && t.timeout <= maxTimeout && t.timeout%time.Second == 0
-		v.Unless(good, t.field, "%v is not a number of seconds from 0 to %v", t.timeout, maxTimeout)
-	}
+	notNegative(v, "DrainTimeout", c.DrainTimeout)
+	v.timeout("TCPTimeout", c.TCPTimeout)
+	v.timeout("TCPFinTimeout", c.TCPFinTimeout)
+	v.timeout("UDPTimeout", c.UDPTimeout)
 }
 
 func (d LocalDetector) validate(v *Complaints) {
-	const cidrs, device = "LocalDetector.CIDRs", "LocalDetector.Interface"
+	const device = "LocalDetector.Interface"
 	switch d.Kind {
 	case DetectNone, DetectNodeCIDR:
 	case DetectCIDR:
-		v.networks(cidrs, d.CIDRs)
-		d.validateFamilies(cidrs, v)
+		v.networks("LocalDetector.CIDRs", d.CIDRs)
+		d.validateFamilies("LocalDetector.CIDRs", v)
 	case DetectBridge:
 		v.word(device, d.Interface, maxInterface)
 	case DetectPrefix: // the rule says "PREFIX+", of the same greatest length
@@ -122,8 +108,7 @@ func (d LocalDetector) validate(v *Complaints) {
 	}
 }
 
-// validateFamilies asks for one CIDR of a family at most: a rule can't say "not
-// in this one and not in that one".
+// validateFamilies allows one CIDR of a family: a rule cannot say "not in this one and not in that one".
 func (d LocalDetector) validateFamilies(field string, v *Complaints) {
 	seen := map[bool]bool{}
 	for i, p := range d.CIDRs {
@@ -138,8 +123,7 @@ func (c *Complaints) networks(field string, cidrs []netip.Prefix) {
 	}
 }
 
-// Network complains about the field unless p is a network that addresses can be
-// in, and reports whether it is.
+// Network adds a complaint unless p is a network that addresses can be in, and reports whether it is.
 func (c *Complaints) Network(field string, p netip.Prefix) bool {
 	c.Unless(p.IsValid(), field, "not a CIDR")
 	c.Unless(!p.Addr().Is4In6(), field, "%v is an IPv4 network in IPv6 form", p)
@@ -151,12 +135,16 @@ func (c *Complaints) address(field string, a netip.Addr) {
 	c.Unless(good, field, "%v is not an address without a zone", a)
 }
 
-func (c *Complaints) notNegative(field string, d time.Duration) {
-	c.Unless(d >= 0, field, "%v is below 0", d)
+func notNegative[N int | int32 | time.Duration](c *Complaints, field string, n N) {
+	c.Unless(n >= 0, field, "%v is below 0", n)
 }
 
-// word keeps names that end up in rules and kernel messages to characters that
-// need no quotes there.
+func (c *Complaints) timeout(field string, d time.Duration) {
+	good := d >= 0 && d <= maxTimeout && d%time.Second == 0
+	c.Unless(good, field, "%v is not a number of seconds from 0 to %v", d, maxTimeout)
+}
+
+// word keeps names for rules and kernel messages to characters that need no quotes there.
 func (c *Complaints) word(field, s string, longest int) {
 	const known = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@:"
 	switch {
@@ -166,5 +154,42 @@ func (c *Complaints) word(field, s string, longest int) {
 		c.Add(field, "%q is longer than %d bytes", s, longest)
 	case strings.Trim(s, known) != "" || s[0] == '-':
 		c.Add(field, "%q is not a name", s)
+	}
+}
+
+// Complaint is what is wrong with one field. Callers with another name for the field replace it.
+type Complaint struct{ Field, Text string }
+
+func (c Complaint) Error() string { return c.Field + ": " + c.Text }
+
+// Complaints are all that is wrong.
+type Complaints []Complaint
+
+// Err returns c as an error, nil if it is empty.
+func (c Complaints) Error() string {
+	var texts []string
+	for _, one := range c {
+		texts = append(texts, one.Error())
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Err is c as an error, nil if there is none.
+func (c Complaints) Err() error {
+	if len(c) == 0 {
+		return nil
+	}
+	return c
+}
+
+// Add adds a complaint about the field.
+func (c *Complaints) Add(field, format string, args ...any) {
+	*c = append(*c, Complaint{field, fmt.Sprintf(format, args...)})
+}
+
+// Unless adds a complaint about the field unless it is good.
+func (c *Complaints) Unless(good bool, field, format string, args ...any) {
+	if !good {
+		c.Add(field, format, args...)
 	}
 }

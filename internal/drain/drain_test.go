@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 var (
@@ -61,7 +62,7 @@ func TestBeginningAgainKeepsTheDeadline(t *testing.T) {
 
 func TestAVirtualServerAndItsAddressAreKeptForTheLastRealServer(t *testing.T) {
 	var b Book
-	other := state.RealServerKey{Server: state.MarkKey(state.IPv4, state.MarkOf(state.TCP, 30080, 0)), Address: first.Address}
+	other := state.RealServerKey{Server: state.MarkKey(state.IPv4, testkit.Mark(state.TCP, 30080)), Address: first.Address}
 	for _, k := range []state.RealServerKey{first, second, other} {
 		b.Begin(k, start)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 )
 
-// ordinary is a Service as most are: one port, five endpoints in one slice.
+// ordinary returns a usual Service: one port, and five endpoints in one slice.
 func ordinary() plan.Objects {
 	name, number, ready := "http", int32(8080), true
 	tcp := corev1.ProtocolTCP

@@ -10,50 +10,46 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// Presence says who is known to be at an address.
+// Presence is what is known to be at an address.
 type Presence uint8
 
-// The presences. The greater ones are known more surely.
+// The Service of the API servers. Their endpoints name no node.
 const (
-	Nobody Presence = iota
-	// Endpoint is one that somebody wrote down, for a Service without a selector
-	// or for another cluster.
-	Endpoint
-	// Located is an endpoint on a node, as every pod's is, or an API server.
-	Located
+	Vacant   Presence = iota
+	Endpoint          // without a node: of a Service without a selector, or of another cluster
+	Located           // an endpoint on a node, as every pod's is, or an API server
 )
 
-// Census knows at which addresses the cluster has endpoints, and which Services want
-// an address for clients from outside. Whoever took the address of an endpoint for a
-// Service would cut the node off from it. K is how its user names Services.
+// Census knows at which addresses the cluster has endpoints, and which Services want an address for clients from
+// outside. A Service with the address of an endpoint would cut the node off from that endpoint. K is the caller's
+// name of a Service.
 //
 // A change costs its own size. An IPv4 address takes some twenty bytes.
 type Census[K comparable] struct {
-	ipv4 map[[4]byte]heads
-	ipv6 map[[16]byte]heads
+	ipv4 map[[4]byte]counts
+	ipv6 map[[16]byte]counts
 	want map[netip.Addr][]K
 }
 
-// heads are how many endpoints tell of one address.
-type heads struct{ all, located uint32 }
+// counts are how many endpoints report an address.
+type counts struct{ all, located uint32 }
 
-func (h heads) presence() Presence {
+func (c counts) presence() Presence {
 	switch {
-	case h.located > 0:
+	case c.located > 0:
 		return Located
-	case h.all > 0:
+	case c.all > 0:
 		return Endpoint
 	}
-	return Nobody
+	return Vacant
 }
 
-// NewCensus returns a Census of nobody.
+// NewCensus returns an empty Census.
 func NewCensus[K comparable]() *Census[K] {
-	return &Census[K]{ipv4: map[[4]byte]heads{}, ipv6: map[[16]byte]heads{}, want: map[netip.Addr][]K{}}
+	return &Census[K]{ipv4: map[[4]byte]counts{}, ipv6: map[[16]byte]counts{}, want: map[netip.Addr][]K{}}
 }
 
-// Move takes in that EndpointSlices left and others came. It returns the addresses at
-// which other ones are now than before, and those at which nobody is any more.
+// Move replaces EndpointSlices by others. It returns the addresses with a new Presence, and those now vacant.
 func (c *Census[K]) Move(left, came []*discoveryv1.EndpointSlice) (arrived, vacant []netip.Addr) {
 	before := map[netip.Addr]Presence{}
 	for i, list := range [][]*discoveryv1.EndpointSlice{left, came} {
@@ -69,7 +65,7 @@ func (c *Census[K]) Move(left, came []*discoveryv1.EndpointSlice) (arrived, vaca
 	for a, was := range before {
 		switch is := c.at(a); {
 		case is == was:
-		case is == Nobody:
+		case is == Vacant:
 			vacant = append(vacant, a)
 		default:
 			arrived = append(arrived, a)
@@ -103,7 +99,7 @@ func (c *Census[K]) add(addresses []string, located bool, step int32, before map
 	}
 }
 
-func count[A comparable](all map[A]heads, a A, located bool, step int32) {
+func count[A comparable](all map[A]counts, a A, located bool, step int32) {
 	h := all[a]
 	h.all += uint32(step)
 	if located {
@@ -121,7 +117,7 @@ func (c *Census[K]) at(a netip.Addr) Presence {
 	return c.ipv6[a.As16()].presence()
 }
 
-// Want takes in that a Service is another one now; nil: there is none.
+// Want replaces a Service by its new version; nil: it does not exist.
 func (c *Census[K]) Want(k K, was, is *corev1.Service) {
 	for _, a := range outsideAddresses(was) {
 		c.want[a] = slices.DeleteFunc(c.want[a], func(o K) bool { return o == k })
@@ -134,7 +130,7 @@ func (c *Census[K]) Want(k K, was, is *corev1.Service) {
 	}
 }
 
-// Wanting are the Services that want one of the addresses, each once.
+// Wanting returns the Services that want one of the addresses, each once.
 func (c *Census[K]) Wanting(addresses ...netip.Addr) []K {
 	var all []K
 	for _, a := range addresses {
@@ -147,11 +143,11 @@ func (c *Census[K]) Wanting(addresses ...netip.Addr) []K {
 	return all
 }
 
-// Of are those of the addresses which a Service wants at which somebody is.
+// Of returns the presences at the addresses that a Service wants, without vacant ones.
 func (c *Census[K]) Of(s *corev1.Service) map[netip.Addr]Presence {
 	var present map[netip.Addr]Presence
 	for _, a := range outsideAddresses(s) {
-		if p := c.at(a); p != Nobody {
+		if p := c.at(a); p != Vacant {
 			if present == nil {
 				present = map[netip.Addr]Presence{}
 			}
@@ -161,23 +157,21 @@ func (c *Census[K]) Of(s *corev1.Service) map[netip.Addr]Presence {
 	return present
 }
 
-// outsideAddresses are those that a Service has for clients from outside, each once.
+// outsideAddresses returns a Service's addresses for clients from outside, each once.
 func outsideAddresses(s *corev1.Service) []netip.Addr {
 	if s == nil {
 		return nil
 	}
+	texts := slices.Clone(s.Spec.ExternalIPs[:min(len(s.Spec.ExternalIPs), maxAddresses)])
+	ingress := s.Status.LoadBalancer.Ingress
+	for i := range ingress[:min(len(ingress), maxAddresses)] {
+		texts = append(texts, ingress[i].IP)
+	}
 	var list []netip.Addr
-	add := func(text string) {
+	for _, text := range texts {
 		if a, err := parseAddr(text); err == nil && !slices.Contains(list, a) {
 			list = append(list, a)
 		}
-	}
-	for _, text := range s.Spec.ExternalIPs[:min(len(s.Spec.ExternalIPs), maxAddresses)] {
-		add(text)
-	}
-	ingress := s.Status.LoadBalancer.Ingress
-	for i := range ingress[:min(len(ingress), maxAddresses)] {
-		add(ingress[i].IP)
 	}
 	return list
 }

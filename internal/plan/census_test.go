@@ -14,8 +14,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 )
 
-// tells is an EndpointSlice with these addresses; one with a star is on a node.
-func tells(addresses ...string) *discoveryv1.EndpointSlice {
+// sliceOf returns an EndpointSlice with these addresses. A star puts one on a node.
+func sliceOf(addresses ...string) *discoveryv1.EndpointSlice {
 	s, node := &discoveryv1.EndpointSlice{}, "n1"
 	for _, a := range addresses {
 		e := discoveryv1.Endpoint{Addresses: []string{a}}
@@ -43,12 +43,12 @@ func TestWhoComesToAnAddressAndLeavesItIsCounted(t *testing.T) {
 		left, came      batch
 		arrived, vacant []netip.Addr
 	}{
-		{"the first", nil, batch{tells("10.0.0.1*", "10.0.0.2*", "fd00::1", "no address")}, those("10.0.0.1", "10.0.0.2", "fd00::1"), nil},
-		{"once more at one of them", nil, batch{tells("10.0.0.1*")}, nil, nil},
-		{"one of a slice is another", batch{tells("10.0.0.1*", "10.0.0.2*", "fd00::1")}, batch{tells("10.0.0.1*", "10.0.0.3*", "fd00::1")}, those("10.0.0.3"), those("10.0.0.2")},
-		{"one of two leaves", batch{tells("10.0.0.1*")}, nil, nil, nil},
-		{"one is known to be on a node", batch{tells("fd00::1")}, batch{tells("fd00::1*")}, those("fd00::1"), nil},
-		{"the last leave", batch{tells("10.0.0.1*", "10.0.0.3*", "fd00::1*")}, nil, nil, those("10.0.0.1", "10.0.0.3", "fd00::1")},
+		{"the first", nil, batch{sliceOf("10.0.0.1*", "10.0.0.2*", "fd00::1", "no address")}, those("10.0.0.1", "10.0.0.2", "fd00::1"), nil},
+		{"once more at one of them", nil, batch{sliceOf("10.0.0.1*")}, nil, nil},
+		{"one of a slice is another", batch{sliceOf("10.0.0.1*", "10.0.0.2*", "fd00::1")}, batch{sliceOf("10.0.0.1*", "10.0.0.3*", "fd00::1")}, those("10.0.0.3"), those("10.0.0.2")},
+		{"one of two leaves", batch{sliceOf("10.0.0.1*")}, nil, nil, nil},
+		{"one is known to be on a node", batch{sliceOf("fd00::1")}, batch{sliceOf("fd00::1*")}, those("fd00::1"), nil},
+		{"the last leave", batch{sliceOf("10.0.0.1*", "10.0.0.3*", "fd00::1*")}, nil, nil, those("10.0.0.1", "10.0.0.3", "fd00::1")},
 	} {
 		arrived, vacant := c.Move(step.left, step.came)
 		if !slices.Equal(arrived, step.arrived) || !slices.Equal(vacant, step.vacant) {
@@ -76,18 +76,18 @@ func TestWhoWantsAnAddressIsKnownAsLongAsTheServiceDoes(t *testing.T) {
 	}
 	c.Want("other", other, nil)
 	if got := c.Wanting(those("10.0.0.2")...); len(got) != 0 {
-		t.Errorf("when nobody wants it: %v", got)
+		t.Errorf("when no Service wants it: %v", got)
 	}
-	c.Move(nil, []*discoveryv1.EndpointSlice{tells("10.0.0.1*", "10.0.0.9*")})
+	c.Move(nil, []*discoveryv1.EndpointSlice{sliceOf("10.0.0.1*", "10.0.0.9*")})
 	if got := c.Of(one); len(got) != 1 || got[netip.MustParseAddr("10.0.0.1")] != plan.Located {
 		t.Errorf("present: %v", got)
 	}
 	if got := c.Of(other); got != nil {
-		t.Errorf("present at addresses of nobody: %v", got)
+		t.Errorf("present at vacant addresses: %v", got)
 	}
 }
 
-// However slices come and go, the census is that of those which are there.
+// After any changes the census is that of the existing slices.
 func TestACensusAfterManyChangesIsThatOfTheLastSlices(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	c := plan.NewCensus[string]()
@@ -102,7 +102,7 @@ func TestACensusAfterManyChangesIsThatOfTheLastSlices(t *testing.T) {
 			delete(there, n)
 		}
 		if r.IntN(3) > 0 {
-			there[n] = tells(all[r.IntN(len(all))], all[r.IntN(len(all))])
+			there[n] = sliceOf(all[r.IntN(len(all))], all[r.IntN(len(all))])
 			came = append(came, there[n])
 		}
 		before := c.Of(asks)
@@ -116,10 +116,10 @@ func TestACensusAfterManyChangesIsThatOfTheLastSlices(t *testing.T) {
 			if got := c.Of(asks)[a]; got != now[a] {
 				t.Fatalf("at %v: %v, want %v", a, got, now[a])
 			}
-			if is := slices.Contains(arrived, a); is != (now[a] != before[a] && now[a] != plan.Nobody) {
+			if is := slices.Contains(arrived, a); is != (now[a] != before[a] && now[a] != plan.Vacant) {
 				t.Fatalf("at %v, %v before and %v now: arrived %v", a, before[a], now[a], is)
 			}
-			if is := slices.Contains(vacant, a); is != (now[a] != before[a] && now[a] == plan.Nobody) {
+			if is := slices.Contains(vacant, a); is != (now[a] != before[a] && now[a] == plan.Vacant) {
 				t.Fatalf("at %v, %v before and %v now: vacant %v", a, before[a], now[a], is)
 			}
 		}

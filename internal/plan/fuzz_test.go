@@ -14,8 +14,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 )
 
-// FuzzService plans any objects at all: nothing in them may cause a panic or a
-// row that the kernel or the house can't bear.
+// FuzzService plans any objects: none may cause a panic, or a row that the kernel or other packages cannot take.
 func FuzzService(f *testing.F) {
 	type objects struct {
 		Service *corev1.Service

@@ -14,10 +14,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// checkInvariants checks what is true of every fragment, whatever the objects.
+// checkInvariants checks what is true of every fragment.
 func checkInvariants(t testing.TB, f plan.Fragment) {
 	t.Helper()
-	// The way through maps and back sorts, and drops keys that are there twice.
+	// The way through maps and back sorts rows and drops repeated keys.
 	again := state.FragmentOf(f.State(), f.Notes)
 	again.HealthCheck, again.DrainTimeout, again.Drains, again.Forwards = f.HealthCheck, f.DrainTimeout, f.Drains, f.Forwards
 	again.Ranks, again.Refused = f.Ranks, slices.SortedFunc(slices.Values(f.Refused), netip.Addr.Compare)
@@ -54,7 +54,7 @@ func checkInvariants(t testing.TB, f plan.Fragment) {
 	}
 }
 
-// entered tells whether the entry is in one of the sets.
+// entered reports whether the entry is in one of the sets.
 func entered(s state.State, sets []state.SetName, e state.SetEntry) bool {
 	return slices.ContainsFunc(sets, func(n state.SetName) bool {
 		e.Set = n

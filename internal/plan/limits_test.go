@@ -5,6 +5,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,8 +100,7 @@ func TestParsePrefix(t *testing.T) {
 	}
 }
 
-// FuzzParsePrefix compares the spellings of one network: of what can be read, all
-// mean the same.
+// FuzzParsePrefix compares spellings of one network: all that can be read mean the same.
 func FuzzParsePrefix(f *testing.F) {
 	f.Add([]byte{10, 0, 0, 1}, uint8(8))
 	f.Add(netip.MustParseAddr("64:ff9b::192.0.2.0").AsSlice(), uint8(96))
@@ -128,8 +128,8 @@ func FuzzParsePrefix(f *testing.F) {
 	})
 }
 
-func TestWhatTellsMoreOfAnEndpointIsBelieved(t *testing.T) {
-	kinds := []endpoint{ // the one to believe first
+func TestOfTwoReportsOfAnEndpointTheMoreCredibleCounts(t *testing.T) {
+	kinds := []endpoint{ // the most credible first
 		{ready: true, serving: true, local: true},
 		{ready: true, serving: true},
 		{serving: true},
@@ -141,9 +141,7 @@ func TestWhatTellsMoreOfAnEndpointIsBelieved(t *testing.T) {
 	for i, better := range kinds {
 		for _, worse := range kinds[i+1:] {
 			for _, order := range [][]endpoint{{better, worse}, {worse, better}} {
-				e := endpoints{}
-				e.tell(state.IPv4, portName{}, order[0])
-				e.tell(state.IPv4, portName{}, order[1])
+				e := endpoints{{family: state.IPv4}: slices.Clone(order)}
 				if got := e.of(state.IPv4, portName{}); len(got) != 1 || got[0] != better {
 					t.Errorf("of %+v: got %+v, want %+v", order, got, better)
 				}

@@ -39,7 +39,7 @@ func TestTheOrderOfSlicesDoesNotMatter(t *testing.T) {
 func TestTheOrderInsideSlicesDoesNotMatterToRows(t *testing.T) {
 	services(t, func(t *testing.T, s script) {
 		want := s.run()
-		want.Notes = nil // they name the endpoint by its place
+		want.Notes = nil // they have the index of the endpoint
 		r := rand.New(rand.NewPCG(3, 4))
 		for range rounds {
 			for _, slice := range s.objects.Slices {

@@ -41,8 +41,7 @@ func TestKubeletAndOthersOwnTheirSetsAndChains(t *testing.T) {
 	}
 }
 
-// TestRulesNameOnlyWhatIsThere finds misspelt sets, chains and words, also
-// those of a rule that only one configuration has.
+// TestRulesNameOnlyWhatIsThere finds misspelt sets, chains and words, even in rules of only one configuration.
 func TestRulesNameOnlyWhatIsThere(t *testing.T) {
 	match := regexp.MustCompile(`(?:--match-set|--map-set) (\S+)`)
 	target := regexp.MustCompile(`-j (KUBE-\S+)`)
@@ -54,7 +53,7 @@ func TestRulesNameOnlyWhatIsThere(t *testing.T) {
 		for k, chain := range base.Chains {
 			ours := plan.SetNames(k.Family)
 			if strings.ContainsAny(chain.Rules, "{}[]") {
-				t.Errorf("%s: chain %v has a word that nobody knows: %s", name, k, chain.Rules)
+				t.Errorf("%s: chain %v has an unknown word: %s", name, k, chain.Rules)
 			}
 			for _, m := range match.FindAllStringSubmatch(chain.Rules, -1) {
 				if !slices.Contains(ours, state.SetName(m[1])) {

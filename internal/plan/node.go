@@ -12,9 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// NodeOf is the node of that name as Node objects tell of it and its
-// surroundings. self is nil if there is no object of the node's own. What its
-// interfaces have is not in it.
+// NodeOf returns the node of that name, by the Node objects of itself and of others. self is nil if there is none.
+// Addresses of interfaces are not in it.
 func NodeOf(name string, self *corev1.Node, others []*corev1.Node) Node {
 	n := Node{Name: name}
 	own := NodeAddresses(self)
@@ -24,18 +23,17 @@ func NodeOf(name string, self *corev1.Node, others []*corev1.Node) Node {
 		n.PodCIDRs = podCIDRs(self)
 	}
 	for _, other := range others {
-		whose := "node " + other.Name
 		for _, a := range NodeAddresses(other) {
-			if !slices.Contains(own, a) { // who has not heard that the address moved
-				n.protect(whose, a)
+			if !slices.Contains(own, a) { // else the other object is outdated: the address has moved here
+				n.protect("node "+other.Name, a)
 			}
 		}
 	}
 	return n
 }
 
-// NodeAddresses are the addresses that a Node object has, internal ones first.
-// Its host names are none, whatever they look like.
+// NodeAddresses returns the addresses of a Node object, internal ones first. Host names do not count, even if they
+// look like addresses.
 func NodeAddresses(n *corev1.Node) []netip.Addr {
 	if n == nil {
 		return nil
@@ -65,9 +63,8 @@ func firstOfFamily(list []netip.Addr) []netip.Addr {
 	return first
 }
 
-// At is n known by address a, which its operator chose (config.BindAddress): it
-// takes the place of the Node object's of its family, and comes first. None or
-// an unspecified one leaves n as it is.
+// At returns n with address a, which its operator chose (config.BindAddress): it replaces the Node object's address
+// of its family, and comes first. An invalid or unspecified one changes nothing.
 func (n Node) At(a netip.Addr) Node {
 	if a = a.Unmap(); a.IsValid() && !a.IsUnspecified() {
 		n.IPs = firstOfFamily(append([]netip.Addr{a}, n.IPs...))
@@ -75,23 +72,23 @@ func (n Node) At(a netip.Addr) Node {
 	return n
 }
 
-// Protecting is n with more addresses in its Others.
-func (n Node) Protecting(whose string, addresses ...netip.Addr) Node {
+// Protecting returns n with more addresses in its Others.
+func (n Node) Protecting(owner string, addresses ...netip.Addr) Node {
 	n.Others = maps.Clone(n.Others)
 	for _, a := range addresses {
-		n.protect(whose, a)
+		n.protect(owner, a)
 	}
 	return n
 }
 
-func (n *Node) protect(whose string, a netip.Addr) {
+func (n *Node) protect(owner string, a netip.Addr) {
 	if n.Others == nil {
 		n.Others = map[netip.Addr]string{}
 	}
-	n.Others[a] = whose
+	n.Others[a] = owner
 }
 
-// Equal says whether Services mean the same on both.
+// Equal reports whether Services get the same rows on both.
 func (n Node) Equal(o Node) bool {
 	return n.Name == o.Name && n.Zone == o.Zone && slices.Equal(n.IPs, o.IPs) &&
 		n.MTU == o.MTU && slices.Equal(n.Addresses, o.Addresses) && slices.Equal(n.Networks, o.Networks) &&

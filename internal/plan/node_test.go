@@ -15,7 +15,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 )
 
-// nodeObject is a Node with addresses, each a type and what it says.
+// nodeObject returns a Node with addresses, each a type and a text.
 func nodeObject(name string, addresses ...string) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelTopologyZone: "zone of " + name}}}
 	for pair := range slices.Chunk(addresses, 2) {
@@ -71,9 +71,8 @@ func TestWithoutANodeObjectNothingIsKnown(t *testing.T) {
 	}
 }
 
-// The combinations of bindAddress and the Node object's addresses for which
-// kube-proxy has tests. Where it takes 127.0.0.1 or ::1 for want of an address
-// there is none here: at neither could anybody be served.
+// The combinations of bindAddress and the Node object's addresses for which kube-proxy has tests. Where it takes
+// 127.0.0.1 or ::1 for want of an address there is none here: nothing could be served at either.
 func TestAnAddressThatTheOperatorChoseComesBeforeTheNodeObjects(t *testing.T) {
 	for name, c := range map[string]struct {
 		object []string // internal IPs
@@ -117,8 +116,7 @@ func TestAnAddressThatTheOperatorChoseComesBeforeTheNodeObjects(t *testing.T) {
 	}
 }
 
-// kube-proxy serves NodePorts on all addresses if it knows none of the node, or
-// only a loopback one.
+// kube-proxy serves NodePorts on all addresses if it knows none of the node, or only a loopback one.
 func TestPrimaryNodePortsAreNeverAtLoopbackAddressesNorEverywhere(t *testing.T) {
 	service := corev1.Service{Spec: corev1.ServiceSpec{
 		ClusterIP: "10.96.0.10", ClusterIPs: []string{"10.96.0.10", "fd00:96::10"},

@@ -13,15 +13,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// parseAddr reads an address as the API server's older validation accepts it:
-// with leading zeros in IPv4 ("10.180.00.001", decimal), which netip refuses.
-// An IPv4 address in IPv6 form is the IPv4 address.
+// parseAddr reads an address as older versions of the API server do: with leading zeros in IPv4 ("10.180.00.001",
+// decimal), which netip refuses. An IPv4 address in IPv6 form is the IPv4 address.
 func parseAddr(s string) (netip.Addr, error) {
 	a, err := parseForm(s)
 	return a.Unmap(), err
 }
 
-// parseForm is parseAddr that leaves an IPv4 address in the form that it has.
+// parseForm is parseAddr, but keeps the IPv6 form of an IPv4 address.
 func parseForm(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil {
@@ -33,10 +32,8 @@ func parseForm(s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// parsePrefix reads a network as leniently as parseAddr, with blanks around it
-// and with bits behind its length. Whatever its spelling, the length counts from
-// the first bit of what was written: of an IPv4 network in IPv6 form, and of no
-// other with dots in it, 96 bits are the form's.
+// parsePrefix reads a network as leniently as parseAddr: with blanks around it, and with bits behind its length. The
+// length counts from the first bit as written: an IPv4 network in IPv6 form has 96 bits more.
 func parsePrefix(s string) (netip.Prefix, error) {
 	text, length, found := strings.Cut(strings.TrimSpace(s), "/")
 	a, err := parseForm(text)
@@ -60,9 +57,9 @@ func withoutZeros(s string) string {
 	return strings.Join(parts, ".")
 }
 
-// servable says why no Service can be reached at a. Link-local IPv4 can be:
-// some clusters have their Services there.
-func servable(a netip.Addr) error {
+// checkFrontend returns why no Service can have address a. Link-local IPv4 addresses are fine: some clusters have
+// their Services there.
+func checkFrontend(a netip.Addr) error {
 	switch {
 	case a.IsUnspecified():
 		return fmt.Errorf("%v is unspecified", a)
@@ -78,17 +75,16 @@ func servable(a netip.Addr) error {
 	return nil
 }
 
-// endable says why a can be no endpoint: what the API server refuses, lest
-// somebody's Service reaches into the node (CVE-2021-25737).
-func endable(a netip.Addr) error {
+// checkEndpoint returns why no endpoint can have address a. The API server refuses the same ones, so that no Service
+// can reach into the node (CVE-2021-25737).
+func checkEndpoint(a netip.Addr) error {
 	if a.IsLinkLocalUnicast() {
 		return fmt.Errorf("%v is a link-local address", a)
 	}
-	return servable(a)
+	return checkFrontend(a)
 }
 
-// parseProtocol takes nothing for TCP, as the API server does: objects from
-// files have not been through it.
+// parseProtocol takes an empty protocol for TCP: objects from files lack the API server's defaults.
 func parseProtocol(p corev1.Protocol) (state.Protocol, error) {
 	switch p {
 	case corev1.ProtocolTCP, "":
@@ -111,9 +107,8 @@ func parsePort(n int32) (uint16, bool) {
 // maxComment is the kernel's IPSET_MAX_COMMENT_SIZE.
 const maxComment = 255
 
-// comment names a Service, or one port of it, in a set entry. Names that the
-// API server let pass are short and plain; in others, what ipset could not
-// save and restore becomes an underscore.
+// comment names a Service, or one port of it, in a set entry. Names from the API server are short and plain. In
+// others, an underscore replaces what ipset could not save and restore.
 func comment(namespace, name, port string) string {
 	s := namespace + "/" + name
 	if port != "" {
@@ -126,4 +121,51 @@ func comment(namespace, name, port string) string {
 		return r
 	}, s)
 	return s[:min(len(s), maxComment)]
+}
+
+// maxNotes bounds the events and log lines of one broken object.
+const maxNotes = 32
+
+// notes collects the notes of a fragment.
+type notes struct {
+	list []state.Note
+	more int
+}
+
+func (n *notes) add(r state.Reason, field, format string, args ...any) {
+	if len(n.list) == maxNotes {
+		n.more++
+		return
+	}
+	n.list = append(n.list, state.Note{Reason: r, Field: field, Message: fmt.Sprintf(format, args...)})
+}
+
+func (n *notes) all() []state.Note {
+	if n.more == 0 {
+		return n.list
+	}
+	return append(n.list, state.Note{
+		Reason: state.TooLong, Message: fmt.Sprintf("%d more of such notes", n.more),
+	})
+}
+
+// labelProxyName gives a Service to another proxy, with any value.
+const labelProxyName = "service.kubernetes.io/service-proxy-name"
+
+// skip reports whether the whole Service is not for us, and notes why.
+func (n *notes) skip(s *corev1.Service) bool {
+	before := len(n.list)
+	if proxy, ok := s.Labels[labelProxyName]; ok {
+		n.add(state.SkippedService, "metadata.labels", "the Service is for the proxy %.64q", proxy)
+	}
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		n.add(state.SkippedService, "spec.type", "an ExternalName is for DNS alone")
+	}
+	switch s.Spec.ClusterIP {
+	case corev1.ClusterIPNone:
+		n.add(state.SkippedService, "spec.clusterIP", "the Service is headless")
+	case "":
+		n.add(state.SkippedService, "spec.clusterIP", "the Service has no cluster IP")
+	}
+	return len(n.list) > before
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plan says what a Service means: which rows its objects put into the
-// kernel's tables of one node, and which rows are there without any Service.
+// Package plan turns Kubernetes objects into rows: those of one Service, and those that a node has without any
+// Service.
 //
-// It is the one place that reads Kubernetes objects. It is pure, and total:
-// what is wrong in an object costs the piece that is wrong, never the rest,
-// and is said in a note. How rows of different Services get along is package
-// desired's business, how they reach the kernel package reconcile's.
+// Only this package reads Kubernetes objects. It is pure and never fails: a mistake in an object costs only the
+// faulty part, and becomes a note. Package desired settles conflicts between Services; package reconcile writes rows
+// to the kernel.
 package plan
 
 import (
@@ -24,46 +23,29 @@ import (
 type Objects struct {
 	Service *corev1.Service
 	Slices  []*discoveryv1.EndpointSlice
-
-	// Present is who is known to be at those addresses which the Service has for
-	// clients from outside (Census.Of).
-	Present map[netip.Addr]Presence
+	Present map[netip.Addr]Presence // at the Service's addresses for clients from outside (Census.Of)
 }
 
-// Node is what counts of the node that is planned for.
+// Node is what the plan needs to know of its node.
 type Node struct {
 	Name string
-	Zone string // of its label; empty: unknown
+	Zone string // by its label; empty: unknown
 
-	// IPs are the addresses that its Node object has, at most one of a family,
-	// or the operator chose (At). The first is of the node's primary family.
+	// IPs are the addresses of its Node object, or those that its operator chose (At): at most one of a family. The
+	// first is of the node's primary family.
 	IPs []netip.Addr
 
-	// Addresses are those of its interfaces, but for state.DummyLink.
-	Addresses []netip.Addr
+	Addresses []netip.Addr   // of its interfaces, without state.DummyLink
+	Networks  []netip.Prefix // IPv4 networks of Addresses; no host has their first and last addresses
+	PodCIDRs  []netip.Prefix // networks of this node's pods, by its Node object
+	MTU       uint32         // what all devices carry by which packets leave the node; 0: unknown
 
-	// Networks are the IPv4 networks that these are in; their first and last
-	// addresses are nobody's.
-	Networks []netip.Prefix
-
-	// PodCIDRs are the networks of this node's pods, by its Node object.
-	PodCIDRs []netip.Prefix
-
-	// MTU is what all devices carry that packets leave the node by. 0: unknown.
-	MTU uint32
-
-	// Others are addresses that somebody else is reached at, and who that is:
-	// other nodes, API servers, gateways. Whoever took one of these for a
-	// Service would cut the node off from them.
+	// Others are addresses of other nodes, API servers and gateways, with their names. No Service may take one.
 	Others map[netip.Addr]string
 }
 
-// Fragment and Note live in package state, so that who merges and shows them
-// needs to know no Kubernetes.
-type (
-	Fragment = state.Fragment
-	Note     = state.Note
-)
+// Fragment lives in package state, so that its users need no Kubernetes.
+type Fragment = state.Fragment
 
 // Service returns the rows of one Service on node n.
 func Service(o Objects, n Node, c config.Config) Fragment {

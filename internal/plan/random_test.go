@@ -21,7 +21,7 @@ type dice struct{ *rand.Rand }
 
 func pick[T any](d dice, from ...T) T { return from[d.IntN(len(from))] }
 
-// maybe is a pointer to one of the values, or none.
+// maybe returns a pointer to one of the values, or nil.
 func maybe[T any](d dice, from ...T) *T {
 	if d.IntN(4) == 0 {
 		return nil
@@ -38,7 +38,7 @@ func some[T any](d dice, most int, draw func() T) []T {
 	return list
 }
 
-// mostly is good in four of five cases.
+// mostly returns good in four of five cases.
 func mostly[T any](d dice, good, bad T) T {
 	if d.IntN(5) > 0 {
 		return good

@@ -13,7 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The annotations by which a Service chooses for itself.
+// The annotations by which a Service overrides the configuration.
 const (
 	annotationScheduler    = "kube-ipvs.io/scheduler"
 	annotationFlags        = "kube-ipvs.io/scheduler-flags"
@@ -25,18 +25,17 @@ const (
 // scheduler is what kube-ipvs knows of one of the kernel's schedulers.
 type scheduler struct {
 	fallback, port string            // ipvsadm's names of its flags, if it has any
-	always         state.ServerFlags // without which it is not right for Services
-	weighted       bool              // takes weights above 1 for more than 1
+	always         state.ServerFlags // flags that Services need
+	weighted       bool              // weights above 1 count
 }
 
-// Schedulers are the names of all schedulers that Linux has had since 2.4.
+// Schedulers returns the names of all schedulers that Linux has had since 2.4.
 func Schedulers() []string {
 	return []string{"dh", "fo", "lblc", "lblcr", "lc", "mh", "nq", "ovf", "rr", "sed", "sh", "twos", "wlc", "wrr"}
 }
 
-// schedulerOf knows all of Schedulers. Those which choose by a hash get their
-// fallback flag: without it, a client whose endpoint drains is refused until it
-// is gone, as the hash goes on to name it (kubernetes#138688).
+// schedulerOf knows all of Schedulers. Those with a hash get their fallback flag. Without it they keep naming a
+// draining endpoint, and its clients are refused until it is gone (kubernetes#138688).
 func schedulerOf(name string) scheduler {
 	switch name {
 	case "sh":
@@ -56,8 +55,7 @@ type scheduling struct {
 	weights weights
 }
 
-// newScheduling reads the annotations. What is wrong in them leaves the
-// configuration's default.
+// newScheduling reads the annotations. A mistake in one leaves the configuration's default.
 func newScheduling(annotations map[string]string, c config.Config, ns *notes) scheduling {
 	s := scheduling{name: c.Scheduler}
 	if name, ok := annotations[annotationScheduler]; ok {
@@ -70,8 +68,7 @@ func newScheduling(annotations map[string]string, c config.Config, ns *notes) sc
 	known := schedulerOf(s.name)
 	s.flags = known.always
 	if s.name == "mh" && annotations[annotationFlags] == "" {
-		// As kube-proxy has it: by default each connection is hashed with its
-		// port, or all of one client would go to one endpoint.
+		// As in kube-proxy: without it all connections of a client would go to one endpoint.
 		s.flags |= state.Sched2
 	}
 	s.flags |= known.parseFlags(s.name, annotations[annotationFlags], ns)
@@ -111,15 +108,13 @@ func (s scheduler) parseFlags(name, text string, ns *notes) state.ServerFlags {
 	return flags
 }
 
-// weights are those of endpoints on this node, in its zone, and elsewhere. The
-// zero weights weigh all alike.
+// weights are those of endpoints on this node, in its zone, and elsewhere. Zero weights: all count alike.
 type weights struct{ node, zone, other uint32 }
 
-// maxWeight is what every weighted scheduler counts with: mh takes the weights'
-// bits for rounds through its table.
+// maxWeight works with every weighted scheduler: mh takes the weights' bits for rounds through its table.
 const maxWeight = 65535
 
-// parseWeights reads "node=8,zone=4,other=1". What is not named weighs 1.
+// parseWeights reads "node=8,zone=4,other=1". The default is 1.
 func parseWeights(text string, ns *notes) weights {
 	if strings.TrimSpace(text) == "" {
 		return weights{}
@@ -151,11 +146,10 @@ func (w weights) of(e endpoint, zone string) uint32 {
 	return w.other
 }
 
-// maxDrainTimeout is a day: who wants more wants no deadline, and that is no
-// way to end a rollout.
+// maxDrainTimeout is a day. More would be no deadline at all, and a rollout would never end.
 const maxDrainTimeout = 24 * time.Hour
 
-// drainTimeout is the Service's own, or none.
+// drainTimeout returns the Service's own, if it has one.
 func drainTimeout(annotations map[string]string, ns *notes) (time.Duration, bool) {
 	text, ok := annotations[annotationDrainTimeout]
 	if !ok {

@@ -24,9 +24,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the expectations of testdata/*.txtar")
 
-// script is one file of testdata: manifests (*.yaml) of a Service and its
-// slices, a node, perhaps a config, and the rows that they should give. Slices in
-// elsewhere.yaml are other Services'. One without manifests is of the base.
+// script is one file of testdata: manifests (*.yaml) of a Service and its slices, a node, perhaps a config, and the
+// expected rows. Slices in elsewhere.yaml are other Services'. A script without manifests tests the base.
 type script struct {
 	archive *txtar.Archive
 	objects plan.Objects

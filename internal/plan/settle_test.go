@@ -23,7 +23,7 @@ func prefixes(list ...string) []netip.Prefix {
 	return parsed
 }
 
-// withPods is a Node object with pod networks, and an address of each family.
+// withPods returns a Node object with pod networks, and an address of each family.
 func withPods(networks ...string) *corev1.Node {
 	n := nodeObject("n1", "InternalIP", "192.0.2.1", "InternalIP", "2001:db8::1")
 	n.Spec.PodCIDRs = networks
@@ -33,7 +33,7 @@ func withPods(networks ...string) *corev1.Node {
 func TestPodsAreToldByTheNodesOwnNetworks(t *testing.T) {
 	c := config.Default()
 	c.LocalDetector = config.LocalDetector{Kind: config.DetectNodeCIDR}
-	nobody := config.LocalDetector{}
+	none := config.LocalDetector{}
 	known := func(networks ...string) config.LocalDetector {
 		return config.LocalDetector{Kind: config.DetectCIDR, CIDRs: prefixes(networks...)}
 	}
@@ -41,14 +41,14 @@ func TestPodsAreToldByTheNodesOwnNetworks(t *testing.T) {
 		self *corev1.Node
 		want config.LocalDetector
 	}{
-		"no Node object yet":       {nil, nobody},
-		"no networks yet":          {withPods(), nobody},
+		"no Node object yet":       {nil, none},
+		"no networks yet":          {withPods(), none},
 		"one":                      {withPods("10.244.1.0/24"), known("10.244.1.0/24")},
 		"two families":             {withPods("10.244.1.0/24", "fd00:10:244:1::/64"), known("10.244.1.0/24", "fd00:10:244:1::/64")},
 		"the other way round":      {withPods("fd00:10:244:1::/64", "10.244.1.0/24"), known("fd00:10:244:1::/64", "10.244.1.0/24")},
 		"the first of each family": {withPods("10.244.1.0/24", "10.244.9.0/24", "fd00::/64", "fd01::/64"), known("10.244.1.0/24", "fd00::/64")},
 		"garbage beside":           {withPods("x", "", "10.244.1.0/24"), known("10.244.1.0/24")},
-		"nothing but garbage":      {withPods("x"), nobody},
+		"nothing but garbage":      {withPods("x"), none},
 		"bits behind the length":   {withPods("10.244.1.7/24"), known("10.244.1.0/24")},
 	} {
 		got := plan.Settle(c, x.self, nil).LocalDetector
@@ -94,7 +94,7 @@ func TestAConfigurationThatDoesNotFitTheNodeIsDoubted(t *testing.T) {
 		return func(c *config.Config) { c.LocalDetector = config.LocalDetector{Kind: k, CIDRs: prefixes(networks...)} }
 	}
 	nodeCIDR, single := detect(config.DetectNodeCIDR), nodeObject("n1", "InternalIP", "192.0.2.1")
-	const pod, nodePort = "no network of IPv6, which the node has: of that family nobody is known to be a pod",
+	const pod, nodePort = "no network of IPv6, which the node has: pods of that family are not recognized",
 		"no network of IPv6, which the node has: NodePorts are served at all its addresses of that family"
 	for name, x := range map[string]struct {
 		self   *corev1.Node
@@ -112,13 +112,13 @@ func TestAConfigurationThatDoesNotFitTheNodeIsDoubted(t *testing.T) {
 		}, []plan.Doubt{{"clusterCIDR", pod}}},
 		"pod networks of both":           {withPods("10.244.1.0/24", "fd00::/64"), nodeCIDR, nil},
 		"pod networks of one":            {withPods("10.244.1.0/24"), nodeCIDR, []plan.Doubt{{"spec.podCIDRs", pod}}},
-		"no pod networks":                {withPods(), nodeCIDR, []plan.Doubt{{"spec.podCIDRs", "the Node has none yet: nobody is known to be a pod of this node"}}},
-		"no Node object":                 {nil, nodeCIDR, []plan.Doubt{{"spec.podCIDRs", "there is no Node object: nobody is known to be a pod of this node"}}},
-		"pod networks that are none":     {withPods("x"), nodeCIDR, []plan.Doubt{{"spec.podCIDRs", `["x"] has no network: nobody is known to be a pod of this node`}}},
+		"no pod networks":                {withPods(), nodeCIDR, []plan.Doubt{{"spec.podCIDRs", "the Node has none yet: pods of this node are not recognized"}}},
+		"no Node object":                 {nil, nodeCIDR, []plan.Doubt{{"spec.podCIDRs", "there is no Node object: pods of this node are not recognized"}}},
+		"pod networks that are none":     {withPods("x"), nodeCIDR, []plan.Doubt{{"spec.podCIDRs", `["x"] has no network: pods of this node are not recognized`}}},
 		"NodePorts of one family":        {withPods(), func(c *config.Config) { c.NodePortAddresses = prefixes("192.0.2.0/24") }, []plan.Doubt{{"nodePortAddresses", nodePort}}},
 		"NodePorts of the node's family": {single, func(c *config.Config) { c.NodePortAddresses = prefixes("192.0.2.0/24") }, nil},
 		"a kernel without IPv6, all of it": {single, func(c *config.Config) { allIPv6(c); c.Families = []state.Family{state.IPv4} }, []plan.Doubt{
-			{"clusterCIDR", "no network of IPv4, which the node has: of that family nobody is known to be a pod"},
+			{"clusterCIDR", "no network of IPv4, which the node has: pods of that family are not recognized"},
 			{"clusterCIDR", "IPv6 is not a family of this node"},
 			{"ipvs.excludeCIDRs", "IPv6 is not a family of this node"},
 			{"healthzBindAddress", "IPv6 is not a family of this node"},
@@ -133,7 +133,7 @@ func TestAConfigurationThatDoesNotFitTheNodeIsDoubted(t *testing.T) {
 	}
 }
 
-// allIPv6 chooses something of IPv6 wherever one can.
+// allIPv6 sets each field that may be of IPv6.
 func allIPv6(c *config.Config) {
 	c.LocalDetector = config.LocalDetector{Kind: config.DetectCIDR, CIDRs: prefixes("fd00::/8")}
 	c.ExcludeCIDRs = prefixes("fd01::/64")

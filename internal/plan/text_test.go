@@ -10,8 +10,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// text is a fragment as scripts expect it: every field of every row, a row a
-// line, in the fragment's own order.
+// text returns a fragment as scripts expect it: every field of every row, a row a line, in the fragment's order.
 func text(f plan.Fragment) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -60,7 +59,7 @@ func text(f plan.Fragment) string {
 	return b.String()
 }
 
-// binding is empty for what is bound as most are.
+// binding returns nothing for the usual binding.
 func binding(b state.Binding) string {
 	if b == (state.Binding{}) {
 		return ""

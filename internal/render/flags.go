@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// flagName is one of the three bits that belong to the scheduler. Two
-// schedulers have names of their own for the first two.
+// flagName is one of the three flags that mean what the scheduler wants. Two schedulers have own names for the first
+// two.
 type flagName struct {
 	bit       state.ServerFlags
 	scheduler string // empty: any
@@ -32,7 +32,7 @@ func flagNames() []flagName {
 	}
 }
 
-// schedulerFlags are ipvsadm's names of the scheduler's flags of v.
+// schedulerFlags returns ipvsadm's names of the scheduler's flags of v.
 func schedulerFlags(v state.VirtualServer) []string {
 	var names []string
 	var named state.ServerFlags
@@ -61,8 +61,8 @@ func parseSchedulerFlags(scheduler, s string) (state.ServerFlags, error) {
 	return flags, nil
 }
 
-// mask is the persistence granularity as ipvsadm writes it: a netmask for
-// IPv4, a length for IPv6; empty if each client address is for itself.
+// mask returns the persistence granularity as ipvsadm writes it: a netmask for IPv4, a length for IPv6; empty if each
+// address is a client of its own.
 func mask(f state.Family, v state.VirtualServer) string {
 	switch {
 	case int(v.Prefix) == f.Bits():

@@ -108,7 +108,7 @@ func sameLines(t *testing.T, a, b string) {
 	}
 }
 
-// sameRows is sameLines without the titles: one of no rows is not written.
+// sameRows is sameLines without titles: State leaves out the title of an empty table.
 func sameRows(t *testing.T, a, b string) {
 	t.Helper()
 	rows := func(text string) string {

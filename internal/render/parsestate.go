@@ -5,6 +5,7 @@ package render
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,10 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// ParseState reads what State wrote. It is strict: a row that State would
-// write in another way is an error, and so are a row or a section that are
-// there twice. Rows of a section and sections may come in any order, as people
-// write them.
+// ParseState reads what State wrote. A row that State would write in another way is an error, and so is a repeated
+// row or section. Rows and sections may come in any order.
 func ParseState(r io.Reader) (state.State, error) {
 	lines, err := readLines(r)
 	if err != nil {
@@ -30,7 +29,7 @@ func ParseState(r io.Reader) (state.State, error) {
 	return p.state, nil
 }
 
-// readLines reads all lines; the last one has to end too, or the text was cut.
+// readLines reads all lines. The last one must end too; otherwise the text was cut.
 func readLines(r io.Reader) ([]string, error) {
 	text, err := io.ReadAll(r)
 	if err != nil || len(text) == 0 {
@@ -45,7 +44,7 @@ func readLines(r io.Reader) ([]string, error) {
 
 type stateParser struct {
 	lines   []string
-	at      int // the line to read next; so, the number of the one just read
+	at      int // the next line's index, and so the number of the one just read
 	seen    map[string]bool
 	section func(text string) (again string, err error)
 	state   state.State
@@ -167,8 +166,7 @@ func addressRows(table map[state.Address]state.Binding) func(string) (string, er
 	}
 }
 
-// virtualServerRows is like rows; but the value's prefix, where none is
-// written, depends on the key.
+// virtualServerRows is like rows, but the value's default prefix depends on the key.
 func virtualServerRows(table map[state.VirtualServerKey]state.VirtualServer) func(string) (string, error) {
 	return func(text string) (string, error) {
 		var family state.Family
@@ -207,8 +205,10 @@ func parseSet(s string) (state.Set, error) {
 		case "marks":
 			v.Marks = true
 		case "maxelem":
-			i++
-			err = parseNumber(words, i, 32, func(n uint64) { v.MaxElem = uint32(n) })
+			if i++; i == len(words) {
+				return state.Set{}, io.ErrUnexpectedEOF
+			}
+			v.MaxElem, err = parseNumber[uint32](words[i])
 		default:
 			v.Family, err = state.ParseFamily(words[i])
 		}
@@ -219,15 +219,12 @@ func parseSet(s string) (state.Set, error) {
 	return v, nil
 }
 
-func parseNumber(words []string, i, bits int, set func(uint64)) error {
-	if i >= len(words) {
-		return io.ErrUnexpectedEOF
+func parseNumber[N uint8 | uint32](s string) (N, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err == nil && uint64(N(n)) != n {
+		err = strconv.ErrRange
 	}
-	n, err := strconv.ParseUint(words[i], 10, bits)
-	if err == nil {
-		set(n)
-	}
-	return err
+	return N(n), err
 }
 
 func parseEntry(s string) (state.Entry, error) {
@@ -239,14 +236,15 @@ func parseEntry(s string) (state.Entry, error) {
 	if v.Comment, err = strconv.Unquote(quoted); err != nil {
 		return v, err
 	}
-	words := strings.Fields(s[len(quoted):])
+	rest := s[len(quoted):]
+	mark, marked := strings.CutPrefix(rest, " mark ")
 	switch {
-	case len(words) == 0:
-		return v, nil
-	case len(words) != 2 || words[0] != "mark":
-		return v, fmt.Errorf("%q is not mark and a number", s[len(quoted):])
+	case marked:
+		v.Mark, err = parseNumber[uint32](mark)
+	case rest != "":
+		err = fmt.Errorf("%q is not mark and a number", rest)
 	}
-	return v, parseNumber(words, 1, 32, func(n uint64) { v.Mark = uint32(n) })
+	return v, err
 }
 
 func parseJump(s string) (state.Jump, error) { return state.Jump{Rule: s}, nil }
@@ -257,33 +255,43 @@ func parseLink(s string) (state.Link, error) {
 }
 
 func parseVirtualServer(f state.Family, s string) (state.VirtualServer, error) {
-	words := strings.Fields(s)
 	v := state.VirtualServer{Prefix: uint8(f.Bits())}
+	err := parsePairs(s, into(&v.Scheduler, parseWord), map[string]func(string) error{
+		"flags":   into(&v.Flags, parseFlagList),
+		"timeout": into(&v.Timeout, parseNumber[uint32]),
+		"prefix":  into(&v.Prefix, parseNumber[uint8]),
+		"engine":  into(&v.Engine, parseWord),
+	})
+	return v, err
+}
+
+// parsePairs reads a word, and then pairs of a name and a value.
+func parsePairs(s string, first func(string) error, fields map[string]func(string) error) error {
+	words := strings.Fields(s)
 	if len(words)%2 != 1 {
-		return v, fmt.Errorf("%q is not a scheduler and pairs of words", s)
+		return fmt.Errorf("%q is not a word and pairs of words", s)
 	}
-	var err error
-	if v.Scheduler, err = parseWord(words[0]); err != nil {
-		return v, err
+	if err := first(words[0]); err != nil {
+		return err
 	}
 	for i := 1; i < len(words); i += 2 {
-		switch words[i] {
-		case "flags":
-			v.Flags, err = parseFlagList(words[i+1])
-		case "timeout":
-			err = parseNumber(words, i+1, 32, func(n uint64) { v.Timeout = uint32(n) })
-		case "prefix":
-			err = parseNumber(words, i+1, 8, func(n uint64) { v.Prefix = uint8(n) })
-		case "engine":
-			v.Engine, err = parseWord(words[i+1])
-		default:
-			err = fmt.Errorf("%q is none of flags, timeout, prefix, engine", words[i])
+		read, ok := fields[words[i]]
+		if !ok {
+			return fmt.Errorf("%q is none of %s", words[i], strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 		}
-		if err != nil {
-			return v, err
+		if err := read(words[i+1]); err != nil {
+			return err
 		}
 	}
-	return v, nil
+	return nil
+}
+
+// into returns a function that parses a value into to.
+func into[V any](to *V, parse func(string) (V, error)) func(string) error {
+	return func(s string) (err error) {
+		*to, err = parse(s)
+		return err
+	}
 }
 
 func parseFlagList(s string) (state.ServerFlags, error) {
@@ -304,24 +312,11 @@ func parseFlagList(s string) (state.ServerFlags, error) {
 }
 
 func parseRealServer(s string) (state.RealServer, error) {
-	words := strings.Fields(s)
 	var v state.RealServer
-	if len(words)%2 != 1 {
-		return v, fmt.Errorf("%q is not a forwarding method and pairs of words", s)
-	}
-	var err error
-	if v.Method, err = state.ParseForwardMethod(words[0]); err != nil {
-		return v, err
-	}
-	fields := map[string]*uint32{"weight": &v.Weight, "upper": &v.Upper, "lower": &v.Lower}
-	for i := 1; i < len(words); i += 2 {
-		field, ok := fields[words[i]]
-		if !ok {
-			return v, fmt.Errorf("%q is none of weight, upper, lower", words[i])
-		}
-		if err := parseNumber(words, i+1, 32, func(n uint64) { *field = uint32(n) }); err != nil {
-			return v, err
-		}
-	}
-	return v, nil
+	err := parsePairs(s, into(&v.Method, state.ParseForwardMethod), map[string]func(string) error{
+		"weight": into(&v.Weight, parseNumber[uint32]),
+		"upper":  into(&v.Upper, parseNumber[uint32]),
+		"lower":  into(&v.Lower, parseNumber[uint32]),
+	})
+	return v, err
 }

@@ -12,10 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The tables as the standard tools read them. Each is for a kernel in which
-// what it makes is not there yet.
-
-// Sets writes sets and entries for ipset restore.
+// The tables as input of the standard tools, for a kernel without their rows. Sets writes sets and entries for ipset
+// restore.
 func Sets(w io.Writer, s state.State) error {
 	var b strings.Builder
 	for _, k := range slices.SortedFunc(maps.Keys(s.Sets), state.SetName.Compare) {
@@ -24,47 +22,26 @@ func Sets(w io.Writer, s state.State) error {
 	for _, k := range slices.SortedFunc(maps.Keys(s.Entries), state.SetEntry.Compare) {
 		fmt.Fprintf(&b, "add %s %s%s\n", k.Set, k.Member(), entryOptions(s.Entries[k]))
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return write(w, b.String())
 }
 
 func setOptions(v state.Set) string {
-	text := string(v.Type)
-	switch v.Family {
-	case state.IPv4:
-		text += " family inet"
-	case state.IPv6:
-		text += " family inet6"
-	}
-	if v.Type == state.BitmapPort {
-		text += " range 0-65535"
-	}
-	if v.MaxElem != 0 {
-		text += fmt.Sprintf(" maxelem %d", v.MaxElem)
-	}
-	if v.Comment {
-		text += " comment"
-	}
-	if v.Marks {
-		text += " skbinfo"
-	}
-	return text
+	return string(v.Type) +
+		when(v.Family == state.IPv4, " family inet") +
+		when(v.Family == state.IPv6, " family inet6") +
+		when(v.Type == state.BitmapPort, " range 0-65535") +
+		when(v.MaxElem != 0, " maxelem %d", v.MaxElem) +
+		when(v.Comment, " comment") +
+		when(v.Marks, " skbinfo")
 }
 
 func entryOptions(v state.Entry) string {
-	var text string
-	if v.Comment != "" {
-		text += ` comment "` + v.Comment + `"`
-	}
-	if v.Mark != 0 {
-		text += fmt.Sprintf(" skbmark %#x", v.Mark) // by the whole mark, which is the default
-	}
-	return text
+	// skbmark is by the whole mark, the default.
+	return when(v.Comment != "", ` comment "%s"`, v.Comment) + when(v.Mark != 0, " skbmark %#x", v.Mark)
 }
 
-// Rules writes the chains and jumps of one family for iptables-restore
-// --noflush or ip6tables-restore --noflush. The sets must be there. A chain
-// that is there is emptied; a jump that is there is made once more.
+// Rules writes the chains and jumps of one family for iptables-restore --noflush or ip6tables-restore --noflush. The
+// sets must exist. It empties a chain that exists, and makes a jump that exists once more.
 func Rules(w io.Writer, s state.State, f state.Family) error {
 	var b strings.Builder
 	chains := slices.SortedFunc(maps.Keys(s.Chains), state.ChainKey.Compare)
@@ -89,12 +66,10 @@ func Rules(w io.Writer, s state.State, f state.Family) error {
 			fmt.Fprintf(&b, "*%s\n%s%sCOMMIT\n", table, declared, rules)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return write(w, b.String())
 }
 
-// Timeouts writes the option that sets IPVS' timeouts, for ipvsadm --restore;
-// nothing if they are to stay.
+// Timeouts writes the option that sets IPVS' timeouts, for ipvsadm --restore; nothing if they stay.
 func Timeouts(w io.Writer, s state.State) error {
 	option, any := "--set", false
 	for _, name := range []state.SysctlName{state.TCPTimeout, state.TCPFinTimeout, state.UDPTimeout} {
@@ -107,12 +82,10 @@ func Timeouts(w io.Writer, s state.State) error {
 	if !any {
 		return nil
 	}
-	_, err := io.WriteString(w, option+"\n")
-	return err
+	return write(w, option+"\n")
 }
 
-// Sysctls writes the settings for sysctl -p, without IPVS' timeouts, which are
-// none for it.
+// Sysctls writes the settings for sysctl -p, without IPVS' timeouts, which sysctl does not know.
 func Sysctls(w io.Writer, s state.State) error {
 	var b strings.Builder
 	for _, k := range slices.SortedFunc(maps.Keys(s.Sysctls), state.SysctlName.Compare) {
@@ -120,8 +93,7 @@ func Sysctls(w io.Writer, s state.State) error {
 			fmt.Fprintf(&b, "%s = %s\n", k, s.Sysctls[k])
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return write(w, b.String())
 }
 
 // Links writes the device and its addresses for ip -batch.
@@ -136,46 +108,25 @@ func Links(w io.Writer, s state.State) error {
 		if v.Means != state.Routed {
 			fmt.Fprintf(&b, "address add %v/%d dev %s\n", k, k.Addr.BitLen(), state.DummyLink)
 		}
+		source, mtu := when(v.Source.IsValid(), " src %v", v.Source), when(v.MTU != 0, " mtu %d", v.MTU)
 		if v.Means == state.Assigned && v.MTU > 0 {
 			fmt.Fprintf(&b, "route prepend local %v/%d dev %s table local protocol %d scope host%s\n",
-				k, k.Addr.BitLen(), state.DummyLink, state.RouteProtocol, cutTo(v))
+				k, k.Addr.BitLen(), state.DummyLink, state.RouteProtocol, mtu)
 		}
 		if v.Means != state.Assigned {
 			fmt.Fprintf(&b, "route add local %v/%d dev %s table local protocol %d scope host metric %d%s%s\n",
-				k, k.Addr.BitLen(), state.DummyLink, state.RouteProtocol, state.RouteMetric, from(v), cutTo(v))
+				k, k.Addr.BitLen(), state.DummyLink, state.RouteProtocol, state.RouteMetric, source, mtu)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return write(w, b.String())
 }
 
-// ground is what the device needs for routes: of IPv4 an address that keeps them,
-// and of IPv6 to be up.
+// ground returns what the device needs for routes: an IPv4 address that keeps them, and to be up for IPv6.
 func ground(s state.State) string {
 	needs := map[state.Family]bool{}
 	for k, v := range s.Addresses {
 		needs[state.FamilyOf(k.Addr)] = needs[state.FamilyOf(k.Addr)] || v.Means != state.Assigned
 	}
-	var text string
-	if needs[state.IPv4] {
-		text += fmt.Sprintf("address add %v/32 dev %s scope host\n", state.Anchor(), state.DummyLink)
-	}
-	if needs[state.IPv6] {
-		text += fmt.Sprintf("link set %s addrgenmode none\nlink set %[1]s up\n", state.DummyLink)
-	}
-	return text
-}
-
-func from(v state.Binding) string {
-	if !v.Source.IsValid() {
-		return ""
-	}
-	return " src " + v.Source.String()
-}
-
-func cutTo(v state.Binding) string {
-	if v.MTU == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" mtu %d", v.MTU)
+	return when(needs[state.IPv4], "address add %v/32 dev %s scope host\n", state.Anchor(), state.DummyLink) +
+		when(needs[state.IPv6], "link set %s addrgenmode none\nlink set %[1]s up\n", state.DummyLink)
 }

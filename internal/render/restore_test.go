@@ -11,8 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// wished is a row or two of each table that has a form for a tool.
-func wished() state.State {
+// desired returns a row or two of each table that has a form for a tool.
+func desired() state.State {
 	s := state.New()
 	s.Sysctls = map[state.SysctlName]string{"net/ipv4/vs/conntrack": "1", "net/ipv4/ip_forward": "1", state.UDPTimeout: "300"}
 	s.Sets = map[state.SetName]state.Set{
@@ -91,7 +91,7 @@ route add local fd00::2/128 dev kube-ipvs0 table local protocol 73 scope host me
 `},
 	} {
 		t.Run(name, func(t *testing.T) {
-			equal(t, written(t, func(w io.Writer) error { return c.write(w, wished()) }), c.want)
+			equal(t, written(t, func(w io.Writer) error { return c.write(w, desired()) }), c.want)
 			if text := written(t, func(w io.Writer) error { return c.write(w, state.New()) }); text != "" {
 				t.Errorf("of nothing: %q", text)
 			}

@@ -29,8 +29,7 @@ func entry(text string) state.SetEntry {
 
 func bound(address string) state.Address { return state.Address{Addr: netip.MustParseAddr(address)} }
 
-// claims is a small version of what package plan knows: one set of addresses
-// and one of node ports.
+// claims is a small version of plan.ServerEntries: one set of addresses and one of node ports.
 func claims(k state.VirtualServerKey) []state.SetEntry {
 	if k.Mark != 0 {
 		return nil
@@ -53,7 +52,7 @@ var (
 	webReal2 = real(web, "192.0.2.2:6443")
 )
 
-// sample has a virtual server of every kind.
+// sample returns a virtual server of every kind.
 func sample() state.State {
 	s := state.New()
 	s.VirtualServers = map[state.VirtualServerKey]state.VirtualServer{

@@ -3,6 +3,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -12,13 +13,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Save writes v as ipvsadm --restore reads it: as ipvsadm -Sn does, but with
-// the connection limits of real servers, which -Sn forgets, and with marks of
-// 2^31 and above, which it writes as negative numbers.
+// Save writes v for ipvsadm --restore: as ipvsadm -Sn does, but with the connection limits of real servers, which -Sn
+// forgets, and with marks of 2^31 and above, which it writes as negative numbers.
 //
-// Neither has words for a persistence granularity without persistence or for
-// the forwarding methods Local and Bypass, which it writes as Route; and a
-// tunnel is written as the kind that State knows, IP in IP.
+// Neither can express a persistence granularity without persistence, or the forwarding methods Local and Bypass,
+// which it writes as Route. A tunnel is IP in IP, the only kind that State knows.
 func Save(w io.Writer, v View) error {
 	var lines []line
 	for _, s := range v.VirtualServers {
@@ -28,16 +27,13 @@ func Save(w io.Writer, v View) error {
 			lines = append(lines, line{text: saveRealServer(k, r.Row)})
 		}
 	}
-	return write(w, lines)
+	return writeLines(w, lines)
 }
 
-// saveKey is the option by which ipvsadm calls a virtual server.
+// saveKey returns ipvsadm's option for a virtual server.
 func saveKey(k state.VirtualServerKey) string {
-	switch {
-	case k.Mark != 0 && k.Family() == state.IPv6:
-		return fmt.Sprintf("-f %d -6", k.Mark)
-	case k.Mark != 0:
-		return fmt.Sprintf("-f %d", k.Mark)
+	if k.Mark != 0 {
+		return fmt.Sprintf("-f %d", k.Mark) + when(k.Family() == state.IPv6, " -6")
 	}
 	return protocolOption(k.Protocol) + " " + k.Address.String()
 }
@@ -53,39 +49,21 @@ func protocolOption(p state.Protocol) string {
 }
 
 func saveVirtualServer(k state.VirtualServerKey, v state.VirtualServer) string {
-	var b strings.Builder
-	b.WriteString("-A " + saveKey(k) + " -s " + v.Scheduler)
-	if v.Flags&state.Persistent != 0 {
-		fmt.Fprintf(&b, " -p %d", v.Timeout)
-		if m := mask(k.Family(), v); m != "" {
-			b.WriteString(" -M " + m)
-		}
-	}
-	if v.Engine != "" {
-		b.WriteString(" --pe " + v.Engine)
-	}
-	if v.Flags&state.OnePacket != 0 {
-		b.WriteString(" -o")
-	}
-	if names := schedulerFlags(v); len(names) > 0 {
-		b.WriteString(" -b " + strings.Join(names, ","))
-	}
-	return b.String()
+	flags, granularity := schedulerFlags(v), mask(k.Family(), v)
+	persistent := v.Flags&state.Persistent != 0
+	return "-A " + saveKey(k) + " -s " + v.Scheduler +
+		when(persistent, " -p %d", v.Timeout) +
+		when(persistent && granularity != "", " -M %s", granularity) +
+		when(v.Engine != "", " --pe %s", v.Engine) +
+		when(v.Flags&state.OnePacket != 0, " -o") +
+		when(len(flags) > 0, " -b %s", strings.Join(flags, ","))
 }
 
 func saveRealServer(k state.RealServerKey, r state.RealServer) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "-a %s -r %s %s -w %d", saveKey(k.Server), k.Address, methodOption(r.Method), r.Weight)
-	if r.Upper != 0 {
-		fmt.Fprintf(&b, " -x %d", r.Upper)
-	}
-	if r.Lower != 0 {
-		fmt.Fprintf(&b, " -y %d", r.Lower)
-	}
-	if r.Method == state.Tunnel {
-		b.WriteString(" --tun-type ipip")
-	}
-	return b.String()
+	return fmt.Sprintf("-a %s -r %s %s -w %d", saveKey(k.Server), k.Address, methodOption(r.Method), r.Weight) +
+		when(r.Upper != 0, " -x %d", r.Upper) +
+		when(r.Lower != 0, " -y %d", r.Lower) +
+		when(r.Method == state.Tunnel, " --tun-type ipip")
 }
 
 func methodOption(m state.ForwardMethod) string {
@@ -98,9 +76,8 @@ func methodOption(m state.ForwardMethod) string {
 	return "-g"
 }
 
-// ParseSave reads what Save wrote: the tables of virtual and real servers. It
-// is strict: a line that Save would not write so is an error, and so is a row
-// that is there twice or a real server before its virtual server.
+// ParseSave reads the virtual and real servers that Save wrote. A line that Save would write in another way is an
+// error, and so is a repeated row, or a real server before its virtual server.
 func ParseSave(r io.Reader) (state.State, error) {
 	lines, err := readLines(r)
 	if err != nil {
@@ -141,8 +118,8 @@ func parseSaveLine(s state.State, text string) error {
 	}
 }
 
-// saved reads the words of a line. It keeps the first error; the order and
-// spelling of options is checked at the end, against what Save would write.
+// saved reads the words of a line, and keeps the first error. The order and spelling of options are checked at the
+// end, against what Save would write.
 type saved struct {
 	words []string
 	err   error
@@ -161,7 +138,7 @@ func (p *saved) next() string {
 	return word
 }
 
-// skip reads word if it comes next.
+// skip reads word if it comes next, and reports whether it does.
 func (p *saved) skip(word string) bool {
 	if len(p.words) == 0 || p.words[0] != word {
 		return false
@@ -170,11 +147,8 @@ func (p *saved) skip(word string) bool {
 	return true
 }
 
-func (p *saved) fail(err error) {
-	if p.err == nil {
-		p.err = err
-	}
-}
+// fail keeps the first error; nil is none.
+func (p *saved) fail(err error) { p.err = cmp.Or(p.err, err) }
 
 func (p *saved) finish(text, want string) error {
 	switch {
@@ -188,17 +162,13 @@ func (p *saved) finish(text, want string) error {
 
 func (p *saved) number() uint32 {
 	n, err := strconv.ParseUint(p.next(), 10, 32)
-	if err != nil {
-		p.fail(err)
-	}
+	p.fail(err)
 	return uint32(n)
 }
 
 func (p *saved) address() netip.AddrPort {
 	a, err := netip.ParseAddrPort(p.next())
-	if err != nil {
-		p.fail(err)
-	}
+	p.fail(err)
 	return a
 }
 
@@ -225,17 +195,15 @@ func (p *saved) key() state.VirtualServerKey {
 
 func (p *saved) virtualServer(f state.Family) state.VirtualServer {
 	v := state.VirtualServer{Prefix: uint8(f.Bits())}
+	var err error
 	if p.skip("-s") {
 		v.Scheduler = p.next()
 	}
 	if p.skip("-p") {
 		v.Flags, v.Timeout = state.Persistent, p.number()
 		if p.skip("-M") {
-			prefix, err := parseMask(f, p.next())
-			if err != nil {
-				p.fail(err)
-			}
-			v.Prefix = prefix
+			v.Prefix, err = parseMask(f, p.next())
+			p.fail(err)
 		}
 	}
 	if p.skip("--pe") {
@@ -246,9 +214,7 @@ func (p *saved) virtualServer(f state.Family) state.VirtualServer {
 	}
 	if p.skip("-b") {
 		flags, err := parseSchedulerFlags(v.Scheduler, p.next())
-		if err != nil {
-			p.fail(err)
-		}
+		p.fail(err)
 		v.Flags |= flags
 	}
 	return v

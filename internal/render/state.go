@@ -13,9 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// State writes all tables of s, a row a line, in the order of the keys: equal
-// states are equal texts. Tables without rows are left out, so a table that
-// was not read (nil) looks like an empty one.
+// State writes all tables of s, a row a line, in the order of the keys: equal states are equal texts. Tables without
+// rows are left out, so a table that was not read (nil) looks like an empty one.
 //
 //	sysctls
 //	  net/ipv4/vs/conntrack = 1
@@ -49,8 +48,20 @@ func State(w io.Writer, s state.State) error {
 	section(&b, virtualServers, s.VirtualServers, state.VirtualServerKey.Compare, virtualServerLine)
 	section(&b, realServers, s.RealServers, state.RealServerKey.Compare, realServerLine)
 	section(&b, addresses, s.Addresses, state.Address.Compare, addressLine)
-	_, err := io.WriteString(w, b.String())
+	return write(w, b.String())
+}
+
+func write(w io.Writer, text string) error {
+	_, err := io.WriteString(w, text)
 	return err
+}
+
+// when returns a text if the condition holds, and nothing otherwise.
+func when(condition bool, format string, args ...any) string {
+	if !condition {
+		return ""
+	}
+	return fmt.Sprintf(format, args...)
 }
 
 // The titles of the sections.
@@ -82,8 +93,7 @@ func section[K comparable, V any](b *strings.Builder, title string, table map[K]
 	}
 }
 
-// word is a name as it is, or quoted, without a blank, if it would not read so
-// again.
+// word returns a name as it is, or quoted and without blanks if it would not read so again.
 func word(s string) string {
 	if plain(s) {
 		return s
@@ -91,7 +101,7 @@ func word(s string) string {
 	return strings.ReplaceAll(strconv.QuoteToASCII(s), " ", `\x20`)
 }
 
-// plain tells whether s is a word that needs no quotes.
+// plain reports whether s is a word that needs no quotes.
 func plain(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '`' }) < 0
 }
@@ -104,28 +114,15 @@ func sysctlLine(k state.SysctlName, v string) string {
 }
 
 func setLine(k state.SetName, v state.Set) string {
-	text := word(string(k)) + equals + word(string(v.Type))
-	if v.Family != 0 {
-		text += " " + v.Family.String()
-	}
-	if v.MaxElem != 0 {
-		text += fmt.Sprintf(" maxelem %d", v.MaxElem)
-	}
-	if v.Comment {
-		text += " comment"
-	}
-	if v.Marks {
-		text += " marks"
-	}
-	return text
+	return word(string(k)) + equals + word(string(v.Type)) +
+		when(v.Family != 0, " %v", v.Family) +
+		when(v.MaxElem != 0, " maxelem %d", v.MaxElem) +
+		when(v.Comment, " comment") +
+		when(v.Marks, " marks")
 }
 
 func entryLine(k state.SetEntry, v state.Entry) string {
-	text := k.String() + equals + strconv.QuoteToASCII(v.Comment)
-	if v.Mark != 0 {
-		text += fmt.Sprintf(" mark %d", v.Mark)
-	}
-	return text
+	return k.String() + equals + strconv.QuoteToASCII(v.Comment) + when(v.Mark != 0, " mark %d", v.Mark)
 }
 
 func chainLines(k state.ChainKey, v state.Chain) string {
@@ -141,24 +138,15 @@ func jumpLine(k state.JumpKey, v state.Jump) string { return k.String() + equals
 func linkLine(k state.LinkName, v state.Link) string { return word(string(k)) + equals + word(v.Kind) }
 
 func virtualServerLine(k state.VirtualServerKey, v state.VirtualServer) string {
-	text := k.String() + equals + word(v.Scheduler)
-	if v.Flags != 0 {
-		text += " flags " + flagList(v.Flags)
-	}
-	if v.Timeout != 0 {
-		text += fmt.Sprintf(" timeout %d", v.Timeout)
-	}
-	if int(v.Prefix) != k.Family().Bits() {
-		text += fmt.Sprintf(" prefix %d", v.Prefix)
-	}
-	if v.Engine != "" {
-		text += " engine " + word(v.Engine)
-	}
-	return text
+	return k.String() + equals + word(v.Scheduler) +
+		when(v.Flags != 0, " flags %s", flagList(v.Flags)) +
+		when(v.Timeout != 0, " timeout %d", v.Timeout) +
+		when(int(v.Prefix) != k.Family().Bits(), " prefix %d", v.Prefix) +
+		when(v.Engine != "", " engine %s", word(v.Engine))
 }
 
-// flagList is the names of flags, without the scheduler's own ones, so that
-// the text does not depend on another field.
+// flagList returns the names of flags, without the scheduler's own ones, so that the text does not depend on another
+// field.
 func flagList(flags state.ServerFlags) string {
 	var names []string
 	for _, f := range stateFlags() {
@@ -184,20 +172,12 @@ func stateFlags() []flagName {
 }
 
 func realServerLine(k state.RealServerKey, v state.RealServer) string {
-	text := fmt.Sprintf("%v%s%v weight %d", k, equals, v.Method, v.Weight)
-	if v.Upper != 0 {
-		text += fmt.Sprintf(" upper %d", v.Upper)
-	}
-	if v.Lower != 0 {
-		text += fmt.Sprintf(" lower %d", v.Lower)
-	}
-	return text
+	return fmt.Sprintf("%v%s%v weight %d", k, equals, v.Method, v.Weight) +
+		when(v.Upper != 0, " upper %d", v.Upper) +
+		when(v.Lower != 0, " lower %d", v.Lower)
 }
 
-// addressLine leaves out what most addresses are: assigned.
+// addressLine leaves out the usual binding: assigned.
 func addressLine(k state.Address, v state.Binding) string {
-	if v == (state.Binding{}) {
-		return k.String()
-	}
-	return k.String() + equals + v.String()
+	return k.String() + when(v != state.Binding{}, "%s%v", equals, v)
 }

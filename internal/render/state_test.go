@@ -16,8 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// comparable compares the unexported fields of netip types and takes a nil
-// table for an empty one.
+// comparable compares the unexported fields of netip types, and takes a nil table for an empty one.
 func comparable() cmp.Option {
 	return cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}), cmpopts.EquateEmpty()}
 }
@@ -27,7 +26,7 @@ func stateText(t *testing.T, s state.State) string {
 	return written(t, func(w io.Writer) error { return render.State(w, s) })
 }
 
-// full is sample with rows in the other tables too.
+// full returns sample with rows in the other tables too.
 func full() state.State {
 	s := sample()
 	s.Sysctls = map[state.SysctlName]string{
@@ -183,10 +182,10 @@ func TestStateIsReadStrictly(t *testing.T) {
 		{"virtual servers\n  TCP 10.0.0.1:80 = rr flags ops,persistent\n", "not written as it should be"},
 		{"virtual servers\n  TCP 10.0.0.1:80 = rr flags sh-port\n", "none that is known"},
 		{"virtual servers\n  TCP 10.0.0.1:80 = rr timeout\n", "pairs of words"},
-		{"virtual servers\n  TCP 10.0.0.1:80 = rr weight 1\n", "none of flags"},
+		{"virtual servers\n  TCP 10.0.0.1:80 = rr weight 1\n", "none of engine, flags, prefix, timeout"},
 		{"virtual servers\n  tcp 10.0.0.1:80 = rr\n", "not written as it should be"},
 		{"real servers\n  TCP 10.0.0.1:80 -> 10.0.0.2:80 = Masq\n", "not written as it should be"},
-		{"real servers\n  TCP 10.0.0.1:80 -> 10.0.0.2:80 = Masq weight 1 limit 2\n", "none of weight"},
+		{"real servers\n  TCP 10.0.0.1:80 -> 10.0.0.2:80 = Masq weight 1 limit 2\n", "none of lower, upper, weight"},
 		{"real servers\n  TCP 10.0.0.1:80 -> 10.0.0.2:80 = Masq weight 4294967296\n", "out of range"},
 		{"addresses\n  10.0.0.1/32\n", "unexpected character"},
 		{"addresses\n  010.0.0.1\n", "leading zero"},

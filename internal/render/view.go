@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package render is a State as text and back. It has two halves.
+// Package render writes a State as text, and reads it again. It has two halves.
 //
-// For people: Join makes a View of the rows and of what the kernel counts, and
-// Text, Wide, JSON, YAML and Save write it. For machines, tests and logs:
-// State writes all tables exactly and ParseState reads them.
+// For people, Join makes a View of the rows and of what the kernel counts, and Text, Wide, JSON, YAML and Save write
+// it. For machines, tests and logs, State writes all tables exactly and ParseState reads them.
 //
-// The package is pure: it reads no kernel, and it judges no row. What a packet
-// meets is package trace's business.
+// The package is pure, and does not judge rows. Package trace computes what they do with a packet.
 package render
 
 import (
@@ -19,33 +17,26 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Observed is what the kernel says beside its rows. Whatever was not asked for
-// is nil.
+// Observed is what the kernel reports besides its rows. nil: not read.
 type Observed struct {
-	// Title is the first line of /proc/net/ip_vs: the version of IPVS and the
-	// size of its connection table.
-	Title string
-
+	Title          string // the first line of /proc/net/ip_vs: IPVS' version and the size of its connection table
 	Connections    map[state.RealServerKey]state.Connections
 	VirtualServers map[state.VirtualServerKey]state.Counters
 	RealServers    map[state.RealServerKey]state.Counters
-
-	// Limits are the real servers' connection limits, for rows that were read
-	// from where the kernel does not show them.
-	Limits map[state.RealServerKey]Limits
+	Limits         map[state.RealServerKey]Limits // for rows from sources that do not show them
 }
 
 // Limits are the connection limits of a state.RealServer.
 type Limits struct{ Upper, Lower uint32 }
 
-// View is what is in the kernel, joined for people and in ipvsadm's order.
+// View is the kernel's rows, joined for people and in ipvsadm's order.
 type View struct {
 	Title          string
 	VirtualServers []VirtualServer
 	Unserved       Unserved
 }
 
-// VirtualServer is a virtual server and all that belongs to it.
+// VirtualServer is a virtual server with its real servers.
 type VirtualServer struct {
 	Key         state.VirtualServerKey
 	Row         state.VirtualServer
@@ -64,15 +55,14 @@ type RealServer struct {
 	Counters    state.Counters
 }
 
-// Owner is what the sets say about whose a virtual server is.
+// Owner is whose a virtual server is, by the sets.
 type Owner struct {
-	Ours    Answer        // does a set of ours hold it?
+	Ours    Answer        // whether a set of ours has it
 	Set     state.SetName // which one
 	Service string        // the entry's comment; empty in sets that kube-proxy made
 }
 
-// String is the Service port, "-" for a virtual server that is not ours, and
-// "?" for one whose Service the kernel does not tell.
+// String returns the Service port, "-" for a virtual server that is not ours, and "?" for an unknown Service.
 func (o Owner) String() string {
 	switch {
 	case o.Service != "":
@@ -83,7 +73,7 @@ func (o Owner) String() string {
 	return "?"
 }
 
-// Answer is the answer to a question that can't always be asked.
+// Answer is yes or no, if that is known.
 type Answer uint8
 
 // The answers.
@@ -94,21 +84,12 @@ const (
 	Pointless // a mark has no address, and a node port that of the node
 )
 
-// String is one word, or a sign.
+// String returns one word, or a sign.
 func (a Answer) String() string {
-	switch a {
-	case No:
-		return "no"
-	case Yes:
-		return "yes"
-	case Pointless:
-		return "-"
-	}
-	return "?"
+	return [...]string{Unknown: "?", No: "no", Yes: "yes", Pointless: "-"}[a]
 }
 
-// Unserved is what steers or attracts packets for which no virtual server is
-// there: what is left over, or what is missing.
+// Unserved are rows that steer or attract packets without a virtual server: leftovers, or signs of a missing one.
 type Unserved struct {
 	Entries   []Entry
 	Addresses []state.Address
@@ -120,16 +101,14 @@ type Entry struct {
 	Comment string
 }
 
-// Claims are the set entries of which one in the kernel is enough to say that
-// a virtual server is ours. One without an address knows only the port; it
-// speaks for addresses of the node, not for those on the dummy device.
+// Claims returns the set entries any of which proves a virtual server ours. One without an address knows only the
+// port; it proves only addresses of the node, not those on the dummy device.
 type Claims func(state.VirtualServerKey) []state.SetEntry
 
-// nodePort is in the names of the sets that claim addresses of the node.
+// nodePort is in the names of sets that claim addresses of the node.
 const nodePort = "-NODE-PORT-"
 
-// Join joins the rows of s. A table of s that is nil was not read: what would
-// follow from it is Unknown.
+// Join joins the rows of s. A nil table was not read: what follows from it is Unknown.
 func Join(s state.State, seen Observed, claims Claims) View {
 	v := View{Title: seen.Title, VirtualServers: make([]VirtualServer, 0, len(s.VirtualServers))}
 	realServers, marked := joinRealServers(s, seen), markOwners(s)
@@ -158,9 +137,8 @@ func Join(s state.State, seen Observed, claims Claims) View {
 	return v
 }
 
-// order is that of ipvsadm's listings: by mark, with those without one first,
-// family, protocol, address, port. Where two marks or addresses are 2^31 or more
-// apart, ipvsadm's own subtraction overflows, and its order with it.
+// order compares as ipvsadm's listings do: mark (none first), family, protocol, address, port. ipvsadm's own
+// subtraction overflows, and changes its order, where marks or addresses are 2^31 or more apart.
 func order(a, b state.VirtualServerKey) int {
 	return cmp.Or(
 		cmp.Compare(a.Mark, b.Mark),
@@ -206,8 +184,8 @@ func owner(s state.State, k state.VirtualServerKey, claims []state.SetEntry) Own
 	return found
 }
 
-// markOwners are those of the virtual servers to which set entries lead packets by
-// a mark. The first entry of several, the frontends of one Service port, speaks.
+// markOwners returns the owners of virtual servers to which set entries lead packets by a mark. Several entries are
+// the frontends of one Service port; the first counts.
 func markOwners(s state.State) map[state.VirtualServerKey]Owner {
 	first := map[state.VirtualServerKey]state.SetEntry{}
 	for e, row := range s.Entries {
@@ -265,7 +243,7 @@ func unserved(s state.State, claims Claims) Unserved {
 	return u
 }
 
-// claimSets are the sets whose entries claim virtual servers.
+// claimSets returns the sets whose entries claim virtual servers.
 func claimSets(claims Claims) map[state.SetName]bool {
 	sets := map[state.SetName]bool{}
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
@@ -277,4 +255,70 @@ func claimSets(claims Claims) map[state.SetName]bool {
 		}
 	}
 	return sets
+}
+
+// Filter selects virtual servers. All its fields that are not zero must match.
+type Filter struct {
+	Namespace, Name, PortName string // of the Service
+	Protocol                  state.Protocol
+
+	Address netip.Addr // of a virtual server, or of one of its real servers
+	Port    uint16     // together with Address
+}
+
+// Only returns the part of v that matches f.
+func (v View) Only(f Filter) View {
+	only := View{Title: v.Title}
+	for _, s := range v.VirtualServers {
+		if f.matches(s) {
+			only.VirtualServers = append(only.VirtualServers, s)
+		}
+	}
+	for _, e := range v.Unserved.Entries {
+		if f.service(e.Comment) && f.entry(e.Key) {
+			only.Unserved.Entries = append(only.Unserved.Entries, e)
+		}
+	}
+	for _, a := range v.Unserved.Addresses {
+		if f.onlyAddress() && f.address(netip.AddrPortFrom(a.Addr, f.Port)) {
+			only.Unserved.Addresses = append(only.Unserved.Addresses, a)
+		}
+	}
+	return only
+}
+
+// Empty reports whether v has nothing.
+func (v View) Empty() bool {
+	return len(v.VirtualServers)+len(v.Unserved.Entries)+len(v.Unserved.Addresses) == 0
+}
+
+func (f Filter) matches(s VirtualServer) bool {
+	there := s.Key.Mark == 0 && f.address(s.Key.Address) ||
+		slices.ContainsFunc(s.RealServers, func(r RealServer) bool { return f.address(r.Address) })
+	return f.service(s.Owner.Service) &&
+		(f.Protocol == 0 || f.Protocol == s.Key.Protocol) &&
+		(there || !f.Address.IsValid())
+}
+
+func (f Filter) entry(e state.SetEntry) bool {
+	return (f.Protocol == 0 || f.Protocol == e.Protocol) &&
+		(!f.Address.IsValid() || f.address(netip.AddrPortFrom(e.Address, e.Port)))
+}
+
+func (f Filter) address(a netip.AddrPort) bool {
+	return (!f.Address.IsValid() || f.Address == a.Addr()) && (f.Port == 0 || f.Port == a.Port())
+}
+
+func (f Filter) onlyAddress() bool {
+	f.Address, f.Port = netip.Addr{}, 0
+	return f == Filter{}
+}
+
+// service matches the comment of a set entry: "namespace/name:port".
+func (f Filter) service(comment string) bool {
+	namespace, rest, _ := strings.Cut(comment, "/")
+	name, port, _ := strings.Cut(rest, ":")
+	return (f.Namespace == "" || f.Namespace == namespace) &&
+		(f.Name == "" || f.Name == name) &&
+		(f.PortName == "" || f.PortName == port)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/render"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 func written(t *testing.T, write func(io.Writer) error) string {
@@ -115,7 +116,7 @@ func TestWideSaysHowAnAddressIsBound(t *testing.T) {
 	for binding, want := range map[state.Binding][2]string{
 		{}:                                    {"yes", "1 of 2 draining"},
 		{Means: state.Routed, Source: source}: {"routed", "1 of 2 draining"},
-		{Means: state.Doubled}:                {"doubled", "1 of 2 draining; both an address and a route: a change of one to the other has not ended"},
+		{Means: state.Doubled}:                {"doubled", "1 of 2 draining; both an address and a route: a change from one to the other has not finished"},
 	} {
 		s.Addresses[bound("10.96.0.1")] = binding
 		v := render.Join(s, render.Observed{}, claims).Only(render.Filter{Namespace: "default"})
@@ -164,7 +165,7 @@ func TestANodePortEntryDoesNotSpeakForAnAddressOnTheDummyDevice(t *testing.T) {
 }
 
 func TestAVirtualServerBehindAMarkIsTheServicesWhoseEntryGivesTheMark(t *testing.T) {
-	mark := state.MarkOf(state.TCP, 30080, 0)
+	mark := testkit.Mark(state.TCP, 30080)
 	k := state.MarkKey(state.IPv6, mark)
 	s := state.State{
 		VirtualServers: map[state.VirtualServerKey]state.VirtualServer{k: {Scheduler: "rr", Prefix: 128}},

@@ -33,11 +33,10 @@ func (f Family) String() string { return fmt.Sprintf("IPv%d", uint8(f)) }
 
 // ParseFamily reads what String wrote.
 func ParseFamily(s string) (Family, error) {
-	switch s {
-	case "IPv4":
-		return IPv4, nil
-	case "IPv6":
-		return IPv6, nil
+	for _, f := range []Family{IPv4, IPv6} {
+		if f.String() == s {
+			return f, nil
+		}
 	}
 	return 0, fmt.Errorf("family %q is neither IPv4 nor IPv6", s)
 }
@@ -87,13 +86,10 @@ func (p Protocol) Lower() string { return strings.ToLower(p.String()) }
 
 // ParseProtocol reads what String or Lower wrote, names in any case.
 func ParseProtocol(s string) (Protocol, error) {
-	switch strings.ToUpper(s) {
-	case "TCP":
-		return TCP, nil
-	case "UDP":
-		return UDP, nil
-	case "SCTP":
-		return SCTP, nil
+	for _, p := range []Protocol{TCP, UDP, SCTP} {
+		if p.String() == strings.ToUpper(s) {
+			return p, nil
+		}
 	}
 	n, err := strconv.ParseUint(s, 10, 8)
 	if err != nil || n == 0 {
@@ -180,13 +176,8 @@ const (
 
 // String is "assigned", "routed" or "doubled".
 func (m Means) String() string {
-	switch m {
-	case Assigned:
-		return "assigned"
-	case Routed:
-		return "routed"
-	case Doubled:
-		return "doubled"
+	if names := [...]string{"assigned", "routed", "doubled"}; int(m) < len(names) {
+		return names[m]
 	}
 	return fmt.Sprintf("means %d", uint8(m))
 }

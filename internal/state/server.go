@@ -158,17 +158,8 @@ const (
 
 // String is ipvsadm's word in listings.
 func (m ForwardMethod) String() string {
-	switch m {
-	case Masquerade:
-		return "Masq"
-	case LocalNode:
-		return "Local"
-	case Tunnel:
-		return "Tunnel"
-	case Route:
-		return "Route"
-	case Bypass:
-		return "Bypass"
+	if names := [...]string{"Masq", "Local", "Tunnel", "Route", "Bypass"}; int(m) < len(names) {
+		return names[m]
 	}
 	return fmt.Sprintf("Method%d", uint8(m))
 }

@@ -11,73 +11,58 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Back is the way back to kube-proxy's IPVS mode, which Services are served all
-// along. kube-proxy finds its virtual servers, addresses, chains and jumps, and
-// needs no more for these to be right. But it makes its sets with `ipset create
-// -exist`, which fails where one is there with comments or another maxelem, and
-// gives up each sync there. And it knows nothing of the virtual servers to which
-// entries lead that were sent elsewhere, nor of the sets and chains for that.
+// Back is the way back to kube-proxy's IPVS mode, during which Services keep working. kube-proxy finds its virtual
+// servers, addresses, chains and jumps, and corrects them. But it makes its sets with `ipset create -exist`, which
+// fails if a set exists with comments or another maxelem, and then gives up each sync. And it knows nothing of the
+// virtual servers to which entries lead, nor of the sets and chains for that.
 type Back struct {
-	// First is what is wished first: kube-proxy's sets, and nothing that leads
-	// packets elsewhere. The virtual servers that it led to stay, or what is sent
-	// to them until nothing leads there any more would be refused.
+	// First is desired first: kube-proxy's sets, and nothing that leads packets elsewhere. The virtual servers behind
+	// such entries stay: without them the kernel would refuse packets until nothing leads there any more.
 	First state.State
-	// Then is what is wished in the end, without these virtual servers. Their
-	// connections go on for as long as they are left to.
+	// Then is desired in the end, without these virtual servers. Their connections go on for as long as they may.
 	Then state.State
-	// Flows are those through them that have no end.
+	// Flows are those through these virtual servers that have no end.
 	Flows []state.Flow
 }
 
-// Speaks reports whether the way back says how a chain has to be. All others, and
-// the jumps to them, have to be left alone.
+// Speaks reports whether the way back defines a chain. All others, and the jumps to them, must stay as they are.
 func (b Back) Speaks(k state.ChainKey) bool {
 	_, changes := b.Then.Chains[k]
 	return changes || k.Table == state.Mangle || !itsChain(k.Name)
 }
 
-// setSize is how many entries kube-proxy's sets take.
+// setSize is the maxelem of kube-proxy's sets.
 const setSize = 65536
 
-// names4 are the sets of kube-proxy's IPVS mode.
-func names4() []state.SetName {
-	return []state.SetName{
-		"KUBE-LOOP-BACK", "KUBE-CLUSTER-IP", "KUBE-EXTERNAL-IP", "KUBE-EXTERNAL-IP-LOCAL",
-		"KUBE-LOAD-BALANCER", "KUBE-LOAD-BALANCER-FW", "KUBE-LOAD-BALANCER-LOCAL",
-		"KUBE-LOAD-BALANCER-SOURCE-IP", "KUBE-LOAD-BALANCER-SOURCE-CIDR",
-		"KUBE-NODE-PORT-TCP", "KUBE-NODE-PORT-LOCAL-TCP", "KUBE-NODE-PORT-UDP", "KUBE-NODE-PORT-LOCAL-UDP",
-		"KUBE-NODE-PORT-SCTP-HASH", "KUBE-NODE-PORT-LOCAL-SCTP-HASH",
-		"KUBE-HEALTH-CHECK-NODE-PORT", "KUBE-IPVS-IPS",
-	}
-}
-
-// ItsSet says whether a set is one of kube-proxy's IPVS mode.
+// ItsSet reports whether a set is one of kube-proxy's IPVS mode.
 func ItsSet(n state.SetName) bool { return slices.Contains(Sets(), n) }
 
-// Sets are the names of the sets of kube-proxy's IPVS mode, of both families. It
-// cuts the IPv6 ones at what the kernel takes.
+// Sets returns the names of the sets of kube-proxy's IPVS mode, of both families.
 func Sets() []state.SetName {
-	const longest = 31
-	names := names4()
-	for _, n := range names4() {
-		v6 := "KUBE-6-" + n[len("KUBE-"):]
-		names = append(names, v6[:min(len(v6), longest)])
+	names := []state.SetName{
+		state.SetLoopBack, state.SetClusterIP, state.SetExternalIP, state.SetExternalIPLocal,
+		state.SetLoadBalancer, state.SetLoadBalancerFW, state.SetLoadBalancerLocal,
+		state.SetLoadBalancerSourceIP, state.SetLoadBalancerSourceCIDR,
+		state.SetNodePortTCP, state.SetNodePortLocalTCP, state.SetNodePortUDP, state.SetNodePortLocalUDP,
+		state.SetNodePortSCTP, state.SetNodePortLocalSCTP,
+		state.SetHealthCheckNodePort, state.SetIPVSIPs,
+	}
+	for _, n := range names { // those of IPv4
+		names = append(names, n.For(state.IPv6))
 	}
 	return names
 }
 
-// itsChain reports whether a chain of that name is one of kube-proxy's.
+// itsChain reports whether kube-proxy has a chain of that name.
 func itsChain(name string) bool {
 	return OnlyIts(name) || slices.Contains([]string{
-		chainServices, chainPostrouting, chainMarkMasq, chainForward, chainFirewall, "KUBE-NODE-PORT", "KUBE-LOAD-BALANCER",
-		"KUBE-SOURCE-RANGES-FIREWALL", "KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER",
+		state.ChainServices, state.ChainPostrouting, state.ChainMarkMasq, state.ChainForward, state.ChainFirewall,
+		state.ChainNodePort, state.ChainLoadBalancer, state.ChainSourceRanges, state.ChainIPVSFilter, state.ChainIPVSOut,
 	}, name)
 }
 
-// ToKubeProxy is the way back from what the kernel holds. It wishes for no more
-// than has to change: kube-proxy may be at work already. Chains and jumps of
-// ours are not wished for, nor what its chains have of ours, and all others not
-// spoken of.
+// ToKubeProxy returns the way back from a kernel's rows. It changes only what must change, as kube-proxy may be
+// running already: it removes our own chains and jumps, and our rules in kube-proxy's chains.
 func ToKubeProxy(s state.State) Back {
 	then := state.New()
 	then.Links = s.Links
@@ -101,7 +86,7 @@ func ToKubeProxy(s state.State) Back {
 	return Back{First: first(s, then), Then: then, Flows: flows}
 }
 
-// rewrite takes what is ours out of kube-proxy's chains.
+// rewrite removes our rules from kube-proxy's chains.
 func rewrite(s, into state.State) {
 	ours := func(word string) bool {
 		_, set := s.Sets[state.SetName(word)]
@@ -130,9 +115,9 @@ func rewrite(s, into state.State) {
 	}
 }
 
-// first is what comes before then: no entry leads elsewhere, or refuses what another
-// one leads away. These leave once real servers are there in their stead, which rules
-// would not wait for: so rules stay as they are, and the sets that they look into.
+// first returns the state before then, in which no entry leads elsewhere or refuses what another one leads away. Such
+// entries go once real servers exist in their place. Rules would not wait for that, so rules stay as they are, with
+// the sets that they match.
 func first(s, then state.State) state.State {
 	f := then
 	f.Sets, f.Entries, f.Chains = maps.Clone(then.Sets), maps.Clone(then.Entries), maps.Clone(then.Chains)
@@ -183,7 +168,7 @@ func first(s, then state.State) state.State {
 	return f
 }
 
-// its is the header of a set as kube-proxy makes it.
+// its returns the header of a set as kube-proxy makes it.
 func its(set state.Set) state.Set {
 	set.Comment, set.Marks = false, false
 	if set.MaxElem > 0 {
@@ -192,9 +177,8 @@ func its(set state.Set) state.Set {
 	return set
 }
 
-// unlead gives the real servers to which entries lead to the virtual servers that
-// packets were sent to, where these have none: kube-proxy's IPVS mode does so. It
-// returns the flows through those that were led to.
+// unlead copies the real servers behind entries that lead elsewhere to the virtual servers that packets were sent to,
+// if these have none, as kube-proxy's IPVS mode does. It returns the flows through the former.
 func unlead(s, into state.State) []state.Flow {
 	behind := map[state.VirtualServerKey][]state.RealServerKey{}
 	for k := range s.RealServers {

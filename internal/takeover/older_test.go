@@ -17,12 +17,12 @@ func TestRulesThatKnowMarksOfAnOlderVersionStayAsTheyAre(t *testing.T) {
 		"others looked at": "-m mark ! --mark 0x4b000000/0xff000000 -j RETURN",
 	} {
 		have := state.ChainOf("-j KUBE-NO-LOCAL", rule)
-		if got, meanwhile := (takeover.Predecessors{}).Interim(have, want); !meanwhile || got != have {
-			t.Errorf("%s: %v, %v; want what is there", name, got, meanwhile)
+		if got, interim := (takeover.Predecessors{}).Interim(have, want); !interim || got != have {
+			t.Errorf("%s: %v, %v; want what is there", name, got, interim)
 		}
 	}
 	for _, rule := range []string{"-m mark --mark 0x4000/0x4000 -j ACCEPT", "-j MARK --set-xmark 0x4000/0x4000"} {
-		if got, meanwhile := (takeover.Predecessors{}).Interim(state.ChainOf(rule), want); meanwhile {
+		if got, interim := (takeover.Predecessors{}).Interim(state.ChainOf(rule), want); interim {
 			t.Errorf("%s: stays, as %v", rule, got)
 		}
 	}
@@ -42,18 +42,18 @@ func TestChainsOfAnOlderVersionAreLeft(t *testing.T) {
 	}
 }
 
-// What refuses clients that are to be led elsewhere comes when all else is there.
+// Rules that refuse clients come last: other rules may lead these clients elsewhere.
 func TestWhatRefusesComesLast(t *testing.T) {
 	const refuses = "-m conntrack --ctstate NEW -m set --match-set KUBE-NO-LOCAL dst,dst -j DROP"
 	want := state.ChainOf("-j KUBE-PROXY-FIREWALL", refuses, "-j RETURN")
 	without := state.ChainOf("-j KUBE-PROXY-FIREWALL", "-j RETURN")
 	for _, have := range []state.Chain{state.ChainOf("-j KUBE-PROXY-FIREWALL"), without} {
-		if got, meanwhile := (takeover.Predecessors{}).Interim(have, want); !meanwhile || got != without {
-			t.Errorf("of %v: %v, %v", have, got, meanwhile)
+		if got, interim := (takeover.Predecessors{}).Interim(have, want); !interim || got != without {
+			t.Errorf("of %v: %v, %v", have, got, interim)
 		}
 	}
 	for _, have := range []state.Chain{{}, want} {
-		if got, meanwhile := (takeover.Predecessors{}).Interim(have, want); meanwhile {
+		if got, interim := (takeover.Predecessors{}).Interim(have, want); interim {
 			t.Errorf("of %v: stays, as %v", have, got)
 		}
 	}

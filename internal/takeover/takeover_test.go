@@ -15,6 +15,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 func chain(table state.RuleTable, name string) state.ChainKey {
@@ -59,7 +60,7 @@ func TestWhoseAChainIs(t *testing.T) {
 	}
 }
 
-// What kube-proxy's IPVS mode makes, we know for ours; but not what kubelet makes.
+// The chains of kube-proxy's IPVS mode are ours, kubelet's are not.
 func TestOursAreAllNamesOfKubeProxysIPVSMode(t *testing.T) {
 	for _, n := range Sets() {
 		if !plan.OurSet(n) || len(n) > 31 {
@@ -84,7 +85,7 @@ func TestOursAreAllNamesOfKubeProxysIPVSMode(t *testing.T) {
 	}
 }
 
-// rules of kube-proxy, as iptables-save prints them.
+// served returns rules of kube-proxy, as iptables-save prints them.
 func served() state.Chain {
 	return state.ChainOf(
 		`-d 10.96.0.10/32 -p udp -m comment --comment "kube-system/kube-dns:dns cluster IP" -m udp --dport 53 -j KUBE-SVC-DNS`,
@@ -94,8 +95,8 @@ func served() state.Chain {
 	)
 }
 
-// wished is our KUBE-SERVICES where nobody can tell who is a pod.
-func wished(t *testing.T) state.Chain {
+// desired returns our KUBE-SERVICES where pods are not recognized.
+func desired(t *testing.T) state.Chain {
 	t.Helper()
 	c := config.Default()
 	for _, r := range plan.Base(c).Chains {
@@ -103,12 +104,12 @@ func wished(t *testing.T) state.Chain {
 			return r.Value
 		}
 	}
-	t.Fatal("no KUBE-SERVICES is wished")
+	t.Fatal("no KUBE-SERVICES is desired")
 	return state.Chain{}
 }
 
 func TestRulesThatServeStayBehindThoseThatMarkOrLead(t *testing.T) {
-	want := wished(t)
+	want := desired(t)
 	got, serves := (KubeProxy{}).Interim(served(), want)
 	if !serves {
 		t.Fatal("the rules do not seem to serve")
@@ -133,7 +134,7 @@ func TestRulesThatServeStayBehindThoseThatMarkOrLead(t *testing.T) {
 	if again, _ := (KubeProxy{}).Interim(got, want); again != got {
 		t.Errorf("the second time it is\n%s\nnot\n%s", again.Rules, got.Rules)
 	}
-	for name, have := range map[string]state.Chain{"empty": {}, "as wished": want} {
+	for name, have := range map[string]state.Chain{"empty": {}, "as desired": want} {
 		if _, serves := (KubeProxy{}).Interim(have, want); serves {
 			t.Errorf("a chain that is %s seems to serve", name)
 		}
@@ -188,7 +189,7 @@ func TestFamiliesInWhichRulesServe(t *testing.T) {
 	if got := Serving(served4()); !slices.Equal(got, []state.Family{state.IPv4}) {
 		t.Errorf("%v", got)
 	}
-	ours := map[state.ChainKey]state.Chain{chain(state.NAT, "KUBE-SERVICES"): wished(t)}
+	ours := map[state.ChainKey]state.Chain{chain(state.NAT, "KUBE-SERVICES"): desired(t)}
 	if got := Serving(ours); len(got) > 0 {
 		t.Errorf("ours seem to be kube-proxy's: %v", got)
 	}
@@ -202,11 +203,11 @@ func TestFamiliesInWhichRulesServe(t *testing.T) {
 	}
 }
 
-// node is what the kernel of a node holds that serves one load balancer whose clients from outside get local endpoints.
+// node returns the rows of a node with one load balancer whose clients from outside get local endpoints.
 func node(local bool) (s state.State, front, behind state.VirtualServerKey) {
 	s = state.New()
 	front = state.VirtualServerKey{Address: netip.MustParseAddrPort("203.0.113.1:53"), Protocol: state.UDP}
-	behind = state.MarkKey(state.IPv4, state.MarkOf(state.UDP, 30053, 0))
+	behind = state.MarkKey(state.IPv4, testkit.Mark(state.UDP, 30053))
 	s.Links[state.DummyLink] = state.Link{Kind: "dummy"}
 	s.Sets["KUBE-LOAD-BALANCER"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1 << 20, Comment: true}
 	s.Sets["KUBE-NODE-PORT-UDP"] = state.Set{Type: state.BitmapPort, Comment: true}
@@ -289,7 +290,7 @@ func TestTheWayBackFromWhatKubeProxyHasIsNoWay(t *testing.T) {
 	}
 	b := ToKubeProxy(s)
 	if n := len(b.Then.Sets) + len(b.Then.Entries) + len(b.Then.VirtualServers) + len(b.Then.RealServers) + len(b.Flows); n > 0 {
-		t.Errorf("%d rows are wished: %+v", n, b.Then)
+		t.Errorf("%d rows are desired: %+v", n, b.Then)
 	}
 }
 

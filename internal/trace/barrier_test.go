@@ -16,7 +16,7 @@ func TestWhatOfOthersStopsServicesIsFoundOnce(t *testing.T) {
 		"":                  "",
 		"filter -P FORWARD": "", // our rule comes before it
 		"filter -I INPUT -j DROP": "filter INPUT 1 (-j DROP) stops packets to Services, such as 192.0.2.200 -> 10.96.0.80:80/TCP: " +
-			"let whoever made it accept Services, or accept them in a rule before it",
+			"let its owner accept Services, or accept them in a rule before it",
 		"filter -I INPUT -p tcp -m multiport --dports 80,30080 -j ACCEPT;filter -A INPUT -j DROP": "",
 		"filter -I INPUT -m recent --rcheck -j ACCEPT;raw -A PREROUTING -j REJECT":                "raw PREROUTING 1 (-j REJECT) stops packets",
 		"raw -A PREROUTING -m recent --rcheck -j ACCEPT;raw -P PREROUTING":                        "raw PREROUTING, policy DROP may stop packets",

@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// rulesOf are the rules of a State as a node has them, and those of others: lines as
-// iptables-save prints them, each after its table.
+// rulesOf returns the rules of a State and of other programs: lines as iptables-save prints them, each after its
+// table.
 func rulesOf(s state.State, others ...string) state.Ruleset {
 	r := state.Ruleset{Chains: maps.Clone(s.Chains), Bases: map[state.ChainKey]state.Base{}}
 	add := func(k state.ChainKey, rules ...string) {
@@ -46,7 +46,7 @@ func rulesOf(s state.State, others ...string) state.Ruleset {
 	return r
 }
 
-// shop is a node with the Service of the other tests, and clients of it.
+// shop returns a node with the Service of the other tests, and clients of it.
 func shop(t *testing.T, others ...string) (s state.State, fromOutside, fromNode trace.Where) {
 	s = rows(t, cidrs(), both())
 	fromOutside = where()

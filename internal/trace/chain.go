@@ -5,8 +5,9 @@ package trace
 import (
 	"cmp"
 	"fmt"
-	"maps"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -24,33 +25,30 @@ const (
 	reject
 )
 
-// final says whether no further rule of the table is asked.
+// final reports whether the other rules of the table are skipped.
 func (a action) final() bool { return a >= accept }
 
 type outcome struct {
 	action action
-	by     string // the rule; of a final action
+	by     string // the rule of a final action
 }
 
-// hook asks the jumps from a built-in chain. The rows do not tell in which order
-// they are; this is the one in which kube-ipvs makes them, each above the one
-// before it.
+// hook evaluates the jumps from a built-in chain. Rows do not have their order; this is the one in which kube-ipvs
+// makes them, each above the one before it.
 func (w *walk) hook(table state.RuleTable, builtIn string) outcome {
 	jumps := w.jumps(table, builtIn)
 	for i, k := range jumps {
-		o := w.jump(k)
-		if !o.action.final() {
-			continue
+		if o := w.jump(k); o.action.final() {
+			w.checkOrder(o, k, jumps[i+1:])
+			return o
 		}
-		w.checkOrder(o, jumps[i], jumps[i+1:])
-		return o
 	}
 	return outcome{}
 }
 
 func (w *walk) jumps(table state.RuleTable, builtIn string) []state.JumpKey {
 	var keys []state.JumpKey
-	for k := range maps.Keys(w.state.Jumps) {
+	for k := range w.state.Jumps {
 		if k.Family == w.family && k.Table == table && k.From == builtIn {
 			keys = append(keys, k)
 		}
@@ -59,8 +57,7 @@ func (w *walk) jumps(table state.RuleTable, builtIn string) []state.JumpKey {
 	return keys
 }
 
-// jump asks the rule of a jump, or, where somebody made several that differ,
-// each of them.
+// jump evaluates the rule of a jump, or each of them if there are several different ones.
 func (w *walk) jump(k state.JumpKey) outcome {
 	for line := range strings.SplitSeq(w.state.Jumps[k].Rule, "\n") {
 		if o := w.rule(place{k.Table, k.From, 0}, line, nil); o.action.final() {
@@ -70,19 +67,18 @@ func (w *walk) jump(k state.JumpKey) outcome {
 	return outcome{}
 }
 
-// checkOrder doubts an outcome that would be another one if a jump further down
-// came first.
+// checkOrder adds a doubt if a later jump would change the outcome by coming first.
 func (w *walk) checkOrder(o outcome, by state.JumpKey, others []state.JumpKey) {
 	for _, k := range others {
 		one := *w
 		one.verdict = Verdict{}
 		if other := one.jump(k); other.action.final() && other.action != o.action {
-			w.doubt("%s %s: that %s comes before %s decides here, and the rows don't tell", k.Table, k.From, by.To, k.To)
+			w.doubt("%s %s: that %s comes before %s decides here, and the rows do not have their order", k.Table, k.From, by.To, k.To)
 		}
 	}
 }
 
-// place is where a rule is. Number 0 is a jump, whose number the rows don't tell.
+// place is where a rule is. Number 0 is a jump: rows do not have its number.
 type place struct {
 	table  state.RuleTable
 	chain  string
@@ -96,7 +92,7 @@ func (p place) String() string {
 	return fmt.Sprintf("%s %s %d", p.table, p.chain, p.number)
 }
 
-// chain asks the rules of a chain. above are the chains that led to it.
+// chain evaluates the rules of a chain. above are the chains that led to it.
 func (w *walk) chain(table state.RuleTable, name string, above []string) outcome {
 	above = append(slices.Clip(above), name)
 	rules, _ := w.rows(table, name)
@@ -111,15 +107,19 @@ func (w *walk) chain(table state.RuleTable, name string, above []string) outcome
 	return outcome{}
 }
 
-// rule asks one rule.
+// rule evaluates one rule.
 func (w *walk) rule(at place, line string, above []string) outcome {
 	if *w.budget--; *w.budget < 0 {
 		w.doubt("there are too many rules to look at; the rest counts as not matching")
 		return outcome{}
 	}
-	r := w.parsed(line)
-	words, service, unknown, matched := w.matches(r)
-	if !matched {
+	r, known := w.rules[line]
+	if !known {
+		r = parseRule(line)
+		w.rules[line] = r
+	}
+	words, service, unknown, all := w.matches(r)
+	if !all {
 		return outcome{}
 	}
 	if len(unknown) > 0 {
@@ -131,45 +131,35 @@ func (w *walk) rule(at place, line string, above []string) outcome {
 	if w.verdict.Service == "" && !w.packet.virtual.IsValid() {
 		w.verdict.Service = service
 	}
-	return w.apply(at, line, r.target, told{words, above})
+	return w.apply(at, line, r.target, matched{words, above})
 }
 
-// told is what is known when a rule has matched.
-type told struct {
-	words []string // what it matched by
+// matched is what is known when a rule has matched.
+type matched struct {
+	words []string // the reasons
 	above []string // the chains that led to it
 }
 
-func (w *walk) parsed(line string) rule {
-	r, ok := w.rules[line]
-	if !ok {
-		r = parseRule(line)
-		w.rules[line] = r
-	}
-	return r
-}
-
-// matters reports whether anything would be different if a rule matched.
+// matters reports whether a match of the rule would change anything.
 func (w *walk) matters(at place, line string, r rule, above []string) bool {
 	one := *w
 	one.verdict = Verdict{}
-	o := one.apply(at, line, r.target, told{nil, above})
+	o := one.apply(at, line, r.target, matched{nil, above})
 	return o.action != goOn || one.packet != w.packet || len(one.verdict.Doubts) > 0
 }
 
-// matches says whether all matches of a rule match, as far as they are known. One
-// that certainly does not is enough to say no, also if others are not understood.
-func (w *walk) matches(r rule) (words []string, service string, unknown []string, matched bool) {
-	unknown, matched = slices.Clip(r.unknown), true
+// matches reports whether all known matches of a rule match. If one surely does not, the unknown ones do not count.
+func (w *walk) matches(r rule) (words []string, service string, unknown []string, all bool) {
+	unknown, all = slices.Clip(r.unknown), true
 	var assumed []string
 	for _, m := range r.matches {
 		f := m(w)
-		if f.answer == no && f.assumes == "" {
-			return nil, "", nil, false
-		}
 		switch f.answer {
 		case no:
-			matched = false
+			if f.assumes == "" {
+				return nil, "", nil, false
+			}
+			all = false
 		case maybe:
 			unknown = append(unknown, f.words)
 		case yes:
@@ -183,18 +173,17 @@ func (w *walk) matches(r rule) (words []string, service string, unknown []string
 	for _, a := range assumed {
 		w.doubt("%s", a)
 	}
-	return words, service, unknown, matched
+	return words, service, unknown, all
 }
 
-// apply does what a rule that matches says.
-func (w *walk) apply(at place, line string, t target, because told) outcome {
+// apply performs the target of a rule that matches.
+func (w *walk) apply(at place, line string, t target, because matched) outcome {
 	say := func(format string, args ...any) {
 		text := cmp.Or(strings.Join(because.words, ", and "), "every packet here") + " -> " + fmt.Sprintf(format, args...)
 		w.verdict.Steps = append(w.verdict.Steps, Step{At: at.String(), Text: text, Rule: line})
 	}
 	switch t.name {
 	case "": // only counts
-		return outcome{}
 	case "RETURN":
 		say("leaves the chain")
 		return outcome{action: leave}
@@ -218,18 +207,17 @@ func (w *walk) apply(at place, line string, t target, because told) outcome {
 	case "MARK":
 		w.packet.mark = w.packet.mark&^t.mask ^ t.mark
 		say("mark %#x", w.packet.mark)
-		return outcome{}
 	case "SET":
 		if found := w.mapped(t); found != "" {
 			because.words = append(because.words, found)
 			say("mark %#x", w.packet.mark)
 		}
-		return outcome{}
+	default:
+		if !state.Aside(t.name) {
+			return w.enter(at, t, because, say)
+		}
 	}
-	if state.Aside(t.name) {
-		return outcome{}
-	}
-	return w.enter(at, t, because, say)
+	return outcome{}
 }
 
 // redirect gives the packet another destination.
@@ -247,8 +235,8 @@ func (w *walk) redirect(at place, t target, say func(string, ...any)) outcome {
 	return outcome{accept, at.String()}
 }
 
-// mapped gives the packet the mark that a set has for it, and says by which
-// entry. The set tells more exactly than others whose packet it is.
+// mapped gives the packet the mark that a set has for it, and returns the reason. That set identifies the Service
+// better than others.
 func (w *walk) mapped(t target) string {
 	found := w.look(t.set, t.directions)
 	if found.answer == maybe {
@@ -263,7 +251,7 @@ func (w *walk) mapped(t target) string {
 }
 
 // enter goes to another chain.
-func (w *walk) enter(at place, t target, because told, say func(string, ...any)) outcome {
+func (w *walk) enter(at place, t target, because matched, say func(string, ...any)) outcome {
 	_, exists := w.rows(at.table, t.name)
 	switch {
 	case slices.Contains(because.above, t.name):
@@ -281,4 +269,69 @@ func (w *walk) enter(at place, t target, because told, say func(string, ...any))
 		return outcome{action: leave}
 	}
 	return o
+}
+
+// destination is where destination NAT sends packets. A missing part stays as it is in the packet.
+type destination struct {
+	address netip.Addr
+	port    uint16
+	network netip.Prefix // replaces the first bits of the address
+
+	// If base is not 0, ports shift: base becomes first, the next port the next one, up to last, and then first
+	// again.
+	base, first, last uint16
+}
+
+// parseDestination reads what follows --to-destination: "192.0.2.1:80", "[2001:db8::1]:80", "192.0.2.1", ":80",
+// ":1-65535/32768". It refuses ranges of addresses or ports: nothing predicts the kernel's choice.
+func parseDestination(s string) (d destination, ok bool) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return destination{address: a}, true
+	}
+	end := strings.LastIndex(s, ":")
+	if end < 0 {
+		return d, false
+	}
+	address := strings.TrimSuffix(strings.TrimPrefix(s[:end], "["), "]")
+	if a, err := netip.ParseAddr(address); err == nil {
+		d.address = a
+	} else if address != "" {
+		return d, false
+	}
+	ports, base, shifts := strings.Cut(s[end+1:], "/")
+	first, last, _ := strings.Cut(ports, "-")
+	if shifts {
+		ok = parseNumber(base, &d.base) && parseNumber(first, &d.first) && parseNumber(last, &d.last) && d.first <= d.last
+	} else {
+		ok = parseNumber(ports, &d.port)
+	}
+	if !ok {
+		return destination{}, false
+	}
+	return d, true
+}
+
+func parseNumber(s string, port *uint16) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	*port = uint16(n)
+	return err == nil && n > 0
+}
+
+// of returns where a packet to a is sent. The kernel counts ports from base, modulo 2^16, and then takes the rest of
+// a division by the number of ports (nf_nat_l4proto_unique_tuple).
+func (d destination) of(a netip.AddrPort) netip.AddrPort {
+	address, port := a.Addr(), a.Port()
+	if d.address.IsValid() {
+		address = d.address
+	}
+	if d.network.IsValid() && d.network.Addr().Is4() == address.Is4() {
+		address = state.InNetwork(address, d.network)
+	}
+	switch {
+	case d.base != 0:
+		port = d.first + uint16(int(port-d.base)%(int(d.last)-int(d.first)+1))
+	case d.port != 0 && port != 0: // a ping has none
+		port = d.port
+	}
+	return netip.AddrPortFrom(address, port)
 }

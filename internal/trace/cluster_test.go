@@ -40,7 +40,7 @@ func where() trace.Where {
 	return trace.Where{Addresses: []netip.Addr{netip.MustParseAddr(nodeIP), netip.MustParseAddr(nodeIP6)}}
 }
 
-// cidrs is the configuration of a cluster that knows its pods by their address.
+// cidrs returns the configuration of a cluster that recognizes pods by their address.
 func cidrs() config.Config {
 	c := config.Default()
 	c.LocalDetector = config.LocalDetector{Kind: config.DetectCIDR, CIDRs: []netip.Prefix{
@@ -49,7 +49,7 @@ func cidrs() config.Config {
 	return c
 }
 
-// policies are what differs between the Services of the tests.
+// policies are the differences between the Services of the tests.
 type policies struct {
 	protocol                     corev1.Protocol
 	externalLocal, internalLocal bool
@@ -115,7 +115,7 @@ func endpointSlices(p policies) []*discoveryv1.EndpointSlice {
 	}
 }
 
-// rows returns what the planner makes of one Service on a node.
+// rows returns the desired rows of a node with one Service.
 func rows(t testing.TB, c config.Config, p policies) state.State {
 	t.Helper()
 	all, notes := planned(c, p)
@@ -140,7 +140,7 @@ func planned(c config.Config, p policies) (state.State, []state.Note) {
 	return all, f.Notes
 }
 
-// packet is one to an address and port, by protocol p; an empty client is none.
+// packet returns one to an address and port, by protocol p; an empty client is none.
 func packet(p state.Protocol, client, to string, port uint16) trace.Packet {
 	a := trace.Packet{Protocol: p, Destination: netip.AddrPortFrom(netip.MustParseAddr(to), port)}
 	if client != "" {

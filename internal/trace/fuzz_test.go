@@ -11,8 +11,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// FuzzRules interprets any rules, in chains that go to each other: it must end,
-// with a fate, and in the same way twice.
+// FuzzRules evaluates any rules, in chains that go to each other. It must end with a fate, twice with the same.
 func FuzzRules(f *testing.F) {
 	for k, chain := range rows(f, cidrs(), both()).Chains {
 		if k.Family == state.IPv4 {

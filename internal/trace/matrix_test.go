@@ -14,13 +14,13 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// detector is a way for the cluster to know its pods.
+// detector is a way to recognize pods.
 type detector struct {
 	name   string
 	config config.Config
-	knows  bool   // who is a pod
+	knows  bool   // recognizes pods
 	all    bool   // masqueradeAll
-	by     string // the interface that pods' packets come by; empty: not told
+	by     string // the interface of pods' packets; empty: unknown
 	routed bool   // Service addresses
 }
 
@@ -66,8 +66,7 @@ type outcome struct {
 	masqueraded bool
 }
 
-// reference is what kube-proxy's iptables and nftables modes do, in words of
-// their own, which are not those of the plan.
+// reference returns what kube-proxy's iptables and nftables modes do, without any code of the plan.
 func reference(c cell) outcome {
 	var have []string
 	if c.policies.here {
@@ -107,9 +106,8 @@ func among(have []string, local bool) outcome {
 	return outcome{fate: trace.Served, endpoints: strings.Join(got, " ")}
 }
 
-// clusterIPMasquerade: without a way to know pods nobody is masqueraded, but a
-// node that talks with the Service's own address as its source, or, if that is
-// routed, with its own.
+// clusterIPMasquerade: if pods are not recognized, only the node is masqueraded: with the Service's own address as
+// its source or, if that is routed, with its own.
 func clusterIPMasquerade(c cell) bool {
 	switch {
 	case c.detector.all:

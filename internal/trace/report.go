@@ -4,15 +4,13 @@ package trace
 
 import "github.com/kube-ipvs/kube-ipvs/internal/state"
 
-// The header of a Report. A field may be added; none changes its meaning or goes
-// without another version.
+// The header of a Report. New fields may appear. Existing ones change only with another version.
 const (
 	ReportVersion = "kube-ipvs/v1"
 	ReportKind    = "PacketTrace"
 )
 
-// Report is a Verdict for programs, as JSON or YAML. What does not apply is
-// absent; lists are never null.
+// Report is a Verdict for programs, as JSON or YAML. Fields that do not apply are absent; lists are never null.
 type Report struct {
 	APIVersion string `json:"apiVersion"` // ReportVersion
 	Kind       string `json:"kind"`       // ReportKind
@@ -24,19 +22,19 @@ type Report struct {
 	Protocol      string `json:"protocol"` // TCP, UDP, SCTP, ICMP
 	FromNode      bool   `json:"fromNode"` // the node itself sent it
 	Fate          string `json:"fate"`     // served, refused, dropped, host, forwarded
-	By            string `json:"by"`       // who decided: a rule, IPVS, routing
+	By            string `json:"by"`       // what decided: a rule, IPVS, routing
 	Sentence      string `json:"sentence"`
 	Service       string `json:"service,omitempty"`       // namespace/name:port
 	VirtualServer string `json:"virtualServer,omitempty"` // as ipvsadm lists it: TCP 10.96.0.1:443, FWM 256
 	Resting       int    `json:"restingRealServers"`      // those of weight 0
-	Masqueraded   bool   `json:"masqueraded"`             // for all who get it, the source is an address of this node
+	Masqueraded   bool   `json:"masqueraded"`             // all endpoints see an address of this node as the source
 
 	Endpoints []ReportEndpoint `json:"endpoints"` // by address
 	Steps     []ReportStep     `json:"steps"`
 	Doubts    []string         `json:"doubts"`
 }
 
-// ReportEndpoint is one of those that may get the packet.
+// ReportEndpoint is an endpoint that may get the packet.
 type ReportEndpoint struct {
 	Address     string `json:"address"`
 	Port        uint16 `json:"port"`
@@ -46,7 +44,7 @@ type ReportEndpoint struct {
 	Fate        string `json:"fate"`        // of the packet on the way to it
 }
 
-// ReportStep is something that happened on the way.
+// ReportStep is something that happened on the path.
 type ReportStep struct {
 	At   string   `json:"at"`
 	Text string   `json:"text"`
@@ -54,7 +52,7 @@ type ReportStep struct {
 	Only []string `json:"only,omitempty"` // endpoints; absent: all
 }
 
-// ReportOf is v for programs.
+// ReportOf returns v for programs.
 func ReportOf(v Verdict) Report {
 	p := v.Packet
 	r := Report{

@@ -11,7 +11,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// rule is one in iptables-save's spelling, as far as it is understood.
+// rule is a rule in iptables-save's spelling, as far as it is understood.
 type rule struct {
 	matches []match
 	target  target
@@ -21,7 +21,7 @@ type rule struct {
 // target is what happens to packets that match.
 type target struct {
 	name       string      // of a chain too; empty: nothing happens
-	leaves     bool        // -g: who comes back from the chain is not ours any more
+	leaves     bool        // -g: a packet that returns from the chain leaves this one too
 	with       string      // of REJECT, SNAT and DNAT
 	to         destination // of DNAT and REDIRECT
 	mark, mask uint32      // of MARK
@@ -30,8 +30,7 @@ type target struct {
 	maps       bool // of SET
 }
 
-// split cuts a rule into words. In quotes, and only there, a backslash makes
-// the next byte an ordinary one.
+// split cuts a rule into words. In quotes, and only there, a backslash escapes the next byte.
 func split(line string) []string {
 	var words []string
 	var word strings.Builder
@@ -78,7 +77,7 @@ func parseRule(line string) rule {
 	return p.rule
 }
 
-// option reads one option and what belongs to it.
+// option reads one option and its arguments.
 func (p *parser) option() {
 	not := p.words[0] == "!"
 	if not {
@@ -93,14 +92,13 @@ func (p *parser) option() {
 	for arguments < len(p.words) && !strings.HasPrefix(p.words[arguments], "-") && p.words[arguments] != "!" {
 		arguments++
 	}
-	// A comment can begin with anything.
-	if name == "--comment" {
+	if name == "--comment" { // it may begin with anything
 		arguments = min(2, len(p.words))
 	}
 	args := p.words[1:arguments]
 	p.words = p.words[arguments:]
 	if state.Aside(p.rule.target.name) && p.module == p.rule.target.name {
-		return // how something is logged or counted is no matter
+		return // how something is logged or counted does not matter
 	}
 	if !p.take(name, args, not) {
 		words := append([]string{name}, args...)
@@ -111,7 +109,7 @@ func (p *parser) option() {
 	}
 }
 
-// take takes in an option, if it is understood.
+// take reads an option, and reports whether it is understood. So do the methods that it calls.
 func (p *parser) take(name string, args []string, not bool) bool {
 	switch len(args) {
 	case 0:
@@ -124,35 +122,36 @@ func (p *parser) take(name string, args []string, not bool) bool {
 	return false
 }
 
-// flag takes in options that are a word alone.
+// flag reads options that are a word alone.
 func (p *parser) flag(name string, not bool) bool {
-	switch t := &p.rule.target; p.module + " " + name {
+	switch p.module + " " + name {
 	case "MASQUERADE --random-fully", "MASQUERADE --random", "SNAT --random-fully", "SNAT --random", "SNAT --persistent",
 		"DNAT --random", "DNAT --persistent", "REDIRECT --random":
 		return !not
 	case "SET --map-mark":
-		t.maps = true
+		p.rule.target.maps = true
 		return !not
 	case "ipvs --ipvs":
-		p.add(byIPVS(not))
-		return true
+		return p.add(byIPVS(not))
 	}
 	return false
 }
 
-func (p *parser) add(m match) { p.rule.matches = append(p.rule.matches, m) }
+// add adds a match. It reports true, as take does for what it understands.
+func (p *parser) add(m match) bool {
+	p.rule.matches = append(p.rule.matches, m)
+	return true
+}
 
-// base takes in the options that belong to no module, and the names of modules.
+// base reads the options that belong to no module, and the names of modules.
 func (p *parser) base(name, arg string, not bool) bool {
 	switch name {
 	case "-s", "-d":
 		return p.network(name == "-s", arg, not)
 	case "-i":
-		p.add(byInterface(arg, not))
-		return true
+		return p.add(byInterface(arg, not))
 	case "-o":
-		p.add(byLeaving(arg, not))
-		return true
+		return p.add(byLeaving(arg, not))
 	case "-p":
 		return p.protocol(arg, not)
 	case "-m":
@@ -177,8 +176,7 @@ func (p *parser) network(source bool, arg string, not bool) bool {
 		}
 		n = netip.PrefixFrom(a, a.BitLen())
 	}
-	p.add(byAddress(source, n.Masked(), not))
-	return true
+	return p.add(byAddress(source, n.Masked(), not))
 }
 
 func (p *parser) protocol(arg string, not bool) bool {
@@ -193,161 +191,105 @@ func (p *parser) protocol(arg string, not bool) bool {
 		}
 		n = state.Protocol(number)
 	}
-	p.add(byProtocol(arg, n, not))
-	return true
+	return p.add(byProtocol(arg, n, not))
 }
 
-// matchOption takes in the options of matches that have one argument.
+// matchOption reads the options of matches with one argument.
 func (p *parser) matchOption(name, arg string, not bool) bool {
 	switch p.module + " " + name {
 	case "comment --comment":
 		return !not
 	case "mark --mark":
 		value, mask, ok := parseMark(arg)
-		if ok {
-			p.add(byMark(value, mask, not))
-		}
-		return ok
+		return ok && p.add(byMark(value, mask, not))
 	case "conntrack --ctstate", "state --state":
-		return p.states(strings.Split(arg, ","), not)
+		states := strings.Split(arg, ",")
+		unknown := func(s string) bool {
+			return !slices.Contains([]string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT"}, s)
+		}
+		return !slices.ContainsFunc(states, unknown) && p.add(byState(states, not))
 	case "addrtype --src-type", "addrtype --dst-type":
-		if arg == "LOCAL" {
-			p.add(byKind(name == "--src-type", not))
-		}
-		return arg == "LOCAL"
+		return arg == "LOCAL" && p.add(byKind(name == "--src-type", not))
 	case "tcp --dport", "udp --dport", "sctp --dport", "tcp --sport", "udp --sport", "sctp --sport":
-		first, last, ok := parsePorts(arg)
-		if ok {
-			p.add(byPort(strings.HasPrefix(name, "--s"), first, last, not))
-		}
-		return ok
+		return p.ports(strings.HasPrefix(name, "--s"), []string{arg}, not)
 	case "multiport --dports", "multiport --sports":
 		return p.ports(name == "--sports", strings.Split(arg, ","), not)
 	case "icmp --icmp-type", "icmp6 --icmpv6-type":
 		kind, err := strconv.ParseUint(arg, 10, 8)
-		if err == nil {
-			p.add(byEcho(kind, not))
-		}
-		return err == nil
+		return err == nil && p.add(byEcho(kind, not))
 	}
 	return p.module == "ipvs" && p.ipvsOption(name, arg, not)
 }
 
-func (p *parser) states(states []string, not bool) bool {
-	for _, s := range states {
-		if !slices.Contains([]string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT"}, s) {
-			return false
-		}
-	}
-	p.add(byState(states, not))
-	return true
-}
-
-// ports takes in a list of ports and of ranges of them.
+// ports reads ranges of ports.
 func (p *parser) ports(source bool, list []string, not bool) bool {
-	var ranges [][2]uint16
-	for _, text := range list {
-		first, last, ok := parsePorts(text)
-		if !ok {
+	ranges := make([]ports, len(list))
+	for i, text := range list {
+		if !parsePorts(text, &ranges[i]) {
 			return false
 		}
-		ranges = append(ranges, [2]uint16{first, last})
 	}
-	p.add(byPorts(source, ranges, not))
-	return true
+	return p.add(byPorts(source, ranges, not))
 }
 
 func (p *parser) ipvsOption(name, arg string, not bool) bool {
-	var err error
-	var n uint64
-	var a netip.Addr
 	switch name {
 	case "--vproto":
-		n, err = strconv.ParseUint(arg, 10, 8)
-		p.add(byVirtualProtocol(state.Protocol(n), not))
+		n, err := strconv.ParseUint(arg, 10, 8)
+		is := func(k packet) bool { return k.Protocol == state.Protocol(n) }
+		return err == nil && p.add(byVirtual("the protocol", state.Protocol(n), is, not))
 	case "--vaddr":
-		a, err = netip.ParseAddr(arg)
-		p.add(byVirtualAddress(a, not))
+		a, err := netip.ParseAddr(arg)
+		is := func(k packet) bool { return k.virtual.Addr() == a }
+		return err == nil && p.add(byVirtual("the virtual server's address", a, is, not))
 	case "--vport":
-		n, err = strconv.ParseUint(arg, 10, 16)
-		p.add(byVirtualPort(uint16(n), not))
-	default:
-		return false
+		n, err := strconv.ParseUint(arg, 10, 16)
+		is := func(k packet) bool { return k.virtual.Port() == uint16(n) }
+		return err == nil && p.add(byVirtual("the virtual server's port", n, is, not))
 	}
-	if err != nil {
-		p.rule.matches = p.rule.matches[:len(p.rule.matches)-1]
-	}
-	return err == nil
+	return false
 }
 
-// targetOption takes in the options of targets that have one argument.
+// targetOption reads the options of targets with one argument.
 func (p *parser) targetOption(name, arg string) bool {
-	t := &p.rule.target
+	t, ok := &p.rule.target, true
 	switch p.module + " " + name {
-	case "REJECT --reject-with":
-		t.with = arg
-		return true
 	case "MASQUERADE --to-ports":
-		return true
-	case "SNAT --to-source":
+	case "REJECT --reject-with", "SNAT --to-source":
 		t.with = arg
-		return true
 	case "DNAT --to-destination":
 		t.with = arg
 		t.to, _ = parseDestination(arg)
-		return true
 	case "NETMAP --to":
 		t.with = arg
 		var err error
 		t.to.network, err = netip.ParsePrefix(arg)
-		return err == nil
+		ok = err == nil
 	case "REDIRECT --to-ports":
 		t.with = arg
-		return parseNumber(arg, &t.to.port)
+		ok = parseNumber(arg, &t.to.port)
 	case "MARK --set-xmark":
-		var ok bool
 		t.mark, t.mask, ok = parseMark(arg)
-		return ok
+	default:
+		ok = false
 	}
-	return false
+	return ok
 }
 
-// setOption takes in the two options that have a set and its directions.
+// setOption reads the options with two arguments: mostly a set and its directions.
 func (p *parser) setOption(name string, args []string, not bool) bool {
 	set, directions := state.SetName(args[0]), strings.Split(args[1], ",")
-	if p.module == "tcp" && name == "--tcp-flags" {
-		return p.tcpFlags(args, not)
-	}
-	if slices.ContainsFunc(directions, func(d string) bool { return d != "src" && d != "dst" }) {
-		return false
-	}
+	isSet := !slices.ContainsFunc(directions, func(d string) bool { return d != "src" && d != "dst" })
 	switch p.module + " " + name {
+	case "tcp --tcp-flags":
+		return p.add(byFlags(args[0], args[1], not))
 	case "set --match-set":
-		p.add(bySet(set, directions, not))
-		return true
+		return isSet && p.add(bySet(set, directions, not))
 	case "SET --map-set":
 		p.rule.target.set, p.rule.target.directions = set, directions
-		return !not
+		return isSet && !not
 	}
 	return false
-}
-
-// tcpFlags takes in which of some flags a packet has: the first of a connection has
-// SYN, its answer that and ACK.
-func (p *parser) tcpFlags(args []string, not bool) bool {
-	asked, set := strings.Split(args[0], ","), strings.Split(args[1], ",")
-	p.add(func(w *walk) finding {
-		has := []string{"SYN"}
-		if w.packet.established {
-			has = append(has, "ACK")
-		}
-		is := true
-		for _, flag := range asked {
-			is = is && slices.Contains(has, flag) == slices.Contains(set, flag)
-		}
-		return finding{answer: answerOf(is, not), words: "its TCP flags " + isOrNot(not) + " " + args[1] + " of " + args[0]}
-	})
-	return true
 }
 
 // parseMark reads "0x4000/0x4000", or "0x100", which is all bits.
@@ -364,22 +306,21 @@ func parseMark(s string) (value, mask uint32, ok bool) {
 	return uint32(v), uint32(m), err == nil
 }
 
-// parsePorts reads "80" or "1024:2048", either end of which may be missing.
-func parsePorts(s string) (first, last uint16, ok bool) {
+// parsePorts reads "80" or "1024:2048", in which either end may be missing.
+func parsePorts(s string, p *ports) bool {
 	from, to, isRange := strings.Cut(s, ":")
 	if !isRange {
 		to = from
 	}
-	numbers := [2]uint16{0, 65535}
-	for i, text := range []string{from, to} {
+	read := func(text string, ifMissing uint16) (uint16, bool) {
 		if text == "" && isRange {
-			continue
+			return ifMissing, true
 		}
 		n, err := strconv.ParseUint(text, 10, 16)
-		if err != nil {
-			return 0, 0, false
-		}
-		numbers[i] = uint16(n)
+		return uint16(n), err == nil
 	}
-	return numbers[0], numbers[1], true
+	var ok, ok2 bool
+	p.first, ok = read(from, 0)
+	p.last, ok2 = read(to, 65535)
+	return ok && ok2
 }

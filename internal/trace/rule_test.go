@@ -12,8 +12,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// small is a State with sets of all types and one chain that all packets to the
-// node meet in filter INPUT.
+// small returns a State with sets of all types, and one chain that all packets to the node meet in filter INPUT.
 func small(lines ...string) state.State {
 	s := state.New()
 	set := func(name state.SetName, t state.SetType, entries ...string) {
@@ -42,7 +41,7 @@ func small(lines ...string) state.State {
 	return s
 }
 
-// hello is a packet from 192.0.2.200 by eth0 to port 80 of the node.
+// hello returns a packet from 192.0.2.200 by eth0 to port 80 of the node.
 func hello(s state.State) trace.Verdict {
 	w := where()
 	w.Interface = "eth0"
@@ -198,13 +197,13 @@ func TestTheOrderOfJumpsIsDoubtedOnlyWhereItDecides(t *testing.T) {
 		t.Errorf("%s, doubts %q", fate(v), v.Doubts)
 	}
 	s = withChain(s, state.IPv4, state.Filter, "OTHER", "-p tcp -j ACCEPT")
-	want := "filter INPUT: that TEST comes before OTHER decides here, and the rows don't tell"
+	want := "filter INPUT: that TEST comes before OTHER decides here, and the rows do not have their order"
 	if v := hello(s); fate(v) != "dropped by filter TEST 1" || strings.Join(v.Doubts, "\n") != want {
 		t.Errorf("%s, doubts %q", fate(v), v.Doubts)
 	}
 }
 
-// What kube-proxy's IPVS mode writes otherwise than we do.
+// Rules of kube-proxy's IPVS mode that differ from ours.
 func TestKubeProxysOwnRulesAreUnderstood(t *testing.T) {
 	s := rows(t, cidrs(), both())
 	vip := netip.MustParseAddr(balancer)

@@ -11,8 +11,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// schedule lets IPVS take the packet, if it has a virtual server for it, and
-// says whether it did.
+// schedule reports whether IPVS takes the packet, and follows it then.
 func (w *walk) schedule() bool {
 	k, found := w.find()
 	if !found {
@@ -39,7 +38,7 @@ func (w *walk) schedule() bool {
 	return true
 }
 
-// find is the kernel's search: by mark, by address and port, by address alone.
+// find searches as the kernel does: by mark, by address and port, by address alone.
 func (w *walk) find() (state.VirtualServerKey, bool) {
 	p := w.packet
 	if p.Protocol != state.TCP && p.Protocol != state.UDP && p.Protocol != state.SCTP {
@@ -83,45 +82,35 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// serve follows the packet to each of the real servers.
+// serve follows the packet to each of the real servers. Its fate is served, if it reaches any.
 func (w *walk) serve(servers []state.RealServerKey) {
-	var ways []*walk
+	var paths []*walk
 	for _, r := range servers {
 		one := *w
 		one.verdict = Verdict{Doubts: slices.Clone(w.verdict.Doubts)}
-		fate, by := one.reach(r)
+		one.reach(r)
 		row := w.state.RealServers[r]
 		w.verdict.Endpoints = append(w.verdict.Endpoints, Endpoint{
 			Address:     r.At(w.packet.Destination.Port()),
 			Weight:      row.Weight,
 			Method:      row.Method,
 			Masqueraded: one.packet.masqueraded,
-			Fate:        fate,
+			Fate:        one.verdict.Fate,
 		})
-		one.verdict.Fate, one.verdict.By = fate, by
-		ways = append(ways, &one)
+		paths = append(paths, &one)
 		for _, d := range one.verdict.Doubts {
 			w.doubt("%s", d)
 		}
 	}
-	w.verdict.Steps = append(w.verdict.Steps, together(ways, servers)...)
-	w.decide(ways)
+	w.verdict.Steps = append(w.verdict.Steps, together(paths, servers)...)
+	w.packet.masqueraded = !slices.ContainsFunc(paths, func(o *walk) bool { return !o.packet.masqueraded })
+	best := max(0, slices.IndexFunc(paths, func(o *walk) bool { return o.verdict.Fate == Served }))
+	w.end(paths[best].verdict.Fate, paths[best].verdict.By)
 }
 
-// decide is the fate of the packet: served, if any endpoint can be reached.
-func (w *walk) decide(ways []*walk) {
-	i := slices.IndexFunc(ways, func(o *walk) bool { return o.verdict.Fate == Served })
-	if i < 0 {
-		i = 0
-	}
-	w.packet.masqueraded = !slices.ContainsFunc(ways, func(o *walk) bool { return !o.packet.masqueraded })
-	w.end(ways[i].verdict.Fate, ways[i].verdict.By)
-}
-
-// reach is the way from IPVS to one real server. What is sent on goes through
-// OUTPUT, once more if the node itself sent it; what is for a process on the
-// node stays in the hook that it is in.
-func (w *walk) reach(r state.RealServerKey) (fate Fate, by string) {
+// reach is the path from IPVS to one real server. A forwarded packet passes OUTPUT, once more if the node itself sent
+// it. A packet for a process on the node stays in its hook.
+func (w *walk) reach(r state.RealServerKey) {
 	p := &w.packet
 	p.virtual = p.Destination
 	if w.state.RealServers[r].Method == state.Masquerade {
@@ -132,34 +121,29 @@ func (w *walk) reach(r state.RealServerKey) (fate Fate, by string) {
 		w.step("IPVS", "net.ipv4.vs.conntrack is 0 -> conntrack forgets the packet")
 	}
 	why, local := w.local(p.Destination.Addr())
-	through := true
+	passed := true
 	switch {
 	case local && !w.where.Node:
 		w.step("routing", "%s -> the endpoint is a process on it", why)
-		if w.answer(true) {
-			return w.verdict.Fate, w.verdict.By
-		}
-		return Served, "IPVS"
 	case local:
-		through = w.through("OUTPUT", after(ipvsOutput))
+		passed = w.through("OUTPUT", after(ipvsOutput)) && w.through("POSTROUTING", whole())
 	default:
 		p.in, p.inUnknown = "", false
-		through = w.through("OUTPUT", whole().withoutNAT())
+		passed = w.through("OUTPUT", whole().withoutNAT()) && w.through("POSTROUTING", whole())
 	}
-	if through && w.through("POSTROUTING", whole()) && !w.answer(local) {
-		return Served, "IPVS"
+	if passed && !w.answer(local) {
+		w.verdict.Fate, w.verdict.By = Served, "IPVS"
 	}
-	return w.verdict.Fate, w.verdict.By
 }
 
-// together are the steps of the ways to all real servers. What is the same on
-// all of them is told once, for all; and the rest once for those that share it.
-func together(ways []*walk, servers []state.RealServerKey) []Step {
-	all := shared(ways)
-	steps := slices.Clone(ways[0].verdict.Steps[:all])
+// together returns the steps of the paths to all real servers: first those that all share, then the rest once for
+// each group that shares them.
+func together(paths []*walk, servers []state.RealServerKey) []Step {
+	all := shared(paths)
+	steps := slices.Clone(paths[0].verdict.Steps[:all])
 	var groups [][]Step
-	for i, way := range ways {
-		rest := slices.Clone(way.verdict.Steps[all:])
+	for i, path := range paths {
+		rest := slices.Clone(path.verdict.Steps[all:])
 		g := slices.IndexFunc(groups, func(g []Step) bool { return slices.EqualFunc(g, rest, sameStep) })
 		if g < 0 {
 			g = len(groups)
@@ -172,14 +156,14 @@ func together(ways []*walk, servers []state.RealServerKey) []Step {
 	return append(steps, slices.Concat(groups...)...)
 }
 
-// shared is how many steps all ways begin with.
-func shared(ways []*walk) int {
-	first := ways[0].verdict.Steps
+// shared counts the steps with which all paths begin.
+func shared(paths []*walk) int {
+	first := paths[0].verdict.Steps
 	n := len(first)
-	for _, way := range ways[1:] {
-		n = min(n, len(way.verdict.Steps))
+	for _, path := range paths[1:] {
+		n = min(n, len(path.verdict.Steps))
 		for i := range n {
-			if !sameStep(first[i], way.verdict.Steps[i]) {
+			if !sameStep(first[i], path.verdict.Steps[i]) {
 				n = i
 				break
 			}
@@ -190,7 +174,7 @@ func shared(ways []*walk) int {
 
 func sameStep(a, b Step) bool { return a.At == b.At && a.Text == b.Text }
 
-// named is the Service whose entry for the address and port is in a set.
+// named returns the Service whose entry for the address and port is in a set.
 func (w *walk) named(at netip.AddrPort) string {
 	for _, name := range slices.Sorted(maps.Keys(w.state.Sets)) {
 		if w.state.Sets[name].Type != state.HashIPPort {

@@ -3,6 +3,7 @@
 package trace
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -45,7 +46,7 @@ func endpointLines(b *strings.Builder, v Verdict) {
 	for _, e := range v.Endpoints {
 		fmt.Fprintf(b, "  %-*s  weight %d", width, e.Address, e.Weight)
 		if v.sees() == "" {
-			b.WriteString(", sees " + whom(v, e.Masqueraded))
+			b.WriteString(", sees " + seenAddress(v, e.Masqueraded))
 		}
 		if e.Fate != Served {
 			fmt.Fprintf(b, ", but the packet is %v on its way", e.Fate)
@@ -64,7 +65,7 @@ func stepLines(b *strings.Builder, steps []Step) {
 	}
 }
 
-// only says for which endpoints a step is.
+// only lists the endpoints of a step.
 func only(endpoints []netip.AddrPort) string {
 	const most = 3
 	var names []string
@@ -81,7 +82,7 @@ func only(endpoints []netip.AddrPort) string {
 	return " (on the way to " + strings.Join(names, ", ") + ")"
 }
 
-// Sentence is what becomes of the packet.
+// Sentence says what becomes of the packet.
 func (v Verdict) Sentence() string {
 	switch v.Fate {
 	case Served:
@@ -129,30 +130,24 @@ func (v Verdict) served() string {
 	}
 }
 
-// sees is whom all endpoints take for the client. It is empty if not all see
-// the same.
+// sees returns the client's address as all endpoints see it; empty if they see different ones.
 func (v Verdict) sees() string {
 	for _, e := range v.Endpoints {
 		if e.Masqueraded != v.Endpoints[0].Masqueraded {
 			return ""
 		}
 	}
-	return whom(v, v.Endpoints[0].Masqueraded)
+	return seenAddress(v, v.Endpoints[0].Masqueraded)
 }
 
-func whom(v Verdict, masqueraded bool) string {
+func seenAddress(v Verdict, masqueraded bool) string {
 	if masqueraded {
 		return "an address of this node as the client's"
 	}
 	return "the client's own address, " + v.Packet.Source.Addr().String()
 }
 
-func (v Verdict) whose() string {
-	if v.Service == "" {
-		return v.Server.String()
-	}
-	return v.Service
-}
+func (v Verdict) whose() string { return cmp.Or(v.Service, v.Server.String()) }
 
 func (v Verdict) asked() string {
 	if v.Service == "" {

@@ -25,8 +25,8 @@ func text(t *testing.T, v trace.Verdict) string {
 	return b.String()
 }
 
-// fate is a verdict in short: "served 10.244.1.5:8080! 10.244.2.6:8080", with a
-// ! for an endpoint that sees the node's address.
+// fate returns a verdict in short: "served 10.244.1.5:8080! 10.244.2.6:8080", with a ! for an endpoint that sees the
+// node's address.
 func fate(v trace.Verdict) string {
 	words := []string{v.Fate.String()}
 	if v.Fate != trace.Served {
@@ -42,7 +42,7 @@ func fate(v trace.Verdict) string {
 	return strings.Join(words, " ")
 }
 
-// question is a packet and what should become of it.
+// question is a packet and its expected fate.
 type question struct {
 	name   string
 	packet trace.Packet
@@ -172,7 +172,7 @@ func TestAFrontendIsLedToTheVirtualServerOfAllPorts(t *testing.T) {
 	}
 	ask(t, s, []question{
 		{"other ports of that address", packet(tcp, podClient, k.Address.Addr().String(), 22), where(), "refused by filter KUBE-IPVS-FILTER 10"},
-		{"its own, by nobody's lead", packet(tcp, podClient, k.Address.Addr().String(), port), where(), "refused by filter KUBE-IPVS-FILTER 10"},
+		{"its own, without a rule that leads there", packet(tcp, podClient, k.Address.Addr().String(), port), where(), "refused by filter KUBE-IPVS-FILTER 10"},
 	})
 }
 
@@ -351,7 +351,7 @@ func TestPacketsThatMakeNoSenseAreTold(t *testing.T) {
 	}
 }
 
-// withChain is s with other rules in one chain.
+// withChain returns s with other rules in one chain.
 func withChain(s state.State, f state.Family, table state.RuleTable, name string, lines ...string) state.State {
 	s.Chains = maps.Clone(s.Chains)
 	s.Chains[state.ChainKey{Family: f, Table: table, Name: name}] = state.ChainOf(lines...)

@@ -8,21 +8,19 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	logsapi "k8s.io/component-base/logs/api/v1"
-	"k8s.io/kube-proxy/config/v1alpha1"
 	netutils "k8s.io/utils/net"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// The ports of an address without one.
+// The default ports.
 const (
 	healthzPort = "10256"
 	metricsPort = "10249"
 )
 
-// Complete gives all fields of kube-proxy's document that are unset the values
-// that kube-proxy gives them. It can't be told from their absence if they were
-// set to zero: kubeadm's document says "0s" for most periods.
+// Complete gives the unset fields of kube-proxy's document kube-proxy's defaults. A field that was set to zero counts
+// as unset: kubeadm's document says "0s" for most periods.
 func (p *Pair) Complete() {
 	c, x := config.Default(), &p.Proxy
 	x.TypeMeta = metav1.TypeMeta{Kind: ProxyKind, APIVersion: ProxyVersion}
@@ -33,15 +31,22 @@ func (p *Pair) Complete() {
 	orElse(&x.ClientConnection.ContentType, c.Client.ContentType)
 	orElse(&x.ClientConnection.QPS, c.Client.QPS)
 	orElse(&x.ClientConnection.Burst, int32(c.Client.Burst))
-	completeIPTables(&x.IPTables, c)
+	orPoint(&x.IPTables.MasqueradeBit, int32(c.MasqueradeBit))
+	orPoint(&x.IPTables.LocalhostNodePorts, true)
+	orElse(&x.IPTables.SyncPeriod.Duration, 30*time.Second)
+	orElse(&x.IPTables.MinSyncPeriod.Duration, time.Second)
 	orElse(&x.IPVS.SyncPeriod.Duration, c.SyncPeriod)
-	completeNFTables(&x.NFTables, c)
-	completeConntrack(&x.Conntrack, c.Conntrack)
+	orPoint(&x.NFTables.MasqueradeBit, int32(c.MasqueradeBit))
+	orElse(&x.NFTables.SyncPeriod.Duration, 30*time.Second)
+	orElse(&x.NFTables.MinSyncPeriod.Duration, time.Second)
+	orPoint(&x.Conntrack.MaxPerCore, c.Conntrack.MaxPerCore)
+	orPoint(&x.Conntrack.Min, c.Conntrack.Min)
+	orPoint(&x.Conntrack.TCPEstablishedTimeout, duration(c.Conntrack.TCPEstablished))
+	orPoint(&x.Conntrack.TCPCloseWaitTimeout, duration(c.Conntrack.TCPCloseWait))
 	logsapi.SetRecommendedLoggingConfiguration(&x.Logging)
 }
 
-// completeAddresses gives addresses their ports. Those that are unset become
-// of the family of bindAddress.
+// completeAddresses gives addresses their ports. Unset ones get the family of bindAddress.
 func (p *Pair) completeAddresses() {
 	x := &p.Proxy
 	orElse(&x.BindAddress, "0.0.0.0")
@@ -53,8 +58,7 @@ func (p *Pair) completeAddresses() {
 	x.MetricsBindAddress = WithPort(cmp.Or(x.MetricsBindAddress, here), metricsPort)
 }
 
-// WithPort is the address with that port if it has none. What is no address
-// stays, for who will complain about it.
+// WithPort returns the address with that port if it has none. Text that is no address stays as it is.
 func WithPort(text, port string) string {
 	a, ok := address(text)
 	switch {
@@ -66,27 +70,7 @@ func WithPort(text, port string) string {
 	return "[" + text + "]:" + port
 }
 
-func completeIPTables(x *v1alpha1.KubeProxyIPTablesConfiguration, c config.Config) {
-	orPoint(&x.MasqueradeBit, int32(c.MasqueradeBit))
-	orPoint(&x.LocalhostNodePorts, true)
-	orElse(&x.SyncPeriod.Duration, 30*time.Second)
-	orElse(&x.MinSyncPeriod.Duration, time.Second)
-}
-
-func completeNFTables(x *v1alpha1.KubeProxyNFTablesConfiguration, c config.Config) {
-	orPoint(&x.MasqueradeBit, int32(c.MasqueradeBit))
-	orElse(&x.SyncPeriod.Duration, 30*time.Second)
-	orElse(&x.MinSyncPeriod.Duration, time.Second)
-}
-
-func completeConntrack(x *v1alpha1.KubeProxyConntrackConfiguration, c config.Conntrack) {
-	orPoint(&x.MaxPerCore, c.MaxPerCore)
-	orPoint(&x.Min, c.Min)
-	orPoint(&x.TCPEstablishedTimeout, duration(c.TCPEstablished))
-	orPoint(&x.TCPCloseWaitTimeout, duration(c.TCPCloseWait))
-}
-
-// orElse gives what is zero a value, and orPoint what is absent.
+// orElse sets what is zero, and orPoint what is absent.
 func orElse[T comparable](to *T, value T) { *to = cmp.Or(*to, value) }
 
 func orPoint[T any](to **T, value T) {

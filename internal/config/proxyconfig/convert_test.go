@@ -37,14 +37,13 @@ func addresses(list ...string) []netip.Addr {
 	return all
 }
 
-// wants are fields of a Config and what they should be.
+// wants are fields of a Config and their expected values.
 type wants map[string]any
 
-// meaningless is for what has no effect but to be named in the warning.
+// meaningless is for settings without effect: only the warning names them.
 var meaningless wants
 
-// effect is a field of a document and what it makes of the Config. A path may
-// come with others that it needs.
+// effect is a field of a document and its effect on the Config. A path may come with others that it needs.
 type effect struct {
 	path, yaml string
 	want       wants
@@ -86,6 +85,23 @@ func proxyEffects() []effect {
 		{"enableProfiling", "enableProfiling: true", wants{"Serving.Profiling": true}},
 		{"showHiddenMetricsForVersion", "showHiddenMetricsForVersion: '1.35'", meaningless},
 		{"mode", "", wants{}},
+		{"oomScoreAdj", "oomScoreAdj: 0", wants{"OOMScoreAdj": 0}},
+		{"conntrack.maxPerCore", "conntrack: {maxPerCore: 0}", wants{"Conntrack.MaxPerCore": int32(0)}},
+		{"conntrack.min", "conntrack: {min: 1}", wants{"Conntrack.Min": int32(1)}},
+		{"conntrack.tcpEstablishedTimeout", "conntrack: {tcpEstablishedTimeout: 0s}", wants{"Conntrack.TCPEstablished": time.Duration(0)}},
+		{"conntrack.tcpCloseWaitTimeout", "conntrack: {tcpCloseWaitTimeout: 1m}", wants{"Conntrack.TCPCloseWait": time.Minute}},
+		{"conntrack.tcpBeLiberal", "conntrack: {tcpBeLiberal: true}", wants{"Conntrack.TCPBeLiberal": true}},
+		{"conntrack.udpTimeout", "conntrack: {udpTimeout: 1m}", wants{"Conntrack.UDP": time.Minute}},
+		{"conntrack.udpStreamTimeout", "conntrack: {udpStreamTimeout: 1m}", wants{"Conntrack.UDPStream": time.Minute}},
+		{"configSyncPeriod", "configSyncPeriod: 1m", meaningless},
+		{"portRange", "portRange: 1-2", meaningless},
+		{"windowsRunAsService", "windowsRunAsService: true", meaningless},
+	}
+}
+
+// modeEffects are the fields of kube-proxy's modes, and of how they find pods and NodePorts.
+func modeEffects() []effect {
+	return []effect{
 		{"iptables.masqueradeBit", "iptables: {masqueradeBit: 0}", wants{"MasqueradeBit": uint8(0)}},
 		{"iptables.masqueradeAll", "iptables: {masqueradeAll: true}", wants{"MasqueradeAll": true}},
 		{"iptables.localhostNodePorts", "iptables: {localhostNodePorts: true}", wants{}},
@@ -135,17 +151,6 @@ func proxyEffects() []effect {
 		{"nodePortAddresses", "nodePortAddresses: [10.0.0.0/8, localhost, primary]", wants{
 			"NodePortPrimary": true, "NodePortAddresses": prefixes("10.0.0.0/8", "127.0.0.0/8", "::1/128"), "LocalhostNodePorts": true,
 		}},
-		{"oomScoreAdj", "oomScoreAdj: 0", wants{"OOMScoreAdj": 0}},
-		{"conntrack.maxPerCore", "conntrack: {maxPerCore: 0}", wants{"Conntrack.MaxPerCore": int32(0)}},
-		{"conntrack.min", "conntrack: {min: 1}", wants{"Conntrack.Min": int32(1)}},
-		{"conntrack.tcpEstablishedTimeout", "conntrack: {tcpEstablishedTimeout: 0s}", wants{"Conntrack.TCPEstablished": time.Duration(0)}},
-		{"conntrack.tcpCloseWaitTimeout", "conntrack: {tcpCloseWaitTimeout: 1m}", wants{"Conntrack.TCPCloseWait": time.Minute}},
-		{"conntrack.tcpBeLiberal", "conntrack: {tcpBeLiberal: true}", wants{"Conntrack.TCPBeLiberal": true}},
-		{"conntrack.udpTimeout", "conntrack: {udpTimeout: 1m}", wants{"Conntrack.UDP": time.Minute}},
-		{"conntrack.udpStreamTimeout", "conntrack: {udpStreamTimeout: 1m}", wants{"Conntrack.UDPStream": time.Minute}},
-		{"configSyncPeriod", "configSyncPeriod: 1m", meaningless},
-		{"portRange", "portRange: 1-2", meaningless},
-		{"windowsRunAsService", "windowsRunAsService: true", meaningless},
 	}
 }
 
@@ -174,26 +179,26 @@ func ownEffects() []effect {
 	}
 }
 
-// compare shows netip values as they are.
+// compare shows netip values.
 func compare() cmp.Option {
 	return cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, netip.AddrPort{})
 }
 
 func TestEveryFieldOfADocumentHasItsEffect(t *testing.T) {
-	var told []string
-	reached := []string{"Families", "Kernel.Major", "Kernel.Minor", "Kernel.NoNetmap", "Schedulers"} // known of the node, not chosen
-	for _, e := range append(proxyEffects(), ownEffects()...) {
+	var tested []string
+	reached := []string{"Families", "Kernel.Major", "Kernel.Minor", "Kernel.NoNetmap", "Schedulers"} // of the node, not configured
+	for _, e := range slices.Concat(proxyEffects(), modeEffects(), ownEffects()) {
 		text := head + e.yaml
 		if slices.ContainsFunc(ownEffects(), func(o effect) bool { return o.path == e.path }) {
 			text = head + "---\n" + ownHead + e.yaml
 		}
 		t.Run(e.yaml, func(t *testing.T) { e.check(t, text) })
-		told = append(told, e.path)
+		tested = append(tested, e.path)
 		reached = slices.AppendSeq(reached, maps.Keys(e.want))
 	}
 	for _, document := range []any{Default().Proxy, Default().Own} {
 		for path := range leaves(reflect.ValueOf(document), "") {
-			if !slices.Contains(told, path) {
+			if !slices.Contains(tested, path) {
 				t.Errorf("%s: no effect of it is tested", path)
 			}
 		}
@@ -266,9 +271,9 @@ func TestTheDocumentOfKubeadmIsTakenAsItIs(t *testing.T) {
 	if d := cmp.Diff(want, got, compare()); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
-	told := append(warnings, advice...)
-	if len(told) != 2 || !strings.HasPrefix(told[0], "mode: empty") || !strings.HasPrefix(told[1], "nodePortAddresses: none") {
-		t.Errorf("warnings %q", told)
+	all := append(warnings, advice...)
+	if len(all) != 2 || !strings.HasPrefix(all[0], "mode: empty") || !strings.HasPrefix(all[1], "nodePortAddresses: none") {
+		t.Errorf("warnings %q", all)
 	}
 	if names := p.Meaningless(); len(names) > 0 {
 		t.Errorf("without effect: %q", names)
@@ -319,17 +324,17 @@ func TestEveryComplaintHasAPath(t *testing.T) {
 	c.LocalDetector = config.LocalDetector{Kind: config.DetectBridge}
 	errors.As(c.Validate(), &more)
 	paths := (&conversion{Pair: Default(), to: c}).paths()
-	told := map[string]bool{"MasqueradeBit": true} // of which Config complains itself
+	complained := map[string]bool{"MasqueradeBit": true} // whose complaint comes from Pair.Config
 	for _, complaint := range append(found, more...) {
 		field, _, _ := strings.Cut(complaint.Field, "[")
-		told[field] = true
+		complained[field] = true
 		if paths[field] == "" {
 			t.Errorf("%s has no path", field)
 		}
 	}
 	for field := range paths {
-		if !told[field] {
-			t.Errorf("nobody complains about %s", field)
+		if !complained[field] {
+			t.Errorf("no complaint about %s", field)
 		}
 	}
 }

@@ -8,8 +8,26 @@ import (
 )
 
 func TestComplaintsNameThePathOfTheField(t *testing.T) {
-	for yaml, want := range map[string]string{
-		// what does not fit
+	for _, complaints := range []map[string]string{misfitting(), senseless(), senselessOwn()} {
+		for yaml, want := range complaints {
+			p := Default()
+			_, err := p.ReadConfig([]byte(head + yaml))
+			if strings.HasPrefix(yaml, "mode:") {
+				_, err = p.ReadConfig([]byte(strings.Replace(head, "mode: ipvs\n", "", 1) + yaml))
+			}
+			if err == nil {
+				_, _, err = p.Config()
+			}
+			if err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%s:\ngot  %v\nwant %s", yaml, err, want)
+			}
+		}
+	}
+}
+
+// misfitting returns fields whose values do not fit their type, and the complaints.
+func misfitting() map[string]string {
+	return map[string]string{
 		"ipvs: {syncPeriod: 7}":                           "ipvs.syncPeriod: a number, want a string",
 		"ipvs: {syncPeriod: abc}":                         `ipvs.syncPeriod: time: invalid duration "abc"`,
 		"ipvs: {syncPeriod: a}\nconntrack: {min: b}":      `conntrack.min: a string, want a int32; ipvs.syncPeriod: time: invalid`,
@@ -20,8 +38,12 @@ func TestComplaintsNameThePathOfTheField(t *testing.T) {
 		"oomScoreAdj: 99999999999":                        "oomScoreAdj: a number 99999999999, want a int32",
 		"logging: {vmodule: [{verbosity: -1}]}":           "logging.vmodule[0].verbosity: a number -1, want a uint32",
 		"logging: {options: {text: {infoBufferSize: x}}}": "logging.options.text.infoBufferSize: quantities must match",
+	}
+}
 
-		// what makes no sense
+// senseless returns fields with values that make no sense, and the complaints.
+func senseless() map[string]string {
+	return map[string]string{
 		"mode: iptables":                    `mode: "iptables" is not what kube-ipvs does: set it to ipvs`,
 		"mode: nftables":                    `mode: "nftables" is not`,
 		"mode: kernelspace":                 `mode: "kernelspace" is not`,
@@ -45,21 +67,27 @@ func TestComplaintsNameThePathOfTheField(t *testing.T) {
 		"nodePortAddresses: [10.0.0.0/8, x, '::ffff:10.0.0.0/104']":                       `nodePortAddresses[1]: "x" is neither a CIDR such as 10.244.0.0/16 nor one of primary, localhost, all; nodePortAddresses[2]: ::ffff:10.0.0.0/104 is an IPv4 network`,
 		"nodePortAddresses: [primary, localhost, primary, all, localhost]":                "nodePortAddresses[2]: primary is there already; nodePortAddresses[4]: localhost is there already",
 		"nodePortAddresses: [localhost, localhos, '::ffff:10.0.0.0/104']":                 `nodePortAddresses[1]: "localhos" is neither a CIDR such as 10.244.0.0/16 nor one of primary, localhost, all; nodePortAddresses[2]: ::ffff:10.0.0.0/104 is an IPv4 network`,
-		"oomScoreAdj: 1001":                                             "oomScoreAdj: 1001 is not in -1000..1000",
-		"conntrack: {maxPerCore: -1}":                                   "conntrack.maxPerCore: -1 is below 0",
-		"conntrack: {min: -1}":                                          "conntrack.min: -1 is below 0",
-		"conntrack: {tcpEstablishedTimeout: -1s}":                       "conntrack.tcpEstablishedTimeout: -1s is below 0",
-		"conntrack: {tcpCloseWaitTimeout: -1s}":                         "conntrack.tcpCloseWaitTimeout: -1s is below 0",
-		"conntrack: {udpTimeout: -1s}":                                  "conntrack.udpTimeout: -1s is below 0",
-		"conntrack: {udpStreamTimeout: -1s}":                            "conntrack.udpStreamTimeout: -1s is below 0",
-		"ipvs: {syncPeriod: -1s}":                                       "ipvs.syncPeriod: -1s is not above 0",
-		"ipvs: {minSyncPeriod: -1s}":                                    "ipvs.minSyncPeriod: -1s is below 0",
-		"ipvs: {minSyncPeriod: 31s}":                                    "ipvs.minSyncPeriod: 31s is longer than the period of full comparisons, 30s",
-		"ipvs: {scheduler: r r}":                                        `ipvs.scheduler: "r r" is not a name`,
-		"ipvs: {excludeCIDRs: [10.0.0.0/8, x]}":                         `ipvs.excludeCIDRs[1]: "x" is not a CIDR`,
-		"ipvs: {tcpTimeout: -1s}":                                       "ipvs.tcpTimeout: -1s is not a number of seconds",
-		"ipvs: {tcpFinTimeout: 1ms}":                                    "ipvs.tcpFinTimeout: 1ms is not a number of seconds",
-		"ipvs: {udpTimeout: 9999h}":                                     "ipvs.udpTimeout: 9999h0m0s is not a number of seconds",
+		"oomScoreAdj: 1001":                       "oomScoreAdj: 1001 is not in -1000..1000",
+		"conntrack: {maxPerCore: -1}":             "conntrack.maxPerCore: -1 is below 0",
+		"conntrack: {min: -1}":                    "conntrack.min: -1 is below 0",
+		"conntrack: {tcpEstablishedTimeout: -1s}": "conntrack.tcpEstablishedTimeout: -1s is below 0",
+		"conntrack: {tcpCloseWaitTimeout: -1s}":   "conntrack.tcpCloseWaitTimeout: -1s is below 0",
+		"conntrack: {udpTimeout: -1s}":            "conntrack.udpTimeout: -1s is below 0",
+		"conntrack: {udpStreamTimeout: -1s}":      "conntrack.udpStreamTimeout: -1s is below 0",
+		"ipvs: {syncPeriod: -1s}":                 "ipvs.syncPeriod: -1s is not above 0",
+		"ipvs: {minSyncPeriod: -1s}":              "ipvs.minSyncPeriod: -1s is below 0",
+		"ipvs: {minSyncPeriod: 31s}":              "ipvs.minSyncPeriod: 31s is longer than the period of full comparisons, 30s",
+		"ipvs: {scheduler: r r}":                  `ipvs.scheduler: "r r" is not a name`,
+		"ipvs: {excludeCIDRs: [10.0.0.0/8, x]}":   `ipvs.excludeCIDRs[1]: "x" is not a CIDR`,
+		"ipvs: {tcpTimeout: -1s}":                 "ipvs.tcpTimeout: -1s is not a number of seconds",
+		"ipvs: {tcpFinTimeout: 1ms}":              "ipvs.tcpFinTimeout: 1ms is not a number of seconds",
+		"ipvs: {udpTimeout: 9999h}":               "ipvs.udpTimeout: 9999h0m0s is not a number of seconds",
+	}
+}
+
+// senselessOwn returns such fields of our own document.
+func senselessOwn() map[string]string {
+	return map[string]string{
 		"---\n" + ownHead + "apiServers: [a, '192.0.2.1:0']":            `apiServers[0]: "a" is not an IP address and a port such as 192.0.2.1:6443; apiServers[1]: 192.0.2.1:0 has no port`,
 		"---\n" + ownHead + "apiServerAddresses: [kubernetes]":          `apiServerAddresses[0]: "kubernetes" is not an IP address`,
 		"---\n" + ownHead + "serviceCIDRs: [x]":                         `serviceCIDRs[0]: "x" is not a CIDR`,
@@ -74,18 +102,6 @@ func TestComplaintsNameThePathOfTheField(t *testing.T) {
 		"---\n" + ownHead + "answerPing: true\nanswerPing: true":        `line 8: key "answerPing" already set in map`,
 		"---\n" + ownHead + "vipBinding: Route":                         `vipBinding: "Route" is none of address, route`,
 		"---\n" + ownHead + "answerPing: 1":                             "answerPing: a number, want a bool",
-	} {
-		p := Default()
-		_, err := p.ReadConfig([]byte(head + yaml))
-		if strings.HasPrefix(yaml, "mode:") {
-			_, err = p.ReadConfig([]byte(strings.Replace(head, "mode: ipvs\n", "", 1) + yaml))
-		}
-		if err == nil {
-			_, _, err = p.Config()
-		}
-		if err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("%s:\ngot  %v\nwant %s", yaml, err, want)
-		}
 	}
 }
 
@@ -130,7 +146,7 @@ func TestOddFieldsOfKubeProxysDocumentAreWorthAWarning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const void = ": it counts for nothing"
+	const void = ": it has no effect"
 	want := `line 7: key "mode" already set in map: the last one counts` + "\n" +
 		`line 9: key "hostnameOverride" already set in map: the last one counts` + "\nMode: unknown field" + void + "\nbogus: unknown field" + void + "\nipvs.strictArp: unknown field" + void
 	if got := strings.Join(warnings, "\n"); got != want {

@@ -12,8 +12,8 @@ import (
 	logsapi "k8s.io/component-base/logs/api/v1"
 )
 
-// leaves are the fields of a document or a Config that hold a value, by path:
-// as JSON calls them, or as Go does where there are no tags.
+// leaves are the fields of a document or a Config that hold a value, by path: as JSON calls them, or as Go does where
+// there are no tags.
 func leaves(v reflect.Value, prefix string) map[string]reflect.Value {
 	all := map[string]reflect.Value{}
 	for _, f := range reflect.VisibleFields(v.Type()) {
@@ -36,7 +36,7 @@ func leaves(v reflect.Value, prefix string) map[string]reflect.Value {
 	return all
 }
 
-// atom tells whether a struct is one value.
+// atom reports whether a struct is one value.
 func atom(t reflect.Type) bool {
 	switch t {
 	case reflect.TypeFor[metav1.Duration](), reflect.TypeFor[logsapi.TimeOrMetaDuration](), reflect.TypeFor[resource.QuantityValue](),

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package proxyconfig knows the two documents that make up a configuration:
-// kube-proxy's KubeProxyConfiguration as it is, and our own
-// KubeIPVSConfiguration for what kube-proxy has no word for. It reads and
-// writes them, completes them with kube-proxy's defaults, and turns the pair
-// into the one checked config.Config. Whatever it complains about it calls by
-// its path in the documents.
+// Package proxyconfig reads and writes the two documents of a configuration: kube-proxy's KubeProxyConfiguration as
+// it is, and our KubeIPVSConfiguration for what kube-proxy does not have. It adds kube-proxy's defaults, and turns
+// the pair into the one checked config.Config. Its complaints name paths in the documents.
 //
-// It opens no file and knows no flag: both are for the commands.
+// It opens no file and knows no flag.
 package proxyconfig
 
 import (
@@ -19,7 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// What the documents call themselves.
+// The kinds and versions of the documents.
 const (
 	ProxyKind    = "KubeProxyConfiguration"
 	ProxyVersion = "kubeproxy.config.k8s.io/v1alpha1"
@@ -33,94 +30,56 @@ type Pair struct {
 	Own   KubeIPVSConfiguration
 }
 
-// KubeIPVSConfiguration is what kube-proxy's document has no word for. What it
-// does not say stays as in Default.
+// KubeIPVSConfiguration has the settings that kube-proxy's document lacks. Unset ones stay as in Default.
 type KubeIPVSConfiguration struct {
 	metav1.TypeMeta `json:",inline"`
 
-	// apiServers are IP:port of API servers that are tried in turn in place of
-	// the one that the kubeconfig names, whose name and CA still have to fit. No
+	// apiServers are IP:port of API servers to try in turn. The kubeconfig's server name and CA must still fit. No
 	// Service may take their addresses.
 	APIServers []string `json:"apiServers"`
-
-	// apiServerAddresses are IP addresses of API servers of which no Service may
-	// take one, beside those of apiServers.
+	// apiServerAddresses are more IP addresses of API servers that no Service may take.
 	APIServerAddresses []string `json:"apiServerAddresses"`
-
-	// master is the API server's URL in place of the one in the kubeconfig. It
-	// is kube-proxy's flag.
+	// master is the API server's URL in place of the kubeconfig's. It is kube-proxy's flag.
 	Master string `json:"master"`
-
-	// serviceCIDRs are the networks of cluster IPs: what is sent there to no
-	// Service is dropped.
+	// serviceCIDRs are the networks of cluster IPs. Packets to addresses there without a Service are dropped.
 	ServiceCIDRs []string `json:"serviceCIDRs"`
-
-	// externalIPCIDRs are the networks that the external IPs of Services may be
-	// of. Empty: all are.
+	// externalIPCIDRs are the networks for the external IPs of Services. Empty: all.
 	ExternalIPCIDRs []string `json:"externalIPCIDRs"`
-
-	// nodePortRange is the API server's --service-node-port-range, from which
-	// masquerade takes no source ports. "0-0": none.
+	// nodePortRange is the API server's --service-node-port-range: no source ports for masquerade. "0-0": none.
 	NodePortRange string `json:"nodePortRange"`
-
-	// nodePortSourceRanges lets spec.loadBalancerSourceRanges guard the
-	// Service's NodePorts too.
+	// nodePortSourceRanges lets spec.loadBalancerSourceRanges guard NodePorts too.
 	NodePortSourceRanges bool `json:"nodePortSourceRanges"`
-
-	// localhostNodePorts serves NodePorts at the loopback addresses. It is not
-	// kube-proxy's iptables.localhostNodePorts, which is on by default and
-	// without effect in its ipvs mode: to obey it would open ports that a node
-	// in ipvs mode never had.
+	// localhostNodePorts serves NodePorts at the loopback addresses. kube-proxy's iptables.localhostNodePorts, on by
+	// default, has no effect in its ipvs mode: it would open ports that no such node had.
 	LocalhostNodePorts bool `json:"localhostNodePorts"`
-
-	// remoteHairpins masquerades pods of other nodes that reach themselves by
-	// way of this one.
+	// remoteHairpins masquerades pods of other nodes that reach themselves through this one.
 	RemoteHairpins bool `json:"remoteHairpins"`
-
 	// answerPing answers ICMP echo requests to Service addresses.
 	AnswerPing bool `json:"answerPing"`
-
-	// vipBinding is by which means the node takes packets to Service addresses:
-	// "address", as kube-proxy does, or "route", for more than a few thousand.
+	// vipBinding is how the node takes packets to Service addresses: "address", as kube-proxy does, or "route", for
+	// more than a few thousand.
 	VIPBinding string `json:"vipBinding"`
-
-	// drainTimeout is the time after which a removed endpoint loses the
-	// connections it still has. "0s": at once.
+	// drainTimeout is the time after which a removed endpoint loses its connections. "0s": at once.
 	DrainTimeout metav1.Duration `json:"drainTimeout"`
-
-	// idleTCPTimeout is for how long IPVS keeps an idle TCP connection if
-	// ipvs.tcpTimeout is "0s", as it mostly is. "0s" here too: as long as the
-	// kernel says, which cuts connections after 15 minutes.
+	// idleTCPTimeout is how long IPVS keeps an idle TCP connection if ipvs.tcpTimeout is "0s", as it usually is. "0s"
+	// here too: the kernel's 15 minutes.
 	IdleTCPTimeout metav1.Duration `json:"idleTCPTimeout"`
-
-	// snapshot is where the last objects of the API server are kept, for a start
-	// without it.
+	// snapshot is where the last objects of the API server are kept, for a start without it.
 	Snapshot Snapshot `json:"snapshot"`
-
-	// trafficMetricsServices is of how many Services at most the metrics count
-	// the traffic one by one. 0: of none.
+	// trafficMetricsServices is how many Services the traffic metrics count one by one. 0: none.
 	TrafficMetricsServices int32 `json:"trafficMetricsServices"`
 }
 
 // Snapshot is where the last objects of the API server are kept.
 type Snapshot struct {
-	// file is its path. Empty: nowhere.
-	File string `json:"file"`
-
-	// maxBytes bounds its size.
-	MaxBytes int64 `json:"maxBytes"`
+	File     string `json:"file"`     // its path; empty: nowhere
+	MaxBytes int64  `json:"maxBytes"` // bounds its size
 }
 
-// Default is the pair of somebody who wrote nothing.
+// Default returns the pair without any setting.
 func Default() Pair {
-	p := Pair{Own: defaultOwn(config.Default())}
-	p.Proxy.Mode = modeIPVS
-	p.Complete()
-	return p
-}
-
-func defaultOwn(c config.Config) KubeIPVSConfiguration {
-	return KubeIPVSConfiguration{
+	c := config.Default()
+	p := Pair{Own: KubeIPVSConfiguration{
 		TypeMeta:               metav1.TypeMeta{Kind: OwnKind, APIVersion: OwnVersion},
 		NodePortRange:          c.NodePortRange.String(),
 		NodePortSourceRanges:   c.NodePortSourceRanges,
@@ -132,12 +91,15 @@ func defaultOwn(c config.Config) KubeIPVSConfiguration {
 		IdleTCPTimeout:         duration(c.TCPTimeout),
 		Snapshot:               Snapshot{File: c.Snapshot.File, MaxBytes: c.Snapshot.MaxBytes},
 		TrafficMetricsServices: int32(c.Serving.Traffic),
-	}
+	}}
+	p.Proxy.Mode = modeIPVS
+	p.Complete()
+	return p
 }
 
 func duration(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
 
-// The modes of kube-proxy, and how it tells local traffic.
+// kube-proxy's mode that we implement, and its ways to recognize local traffic.
 const (
 	modeIPVS = "ipvs"
 
@@ -147,5 +109,5 @@ const (
 	localByPrefix  = "InterfaceNamePrefix"
 )
 
-// gateExternalIPs is the one feature gate that means something here.
+// gateExternalIPs is the one feature gate with an effect here.
 const gateExternalIPs = "AllowServiceExternalIPs"

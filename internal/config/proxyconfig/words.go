@@ -9,7 +9,7 @@ import (
 	netutils "k8s.io/utils/net"
 )
 
-// words are those of a comma-separated list.
+// words returns those of a comma-separated list.
 func words(list string) []string {
 	var all []string
 	for word := range strings.SplitSeq(list, ",") {
@@ -20,8 +20,7 @@ func words(list string) []string {
 	return all
 }
 
-// networks reads CIDRs. Those that are none are zero, so that the others keep
-// their places.
+// networks reads CIDRs. Invalid ones become zero, so that the others keep their places.
 func (x *conversion) networks(path string, texts []string) []netip.Prefix {
 	var all []netip.Prefix
 	for i, text := range texts {
@@ -32,8 +31,7 @@ func (x *conversion) networks(path string, texts []string) []netip.Prefix {
 	return all
 }
 
-// network reads a CIDR, and like kube-proxy one with zeros in front of numbers
-// too, which are decimal then.
+// network reads a CIDR. Like kube-proxy it accepts decimal numbers with leading zeros.
 func network(text string) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(text)
 	if err == nil {
@@ -63,25 +61,17 @@ func address(text string) (netip.Addr, bool) {
 }
 
 func (x *conversion) addressPort(path, text string) netip.AddrPort {
-	host, port, found := cutLast(text, ":")
-	if inner, ok := strings.CutPrefix(host, "["); ok {
+	colon := strings.LastIndex(text, ":")
+	host, port := text[:max(colon, 0)], text[colon+1:]
+	inner, bracketed := strings.CutPrefix(host, "[")
+	if bracketed {
 		host = strings.TrimSuffix(inner, "]")
-	} else if strings.Contains(host, ":") {
-		found = false
 	}
 	a, ok := address(host)
 	n, err := netutils.ParsePort(port, true)
-	if !found || !ok || err != nil {
+	if colon < 0 || !ok || err != nil || !bracketed && strings.Contains(host, ":") {
 		x.found.Add(path, "%q is not an IP address and a port such as 192.0.2.1:6443", text)
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(a, uint16(n))
-}
-
-func cutLast(text, separator string) (before, after string, found bool) {
-	i := strings.LastIndex(text, separator)
-	if i < 0 {
-		return text, "", false
-	}
-	return text[:i], text[i+len(separator):], true
 }

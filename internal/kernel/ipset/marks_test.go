@@ -19,7 +19,7 @@ func TestMarksComeBackAsMadeAndAreTheToolsOwn(t *testing.T) {
 	testkit.AddAll(t, c.Sets(), set)
 	equal(t, c.Sets(), set)
 	k := state.SetEntry{Set: "MARKS", Address: netip.MustParseAddr("fd00::1"), Protocol: state.TCP, Port: 80}
-	mark := state.MarkOf(state.TCP, 30080, 0)
+	mark := testkit.Mark(state.TCP, 30080)
 	testkit.AddAll(t, c.Entries(), entryTable{k: {Comment: "shop/web", Mark: mark}})
 	equal(t, c.Entries(), entryTable{k: {Comment: "shop/web", Mark: mark}})
 	if save, want := testkit.Tool(t, "ipset", "save", "MARKS"), fmt.Sprintf("skbmark %#x\n", mark); !strings.Contains(save, want) {

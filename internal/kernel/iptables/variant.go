@@ -18,9 +18,9 @@ const (
 // proxyChain is made by service proxies alone, kubeletChains by kubelet alone:
 // the first for programs in containers to find, the second, of older ones, to
 // notice a flush.
-const proxyChain = "KUBE-SERVICES"
+const proxyChain = state.ChainServices
 
-func kubeletChains() []string { return []string{"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"} }
+func kubeletChains() []string { return []string{state.ChainIPTablesHint, state.ChainKubeletCanary} }
 
 // finding is what the tools of one variant say of all families together.
 type finding struct {

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// render writes the page and the charts into a folder.
+func (r Report) render(folder string) {
+	replace(filepath.Join(folder, "README.md"), []byte(r.page()))
+	for _, f := range figures() {
+		if f.chart != nil {
+			replace(filepath.Join(folder, f.chart.file), r.draw(f))
+		}
+	}
+}
+
+// page is the report as Markdown.
+func (r Report) page() string {
+	var w strings.Builder
+	add := func(format string, values ...any) { fmt.Fprintf(&w, format+"\n", values...) }
+	add("# Benchmarks\n")
+	add("%s and the real %s, in IPVS mode, side by side: one after the other on a node whose kernel is new, against the same API server with the same objects, one and the same configuration file. `make bench` measures this anew; it wrote this page.\n", ours, theirs)
+	add("A program counts only if it works. After each thing that was measured, the bench looks for every row in the kernel, asks through the first and the last Service with a client that is no pod, and reads the log for anything that failed. Of who does not pass there is no figure.\n")
+	for _, f := range figures() {
+		if f.chart != nil {
+			add("![%s](%s)\n", f.chart.title, f.chart.file)
+		}
+	}
+	head := "| | wanted | found |\n| --- | --- | --- |\n"
+	for _, g := range r.goals() {
+		if g.found != "" {
+			add("%s| %s | %s | %s |", head, g.what, g.want, g.found)
+			head = ""
+		}
+	}
+	if head == "" {
+		add("")
+	}
+	for _, s := range r.sizes() {
+		r.table(s, add)
+	}
+	r.circumstances(add)
+	return w.String()
+}
+
+// cell is what a table shows of a run, and the values in it.
+func (f figure) cell(run *Run) (text string, values []float64) {
+	switch {
+	case run == nil:
+		return "", nil
+	case run.Failure != "":
+		return "no figure", nil
+	}
+	values = f.get(*run)
+	if len(values) == 0 && run.Exceeded != "" {
+		return "not in time", nil
+	}
+	return strings.Join(each(values, f.write), " / "), values
+}
+
+// table has all figures of a size.
+func (r Report) table(s size, add func(string, ...any)) {
+	a, b := r.run(ours, s), r.run(theirs, s)
+	add("## %s Services, %s endpoints each\n", thousands(s.services), thousands(s.endpoints))
+	for _, run := range []*Run{a, b} {
+		if run != nil && run.Failure != "" {
+			add("**No figure for %s**: %s\n", run.Program, oneLine(run.Failure))
+		} else if run != nil && run.Exceeded != "" {
+			add("%s: %s.\n", run.Program, run.Exceeded)
+		}
+	}
+	if a != nil && a.Binding == "route" {
+		add("%s with `vipBinding: route`.\n", ours)
+	}
+	add("| | %s | %s | ratio |\n| --- | ---: | ---: | ---: |", ours, theirs)
+	for _, f := range figures() {
+		left, have := f.cell(a)
+		right, compared := f.cell(b)
+		if len(have)+len(compared) > 0 {
+			add("| %s | %s | %s | %s |", f.name, left, right, ratio(have, compared))
+		}
+	}
+	add("")
+	if f := r.floor(s); f != nil {
+		f.table(a, add)
+	}
+}
+
+// table compares what kube-ipvs took to write its rows with the least that they can take.
+func (f Floor) table(run *Run, add func(string, ...any)) {
+	parts := each(f.Groups, func(g string) string {
+		return g + " " + seconds(median(each(f.Laps, func(lap map[string]float64) float64 { return lap[g] })))
+	})
+	least := median(f.sums())
+	add("The floor, which is the same rows in batches encoded beforehand and nothing else: **%s** (%s).", seconds(least), strings.Join(parts, ", "))
+	if len(f.Ours) > 0 {
+		kernel := median(f.Ours)
+		add("%s wrote them in %s, the API server standing still meanwhile: **%s of the floor**.", ours, seconds(kernel), times(kernel/least))
+	}
+	if run != nil && len(run.Cold) > 0 {
+		start := median(each(run.Cold, Cold.took))
+		add("Its whole start, from the process to the last row, is %s of it.", times(start/least))
+	}
+	add("")
+}
+
+// circumstances are where and how this was measured.
+func (r Report) circumstances(add func(string, ...any)) {
+	add("## Where and how\n")
+	m := r.Machine
+	add("Begun %s, took %s. Kernel: %s, %d processors (%s), %d MiB of memory.", r.Began.UTC().Format("2006-01-02 15:04 MST"),
+		time.Duration(r.Took*float64(time.Second)).Round(time.Second), m.Kernel, m.Processors, m.Processor, m.MemoryMiB)
+	if m.Host != "" {
+		add("It is a user-mode Linux, a program on `%s`. The API server, etcd, the service proxy and the bench share its one processor, and system calls are dear there: figures are for comparison within this page. The API server and etcd, which only serve, read the time off the processor's counter, for to ask this kernel for it is a system call; the programs that are measured ask the kernel.", m.Host)
+	}
+	add("")
+	for _, name := range slices.Sorted(maps.Keys(m.Versions)) {
+		add("- %s: %s", name, oneLine(m.Versions[name]))
+	}
+	add("\n```\n%s\n```\n", strings.Join(r.Commands, "\n"))
+	if len(r.Unsaid) > 0 {
+		add("Left out:\n\n- %s\n", strings.Join(each(r.Unsaid, oneLine), "\n- "))
+	}
+	add("What the words mean:\n\n- %s", strings.Join([]string{
+		"**cold start**: from the start of the process on an empty node until the last row is in the kernel and the last Service answers; the median of all starts",
+		"**one change**: from the write to the API until the kernel has it, the API server's own part included; `p50 / p99`. An endpoint that is removed or unready is gone once it gets no new connection. A Service that is deleted is, too; its last rows go when its connections are gone",
+		"**load**: changes at a fixed rate, each a write to the API, or as many as the API server takes; the kernel is looked at every 20 to 200 ms, as others leave time for it",
+		"**restart**: a start where everything is in place. Rows written are by the program's own word; notices are the kernel's, of addresses, routes and links",
+		"**idle**: a minute without changes, the audits or full syncs of the default sync period in it",
+		"**CPU** counts the programs that a program runs as its own",
+		"**ratio**: " + theirs + " by " + ours,
+	}, "\n- "))
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// ratio is how many times the first of some values the first of others is.
+func ratio(a, b []float64) string {
+	if len(a) == 0 || len(b) == 0 || a[0] <= 0 || b[0] <= 0 {
+		return ""
+	}
+	return times(b[0] / a[0])
+}
+
+// seconds writes a time with three significant digits.
+func seconds(v float64) string {
+	switch {
+	case v == 0:
+		return "0 s"
+	case v < 0.0009995:
+		return digits(v*1e6) + " µs"
+	case v < 0.9995:
+		return digits(v*1e3) + " ms"
+	}
+	return digits(v) + " s"
+}
+
+// digits writes a number with three significant digits, and without a power of ten.
+func digits(v float64) string {
+	after := 2 - int(math.Floor(math.Log10(v*1.0005)))
+	return strconv.FormatFloat(v, 'f', max(after, 0), 64)
+}
+
+func thousands(n int) string     { return humanize.Comma(int64(n)) }
+func whole(v float64) string     { return thousands(int(v)) }
+func plain(v float64) string     { return strconv.FormatFloat(v, 'f', 1, 64) }
+func mebibytes(v float64) string { return fmt.Sprintf("%.0f MiB", v) }
+
+func rowsSaid(v float64) string {
+	if v < 0 {
+		return "does not say"
+	}
+	return whole(v)
+}
+
+func times(v float64) string {
+	if v < 9.95 {
+		return fmt.Sprintf("%.2f x", v)
+	}
+	return thousands(int(math.Round(v))) + " x"
+}
+
+// goal is something that a release has to reach, as a line of the page. What was not measured is empty.
+type goal struct{ what, want, found string }
+
+func (r Report) goals() []goal {
+	tiny, usual, larger := size{100, 10}, size{1000, 10}, size{10000, 10}
+	change, start := r.values(ours, larger, added), r.values(ours, usual, coldStart)
+	return []goal{
+		{"programming 10,000 x 10, against the floor", "at most 1.5 x", r.overFloor(larger)},
+		{"cold start at 1,000 x 10, against kube-proxy's", "at least 50 x faster", ratio(start, r.values(theirs, usual, coldStart))},
+		{"one endpoint's change, 10,000 x 10 against 100 x 10", "at most 3 x", ratio(r.values(ours, tiny, added), change)},
+		{"one endpoint's change, kube-proxy's at 1,000 x 10 against ours at 10,000 x 10", "at least 200 x", ratio(change, r.values(theirs, usual, added))},
+		{"100 changes a second at 10,000 x 10: p99", "under 1 s", r.p99(underLoad, larger)},
+		{"the same, stored in etcd past the API server: p99", "under 1 s", r.p99(loadStored, larger)},
+		{"resident memory: ours at 10,000 x 10, kube-proxy at 1,000 x 10", "less",
+			beside(mebibytes, r.values(ours, larger, resident), r.values(theirs, usual, resident))},
+		{"idle at 10,000 x 10, the median second", "no CPU worth measuring", beside(seconds, r.values(ours, larger, idleQuiet))},
+	}
+}
+
+// values are those of a figure; none if a program has none at a size.
+func (r Report) values(program string, s size, name string) []float64 {
+	_, values := find(figures(), func(f figure) bool { return f.name == name }).cell(r.run(program, s))
+	return values
+}
+
+func (r Report) overFloor(s size) string {
+	if f := r.floor(s); f != nil {
+		return ratio(values(median(f.sums())), values(median(f.Ours)))
+	}
+	return ""
+}
+
+// beside writes the first values of figures, if all have one.
+func beside(write func(float64) string, figures ...[]float64) string {
+	if slices.ContainsFunc(figures, func(f []float64) bool { return len(f) == 0 }) {
+		return ""
+	}
+	return strings.Join(each(figures, func(f []float64) string { return write(f[0]) }), ", ")
+}
+
+func (r Report) p99(load string, s size) string {
+	took := r.values(ours, s, load+oneChange)
+	if len(took) == 0 {
+		return ""
+	}
+	written, cpu := r.values(ours, s, load+writtenRate), r.values(ours, s, load+cpuOfChange)
+	return fmt.Sprintf("%s at %.1f a second, CPU %s a change", seconds(took[1]), written[0], seconds(cpu[0]))
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/stat"
+)
+
+// The programs, and what else is measured.
+const (
+	ours   = "kube-ipvs"
+	theirs = "kube-proxy"
+	least  = "floor" // the rows alone, in batches encoded beforehand
+)
+
+// Report is one run of the benchmark, as results.json has it. All times are in seconds.
+type Report struct {
+	Began    time.Time
+	Took     float64
+	Machine  Machine
+	Commands []string // how the benchmark and the programs were started
+	Runs     []Run
+	Floors   []Floor
+	Unsaid   []string `json:",omitempty"` // what was left out, and why
+}
+
+// Machine is where the benchmark ran.
+type Machine struct {
+	Processor  string
+	Processors int // that the lab's kernel has
+	MemoryMiB  int // that the lab's kernel has
+	Kernel     string
+	Host       string `json:",omitempty"` // the kernel below, if the lab's is a program
+	Versions   map[string]string
+}
+
+// Run is one program in a cluster of one size.
+type Run struct {
+	Program             string
+	Services, Endpoints int
+	Binding             string   `json:",omitempty"` // how it takes packets to Service addresses
+	Failure             string   `json:",omitempty"` // what it did not do. Then it has no figures
+	Exceeded            string   `json:",omitempty"` // what it had not done in time. What would have come after was not tried
+	Cold                []Cold   `json:",omitempty"`
+	Changes             []Change `json:",omitempty"`
+	Load                *Load    `json:",omitempty"`
+	Stored              *Load    `json:",omitempty"` // written to etcd, past the API server
+	Restart             *Restart `json:",omitempty"`
+	Steady              *Steady  `json:",omitempty"`
+}
+
+// Cold is a start on an empty node.
+type Cold struct {
+	Took   float64 // from the start of the process until the last row is in the kernel and the last Service answers
+	Rows   float64 // until the last row is in the kernel
+	Kernel float64 `json:",omitempty"` // how long the program says that it wrote to the kernel
+	CPU    float64 // of it and its children
+	Again  bool    `json:",omitempty"` // the numbers of rows were right before the rows were; the times are of when these were
+}
+
+// Change is one kind of change, measured several times.
+type Change struct {
+	Kind     string
+	Took     []float64 // from the write to the API until the kernel has it
+	Answered []float64 // until the API server has answered the write
+}
+
+// Load is many changes a second for some time.
+type Load struct {
+	Asked          float64 // changes a second
+	Written        float64 // a second
+	Changes        int
+	Took, Answered Summary // as in Change
+	CPU            float64 // of the program and its children for one change
+	Last           float64 // from the last write until the kernel had all
+}
+
+// Restart is a start on a node where everything is in place.
+type Restart struct {
+	Took     float64        // from the start of the process until it says that it is done
+	Written  int            // how many rows the program says that it wrote; -1 if it does not say
+	Notices  int            // of the kernel, of addresses, routes and links that changed
+	Programs map[string]int // that it ran
+}
+
+// Steady is some time without changes.
+type Steady struct {
+	Lasted         float64
+	CPU            float64 // of the program and its children
+	Busy, Quiet    float64 // the CPU time of the busiest second, and of the median one
+	Resident, Peak int64   // bytes
+	Programs       map[string]int
+	CPUPerProgram  map[string]float64 `json:",omitempty"` // of those that it ran
+}
+
+// Floor is what the same rows cost when nothing is done but to write them.
+type Floor struct {
+	Services, Endpoints int
+	Binding             string
+	Groups              []string             // of tables, in the order of writing
+	Laps                []map[string]float64 // one for each time
+	Ours                []float64            // how long kube-ipvs wrote the same rows, each time
+}
+
+// Summary is many times in a few numbers.
+type Summary struct{ P50, P90, P99, Most float64 }
+
+func summarize(list []float64) Summary {
+	return Summary{quantile(list, 0.5), quantile(list, 0.9), quantile(list, 0.99), slices.Max(list)}
+}
+
+// quantile is the smallest of the values that so large a part of them does not exceed; 0 if there are none.
+func quantile(list []float64, part float64) float64 {
+	if len(list) == 0 {
+		return 0
+	}
+	return stat.Quantile(part, stat.Empirical, slices.Sorted(slices.Values(list)), nil)
+}
+
+func median(list []float64) float64 { return quantile(list, 0.5) }
+
+// sums are how long all groups of tables took together, each time.
+func (f Floor) sums() []float64 {
+	return each(f.Laps, func(lap map[string]float64) float64 { return floats.Sum(slices.Collect(maps.Values(lap))) })
+}
+
+// each is one value of each element of a list.
+func each[T, V any](list []T, value func(T) V) []V {
+	values := make([]V, len(list))
+	for i, one := range list {
+		values[i] = value(one)
+	}
+	return values
+}
+
+// size orders runs.
+type size struct{ services, endpoints int }
+
+func (r Run) size() size { return size{r.Services, r.Endpoints} }
+
+// sizes are those of all runs, the number of all endpoints first.
+func (r Report) sizes() []size {
+	list := slices.SortedFunc(slices.Values(each(r.Runs, Run.size)), func(a, b size) int {
+		return cmp.Or(a.services*a.endpoints-b.services*b.endpoints, a.services-b.services)
+	})
+	return slices.Compact(list)
+}
+
+// run returns the run of a program at a size; nil if there is none.
+func (r Report) run(program string, s size) *Run {
+	return find(r.Runs, func(run Run) bool { return run.Program == program && run.size() == s })
+}
+
+// floor returns the floor at a size; nil if it was not measured.
+func (r Report) floor(s size) *Floor {
+	return find(r.Floors, func(f Floor) bool { return size{f.Services, f.Endpoints} == s && len(f.Laps) > 0 })
+}
+
+func find[T any](list []T, is func(T) bool) *T {
+	if i := slices.IndexFunc(list, is); i >= 0 {
+		return &list[i]
+	}
+	return nil
+}
+
+// save writes the report into a folder, with the page and the charts of it.
+func (r Report) save(folder string) {
+	replace(filepath.Join(folder, "results.json"), append(must(json.MarshalIndent(r, "", "  ")), '\n'))
+	r.render(folder)
+}
+
+// load reads the report that save wrote.
+func load(folder string) (r Report) {
+	check(json.Unmarshal(must(os.ReadFile(filepath.Join(folder, "results.json"))), &r))
+	return r
+}
+
+// replace writes a file so that a reader sees the old one or the new.
+func replace(path string, text []byte) {
+	check(os.WriteFile(path+".new", text, 0o644))
+	check(os.Rename(path+".new", path))
+}
