@@ -85,6 +85,17 @@ func TestUnfinishedThingsAreFound(t *testing.T) {
 	}
 }
 
+func TestAvoidedWordsAreFound(t *testing.T) {
+	for text, want := range map[string]int{
+		"One is told.\nNobody wishes it.": 3,
+		"wishlist, retold and TellsAll":   0,
+	} {
+		if got := unplain("a", []byte(text)); len(got) != want {
+			t.Errorf("%q: got %v, want %d", text, got, want)
+		}
+	}
+}
+
 func TestWords(t *testing.T) {
 	for name, want := range map[string]string{
 		"parseHTTPBody": "parse http body", "IPv4": "i pv4", "a_test": "a test", "Data": "data", "x": "x", "SKBInfo": "skb info",
