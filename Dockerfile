@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 
-# The image for all platforms that Debian and Go have: make image, or
+# Builds the image with make image, or for any platforms of Debian and Go:
 #   docker buildx build --platform=linux/amd64,linux/arm64 --tag=NAME --push .
-# The program is built on the builder's own platform. Only the few Debian packages are unpacked on the target's, which
-# takes an emulator (binfmt) where that is another.
+# The program is built on the builder's platform. The Debian packages are unpacked on the target's platform, which needs an
+# emulator (binfmt) if that differs.
 
 FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
-# With .git: the program says which revision it was built from.
+# With .git: the program prints its revision.
 COPY . .
 ARG TARGETOS TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags=-s -o /kube-ipvs ./cmd/kube-ipvs
 
-# iptables brings both variants, iptables-nft and iptables-legacy, and kube-ipvs takes that which the node uses. kmod has
-# the modprobe that loads ip_vs. Sets, virtual servers, addresses and conntrack need no tools.
+# The package iptables has iptables-nft and iptables-legacy; kube-ipvs uses the one of the node. kmod has modprobe, for ip_vs.
+# Sets, virtual servers, addresses and conntrack need no tools.
 FROM debian:bookworm-slim
 RUN apt-get update \
 	&& apt-get install --yes --no-install-recommends iptables kmod \

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
-# Everything here works from a checkout, with Go and make. What touches a kernel runs in the lab (bin/lab): on this
-# machine's kernel if it has IPVS, else on a user-mode Linux kernel that needs neither virtualisation nor modules.
+# Everything works from a checkout with Go and make. Tests of the kernel run in the lab (bin/lab): on this machine's kernel if it
+# has IPVS, else on a user-mode Linux kernel, which needs neither virtualisation nor modules.
 
 export CGO_ENABLED := 0
 
@@ -13,15 +13,15 @@ FUZZTIME    ?= 10s
 PKG         ?= ./internal/kernel/...
 RUN         ?= .
 
-# A package needs the lab if its tests ask for a namespace, a world or a rig, and a real control plane if they ask for
-# that. All others are tested where make runs.
+# A package needs the lab if its tests use a namespace, a world or a rig, and a real control plane if they use that. All others
+# are tested where make runs.
 asking      = $(patsubst %/,%,$(sort $(dir $(shell grep -rlE '$1' --include='*_test.go' .))))
 in_cluster  = $(call asking,control\.(New|Binary)\b)
 in_lab      = $(filter-out $(in_cluster),$(call asking,testkit\.Namespace|(world|rig)\.New\b))
 module      = $(shell go list -m)
 outside_lab = $(filter-out $(patsubst ./%,$(module)/%,$(in_lab) $(in_cluster)),$(shell go list ./...))
 
-# The race detector needs a C compiler and its library, which a fresh machine may lack.
+# The race detector needs a C compiler and its library, which may be missing.
 try_compiler = echo 'int main(void) { return 0; }' | $$(go env CC) -include stdlib.h -x c -o /dev/null - 2>/dev/null
 race         = $(eval race := $(shell $(try_compiler) && echo -race))$(race)
 
@@ -41,31 +41,31 @@ bin/kube-ipvs: FORCE
 bin/lab bin/demo bin/benchmark: bin/%: FORCE
 	go build -trimpath -o $@ ./e2e/$*
 
-demo: build ## show kube-ipvs at work on a small cluster (as root; about half a minute)
+demo: build ## show kube-ipvs on a small cluster (as root; about half a minute)
 	@bin/lab --install
 	@if test -t 1; then color=--color; fi; bin/lab bin/demo $$color
 
 test: test-outside test-lab ## test all packages, on this machine and in the lab (as root)
 
-# The tests of the lab boot it themselves.
+# The tests of the lab start it themselves.
 test-outside: bin/lab
 	@bin/lab --install
 	@test '$(race)' || echo 'There is no C compiler here: testing without the race detector.'
 	$(if $(race),CGO_ENABLED=1 )go test -count=1 $(race) $(outside_lab)
 
-# The tests of e2e start the program. Building it in the lab would take minutes.
+# The tests of e2e run the program. Building it in the lab would take minutes.
 test-lab kernel-test e2e cluster-test bench-go: export KUBE_IPVS := $(CURDIR)/bin/kube-ipvs
 
 test-lab: bin/lab bin/kube-ipvs
 	@bin/lab --install
 	go test -count=1 -timeout=20m -exec $(LAB) $(in_lab)
 
-# The real control plane, and the kube-proxy whose place kube-ipvs takes. It takes minutes to build, once.
+# The real control plane, and kube-proxy. They take minutes to build, once.
 upstream := $(addprefix bin/upstream/,etcd kube-apiserver kube-proxy)
 stamp     = -X k8s.io/component-base/version.gitVersion=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
 
 $(upstream) &: e2e/upstream/go.mod e2e/upstream/go.sum $(wildcard e2e/upstream/*/*.go e2e/upstream/*/*.s)
-	@echo 'Building Kubernetes and etcd. The first time it takes some minutes.'
+	@echo 'Building Kubernetes and etcd. This takes some minutes the first time.'
 	cd e2e/upstream && go build -trimpath -ldflags="-s -w $(stamp)" -o $(CURDIR)/bin/upstream/ ./etcd ./kube-apiserver tool
 
 e2e cluster-test bench: export UPSTREAM := $(CURDIR)/bin/upstream
@@ -75,8 +75,8 @@ e2e: bin/lab bin/kube-ipvs $(upstream) ## test on a real API server and against 
 	cd e2e/upstream && go test -count=1 -exec $(LAB) ./counter
 	go test -count=1 -v -timeout=25m -exec $(LAB) $(in_cluster)
 
-# deadcode prints what no program and no test reaches, and succeeds all the same.
-lint: ## check format, vet, staticcheck, code without use, and the modules
+# deadcode prints what no program and no test reaches, and exits with 0.
+lint: ## check format, vet, staticcheck, unused code and modules
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 	go vet ./...
 	go run $(STATICCHECK) ./...
@@ -85,17 +85,17 @@ lint: ## check format, vet, staticcheck, code without use, and the modules
 	go mod verify
 	go mod tidy -diff
 
-# SIZES=1000x10,5000x10 PROXIES=kube-ipvs measure less. bin/benchmark run --help lists what else BENCH_FLAGS may have.
+# SIZES=1000x10,5000x10 PROXIES=kube-ipvs measure less. bin/benchmark run --help lists other flags for BENCH_FLAGS.
 bench: export LAB_MEM ?= 6G
 
 bench: bin/lab bin/kube-ipvs bin/benchmark $(upstream) ## measure kube-ipvs and kube-proxy side by side, into docs/benchmarks (as root; two hours)
 	@bin/lab --install
 	bin/lab bin/benchmark run $(if $(SIZES),-sizes $(SIZES)) $(if $(PROXIES),-proxies $(PROXIES)) $(BENCH_FLAGS)
 
-bench-render: bin/benchmark ## write the page and charts of docs/benchmarks anew from its results.json
+bench-render: bin/benchmark ## write the page and charts of docs/benchmarks from its results.json
 	bin/benchmark render
 
-bench-go: bin/lab bin/kube-ipvs ## run all benchmarks of packages; those of the kernel in the lab
+bench-go: bin/lab bin/kube-ipvs ## run all Go benchmarks; those of the kernel in the lab
 	@bin/lab --install
 	go test -run='^$$' -bench=. -benchmem $(outside_lab)
 	go test -run='^$$' -bench=. -benchmem -exec $(LAB) $(in_lab)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kube-ipvs brings Kubernetes Services to a node with the kernel's
-// IPVS. This is only the wiring; package cli has the commands.
+// Command kube-ipvs serves Kubernetes Services on a node with IPVS. Package cli has its commands.
 package main
 
 import (
@@ -20,15 +19,13 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	// A reader such as head may leave early. Then writing to it fails, which
-	// cli takes for the end; the signal would be a failure.
-	signal.Ignore(syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGPIPE) // if the reader exits early, writing fails, which cli takes for the end
 	build, _ := debug.ReadBuildInfo()
 	return cli.Execute(ctx, cli.Env{
 		Stdin:      os.Stdin,
 		Stdout:     os.Stdout,
 		Stderr:     os.Stderr,
-		OpenKernel: openKernel,
+		OpenKernel: app.Open,
 		ReadNode:   app.ReadNode,
 		ReadRules:  app.ReadRules,
 		Barriers:   app.Barriers,
@@ -38,12 +35,4 @@ func run() int {
 		Stored:     app.Stored,
 		Build:      build,
 	}, os.Args[1:])
-}
-
-func openKernel() (cli.Kernel, error) {
-	k, err := app.Open()
-	if err != nil {
-		return nil, err
-	}
-	return k, nil
 }

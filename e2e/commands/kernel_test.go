@@ -370,7 +370,7 @@ func TestWithoutThePrivilegeThereIsOneSentence(t *testing.T) {
 		t.Errorf("opening: %v, want %v", err, fs.ErrPermission)
 	}
 	status, stdout, stderr := execute(t, "dump")
-	const want = "kube-ipvs: reading IPVS takes root, or CAP_NET_ADMIN in the first user namespace\n"
+	const want = "kube-ipvs: reading IPVS needs root, or CAP_NET_ADMIN in the initial user namespace\n"
 	if status != cli.ExitFailed || stdout != "" || stderr != want {
 		t.Errorf("status %d, stdout %q, stderr %q, want 1 and %q", status, stdout, stderr, want)
 	}

@@ -40,7 +40,7 @@ func neighbours() []neighbour {
 		return n
 	}
 	early := added("a drop before all", "-t raw -I PREROUTING -p tcp -m multiport --dports 80:90,443 -j DROP")
-	early.shown = "\nRules of others that stop Services:\n  raw PREROUTING 1 (-p tcp -m multiport --dports 80:90,443 -j DROP) stops packets to Services, such as "
+	early.shown = "\nRules of other programs that stop Services:\n  raw PREROUTING 1 (-p tcp -m multiport --dports 80:90,443 -j DROP) stops packets to Services, such as "
 	forward := neighbour{name: "a node that forwards nothing", do: []string{"-t filter -P FORWARD DROP"}, undo: []string{"-t filter -P FORWARD ACCEPT"}}
 	return []neighbour{
 		{name: "no other program"},

@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/app"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/file"
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
@@ -91,10 +92,7 @@ func (r *Rig) DesiredOf(t testing.TB, index *cluster.Index) state.State {
 	c := plan.Settle(r.config, place.Node, place.ServiceCIDRs)
 	d := desired.New()
 	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(c))
-	n := plan.NodeOf(r.Node.Name, place.Node, place.Others)
-	around := r.around(t)
-	n.Addresses, n.Networks, n.MTU = around.Addresses, around.Networks, around.MTU
-	n = n.Protecting("a gateway", around.Gateways...)
+	n := app.WithAddresses(plan.NodeOf(r.Node.Name, place.Node, place.Others), r.around(t))
 	census := plan.NewCensus[types.NamespacedName]()
 	for _, key := range index.Services() {
 		_, all := index.Objects(key).Unpack()

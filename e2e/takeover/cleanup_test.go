@@ -82,7 +82,7 @@ func TestACleanupRemovesAllThatIsOursAndNothingElse(t *testing.T) {
 	served := s.Settle(t)
 
 	status, stdout, stderr := s.cleanup(t)
-	const running = "kube-ipvs: kube-ipvs runs in this network namespace, and would make again what is removed: stop it first\n"
+	const running = "kube-ipvs: kube-ipvs runs in this network namespace and would restore what is removed: stop it first\n"
 	if status != 1 || !strings.HasSuffix(stderr, running) {
 		t.Errorf("while kube-ipvs runs: status %d, stdout %q, stderr %q, want 1 and %q", status, stdout, stderr, running)
 	}

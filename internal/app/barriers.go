@@ -8,62 +8,61 @@ import (
 	"net/netip"
 	"slices"
 
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/events"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
-	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// Barriers are the rules and policies of others in the network namespace of the
-// calling thread that stop packets to Services.
-func Barriers(ctx context.Context) (found []trace.Barrier, err error) {
-	err = withKernel(ctx, func(k *linux.Kernel) error {
-		s, addresses, err := readNode(ctx, k)
+// Barriers returns the rules and policies of other programs that stop packets to Services, in the network
+// namespace of the calling thread.
+func Barriers(ctx context.Context) ([]trace.Barrier, error) {
+	return readKernel(ctx, func(ctx context.Context, k *linux.Kernel) ([]trace.Barrier, error) {
+		n, err := readNode(ctx, k)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		rules, err := k.Ruleset(ctx)
-		if err == nil {
-			found = barriers(s, addresses, rules)
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return barriers(n.state, n.addresses, rules), nil
 	})
-	return found, err
 }
 
 func barriers(s state.State, addresses []netip.Addr, rules state.Ruleset) []trace.Barrier {
-	ours := func(chain string) bool { return plan.OurChain(chain) || takeover.OnlyIts(chain) }
-	return trace.Barriers(s, probes(s), trace.Where{Addresses: addresses, Rules: rules}, ours)
+	return trace.Barriers(s, probes(s), trace.Where{Addresses: addresses, Rules: rules}, ourChain)
 }
 
-// probes are packets to some Services: to one of each family and kind, which the set
-// tells that has it. Who asks at a cluster IP is a pod, and elsewhere somebody
-// outside, who has an address of those that are for examples.
+// probes returns a packet to one Service of each family and kind, as its set names it. A cluster IP is asked
+// by a pod, everything else by a client outside, with an address reserved for examples.
 func probes(s state.State) []trace.Packet {
-	endpoints := answering(s.RealServers)
+	endpoints := firstEndpoints(s.RealServers)
 	first := map[state.SetName]state.VirtualServerKey{}
 	for k := range endpoints {
-		set := kind(s, k)
+		set := setOf(s, k)
 		if least, known := first[set]; set != "" && (!known || k.Compare(least) < 0) {
 			first[set] = k
 		}
 	}
-	var list []trace.Packet
+	var packets []trace.Packet
 	for _, set := range slices.Sorted(maps.Keys(first)) {
 		k := first[set]
 		client := endpoints[k]
 		if set != plan.ServerEntries(k)[0].Set { // no cluster IP
-			client = outside(k.Family())
+			client = clientOutside(k.Family())
 		}
-		list = append(list, trace.Packet{Protocol: k.Protocol, Source: netip.AddrPortFrom(client, 0), Destination: k.Address})
+		packets = append(packets, trace.Packet{Protocol: k.Protocol, Source: netip.AddrPortFrom(client, 0), Destination: k.Address})
 	}
-	return list
+	return packets
 }
 
-// answering are the virtual servers that have endpoints for new connections, with the
-// address of the first one.
-func answering(all map[state.RealServerKey]state.RealServer) map[state.VirtualServerKey]netip.Addr {
+// firstEndpoints returns the least endpoint of each virtual server that takes new connections.
+func firstEndpoints(all map[state.RealServerKey]state.RealServer) map[state.VirtualServerKey]netip.Addr {
 	endpoints := map[state.VirtualServerKey]netip.Addr{}
 	for r, row := range all {
 		a := r.Address.Addr()
@@ -74,8 +73,8 @@ func answering(all map[state.RealServerKey]state.RealServer) map[state.VirtualSe
 	return endpoints
 }
 
-// kind is the first set that says that virtual server k is ours, and "" if none does.
-func kind(s state.State, k state.VirtualServerKey) state.SetName {
+// setOf returns the first set that proves virtual server k ours; empty if none does.
+func setOf(s state.State, k state.VirtualServerKey) state.SetName {
 	for _, e := range plan.ServerEntries(k) {
 		if _, there := s.Entries[e]; there {
 			return e.Set
@@ -84,9 +83,48 @@ func kind(s state.State, k state.VirtualServerKey) state.SetName {
 	return ""
 }
 
-func outside(f state.Family) netip.Addr {
+func clientOutside(f state.Family) netip.Addr {
 	if f == state.IPv6 {
 		return netip.MustParseAddr("2001:db8:ffff::1")
 	}
 	return netip.AddrFrom4([4]byte{203, 0, 113, 254})
+}
+
+// auditReader reads all tables for audits. It also reports which rules of other programs stop packets to
+// Services.
+type auditReader struct {
+	reader   *linux.Reader
+	log      *zap.Logger
+	events   *events.Recorder
+	reported []string
+}
+
+// List reads all tables.
+func (a *auditReader) List(ctx context.Context) (state.State, error) {
+	s, around, err := a.reader.ListAll(ctx)
+	if err == nil && around.Err == nil {
+		a.report(barriers(s, around.Addresses, around.Rules))
+	}
+	if around.Err != nil {
+		a.log.Warn("could not read the rules of other programs; they may stop packets to Services", zap.Error(around.Err))
+	}
+	return s, err
+}
+
+// report reports barriers that are new, and those that are gone.
+func (a *auditReader) report(found []trace.Barrier) {
+	var now []string
+	for _, b := range found {
+		now = append(now, b.By)
+		if !slices.Contains(a.reported, b.By) {
+			a.log.Warn("a rule of another program stops packets to Services", zap.String("by", b.By), zap.String("rule", b.Rule), zap.Stringer("what", b))
+			a.events.Node(corev1.EventTypeWarning, "ServicesStopped", b.String())
+		}
+	}
+	for _, by := range a.reported {
+		if !slices.Contains(now, by) {
+			a.log.Info("a rule of another program no longer stops packets to Services", zap.String("by", by))
+		}
+	}
+	a.reported = now
 }

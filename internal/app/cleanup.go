@@ -11,39 +11,38 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/cli"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// Cleanup removes what the daemon made from this machine's kernel, or makes of it
-// what kube-proxy's IPVS mode can use. It is the daemon with nothing to wish for:
-// what is ours, and what goes first, is decided by the same code.
+// Cleanup removes the daemon's rows from the kernel, or keeps those that kube-proxy's IPVS mode can use. It runs
+// the daemon's reconcile loop without Services, so the same code decides what is ours and what goes first.
 func Cleanup(ctx context.Context, c cli.Cleanup) (done cli.Cleaned, err error) {
 	release, err := Hold()
 	if errors.Is(err, ErrHeld) {
-		return done, errors.New("kube-ipvs runs in this network namespace, and would make again what is removed: stop it first")
+		return done, errors.New("kube-ipvs runs in this network namespace and would restore what is removed: stop it first")
 	}
 	if err != nil {
 		return done, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	var libraries Libraries
-	if _, err := logged(config.Default().Log, &libraries); err != nil {
+	if _, err := openLog(config.Default().Log, &libraryLogs{}); err != nil {
 		return done, err
 	}
-	m, err := openParts(ctx)
+	m, err := openCleanupTables(ctx)
 	if err != nil {
 		return done, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	if m.servers != nil { // kube-proxy tries its scheduler at the same place
+	if m.servers != nil { // kube-proxy probes for its scheduler at the same virtual server
 		if err := m.servers.EndTrials(ctx); err != nil {
 			return done, err
 		}
 	}
-	x := cleanup{asked: c, parts: m}
+	x := cleanup{options: c, kernel: m}
 	if c.ForKubeProxy {
 		err = x.handBack(ctx)
 	} else {
@@ -53,125 +52,128 @@ func Cleanup(ctx context.Context, c cli.Cleanup) (done cli.Cleaned, err error) {
 	return x.done, errors.Join(err, m.broken)
 }
 
-// cleanup is one that is under way.
 type cleanup struct {
-	asked cli.Cleanup
-	parts *parts
-	done  cli.Cleaned
+	options cli.Cleanup
+	kernel  *cleanupTables
+	done    cli.Cleaned
 }
 
-// longest is a time that nothing here takes.
-const longest = 1000 * time.Hour
+// never is longer than any cleanup takes.
+const never = 1000 * time.Hour
 
 func (x *cleanup) task(o reconcile.Ownership) reconcile.Task {
 	return reconcile.Task{
 		Options: reconcile.Options{
-			Ownership: o, SyncPeriod: longest, DrainTimeout: x.asked.DrainTimeout,
+			Ownership: o, SyncPeriod: never, DrainTimeout: x.options.DrainTimeout,
 			DrainCheck: time.Second, AuditPause: time.Second,
 		},
-		Kernel: reconcile.Kernel{Tables: x.parts.tables, Flusher: x.parts, Connections: x.parts},
+		Kernel: reconcile.Kernel{Tables: x.kernel.tables, Flusher: x.kernel, Connections: x.kernel},
 		Done:   x.note,
 	}
 }
 
-// removeAll wishes for nothing.
+// note records the changes that a delta made, in the order of removal.
+func (x *cleanup) note(d state.Delta, r kernel.Results) {
+	r.Written(d, func(t state.Table, verb string, key any) {
+		x.done.Changes = append(x.done.Changes, cli.Change{Verb: verb, Table: t.Title(), Row: fmt.Sprint(key)})
+	})
+}
+
+// leave adds a sentence about something that is left in the kernel.
+func (x *cleanup) leave(format string, args ...any) {
+	x.done.Left = append(x.done.Left, fmt.Sprintf(format, args...))
+}
+
+// removeAll removes everything that is ours.
 func (x *cleanup) removeAll(ctx context.Context) error {
-	chains, err := x.parts.tables.Chains.List(ctx)
+	chains, err := x.kernel.tables.Chains.List(ctx)
 	if err != nil {
 		return fmt.Errorf("listing chains: %w", err)
 	}
 	if families := takeover.Serving(chains); len(families) > 0 {
-		if err := x.stopSteering(ctx); err != nil {
+		// Rules that lead packets by marks go first: the marks also match what kube-proxy's rules forwarded.
+		t := x.task(backOwnership{})
+		t.Kernel.Tables = x.kernel.mangle()
+		if err := t.Run(ctx, reconcile.Synced{}); err != nil {
 			return err
 		}
-		x.parts.hide(families)
-		x.done.Left = append(x.done.Left, fmt.Sprintf("kube-proxy serves by iptables rules (%v): its chains stay", families))
+		x.kernel.hide(families)
+		x.leave("kube-proxy serves by iptables rules (%v): its chains stay", families)
 	}
-	err = x.task(plan.Ownership{Exclude: x.asked.Exclude}).Run(ctx, reconcile.Local{Addresses: x.parts.local}, reconcile.Synced{})
-	x.done.Left = append(x.done.Left, "sysctls stay as they are")
-	return errors.Join(err, x.lookBehind(ctx))
+	err = x.task(plan.Ownership{Exclude: x.options.Exclude}).Run(ctx, reconcile.Local{Addresses: x.kernel.local}, reconcile.Synced{})
+	x.leave("sysctls stay as they are")
+	return errors.Join(err, x.explainLink(ctx))
 }
 
-// stopSteering ends first what leads packets to virtual servers by marks: a mark
-// counts also for what kube-proxy's rules have sent on.
-func (x *cleanup) stopSteering(ctx context.Context) error {
-	t := x.task(backOwnership{})
-	t.Kernel.Tables = x.parts.mangle()
-	return t.Run(ctx, reconcile.Synced{})
-}
-
-// lookBehind says why the device is still there, if it is.
-func (x *cleanup) lookBehind(ctx context.Context) error {
-	links, err := x.parts.tables.Links.List(ctx)
+// explainLink says why the dummy device is still there, if it is.
+func (x *cleanup) explainLink(ctx context.Context) error {
+	links, err := x.kernel.tables.Links.List(ctx)
 	if err != nil || len(links) == 0 {
 		return err
 	}
-	addresses, err := x.parts.tables.Addresses.List(ctx)
+	addresses, err := x.kernel.tables.Addresses.List(ctx)
 	if len(addresses) > 0 {
-		x.done.Left = append(x.done.Left, fmt.Sprintf("device %s stays: it has %d addresses that are not ours", state.DummyLink, len(addresses)))
+		x.leave("device %s stays: it has %d addresses that are not ours", state.DummyLink, len(addresses))
 	}
 	return err
 }
 
-// handBack wishes for what kube-proxy can use, in two steps.
+// handBack keeps what kube-proxy can use, in two steps.
 func (x *cleanup) handBack(ctx context.Context) error {
-	s, err := x.parts.tables.List(ctx)
+	s, err := x.kernel.tables.List(ctx)
 	if err != nil {
 		return err
 	}
 	back := takeover.ToKubeProxy(s)
-	x.parts.leave(back)
+	x.kernel.showOnly(back)
 	t := x.task(backOwnership{})
-	if t.Leave = x.asked.DrainTimeout == 0; t.Leave {
-		t.Options.DrainTimeout = longest
+	if t.Leave = x.options.DrainTimeout == 0; t.Leave {
+		t.Options.DrainTimeout = never
 	}
-	for _, wish := range []state.State{back.First, back.Then} {
-		err := t.Run(ctx, reconcile.Local{Addresses: x.parts.local}, reconcile.Upsert{Fragment: state.FragmentOf(wish, nil)}, reconcile.Synced{})
+	for _, want := range []state.State{back.First, back.Then} {
+		err := t.Run(ctx, reconcile.Local{Addresses: x.kernel.local}, reconcile.Upsert{Fragment: state.FragmentOf(want, nil)}, reconcile.Synced{})
 		if err != nil {
 			return err
 		}
 	}
 	if len(back.Flows) > 0 {
-		_, err = x.parts.Flush(ctx, back.Flows)
+		_, err = x.kernel.Flush(ctx, back.Flows)
 	}
 	return errors.Join(err, x.countLeft(ctx))
 }
 
-// countLeft says what is left to connections.
+// countLeft counts the virtual servers that are left for their connections.
 func (x *cleanup) countLeft(ctx context.Context) error {
-	servers, err := x.parts.tables.VirtualServers.List(ctx)
+	servers, err := x.kernel.tables.VirtualServers.List(ctx)
 	if err != nil {
 		return err
 	}
-	entries, err := x.parts.tables.Entries.List(ctx)
+	entries, err := x.kernel.tables.Entries.List(ctx)
 	left := 0
 	for k := range servers {
-		proven := false
+		ours := state.OurMark(k.Mark)
 		for e := range (backOwnership{}).Proofs(k, false) {
-			_, there := entries[e]
-			proven = proven || there
+			_, proven := entries[e]
+			ours = ours || proven
 		}
-		if proven || state.OurMark(k.Mark) {
+		if ours {
 			left++
 		}
 	}
 	if left > 0 {
-		x.done.Left = append(x.done.Left, fmt.Sprintf(
-			"%d virtual servers that kube-proxy does not know stay for connections through them, and take no new ones: call this again to remove them", left))
+		x.leave("%d virtual servers that kube-proxy does not know stay for their connections and take no new ones: run this again to remove them", left)
 	}
 	return err
 }
 
-// backOwnership is what is ours and not kube-proxy's.
+// backOwnership covers what is ours and not kube-proxy's.
 type backOwnership struct{}
-
-var _ reconcile.Ownership = backOwnership{}
 
 func (backOwnership) Set(n state.SetName) bool {
 	return plan.OurSet(n) && !takeover.ItsSet(n) || n.Temporary()
 }
 
-// Proofs are those by sets that kube-proxy does not know: what its own prove stays.
+// Proofs returns proofs by sets that kube-proxy does not know: what its own sets prove stays.
 func (backOwnership) Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry] {
 	return func(yield func(state.SetEntry) bool) {
 		for e := range (plan.Ownership{}).Proofs(k, local) {
@@ -182,7 +184,7 @@ func (backOwnership) Proofs(k state.VirtualServerKey, local bool) iter.Seq[state
 	}
 }
 
-// AddressProof is one for addresses of no Service: kube-proxy knows all others.
+// AddressProof proves only addresses that belong to no Service: kube-proxy knows all others.
 func (backOwnership) AddressProof(a state.Address) state.SetEntry {
 	if !state.Inside(a.Addr) {
 		return state.SetEntry{}

@@ -23,53 +23,52 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// calm is a witness that says when there is nothing left to do.
-type calm chan struct{}
+// idleSignal is an observer that signals when there is nothing left to do.
+type idleSignal chan struct{}
 
-func (calm) Received(reconcile.Change)   {}
-func (calm) Acted(reconcile.Act)         {}
-func (c calm) Settled(reconcile.Balance) { c <- struct{}{} }
+func (idleSignal) Received(reconcile.Change)   {}
+func (idleSignal) Acted(reconcile.Act)         {}
+func (c idleSignal) Settled(reconcile.Balance) { c <- struct{}{} }
 
-// town is a view and a loop over a kernel that takes everything, with so many
-// Services. Its changes go through all of it, one at a time.
-type town struct {
-	view *view
-	calm calm
-	ops  *testkit.Operations
+// rig is a planner and a loop over a kernel that takes everything. Changes go through all of it, one at a
+// time.
+type rig struct {
+	planner    *planner
+	idleSignal idleSignal
+	ops        *testkit.Operations
 }
 
-func newTown(t testing.TB, services int) town {
+func newRig(t testing.TB, services int) rig {
 	c := config.Default()
 	c.SyncPeriod, c.MinSyncPeriod = time.Hour, 0
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
-	events := make(chan reconcile.Event, queued)
+	events := make(chan reconcile.Event, queueLength)
 	d := Daemon{Config: c, NodeName: "here", Ports: noPorts{}, Log: zap.NewNop()}
-	w := town{view: newView(ctx, d, events), calm: make(calm), ops: &testkit.Operations{}}
+	w := rig{planner: newPlanner(ctx, d, events), idleSignal: make(idleSignal), ops: &testkit.Operations{}}
 	k := reconcile.Kernel{Tables: testkit.Metered(testkit.Holes(), w.ops), Flusher: testkit.Idle{}, Connections: testkit.Idle{}}
-	go reconcile.NewLoop(d.options(), k, d.Log, w.calm).Run(ctx, events)
-	w.view.base()
-	w.view.Routes(node.Event{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
+	go reconcile.NewLoop(d.loopOptions(), k, d.Log, w.idleSignal).Run(ctx, events)
+	w.planner.planBase()
+	w.planner.SetAddresses(node.Event{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
 	for n := range services {
-		w.view.Service(name(n), tenants(n, 0))
+		w.planner.Service(name(n), packed(n, 0))
 	}
-	w.view.Listed(cluster.Complete)
-	<-w.calm
+	w.planner.Listed(cluster.Complete)
+	<-w.idleSignal
 	return w
 }
 
-func (w town) change(n, first int) {
-	w.view.Service(name(n), tenants(n, first))
-	<-w.calm
+func (w rig) change(n, first int) {
+	w.planner.Service(name(n), packed(n, first))
+	<-w.idleSignal
 }
 
 func name(n int) types.NamespacedName {
-	return types.NamespacedName{Namespace: "town", Name: fmt.Sprintf("house-%05d", n)}
+	return types.NamespacedName{Namespace: "rig", Name: fmt.Sprintf("service-%05d", n)}
 }
 
-// tenants are a Service of UDP, whose endpoints leave at once, with four of them from
-// a first one on.
-func tenants(n, first int) *cluster.Objects {
+// packed is a Service of UDP, whose endpoints leave at once, with four endpoints from a first one on.
+func packed(n, first int) *cluster.Objects {
 	meta := metav1.ObjectMeta{Namespace: name(n).Namespace, Name: name(n).Name}
 	ip := netip.AddrFrom4([4]byte{10, 96, byte(n >> 8), byte(n)}).String()
 	service := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
@@ -89,8 +88,6 @@ func tenants(n, first int) *cluster.Objects {
 	return cluster.Pack(service, slice)
 }
 
-// A change is the same work in a small and in a large cluster, from the objects to
-// the kernel.
 func TestAChangeCostsTheSameWith10AndWith40000Services(t *testing.T) {
 	type cost struct {
 		testkit.Operations
@@ -98,7 +95,7 @@ func TestAChangeCostsTheSameWith10AndWith40000Services(t *testing.T) {
 	}
 	measure := func(services int) cost {
 		const changes = 2000
-		w := newTown(t, services)
+		w := newRig(t, services)
 		w.change(5, 1)
 		*w.ops = testkit.Operations{}
 		var before, after runtime.MemStats
@@ -120,12 +117,11 @@ func TestAChangeCostsTheSameWith10AndWith40000Services(t *testing.T) {
 	}
 }
 
-// BenchmarkChange is the time that one endpoint's change takes from the objects on,
-// without the kernel.
+// BenchmarkChange measures the change of one endpoint, from the objects on and without the kernel.
 func BenchmarkChange(b *testing.B) {
 	for _, services := range []int{10, 10_000, 40_000} {
 		b.Run(fmt.Sprint(services), func(b *testing.B) {
-			w := newTown(b, services)
+			w := newRig(b, services)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				w.change(5, 1-i%2)

@@ -27,7 +27,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
-// script is a source whose calls a test makes.
+// script is a source that a test calls the sink with.
 type script struct {
 	calls chan func(cluster.Sink)
 	fail  chan error
@@ -46,7 +46,7 @@ func (s script) Run(ctx context.Context, sink cluster.Sink) error {
 	}
 }
 
-// fixed is a node whose addresses a test changes.
+// fixed are the addresses of a node, which a test changes.
 type fixed struct {
 	now      []netip.Addr
 	gateways []netip.Addr
@@ -68,8 +68,8 @@ func (f fixed) Watch(ctx context.Context, each func(node.Event)) error {
 	}
 }
 
-// house is a daemon at work over a kernel in memory.
-type house struct {
+// harness is a running daemon with a kernel in memory.
+type harness struct {
 	kernel    *mem.Kernel
 	source    script
 	addresses fixed
@@ -78,21 +78,21 @@ type house struct {
 	ended     chan error
 }
 
-func (h *house) Flush(_ context.Context, flows []state.Flow) (int, error) {
+func (h *harness) Flush(_ context.Context, flows []state.Flow) (int, error) {
 	h.flushed = append(h.flushed, flows...)
 	return len(flows), nil
 }
 
-// noPorts opens none: a bubble's clock does not go on while a real socket waits.
+// noPorts opens no port: the clock of a synctest bubble stops while a real socket waits.
 type noPorts struct{}
 
 func (noPorts) Set(types.NamespacedName, plan.Fragment) {}
 func (noPorts) Follow(plan.Node)                        {}
 
-func start(t *testing.T, k *mem.Kernel, options ...func(*Daemon)) *house {
+func start(t *testing.T, k *mem.Kernel, options ...func(*Daemon)) *harness {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	h := &house{
+	h := &harness{
 		kernel:    k,
 		source:    script{make(chan func(cluster.Sink)), make(chan error)},
 		addresses: fixed{[]netip.Addr{netip.MustParseAddr("192.0.2.1")}, []netip.Addr{netip.MustParseAddr("192.0.2.254")}, make(chan node.Event)},
@@ -116,25 +116,24 @@ func start(t *testing.T, k *mem.Kernel, options ...func(*Daemon)) *house {
 	return h
 }
 
-// tell makes calls to the daemon and waits until it has nothing left to do.
-func (h *house) tell(calls ...func(cluster.Sink)) {
+// call makes calls to the daemon and waits until it has nothing left to do.
+func (h *harness) call(calls ...func(cluster.Sink)) {
 	for _, call := range calls {
 		h.source.calls <- call
 	}
 	synctest.Wait()
 }
 
-// vandalise changes the kernel behind the daemon's back. That a Service nobody
-// knows is gone changes nothing, but orders the memory accesses for the race
-// detector.
-func (h *house) vandalise(change func(state.State)) {
-	h.tell(func(sink cluster.Sink) {
+// changeBehind changes the kernel behind the daemon's back. Deleting an unknown Service changes nothing, but
+// orders the memory accesses for the race detector.
+func (h *harness) changeBehind(change func(state.State)) {
+	h.call(func(sink cluster.Sink) {
 		change(h.kernel.State)
-		sink.Service(types.NamespacedName{Name: "nobody"}, nil)
+		sink.Service(types.NamespacedName{Name: "unknown"}, nil)
 	})
 }
 
-func (h *house) servers() []string {
+func (h *harness) servers() []string {
 	var names []string
 	for k := range h.kernel.State.RealServers {
 		names = append(names, k.String())
@@ -143,7 +142,7 @@ func (h *house) servers() []string {
 	return names
 }
 
-func (h *house) mustServe(t *testing.T, want ...string) {
+func (h *harness) mustServe(t *testing.T, want ...string) {
 	t.Helper()
 	if got := h.servers(); len(got) == 0 || !slices.Equal(got, want) {
 		t.Errorf("real servers %q, want %q", got, want)
@@ -152,7 +151,7 @@ func (h *house) mustServe(t *testing.T, want ...string) {
 
 var key = types.NamespacedName{Namespace: "shop", Name: "web"}
 
-// web tells of a NodePort Service with one endpoint.
+// web adds a NodePort Service with one endpoint.
 func web(endpoint string) func(cluster.Sink) {
 	name, port, tcp := "http", int32(8080), corev1.ProtocolTCP
 	s := &corev1.Service{
@@ -178,11 +177,11 @@ func synced(sink cluster.Sink) { sink.Listed(cluster.Complete) }
 func TestServicesReachTheKernelOnceAllAreKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New())
-		h.tell(web("10.244.1.10"))
+		h.call(web("10.244.1.10"))
 		if n := len(h.kernel.State.Sets); n != 0 {
 			t.Errorf("%d sets before all Services are known, want none", n)
 		}
-		h.tell(synced)
+		h.call(synced)
 		h.mustServe(t, "TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.1:30080 -> 10.244.1.10:8080")
 	})
 }
@@ -190,7 +189,7 @@ func TestServicesReachTheKernelOnceAllAreKnown(t *testing.T) {
 func TestANewAddressOfTheNodeGetsTheNodePortsAndALostOneLosesThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New())
-		h.tell(web("10.244.1.10"), synced)
+		h.call(web("10.244.1.10"), synced)
 		h.addresses.changes <- node.Event{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}}
 		time.Sleep(2 * drainCheck) // of the bubble's clock; without connections it is soon drained
 		synctest.Wait()
@@ -201,7 +200,7 @@ func TestANewAddressOfTheNodeGetsTheNodePortsAndALostOneLosesThem(t *testing.T) 
 func TestTheNodesOwnPacketsAreCutToWhatItsDevicesCarry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New())
-		h.tell(web("10.244.1.10"), synced)
+		h.call(web("10.244.1.10"), synced)
 		for _, mtu := range []uint32{1450, 1400, 0} {
 			h.addresses.changes <- node.Event{Addresses: h.addresses.now, Gateways: h.addresses.gateways, MTU: mtu}
 			synctest.Wait()
@@ -249,11 +248,11 @@ func TestTheAddressesOfOthersAreNoServices(t *testing.T) {
 				t.Errorf("served is %v, want %v: %q", got, want, h.servers())
 			}
 		}
-		h.tell(nodes(), externally("192.0.2.2"), synced)
+		h.call(nodes(), externally("192.0.2.2"), synced)
 		served(true)
-		h.tell(nodes(node("node-2", "192.0.2.2")))
+		h.call(nodes(node("node-2", "192.0.2.2")))
 		served(false)
-		h.tell(nodes(node("node-2", "192.0.2.3")))
+		h.call(nodes(node("node-2", "192.0.2.3")))
 		served(true)
 		h.addresses.changes <- kernelSays("192.0.2.1", "192.0.2.2")
 		served(false)
@@ -269,9 +268,9 @@ func kernelSays(address, gateway string) node.Event {
 func TestWhatSomebodyChangesIsRepairedWithinTheSyncPeriod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New())
-		h.tell(web("10.244.1.10"), synced)
+		h.call(web("10.244.1.10"), synced)
 		want := maps.Clone(h.kernel.State.RealServers)
-		h.vandalise(func(s state.State) {
+		h.changeBehind(func(s state.State) {
 			clear(s.RealServers)
 			clear(s.VirtualServers)
 			clear(s.Jumps)
@@ -287,9 +286,9 @@ func TestWhatSomebodyChangesIsRepairedWithinTheSyncPeriod(t *testing.T) {
 func TestALostDeviceIsMadeAnewAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New())
-		h.tell(web("10.244.1.10"), synced)
+		h.call(web("10.244.1.10"), synced)
 		time.Sleep(5 * time.Second) // past the pause between audits
-		h.vandalise(func(s state.State) {
+		h.changeBehind(func(s state.State) {
 			clear(s.Links)
 			clear(s.Addresses)
 		})
@@ -304,7 +303,7 @@ func TestALostDeviceIsMadeAnewAtOnce(t *testing.T) {
 func TestTheKernelStaysAsItIsWhenTheDaemonEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New())
-		h.tell(web("10.244.1.10"), synced)
+		h.call(web("10.244.1.10"), synced)
 		before := h.servers()
 		h.stop()
 		if err := <-h.ended; err != nil {
@@ -317,7 +316,7 @@ func TestTheKernelStaysAsItIsWhenTheDaemonEnds(t *testing.T) {
 func TestASourceThatFailsEndsTheDaemonAndNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New())
-		h.tell(web("10.244.1.10"), synced)
+		h.call(web("10.244.1.10"), synced)
 		broken := errors.New("no more watches")
 		h.source.fail <- broken
 		if err := <-h.ended; !errors.Is(err, broken) {
@@ -330,9 +329,9 @@ func TestASourceThatFailsEndsTheDaemonAndNothingElse(t *testing.T) {
 func TestADeletedServiceLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New())
-		h.tell(synced)
+		h.call(synced)
 		empty := len(h.kernel.State.Entries)
-		h.tell(web("10.244.1.10"), func(sink cluster.Sink) { sink.Service(key, nil) })
+		h.call(web("10.244.1.10"), func(sink cluster.Sink) { sink.Service(key, nil) })
 		time.Sleep(2 * drainCheck) // of the bubble's clock: what was made already drains first
 		synctest.Wait()
 		s := h.kernel.State

@@ -9,23 +9,17 @@ import (
 	"syscall"
 )
 
-// One kube-ipvs may run in a network namespace. It holds an abstract unix socket: the kernel keeps those apart by network
-// namespace, as it does the tables that kube-ipvs writes, and closes them when the process dies. No file can be left behind.
-
-// ErrHeld says that somebody else is the one kube-ipvs of this network
-// namespace.
+// ErrHeld says that another kube-ipvs runs in this network namespace.
 var ErrHeld = errors.New("another kube-ipvs already runs in this network namespace")
 
-// instanceName is the name in the network namespace. The @ makes it abstract.
+// instanceName is an abstract unix socket, by the @: one per network namespace, closed when the process dies.
 const instanceName = "@kube-ipvs"
 
-// instanceSocket is of datagrams: with a stream, each look at it would leave a
-// connection in a queue that nobody empties, and a full queue looks like none.
+// instanceSocket takes datagrams: with a stream, connections of Running would fill the queue.
 func instanceSocket() *net.UnixAddr { return &net.UnixAddr{Name: instanceName, Net: "unixgram"} }
 
-// Hold takes the place of the one kube-ipvs of this network namespace until
-// release is called; ErrHeld if it is taken. Two would undo each other's work.
-// It is no protection from other programs: any may take the name.
+// Hold claims this network namespace until release is called: two kube-ipvs would undo each other's work. It
+// returns ErrHeld if another one has it. Any program may take the name, so this is no protection.
 func Hold() (release func() error, err error) {
 	l, err := net.ListenUnixgram("unixgram", instanceSocket())
 	switch {
@@ -37,12 +31,12 @@ func Hold() (release func() error, err error) {
 	return l.Close, nil
 }
 
-// Running says whether a kube-ipvs runs in this network namespace.
+// Running reports whether a kube-ipvs runs in this network namespace.
 func Running() bool {
 	c, err := net.DialUnix("unixgram", nil, instanceSocket())
 	if err != nil {
 		return false
 	}
-	_ = c.Close() // nothing was said on it
+	_ = c.Close() // nothing was sent
 	return true
 }

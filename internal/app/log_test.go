@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app_test
+package app
 
 import (
 	"bytes"
@@ -22,11 +22,10 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/klog/v2"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/app"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// page is where lines are written, with the time that a test says it is.
+// page keeps the lines of a log, and is its clock.
 type page struct {
 	bytes.Buffer
 	calls, synced int
@@ -46,24 +45,24 @@ func (p *page) Sync() error {
 func (p *page) Now() time.Time                         { return p.now }
 func (p *page) NewTicker(d time.Duration) *time.Ticker { return time.NewTicker(d) }
 
-// take is what was written since the last time.
+// take returns the lines since the last call.
 func (p *page) take() []string {
 	defer p.Reset()
 	return strings.Split(strings.TrimSuffix(p.String(), "\n"), "\n")
 }
 
-// open is a log on a page, with klog through it until the test ends.
+// open returns a log on a page, which klog uses until the test ends.
 func open(t *testing.T, c config.Log) (*zap.Logger, *page) {
 	t.Helper()
-	return openNext(t, c, &app.Libraries{})
+	return openNext(t, c, &libraryLogs{})
 }
 
-// openNext is open for where klog logs to already.
-func openNext(t *testing.T, c config.Log, libraries *app.Libraries) (*zap.Logger, *page) {
+// openNext is open for libraryLogs that are in use.
+func openNext(t *testing.T, c config.Log, libraries *libraryLogs) (*zap.Logger, *page) {
 	t.Helper()
 	p := &page{now: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)}
-	log := app.NewLog(c, p).WithOptions(zap.WithClock(p))
-	if err := libraries.LogTo(c, log); err != nil {
+	log := newLog(c, p).WithOptions(zap.WithClock(p))
+	if err := libraries.logTo(c, log); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -132,10 +131,11 @@ func TestAnErrorOfClientGoIsOneLineWithFields(t *testing.T) {
 		`{"node": "n1", "error": "gone", "logger": "client-go.services.UnhandledError"}`)
 }
 
-// stamp is the time of a line, which Go's own loggers take from the clock of the machine.
+// stamp is the time of a line. Go's own loggers take it from the machine's clock.
 var stamp = regexp.MustCompile(`^\d{4}-\d\d-\d\dT[^\t]*Z\t`)
 
-// moby/ipvs logs by logrus, and package http by package log. All lines are of one form, and go where ours go.
+// moby/ipvs uses logrus, and net/http package log. Their lines have the form of ours, and go to the same
+// place.
 func TestWhateverALibraryLogsByThereIsOneLog(t *testing.T) {
 	broken := errors.New("exec: no modprobe")
 	for want, say := range map[string]func(){
@@ -145,9 +145,9 @@ func TestWhateverALibraryLogsByThereIsOneLog(t *testing.T) {
 		"error\tno family\t" + `{"logger": "logrus"}`: func() { logrus.Error("no family") },
 		"info\tinfo\t" + `{"logger": "logrus"}`:       func() { logrus.Info("info") },
 		"": func() {
-			logrus.Debug("not told")
-			slog.Debug("not told")
-			slog.Default().With("a", 1).Debug("not told")
+			logrus.Debug("not logged")
+			slog.Debug("not logged")
+			slog.Default().With("a", 1).Debug("not logged")
 		},
 		"warn\thttp: panic serving 192.0.2.1\t" + `{"logger": "go"}`: func() { stdlog.Printf("http: panic serving %s\n", "192.0.2.1") },
 		"error\trefused\t" + `{"n": 3, "logger": "go"}`:              func() { slog.Error("refused", "n", 3) },
@@ -170,7 +170,7 @@ func TestWhateverALibraryLogsByThereIsOneLog(t *testing.T) {
 	}
 }
 
-// What a line says does not end the log: logrus itself panics once the line is told.
+// logrus itself panics after the line is logged.
 func TestALineOfPanicIsTold(t *testing.T) {
 	_, p := open(t, config.Log{})
 	func() {
@@ -212,8 +212,7 @@ func TestHowMuchIsToldFollowsTheVerbosity(t *testing.T) {
 	}
 }
 
-// messages are the messages that were written, with their levels if these are
-// not the message.
+// messages returns the messages that were written, with their levels if these differ.
 func messages(p *page) string {
 	var list []string
 	for _, line := range p.take() {
@@ -248,7 +247,7 @@ func TestRetriesOfClientGoDoNotFloodTheLog(t *testing.T) {
 		t.Errorf("%d lines of 100 attempts some time later, want 4", n)
 	}
 
-	// Our own lines are about another Service each, whatever their message.
+	// Our own lines with one message are each about another Service.
 	log, p := open(t, config.Log{})
 	for range 100 {
 		log.Warn("part of a Service is left out")
@@ -259,15 +258,15 @@ func TestRetriesOfClientGoDoNotFloodTheLog(t *testing.T) {
 
 	_, p = open(t, config.Log{Verbosity: 4})
 	if n := attempts(p); n != 100 {
-		t.Errorf("%d lines of 100 attempts for somebody who looks for faults, want all", n)
+		t.Errorf("%d lines of 100 attempts at verbosity 4, want all", n)
 	}
 }
 
-// klog may not be in use when it gets a logger, and client-go uses it all the time
-// (the race detector tells). So a changed configuration changes where the one logger
-// writes, also for loggers that client-go made of it before.
+// klog must not be in use when it gets a logger, and client-go uses it all the time: the race detector would
+// find that. So a changed configuration changes where the one logger writes, also for loggers that client-go
+// made of it before.
 func TestAChangedConfigurationMovesKlogWhileItIsInUse(t *testing.T) {
-	var libraries app.Libraries
+	var libraries libraryLogs
 	_, before := openNext(t, config.Log{}, &libraries)
 	made := klog.Background().WithName("reflector").WithValues("node", "n1")
 	made.Info("first")

@@ -14,54 +14,50 @@ import (
 )
 
 const (
-	// garbage is how much of it there may be before it is collected, in percent of
-	// what is in use. That is the cluster, which stays as it is: as much again would
-	// be memory for nothing, and a change makes a thousandth of it garbage.
-	garbage = 50
-	// quiet is how long nothing that takes much memory happened before what it took
-	// is given back.
-	quiet = 2 * time.Second
+	// gcPercent is less than Go's 100: most memory holds the cluster, and a change makes little garbage.
+	gcPercent = 50
+	// releaseAfter is how long after the last expensive work its memory is given back.
+	releaseAfter = 2 * time.Second
 )
 
-// limitGarbage sets how much garbage there may be, unless the operator did.
-func limitGarbage() {
+// setGCPercent limits garbage, unless the operator set GOGC.
+func setGCPercent() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
+		debug.SetGCPercent(gcPercent)
 	}
 }
 
-// tidy is a witness that gives memory back to the machine after the start, each
-// audit, and each read of the kernel's counters. They hold for a moment much more
-// than is kept, and the Go runtime would keep room for that until the next one.
-type tidy struct{ due *time.Timer }
+// memoryReleaser gives memory back to the machine soon after work that needs much more than is kept: the start,
+// audits and reads of the traffic counters.
+type memoryReleaser struct{ due *time.Timer }
 
-func newTidy() tidy {
+func newMemoryReleaser() memoryReleaser {
 	due := time.AfterFunc(time.Hour, debug.FreeOSMemory)
 	due.Stop()
-	return tidy{due}
+	return memoryReleaser{due}
 }
 
-// Received tells nothing.
-func (tidy) Received(reconcile.Change) {}
+// Received does nothing.
+func (memoryReleaser) Received(reconcile.Change) {}
 
-// Acted makes it due.
-func (t tidy) Acted(a reconcile.Act) {
+// Acted releases memory after the start and audits.
+func (m memoryReleaser) Acted(a reconcile.Act) {
 	if a.Work.Audit || a.Cause == reconcile.CauseStart {
-		t.due.Reset(quiet)
+		m.due.Reset(releaseAfter)
 	}
 }
 
-// Settled tells nothing.
-func (tidy) Settled(reconcile.Balance) {}
+// Settled does nothing.
+func (memoryReleaser) Settled(reconcile.Balance) {}
 
-// counters are the kernel's, after which there is something to tidy.
-type counters struct {
-	kernel *ipvs.Conn
-	tidy   tidy
+// releasingLoads reads traffic counters, and releases memory soon after.
+type releasingLoads struct {
+	kernel   *ipvs.Conn
+	releaser memoryReleaser
 }
 
 // Loads reads the counters of all virtual servers.
-func (c counters) Loads(ctx context.Context) (map[state.VirtualServerKey]state.Load, error) {
-	defer c.tidy.due.Reset(quiet)
-	return c.kernel.Loads(ctx)
+func (r releasingLoads) Loads(ctx context.Context) (map[state.VirtualServerKey]state.Load, error) {
+	defer r.releaser.due.Reset(releaseAfter)
+	return r.kernel.Loads(ctx)
 }

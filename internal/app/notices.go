@@ -8,23 +8,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Events tell people what is wrong with a Service or this node, where they look
-// for it. To tell them makes nobody wait.
+// Events records what is wrong with a Service or this node. It does not block.
 type Events interface {
-	// Service tells what every node sees.
+	// Service records what every node sees.
 	Service(s *corev1.Service, reason, note string)
-	// Here tells what this node can't do.
+	// Here records what only this node cannot do.
 	Here(s *corev1.Service, reason, note string)
-	// Node tells something of this node; kind is Normal or Warning.
+	// Node records an event of this node; kind is Normal or Warning.
 	Node(kind, reason, note string)
 }
 
-// The reasons of events that are no state.Reason.
+// Reasons of events, beside those of state.Reason.
 const (
 	reasonConflict    = "AddressConflict"
 	reasonPort        = "PortConflict"
@@ -33,79 +31,66 @@ const (
 	reasonDisplaced   = "RulesDisplaced"
 )
 
-// Notices tell Events of Services. What is wrong is often noticed where only the
-// key of a Service is known, and an event is about an object, so they know where
-// the objects are. Nil Notices tell nobody.
+// Notices records events about Services that are known by their keys alone. A nil *Notices records nothing.
 type Notices struct {
-	events   Events
-	services *register // of the view
-
-	displaced []reconcile.Displaced // of which people were told
+	events    Events
+	services  *serviceObjects       // shared with the planner
+	displaced []reconcile.Displaced // as recorded
 }
 
-var _ reconcile.Observer = (*Notices)(nil)
+// newNotices returns Notices for one Daemon.
+func newNotices(e Events) *Notices { return &Notices{events: e, services: newServiceObjects()} }
 
-// NewNotices returns Notices that tell e, for one Daemon.
-func NewNotices(e Events) *Notices { return &Notices{events: e, services: newRegister()} }
-
+// find returns the object of a Service; nil if it is not known.
 func (n *Notices) find(key types.NamespacedName) *corev1.Service {
 	if n == nil {
 		return nil
 	}
-	s := serviceOf(n.services.of(key))
-	if s.IsZero() {
-		return nil
-	}
-	return s.Object()
+	return unpacked(serviceOf(n.services.of(key)))
 }
 
-// note tells what of a Service is left out.
+// note records that a part of a Service is left out.
 func (n *Notices) note(key types.NamespacedName, found state.Note) {
-	s := n.find(key)
-	if s == nil {
-		return
+	if s := n.find(key); s != nil {
+		text := found.Message
+		if found.Field != "" {
+			text = found.Field + ": " + text
+		}
+		n.events.Service(s, found.Reason.String(), text)
 	}
-	text := found.Message
-	if found.Field != "" {
-		text = found.Field + ": " + text
-	}
-	n.events.Service(s, found.Reason.String(), text)
 }
 
-// port tells that a port of a Service can't be opened on this node.
+// port records that a port of a Service cannot be opened on this node.
 func (n *Notices) port(key types.NamespacedName, reason, note string) {
 	if s := n.find(key); s != nil {
 		n.events.Here(s, reason, note)
 	}
 }
 
-func (n *Notices) conflict(c desired.Conflict) {
-	s := n.find(types.NamespacedName{Namespace: c.Loser.Namespace, Name: c.Loser.Name})
-	if s == nil {
-		return
-	}
-	reason := reasonConflict
-	if c.HealthCheck {
-		reason = reasonPort
-	}
-	n.events.Service(s, reason, c.String())
-}
-
-// Received tells who lost an address and port to another Service.
-func (n *Notices) Received(c reconcile.Change) {
-	for _, conflict := range c.Conflicts {
-		n.conflict(conflict)
+// Received records conflicts between Services.
+func (n *Notices) Received(change reconcile.Change) {
+	for _, c := range change.Conflicts {
+		reason := reasonConflict
+		if c.HealthCheck {
+			reason = reasonPort
+		}
+		if s := n.find(types.NamespacedName{Namespace: c.Loser.Namespace, Name: c.Loser.Name}); s != nil {
+			n.events.Service(s, reason, c.String())
+		}
 	}
 }
 
-// Acted tells nothing: what the kernel does is no Service's fault.
+// Acted does nothing: writes to the kernel are not about one Service.
 func (n *Notices) Acted(reconcile.Act) {}
 
-// Settled tells which rules of ours are left behind rules of others.
+// Settled records which of our rules another program keeps displacing.
 func (n *Notices) Settled(b reconcile.Balance) {
+	if n == nil {
+		return
+	}
 	for _, d := range reconcile.Others(b.Displaced, n.displaced) {
 		n.events.Node(corev1.EventTypeWarning, reasonDisplaced, fmt.Sprintf(
-			"%v: another program puts its rule %q before ours again and again, and gets what it takes of Services' traffic", d.Jump, d.Behind))
+			"%v: another program keeps putting its rule %q before ours, and gets the traffic of Services that it matches", d.Jump, d.Behind))
 	}
 	n.displaced = b.Displaced
 }

@@ -26,46 +26,46 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
-// people are told events.
-type people struct {
-	mutex sync.Mutex
-	told  []string
+// eventLog records events.
+type eventLog struct {
+	mutex  sync.Mutex
+	events []string
 }
 
-func (p *people) Service(s *corev1.Service, reason, note string) { p.hear("all", s, reason, note) }
-func (p *people) Here(s *corev1.Service, reason, note string)    { p.hear("here", s, reason, note) }
+func (p *eventLog) Service(s *corev1.Service, reason, note string) { p.add("all", s, reason, note) }
+func (p *eventLog) Here(s *corev1.Service, reason, note string)    { p.add("here", s, reason, note) }
 
-func (p *people) Node(kind, reason, note string) {
+func (p *eventLog) Node(kind, reason, note string) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	p.told = append(p.told, fmt.Sprintf("node: %s %s: %s", kind, reason, note))
+	p.events = append(p.events, fmt.Sprintf("node: %s %s: %s", kind, reason, note))
 }
 
-func (p *people) hear(who string, s *corev1.Service, reason, note string) {
+func (p *eventLog) add(scope string, s *corev1.Service, reason, note string) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	p.told = append(p.told, fmt.Sprintf("%s: %s/%s %s %s: %s", who, s.Namespace, s.Name, s.UID, reason, note))
+	p.events = append(p.events, fmt.Sprintf("%s: %s/%s %s %s: %s", scope, s.Namespace, s.Name, s.UID, reason, note))
 }
 
-func (p *people) take() []string {
+func (p *eventLog) take() []string {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	told := p.told
-	p.told = nil
-	return told
+	events := p.events
+	p.events = nil
+	return events
 }
 
-func (p *people) mustHave(t *testing.T, when string, want ...string) {
+func (p *eventLog) mustHave(t *testing.T, when string, want ...string) {
 	t.Helper()
 	if got := p.take(); !slices.Equal(got, want) {
-		t.Errorf("%s: told %q, want %q", when, got, want)
+		t.Errorf("%s: events %q, want %q", when, got, want)
 	}
 }
 
 func TestPeopleAreToldWhatIsWrongWithAService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &people{}
-		h := start(t, mem.New(), func(d *Daemon) { d.Notices = NewNotices(p) })
+		p := &eventLog{}
+		h := start(t, mem.New(), func(d *Daemon) { d.Notices = newNotices(p) })
 		bad := func(uid types.UID, born int64, change func(*corev1.Service)) func(cluster.Sink) {
 			s := &corev1.Service{
 				ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "bad", UID: uid, CreationTimestamp: metav1.Unix(born, 0)},
@@ -82,20 +82,20 @@ func TestPeopleAreToldWhatIsWrongWithAService(t *testing.T) {
 		external := func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"x"} }
 		note := "all: shop/bad 1 InvalidAddress: spec.externalIPs[0]: "
 
-		h.tell(web("10.244.1.10"), bad("1", 1, external), synced)
-		if told := p.take(); len(told) != 1 || !strings.HasPrefix(told[0], note) {
-			t.Errorf("told %q, want %q...", told, note)
+		h.call(web("10.244.1.10"), bad("1", 1, external), synced)
+		if got := p.take(); len(got) != 1 || !strings.HasPrefix(got[0], note) {
+			t.Errorf("events %q, want %q...", got, note)
 		}
-		h.tell(bad("1", 1, external))
+		h.call(bad("1", 1, external))
 		h.addresses.changes <- kernelSays("192.0.2.7", "192.0.2.254")
 		synctest.Wait()
 		p.mustHave(t, "planned again")
 
-		h.tell(bad("1", 1, func(s *corev1.Service) { s.Spec.ClusterIP = corev1.ClusterIPNone }))
+		h.call(bad("1", 1, func(s *corev1.Service) { s.Spec.ClusterIP = corev1.ClusterIPNone }))
 		p.mustHave(t, "headless: nothing to warn of")
 
-		h.tell(func(sink cluster.Sink) { sink.Service(types.NamespacedName{Namespace: "shop", Name: "bad"}, nil) })
-		h.tell(bad("2", 1, func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.80"} }))
+		h.call(func(sink cluster.Sink) { sink.Service(types.NamespacedName{Namespace: "shop", Name: "bad"}, nil) })
+		h.call(bad("2", 1, func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.80"} }))
 		time.Sleep(2 * drainCheck)
 		synctest.Wait()
 		p.mustHave(t, "a younger Service with the address of another",
@@ -105,8 +105,8 @@ func TestPeopleAreToldWhatIsWrongWithAService(t *testing.T) {
 
 func TestPeopleAreToldOfAHealthCheckPortThatIsAnothersNodePort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &people{}
-		h := start(t, mem.New(), func(d *Daemon) { d.Notices = NewNotices(p) })
+		p := &eventLog{}
+		h := start(t, mem.New(), func(d *Daemon) { d.Notices = newNotices(p) })
 		checked := &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "checked", UID: "3"},
 			Spec: corev1.ServiceSpec{
@@ -115,11 +115,11 @@ func TestPeopleAreToldOfAHealthCheckPortThatIsAnothersNodePort(t *testing.T) {
 				Type:  corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal, HealthCheckNodePort: 30080,
 			},
 		}
-		h.tell(func(sink cluster.Sink) {
+		h.call(func(sink cluster.Sink) {
 			sink.Service(types.NamespacedName{Namespace: "shop", Name: "checked"}, cluster.Pack(checked))
 		}, synced)
-		p.mustHave(t, "nobody has the port")
-		h.tell(web("10.244.1.10"))
+		p.mustHave(t, "the port is free")
+		h.call(web("10.244.1.10"))
 		p.mustHave(t, "a Service with that NodePort",
 			"all: shop/checked 3 PortConflict: spec.healthCheckNodePort: 30080 is a NodePort of shop/web: load balancers that ask there are sent to that one's endpoints")
 	})
@@ -136,17 +136,17 @@ func TestPeopleAreToldOfPortsThatCannotBeOpened(t *testing.T) {
 		}
 	}()
 	port := uint16(taken.Addr().(*net.TCPAddr).Port)
-	p := &people{}
-	n := NewNotices(p)
+	p := &eventLog{}
+	n := newNotices(p)
 	n.services.set(key, cluster.Pack(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, UID: "1"}}))
 	c := config.Default()
-	l := Listen(c, zap.NewNop(), func() bool { return true }, n)
+	l := newListeners(c, zap.NewNop(), func() bool { return true }, n)
 	defer l.Close()
 	l.Follow(plan.Node{})
 	l.Set(key, plan.Fragment{HealthCheck: state.HealthCheck{Port: port, IPv4: state.Health{Served: true}}})
-	told := p.take()
-	if want := fmt.Sprintf("here: shop/web 1 FailedToStartServiceHealthcheck: health check port %d can't be opened: ", port); len(told) != 1 || !strings.HasPrefix(told[0], want) {
-		t.Errorf("told %q, want %q...", told, want)
+	got := p.take()
+	if want := fmt.Sprintf("here: shop/web 1 FailedToStartServiceHealthcheck: could not open health check port %d: ", port); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+		t.Errorf("events %q, want %q...", got, want)
 	}
 	l.Set(key, plan.Fragment{})
 	n.services.set(key, nil)
@@ -155,17 +155,17 @@ func TestPeopleAreToldOfPortsThatCannotBeOpened(t *testing.T) {
 }
 
 func TestPeopleAreToldOnceOfRulesThatOthersComeBefore(t *testing.T) {
-	p := &people{}
-	n := NewNotices(p)
+	p := &eventLog{}
+	n := newNotices(p)
 	k := state.JumpKey{Family: state.IPv4, Table: state.NAT, From: "PREROUTING", To: "KUBE-SERVICES"}
 	lost := reconcile.Balance{Displaced: []reconcile.Displaced{{Jump: k, Behind: "-j DNAT"}}}
-	told := `node: Warning RulesDisplaced: IPv4 nat PREROUTING -> KUBE-SERVICES: another program puts its rule "-j DNAT" before ours ` +
-		"again and again, and gets what it takes of Services' traffic"
+	want := `node: Warning RulesDisplaced: IPv4 nat PREROUTING -> KUBE-SERVICES: another program keeps putting its rule "-j DNAT" before ours, ` +
+		"and gets the traffic of Services that it matches"
 	n.Settled(reconcile.Balance{})
 	n.Settled(lost)
 	n.Settled(lost)
-	p.mustHave(t, "given up", told)
+	p.mustHave(t, "given up", want)
 	n.Settled(reconcile.Balance{})
 	n.Settled(lost)
-	p.mustHave(t, "given up again", told)
+	p.mustHave(t, "given up again", want)
 }

@@ -6,38 +6,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/iptables"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// Prepare does what --init-only asks for: what takes more privileges than
-// running does, so that the daemon needs CAP_NET_ADMIN alone afterwards. It
-// loads the modules that nothing else loads, and writes the kernel's settings.
-// No Service is touched, and it may be done while a daemon runs.
+// Prepare is run --init-only. It does what needs more than CAP_NET_ADMIN, so that the daemon does not: it loads
+// modules and writes sysctls. It may run beside a daemon.
 func Prepare(ctx context.Context, c config.Config, log *zap.Logger) (err error) {
-	c, err = fitToKernel(c)
+	c, err = completeConfig(c)
 	if err != nil {
 		return err
 	}
-	k, err := linux.Open(ctx, ours(c)) // opening loads IPVS, ipset, conntrack and iptables
+	k, err := linux.Open(ctx, ours(c)) // loads the modules of IPVS, ipset, conntrack and iptables
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	if _, err := schedulers(ctx, k.IPVS, c.Scheduler); err != nil { // and trying, the schedulers
+	if _, err := schedulers(ctx, k.IPVS, c.Scheduler); err != nil { // loads those of the schedulers
 		return err
 	}
-	makeRoom(ctx, c, log)
-	return writeSettings(ctx, k, c, log)
+	raiseConntrackMax(ctx, c, log)
+	return writeSysctls(ctx, k, c, log)
 }
 
-// writeSettings writes those of the base's settings that are not as wished.
-func writeSettings(ctx context.Context, k *linux.Kernel, c config.Config, log *zap.Logger) error {
+// writeSysctls writes the sysctls that differ from the desired ones.
+func writeSysctls(ctx context.Context, k *linux.Kernel, c config.Config, log *zap.Logger) error {
 	table := k.Tables().Sysctls
 	have, err := table.List(ctx)
 	if err != nil {
@@ -45,25 +50,13 @@ func writeSettings(ctx context.Context, k *linux.Kernel, c config.Config, log *z
 	}
 	d := state.Diff(state.State{Sysctls: have}, state.State{Sysctls: plan.Base(c).State().Sysctls}).Sysctls
 	d.Remove = nil
-	var failed []error
-	for _, err := range table.Apply(ctx, d).Failed {
-		failed = append(failed, err)
-	}
+	failed := slices.Collect(maps.Values(table.Apply(ctx, d).Failed))
 	log.Info("kernel settings written", zap.Int("written", d.Len()-len(failed)), zap.Int("refused", len(failed)))
 	return errors.Join(failed...)
 }
 
-// RaiseLimits sets the limits that are this machine's or this process's, once.
-// One that can't be set is told of and no more: they are about load.
-func RaiseLimits(ctx context.Context, c config.Config, log *zap.Logger) {
-	if err := linux.SetOOMScore(c.OOMScoreAdj); err != nil {
-		log.Warn("OOM score stays as it is", zap.Error(err))
-	}
-	makeRoom(ctx, c, log)
-}
-
-// makeRoom makes room for tracked connections, for the whole machine.
-func makeRoom(ctx context.Context, c config.Config, log *zap.Logger) {
+// raiseConntrackMax raises the machine's limit of tracked connections. It is about load: a failure is only logged.
+func raiseConntrackMax(ctx context.Context, c config.Config, log *zap.Logger) {
 	most := c.Conntrack.Max(linux.Cores())
 	if most == 0 {
 		return
@@ -71,8 +64,58 @@ func makeRoom(ctx context.Context, c config.Config, log *zap.Logger) {
 	was, err := linux.RaiseConntrackMax(ctx, most)
 	switch {
 	case err != nil:
-		log.Warn("room for tracked connections stays as it is", zap.Int("room", was), zap.Int("wanted", most), zap.Error(err))
+		log.Warn("could not raise nf_conntrack_max", zap.Int("is", was), zap.Int("wanted", most), zap.Error(err))
 	case was < most:
-		log.Info("room for tracked connections raised", zap.Int("from", was), zap.Int("to", most))
+		log.Info("raised nf_conntrack_max", zap.Int("from", was), zap.Int("to", most))
 	}
 }
+
+// completeConfig adds the kernel's version and IP families to c, and checks it.
+func completeConfig(c config.Config) (config.Config, error) {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return c, fmt.Errorf("reading the kernel's version: %w", err)
+	}
+	var err error
+	if c.Kernel, err = config.ParseKernel(unix.ByteSliceToString(uts.Release[:])); err != nil {
+		return c, err
+	}
+	c.Families = linux.Families()
+	return c, c.Validate()
+}
+
+// lacksNetmap reports whether a family lacks NETMAP, which session affinity over all ports needs.
+func lacksNetmap(ctx context.Context, rules *iptables.Conn, c config.Config) (bool, error) {
+	for _, f := range c.Families {
+		if has, err := rules.Takes(ctx, f, state.ChainTrial, plan.NetmapRule(f)); err != nil || !has {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// schedulers returns the schedulers that the kernel has. The chosen one must be among them.
+func schedulers(ctx context.Context, k *ipvs.Conn, chosen string) ([]string, error) {
+	names := plan.Schedulers()
+	if !slices.Contains(names, chosen) { // one that only this kernel knows
+		names = append(names, chosen)
+	}
+	has, err := k.Schedulers(ctx, names...)
+	if err == nil && !slices.Contains(has, chosen) {
+		err = fmt.Errorf("--ipvs-scheduler: this kernel has no scheduler %q; it has %s", chosen, strings.Join(has, ", "))
+	}
+	return has, err
+}
+
+// ours names what is ours in the kernel, and what kube-proxy's other modes left behind, which is removed.
+func ours(c config.Config) linux.Ours {
+	var sysctls []state.SysctlName
+	for _, row := range plan.Base(c).Sysctls {
+		sysctls = append(sysctls, row.Key)
+	}
+	return linux.Ours{
+		Set: plan.OurSet, Chain: ourChain, Tables: []string{takeover.NFTable}, Sysctls: sysctls, Families: c.Families,
+	}
+}
+
+func ourChain(name string) bool { return plan.OurChain(name) || takeover.OnlyIts(name) }

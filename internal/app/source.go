@@ -17,35 +17,33 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// origin is where objects come from.
-type origin struct {
-	name   string // for the log
-	source cluster.Source
-	kube   *kube.Source     // nil: no API server
-	stored *snapshot.Source // nil: no snapshot
+// source is where objects come from.
+type source struct {
+	name     string // for the log
+	objects  cluster.Source
+	kube     *kube.Source     // nil without an API server
+	snapshot *snapshot.Source // nil without a snapshot
 }
 
 const (
-	// afterReboot is how long the API server may take before a node whose kernel
-	// is empty serves what the snapshot tells.
+	// afterReboot is how long the API server may take before a node with an empty kernel serves the snapshot.
 	afterReboot = 2 * time.Second
-	// afterRestart is the same where a kube-ipvs worked before: the kernel has
-	// what that one knew, which may be more than it had time to write down.
+	// afterRestart is the same where a kube-ipvs ran before, whose rows may be newer than its snapshot.
 	afterRestart = 15 * time.Second
 )
 
-func (s *serving) openOrigin(ctx context.Context) error {
-	if dir := s.asked.Manifests; dir != "" {
-		s.origin = origin{name: dir, source: file.Source{Dir: dir, Node: s.node, Report: file.Log(s.log)}}
+func (s *session) openSource(ctx context.Context) error {
+	if dir := s.options.Manifests; dir != "" {
+		s.source = source{name: dir, objects: file.Source{Dir: dir, Node: s.node, Report: file.Log(s.log)}}
 		return nil
 	}
-	c, err := kube.Connect(s.config.Client, "kube-ipvs/"+s.asked.Version)
+	c, err := kube.Connect(s.config.Client, "kube-ipvs/"+s.options.Version)
 	if err != nil {
 		return err
 	}
 	s.events = events.New(c.Events, s.node, s.log)
 	live := &kube.Source{Client: c, Node: s.node, Log: s.log}
-	s.origin = origin{name: "API server", source: live, kube: live}
+	s.source = source{name: "API server", objects: live, kube: live}
 	if s.config.Snapshot.File == "" {
 		return nil
 	}
@@ -54,39 +52,39 @@ func (s *serving) openOrigin(ctx context.Context) error {
 		return fmt.Errorf("listing links: %w", err)
 	}
 	patience := afterReboot
-	if _, worked := links[state.DummyLink]; worked {
+	if _, ran := links[state.DummyLink]; ran {
 		patience = afterRestart
 	}
-	s.origin.stored = &snapshot.Source{
+	s.source.snapshot = &snapshot.Source{
 		Live: live, File: s.config.Snapshot.File, Node: s.node, MaxBytes: s.config.Snapshot.MaxBytes, Patience: patience, Log: s.log,
 	}
-	s.origin.source = s.origin.stored
+	s.source.objects = s.source.snapshot
 	return nil
 }
 
-// status is where the objects come from, for the metrics.
-func (s *serving) status() metrics.Status {
+// status returns where the objects come from, for the metrics.
+func (s *session) status() metrics.Status {
 	m := metrics.Status{Source: "live", Events: metrics.Events(s.events.Counts())}
-	if s.origin.kube != nil {
-		m.Connected = s.origin.kube.Status().Connected
+	if s.source.kube != nil {
+		m.Connected = s.source.kube.Status().Connected
 	}
-	if s.origin.stored != nil {
-		st := s.origin.stored.Status()
+	if s.source.snapshot != nil {
+		st := s.source.snapshot.Status()
 		m.Source, m.SnapshotWritten, m.SnapshotFailing = st.From.String(), st.Written, st.Err != nil
 	}
 	return m
 }
 
-// restored says whether objects of the snapshot are served, and how old they are.
-func (o *origin) restored() (age time.Duration, is bool) {
-	if o.stored == nil {
+// restored reports whether objects of the snapshot are served, and how old they are.
+func (s *source) restored() (age time.Duration, is bool) {
+	if s.snapshot == nil {
 		return 0, false
 	}
-	st := o.stored.Status()
+	st := s.snapshot.Status()
 	return st.Age(time.Now()), st.From == snapshot.Snapshot
 }
 
-// Stored tells of the objects in a snapshot.
+// Stored returns what is known of a snapshot without reading the objects in it.
 func Stored(file string) (cli.Stored, error) {
 	h, err := snapshot.Stat(file)
 	return cli.Stored{Node: h.Node, Services: h.Services, Age: time.Since(h.Written)}, err

@@ -18,16 +18,15 @@ import (
 
 func TestNoPackageStartsByItselfOrChangesBehindItsUser(t *testing.T) { each(t, hiddenState) }
 
-// hiddenState finds functions that run without being called, and variables of a
-// package that are more than a name for a value: an error, a compiled pattern,
-// or the proof that a type fits an interface.
+// hiddenState finds init functions, and package variables other than errors, compiled patterns and assertions
+// that a type implements an interface.
 func hiddenState(f file) []problem {
 	var found []problem
 	for _, d := range f.syntax.Decls {
 		switch d := d.(type) {
 		case *ast.FuncDecl:
 			if d.Recv == nil && d.Name.Name == "init" {
-				found = append(found, f.problem(d, "init runs before anybody asks: make a function that main calls"))
+				found = append(found, f.problem(d, "init runs without a call: make a function that main calls"))
 			}
 		case *ast.GenDecl:
 			if d.Tok == token.VAR && !f.isTest() {
@@ -44,7 +43,7 @@ func variables(f file, d *ast.GenDecl) []problem {
 		v := s.(*ast.ValueSpec)
 		proof := v.Names[0].Name == "_"
 		if !proof && (len(v.Values) != len(v.Names) || !allCalls(f, v.Values, "errors.New", "fmt.Errorf", "regexp.MustCompile")) {
-			found = append(found, f.problem(v, fmt.Sprintf("variable %s of a package: a function may return it, a value may hold it", v.Names[0].Name)))
+			found = append(found, f.problem(v, fmt.Sprintf("variable %s of a package: let a function return it, or a value hold it", v.Names[0].Name)))
 		}
 	}
 	return found
@@ -59,14 +58,13 @@ func allCalls(f file, values []ast.Expr, names ...string) bool {
 
 func TestNoTestSkips(t *testing.T) { each(t, skips) }
 
-// skips finds tests that pass without having tested. What a test needs is for
-// the make target to bring; a test that lacks it fails and says so.
+// skips finds tests that may skip. The make target provides what a test needs; without it, the test fails.
 func skips(f file) []problem {
 	var found []problem
 	for _, call := range nodes[*ast.CallExpr](f) {
 		s, ok := call.Fun.(*ast.SelectorExpr)
 		if ok && f.isTest() && slices.Contains([]string{"Skip", "Skipf", "SkipNow", "Short"}, s.Sel.Name) {
-			found = append(found, f.problem(call, s.Sel.Name+": a test that lacks what it needs fails, and says what that is"))
+			found = append(found, f.problem(call, s.Sel.Name+": a test without what it needs must fail and say so"))
 		}
 	}
 	return found
@@ -82,13 +80,13 @@ func unlicensed(f file) []problem {
 }
 
 func TestEveryPackageSaysOnceWhatItIsFor(t *testing.T) {
-	report(t, notIntroduced(house(t).files))
+	report(t, undocumented(sources(t).files))
 }
 
-func notIntroduced(files []file) []problem {
+func undocumented(files []file) []problem {
 	comments := map[string]int{}
 	for _, f := range files {
-		comments[f.folder()] += introductions(f)
+		comments[f.folder()] += packageComments(f)
 	}
 	var found []problem
 	for _, folder := range slices.Sorted(maps.Keys(comments)) {
@@ -99,9 +97,8 @@ func notIntroduced(files []file) []problem {
 	return found
 }
 
-// introductions is 1 if the file has the comment of its package, starting as it
-// should.
-func introductions(f file) int {
+// packageComments returns 1 if the file has a package comment that starts correctly.
+func packageComments(f file) int {
 	doc := f.syntax.Doc.Text()
 	name := f.syntax.Name.Name
 	if strings.HasPrefix(doc, "Package "+name+" ") || name == "main" && strings.HasPrefix(doc, "Command "+path.Base(f.folder())+" ") {
@@ -110,14 +107,13 @@ func introductions(f file) int {
 	return 0
 }
 
-// A machine's paths work on one machine, and a note to do something is for the
-// list of issues.
+// A path of one machine works nowhere else, and work that is left belongs to the list of issues.
 func TestNothingIsLeftForLaterOrTiedToOneMachine(t *testing.T) {
-	house := house(t)
-	for name, text := range house.texts {
+	c := sources(t)
+	for name, text := range c.texts {
 		report(t, unfinished(name, text))
 	}
-	for _, f := range house.files {
+	for _, f := range c.files {
 		report(t, unfinished(f.name, f.text))
 	}
 }
@@ -138,7 +134,7 @@ func unfinished(name string, text []byte) []problem {
 
 func TestNamesSayWhatAThingIs(t *testing.T) { each(t, emptyNames) }
 
-// emptyWords fit everything and so say nothing.
+// emptyWords returns words that say nothing in a name.
 func emptyWords() []string {
 	return []string{"manager", "handler", "helper", "helpers", "util", "utils", "info", "data", "process", "common", "impl"}
 }
@@ -163,8 +159,7 @@ func emptyNames(f file) []problem {
 	return found
 }
 
-// words are the words of a name, in small letters: parseHTTPBody has parse,
-// http and body.
+// words returns the words of a name in lower case: parse, http and body of parseHTTPBody.
 func words(name string) []string {
 	var b strings.Builder
 	letters := []rune(name)

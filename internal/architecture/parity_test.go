@@ -14,21 +14,19 @@ import (
 	"testing"
 )
 
-// parity is the file that says where each behaviour of kube-proxy is tested, or
-// why it is not ours to have.
+// parity says where each behaviour of kube-proxy is tested, or why kube-ipvs does not have it.
 const (
 	parity     = "docs/parity.md"
 	behaviours = 259
 )
 
 func TestEveryBehaviourOfKubeProxyIsTestedOrExcused(t *testing.T) {
-	house := house(t)
-	report(t, unproven(string(house.texts[parity]), behaviours, house.evidence()))
+	c := sources(t)
+	report(t, unproven(string(c.texts[parity]), behaviours, c.evidence()))
 }
 
-// What the tests of e2e run is what the documents tell of.
 func TestTheDocumentsNameTheKubeProxyThatIsTested(t *testing.T) {
-	house := house(t)
+	c := sources(t)
 	module, err := os.ReadFile(root + "/e2e/upstream/go.mod")
 	if err != nil {
 		t.Fatal(err)
@@ -38,19 +36,18 @@ func TestTheDocumentsNameTheKubeProxyThatIsTested(t *testing.T) {
 		t.Fatal("e2e/upstream builds no Kubernetes")
 	}
 	for name, want := range map[string]string{parity: "what its version " + built[1] + " does", "README.md": "of Kubernetes " + built[2]} {
-		if !strings.Contains(string(house.texts[name]), want) {
+		if !strings.Contains(string(c.texts[name]), want) {
 			t.Errorf("%s does not say %q", name, want)
 		}
 	}
 }
 
-// notBuilt are the features that behaviours may wait for.
+// notBuilt returns the features that behaviours may wait for.
 func notBuilt() []string {
 	return []string{"API server", "configuration", "metrics and healthz", "cleanup"}
 }
 
-// evidence is what behaviours may name: files by their names, and tests by
-// their folders and names, as in "internal/diff TestOf".
+// evidence returns what behaviours may name: files by path, and tests as in "internal/diff TestOf".
 func (c checkout) evidence() map[string]bool {
 	there := map[string]bool{}
 	for name := range c.texts {
@@ -64,7 +61,7 @@ func (c checkout) evidence() map[string]bool {
 	return there
 }
 
-// tests are the names of a file's tests, as go test sees them.
+// tests returns the names of a file's tests.
 func tests(f file) []string {
 	var names []string
 	for _, d := range nodes[*ast.FuncDecl](f) {
@@ -83,8 +80,7 @@ type behaviour struct {
 	what, where string
 }
 
-// unproven finds the numbers that are missing or there twice, and the rows that
-// neither name a test nor say why there is none.
+// unproven finds missing and repeated numbers, and rows that name no test and do not say why.
 func unproven(text string, count int, there map[string]bool) []problem {
 	rows, found := behaviourRows(text)
 	seen := map[int]int{}
@@ -109,7 +105,7 @@ func (b behaviour) problem(format string, args ...any) problem {
 	return problem{fmt.Sprintf("%s:%d", parity, b.line), fmt.Sprintf("behaviour %d ", b.number) + fmt.Sprintf(format, args...)}
 }
 
-// behaviourRows reads all rows that begin with a number.
+// behaviourRows returns all rows that begin with a number.
 func behaviourRows(text string) ([]behaviour, []problem) {
 	var rows []behaviour
 	var found []problem
@@ -131,8 +127,7 @@ func behaviourRows(text string) ([]behaviour, []problem) {
 	return rows, found
 }
 
-// check finds what is wrong with a row: what it names must be there, and if it
-// names nothing it has to say why.
+// check finds what is wrong with a row.
 func (b behaviour) check(there map[string]bool) []problem {
 	var found []problem
 	named := evidenceIn(b.where)
@@ -159,8 +154,7 @@ func (b behaviour) check(there map[string]bool) []problem {
 	return found
 }
 
-// evidenceIn are the files and tests that a cell names. Other words in quotes
-// are flags and the like.
+// evidenceIn returns the files and tests that a cell names. Other quoted words are flags and the like.
 func evidenceIn(where string) []string {
 	var named []string
 	for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(where, -1) {
@@ -187,7 +181,7 @@ func TestUnprovenBehavioursAreFound(t *testing.T) {
 	}{
 		{"all is well", good, nil},
 		{"words and other tables", "# A\n\ntext\n\n| number | what |\n| --- | --- |\n" + good, nil},
-		{"differs", "| 1 | it does this | differs: not here, in words: `internal/a TestA` |\n| 2 | it does that | n/a: nobody can do that |\n", nil},
+		{"differs", "| 1 | it does this | differs: not here, in words: `internal/a TestA` |\n| 2 | it does that | n/a: it cannot be done |\n", nil},
 		{"not yet", "| 1 | it does this | not yet: API server |\n| 2 | it does that | not yet: configuration; some of it |\n", nil},
 		{"nothing at all", "", []string{"1 is missing", "2 is missing"}},
 		{"missing", "| 2 | it does that | `internal/a TestA` |\n", []string{"1 is missing"}},
@@ -205,7 +199,7 @@ func TestUnprovenBehavioursAreFound(t *testing.T) {
 		{"not in a test", strings.Replace(good, "TestA", "TestC", 1), []string{"names internal/a TestC"}},
 		{"a file that is not there", strings.Replace(good, "a.txtar", "b.txtar", 1), []string{"names internal/a/b.txtar"}},
 		{"no reason", strings.Replace(good, "`internal/a/a.txtar`, with `--flag`", "n/a: no", 1), []string{"2 is not ours without"}},
-		{"a feature that nobody plans", strings.Replace(good, "`internal/a/a.txtar`, with `--flag`", "not yet: magic", 1), []string{"2 waits for \"magic\""}},
+		{"a feature that is not planned", strings.Replace(good, "`internal/a/a.txtar`, with `--flag`", "not yet: magic", 1), []string{"2 waits for \"magic\""}},
 		{"differs, but how", strings.Replace(good, "`internal/a/a.txtar`, with `--flag`", "differs: `internal/a TestA`", 1), []string{"2 differs without"}},
 		{"differs, but where", strings.Replace(good, "`internal/a/a.txtar`, with `--flag`", "differs: it is much better here", 1), []string{"2 names no test"}},
 	} {

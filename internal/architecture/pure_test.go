@@ -10,19 +10,18 @@ import (
 	"testing"
 )
 
-// What decides is pure: it computes values from values. It can't look at a
-// clock, the network or a file, it starts nothing, and it tells a log nothing.
+// Pure files compute values from values: they use no clock, network, file, log or goroutine.
 func TestWhatDecidesIsPure(t *testing.T) {
-	rooms := rooms()
-	for _, f := range house(t).files {
-		if r, ok := findRoom(rooms, known(module+"/"+f.folder())); ok && !f.isTest() && r.isPure(f) {
+	rules := importRules()
+	for _, f := range sources(t).files {
+		if r, ok := ruleOf(rules, shortPath(module+"/"+f.folder())); ok && !f.isTest() && r.isPure(f) {
 			report(t, impurities(f))
 		}
 	}
 }
 
-// pureStandard are the packages of the standard library that only compute. bufio, io
-// and io/fs are here for what they do with readers that are given, their interfaces and errors.
+// pureStandard returns the packages of the standard library that only compute. bufio, io and io/fs work on
+// given readers.
 func pureStandard() []string {
 	return []string{
 		"bufio", "bytes", "cmp", "container/heap", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt", "hash/fnv", "io", "io/fs", "iter",
@@ -30,7 +29,7 @@ func pureStandard() []string {
 	}
 }
 
-// impure are functions in packages that are pure otherwise.
+// impure returns the impure functions of pure packages.
 func impure() []string {
 	return []string{
 		"time.Now", "time.Since", "time.Until", "time.Sleep", "time.After", "time.AfterFunc", "time.Tick",
@@ -38,8 +37,8 @@ func impure() []string {
 	}
 }
 
-// namesOnly are packages that a pure file may have for their constants and
-// types. What their functions do is talk to the kernel.
+// namesOnly returns packages that a pure file may import for constants and types. Their functions talk to the
+// kernel.
 func namesOnly() []string {
 	return []string{"golang.org/x/sys/unix", "github.com/vishvananda/netlink/nl", "github.com/moby/ipvs"}
 }
@@ -49,17 +48,17 @@ func impurities(f file) []problem {
 	for _, s := range f.syntax.Imports {
 		p := imported(s)
 		if standard(p) && !slices.Contains(pureStandard(), p) {
-			found = append(found, f.problem(s, fmt.Sprintf("imports %s, which a pure file may not: give it what it needs as a value", p)))
+			found = append(found, f.problem(s, fmt.Sprintf("imports %s, which a pure file may not: pass it a value", p)))
 		}
 	}
 	for _, s := range nodes[*ast.SelectorExpr](f) {
 		if name := f.qualified(s); slices.Contains(impure(), name) {
-			found = append(found, f.problem(s, fmt.Sprintf("uses %s in a pure file: give it the result as an argument", name)))
+			found = append(found, f.problem(s, fmt.Sprintf("uses %s in a pure file: pass it the result", name)))
 		}
 	}
 	for _, c := range nodes[*ast.CallExpr](f) {
 		if name := f.qualified(c.Fun); talks(name) {
-			found = append(found, f.problem(c, fmt.Sprintf("calls %s in a pure file, which may have that package's constants and types only", name)))
+			found = append(found, f.problem(c, fmt.Sprintf("calls %s in a pure file, which may use only constants and types of that package", name)))
 		}
 	}
 	for _, g := range nodes[*ast.GoStmt](f) {
@@ -68,8 +67,7 @@ func impurities(f file) []problem {
 	return found
 }
 
-// talks reports whether a call is one of a package that is there for its names.
-// unix.Errno(n) is a conversion.
+// talks reports whether a function is of a package in namesOnly. unix.Errno(n) is a conversion.
 func talks(name string) bool {
 	return name != "golang.org/x/sys/unix.Errno" &&
 		slices.ContainsFunc(namesOnly(), func(p string) bool { return strings.HasPrefix(name, p+".") })

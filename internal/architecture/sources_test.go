@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package architecture checks the rules of this project: which package may import which, what is pure, how large anything may
-// be, and some habits. The rules are tables in its tests, each with its reason. The sources are read as text; nothing here runs.
+// Package architecture checks the rules of this project: imports, purity, sizes, names and some habits. Its
+// tests read the sources as text.
 package architecture
 
 import (
@@ -22,19 +22,19 @@ import (
 // module is the path of this module.
 const module = "github.com/kube-ipvs/kube-ipvs"
 
-// root is the module's folder.
+// root is the folder of the module.
 const root = "../.."
 
 // file is one Go file.
 type file struct {
-	name   string // below the module: internal/diff/diff.go
+	name   string // as in internal/diff/diff.go
 	text   []byte
 	syntax *ast.File
 	set    *token.FileSet
 	known  map[string]string // import paths by the name the file uses them under
 }
 
-// problem is a rule that was broken, and where.
+// problem is a broken rule, and where.
 type problem struct{ where, what string }
 
 func (f file) folder() string { return path.Dir(f.name) }
@@ -46,9 +46,8 @@ func (f file) problem(n ast.Node, what string) problem {
 	return problem{f.name + ":" + strconv.Itoa(f.line(n.Pos())), what}
 }
 
-// names are the import paths of a file by name. The name of a package is taken
-// to be the last element of its path that is no version, which holds for all we
-// import or is given in the import.
+// names returns the import paths of a file by the name that it uses: the given one, or the last element of
+// the path that is no version, which is right for everything that we import.
 func names(syntax *ast.File) map[string]string {
 	all := map[string]string{}
 	for _, s := range syntax.Imports {
@@ -66,8 +65,7 @@ func names(syntax *ast.File) map[string]string {
 
 func imported(s *ast.ImportSpec) string { return strings.Trim(s.Path.Value, "`\"") }
 
-// qualified is the import path and the name that an expression like time.Now
-// means: "time.Now", "golang.org/x/sys/unix.Close"; empty for any other.
+// qualified returns the path and name of a selector, as in "golang.org/x/sys/unix.Close"; empty for other expressions.
 func (f file) qualified(e ast.Expr) string {
 	s, ok := e.(*ast.SelectorExpr)
 	if !ok {
@@ -89,14 +87,14 @@ func parse(name string, text []byte) (file, error) {
 	return file{name, text, syntax, set, names(syntax)}, nil
 }
 
-// checkout is what all rules are about: the files of the module.
+// checkout is the files of the module.
 type checkout struct {
-	files []file            // in Go, sorted by name
-	texts map[string][]byte // all others that people write
+	files []file            // of Go, sorted by name
+	texts map[string][]byte // all others
 }
 
-// house is the checkout, read once for all tests.
-func house(t *testing.T) checkout {
+// sources returns the checkout, which is read once for all tests.
+func sources(t *testing.T) checkout {
 	t.Helper()
 	c, err := read()
 	if err != nil {
@@ -127,7 +125,7 @@ var read = sync.OnceValues(func() (checkout, error) {
 	return c, err
 })
 
-// foreign reports whether a folder holds what is not the module's.
+// foreign reports whether a folder does not belong to the module.
 func foreign(folder string) bool {
 	return folder == "bin" || strings.HasPrefix(folder, ".") && folder != "." && folder != ".ci"
 }
@@ -146,10 +144,10 @@ func (c *checkout) add(name string, text []byte) error {
 	return err
 }
 
-// each reports what check finds in all Go files.
+// each reports the problems that check finds in Go files.
 func each(t *testing.T, check func(file) []problem) {
 	t.Helper()
-	for _, f := range house(t).files {
+	for _, f := range sources(t).files {
 		report(t, check(f))
 	}
 }
@@ -161,7 +159,7 @@ func report(t *testing.T, problems []problem) {
 	}
 }
 
-// nodes are all nodes of one kind in a file.
+// nodes returns all nodes of one kind in a file.
 func nodes[N ast.Node](f file) []N {
 	var all []N
 	ast.Inspect(f.syntax, func(n ast.Node) bool {
@@ -173,5 +171,5 @@ func nodes[N ast.Node](f file) []N {
 	return all
 }
 
-// lines is how many lines a text has.
+// lines returns the number of lines.
 func lines(text []byte) int { return bytes.Count(text, []byte("\n")) }

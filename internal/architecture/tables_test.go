@@ -26,7 +26,7 @@ func listers() map[string]string {
 // tableNames are the fields of a record, from the record itself.
 func tableNames(t *testing.T) []string {
 	t.Helper()
-	for _, f := range house(t).files {
+	for _, f := range sources(t).files {
 		if f.name == "internal/state/state.go" {
 			return stateFields(f)
 		}
@@ -58,7 +58,7 @@ func TestNoFunctionListsTheTablesByHand(t *testing.T) {
 		t.Fatalf("a State has %q", names)
 	}
 	unused := listers()
-	for _, f := range house(t).files {
+	for _, f := range sources(t).files {
 		if f.isTest() {
 			continue
 		}

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -12,62 +13,54 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Cleanup is what `kube-ipvs cleanup` is asked to do.
+// Cleanup is the command line of `kube-ipvs cleanup`.
 type Cleanup struct {
-	// ForKubeProxy is to keep what kube-proxy's IPVS mode uses, in the form that
-	// it can use.
-	ForKubeProxy bool
-
-	// Exclude are networks in which nothing is ours.
-	Exclude []netip.Prefix
-
-	// DrainTimeout is how long connections may go on. 0: they end at once, or for
-	// ForKubeProxy are left as they are.
-	DrainTimeout time.Duration
+	ForKubeProxy bool           // keep what kube-proxy's IPVS mode uses, in the form that it can use
+	Exclude      []netip.Prefix // networks in which nothing is ours
+	DrainTimeout time.Duration  // how long connections may go on; 0: they end at once, or with ForKubeProxy stay
 }
 
-// Cleaned is what a cleanup did.
+// Cleaned is what a Cleanup did.
 type Cleaned struct {
 	Changes []Change
-	Left    []string // what it left, and why, in sentences
+	Left    []string // sentences about what it left, and why
 }
 
-// Change is a row that a cleanup changed.
+// Change is one row that a Cleanup changed.
 type Change struct {
 	Verb  string // "removed", "changed", "added"
 	Table string // in the plural: "virtual servers"
 	Row   string
 }
 
-const cleanupLong = `Removes what kube-ipvs made in this network namespace's kernel, or kube-proxy in
-its IPVS mode, which has the same names: virtual servers, addresses and the device
-kube-ipvs0, chains and the jumps to them, sets. What others made stays: a virtual
-server is ours only if our sets say so. Sysctls stay as they are. Where kube-proxy's
-iptables mode is at work, its chains stay.
+const cleanupLong = `Remove from the kernel of this network namespace what kube-ipvs created, or kube-proxy
+in its IPVS mode, which uses the same names: virtual servers, addresses and the
+device kube-ipvs0, chains and the jumps to them, sets. Rows of other programs stay: a
+virtual server is ours only if our sets say so. Sysctls stay as they are. Chains of
+kube-proxy's iptables mode stay while it uses them.
 
-The daemon must not run. Services that nobody else serves end with their
-connections; with --drain-timeout these may go on for a while, and new ones go
-where others send them.
+Stop the daemon first. Connections to Services end, unless another proxy serves the
+Services. With --drain-timeout they may go on for a while, and new connections go to
+the other proxy.
 
---for-kube-proxy is the step back to kube-proxy's IPVS mode, before it starts: sets
-get the form that it insists on, and what it does not know goes. Services are
-served all along, and no connection is lost. Connections through what it does not
-know (to addresses whose traffic policy is Local, from pods and the node itself)
-are left to end by themselves; call it again later to remove what they used.
+--for-kube-proxy prepares the way back to kube-proxy's IPVS mode, before that starts:
+sets get the form that it requires, and what it does not know is removed. Services
+are served all the time, and no connection is lost. Connections through what it does
+not know (to addresses whose traffic policy is Local, from pods and from the node
+itself) are left to end. Run this again later to remove what they used.
 
-A second call finds nothing to do.`
+A second run finds nothing to do.`
 
 const cleanupExample = `  kube-ipvs cleanup
   kube-ipvs cleanup --for-kube-proxy
   kube-ipvs cleanup --drain-timeout 10m     # once kube-proxy serves by iptables rules`
 
-// newCleanup is the verb that removes what the daemon made.
 func newCleanup(env Env) *cobra.Command {
 	var in Cleanup
 	var verbose bool
 	c := &cobra.Command{
 		Use:     "cleanup",
-		Short:   "Remove what kube-ipvs made in the kernel",
+		Short:   "Remove what kube-ipvs created in the kernel",
 		Long:    cleanupLong,
 		Example: cleanupExample,
 		Args:    noArgs,
@@ -79,24 +72,21 @@ func newCleanup(env Env) *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.BoolVar(&in.ForKubeProxy, "for-kube-proxy", false, "keep what kube-proxy's IPVS mode uses, in its form")
-	f.Var((*networks)(&in.Exclude), "ipvs-exclude-cidrs", "networks in which nothing is removed, comma-separated")
-	f.DurationVar(&in.DrainTimeout, "drain-timeout", 0, "time for connections to end")
-	f.BoolVarP(&verbose, "verbose", "v", false, "name each row")
+	f.BoolVar(&in.ForKubeProxy, "for-kube-proxy", false, "keep what kube-proxy's IPVS mode uses, in the form that it can use")
+	f.Var(networkList(&in.Exclude), "ipvs-exclude-cidrs", "networks in which nothing is removed, comma-separated")
+	f.DurationVar(&in.DrainTimeout, "drain-timeout", 0, "how long connections may go on")
+	f.BoolVarP(&verbose, "verbose", "v", false, "print each row")
 	return c
 }
 
-// run cleans up and says what it did, row by row or in numbers.
+// run cleans up and prints what it did, also if it failed.
 func (c Cleanup) run(ctx context.Context, env Env, rows bool) error {
 	done, err := env.Cleanup(ctx, c)
-	if written := done.write(env, rows); err == nil {
-		err = written
-	}
-	return err
+	return cmp.Or(err, done.print(env, rows))
 }
 
-// write says what was done: how many rows of each table, or which.
-func (d Cleaned) write(env Env, rows bool) error {
+// print prints the changed rows, or how many there are of each table.
+func (d Cleaned) print(env Env, rows bool) error {
 	type kind struct{ verb, table string }
 	var kinds []kind
 	counts := map[kind]int{}
@@ -108,7 +98,7 @@ func (d Cleaned) write(env Env, rows bool) error {
 		}
 		counts[k]++
 		if rows {
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", change.Verb, change.Table, change.Row) // Flush tells
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", change.Verb, change.Table, change.Row) // Flush returns the error
 		}
 	}
 	if !rows {
@@ -119,24 +109,6 @@ func (d Cleaned) write(env Env, rows bool) error {
 	if len(d.Changes) == 0 {
 		_, _ = fmt.Fprintln(w, "nothing to do")
 	}
-	for _, left := range d.Left {
-		say(env, "%s", left)
-	}
+	sayAll(env, d.Left)
 	return w.Flush()
-}
-
-type networks []netip.Prefix
-
-func (*networks) Type() string     { return "CIDRs" }
-func (l *networks) String() string { return joined(*l) }
-
-func (l *networks) Set(text string) error {
-	return each(text, func(word string) error {
-		p, err := netip.ParsePrefix(word)
-		if err != nil {
-			return fmt.Errorf("%q is not a CIDR such as 10.96.0.0/16", word)
-		}
-		*l = append(*l, p.Masked())
-		return nil
-	})
 }

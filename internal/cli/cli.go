@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is the commands of kube-ipvs. Each reads its flags, gets what it
-// needs from Env, lets other packages compute, and writes. What a command says
-// about the kernel comes from the code that the daemon runs.
-//
-// No command touches anything but Env and the files that it is told to read or
-// write, so all of them run in tests; package live below has the real kernel.
+// Package cli is the commands of kube-ipvs. Each parses its flags, calls what Env and other packages provide,
+// and prints. Commands touch nothing but Env and the files that are named on the command line, so all of them
+// run in tests. Package app implements Env on the real kernel.
 package cli
 
 import (
@@ -23,53 +20,39 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// Env is all that the commands may touch.
+// Env is everything that commands may touch.
 type Env struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-
-	// OpenKernel opens the kernel for reading. Its error wraps
-	// errors.ErrUnsupported if the kernel has no IPVS, and fs.ErrPermission if
-	// we may not use it.
+	// OpenKernel opens the kernel for dump. Its error wraps errors.ErrUnsupported or fs.ErrPermission.
 	OpenKernel func() (Kernel, error)
-
-	// ReadNode reads all tables of the kernel, and the node's own addresses, but
-	// for those on the dummy device. A table that can't be read is nil and named
-	// in the error. Errors wrap what OpenKernel's do.
+	// ReadNode reads all tables, and the node's own addresses without those on the dummy device. A table that
+	// cannot be read is nil and named in the error, which wraps the same as OpenKernel's.
 	ReadNode func(ctx context.Context) (state.State, []netip.Addr, error)
-
-	// ReadRules reads all rules of this node, whoever made them.
+	// ReadRules reads all rules of this node, those of other programs too.
 	ReadRules func(ctx context.Context) (state.Ruleset, error)
-
-	// Barriers finds the rules and policies of others that stop packets to Services.
+	// Barriers returns the rules and policies of other programs that stop packets to Services.
 	Barriers func(ctx context.Context) ([]trace.Barrier, error)
-
-	// Run is the daemon. It returns when ctx ends.
+	// Run runs the daemon until ctx ends.
 	Run func(ctx context.Context, d Daemon) error
-
-	// Cleanup removes what the daemon made. What it did is told also if it failed.
+	// Cleanup removes the daemon's rows. It returns what it did even if it failed.
 	Cleanup func(ctx context.Context, c Cleanup) (Cleaned, error)
-
-	// Running tells whether the daemon runs in this network namespace.
+	// Running reports whether the daemon runs in this network namespace.
 	Running func() bool
-
-	// Stored reads what is known of the objects in a daemon's snapshot. Its error
-	// wraps fs.ErrNotExist if there is no such file.
+	// Stored describes a daemon's snapshot. Its error wraps fs.ErrNotExist if there is none.
 	Stored func(file string) (Stored, error)
-
-	// Build is how this program was built; nil if it does not know.
+	// Build is how this program was built; nil if unknown.
 	Build *debug.BuildInfo
 }
 
-// The exit statuses of Execute.
+// Exit statuses.
 const (
 	ExitOK     = 0
 	ExitFailed = 1
 	ExitUsage  = 2
 )
 
-// Execute runs the command that args name and returns the exit status. It has
-// written all there is to say.
+// Execute runs the command that args name, prints its errors and returns the exit status.
 func Execute(ctx context.Context, env Env, args []string) int {
 	root := newRoot(env)
 	root.SetArgs(args)
@@ -78,7 +61,7 @@ func Execute(ctx context.Context, env Env, args []string) int {
 	switch {
 	case err == nil:
 		return ExitOK
-	case errors.Is(err, syscall.EPIPE): // whoever reads our output has seen enough
+	case errors.Is(err, syscall.EPIPE): // the reader of our output has closed it
 		return ExitOK
 	case errors.As(err, &usage):
 		say(env, "kube-ipvs: %v", err)
@@ -89,29 +72,20 @@ func Execute(ctx context.Context, env Env, args []string) int {
 	return ExitFailed
 }
 
-// commands are the commands, in the order of the help text. Nouns and dump
-// only read; what changes something is a verb.
+// commands returns the commands, in the order of the help text.
 func commands(env Env) []*cobra.Command {
-	return []*cobra.Command{
-		newRun(env),
-		newDump(env),
-		newPlan(env),
-		newTrace(env),
-		newCleanup(env),
-		newVersion(env),
-	}
+	return []*cobra.Command{newRun(env), newDump(env), newPlan(env), newTrace(env), newCleanup(env), newVersion(env)}
 }
 
 func newRoot(env Env) *cobra.Command {
-	var version asked
+	var version versionFlag
 	root := &cobra.Command{
 		Use:   "kube-ipvs",
 		Short: "Kubernetes Services over IPVS",
-		Long: `kube-ipvs brings Kubernetes Services to a node with the kernel's IPVS, in the
-place of kube-proxy.
+		Long: `kube-ipvs serves Kubernetes Services on a node with the kernel's IPVS, in place of
+kube-proxy.
 
-Exit status: 0 if all went well, 1 if something failed, 2 if the command line
-makes no sense.`,
+Exit status: 0 for success, 1 for a failure, 2 for an invalid command line.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usagef("unknown command %q", args[0])
@@ -136,12 +110,12 @@ makes no sense.`,
 	return root
 }
 
-// usageError is a command line that makes no sense.
+// usageError is an invalid command line.
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// noArgs is for commands that have flags only.
+// noArgs refuses arguments.
 func noArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usagef("unexpected argument %q", args[0])
@@ -149,8 +123,14 @@ func noArgs(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// say writes a line for the person at the terminal. That nobody can read it is
-// no reason to fail.
+// say prints a line to standard error. A closed standard error is no failure.
 func say(env Env, format string, args ...any) {
 	_, _ = fmt.Fprintf(env.Stderr, format+"\n", args...)
+}
+
+// sayAll prints each element of a list on a line.
+func sayAll[T any](env Env, list []T) {
+	for _, v := range list {
+		say(env, "%v", v)
+	}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// world is an Env in memory and what became of it.
+// world is an Env in memory, with its output.
 type world struct {
 	out, err bytes.Buffer
 	env      Env
@@ -59,7 +59,7 @@ func newWorld() *world {
 	return w
 }
 
-// run runs a command line and returns all that can be seen of it.
+// run runs a command line and returns its status and output.
 func (w *world) run(t *testing.T, line string) (status int, stdout, stderr string) {
 	t.Helper()
 	w.out.Reset()
@@ -76,8 +76,8 @@ func endpoint(k state.VirtualServerKey, address string) state.RealServerKey {
 	return state.RealServerKey{Server: k, Address: netip.MustParseAddrPort(address)}
 }
 
-// rows are a small node: two Services, one of them also as a NodePort and
-// draining, and a virtual server that is not ours.
+// rows returns a small node: two Services, one of them also with a NodePort and draining, and a virtual
+// server that is not ours.
 func rows() state.State {
 	s, err := render.ParseState(strings.NewReader(`entries
   KUBE-CLUSTER-IP 10.96.0.1,tcp:443 = "default/kubernetes:https"
@@ -246,8 +246,8 @@ func TestAKernelThatCannotBeReadIsOneSentence(t *testing.T) {
 		err  error
 		want string
 	}{
-		{fmt.Errorf("opening IPVS: %w", errors.ErrUnsupported), "this kernel has no IPVS: its module ip_vs is not there or can't be loaded"},
-		{fmt.Errorf("using IPVS: %w", syscall.EPERM), "reading IPVS takes root, or CAP_NET_ADMIN in the first user namespace"},
+		{fmt.Errorf("opening IPVS: %w", errors.ErrUnsupported), "this kernel has no IPVS: its module ip_vs is missing or cannot be loaded"},
+		{fmt.Errorf("using IPVS: %w", syscall.EPERM), "reading IPVS needs root, or CAP_NET_ADMIN in the initial user namespace"},
 		{errors.New("dump interrupted"), "dump interrupted"},
 	} {
 		w := newWorld()

@@ -22,37 +22,34 @@ import (
 
 // Kernel is what dump reads.
 type Kernel interface {
-	// State reads the rows: virtual and real servers, the entries of our sets
-	// and the addresses on the dummy device. A table that can't be read is nil
-	// and named in the error; the others are still returned.
+	// State reads virtual and real servers, the entries of our sets and the addresses on the dummy device. A
+	// table that cannot be read is nil and named in the error; the others are still returned.
 	State(ctx context.Context) (state.State, error)
 
-	// Observe reads what the kernel says beside its rows. The connections are
-	// cheap. The rest takes a request for each virtual server, and is read
-	// only if everything is true.
+	// Observe reads the connections. If everything is true, it also reads counters and limits, which takes a
+	// request for each virtual server.
 	Observe(ctx context.Context, everything bool) (render.Observed, error)
 
 	Close() error
 }
 
-const dumpLong = `Show the virtual servers in the kernel as ipvsadm -Ln does, and which Service
-each of them is for.
+const dumpLong = `Show the virtual servers in the kernel as ipvsadm -Ln does, and the Service of each.
 
-The kernel alone is asked: neither the daemon nor the API server needs to run.
-In the Service column, "-" is a virtual server that is not ours, and "?" one
-whose Service the kernel does not tell: the sets that kube-proxy made have no
-names in them, and one with a firewall mark is in no set.
+This reads only the kernel: neither the daemon nor the API server needs to run. In
+the Service column, "-" is a virtual server that is not ours, and "?" one whose
+Service is not in the kernel: kube-proxy's sets have no names of Services, and a
+virtual server with a firewall mark is in no set.
 
-  -o text   the columns of ipvsadm -Ln, and the Service behind them
-  -o wide   more columns, what looks wrong in words, and what is left over:
-            set entries and addresses without a virtual server; which rules and
-            policies of others stop packets to Services; and how old the objects
-            are with which a start without the API server would begin
+  -o text   the columns of ipvsadm -Ln and the Service
+  -o wide   more columns, and problems in words; also set entries and addresses
+            without a virtual server; rules and policies of other programs that
+            stop packets to Services; and the age of the snapshot, from which a
+            start without the API server begins
   -o json   a VirtualServerList
   -o yaml   the same
   -o save   what ipvsadm --restore reads
 
-Without a match nothing is listed, which is no failure.`
+Without a match nothing is listed. That is no failure.`
 
 const dumpExample = `  kube-ipvs dump
   kube-ipvs dump --service kube-system/kube-dns -o wide
@@ -60,21 +57,23 @@ const dumpExample = `  kube-ipvs dump
   kube-ipvs dump -n default --protocol udp -o json
   kube-ipvs dump -o save > rows && ipvsadm --restore < rows`
 
-// dumpFlags are the flags as they are written.
 type dumpFlags struct {
-	service, namespace, address, protocol, output string
-	stats, rate                                   bool
-	snapshot                                      string
+	service, address, protocol, output, snapshot string
+	stats, rate                                  bool
+
+	filter  render.Filter
+	columns render.Columns
+	write   func(io.Writer, render.View, render.Columns) error
 }
 
-// Stored is what is known of a snapshot without reading the objects in it.
+// Stored is what a snapshot is about.
 type Stored struct {
-	Node     string // whose it is
+	Node     string
 	Services int
-	Age      time.Duration // since what is in it was all there was
+	Age      time.Duration // since its objects were up to date
 }
 
-// usualSnapshot is where the manifests put it.
+// usualSnapshot is the path in our manifests.
 const usualSnapshot = "/var/lib/kube-ipvs/snapshot"
 
 func newDump(env Env) *cobra.Command {
@@ -86,99 +85,61 @@ func newDump(env Env) *cobra.Command {
 		Example: dumpExample,
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := flags.parse()
-			if err != nil {
+			if err := flags.parse(); err != nil {
 				return usageError{err}
 			}
-			return dump(c.Context(), env, r)
+			return flags.dump(c.Context(), env)
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&flags.service, "service", "", "only this Service: NAME or NAMESPACE/NAME, and :PORT for one port")
-	f.StringVarP(&flags.namespace, "namespace", "n", "", "only Services of this namespace")
-	f.StringVar(&flags.address, "address", "", "only virtual servers with this IP or IP:PORT, or with a real server that has it")
+	f.StringVar(&flags.service, "service", "", "only this Service: NAME or NAMESPACE/NAME, with :PORT for one port")
+	f.StringVarP(&flags.filter.Namespace, "namespace", "n", "", "only Services of this namespace")
+	f.StringVar(&flags.address, "address", "", "only virtual servers with this IP or IP:PORT, or with such a real server")
 	f.StringVar(&flags.protocol, "protocol", "", "only this protocol: tcp, udp or sctp")
 	f.BoolVar(&flags.stats, "stats", false, "show counters instead of connections")
 	f.BoolVar(&flags.rate, "rate", false, "show rates per second instead of connections")
-	f.StringVar(&flags.snapshot, "snapshot", usualSnapshot, "the daemon's snapshot, of which -o wide shows the age")
-	addOutput(c, &flags.output, outputs())
+	f.StringVar(&flags.snapshot, "snapshot", usualSnapshot, "the daemon's snapshot; -o wide shows its age")
+	addOutput(c, &flags.output, dumpOutputs())
 	return c
 }
 
-// request is what somebody wants to see.
-type request struct {
-	filter   render.Filter
-	columns  render.Columns
-	output   output
-	snapshot string // a file; empty: not asked for
-}
-
-// output is a form of the output.
-type output struct {
-	name     string
-	counters bool // it can show counters and rates
-	complete bool // it shows what is costly to read
-	stored   bool // it shows the age of the snapshot
-	write    func(io.Writer, render.View, render.Columns) error
-}
-
-func (o output) String() string { return o.name }
-
-func outputs() []output {
+func dumpOutputs() []format[func(io.Writer, render.View, render.Columns) error] {
 	plain := func(write func(io.Writer, render.View) error) func(io.Writer, render.View, render.Columns) error {
 		return func(w io.Writer, v render.View, _ render.Columns) error { return write(w, v) }
 	}
-	return []output{
-		{name: "text", counters: true, write: render.Text},
-		{name: "wide", complete: true, stored: true, write: plain(render.Wide)},
-		{name: "json", counters: true, complete: true, write: render.JSON},
-		{name: "yaml", counters: true, complete: true, write: render.YAML},
-		{name: "save", complete: true, write: plain(render.Save)},
+	return []format[func(io.Writer, render.View, render.Columns) error]{
+		{"text", render.Text}, {"wide", plain(render.Wide)}, {"json", render.JSON}, {"yaml", render.YAML}, {"save", plain(render.Save)},
 	}
 }
 
-func (f dumpFlags) parse() (request, error) {
-	var r request
-	var err error
-	if r.output, err = outputNamed(outputs(), f.output); err != nil {
-		return r, err
+// parse sets filter, columns and write.
+func (f *dumpFlags) parse() (err error) {
+	if f.write, err = outputNamed(dumpOutputs(), f.output); err != nil {
+		return err
 	}
 	switch {
 	case f.stats && f.rate:
-		return r, fmt.Errorf("--stats and --rate exclude each other")
-	case (f.stats || f.rate) && !r.output.counters:
-		return r, fmt.Errorf("-o %s has no columns for --stats or --rate", f.output)
+		return errors.New("--stats and --rate exclude each other")
+	case (f.stats || f.rate) && (f.output == "wide" || f.output == "save"):
+		return fmt.Errorf("-o %s has no columns for --stats or --rate", f.output)
 	case f.stats:
-		r.columns = render.Traffic
+		f.columns = render.Traffic
 	case f.rate:
-		r.columns = render.Rates
+		f.columns = render.Rates
 	}
-	if r.output.stored {
-		r.snapshot = f.snapshot
+	if err := parseService(f.service, &f.filter); err != nil {
+		return err
 	}
-	r.filter, err = f.filter()
-	return r, err
-}
-
-func (f dumpFlags) filter() (render.Filter, error) {
-	filter := render.Filter{Namespace: f.namespace}
-	if err := parseService(f.service, &filter); err != nil {
-		return filter, err
-	}
-	if err := parseAddress(f.address, &filter); err != nil {
-		return filter, err
+	if err := parseAddress(f.address, &f.filter); err != nil {
+		return err
 	}
 	if f.protocol != "" {
-		p, err := state.ParseProtocol(f.protocol)
-		if err != nil {
-			return filter, err
-		}
-		filter.Protocol = p
+		f.filter.Protocol, err = state.ParseProtocol(f.protocol)
 	}
-	return filter, nil
+	return err
 }
 
-// parseService reads NAME, NAMESPACE/NAME, and either with :PORT behind it.
+// parseService parses NAME or NAMESPACE/NAME, and :PORT after it.
 func parseService(s string, f *render.Filter) error {
 	if s == "" {
 		return nil
@@ -215,66 +176,62 @@ func parseAddress(s string, f *render.Filter) error {
 }
 
 // dump reads everything first, then computes, then writes once.
-func dump(ctx context.Context, env Env, r request) error {
-	s, seen, err := read(ctx, env, r.output.complete || r.columns != render.Connections)
+func (f *dumpFlags) dump(ctx context.Context, env Env) error {
+	s, seen, err := read(ctx, env, f.output != "text" || f.columns != render.Connections)
 	if err != nil {
 		return err
 	}
-	v := render.Join(s, seen, plan.ServerEntries).Only(r.filter)
+	v := render.Join(s, seen, plan.ServerEntries).Only(f.filter)
 	var b bytes.Buffer
-	if err := r.output.write(&b, v, r.columns); err != nil {
+	if err := f.write(&b, v, f.columns); err != nil {
 		return err
 	}
 	if !env.Running() {
 		say(env, "kube-ipvs is not running in this network namespace: what follows is what it, or another proxy, left in the kernel.")
 	}
-	if len(v.VirtualServers) == 0 && r.filter != (render.Filter{}) {
-		say(env, "No virtual server in the kernel matches.%s", hint(v))
+	if len(v.VirtualServers) == 0 && f.filter != (render.Filter{}) {
+		more := ""
+		if !v.Empty() {
+			more = " There are matching set entries or addresses: see -o wide."
+		}
+		say(env, "No virtual server in the kernel matches.%s", more)
 	}
-	if r.snapshot != "" {
+	if f.output == "wide" {
 		writeBarriers(ctx, &b, env)
-		writeStored(&b, env, r.snapshot)
+		writeStored(&b, env, f.snapshot)
 	}
 	_, err = env.Stdout.Write(b.Bytes())
 	return err
 }
 
-// writeBarriers tells what of others stops packets to Services.
+// writeBarriers writes which rules of other programs stop packets to Services.
 func writeBarriers(ctx context.Context, b *bytes.Buffer, env Env) {
 	barriers, err := env.Barriers(ctx)
 	if err != nil {
-		say(env, "Whether rules of others stop Services could not be seen: %s", oneLine(err))
+		say(env, "Could not check whether rules of other programs stop Services: %s", oneLine(err))
 	}
 	if len(barriers) > 0 {
-		b.WriteString("\nRules of others that stop Services:\n")
+		b.WriteString("\nRules of other programs that stop Services:\n")
 	}
 	for _, barrier := range barriers {
 		fmt.Fprintf(b, "  %v\n", barrier)
 	}
 }
 
-// writeStored tells the age of the snapshot. None where it usually is is nothing
-// to tell of: not everybody keeps one.
+// writeStored writes the age of the snapshot. A missing one is a problem only if it was asked for.
 func writeStored(b *bytes.Buffer, env Env, file string) {
 	s, err := env.Stored(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == usualSnapshot:
 	case err != nil:
-		say(env, "The snapshot is of no use: %s", oneLine(err))
+		say(env, "The snapshot cannot be used: %s", oneLine(err))
 	default:
 		fmt.Fprintf(b, "\nSnapshot of node %s, for a start without the API server: %d Services, as they were %v ago.\n",
 			s.Node, s.Services, s.Age.Round(time.Second))
 	}
 }
 
-func hint(v render.View) string {
-	if v.Empty() {
-		return ""
-	}
-	return " There are set entries or addresses that do: see -o wide."
-}
-
-// read reads the kernel. What is not needed to list virtual servers may fail.
+// read reads the kernel. Only tables of virtual and real servers must be readable.
 func read(ctx context.Context, env Env, everything bool) (s state.State, seen render.Observed, err error) {
 	k, err := env.OpenKernel()
 	if err != nil {
@@ -286,19 +243,19 @@ func read(ctx context.Context, env Env, everything bool) (s state.State, seen re
 		return s, seen, explain(err)
 	}
 	if err != nil {
-		say(env, "Not all could be read, and what depends on it shows as \"?\": %s", oneLine(err))
+		say(env, "Not everything could be read; what depends on it shows as \"?\": %s", oneLine(err))
 	}
 	seen, err = k.Observe(ctx, everything)
 	return s, seen, err
 }
 
-// explain says in one sentence what can be done about it.
+// explain returns an error that says what to do.
 func explain(err error) error {
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
-		return errors.New("this kernel has no IPVS: its module ip_vs is not there or can't be loaded")
+		return errors.New("this kernel has no IPVS: its module ip_vs is missing or cannot be loaded")
 	case errors.Is(err, fs.ErrPermission):
-		return errors.New("reading IPVS takes root, or CAP_NET_ADMIN in the first user namespace")
+		return errors.New("reading IPVS needs root, or CAP_NET_ADMIN in the initial user namespace")
 	}
 	return err
 }

@@ -95,7 +95,7 @@ func TestDumpShowsWhatItCanRead(t *testing.T) {
 	w.kernel.state.Entries, w.kernel.state.Addresses = nil, nil
 	w.kernel.stateErr = errors.Join(errors.New("no ip_set"), errors.New("no devices"))
 	status, stdout, stderr := w.run(t, "dump -o wide")
-	const sentence = "Not all could be read, and what depends on it shows as \"?\": no ip_set; no devices\n"
+	const sentence = "Not everything could be read; what depends on it shows as \"?\": no ip_set; no devices\n"
 	if status != ExitOK || stderr != sentence {
 		t.Errorf("status %d, stderr %q, want 0 and %q", status, stderr, sentence)
 	}
@@ -106,8 +106,8 @@ func TestFiltersWithoutAMatchAreNoFailure(t *testing.T) {
 	for line, want := range map[string]string{
 		"dump --service nothing":                   "No virtual server in the kernel matches.\n",
 		"dump --address 10.96.0.1:80":              "No virtual server in the kernel matches.\n",
-		"dump -n shop":                             "No virtual server in the kernel matches. There are set entries or addresses that do: see -o wide.\n",
-		"dump --service shop/gone -o json":         "No virtual server in the kernel matches. There are set entries or addresses that do: see -o wide.\n",
+		"dump -n shop":                             "No virtual server in the kernel matches. There are matching set entries or addresses: see -o wide.\n",
+		"dump --service shop/gone -o json":         "No virtual server in the kernel matches. There are matching set entries or addresses: see -o wide.\n",
 		"dump --service kubernetes --protocol tcp": "",
 	} {
 		status, stdout, stderr := newWorld().run(t, line)
@@ -155,17 +155,17 @@ func TestFiltersSelectVirtualServers(t *testing.T) {
 }
 
 func TestDumpTellsTheAgeOfTheSnapshotInTheWideForm(t *testing.T) {
-	const told = "\nSnapshot of node node-1, for a start without the API server: 12 Services, as they were 1h0m0s ago.\n"
+	const snapshot = "\nSnapshot of node node-1, for a start without the API server: 12 Services, as they were 1h0m0s ago.\n"
 	for _, c := range []struct {
 		line, stdout, stderr string
 		err                  error
 	}{
-		{"dump -o wide", told, "", nil},
-		{"dump -o wide --snapshot /x", told, "", nil},
+		{"dump -o wide", snapshot, "", nil},
+		{"dump -o wide --snapshot /x", snapshot, "", nil},
 		{"dump", "", "", nil},
 		{"dump -o wide", "", "", fs.ErrNotExist},
-		{"dump -o wide --snapshot /x", "", "The snapshot is of no use: file does not exist\n", fs.ErrNotExist},
-		{"dump -o wide", "", "The snapshot is of no use: torn\n", errors.New("torn")},
+		{"dump -o wide --snapshot /x", "", "The snapshot cannot be used: file does not exist\n", fs.ErrNotExist},
+		{"dump -o wide", "", "The snapshot cannot be used: torn\n", errors.New("torn")},
 	} {
 		w := newWorld()
 		_, without, _ := w.run(t, strings.ReplaceAll(c.line, " --snapshot /x", ""))
@@ -182,13 +182,13 @@ func TestDumpWideSaysWhatOfOthersStopsServices(t *testing.T) {
 	stopped := trace.Barrier{By: "filter INPUT, policy DROP", Sure: true, Packet: trace.Packet{Protocol: state.TCP,
 		Source: netip.MustParseAddrPort("10.244.1.7:0"), Destination: netip.MustParseAddrPort("10.96.0.1:443")}}
 	w.env.Barriers = func(context.Context) ([]trace.Barrier, error) { return []trace.Barrier{stopped}, nil }
-	const want = "\nRules of others that stop Services:\n" +
+	const want = "\nRules of other programs that stop Services:\n" +
 		"  filter INPUT, policy DROP stops packets to Services, such as 10.244.1.7 -> 10.96.0.1:443/TCP: "
 	if status, out, failed := w.run(t, "dump -o wide"); status != ExitOK || failed != "" || !strings.Contains(out, want) {
 		t.Errorf("status %d, stderr %q, no %q in\n%s", status, failed, want, out)
 	}
 	w.env.Barriers = func(context.Context) ([]trace.Barrier, error) { return nil, syscall.EPERM }
-	if status, out, failed := w.run(t, "dump -o wide"); status != ExitOK || !strings.Contains(failed, "could not be seen") || strings.Contains(out, "Rules of others") {
-		t.Errorf("where rules can't be read: status %d, stderr %q\n%s", status, failed, out)
+	if status, out, failed := w.run(t, "dump -o wide"); status != ExitOK || !strings.Contains(failed, "Could not check") || strings.Contains(out, "Rules of other") {
+		t.Errorf("where rules cannot be read: status %d, stderr %q\n%s", status, failed, out)
 	}
 }

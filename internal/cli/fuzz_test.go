@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -19,8 +20,9 @@ func FuzzFlagValues(f *testing.F) {
 			String() string
 		}
 		for _, empty := range []func() value{
-			func() value { return new(addresses) },
-			func() value { return &words{to: new([]string)} },
+			func() value { return addressList(new([]netip.Addr)) },
+			func() value { return networkList(new([]netip.Prefix)) },
+			func() value { return wordList(new([]string)) },
 		} {
 			v, again := empty(), empty()
 			if v.Set(text) != nil {

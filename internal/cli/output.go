@@ -3,34 +3,48 @@
 package cli
 
 import (
-	"fmt"
+	"bytes"
+	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 )
 
-// What the commands with -o share. The forms of a command's output are a list of
-// its own, whose String is the name.
+// format is an output format, and the function that writes it.
+type format[W any] struct {
+	name  string
+	write W
+}
 
 // addOutput adds the flag -o, with text as the default.
-func addOutput[T fmt.Stringer](c *cobra.Command, name *string, forms []T) {
-	c.Flags().StringVarP(name, "output", "o", "text", "form of the output: "+strings.Join(namesOf(forms), ", "))
+func addOutput[W any](c *cobra.Command, name *string, formats []format[W]) {
+	c.Flags().StringVarP(name, "output", "o", "text", "output format: "+strings.Join(namesOf(formats), ", "))
 }
 
-// outputNamed is the form that was asked for.
-func outputNamed[T fmt.Stringer](forms []T, name string) (form T, err error) {
-	i := slices.Index(namesOf(forms), name)
+// outputNamed returns the function that writes the named format.
+func outputNamed[W any](formats []format[W], name string) (write W, err error) {
+	i := slices.Index(namesOf(formats), name)
 	if i < 0 {
-		return form, fmt.Errorf("output %q is none of %s", name, strings.Join(namesOf(forms), ", "))
+		return write, usagef("output %q is none of %s", name, strings.Join(namesOf(formats), ", "))
 	}
-	return forms[i], nil
+	return formats[i].write, nil
 }
 
-func namesOf[T fmt.Stringer](forms []T) []string {
+func namesOf[W any](formats []format[W]) []string {
 	var names []string
-	for _, f := range forms {
-		names = append(names, f.String())
+	for _, f := range formats {
+		names = append(names, f.name)
 	}
 	return names
+}
+
+// print prints what write writes, or nothing if it fails.
+func (env Env) print(write func(io.Writer) error) error {
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
+	_, err := env.Stdout.Write(b.Bytes())
+	return err
 }

@@ -3,7 +3,7 @@
 package cli
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -14,18 +14,17 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-const planLong = `Show the kernel state that Services, EndpointSlices and Nodes mean for one node,
-and what of them is left out and why. It takes no root, no kernel and no cluster,
-but the flags by which the daemon runs there.
+const planLong = `Show the kernel state that Services, EndpointSlices and Nodes mean for one node. Show
+what is left out, and why. This needs no root, no kernel and no cluster. Give it the
+flags of the daemon.
 
-Where NodePorts are served depends on the addresses of the node's interfaces.
-Known are the internal and external ones of its Node object; --node-addresses
-tells of others.
+NodePorts are served at the addresses of the node's interfaces. The internal and
+external addresses of the Node object are known; add others with --node-addresses.
 
-  -o text       a row a line
+  -o text       one row per line
   -o json       a Plan, with the notes
   -o yaml       the same
-  -o save       all of the following, for the eye
+  -o save       all of the following, for reading
   -o sysctl     what sysctl -p reads
   -o ipset      what ipset restore reads
   -o iptables   what iptables-restore --noflush reads
@@ -33,8 +32,8 @@ tells of others.
   -o ipvsadm    what ipvsadm --restore reads
   -o ip         what ip -batch reads: the device kube-ipvs0 and its addresses
 
-Notes go to standard error, but in JSON and YAML. They are no failure; what
-can't be read is one, and is named by file and line.`
+Notes are printed to standard error; JSON and YAML contain them. They are no failure.
+Manifests that cannot be read are one, with file and line.`
 
 const planExample = `  kube-ipvs plan -f shop.yaml -f nodes/ --node node-1 --cluster-cidr 10.244.0.0/16
   kubectl get svc,endpointslices,nodes -A -o yaml | kube-ipvs plan -f - --node node-1
@@ -46,20 +45,23 @@ func newPlan(env Env) *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:     "plan -f FILE",
-		Short:   "Show the kernel state that manifests mean, and what of them is left out",
+		Short:   "Show the kernel state that manifests mean, and what is left out",
 		Long:    planLong,
 		Example: planExample,
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			o, err := outputNamed(planOutputs(), output)
-			if err != nil {
-				return usageError{err}
-			}
-			w, err := flags.wish(env)
+			write, err := outputNamed(planOutputs(), output)
 			if err != nil {
 				return err
 			}
-			return showPlan(env, w, o)
+			p, err := flags.plan(env)
+			if err != nil {
+				return err
+			}
+			if output != "json" && output != "yaml" { // these contain the notes
+				sayAll(env, p.notes)
+			}
+			return env.print(func(w io.Writer) error { return write(w, p) })
 		},
 	}
 	flags.add(c)
@@ -67,78 +69,50 @@ func newPlan(env Env) *cobra.Command {
 	return c
 }
 
-// planOutput is a form of the output.
-type planOutput struct {
-	name  string
-	notes bool // it has them itself
-	write func(io.Writer, wish) error
-}
+// planFormat is an output format of plans.
+type planFormat = format[func(io.Writer, nodePlan) error]
 
-func (o planOutput) String() string { return o.name }
-
-func planOutputs() []planOutput {
-	return append([]planOutput{
-		{name: "text", write: func(w io.Writer, x wish) error { return render.State(w, x.state) }},
-		{name: "json", notes: true, write: func(w io.Writer, x wish) error { return x.plan().JSON(w) }},
-		{name: "yaml", notes: true, write: func(w io.Writer, x wish) error { return x.plan().YAML(w) }},
+func planOutputs() []planFormat {
+	return append([]planFormat{
+		{name: "text", write: func(w io.Writer, p nodePlan) error { return render.State(w, p.state) }},
+		{name: "json", write: func(w io.Writer, p nodePlan) error { return p.report().JSON(w) }},
+		{name: "yaml", write: func(w io.Writer, p nodePlan) error { return p.report().YAML(w) }},
 		{name: "save", write: saveAll},
 	}, restorable()...)
 }
 
-// restorable are the forms that standard tools read, in the order in which one
-// needs the other.
-func restorable() []planOutput {
-	rules := func(f state.Family) func(io.Writer, wish) error {
-		return func(w io.Writer, x wish) error { return render.Rules(w, x.state, f) }
+// restorable returns the formats that standard tools read, in the order of their dependencies.
+func restorable() []planFormat {
+	rules := func(f state.Family) func(io.Writer, nodePlan) error {
+		return func(w io.Writer, p nodePlan) error { return render.Rules(w, p.state, f) }
 	}
-	return []planOutput{
-		{name: "sysctl", write: func(w io.Writer, x wish) error { return render.Sysctls(w, x.state) }},
-		{name: "ipset", write: func(w io.Writer, x wish) error { return render.Sets(w, x.state) }},
+	return []planFormat{
+		{name: "sysctl", write: func(w io.Writer, p nodePlan) error { return render.Sysctls(w, p.state) }},
+		{name: "ipset", write: func(w io.Writer, p nodePlan) error { return render.Sets(w, p.state) }},
 		{name: "iptables", write: rules(state.IPv4)},
 		{name: "ip6tables", write: rules(state.IPv6)},
 		{name: "ipvsadm", write: saveServers},
-		{name: "ip", write: func(w io.Writer, x wish) error { return render.Links(w, x.state) }},
+		{name: "ip", write: func(w io.Writer, p nodePlan) error { return render.Links(w, p.state) }},
 	}
 }
 
-func saveServers(w io.Writer, x wish) error {
-	if err := render.Timeouts(w, x.state); err != nil {
-		return err
-	}
-	return render.Save(w, render.Join(x.state, render.Observed{}, plan.ServerEntries))
+func saveServers(w io.Writer, p nodePlan) error {
+	return errors.Join(render.Timeouts(w, p.state), render.Save(w, render.Join(p.state, render.Observed{}, plan.ServerEntries)))
 }
 
-// saveAll writes the sections with their names above them, as comments: most of
-// the tools skip these, but not ipvsadm.
-func saveAll(w io.Writer, x wish) error {
-	for _, o := range restorable() {
-		if _, err := fmt.Fprintf(w, "# -o %s\n", o.name); err != nil {
-			return err
-		}
-		if err := o.write(w, x); err != nil {
-			return err
-		}
+// saveAll writes all sections below their names, which are comments to most of the tools, but not to ipvsadm.
+func saveAll(w io.Writer, p nodePlan) error {
+	var failed error
+	for _, f := range restorable() {
+		_, err := fmt.Fprintf(w, "# -o %s\n", f.name)
+		failed = errors.Join(failed, err, f.write(w, p))
 	}
-	return nil
+	return failed
 }
 
-func (x wish) plan() render.Plan {
-	p := render.PlanOf(x.state, plan.ServerEntries)
-	p.Node = x.node.Name
-	p.Notes = append(p.Notes, x.notes...)
-	return p
-}
-
-func showPlan(env Env, x wish, o planOutput) error {
-	var b bytes.Buffer
-	if err := o.write(&b, x); err != nil {
-		return err
-	}
-	if !o.notes {
-		for _, n := range x.notes {
-			say(env, "%v", n)
-		}
-	}
-	_, err := env.Stdout.Write(b.Bytes())
-	return err
+func (p nodePlan) report() render.Plan {
+	r := render.PlanOf(p.state, plan.ServerEntries)
+	r.Node = p.node.Name
+	r.Notes = append(r.Notes, p.notes...)
+	return r
 }

@@ -244,8 +244,7 @@ func TestProblemsThatBreakNoFileAreNotes(t *testing.T) {
 	}
 }
 
-// Whoever is told by two older Services that its address is theirs hears it
-// once from the one that won.
+// A Service whose address two older ones claim gets one note, about the one that won.
 func TestAConflictIsToldOfItsLoserOnly(t *testing.T) {
 	service := func(name, created string) string {
 		return "---\napiVersion: v1\nkind: Service\nmetadata: {name: " + name + ", creationTimestamp: \"" + created + "\"}\n" +

@@ -18,73 +18,63 @@ type File struct {
 	Text []byte
 }
 
-// Daemon is what `kube-ipvs run` is asked to do.
+// Daemon is the command line of `kube-ipvs run`.
 type Daemon struct {
-	// Manifests is the directory that Services come from. Empty: from the API
-	// server.
-	Manifests string
-
-	// InitOnly does what takes more than CAP_NET_ADMIN, and ends.
-	InitOnly bool
-
-	Version  string // of this program
-	Config   config.Config
-	Warnings []string // about the configuration, for the log
-	Configz  []byte   // the configuration as /configz shows it
-
-	// Files are those that the configuration came from, as they were read. Reload
-	// reads them again and returns the daemon to run then.
-	Files  []File
-	Reload func() (Daemon, error)
+	Manifests string // the directory that Services come from; empty: the API server
+	InitOnly  bool   // only do what needs more than CAP_NET_ADMIN
+	Version   string // of this program
+	Config    config.Config
+	Warnings  []string               // about the configuration, for the log
+	Configz   []byte                 // the configuration as /configz shows it
+	Files     []File                 // of the configuration, as they were read
+	Reload    func() (Daemon, error) // reads them again
 }
 
-const runLong = `Programs Services into this network namespace's kernel, and keeps the kernel so:
-changes take effect at once, and what somebody else changes in the kernel is
-repaired within the sync period. Services and their endpoints come from the API
-server, or from the YAML and JSON files of a directory.
+const runLong = `Program Services into the kernel of this network namespace and keep them there.
+Changes take effect at once. What another program changes in the kernel is repaired
+within the sync period. Services and their endpoints come from the API server, or
+from YAML and JSON files in a directory.
 
-It takes kube-proxy's configuration file and flags. With --config kube-proxy's
-flags are ignored as kube-proxy does, but for --hostname-override, --proxy-mode,
---master and those for the log. Our own settings are in the file of --settings, or
-in a second document of the file of --config:
+It takes kube-proxy's configuration file and flags. With --config, kube-proxy's
+flags are ignored, as by kube-proxy. Exceptions are --hostname-override,
+--proxy-mode, --master and the flags of the log. Settings that kube-proxy does not
+have are in the file of --settings, or in a second document in the file of --config:
 
   apiVersion: kube-ipvs.io/v1alpha1
   kind: KubeIPVSConfiguration
 
-Flags for them count beside the files. --write-config-to shows all that can be set.
+Their flags override the files. --write-config-to writes a file with all settings.
 
-On SIGTERM it ends and leaves the kernel as it is: forwarding goes on.`
+On SIGTERM it exits and leaves the kernel as it is: forwarding goes on.`
 
 const runExample = `  kube-ipvs run --config /var/lib/kube-proxy/config.conf --hostname-override $(NODE_NAME)
   kube-ipvs run --manifests DIR --hostname-override node-1 --cluster-cidr 10.244.0.0/16,fd00:10:244::/56
   kube-ipvs run --config config.conf --drain-timeout 5m --write-config-to effective.yaml`
 
-// runFlags are the flags of run.
 type runFlags struct {
 	config    *configFlags
 	manifests string
 	writeTo   string
 	initOnly  bool
 	cleanup   bool
-	version   asked
+	version   versionFlag
 }
 
-// newRun is the verb that starts the daemon.
 func newRun(env Env) *cobra.Command {
 	x := &runFlags{config: newConfigFlags()}
 	c := &cobra.Command{
 		Use:     "run",
-		Short:   "Program Services into the kernel, and keep them there",
+		Short:   "Program Services into the kernel and keep them there",
 		Long:    runLong,
 		Example: runExample,
 		Args:    noArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return x.run(c, env) },
 	}
 	f := c.Flags()
-	f.StringVar(&x.manifests, "manifests", "", "directory of manifests to take Services from, in place of the API server")
-	f.StringVar(&x.writeTo, "write-config-to", "", "write the configuration that files and flags make up to this file, and end")
-	f.BoolVar(&x.initOnly, "init-only", false, "do what takes more than CAP_NET_ADMIN, and end")
-	f.BoolVar(&x.cleanup, "cleanup", false, "do what kube-ipvs cleanup does, and end")
+	f.StringVar(&x.manifests, "manifests", "", "directory of manifests that Services come from, in place of the API server")
+	f.StringVar(&x.writeTo, "write-config-to", "", "write the configuration of all files and flags to this file and exit")
+	f.BoolVar(&x.initOnly, "init-only", false, "do what needs more than CAP_NET_ADMIN and exit")
+	f.BoolVar(&x.cleanup, "cleanup", false, "do what kube-ipvs cleanup does and exit")
 	x.version.add(f)
 	x.config.addPlanning(c)
 	x.config.addDaemon()
@@ -108,13 +98,13 @@ func (x *runFlags) run(c *cobra.Command, env Env) error {
 	return env.Run(c.Context(), d)
 }
 
-// daemon is what is to run, by files and flags as they are now.
+// daemon returns the daemon to run, by the files as they are now.
 func (x *runFlags) daemon(env Env) (Daemon, error) {
-	made, err := x.config.parse()
+	c, err := x.config.parse()
 	if err != nil {
 		return Daemon{}, err
 	}
-	shown, err := proxyconfig.Configz(made.pair)
+	shown, err := proxyconfig.Configz(c.pair)
 	if err != nil {
 		return Daemon{}, err
 	}
@@ -122,24 +112,22 @@ func (x *runFlags) daemon(env Env) (Daemon, error) {
 		Manifests: x.manifests,
 		InitOnly:  x.initOnly,
 		Version:   number(env.Build),
-		Config:    made.config,
-		Warnings:  made.warnings,
+		Config:    c.config,
+		Warnings:  c.warnings,
 		Configz:   shown,
-		Files:     made.files,
+		Files:     c.files,
 		Reload:    func() (Daemon, error) { return x.daemon(env) },
 	}, nil
 }
 
-// write writes the configuration to a file, for --config to read.
+// write writes the configuration to a file that --config reads.
 func (x *runFlags) write(env Env) error {
-	made, err := x.config.parse()
+	c, err := x.config.parse()
 	if err != nil {
 		return err
 	}
-	for _, w := range made.warnings {
-		say(env, "%s", w)
-	}
-	text, err := made.pair.Text()
+	sayAll(env, c.warnings)
+	text, err := c.pair.Text()
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ const (
 	kubeadms  = "../config/proxyconfig/testdata/kubeadm.yaml"
 )
 
-// written is a file with that text.
+// written returns a file with that text.
 func written(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
@@ -33,7 +33,7 @@ func written(t *testing.T, text string) string {
 	return path
 }
 
-// starts is started for a command line that has to be good.
+// starts is started for a valid command line.
 func starts(t *testing.T, line string) Daemon {
 	t.Helper()
 	d, status, stderr := started(t, line)

@@ -21,26 +21,25 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-const traceLong = `Say what becomes of the first packet that SRC sends to DST, and why: who answers,
-whom they take for the client, or which rule drops or refuses it. No packet is
-sent: the rules and tables are read and followed as the kernel follows them.
+const traceLong = `Show what happens to the first packet from SRC to DST, and why: which endpoint
+answers, which client address it sees, or which rule drops or refuses the packet. No
+packet is sent: this reads the rules and tables and follows them as the kernel does.
 
 SRC is "node" for this node itself, with the address that the kernel picks, or
 
-  ADDRESS             one of this node's own, or a pod's or anybody's elsewhere
-  ADDRESS@INTERFACE   where the packet comes in, if rules look at that
+  ADDRESS             an address of this node, of a pod, or of any other client
+  ADDRESS@INTERFACE   the same, and where the packet comes in, if rules match that
   ADDRESS@node        this node, with this address
 
-and can have a port. DST is ADDRESS:PORT, with /udp or /sctp behind it if it is
-not TCP, or ADDRESS/icmp for a ping. IPv6 addresses with a port are in brackets.
+and can have a port. DST is ADDRESS:PORT, followed by /udp or /sctp if it is not TCP,
+or ADDRESS/icmp for a ping. IPv6 addresses with a port are in brackets.
 
-The kernel is asked, or, with -f, a state as 'plan -o text' writes it, or
-manifests, with the flags by which the daemon runs.
+This reads the kernel. With -f it reads the output of 'plan -o text', or manifests
+with the flags of the daemon.
 
-The kernel's rules are followed whoever made them, with the policies of its chains,
-and so is the answer's way back. Of files the rules of kube-ipvs are known alone.
-Routes beyond this node, and connections that are there already, are not looked at.
-What the answer depends on and is not known or not simple stands below it.`
+In the kernel it follows the rules of all programs and the policies of chains, on the
+way there and back. Files have only the rules of kube-ipvs. Routes beyond this node
+and existing connections are not considered. Doubts about the answer stand below it.`
 
 const traceExample = `  kube-ipvs trace node 10.96.0.10:53/udp
   kube-ipvs trace 10.244.1.7 10.96.0.1:443
@@ -53,7 +52,7 @@ func newTrace(env Env) *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:     "trace SRC DST:PORT[/PROTOCOL]",
-		Short:   "Say what becomes of a packet, and why",
+		Short:   "Show what happens to a packet, and why",
 		Long:    traceLong,
 		Example: traceExample,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -63,15 +62,19 @@ func newTrace(env Env) *cobra.Command {
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			o, err := outputNamed(traceOutputs(), output)
+			write, err := outputNamed(traceOutputs(), output)
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			p, w, err := parsePacket(args[0], args[1])
 			if err != nil {
 				return usageError{err}
 			}
-			return runTrace(c.Context(), env, flags, traceRequest{p, w, o})
+			s, err := flags.traced(c.Context(), env, p, &w)
+			if err != nil {
+				return err
+			}
+			return env.print(func(out io.Writer) error { return write(out, trace.Of(s, p, w)) })
 		},
 	}
 	flags.add(c)
@@ -79,65 +82,39 @@ func newTrace(env Env) *cobra.Command {
 	return c
 }
 
-// traceRequest is what somebody wants to know.
-type traceRequest struct {
-	packet trace.Packet
-	where  trace.Where
-	output traceOutput
-}
-
-// traceOutput is a form of the output.
-type traceOutput struct {
-	name  string
-	write func(io.Writer, trace.Verdict) error
-}
-
-func (o traceOutput) String() string { return o.name }
-
-func traceOutputs() []traceOutput {
-	return []traceOutput{{"text", trace.Text}, {"json", traceJSON}, {"yaml", traceYAML}}
-}
-
-func traceJSON(w io.Writer, v trace.Verdict) error { return render.WriteJSON(w, trace.ReportOf(v)) }
-
-func traceYAML(w io.Writer, v trace.Verdict) error { return render.WriteYAML(w, trace.ReportOf(v)) }
-
-func runTrace(ctx context.Context, env Env, flags *manifestFlags, r traceRequest) error {
-	s, addresses, err := flags.traced(ctx, env)
-	if err != nil {
-		return err
+func traceOutputs() []format[func(io.Writer, trace.Verdict) error] {
+	return []format[func(io.Writer, trace.Verdict) error]{
+		{"text", trace.Text},
+		{"json", func(w io.Writer, v trace.Verdict) error { return render.WriteJSON(w, trace.ReportOf(v)) }},
+		{"yaml", func(w io.Writer, v trace.Verdict) error { return render.WriteYAML(w, trace.ReportOf(v)) }},
 	}
-	if len(flags.files) == 0 {
-		if r.where.Rules, err = env.ReadRules(ctx); err != nil {
-			say(env, "The rules of others could not be read, and are not looked at: %s", oneLine(err))
-		}
+}
+
+// traced returns the state to follow, from the kernel or from files. It adds to w what is known of the node.
+func (m *manifestFlags) traced(ctx context.Context, env Env, p trace.Packet, w *trace.Where) (state.State, error) {
+	var s state.State
+	var addresses []netip.Addr
+	var err error
+	if len(m.files) > 0 {
+		s, addresses, err = m.readFiles(env)
+	} else {
+		s, addresses, w.Rules, err = readNode(ctx, env)
+	}
+	if err != nil {
+		return s, err
 	}
 	for _, a := range addresses {
-		r.where.Addresses = append(r.where.Addresses, a.Unmap())
+		w.Addresses = append(w.Addresses, a.Unmap())
 	}
-	r.where.Node = r.where.Node || r.where.Interface == "" && ownAddress(s, r)
-	var b bytes.Buffer
-	if err := r.output.write(&b, trace.Of(s, r.packet, r.where)); err != nil {
-		return err
+	if source := p.Source.Addr(); w.Interface == "" {
+		_, bound := s.Addresses[state.Address{Addr: source}]
+		w.Node = w.Node || bound || source.IsLoopback() || slices.Contains(w.Addresses, source)
 	}
-	_, err = env.Stdout.Write(b.Bytes())
-	return err
+	return s, nil
 }
 
-// ownAddress says whether the source is the node's: who names it without an
-// interface means the node.
-func ownAddress(s state.State, r traceRequest) bool {
-	a := r.packet.Source.Addr()
-	_, bound := s.Addresses[state.Address{Addr: a}]
-	return bound || a.IsLoopback() || slices.Contains(r.where.Addresses, a)
-}
-
-// traced is the state to look at, and the node's own addresses: the kernel's, or
-// that of files.
-func (m *manifestFlags) traced(ctx context.Context, env Env) (state.State, []netip.Addr, error) {
-	if len(m.files) == 0 {
-		return readNode(ctx, env)
-	}
+// readFiles returns the state and the node's own addresses.
+func (m *manifestFlags) readFiles(env Env) (state.State, []netip.Addr, error) {
 	if len(m.files) == 1 {
 		text, err := readText(m.files[0], env.Stdin)
 		if err != nil {
@@ -154,14 +131,12 @@ func (m *manifestFlags) traced(ctx context.Context, env Env) (state.State, []net
 			env.Stdin = bytes.NewReader(text)
 		}
 	}
-	w, err := m.wish(env)
-	for _, n := range w.notes {
-		say(env, "%v", n)
-	}
-	return w.state, w.node.Addresses, err
+	p, err := m.plan(env)
+	sayAll(env, p.notes)
+	return p.state, p.node.Addresses, err
 }
 
-// readText reads a file, and nothing of a directory.
+// readText reads a file; a directory has no text.
 func readText(path string, stdin io.Reader) ([]byte, error) {
 	if path == file.Stdin {
 		return io.ReadAll(stdin)
@@ -172,39 +147,39 @@ func readText(path string, stdin io.Reader) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// isState tells a state from manifests by its first line: it has the title of a
-// table, of words alone, which no manifest begins with.
+// isState reports whether a text is a state and no manifest: its first line is a title, of words alone.
 func isState(text []byte) bool {
 	title, _, _ := bytes.Cut(text, []byte("\n"))
 	return len(title) > 0 && strings.Trim(string(title), "abcdefghijklmnopqrstuvwxyz ") == ""
 }
 
-func readNode(ctx context.Context, env Env) (state.State, []netip.Addr, error) {
-	s, addresses, err := env.ReadNode(ctx)
+// readNode reads the kernel. Only tables of virtual and real servers must be readable.
+func readNode(ctx context.Context, env Env) (s state.State, addresses []netip.Addr, rules state.Ruleset, err error) {
+	s, addresses, err = env.ReadNode(ctx)
 	if s.VirtualServers == nil || s.RealServers == nil {
-		return s, nil, explain(err)
+		return s, nil, rules, explain(err)
 	}
 	if err != nil {
-		say(env, "Not all could be read: %s", oneLine(err))
+		say(env, "Not everything could be read: %s", oneLine(err))
 	}
-	return s, addresses, nil
+	if rules, err = env.ReadRules(ctx); err != nil {
+		say(env, "The rules of other programs could not be read and are not considered: %s", oneLine(err))
+	}
+	return s, addresses, rules, nil
 }
 
-// parsePacket reads the two arguments.
-func parsePacket(from, to string) (trace.Packet, trace.Where, error) {
-	p, err := parseDestination(to)
-	if err != nil {
-		return p, trace.Where{}, err
+// parsePacket parses SRC and DST.
+func parsePacket(from, to string) (p trace.Packet, w trace.Where, err error) {
+	if p, err = parseDestination(to); err != nil {
+		return p, w, err
 	}
-	var w trace.Where
-	p.Source, w, err = parseSource(from)
-	if err != nil {
+	if p.Source, w, err = parseSource(from); err != nil {
 		return p, w, err
 	}
 	return p, w, p.Check()
 }
 
-// thisNode is the source that is the node itself.
+// thisNode is the SRC that means the node itself.
 const thisNode = "node"
 
 func parseSource(s string) (netip.AddrPort, trace.Where, error) {
@@ -245,7 +220,7 @@ func parseDestination(s string) (trace.Packet, error) {
 	return p, nil
 }
 
-// parseEnd reads an address, with or without a port.
+// parseEnd parses an address, with or without a port.
 func parseEnd(s string) (netip.AddrPort, error) {
 	a, err := netip.ParseAddrPort(s)
 	if err != nil {

@@ -43,7 +43,7 @@ metadata: {name: node-1}
 status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}
 `
 
-// traceWorld is one whose kernel has the base and the rows of the tests.
+// traceWorld is a world with the base and the rows of the tests in the kernel.
 func traceWorld() *world {
 	w := newWorld()
 	s := plan.Base(config.Default()).State()
@@ -169,7 +169,7 @@ func TestTraceSaysWhatItCannotRead(t *testing.T) {
 	}
 	w.env.ReadNode = func(context.Context) (state.State, []netip.Addr, error) { return state.State{}, nil, syscall.EPERM }
 	status, stdout, stderr = w.run(t, "trace node 10.96.0.1:80")
-	if want := "kube-ipvs: reading IPVS takes root, or CAP_NET_ADMIN in the first user namespace\n"; status != ExitFailed || stdout != "" || stderr != want {
+	if want := "kube-ipvs: reading IPVS needs root, or CAP_NET_ADMIN in the initial user namespace\n"; status != ExitFailed || stdout != "" || stderr != want {
 		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
 	}
 	part := rows()
@@ -178,7 +178,7 @@ func TestTraceSaysWhatItCannotRead(t *testing.T) {
 		return part, nil, errors.New("listing set entries: busy")
 	}
 	status, stdout, stderr = w.run(t, "trace node 10.96.0.1:443")
-	if status != ExitOK || !strings.Contains(stdout, "the set entries were not read") || stderr != "Not all could be read: listing set entries: busy\n" {
+	if status != ExitOK || !strings.Contains(stdout, "the set entries were not read") || stderr != "Not everything could be read: listing set entries: busy\n" {
 		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
 	}
 }

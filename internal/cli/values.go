@@ -5,64 +5,66 @@ package cli
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
-// What flags can hold beside what cobra knows.
-
-// addresses may be given in parts, by the same flag several times.
-type addresses []netip.Addr
-
-func (*addresses) Type() string     { return "addresses" }
-func (l *addresses) String() string { return joined(*l) }
-
-func (l *addresses) Set(text string) error {
-	return each(text, func(word string) error {
-		a, err := netip.ParseAddr(word)
-		if err != nil || a.Zone() != "" {
-			return fmt.Errorf("%q is not an IP address", word)
-		}
-		*l = append(*l, a.Unmap())
-		return nil
-	})
-}
-
-// words may be given in parts too. The first part takes the place of what was there.
-type words struct {
-	to    *[]string
+// listFlag is a comma-separated list. The first flag replaces the default, others add to it.
+type listFlag[T any] struct {
+	to    *[]T
+	kind  string
+	parse func(string) (T, error)
 	given bool
 }
 
-func (*words) Type() string     { return "list" }
-func (w *words) String() string { return strings.Join(*w.to, ",") }
-
-func (w *words) Set(text string) error {
-	if !w.given {
-		*w.to, w.given = nil, true
-	}
-	return each(text, func(word string) error {
-		*w.to = append(slices.Clip(*w.to), word)
-		return nil
-	})
+func wordList(to *[]string) *listFlag[string] {
+	return &listFlag[string]{to: to, kind: "list", parse: func(word string) (string, error) { return word, nil }}
 }
 
-func each(text string, take func(word string) error) error {
+func addressList(to *[]netip.Addr) *listFlag[netip.Addr] {
+	return &listFlag[netip.Addr]{to: to, kind: "addresses", parse: func(word string) (netip.Addr, error) {
+		a, err := netip.ParseAddr(word)
+		if err != nil || a.Zone() != "" {
+			return a, fmt.Errorf("%q is not an IP address", word)
+		}
+		return a.Unmap(), nil
+	}}
+}
+
+func networkList(to *[]netip.Prefix) *listFlag[netip.Prefix] {
+	return &listFlag[netip.Prefix]{to: to, kind: "CIDRs", parse: func(word string) (netip.Prefix, error) {
+		p, err := netip.ParsePrefix(word)
+		if err != nil {
+			return p, fmt.Errorf("%q is not a CIDR such as 10.96.0.0/16", word)
+		}
+		return p.Masked(), nil
+	}}
+}
+
+func (l *listFlag[T]) Type() string { return l.kind }
+
+func (l *listFlag[T]) String() string {
+	var words []string
+	if l.to != nil { // pflag compares with the zero value
+		for _, v := range *l.to {
+			words = append(words, fmt.Sprint(v))
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+func (l *listFlag[T]) Set(text string) error {
+	if !l.given {
+		*l.to, l.given = nil, true
+	}
 	for word := range strings.SplitSeq(text, ",") {
 		if word = strings.TrimSpace(word); word == "" {
 			continue
 		}
-		if err := take(word); err != nil {
+		v, err := l.parse(word)
+		if err != nil {
 			return err
 		}
+		*l.to = append(*l.to, v)
 	}
 	return nil
-}
-
-func joined[T fmt.Stringer](list []T) string {
-	var words []string
-	for _, e := range list {
-		words = append(words, e.String())
-	}
-	return strings.Join(words, ",")
 }

@@ -15,8 +15,8 @@ import (
 func newVersion(env Env) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
-		Short:   "Print which build this is",
-		Long:    "Print the version, and the source revision and compiler that it was built from.",
+		Short:   "Print the version",
+		Long:    "Print the version, the source revision and the compiler of this build.",
 		Example: "  kube-ipvs version",
 		Args:    noArgs,
 		RunE:    func(*cobra.Command, []string) error { return printVersion(env) },
@@ -28,27 +28,27 @@ func printVersion(env Env) error {
 	return err
 }
 
-// asked is the flag --version, which kube-proxy lets be true, raw, or false.
-type asked bool
+// versionFlag is --version, which may be true, raw or false, as with kube-proxy.
+type versionFlag bool
 
-func (a *asked) add(f *pflag.FlagSet) {
-	f.Var(a, "version", "print which build this is, and end")
+func (v *versionFlag) add(f *pflag.FlagSet) {
+	f.Var(v, "version", "print the version and exit")
 	f.Lookup("version").NoOptDefVal = "true"
 }
 
-func (*asked) Type() string     { return "bool" }
-func (a *asked) String() string { return strconv.FormatBool(bool(*a)) }
+func (*versionFlag) Type() string     { return "bool" }
+func (v *versionFlag) String() string { return strconv.FormatBool(bool(*v)) }
 
-func (a *asked) Set(text string) error {
+func (v *versionFlag) Set(text string) error {
 	on, err := strconv.ParseBool(text)
-	*a = asked(on || text == "raw")
+	*v = versionFlag(on || text == "raw")
 	if text == "raw" {
 		return nil
 	}
 	return err
 }
 
-// version is "v1.2.3 (revision 0123456789ab, go1.26.0, linux/amd64)".
+// version returns "v1.2.3 (revision 0123456789ab, go1.26.0, linux/amd64)".
 func version(b *debug.BuildInfo) string {
 	if b == nil {
 		return "of an unknown version"
@@ -71,7 +71,7 @@ func version(b *debug.BuildInfo) string {
 	return fmt.Sprintf("%s (%s)", number(b), strings.Join(about, ", "))
 }
 
-// number is the version alone: "v1.2.3".
+// number returns the version alone: "v1.2.3".
 func number(b *debug.BuildInfo) string {
 	if b == nil || b.Main.Version == "" {
 		return "(devel)"

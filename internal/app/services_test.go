@@ -4,7 +4,6 @@ package app
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -21,10 +20,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
-// What the kernel has while objects go through their changes.
-
-// shop is a Service with a cluster IP and ports of one protocol, named by their
-// numbers.
+// shop is a Service with a cluster IP and ports of one protocol, named by their numbers.
 func shop(p corev1.Protocol, ports ...int32) *corev1.Service {
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
@@ -39,8 +35,7 @@ func shop(p corev1.Protocol, ports ...int32) *corev1.Service {
 	return s
 }
 
-// behind is a slice of a port, whose target number is 8000 more, with endpoints
-// on this node.
+// behind is a slice for one port, with endpoints on this node. Their port is 8000 more.
 func behind(p corev1.Protocol, port int32, endpoints ...string) *discoveryv1.EndpointSlice {
 	name, number, node := fmt.Sprint(port), 8000+port, "node-1"
 	slice := &discoveryv1.EndpointSlice{
@@ -56,18 +51,17 @@ func behind(p corev1.Protocol, port int32, endpoints ...string) *discoveryv1.End
 	return slice
 }
 
-// offer tells of the Service as it is now, and waits until what it had and has
-// no more is drained.
-func (h *house) offer(s *corev1.Service, slices ...*discoveryv1.EndpointSlice) {
-	h.tell(func(sink cluster.Sink) { sink.Service(key, cluster.Pack(s, slices...)) })
+// offer sets the Service, and waits until what it had before is drained.
+func (h *harness) offer(s *corev1.Service, slices ...*discoveryv1.EndpointSlice) {
+	h.call(func(sink cluster.Sink) { sink.Service(key, cluster.Pack(s, slices...)) })
 	time.Sleep(2 * drainCheck) // of the bubble's clock
 	synctest.Wait()
 }
 
-// emptyHouse is a house that knows all there is, which is nothing.
-func emptyHouse(t *testing.T) *house {
+// emptyHarness is a harness that is synced, with no Services.
+func emptyHarness(t *testing.T) *harness {
 	h := start(t, mem.New())
-	h.tell(synced)
+	h.call(synced)
 	return h
 }
 
@@ -83,8 +77,8 @@ func texts[K interface {
 	return names
 }
 
-// entries are what is in one set.
-func (h *house) entries(set state.SetName) []string {
+// entries returns the entries of one set.
+func (h *harness) entries(set state.SetName) []string {
 	names := []string{}
 	for k := range h.kernel.State.Entries {
 		if k.Set == set {
@@ -106,7 +100,7 @@ const viaTCP, viaUDP, viaSCTP = corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.P
 
 func TestPortsComeAndGoAndTheAddressStaysForTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := emptyHouse(t)
+		h := emptyHarness(t)
 		for _, c := range []struct {
 			ports []int32
 			want  []string
@@ -130,7 +124,7 @@ func TestAServiceThatGoesBeforeAllAreKnownIsNeverMade(t *testing.T) {
 		h := start(t, mem.New())
 		h.offer(shop(viaTCP, 80), behind(viaTCP, 80, "10.244.1.1"))
 		h.offer(nil)
-		h.tell(synced)
+		h.call(synced)
 		if h.kernel.State.VirtualServers[serverOf(80)] != (state.VirtualServer{}) || len(h.kernel.State.Addresses) != 0 {
 			t.Errorf("made: %v, %v", h.kernel.State.VirtualServers, h.kernel.State.Addresses)
 		}
@@ -143,7 +137,7 @@ func serverOf(port uint16) state.VirtualServerKey {
 
 func TestTheHealthCheckPortAndTheLocalSetsFollowTheTrafficPolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := emptyHouse(t)
+		h := emptyHarness(t)
 		balanced := func(policy corev1.ServiceExternalTrafficPolicy, port int32) *corev1.Service {
 			s := shop(viaTCP, 80)
 			s.Spec.Type, s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, policy, port
@@ -174,7 +168,7 @@ func TestTheHealthCheckPortAndTheLocalSetsFollowTheTrafficPolicy(t *testing.T) {
 
 func TestAServiceIsServedWhileItsLabelsAndTypeSaySo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := emptyHouse(t)
+		h := emptyHarness(t)
 		another, external, ported := shop(viaTCP, 80), shop(viaTCP, 80), shop(viaTCP, 80)
 		another.Labels = map[string]string{"service.kubernetes.io/service-proxy-name": "another"}
 		external.Spec.Type = corev1.ServiceTypeExternalName
@@ -204,7 +198,7 @@ func TestAServiceIsServedWhileItsLabelsAndTypeSaySo(t *testing.T) {
 
 func TestRealServersFollowTheSlices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := emptyHouse(t)
+		h := emptyHarness(t)
 		renamed, more, two := behind(viaTCP, 80, "10.244.1.1"), behind(viaTCP, 443, "10.244.1.1"), shop(viaTCP, 80, 443)
 		*renamed.Ports[0].Name = "other"
 		more.Ports = append(more.Ports, behind(viaTCP, 80).Ports...)
@@ -234,46 +228,9 @@ func TestRealServersFollowTheSlices(t *testing.T) {
 	})
 }
 
-func TestOnlyFlowsToEndpointsThatLeftAreFlushed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := emptyHouse(t)
-		renamed := behind(viaUDP, 53, "10.244.1.2")
-		*renamed.Ports[0].Name = "other"
-		both, unready := behind(viaUDP, 53, "10.244.1.1", "10.244.1.2"), behind(viaUDP, 53, "10.244.1.1", "10.244.1.2")
-		unready.Endpoints[0].Conditions.Ready = new(bool)
-		flow := func(endpoint string) string { return "UDP 10.96.0.80:53 -> " + endpoint }
-		for _, c := range []struct {
-			name    string
-			service *corev1.Service
-			slice   *discoveryv1.EndpointSlice
-			want    []string
-		}{
-			{"new: those that went untranslated", shop(viaUDP, 53), behind(viaUDP, 53, "10.244.1.1"), []string{flow("10.96.0.80:53")}},
-			{"the same", shop(viaUDP, 53), behind(viaUDP, 53, "10.244.1.1"), nil},
-			{"an endpoint more", shop(viaUDP, 53), both, nil},
-			{"an endpoint that is unready", shop(viaUDP, 53), unready, []string{flow("10.244.1.1:8053")}},
-			{"ready again", shop(viaUDP, 53), both, nil},
-			{"an endpoint less", shop(viaUDP, 53), behind(viaUDP, 53, "10.244.1.2"), []string{flow("10.244.1.1:8053")}},
-			{"a port of another name", shop(viaUDP, 53), renamed, []string{flow("10.244.1.2:8053")}},
-			{"a TCP Service in its place", shop(viaTCP, 80), behind(viaTCP, 80, "10.244.1.1"), []string{"TCP 10.96.0.80:80 -> 10.96.0.80:80"}},
-			{"that has no endpoints any more", shop(viaTCP, 80), behind(viaTCP, 80), nil},
-			{"an SCTP Service in its place", shop(viaSCTP, 9), behind(viaSCTP, 9, "10.244.1.1"), []string{"SCTP 10.96.0.80:9 -> 10.96.0.80:9"}},
-			{"that has no endpoints any more, either", shop(viaSCTP, 9), behind(viaSCTP, 9), []string{"SCTP 10.96.0.80:9 -> 10.244.1.1:8009"}},
-		} {
-			h.flushed = nil
-			h.offer(c.service, c.slice)
-			got := []string{}
-			for _, f := range h.flushed {
-				got = append(got, f.String())
-			}
-			wantTexts(t, c.name, got, c.want...)
-		}
-	})
-}
-
 func TestTheNodesZoneAndAddressesCountWhenTheyAreKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := emptyHouse(t)
+		h := emptyHarness(t)
 		s, slice := shop(viaTCP, 80), behind(viaTCP, 80, "10.244.1.1", "10.244.1.2")
 		for i, zone := range []string{"a", "b"} {
 			slice.Endpoints[i].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: zone}}}
@@ -300,7 +257,7 @@ func TestTheNodesZoneAndAddressesCountWhenTheyAreKnown(t *testing.T) {
 			{"an address in the ranges", zoned("b", "y", "10.9.0.1"), []string{second}, true},
 			{"deleted", nil, []string{first, second}, false},
 		} {
-			h.tell(func(sink cluster.Sink) { sink.Place(cluster.Place{Node: c.node}) })
+			h.call(func(sink cluster.Sink) { sink.Place(cluster.Place{Node: c.node}) })
 			time.Sleep(2 * drainCheck) // of the bubble's clock
 			synctest.Wait()
 			got := slices.DeleteFunc(h.servers(), func(s string) bool { return s[:len("TCP 10")] != "TCP 10" })
@@ -314,7 +271,7 @@ func TestTheNodesZoneAndAddressesCountWhenTheyAreKnown(t *testing.T) {
 
 func TestAnExternalIPThatTheNodeGetsIsServedButNotBoundAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := emptyHouse(t)
+		h := emptyHarness(t)
 		s := shop(viaTCP, 80)
 		s.Spec.ExternalIPs = []string{"192.0.2.9"}
 		h.offer(s, behind(viaTCP, 80, "10.244.1.1"))
@@ -327,74 +284,15 @@ func TestAnExternalIPThatTheNodeGetsIsServedButNotBoundAnyMore(t *testing.T) {
 	})
 }
 
-func TestAnEndpointThatDrainedAtARestartTakesConnectionsAgainIfItIsWanted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := emptyHouse(t)
-		h.offer(shop(viaTCP, 80), behind(viaTCP, 80, "10.244.1.1", "10.244.1.2"))
-		h.stop()
-		<-h.ended
-		k := state.RealServerKey{Server: serverOf(80), Address: netip.MustParseAddrPort("10.244.1.1:8080")}
-		drained := h.kernel.State.RealServers[k]
-		drained.Weight = 0
-		h.kernel.State.RealServers[k] = drained
-
-		again := start(t, h.kernel)
-		again.offer(shop(viaTCP, 80), behind(viaTCP, 80, "10.244.1.1", "10.244.1.2"))
-		again.tell(synced)
-		for k, r := range again.kernel.State.RealServers {
-			if r.Weight != 1 {
-				t.Errorf("%v has weight %d, want 1", k, r.Weight)
-			}
-		}
-		again.mustServe(t, "TCP 10.96.0.80:80 -> 10.244.1.1:8080", "TCP 10.96.0.80:80 -> 10.244.1.2:8080")
-	})
-}
-
-func TestOnlyTCPEndpointsWaitForTheirConnections(t *testing.T) {
-	for _, c := range []struct {
-		protocol    corev1.Protocol
-		connections state.Connections
-		waits       bool
-	}{
-		{viaTCP, state.Connections{Active: 1}, true},
-		{viaTCP, state.Connections{Inactive: 1}, true},
-		{viaTCP, state.Connections{}, false},
-		{viaUDP, state.Connections{Active: 1}, false},
-		{viaSCTP, state.Connections{Active: 1}, false},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			h := emptyHouse(t)
-			h.offer(shop(c.protocol, 80), behind(c.protocol, 80, "10.244.1.1"))
-			h.vandalise(func(s state.State) {
-				for k := range s.RealServers {
-					h.kernel.Connections[k] = c.connections
-				}
-			})
-			h.offer(shop(c.protocol, 80), behind(c.protocol, 80, "10.244.1.2"))
-			weights := map[string]uint32{}
-			for k, r := range h.kernel.State.RealServers {
-				weights[k.Address.Addr().String()] = r.Weight
-			}
-			wish := map[string]uint32{"10.244.1.2": 1}
-			if c.waits {
-				wish["10.244.1.1"] = 0
-			}
-			if !maps.Equal(weights, wish) {
-				t.Errorf("%s with %+v: weights %v, want %v", c.protocol, c.connections, weights, wish)
-			}
-		})
-	}
-}
-
 func TestAffinityIsSwitchedInPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := emptyHouse(t)
+		h := emptyHarness(t)
 		for _, affinity := range []corev1.ServiceAffinity{corev1.ServiceAffinityNone, corev1.ServiceAffinityClientIP, corev1.ServiceAffinityNone} {
 			s, v := shop(viaTCP, 80), state.VirtualServer{Scheduler: "rr", Prefix: 32}
 			if s.Spec.SessionAffinity = affinity; affinity == corev1.ServiceAffinityClientIP {
 				v.Flags, v.Timeout = state.Persistent, 10800
 			}
-			h.tell(func(sink cluster.Sink) {
+			h.call(func(sink cluster.Sink) {
 				sink.Service(key, cluster.Pack(s, behind(viaTCP, 80, "10.244.1.1")))
 			})
 			if got := h.kernel.State.VirtualServers[serverOf(80)]; got != v {
@@ -407,7 +305,7 @@ func TestAffinityIsSwitchedInPlace(t *testing.T) {
 
 func TestSourceRangesComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := emptyHouse(t)
+		h := emptyHarness(t)
 		for _, c := range []struct {
 			name                    string
 			ranges, guarded, allows []string

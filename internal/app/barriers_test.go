@@ -16,16 +16,16 @@ import (
 
 func TestWhatStopsServicesIsToldOnceAndSoIsItsEnd(t *testing.T) {
 	seen, logs := observer.New(zapcore.InfoLevel)
-	w := &watchman{log: zap.New(seen)}
+	w := &auditReader{log: zap.New(seen)}
 	stops := []trace.Barrier{{By: "nftables inet firewalld filter_INPUT 3", Rule: "-j REJECT", Sure: true}}
 	for _, found := range [][]trace.Barrier{nil, stops, stops, nil, nil} {
-		w.tell(found)
+		w.report(found)
 	}
-	if n := logs.FilterMessage("a rule of others stops packets to Services").Len(); n != 1 {
-		t.Errorf("told %d times, want once", n)
+	if n := logs.FilterMessage("a rule of another program stops packets to Services").Len(); n != 1 {
+		t.Errorf("logged %d times, want once", n)
 	}
-	if n := logs.FilterMessage("a rule of others stops packets to Services no longer").Len(); n != 1 {
-		t.Errorf("its end was told %d times, want once", n)
+	if n := logs.FilterMessage("a rule of another program no longer stops packets to Services").Len(); n != 1 {
+		t.Errorf("its end was logged %d times, want once", n)
 	}
 }
 

@@ -10,25 +10,28 @@ import (
 	"testing"
 )
 
-// room is a package and what it may know. Ours are named as in
-// docs/architecture.md (plan is internal/plan), those of others by module.
-type room struct {
-	path string // with /... it stands for all below it too
-	// may is what it may import beside the standard library: exactly what it
-	// does import.
-	may string
-	// pure are the files that only compute.
-	pure string
+// rule is what a package may import. Our packages are named as in docs/architecture.md (plan is
+// internal/plan), those of others by module.
+type rule struct {
+	path string // with /... it includes all packages below
+	may  string // what it may import beside the standard library, which is exactly what it does import
+	pure string // the files that only compute
 	why  string
 }
 
-const everything = "*"
+const (
+	everything = "*"
 
-// In what order: the rooms that decide, those that act, those that people see,
-// and those that look on. Of rows that fit a package the first counts.
-func rooms() []room {
-	const all, k8s, sys = everything, "k8s.io/api k8s.io/apimachinery", "golang.org/x/sys"
-	return []room{
+	all, k8s, sys = everything, "k8s.io/api k8s.io/apimachinery", "golang.org/x/sys"
+)
+
+// importRules returns a rule for each package; of several the first counts. The order is: packages that
+// decide, that act, that users see, and that test from outside.
+func importRules() []rule { return slices.Concat(kernelRules(), programRules()) }
+
+// kernelRules are for the packages that decide and for the kernel.
+func kernelRules() []rule {
+	return []rule{
 		{"diff", "", all, "compares any two tables, so it knows none"},
 		{"state", "diff", all, "the nouns: every package knows them, they know only how to compare them"},
 		{"config", "state", all, "choices, in the words of the tables"},
@@ -58,7 +61,12 @@ func rooms() []room {
 			"all adapters of this machine together, and its sysctls"},
 		{"testkit/mem", "diff kernel state", "", "a kernel in memory, for tests that need no other"},
 		{"testkit", "diff kernel state " + sys, "", "what tests share: a namespace, the contract of a Store, waits"},
+	}
+}
 
+// programRules are for the sources of objects, the program, and its tests from outside.
+func programRules() []rule {
+	return []rule{
 		{"cluster", k8s, "fields.go form.go index.go objects.go", "objects in their compact form and what changed of them, wherever they come from"},
 		{"cluster/file", "cluster github.com/fsnotify/fsnotify go.uber.org/zap go.yaml.in/yaml/v3 " + k8s,
 			"check.go claims.go decode.go defaults.go documents.go", "objects from files"},
@@ -89,40 +97,40 @@ func rooms() []room {
 	}
 }
 
-// fits reports whether a room or an import is what a row means.
+// fits reports whether a path is the one of a rule.
 func fits(row, name string) bool {
 	below, tree := strings.CutSuffix(row, "/...")
 	return row == everything || name == below || tree && strings.HasPrefix(name, below+"/")
 }
 
-// known is how the table names an import path.
-func known(imported string) string {
+// shortPath returns an import path as the rules name it.
+func shortPath(imported string) string {
 	ours, _ := strings.CutPrefix(imported, module+"/")
 	return strings.TrimPrefix(ours, "internal/")
 }
 
-// ours reports whether a name of the table is of this module.
+// ours reports whether a short path is of this module.
 func ours(name string) bool {
 	first, _, _ := strings.Cut(name, "/")
 	return !strings.Contains(first, ".")
 }
 
-func findRoom(rooms []room, name string) (room, bool) {
-	i := slices.IndexFunc(rooms, func(r room) bool { return fits(r.path, name) })
+func ruleOf(rules []rule, name string) (rule, bool) {
+	i := slices.IndexFunc(rules, func(r rule) bool { return fits(r.path, name) })
 	if i < 0 {
-		return room{}, false
+		return rule{}, false
 	}
-	return rooms[i], true
+	return rules[i], true
 }
 
-func (r room) isPure(f file) bool {
+func (r rule) isPure(f file) bool {
 	return r.pure == everything || slices.Contains(strings.Fields(r.pure), path.Base(f.name))
 }
 
-// permission is what in the row lets an import in; empty if nothing does. Of
-// others a row lets in all packages of a module.
-func (r room) permission(imported string) string {
-	name := known(imported)
+// permission returns the element of may that allows an import; empty if none does. A module allows all its
+// packages.
+func (r rule) permission(imported string) string {
+	name := shortPath(imported)
 	for _, m := range strings.Fields(r.may) {
 		if fits(m, name) || !ours(m) && fits(m+"/...", name) {
 			return m
@@ -135,30 +143,32 @@ func standard(imported string) bool {
 	return ours(imported) && !strings.HasPrefix(imported, module+"/")
 }
 
-func TestEveryRoomKnowsOnlyWhatItNeeds(t *testing.T) { report(t, strangers(rooms(), house(t).files)) }
+func TestPackagesImportOnlyWhatTheirRulesAllow(t *testing.T) {
+	report(t, wrongImports(importRules(), sources(t).files))
+}
 
-// strangers finds packages without a row, imports that a room may not have, and
-// what a row says of a room that does not hold any more.
-func strangers(rooms []room, files []file) []problem {
+// wrongImports finds packages without a rule, imports that a rule does not allow, and rules that no longer
+// apply.
+func wrongImports(rules []rule, files []file) []problem {
 	var found []problem
 	inside := map[string][]file{}
 	for _, f := range files {
-		r, ok := findRoom(rooms, known(module+"/"+f.folder()))
+		r, ok := ruleOf(rules, shortPath(module+"/"+f.folder()))
 		if !ok {
-			found = append(found, f.problem(f.syntax, "a new room: give it a row in internal/architecture/rooms_test.go and in docs/architecture.md"))
+			found = append(found, f.problem(f.syntax, "a new package: give it a rule in internal/architecture/imports_test.go and in docs/architecture.md"))
 		}
 		inside[r.path] = append(inside[r.path], f)
 	}
-	for _, r := range rooms {
+	for _, r := range rules {
 		if len(inside[r.path]) == 0 {
-			found = append(found, problem{r.path, "there is no such room any more: remove its row"})
+			found = append(found, problem{r.path, "there is no such package any more: remove its rule"})
 		}
-		found = append(found, r.strangers(slices.DeleteFunc(inside[r.path], file.isTest))...)
+		found = append(found, r.wrongImports(slices.DeleteFunc(inside[r.path], file.isTest))...)
 	}
 	return found
 }
 
-func (r room) strangers(files []file) []problem {
+func (r rule) wrongImports(files []file) []problem {
 	var found []problem
 	used := map[string]bool{everything: true}
 	for _, f := range files {
@@ -167,61 +177,60 @@ func (r room) strangers(files []file) []problem {
 			used[p] = true
 			if p == "" && !standard(imported(s)) {
 				found = append(found, f.problem(s, fmt.Sprintf(
-					"%s may not import %s (%s). If it should, say so in internal/architecture/rooms_test.go", r.path, imported(s), r.why)))
+					"%s may not import %s (%s). If it should, say so in internal/architecture/imports_test.go", r.path, imported(s), r.why)))
 			}
 		}
 		used[path.Base(f.name)] = true
 	}
 	for _, name := range strings.Fields(r.may + " " + r.pure) {
 		if !used[name] {
-			found = append(found, problem{r.path, fmt.Sprintf("has no %s: remove it from its row in internal/architecture/rooms_test.go", name)})
+			found = append(found, problem{r.path, fmt.Sprintf("has no %s: remove it from its rule in internal/architecture/imports_test.go", name)})
 		}
 	}
 	return found
 }
 
-func TestTheTableKeepsTheLaws(t *testing.T) { report(t, lawless(rooms())) }
+func TestTheRulesFollowTheLayers(t *testing.T) { report(t, wrongRules(importRules())) }
 
-// lawless finds rows that permit what no room may do.
-func lawless(rooms []room) []problem {
+// wrongRules finds rules that allow what no package may do.
+func wrongRules(rules []rule) []problem {
 	var found []problem
-	for i, r := range rooms {
-		if slices.ContainsFunc(rooms[:i], func(o room) bool { return o.path == r.path }) || r.why == "" {
-			found = append(found, problem{r.path, "two rows, or one without a reason"})
+	for i, r := range rules {
+		if slices.ContainsFunc(rules[:i], func(o rule) bool { return o.path == r.path }) || r.why == "" {
+			found = append(found, problem{r.path, "two rules, or one without a reason"})
 		}
 		for _, m := range strings.Fields(r.may) {
-			if k, ok := findRoom(rooms, m); ok && r.pure == everything && k.pure != everything {
-				found = append(found, problem{r.path, "is pure and may know " + m + ", which is not"})
+			if k, ok := ruleOf(rules, m); ok && r.pure == everything && k.pure != everything {
+				found = append(found, problem{r.path, "is pure and may import " + m + ", which is not"})
 			}
 			if strings.HasPrefix(r.path, "kernel") && !fits("kernel/...", m) && m != "state" && m != "diff" && (ours(m) || strings.HasPrefix(m, "k8s.io/")) {
-				found = append(found, problem{r.path, "is of the kernel and may know " + m + ": it is to know rows, and no Service"})
+				found = append(found, problem{r.path, "is of the kernel and may import " + m + ": it should know rows and no Service"})
 			}
 		}
 	}
 	return found
 }
 
-// A test may know what it likes, but what is inside does not know who looks on,
-// and what is for tests reaches no program.
-func TestTestsStayOutside(t *testing.T) { each(t, misplaced) }
+// Tests may import everything, but nothing outside e2e imports e2e, and programs import nothing for tests.
+func TestProgramsImportNothingForTests(t *testing.T) { each(t, testOnlyImports) }
 
-func misplaced(f file) []problem {
+func testOnlyImports(f file) []problem {
 	var found []problem
-	looksOn := strings.HasPrefix(f.name, "e2e/")
+	isE2E := strings.HasPrefix(f.name, "e2e/")
 	for _, s := range f.syntax.Imports {
-		p := known(imported(s))
-		if !looksOn && fits("e2e/...", p) {
+		p := shortPath(imported(s))
+		if !isE2E && fits("e2e/...", p) {
 			found = append(found, f.problem(s, fmt.Sprintf("imports %s: a test that needs it belongs to e2e", p)))
 		}
-		if !looksOn && !f.isTest() && isForTests(p) && !slices.Contains(supports(), f.folder()) {
+		if !isE2E && !f.isTest() && isForTests(p) && !slices.Contains(testSupport(), f.folder()) {
 			found = append(found, f.problem(s, fmt.Sprintf("imports %s, which is for tests", p)))
 		}
 	}
 	return found
 }
 
-// supports are the rooms of what tests share.
-func supports() []string { return []string{"internal/testkit", "internal/testkit/mem"} }
+// testSupport are the packages that tests share.
+func testSupport() []string { return []string{"internal/testkit", "internal/testkit/mem"} }
 
 func isForTests(name string) bool {
 	return slices.ContainsFunc([]string{"testing", "testkit", "github.com/google/go-cmp", "golang.org/x/tools"},

@@ -24,9 +24,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
-// What the kernel has while the Node object goes through its changes.
-
-// nodeWith is a place with this node's object, its address and its pod networks.
+// nodeWith sets a Node object with an address and pod networks.
 func nodeWith(address string, podCIDRs ...string) func(cluster.Sink) {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}
 	n.Spec.PodCIDRs = podCIDRs
@@ -36,9 +34,9 @@ func nodeWith(address string, podCIDRs ...string) func(cluster.Sink) {
 
 func nodeLost(sink cluster.Sink) { sink.Place(cluster.Place{}) }
 
-// localNetwork is what the rule that tells pods of this node from the rest says
-// of them, in a family. Empty: there is no such rule.
-func (h *house) localNetwork(f state.Family) string {
+// localNetwork is the network in the rule that distinguishes pods of this node, in one family; empty without
+// such a rule.
+func (h *harness) localNetwork(f state.Family) string {
 	chain := h.kernel.State.Chains[state.ChainKey{Family: f, Table: "nat", Name: "KUBE-SERVICES"}]
 	_, rest, found := strings.Cut(chain.Rules, "! -s ")
 	if !found {
@@ -51,8 +49,8 @@ func byNodeCIDR(d *Daemon) {
 	d.Config.LocalDetector = config.LocalDetector{Kind: config.DetectNodeCIDR}
 }
 
-// kube-proxy ends itself when the networks change, waits for them at the start,
-// and goes on with the old ones when the Node is gone.
+// kube-proxy exits when the networks change, waits for them at the start, and keeps the old ones when the
+// Node is gone.
 func TestTheRulesFollowTheNodesPodNetworks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New(), byNodeCIDR)
@@ -62,16 +60,16 @@ func TestTheRulesFollowTheNodesPodNetworks(t *testing.T) {
 				t.Errorf("%s: pods are in %q and %q, want %q and %q", when, got4, got6, v4, v6)
 			}
 		}
-		h.tell(web("10.244.1.10"), synced)
+		h.call(web("10.244.1.10"), synced)
 		wants("without a Node object", "", "")
 		h.mustServe(t, "TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.1:30080 -> 10.244.1.10:8080")
-		h.tell(nodeWith("192.0.2.1"))
+		h.call(nodeWith("192.0.2.1"))
 		wants("before there are networks", "", "")
-		h.tell(nodeWith("192.0.2.1", "10.244.1.0/24"))
+		h.call(nodeWith("192.0.2.1", "10.244.1.0/24"))
 		wants("one network", "10.244.1.0/24", "")
-		h.tell(nodeWith("192.0.2.1", "fd00:10:244:1::/64", "10.244.7.0/24"))
+		h.call(nodeWith("192.0.2.1", "fd00:10:244:1::/64", "10.244.7.0/24"))
 		wants("others", "10.244.7.0/24", "fd00:10:244:1::/64")
-		h.tell(nodeLost)
+		h.call(nodeLost)
 		wants("the Node is gone", "", "")
 		h.mustServe(t, "TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.1:30080 -> 10.244.1.10:8080")
 		select {
@@ -85,11 +83,11 @@ func TestTheRulesFollowTheNodesPodNetworks(t *testing.T) {
 func TestWhatTheNodeHasAtTheStartIsInTheFirstRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New(), byNodeCIDR)
-		h.tell(nodeWith("192.0.2.1", "10.244.1.0/24"))
+		h.call(nodeWith("192.0.2.1", "10.244.1.0/24"))
 		if n := len(h.kernel.State.Chains); n != 0 {
 			t.Errorf("%d chains before all Services are known, want none", n)
 		}
-		h.tell(synced)
+		h.call(synced)
 		if got := h.localNetwork(state.IPv4); got != "10.244.1.0/24" {
 			t.Errorf("pods are in %q, want 10.244.1.0/24", got)
 		}
@@ -112,7 +110,7 @@ func TestPrimaryNodePortsAreAtTheAddressThatTheOperatorChose(t *testing.T) {
 					d.Config.BindAddress = netip.MustParseAddr(c.chosen)
 				})
 				h.addresses.changes <- node.Event{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.77")}}
-				h.tell(nodeWith("192.0.2.1"), web("10.244.1.10"), synced)
+				h.call(nodeWith("192.0.2.1"), web("10.244.1.10"), synced)
 				var got []string
 				for k := range h.kernel.State.VirtualServers {
 					if k.Address.Port() == 30080 {
@@ -166,7 +164,7 @@ func TestHealthChecksAreAnsweredWhereNodePortsAre(t *testing.T) {
 func TestExternalIPsThatAreTurnedOffAreNotServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New(), func(d *Daemon) { d.Config.IgnoreExternalIPs = true })
-		h.tell(externally("198.51.100.9"), synced)
+		h.call(externally("198.51.100.9"), synced)
 		h.mustServe(t, "TCP 10.96.0.80:80 -> 10.244.1.10:8080", "TCP 192.0.2.1:30080 -> 10.244.1.10:8080")
 	})
 }
@@ -175,7 +173,7 @@ func TestWhatDoesNotFitTheNodeIsToldOnceWhenAllIsKnown(t *testing.T) {
 	core, logged := observer.New(zap.WarnLevel)
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New(), byNodeCIDR, func(d *Daemon) { d.Log = zap.New(core) })
-		told := func(want ...string) {
+		mustLog := func(want ...string) {
 			t.Helper()
 			time.Sleep(time.Second) // of the bubble's clock
 			synctest.Wait()
@@ -184,19 +182,19 @@ func TestWhatDoesNotFitTheNodeIsToldOnceWhenAllIsKnown(t *testing.T) {
 				got = append(got, e.ContextMap()["why"].(string))
 			}
 			if !slices.Equal(got, want) {
-				t.Errorf("told %q, want %q", got, want)
+				t.Errorf("logged %q, want %q", got, want)
 			}
 			logged.TakeAll()
 		}
-		h.tell(nodeWith("192.0.2.1"))
-		told()
-		h.tell(synced)
-		told("the Node has none yet: pods of this node are not recognized")
-		h.tell(nodeWith("192.0.2.2"))
-		told()
-		h.tell(nodeWith("192.0.2.2", "10.244.1.0/24"))
-		told()
-		h.tell(nodeLost)
-		told("there is no Node object: pods of this node are not recognized")
+		h.call(nodeWith("192.0.2.1"))
+		mustLog()
+		h.call(synced)
+		mustLog("the Node has none yet: pods of this node are not recognized")
+		h.call(nodeWith("192.0.2.2"))
+		mustLog()
+		h.call(nodeWith("192.0.2.2", "10.244.1.0/24"))
+		mustLog()
+		h.call(nodeLost)
+		mustLog("there is no Node object: pods of this node are not recognized")
 	})
 }

@@ -12,23 +12,22 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cli"
 )
 
-// patience is for a busy machine; quietTime is long enough for a change that was
-// seen to be told.
+// patience is for a busy machine; quietTime is long enough for a change to be reported.
 const (
 	patience  = 20 * time.Second
-	quietTime = 3 * settle
+	quietTime = 3 * settleTime
 )
 
-// folder is a folder with files that are watched, and what was told of them.
+// folder is a folder with watched files, and the changes that were reported.
 type folder struct {
-	t     *testing.T
-	path  string
-	told  chan struct{}
-	known []cli.File
+	t        *testing.T
+	path     string
+	reported chan struct{}
+	known    []cli.File
 }
 
 func newFolder(t *testing.T) *folder {
-	return &folder{t: t, path: t.TempDir(), told: make(chan struct{}, 100)}
+	return &folder{t: t, path: t.TempDir(), reported: make(chan struct{}, 100)}
 }
 
 func (f *folder) at(name string) string { return filepath.Join(f.path, name) }
@@ -53,8 +52,8 @@ func (f *folder) replace(name, text string) {
 	f.must(os.Rename(f.at(name+".new"), f.at(name)))
 }
 
-// mount does what the kubelet does for a ConfigMap: files in a folder of their
-// own, to which the symlink ..data leads, exchanged as a whole.
+// mount does what the kubelet does for a ConfigMap: the files are in a folder of their own, and the symlink
+// to it, ..data, is exchanged.
 func (f *folder) mount(version, text string) {
 	f.t.Helper()
 	f.write("..ver"+version+"/config.conf", text)
@@ -68,8 +67,7 @@ func (f *folder) mount(version, text string) {
 	f.must(os.Symlink("..data/config.conf", f.at("config.conf")))
 }
 
-// watch watches files as they are now. With a period of its own it hears of
-// nothing but by looking.
+// watch watches files as they are now.
 func (f *folder) watch(period time.Duration, names ...string) {
 	f.t.Helper()
 	for _, name := range names {
@@ -83,10 +81,10 @@ func (f *folder) watch(period time.Duration, names ...string) {
 func (f *folder) start(period time.Duration) {
 	ctx, stop := context.WithCancel(f.t.Context())
 	ended := make(chan struct{})
-	w := watcher{files: f.known, period: period}
+	w := fileWatcher{files: f.known, period: period}
 	go func() {
 		defer close(ended)
-		w.run(ctx, func() { f.told <- struct{}{} })
+		w.run(ctx, func() { f.reported <- struct{}{} })
 	}()
 	f.t.Cleanup(func() {
 		stop()
@@ -97,17 +95,17 @@ func (f *folder) start(period time.Duration) {
 func (f *folder) changes(what string) {
 	f.t.Helper()
 	select {
-	case <-f.told:
+	case <-f.reported:
 	case <-time.After(patience):
-		f.t.Fatalf("nothing was told of %s", what)
+		f.t.Fatalf("no change was reported: %s", what)
 	}
 }
 
 func (f *folder) stays(what string) {
 	f.t.Helper()
 	select {
-	case <-f.told:
-		f.t.Fatalf("a change was told of %s", what)
+	case <-f.reported:
+		f.t.Fatalf("a change was reported: %s", what)
 	case <-time.After(quietTime):
 	}
 }
@@ -173,8 +171,7 @@ func TestWhatChangedBetweenReadingAndWatchingIsTold(t *testing.T) {
 	f.changes("a change before the watch")
 }
 
-// The folder is not there when the watch begins, so that the kernel has nothing
-// to tell of.
+// The folder is missing when the watch begins, so the kernel sends no events.
 func TestAChangeWithoutAnEventIsFoundByLooking(t *testing.T) {
 	f := newFolder(t)
 	f.known = []cli.File{{Path: f.at("later/config.conf"), Text: []byte("a")}}
@@ -189,5 +186,5 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	f.write("config.conf", "a")
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	WatchFiles(ctx, []cli.File{{Path: f.at("config.conf"), Text: []byte("a")}}, func() { t.Error("a change was told") })
+	watchFiles(ctx, []cli.File{{Path: f.at("config.conf"), Text: []byte("a")}}, func() { t.Error("a change was reported") })
 }

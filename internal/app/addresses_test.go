@@ -21,7 +21,7 @@ import (
 
 const wanted = "203.0.113.9"
 
-// wanting tells of a Service that wants an address.
+// wanting adds a Service that wants some addresses.
 func wanting(externalIPs ...string) func(cluster.Sink) {
 	key := types.NamespacedName{Namespace: "shop", Name: "wanting"}
 	tcp := corev1.ProtocolTCP
@@ -39,13 +39,13 @@ func wanting(externalIPs ...string) func(cluster.Sink) {
 	return func(sink cluster.Sink) { sink.Service(key, cluster.Pack(s, slice)) }
 }
 
-func (h *house) binds(address string) bool {
+func (h *harness) binds(address string) bool {
 	_, bound := h.kernel.State.Addresses[state.Address{Addr: netip.MustParseAddr(address)}]
 	return bound
 }
 
-// busy lets every real server have a connection, so that it drains.
-func (h *house) busy() {
+// busy gives every real server a connection, so that it drains.
+func (h *harness) busy() {
 	for k := range h.kernel.State.RealServers {
 		h.kernel.Connections[k] = state.Connections{Active: 1}
 	}
@@ -53,19 +53,19 @@ func (h *house) busy() {
 
 func TestAnAddressIsUnboundAsSoonAsItIsAnEndpoints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &people{}
-		h := start(t, mem.New(), func(d *Daemon) { d.Notices = NewNotices(p) })
-		h.tell(wanting(wanted), web("10.244.1.10"), synced)
+		p := &eventLog{}
+		h := start(t, mem.New(), func(d *Daemon) { d.Notices = newNotices(p) })
+		h.call(wanting(wanted), web("10.244.1.10"), synced)
 		if !h.binds(wanted) {
-			t.Fatal("an address of nobody is not bound")
+			t.Fatal("an unowned address is not bound")
 		}
 		h.busy()
-		h.tell(web(wanted))
+		h.call(web(wanted))
 		if h.binds(wanted) {
 			t.Error("the address of an endpoint is bound")
 		}
 		p.mustHave(t, "when an endpoint came", "all: shop/wanting 9 ProtectedAddress: spec.externalIPs[0]: "+wanted+" is the address of an endpoint; not served there")
-		h.tell(web("10.244.1.10"))
+		h.call(web("10.244.1.10"))
 		if !h.binds(wanted) {
 			t.Error("when the endpoint has left, the address is not bound")
 		}
@@ -73,18 +73,18 @@ func TestAnAddressIsUnboundAsSoonAsItIsAnEndpoints(t *testing.T) {
 }
 
 func TestWhatDrainsDoesNotKeepAnAddressThatIsAnothersNow(t *testing.T) {
-	for name, come := range map[string]func(*house){
-		"an endpoint": func(h *house) { h.tell(web(wanted)) },
-		"a gateway": func(h *house) {
+	for name, come := range map[string]func(*harness){
+		"an endpoint": func(h *harness) { h.call(web(wanted)) },
+		"a gateway": func(h *harness) {
 			h.addresses.changes <- node.Event{Addresses: h.addresses.now, Gateways: []netip.Addr{netip.MustParseAddr(wanted)}}
 			synctest.Wait()
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := start(t, mem.New())
-			h.tell(wanting(wanted), web("10.244.1.10"), synced)
+			h.call(wanting(wanted), web("10.244.1.10"), synced)
 			h.busy()
-			h.tell(wanting())
+			h.call(wanting())
 			time.Sleep(2 * drainCheck)
 			synctest.Wait()
 			if !h.binds(wanted) {
@@ -101,7 +101,7 @@ func TestWhatDrainsDoesNotKeepAnAddressThatIsAnothersNow(t *testing.T) {
 func TestTheNetworksOfTheNodeHaveAddressesThatAreNobodys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New())
-		h.tell(wanting("203.0.113.255"), synced)
+		h.call(wanting("203.0.113.255"), synced)
 		if !h.binds("203.0.113.255") {
 			t.Fatal("the last address of a network that the node is not in is not bound")
 		}

@@ -23,19 +23,18 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// wish is what manifests mean for one node.
-type wish struct {
+// nodePlan is the desired state that manifests mean for one node.
+type nodePlan struct {
 	node  plan.Node
 	state state.State
 	notes []render.PlanNote
 }
 
-// manifestFlags are the flags of commands that take objects from files, and
-// the daemon's configuration for what they mean.
+// manifestFlags are the flags of commands that plan objects from files, with the daemon's configuration.
 type manifestFlags struct {
 	files     []string
 	node      string
-	addresses addresses
+	addresses []netip.Addr
 	config    *configFlags
 }
 
@@ -44,57 +43,43 @@ func newManifestFlags() *manifestFlags { return &manifestFlags{config: newConfig
 func (m *manifestFlags) add(command *cobra.Command) {
 	f := command.Flags()
 	f.StringArrayVarP(&m.files, "filename", "f", nil, "file or directory with Services, EndpointSlices and Nodes, or - for standard input; may be repeated")
-	f.StringVar(&m.node, "node", "", "name of the node that is meant (default the Node, if there is one only)")
-	f.Var(&m.addresses, "node-addresses", "addresses on the node's interfaces, comma-separated, beside those of its Node object")
+	f.StringVar(&m.node, "node", "", "name of the node to plan for (default: the only Node)")
+	f.Var(addressList(&m.addresses), "node-addresses", "addresses on the node's interfaces, beside those of its Node object, comma-separated")
 	m.config.addPlanning(command)
 }
 
-// wish reads the manifests and plans. What is in them and can't be done is a
-// note; an error is what can't be read.
-func (m *manifestFlags) wish(env Env) (wish, error) {
+// plan reads the manifests and plans them. Only manifests that cannot be read are an error.
+func (m *manifestFlags) plan(env Env) (nodePlan, error) {
 	if len(m.files) == 0 {
-		return wish{}, usagef("-f is missing: a file, a directory or - for standard input")
+		return nodePlan{}, usagef("-f is missing: a file, a directory or - for standard input")
 	}
-	c, err := m.configuration(env)
+	c, err := m.config.parse()
 	if err != nil {
-		return wish{}, err
+		return nodePlan{}, err
 	}
-	x, reports := file.Read(m.files, env.Stdin)
+	if len(c.files) > 0 {
+		sayAll(env, c.warnings)
+	}
+	objects, reports := file.Read(m.files, env.Stdin)
 	notes, err := notesOf(reports)
 	if err != nil {
-		return wish{}, err
+		return nodePlan{}, err
 	}
-	n, err := m.nodeOf(x, c)
+	n, err := m.chooseNode(objects, c.config)
 	if err != nil {
-		return wish{}, err
+		return nodePlan{}, err
 	}
 	if len(n.Addresses) == 0 {
 		notes = append(notes, render.PlanNote{
 			Reason: "NoNodeAddress", Message: "no address of the node is known (--node-addresses): NodePorts are left out",
 		})
 	}
-	w := wishOf(x, n, c)
-	w.notes = append(notes, w.notes...)
-	return w, nil
+	p := planOf(objects, n, c.config)
+	p.notes = append(notes, p.notes...)
+	return p, nil
 }
 
-// configuration is what files and flags say. What there is to warn of is said
-// to who asks what a file of configuration means.
-func (m *manifestFlags) configuration(env Env) (config.Config, error) {
-	made, err := m.config.parse()
-	if err != nil {
-		return config.Config{}, err
-	}
-	if len(made.files) > 0 {
-		for _, w := range made.warnings {
-			say(env, "%s", w)
-		}
-	}
-	return made.config, nil
-}
-
-// notesOf are the problems of files that could be used. Of those that could
-// not, all problems are the error.
+// notesOf returns the problems of usable files. If a file is not usable, all such problems are the error.
 func notesOf(reports []file.Report) ([]render.PlanNote, error) {
 	var notes []render.PlanNote
 	var broken []error
@@ -110,20 +95,20 @@ func notesOf(reports []file.Report) ([]render.PlanNote, error) {
 	return notes, errors.Join(broken...)
 }
 
-// nodeOf is the node that is meant.
-func (m *manifestFlags) nodeOf(x *cluster.Index, c config.Config) (plan.Node, error) {
+// chooseNode returns the node of --node, or the only one.
+func (m *manifestFlags) chooseNode(objects *cluster.Index, c config.Config) (plan.Node, error) {
 	name := m.node
-	all := x.Place("").Others
+	all := objects.Place("").Others
 	if name == "" && len(all) == 1 {
 		name = all[0].Name
 	}
-	place := x.Place(name)
+	place := objects.Place(name)
 	switch {
 	case len(all) == 0 || place.Node != nil:
 	case name == "":
-		return plan.Node{}, fmt.Errorf("--node is missing: there are %s", named(all))
+		return plan.Node{}, fmt.Errorf("--node is missing: there are %s", nodeNames(all))
 	default:
-		return plan.Node{}, fmt.Errorf("--node: there is no Node %q, but %s", name, named(all))
+		return plan.Node{}, fmt.Errorf("--node: there is no Node %q, but %s", name, nodeNames(all))
 	}
 	n := plan.NodeOf(name, place.Node, place.Others).At(c.BindAddress).Protecting("the API server", c.APIServers...)
 	n.Addresses = slices.Concat(m.addresses, plan.NodeAddresses(place.Node))
@@ -132,25 +117,25 @@ func (m *manifestFlags) nodeOf(x *cluster.Index, c config.Config) (plan.Node, er
 	return n, nil
 }
 
-func named(nodes []*corev1.Node) string {
+func nodeNames(nodes []*corev1.Node) string {
 	const most = 10
 	var names []string
-	for _, n := range nodes {
-		if len(names) == most {
-			return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), len(nodes)-most)
-		}
+	for _, n := range nodes[:min(len(nodes), most)] {
 		names = append(names, n.Name)
 	}
-	return strings.Join(names, ", ")
+	list := strings.Join(names, ", ")
+	if more := len(nodes) - most; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
 }
 
-// wishOf plans all Services of x for node n. Notes are in the order of the Services,
-// older ones first.
-func wishOf(x *cluster.Index, n plan.Node, c config.Config) wish {
-	w := wish{node: n}
+// planOf plans all Services for node n. Notes are in the order of the Services, older ones first.
+func planOf(index *cluster.Index, n plan.Node, c config.Config) nodePlan {
+	p := nodePlan{node: n}
 	d := desired.New()
 	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(c))
-	all, notes := byAge(x), map[desired.Owner][]render.PlanNote{}
+	all, notes := byAge(index), map[desired.Owner][]render.PlanNote{}
 	census := plan.NewCensus[desired.Owner]()
 	for _, o := range all {
 		census.Move(nil, o.Slices)
@@ -167,21 +152,18 @@ func wishOf(x *cluster.Index, n plan.Node, c config.Config) wish {
 		d.Upsert(owner, o.Service.CreationTimestamp.Time, f)
 	}
 	for _, conflict := range d.Conflicts() {
-		notes[conflict.Loser] = append(notes[conflict.Loser], conflictNote(conflict))
+		loser := conflict.Loser
+		notes[loser] = append(notes[loser], render.PlanNote{Service: loser.String(), Reason: "Conflict", Message: conflict.String()})
 	}
 	for _, o := range all {
-		w.notes = append(w.notes, notes[ownerOf(o)]...)
+		p.notes = append(p.notes, notes[ownerOf(o)]...)
 	}
-	w.state = d.State()
-	return w
+	p.state = d.State()
+	return p
 }
 
 func ownerOf(o plan.Objects) desired.Owner {
 	return desired.Owner{Namespace: o.Service.Namespace, Name: o.Service.Name}
-}
-
-func conflictNote(c desired.Conflict) render.PlanNote {
-	return render.PlanNote{Service: c.Loser.String(), Reason: "Conflict", Message: c.String()}
 }
 
 func byAge(x *cluster.Index) []plan.Objects {

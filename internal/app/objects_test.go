@@ -17,8 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit/mem"
 )
 
-// triggered is a slice of a port that was changed because of what happened at a
-// time, as the text of an annotation.
+// triggered is a slice for one port, with the annotation of when its change was triggered.
 func triggered(port int32, at string, endpoints ...string) *discoveryv1.EndpointSlice {
 	s := behind(viaTCP, port, endpoints...)
 	s.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: at}
@@ -74,7 +73,7 @@ func TestWhatOfAServicesObjectsChanged(t *testing.T) {
 	}
 }
 
-// arrivals are the triggers of what arrived in the kernel.
+// arrivals is an observer of the triggers of what arrived in the kernel.
 type arrivals struct{ times []time.Duration }
 
 func (*arrivals) Received(reconcile.Change) {}
@@ -95,7 +94,7 @@ func TestATriggerIsToldOnceItsEndpointIsInTheKernel(t *testing.T) {
 			d.Observer = a
 			d.Placed = func(p cluster.Place) { place = p }
 		})
-		h.tell(synced)
+		h.call(synced)
 		time.Sleep(time.Second)
 		changed := time.Now()
 		time.Sleep(3 * time.Second)
@@ -105,9 +104,9 @@ func TestATriggerIsToldOnceItsEndpointIsInTheKernel(t *testing.T) {
 			t.Errorf("took %v, want once 3s", a.times)
 		}
 		node := &corev1.Node{}
-		h.tell(func(s cluster.Sink) { s.Place(cluster.Place{Node: node}) })
+		h.call(func(s cluster.Sink) { s.Place(cluster.Place{Node: node}) })
 		if place.Node != node {
-			t.Errorf("told of %v", place.Node)
+			t.Errorf("Placed got %v", place.Node)
 		}
 	})
 }

@@ -25,7 +25,7 @@ func prefixes(list ...string) []netip.Prefix {
 	return parsed
 }
 
-// setting are flags, and what they make of the fields that they choose.
+// setting are flags, and the values of the fields that they set.
 type setting struct {
 	flags string
 	want  map[string]any
@@ -34,8 +34,11 @@ type setting struct {
 // sets is a setting of one field.
 func sets(field, flags string, want any) setting { return setting{flags, map[string]any{field: want}} }
 
-// settings are a flag for each way to choose something.
-func settings() []setting {
+// settings returns flags for each way to set something.
+func settings() []setting { return append(nodeSettings(), serviceSettings()...) }
+
+// nodeSettings are about this node, its servers and its API server.
+func nodeSettings() []setting {
 	addresses := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("fd00::1")}
 	return []setting{
 		sets("Hostname", "--hostname-override=Node-1", "node-1"),
@@ -82,6 +85,12 @@ func settings() []setting {
 		sets("Log.Verbosity", "-v 4", 4),
 		sets("Log.Verbosity", "--v=4", 4),
 		sets("Log.JSON", "--logging-format=json", true),
+	}
+}
+
+// serviceSettings are about how Services are served.
+func serviceSettings() []setting {
+	return []setting{
 		sets("IgnoreExternalIPs", "--feature-gates=AllowServiceExternalIPs=false", true),
 		sets("Scheduler", "--ipvs-scheduler=mh", "mh"),
 		sets("Scheduler", "--ipvs-scheduler=", "rr"),
@@ -133,7 +142,7 @@ func started(t *testing.T, line string) (Daemon, int, string) {
 	return got, status, stderr
 }
 
-// fieldOf is a field by its path.
+// fieldOf returns a field by its path.
 func fieldOf(c *config.Config, path string) reflect.Value {
 	v := reflect.ValueOf(c).Elem()
 	for name := range strings.SplitSeq(path, ".") {
@@ -147,8 +156,7 @@ func compare() cmp.Option {
 }
 
 func TestEveryFieldOfTheConfigurationHasAFlag(t *testing.T) {
-	// What is known of the node is not chosen. kube-proxy has no flag for the
-	// one that is.
+	// What the node has is not chosen, and kube-proxy has no flag for the last one.
 	reached := []string{"Families", "Kernel", "Schedulers", "Client.AcceptContentTypes"}
 	for _, s := range settings() {
 		got, status, stderr := started(t, "run "+s.flags)
@@ -225,7 +233,7 @@ func TestComplaintsNameTheFlag(t *testing.T) {
 		w := newWorld()
 		status, stdout, stderr := w.run(t, "run "+line)
 		wanted := ExitUsage
-		if strings.Contains(want, "detectLocal.") { // the fault of no flag that was given
+		if strings.Contains(want, "detectLocal.") { // no given flag sets it
 			wanted = ExitFailed
 		}
 		if status != wanted || stdout != "" || !strings.Contains(stderr, want) {
