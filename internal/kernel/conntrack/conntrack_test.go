@@ -41,8 +41,7 @@ func newNode(t *testing.T) node {
 	if err := os.WriteFile("/proc/sys/net/ipv4/vs/conntrack", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
-	// A network namespace tracks connections only once a rule wants it to; IPVS
-	// alone does not.
+	// A network namespace tracks connections only once a rule wants it to; IPVS alone does not.
 	for _, tool := range []string{"iptables-legacy", "ip6tables-legacy"} {
 		rule := exec.Command(tool, "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW")
 		if out, err := rule.CombinedOutput(); err != nil {
@@ -71,9 +70,8 @@ func newNode(t *testing.T) node {
 	return node{t, conn, maker, servers}
 }
 
-// assign gives an address to lo, and waits for its route: that of an IPv6 address
-// comes from a work queue of the kernel, some time after the request is
-// acknowledged.
+// assign gives an address to lo, and waits for its route: that of an IPv6 address comes from a work queue of
+// the kernel, some time after the request is acknowledged.
 func (n node) assign(a netip.Addr) {
 	n.t.Helper()
 	lo, err := vnl.LinkByName("lo")
@@ -280,8 +278,8 @@ func TestOtherProtocolsAndUntranslatedEntries(t *testing.T) {
 	n.sees(n.tracked(unix.AF_INET, state.TCP))
 }
 
-// What was answered is a connection with somebody who has the address elsewhere, and goes on. The kernel leaves it out, and
-// so do we where it is too old for that.
+// What was answered is a connection with somebody who has the address elsewhere, and goes on. The kernel
+// leaves it out, and so do we where it is too old for that.
 func TestOfWhatWentUntranslatedOnlyTheUnansweredIsFlushed(t *testing.T) {
 	n := newNode(t)
 	for _, p := range []state.Protocol{state.TCP, state.SCTP} {

@@ -16,8 +16,7 @@ import (
 
 const subsystem = unix.NFNL_SUBSYS_CTNETLINK << 8
 
-// What the kernel's nfnetlink_conntrack.h and its ctnetlink call so, and no
-// library has.
+// What the kernel's nfnetlink_conntrack.h and its ctnetlink call so, and no library has.
 const (
 	attributeFilter     = 25 // CTA_FILTER
 	filterOriginalFlags = 1  // CTA_FILTER_ORIG_FLAGS
@@ -28,10 +27,9 @@ const (
 	genericSize         = 4      // struct nfgenmsg
 )
 
-// addDump appends the request for the entries of w, filtered as far as the
-// kernel does it (5.8 and later; an older one sends the whole family). It is
-// never asked for an address: its comparison of IPv6 addresses was the wrong way
-// round when this was written, and dropped exactly the entries that match.
+// addDump appends the request for the entries of w, filtered as far as the kernel does it (5.8 and later; an
+// older one sends the whole family). It is never asked for an address: its comparison of IPv6 addresses was
+// the wrong way round when this was written, and dropped exactly the entries that match.
 func (w walk) addDump(b *netlink.Requests) {
 	b.Begin(subsystem|nl.IPCTNL_MSG_CT_GET, 0)
 	b.Raw(generic(w.family)...)
@@ -57,8 +55,8 @@ func generic(f state.Family) []byte {
 	return []byte{netlink.FamilyNumber(f), unix.NFNETLINK_V0, 0, 0}
 }
 
-// entry is one tracked connection: whose it is, and the kernel's own words by
-// which it can be named again. The words are part of the message they came in.
+// entry is one tracked connection: whose it is, and the kernel's own words by which it can be named again.
+// The words are part of the message they came in.
 type entry struct {
 	flow     state.Flow
 	original []byte // CTA_TUPLE_ORIG
@@ -67,8 +65,8 @@ type entry struct {
 	answered bool
 }
 
-// parseEntry reads the body of an IPCTNL_MSG_CT_NEW message. It fails for one
-// without both directions, and leaves the ports of a protocol without ports 0.
+// parseEntry reads the body of an IPCTNL_MSG_CT_NEW message. It fails for one without both directions, and
+// leaves the ports of a protocol without ports 0.
 func parseEntry(body []byte) (entry, error) {
 	if len(body) < genericSize {
 		return entry{}, fmt.Errorf("conntrack message of %d bytes", len(body))
@@ -109,9 +107,8 @@ func (e *entry) flowOf(reply []byte) error {
 	return nil
 }
 
-// addDelete appends the request to delete e and nothing else: the kernel
-// compares the id, so not a newer connection with the same addresses and ports
-// either. (A request without a tuple would delete everything.)
+// addDelete appends the request to delete e and nothing else: the kernel compares the id, so not a newer
+// connection with the same addresses and ports either. (A request without a tuple would delete everything.)
 func (e entry) addDelete(b *netlink.Requests) {
 	b.Begin(subsystem|nl.IPCTNL_MSG_CT_DELETE, 0)
 	b.Raw(generic(state.FamilyOf(e.flow.Service.Addr()))...)

@@ -52,8 +52,7 @@ func direction(kind uint16, protocol state.Protocol, from, to netip.AddrPort) []
 	)
 }
 
-// message is the body of what the kernel sends for a connection from client to
-// the flow's Service.
+// message is the body of what the kernel sends for a connection from client to the flow's Service.
 func message(f state.Flow, client string) []byte {
 	body := generic(state.FamilyOf(f.Service.Addr()))
 	body = append(body, direction(nl.CTA_TUPLE_ORIG, f.Protocol, at(client), f.Service)...)

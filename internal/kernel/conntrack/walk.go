@@ -23,8 +23,8 @@ type walk struct {
 // String names what is walked: "UDP over IPv4".
 func (w walk) String() string { return fmt.Sprintf("%v over %v", w.protocol, w.family) }
 
-// walks sorts flows into as few walks as the kernel's filter allows: it wants to
-// be told one family, and can be told one protocol.
+// walks sorts flows into as few walks as the kernel's filter allows: it wants to be told one family, and can
+// be told one protocol.
 func walks(flows []state.Flow) []walk {
 	type kind struct {
 		family   state.Family
@@ -55,10 +55,9 @@ func (w walk) rank() int {
 	return rank
 }
 
-// shakesHands says whether a protocol has connections that both sides agree on. What
-// was sent untranslated and answered is one of these, with somebody who has the
-// address elsewhere: it is not for us to end. A first packet that nobody answered is
-// none yet.
+// shakesHands says whether a protocol has connections that both sides agree on. What was sent untranslated
+// and answered is one of these, with somebody who has the address elsewhere: it is not for us to end. A first
+// packet that nobody answered is none yet.
 func shakesHands(p state.Protocol) bool { return p == state.TCP || p == state.SCTP }
 
 // holds says whether an entry is one of those to be flushed.

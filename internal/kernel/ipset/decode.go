@@ -14,8 +14,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// part is one message of a dump. A set's first part has its header; each part
-// has some of its entries, not yet decoded.
+// part is one message of a dump. A set's first part has its header; each part has some of its entries, not
+// yet decoded.
 type part struct {
 	name    state.SetName
 	header  *state.Set
@@ -163,8 +163,8 @@ func partsOf(t state.SetType) parts {
 	return parts{port: true}
 }
 
-// parseEntry decodes one entry of a set of a known type. It has to have what
-// the type says and nothing that is not understood.
+// parseEntry decodes one entry of a set of a known type. It has to have what the type says and nothing that
+// is not understood.
 func parseEntry(name state.SetName, t state.SetType, a netlink.Attribute) (state.SetEntry, state.Entry, error) {
 	e := entryAttributes{key: state.SetEntry{Set: name}}
 	err := e.read(a)
@@ -236,8 +236,7 @@ func (e *entryAttributes) readOne(a netlink.Attribute) (err error) {
 	return err
 }
 
-// readBits keeps what an entry of ours never is visible: a nomatch entry has a
-// comment that no wish has.
+// readBits keeps what an entry of ours never is visible: a nomatch entry has a comment that no wish has.
 func (e *entryAttributes) readBits(a netlink.Attribute) error {
 	bits := a.BigUint32()
 	if bits&^bitNoMatch != 0 {

@@ -61,8 +61,7 @@ func bitsOf(s state.Set) uint32 {
 	return bits
 }
 
-// destroy fails if the set is not there: without NLM_F_EXCL newer kernels don't
-// tell.
+// destroy fails if the set is not there: without NLM_F_EXCL newer kernels don't tell.
 func (b *requests) destroy(name state.SetName) { b.beginSet(commandDestroy, unix.NLM_F_EXCL, name) }
 
 func (b *requests) swap(x, y state.SetName) {
@@ -91,8 +90,8 @@ func (b *requests) askType(t state.SetType, f state.Family) {
 // wholeMark is the mask of an entry's mark: no bit of the packet's own is kept.
 const wholeMark = 0xffffffff
 
-// add is a request that fails with errExist if the entry is there and flags
-// has NLM_F_EXCL; without it, an entry that is there gets the new value.
+// add is a request that fails with errExist if the entry is there and flags has NLM_F_EXCL; without it, an
+// entry that is there gets the new value.
 func (b *requests) add(flags uint16, k state.SetEntry, v state.Entry) {
 	b.beginSet(commandAdd, flags, k.Set)
 	b.Nest(attrContent, func() {
@@ -140,8 +139,7 @@ func (b *requests) address(kind uint16, a netip.Addr) {
 	})
 }
 
-// checkName guards the kernel's commands: without a name, destroy destroys all
-// sets that there are.
+// checkName guards the kernel's commands: without a name, destroy destroys all sets that there are.
 func checkName(n state.SetName) error {
 	switch {
 	case n == "" || strings.ContainsRune(string(n), 0):
@@ -173,8 +171,7 @@ func known(t state.SetType) bool {
 	return false
 }
 
-// checkEntry refuses what the kernel would silently store as something else,
-// or refuse without saying why.
+// checkEntry refuses what the kernel would silently store as something else, or refuse without saying why.
 func checkEntry(k state.SetEntry, v state.Entry) error {
 	if err := checkName(k.Set); err != nil {
 		return err

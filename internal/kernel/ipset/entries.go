@@ -67,12 +67,11 @@ func (s entries) remove(ctx context.Context, rows []entryRow, r *kernel.Result[s
 	r.Drift += len(gone)
 }
 
-// set adds entries, and gives those that are there their comment. expected says
-// whether the caller thought them to be there.
+// set adds entries, and gives those that are there their comment. expected says whether the caller thought
+// them to be there.
 //
-// The kernel tells only a request with NLM_F_EXCL that the entry is there, and
-// leaves its comment alone then; one without sets the comment. So an entry that
-// is there costs two requests, which is the rare case.
+// The kernel tells only a request with NLM_F_EXCL that the entry is there, and leaves its comment alone then;
+// one without sets the comment. So an entry that is there costs two requests, which is the rare case.
 func (s entries) set(ctx context.Context, rows []entryRow, expected bool, r *kernel.Result[state.SetEntry]) {
 	failed := len(r.Failed)
 	there := s.send(ctx, rows, request{
@@ -99,8 +98,8 @@ type request struct {
 	settle func(refusal error) bool // is no failure
 }
 
-// send makes the requests for rows and returns those whose refusal is settled
-// by other means. The other refused ones fail.
+// send makes the requests for rows and returns those whose refusal is settled by other means. The other
+// refused ones fail.
 func (s entries) send(ctx context.Context, rows []entryRow, q request, r *kernel.Result[state.SetEntry]) (settled []entryRow) {
 	sent := sendable(rows, q.verb, r)
 	refused, failure := s.c.socket.Stream(ctx, &s.c.requests.Requests, len(sent), func(i int) { q.encode(sent[i]) })
@@ -135,8 +134,7 @@ func sendable(rows []entryRow, verb string, r *kernel.Result[state.SetEntry]) []
 	return sent
 }
 
-// reason is why an entry was refused. How many entries a full set takes is
-// asked once for each.
+// reason is why an entry was refused. How many entries a full set takes is asked once for each.
 func (s entries) reason(ctx context.Context, k state.SetEntry, refusal error, limits map[state.SetName]uint32) error {
 	bitmap := !k.Address.IsValid()
 	if bitmap || !errors.Is(refusal, errHashFull) {

@@ -11,9 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// explain puts the kernel's refusal into words where it is one of ipset's own
-// numbers, which the system has no text for. bitmap says what type of set
-// refused: the numbers from errHashFull on depend on it.
+// explain puts the kernel's refusal into words where it is one of ipset's own numbers, which the system has
+// no text for. bitmap says what type of set refused: the numbers from errHashFull on depend on it.
 func explain(refusal error, bitmap bool) error {
 	var number unix.Errno
 	if !errors.As(refusal, &number) {

@@ -1,23 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ipset is the kernel's ipsets: the headers of sets and their entries,
-// many in one system call.
+// Package ipset is the kernel's ipsets: the headers of sets and their entries, many in one system call.
 //
 // Three things about it are worth knowing:
 //
-// A set whose header is not as wished is replaced: a set with a temporary name
-// gets the wished header and all entries, the two swap names, and the old one
-// is destroyed. For packets that is atomic, and rules that name the set go on
-// as before. A crash in between can leave the temporary set behind. The list of
-// sets shows it; its name is a Temporary one, and nothing but a removal or the
-// next replacement of the same set touches it.
+// A set whose header is not as wished is replaced: a set with a temporary name gets the wished header and all
+// entries, the two swap names, and the old one is destroyed. For packets that is atomic, and rules that name
+// the set go on as before. A crash in between can leave the temporary set behind. The list of sets shows it;
+// its name is a Temporary one, and nothing but a removal or the next replacement of the same set touches it.
 //
-// What state.Set can't express, such as a timeout or a range of ports, shows
-// behind the type ("bitmap:port range 0-1023"), and nomatch in front of an
-// entry's comment: such a row equals no wish, so a diff finds and repairs it.
+// What state.Set can't express, such as a timeout or a range of ports, shows behind the type ("bitmap:port
+// range 0-1023"), and nomatch in front of an entry's comment: such a row equals no wish, so a diff finds and
+// repairs it.
 //
-// ipset has no prefix of length 0: "all sources" needs two entries of half the
-// addresses each. An entry of /0 is refused.
+// ipset has no prefix of length 0: "all sources" needs two entries of half the addresses each. An entry of /0
+// is refused.
 //
 // What belongs into which set is somebody else's knowledge.
 package ipset
@@ -35,8 +32,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn speaks to ipset in the network namespace of the thread that opened it.
-// It and its stores are used by one goroutine at a time.
+// Conn speaks to ipset in the network namespace of the thread that opened it. It and its stores are used by
+// one goroutine at a time.
 type Conn struct {
 	socket    *netlink.Socket
 	requests  requests
@@ -50,8 +47,8 @@ type revisionKey struct {
 	family state.Family
 }
 
-// Open opens a connection to the current thread's network namespace. names says
-// which sets are ours: only their entries are ever listed.
+// Open opens a connection to the current thread's network namespace. names says which sets are ours: only
+// their entries are ever listed.
 func Open(names func(state.SetName) bool) (*Conn, error) {
 	socket, err := netlink.Open(unix.NETLINK_NETFILTER)
 	if err != nil {
@@ -93,9 +90,8 @@ func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 // Sets is the table of the headers of all sets, ours or not, of any type.
 func (c *Conn) Sets() kernel.Store[state.SetName, state.Set] { return sets{c} }
 
-// Entries is the table of the entries of our sets. A set that has one of our
-// names and a type that is none of ours shows no entries: its header has to be
-// put right first.
+// Entries is the table of the entries of our sets. A set that has one of our names and a type that is none of
+// ours shows no entries: its header has to be put right first.
 func (c *Conn) Entries() kernel.Store[state.SetEntry, state.Entry] { return entries{c} }
 
 // headers reads the header of one set, or of all with an empty name.
@@ -131,8 +127,8 @@ func (c *Conn) members(ctx context.Context, name state.SetName) (map[state.SetEn
 	return rows, nil
 }
 
-// addMembers is members into rows that those of other sets are in. Nothing is added
-// by a dump that is interrupted or fails.
+// addMembers is members into rows that those of other sets are in. Nothing is added by a dump that is
+// interrupted or fails.
 func (c *Conn) addMembers(ctx context.Context, name state.SetName, rows map[state.SetEntry]state.Entry) error {
 	c.requests.Reset()
 	c.requests.listEntries(name)

@@ -23,8 +23,8 @@ import (
 
 type entryTable = map[state.SetEntry]state.Entry
 
-// open is a connection in a new network namespace where all sets are ours but
-// those that begin with FOREIGN, and temporary ones.
+// open is a connection in a new network namespace where all sets are ours but those that begin with FOREIGN,
+// and temporary ones.
 func open(t *testing.T) *Conn {
 	t.Helper()
 	testkit.Namespace(t)
@@ -173,8 +173,8 @@ func TestBitmapCommentsAreChanged(t *testing.T) {
 	equal(t, c.Entries(), entryTable{k: {Comment: "b/b:b"}})
 }
 
-// replaced checks that the set is brought to want while rules refer to it, and
-// that its entries and the rules are still there.
+// replaced checks that the set is brought to want while rules refer to it, and that its entries and the rules
+// are still there.
 func replaced(t *testing.T, c *Conn, name state.SetName, want state.Set, table entryTable) {
 	t.Helper()
 	rules := testkit.Tool(t, "iptables-save", "-t", "filter")

@@ -14,17 +14,16 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// temporary is the temporary name for a set. It is the same each time, so that
-// a left-over is found and reused instead of piling up, and a hash because
-// names are too short to hold another one.
+// temporary is the temporary name for a set. It is the same each time, so that a left-over is found and
+// reused instead of piling up, and a hash because names are too short to hold another one.
 func temporary(name state.SetName) state.SetName {
 	h := fnv.New32a()
 	h.Write([]byte(name))
 	return state.TemporarySet(fmt.Sprintf("%08x", h.Sum32()))
 }
 
-// replace exchanges the set name for one with the header want and the same
-// entries. If that fails, the old set stays as it was.
+// replace exchanges the set name for one with the header want and the same entries. If that fails, the old
+// set stays as it was.
 func (s sets) replace(ctx context.Context, name state.SetName, have, want state.Set) error {
 	if plain(have.Type) != want.Type || have.Family != want.Family {
 		return fmt.Errorf("there is a set of this name with type %s and family %v, which can't be replaced "+
@@ -66,8 +65,8 @@ func (s sets) discard(ctx context.Context, temp state.SetName) error {
 	return nil
 }
 
-// fill copies the entries of the set from to the set to. One that does not go
-// in fails the whole: an entry that steers packets must not get lost.
+// fill copies the entries of the set from to the set to. One that does not go in fails the whole: an entry
+// that steers packets must not get lost.
 func (s sets) fill(ctx context.Context, from, to state.SetName, want state.Set) error {
 	rows, err := s.c.members(ctx, from)
 	if err != nil {

@@ -25,8 +25,8 @@ func (s sets) List(ctx context.Context) (map[state.SetName]state.Set, error) {
 	return rows, nil
 }
 
-// Apply makes the changes of d. An update replaces the set and keeps its
-// entries, as the package comment tells.
+// Apply makes the changes of d. An update replaces the set and keeps its entries, as the package comment
+// tells.
 func (s sets) Apply(ctx context.Context, d diff.Delta[state.SetName, state.Set]) kernel.Result[state.SetName] {
 	var r kernel.Result[state.SetName]
 	s.remove(ctx, d.Remove, &r)
@@ -70,8 +70,8 @@ func outcome(refused []error, failure error, i int) error {
 	return failure
 }
 
-// set creates the sets of rows and brings those that are there to their header.
-// expected says whether the caller thought them to be there.
+// set creates the sets of rows and brings those that are there to their header. expected says whether the
+// caller thought them to be there.
 func (s sets) set(ctx context.Context, rows []diff.Row[state.SetName, state.Set], expected bool, r *kernel.Result[state.SetName]) {
 	sent, revisions := s.ready(ctx, rows, r)
 	s.c.requests.Reset()

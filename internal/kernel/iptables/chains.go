@@ -54,8 +54,8 @@ func (w chainWork) fail(r *chainResult, err error) {
 	r.Fail(w.key, fmt.Errorf("%s chain %v: %w", verb, w.key, err))
 }
 
-// Apply makes the changes of d, with one iptables-save a family and one
-// iptables-restore for each of removal and writing.
+// Apply makes the changes of d, with one iptables-save a family and one iptables-restore for each of removal
+// and writing.
 func (s chains) Apply(ctx context.Context, d diff.Delta[state.ChainKey, state.Chain]) chainResult {
 	var r chainResult
 	work := s.split(d, &r)
@@ -71,8 +71,8 @@ func (s chains) Apply(ctx context.Context, d diff.Delta[state.ChainKey, state.Ch
 	return r
 }
 
-// split sorts the rows by family. Chains that are not ours are refused: writing
-// one would begin with emptying it.
+// split sorts the rows by family. Chains that are not ours are refused: writing one would begin with emptying
+// it.
 func (s chains) split(d diff.Delta[state.ChainKey, state.Chain], r *chainResult) map[state.Family][]chainWork {
 	all := map[state.Family][]chainWork{}
 	add := func(w chainWork) {
@@ -94,8 +94,8 @@ func (s chains) split(d diff.Delta[state.ChainKey, state.Chain], r *chainResult)
 	return all
 }
 
-// removals empty and delete chains. One that a chain which stays goes to is
-// left as it is: the kernel would refuse it, and not say why.
+// removals empty and delete chains. One that a chain which stays goes to is left as it is: the kernel would
+// refuse it, and not say why.
 func (s chains) removals(tables snapshot, work []chainWork, r *chainResult) []piece {
 	var keys []state.ChainKey
 	for _, w := range work {
@@ -123,8 +123,8 @@ func (s chains) removals(tables snapshot, work []chainWork, r *chainResult) []pi
 	return pieces
 }
 
-// free are the keys that nothing which stays goes to. A chain that is held back
-// holds back those that it goes to.
+// free are the keys that nothing which stays goes to. A chain that is held back holds back those that it goes
+// to.
 func free(tables snapshot, keys []state.ChainKey, r *chainResult) []state.ChainKey {
 	holders := map[state.RuleTable]map[string][]string{}
 	leaving := map[state.ChainKey]bool{}

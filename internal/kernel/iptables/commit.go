@@ -17,10 +17,9 @@ type piece struct {
 	done  func(error) // takes what became of it
 }
 
-// commit writes the pieces of a family, all at once if none is bad, and tells
-// each what became of it. A bad piece does not keep the others from being
-// written. Tables are committed one after the other: those before the line that
-// is refused are in the kernel, of its own nothing is.
+// commit writes the pieces of a family, all at once if none is bad, and tells each what became of it. A bad
+// piece does not keep the others from being written. Tables are committed one after the other: those before
+// the line that is refused are in the kernel, of its own nothing is.
 func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
 	rest = inOrder(rest)
 	for len(rest) > 0 {
@@ -47,8 +46,8 @@ func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
 	}
 }
 
-// oneByOne writes each piece by itself, as often as that brings one further: a
-// chain can be written only when those that it goes to are there.
+// oneByOne writes each piece by itself, as often as that brings one further: a chain can be written only when
+// those that it goes to are there.
 func (c *Conn) oneByOne(ctx context.Context, f state.Family, pieces []piece) {
 	rest := slices.Clone(pieces)
 	var refused []error

@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package iptables is our chains of iptables and ip6tables and the jumps to
-// them, through the tools iptables-save and iptables-restore.
+// Package iptables is our chains of iptables and ip6tables and the jumps to them, through the tools
+// iptables-save and iptables-restore.
 //
-// All chains of a family that change together are written by one
-// iptables-restore, which is atomic for the packets of a table and leaves every
-// other chain alone. The same goes for jumps, which is why they are not made
-// rule by rule. A tool costs far more than what it is told, so a family is read
-// once for chains and jumps (in a kernel.Round), and written once for both.
-// The rules of a chain are compared as text, so a wish has to be in
-// iptables-save's spelling: canonical_test.go lists it.
+// All chains of a family that change together are written by one iptables-restore, which is atomic for the
+// packets of a table and leaves every other chain alone. The same goes for jumps, which is why they are not
+// made rule by rule. A tool costs far more than what it is told, so a family is read once for chains and
+// jumps (in a kernel.Round), and written once for both. The rules of a chain are compared as text, so a wish
+// has to be in iptables-save's spelling: canonical_test.go lists it.
 //
-// Reading makes no table: one that does not exist has no rows. Writing makes
-// what it needs.
+// Reading makes no table: one that does not exist has no rows. Writing makes what it needs.
 //
-// A row of the table of jumps is all rules that go from one built-in chain to
-// one chain of ours. There should be one, on top when it is made. Where it has to
-// come first (state.JumpKey.ComesFirst), the row says which rule of others comes
-// before it and decides something, and an update brings it back. Identical copies
-// count as one, and rules that differ are listed as lines of one row, so that they equal
-// no wish; an update makes one of them, a removal takes all away.
+// A row of the table of jumps is all rules that go from one built-in chain to one chain of ours. There should
+// be one, on top when it is made. Where it has to come first (state.JumpKey.ComesFirst), the row says which
+// rule of others comes before it and decides something, and an update brings it back. Identical copies count
+// as one, and rules that differ are listed as lines of one row, so that they equal no wish; an update makes
+// one of them, a removal takes all away.
 //
 // Where rules come from is somebody else's knowledge.
 package iptables
@@ -32,8 +28,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn runs the tools in the network namespace of the calling thread. It and
-// its stores are used by one goroutine at a time.
+// Conn runs the tools in the network namespace of the calling thread. It and its stores are used by one
+// goroutine at a time.
 type Conn struct {
 	ours     func(chain string) bool
 	families []state.Family
@@ -46,9 +42,8 @@ type Conn struct {
 	seen  map[state.Family]snapshot
 }
 
-// Open finds the tools of the families, of the variant that the machine uses
-// if it has both iptables-nft and iptables-legacy. ours says which chains are ours, by
-// name: no other chain is listed or changed.
+// Open finds the tools of the families, of the variant that the machine uses if it has both iptables-nft and
+// iptables-legacy. ours says which chains are ours, by name: no other chain is listed or changed.
 func Open(ctx context.Context, ours func(chain string) bool, families ...state.Family) (*Conn, error) {
 	c := &Conn{ours: ours, families: families, tools: map[state.Family]tools{}, seen: map[state.Family]snapshot{}}
 	v := c.variantInUse(ctx)
@@ -68,13 +63,11 @@ func (c *Conn) Another() *Conn {
 // Chains is the table of our chains in nat, filter and mangle.
 func (c *Conn) Chains() kernel.Store[state.ChainKey, state.Chain] { return chains{c} }
 
-// Jumps is the table of the jumps from built-in chains of nat, filter and
-// mangle to chains of ours.
+// Jumps is the table of the jumps from built-in chains of nat, filter and mangle to chains of ours.
 func (c *Conn) Jumps() kernel.Store[state.JumpKey, state.Jump] { return jumps{c} }
 
-// Beside names the tools of the other variant if they show chains of a service
-// proxy as well: rules of both are at work then, and these are out of reach. It is
-// empty if there are none.
+// Beside names the tools of the other variant if they show chains of a service proxy as well: rules of both
+// are at work then, and these are out of reach. It is empty if there are none.
 func (c *Conn) Beside() string { return c.beside }
 
 // Forks is how many times a tool has been run.
@@ -84,8 +77,7 @@ func ruleTables() []state.RuleTable {
 	return []state.RuleTable{state.NAT, state.Filter, state.Mangle}
 }
 
-// look reads the tables of a family, unless this round has done so and nothing
-// has been written since.
+// look reads the tables of a family, unless this round has done so and nothing has been written since.
 func (c *Conn) look(ctx context.Context, f state.Family) (snapshot, error) {
 	round := kernel.RoundOf(ctx)
 	if round != c.round {

@@ -69,8 +69,7 @@ type jumpWork struct {
 	expected bool   // to be there already
 }
 
-// Apply makes the changes of d, with one iptables-save and one iptables-restore
-// a family.
+// Apply makes the changes of d, with one iptables-save and one iptables-restore a family.
 func (s jumps) Apply(ctx context.Context, d diff.Delta[state.JumpKey, state.Jump]) jumpResult {
 	var r jumpResult
 	work := splitJumps(d)
@@ -100,8 +99,8 @@ func splitJumps(d diff.Delta[state.JumpKey, state.Jump]) map[state.Family][]jump
 	return all
 }
 
-// first reports whether a jump is to be brought to the first place. One that is
-// left behind a rule on purpose is not.
+// first reports whether a jump is to be brought to the first place. One that is left behind a rule on purpose
+// is not.
 func first(k state.JumpKey, v state.Jump) bool { return k.ComesFirst() && v.Behind == "" }
 
 func (s jumps) pieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
@@ -140,8 +139,8 @@ func (w jumpWork) verb() string {
 	return "writing"
 }
 
-// check refuses what is not a jump from a built-in chain to one of ours: it
-// would not be listed, or belong to somebody else.
+// check refuses what is not a jump from a built-in chain to one of ours: it would not be listed, or belong to
+// somebody else.
 func (s jumps) check(w jumpWork, table saved, exists bool) error {
 	switch {
 	case !s.c.ours(w.key.To):
@@ -154,10 +153,9 @@ func (s jumps) check(w jumpWork, table saved, exists bool) error {
 	return nil
 }
 
-// lines turn the rules that are there into the wished one. All of them are written
-// at once: packets meet the old rules or the new one, never none. One that is
-// displaced is deleted before it is inserted, since a deletion takes the first of
-// several that are the same. place is where it is inserted.
+// lines turn the rules that are there into the wished one. All of them are written at once: packets meet the
+// old rules or the new one, never none. One that is displaced is deleted before it is inserted, since a
+// deletion takes the first of several that are the same. place is where it is inserted.
 func (w jumpWork) lines(have []string, displaced bool, place int) ([]string, error) {
 	var lines []string
 	there := w.rule == ""

@@ -22,8 +22,8 @@ type tools struct{ save, restore string }
 // version is that of iptables.
 type version struct{ major, minor, patch int }
 
-// oldest is the first version that can move all ports by the same number (DNAT
-// --to-destination :1-65535/32768). iptables-restore has -w since 1.6.2.
+// oldest is the first version that can move all ports by the same number (DNAT --to-destination
+// :1-65535/32768). iptables-restore has -w since 1.6.2.
 func oldest() version { return version{1, 8, 0} }
 
 func (v version) before(o version) bool {
@@ -64,8 +64,8 @@ func (c *Conn) installed(v variant) bool {
 	})
 }
 
-// ask reads all families by one variant, all tables at once: asking legacy tools
-// for a table by name makes it.
+// ask reads all families by one variant, all tables at once: asking legacy tools for a table by name makes
+// it.
 func (c *Conn) ask(ctx context.Context, v variant) finding {
 	all := finding{works: true}
 	for _, f := range c.families {
@@ -91,9 +91,8 @@ func find(f state.Family, v variant) (t tools, err error) {
 	return t, errors.Join(missing, err)
 }
 
-// open finds the tools of a family, and asks them for the filter table: that is
-// in every kernel that has iptables at all, and does nothing as long as it is
-// empty.
+// open finds the tools of a family, and asks them for the filter table: that is in every kernel that has
+// iptables at all, and does nothing as long as it is empty.
 func (c *Conn) open(ctx context.Context, f state.Family, kind variant) error {
 	t, err := find(f, kind)
 	if err != nil {

@@ -21,8 +21,8 @@ type saved struct {
 // snapshot is the output of one run of iptables-save.
 type snapshot map[state.RuleTable]saved
 
-// parse reads the whole output of iptables-save. A line that it does not know
-// is an error: a rule that is skipped would look like one that is not there.
+// parse reads the whole output of iptables-save. A line that it does not know is an error: a rule that is
+// skipped would look like one that is not there.
 func parse(text string) (snapshot, error) {
 	p := parser{tables: snapshot{}}
 	for number := 1; text != ""; {
@@ -39,9 +39,8 @@ func parse(text string) (snapshot, error) {
 	return p.tables, nil
 }
 
-// cutLine cuts off the first line. A line ends at a newline that is not quoted:
-// the comment of somebody's rule can hold one, and what follows it can look
-// like a rule of its own.
+// cutLine cuts off the first line. A line ends at a newline that is not quoted: the comment of somebody's
+// rule can hold one, and what follows it can look like a rule of its own.
 func cutLine(text string) (line, rest string) {
 	quoted := false
 	if strings.HasPrefix(text, "#") {
@@ -97,8 +96,7 @@ func (p *parser) begin(name state.RuleTable) error {
 	return nil
 }
 
-// chain reads "NAME POLICY [packets:bytes]". A chain without a policy is one
-// that somebody made.
+// chain reads "NAME POLICY [packets:bytes]". A chain without a policy is one that somebody made.
 func (p *parser) chain(line string) error {
 	words := strings.Split(line, " ")
 	if len(words) != 3 || slices.Contains(words, "") {
@@ -123,9 +121,8 @@ func (p *parser) rule(line string) error {
 	return nil
 }
 
-// target is the chain that a rule in iptables-save's spelling jumps or goes to:
-// its last word. It is empty if the rule ends in something else, which a rule
-// that goes to a chain never does.
+// target is the chain that a rule in iptables-save's spelling jumps or goes to: its last word. It is empty if
+// the rule ends in something else, which a rule that goes to a chain never does.
 func target(rule string) string {
 	before, name, ok := cutLast(rule)
 	_, option, _ := cutLast(before)

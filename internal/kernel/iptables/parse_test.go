@@ -27,8 +27,7 @@ func golden(t testing.TB, name string) string {
 	return string(text)
 }
 
-// printed is a snapshot as iptables-save would print it, tables and chains in
-// the order of their names.
+// printed is a snapshot as iptables-save would print it, tables and chains in the order of their names.
 func printed(tables snapshot) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(tables)) {

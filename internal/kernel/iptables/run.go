@@ -24,8 +24,8 @@ const (
 	// lockSeconds is how long a tool waits for the lock that all tools share.
 	lockSeconds = "5"
 
-	// runTimeout ends a tool that hangs. A table of tens of thousands of
-	// rules, of others, takes iptables-nft many seconds.
+	// runTimeout ends a tool that hangs. A table of tens of thousands of rules, of others, takes iptables-nft
+	// many seconds.
 	runTimeout = 60 * time.Second
 
 	exitBusy = 4 // somebody else holds the lock
@@ -41,8 +41,8 @@ type toolError struct {
 
 func (e *toolError) Error() string { return e.tool + ": " + e.text }
 
-// Is tells that what a rule refers to, a chain or a set, is missing: the tools
-// have one exit status for everything.
+// Is tells that what a rule refers to, a chain or a set, is missing: the tools have one exit status for
+// everything.
 func (e *toolError) Is(other error) bool {
 	return other == fs.ErrNotExist && slices.ContainsFunc([]string{
 		"Couldn't load target", "is not a chain", "doesn't exist.", "does not exist",
@@ -50,8 +50,8 @@ func (e *toolError) Is(other error) bool {
 	}, func(words string) bool { return strings.Contains(e.text, words) })
 }
 
-// save reads all tables of a family that exist, without making one: that is
-// why no table is named, as iptables-save -t makes the table it is asked for.
+// save reads all tables of a family that exist, without making one: that is why no table is named, as
+// iptables-save -t makes the table it is asked for.
 func (c *Conn) save(ctx context.Context, f state.Family) (snapshot, error) {
 	t, ok := c.tools[f]
 	if !ok {
@@ -106,8 +106,7 @@ var (
 	onlyFailed    = regexp.MustCompile(`^ip6?tables(-\w+)*: line \d+ failed$`)
 )
 
-// explain makes one line of what a tool wrote, without what only repeats who
-// wrote it and how to call it.
+// explain makes one line of what a tool wrote, without what only repeats who wrote it and how to call it.
 func explain(tool, stderr string, exit int) *toolError {
 	e := &toolError{tool: tool, exit: exit}
 	var kept []string

@@ -4,23 +4,20 @@ package iptables
 
 import "strings"
 
-// block is what iptables-restore is told for one row. The lines in first of all
-// blocks of a table go before those in then of any: chains are declared before
-// rules go to them, and emptied before they are deleted.
+// block is what iptables-restore is told for one row. The lines in first of all blocks of a table go before
+// those in then of any: chains are declared before rules go to them, and emptied before they are deleted.
 type block struct {
 	first, then []string
 }
 
-// script is the input of one iptables-restore. It commits table by table, each
-// of them at once.
+// script is the input of one iptables-restore. It commits table by table, each of them at once.
 type script struct {
 	text  string
 	lines []origin
 	of    int // how many pieces
 }
 
-// origin is where a line of a script comes from: a piece, and the pieces of its
-// table, all by their index.
+// origin is where a line of a script comes from: a piece, and the pieces of its table, all by their index.
 type origin struct{ piece, from, to int }
 
 // nobody is the piece of lines that belong to a table as a whole.
@@ -53,8 +50,8 @@ func scriptOf(pieces []piece) script {
 	return s
 }
 
-// at is where the line number comes from, counted from 1 as iptables-restore
-// does. What it gives no number may be of any table.
+// at is where the line number comes from, counted from 1 as iptables-restore does. What it gives no number
+// may be of any table.
 func (s script) at(line int) origin {
 	if line < 1 || line > len(s.lines) {
 		return origin{nobody, 0, s.of}

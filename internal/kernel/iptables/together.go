@@ -14,8 +14,7 @@ import (
 
 var _ kernel.Coupled = chains{}
 
-// SetWith adds and updates chains and jumps, with one iptables-save and one
-// iptables-restore a family.
+// SetWith adds and updates chains and jumps, with one iptables-save and one iptables-restore a family.
 func (s chains) SetWith(
 	ctx context.Context, d diff.Delta[state.ChainKey, state.Chain], other kernel.Jumps, e diff.Delta[state.JumpKey, state.Jump],
 ) (kernel.Rules, bool) {

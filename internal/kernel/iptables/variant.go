@@ -4,9 +4,9 @@ package iptables
 
 import "github.com/kube-ipvs/kube-ipvs/internal/state"
 
-// variant is one of the two kinds of tools, which write to different parts of
-// the kernel: packets meet the rules of both, but neither tool sees the other's.
-// So the one to use is that which the machine's other programs use.
+// variant is one of the two kinds of tools, which write to different parts of the kernel: packets meet the
+// rules of both, but neither tool sees the other's. So the one to use is that which the machine's other
+// programs use.
 type variant string
 
 const (
@@ -15,9 +15,8 @@ const (
 	legacy  variant = "-legacy"
 )
 
-// proxyChain is made by service proxies alone, kubeletChains by kubelet alone:
-// the first for programs in containers to find, the second, of older ones, to
-// notice a flush.
+// proxyChain is made by service proxies alone, kubeletChains by kubelet alone: the first for programs in
+// containers to find, the second, of older ones, to notice a flush.
 const proxyChain = "KUBE-SERVICES"
 
 func kubeletChains() []string { return []string{"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"} }
@@ -29,11 +28,10 @@ type finding struct {
 	rules          int
 }
 
-// choose looks for the variant in use: where a service proxy has been before,
-// lest its rules stay behind unseen; then kubelet's, which runs with the
-// machine's own tools; then where most rules are. An empty machine does not
-// tell, and an answer that says nothing may be all that a tool can do whose
-// part the kernel lacks. There the plain name says what the machine is for.
+// choose looks for the variant in use: where a service proxy has been before, lest its rules stay behind
+// unseen; then kubelet's, which runs with the machine's own tools; then where most rules are. An empty
+// machine does not tell, and an answer that says nothing may be all that a tool can do whose part the kernel
+// lacks. There the plain name says what the machine is for.
 func choose(n, l finding) variant {
 	switch {
 	case !n.works && !l.works:

@@ -16,8 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The kernel's names for these are in linux/ip_vs.h; moby/ipvs does not export
-// its copies.
+// The kernel's names for these are in linux/ip_vs.h; moby/ipvs does not export its copies.
 const (
 	familyName    = "IPVS"
 	familyVersion = 1
@@ -60,8 +59,8 @@ const (
 	destFamily     = 11
 	destStats64    = 12
 
-	// flagHashed is set by the kernel in each virtual server that is in its
-	// table, that is: in each. Sent in a new one it makes the kernel complain.
+	// flagHashed is set by the kernel in each virtual server that is in its table, that is: in each. Sent in
+	// a new one it makes the kernel complain.
 	flagHashed state.ServerFlags = 0x02
 )
 
@@ -157,9 +156,8 @@ func putAddress(b *netlink.Requests, kind uint16, a netip.Addr) {
 	b.Bytes(kind, v6[:])
 }
 
-// fields are the attributes of one virtual or real server by their type. All
-// types that this package reads fit; those of newer kernels that do not are no
-// business of ours.
+// fields are the attributes of one virtual or real server by their type. All types that this package reads
+// fit; those of newer kernels that do not are no business of ours.
 type fields [16]netlink.Attribute
 
 func (f *fields) has(kind uint16) bool { return f[kind].Value != nil }
@@ -254,9 +252,8 @@ func (f *fields) virtualServer(family state.Family) (seenVirtualServer, error) {
 	}, err
 }
 
-// prefix reads the persistence netmask. An IPv4 mask of which the bits do not
-// come first, which only others make, has no prefix; the number of its leading
-// bits is never 32, so it is never taken for one of ours.
+// prefix reads the persistence netmask. An IPv4 mask of which the bits do not come first, which only others
+// make, has no prefix; the number of its leading bits is never 32, so it is never taken for one of ours.
 func (f *fields) prefix(family state.Family) (uint8, error) {
 	if family == state.IPv4 {
 		return uint8(bits.LeadingZeros32(^f[serviceNetmask].BigUint32())), nil
@@ -319,8 +316,7 @@ func (f *fields) family(kind uint16) (state.Family, error) {
 	}
 }
 
-// address reads an address, for which the kernel sends 16 bytes whatever the
-// family.
+// address reads an address, for which the kernel sends 16 bytes whatever the family.
 func (f *fields) address(kind uint16, family state.Family) (netip.Addr, error) {
 	value := f[kind].Value
 	size := family.Bits() / 8

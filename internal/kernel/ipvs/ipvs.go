@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ipvs holds the kernel's virtual and real servers as two Stores, and
-// what can be asked about them beside: their connections, counters and the
-// connection timeouts.
+// Package ipvs holds the kernel's virtual and real servers as two Stores, and what can be asked about them
+// beside: their connections, counters and the connection timeouts.
 //
-// talk.go speaks to the kernel, convert.go and parse.go are pure: rows to and
-// from netlink attributes, and the text of /proc/net/ip_vs to rows. Of moby/ipvs it
-// has the names. Its calls are not used: none writes many rows at once, they wait for
-// ever if an answer is lost, and they log and load modules by themselves.
+// talk.go speaks to the kernel, convert.go and parse.go are pure: rows to and from netlink attributes, and
+// the text of /proc/net/ip_vs to rows. Of moby/ipvs it has the names. Its calls are not used: none writes
+// many rows at once, they wait for ever if an answer is lost, and they log and load modules by themselves.
 //
-// The package decides nothing: not which rows are ours, not when a draining real
-// server may go.
+// The package decides nothing: not which rows are ours, not when a draining real server may go.
 package ipvs
 
 import (
@@ -28,8 +25,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn is a connection to the IPVS of the network namespace of the thread that
-// opened it. It is used by one goroutine at a time.
+// Conn is a connection to the IPVS of the network namespace of the thread that opened it. It is used by one
+// goroutine at a time.
 type Conn struct {
 	socket   *netlink.Socket
 	family   uint16   // the netlink type of IPVS messages
@@ -37,14 +34,13 @@ type Conn struct {
 	requests netlink.Requests
 	room     room // for what was listed last
 
-	// dumped are the virtual servers that were listed in a round: real servers
-	// listed next in it need no dump of their own.
+	// dumped are the virtual servers that were listed in a round: real servers listed next in it need no dump
+	// of their own.
 	round  *kernel.Round
 	dumped map[state.VirtualServerKey]struct{}
 }
 
-// Traffic is what has been sent to the kernel so far. Reads of /proc are not part of
-// it.
+// Traffic is what has been sent to the kernel so far. Reads of /proc are not part of it.
 func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 
 // Close closes c.
@@ -64,8 +60,8 @@ func (c *Conn) VirtualServers() kernel.Store[state.VirtualServerKey, state.Virtu
 	}
 }
 
-// RealServers is the table of real servers. Its List reads mostly /proc, which does
-// not show the thresholds: they are 0 in every row, as they are in all of ours.
+// RealServers is the table of real servers. Its List reads mostly /proc, which does not show the thresholds:
+// they are 0 in every row, as they are in all of ours.
 func (c *Conn) RealServers() kernel.Store[state.RealServerKey, state.RealServer] {
 	return table[state.RealServerKey, state.RealServer]{
 		conn:    c,
@@ -97,8 +93,7 @@ func (c *Conn) dumpedIn(round *kernel.Round, keys iter.Seq[state.VirtualServerKe
 	}
 }
 
-// takeVirtualServers returns those that this round has just dumped, once, or dumps
-// them.
+// takeVirtualServers returns those that this round has just dumped, once, or dumps them.
 func (c *Conn) takeVirtualServers(ctx context.Context) (map[state.VirtualServerKey]struct{}, error) {
 	round, dumped := c.round, c.dumped
 	c.round, c.dumped = nil, nil
@@ -112,12 +107,11 @@ func (c *Conn) listRealServers(ctx context.Context) (map[state.RealServerKey]sta
 	return readRealServers(ctx, c, func(r seenRealServer) state.RealServer { return r.server })
 }
 
-// Connections counts the connections of every real server, except the persistent
-// ones (those are templates, not connections).
+// Connections counts the connections of every real server, except the persistent ones (those are templates,
+// not connections).
 //
-// A real server that is missing is not one without connections: the kernel does
-// not lock its table for a reader of /proc, so a row can be missed while somebody
-// else removes virtual servers.
+// A real server that is missing is not one without connections: the kernel does not lock its table for a
+// reader of /proc, so a row can be missed while somebody else removes virtual servers.
 func (c *Conn) Connections(ctx context.Context) (map[state.RealServerKey]state.Connections, error) {
 	connections, err := readRealServers(ctx, c, connectionsOf)
 	if err != nil {
@@ -128,8 +122,8 @@ func (c *Conn) Connections(ctx context.Context) (map[state.RealServerKey]state.C
 
 func connectionsOf(r seenRealServer) state.Connections { return r.connections }
 
-// RealServerUsage is what the kernel tells of a real server beside what it was
-// wished to be. It includes the thresholds, which RealServers does not list.
+// RealServerUsage is what the kernel tells of a real server beside what it was wished to be. It includes the
+// thresholds, which RealServers does not list.
 type RealServerUsage struct {
 	Counters     state.Counters
 	Connections  state.Connections
@@ -142,8 +136,8 @@ type Usage struct {
 	RealServers    map[state.RealServerKey]RealServerUsage
 }
 
-// Counters reads all counters. It is the one call that costs a dump for every
-// virtual server: it is for showing, not for watching.
+// Counters reads all counters. It is the one call that costs a dump for every virtual server: it is for
+// showing, not for watching.
 func (c *Conn) Counters(ctx context.Context) (Usage, error) {
 	servers, err := dumpVirtualServers(ctx, c, countersOf)
 	if err != nil {
@@ -166,8 +160,8 @@ func usageOf(r seenRealServer) RealServerUsage {
 	return RealServerUsage{Counters: r.counters, Connections: r.connections, Upper: r.server.Upper, Lower: r.server.Lower}
 }
 
-// ConnectionsOf counts the connections of the real servers of some virtual
-// servers. One that is gone has no part in the answer.
+// ConnectionsOf counts the connections of the real servers of some virtual servers. One that is gone has no
+// part in the answer.
 func (c *Conn) ConnectionsOf(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
 	connections := map[state.RealServerKey]state.Connections{}
 	for _, k := range servers {

@@ -43,8 +43,7 @@ func connect(t testing.TB) *Conn {
 	return c
 }
 
-// apply applies d and fails the test if that did not succeed or if the drift
-// is not as expected.
+// apply applies d and fails the test if that did not succeed or if the drift is not as expected.
 func apply[K, V comparable](t testing.TB, s kernel.Store[K, V], d diff.Delta[K, V], drift int) {
 	t.Helper()
 	result := s.Apply(context.Background(), d)
@@ -307,8 +306,8 @@ func TestWhatOthersMadeIsListedToo(t *testing.T) {
 	}
 }
 
-// A virtual server of any protocol can be made through netlink; nothing is ever
-// scheduled by it, but it must not hide the others.
+// A virtual server of any protocol can be made through netlink; nothing is ever scheduled by it, but it must
+// not hide the others.
 func TestVirtualServersOfOddProtocolsAreListed(t *testing.T) {
 	c := connect(t)
 	virtuals, reals := map[state.VirtualServerKey]state.VirtualServer{}, map[state.RealServerKey]state.RealServer{}

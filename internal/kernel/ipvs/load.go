@@ -11,9 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Loads reads the load of every virtual server, at the cost of one dump and one
-// read of /proc, however many there are. That a real server is missing in it is
-// as possible as in Connections.
+// Loads reads the load of every virtual server, at the cost of one dump and one read of /proc, however many
+// there are. That a real server is missing in it is as possible as in Connections.
 func (c *Conn) Loads(ctx context.Context) (map[state.VirtualServerKey]state.Load, error) {
 	servers, err := dumpVirtualServers(ctx, c, countersOf)
 	if err != nil {

@@ -27,8 +27,8 @@ import (
 //	TCP  [fd00:0000:0000:0000:0000:0000:0000:0001]:0050 rr
 //	FWM  0000000A mh ops
 //
-// Of a virtual server only the key is read: the timeout is in the kernel's own
-// ticks, and most flags are missing.
+// Of a virtual server only the key is read: the timeout is in the kernel's own ticks, and most flags are
+// missing.
 const (
 	listingTitle   = "IP Virtual Server version "
 	listingColumns = "Prot LocalAddress:Port Scheduler Flags\n" +
@@ -36,8 +36,7 @@ const (
 	realServerMark = "  -> "
 )
 
-// listing is a /proc/net/ip_vs that is being read. Of each real server is kept
-// what of returns.
+// listing is a /proc/net/ip_vs that is being read. Of each real server is kept what of returns.
 type listing[V any] struct {
 	of      func(seenRealServer) V
 	rows    map[state.RealServerKey]V
@@ -52,9 +51,9 @@ type listedRealServer struct {
 	seen    seenRealServer
 }
 
-// parseListing reads the text of /proc/net/ip_vs. It accepts nothing that the
-// kernel would not write: a row that is read wrong is worse than none. There is room
-// for so many rows from the beginning: to make more of it is most of what they cost.
+// parseListing reads the text of /proc/net/ip_vs. It accepts nothing that the kernel would not write: a row
+// that is read wrong is worse than none. There is room for so many rows from the beginning: to make more of
+// it is most of what they cost.
 func parseListing[V any](text io.Reader, room room, of func(seenRealServer) V) (listing[V], error) {
 	lines := bufio.NewReader(text)
 	if err := parseHead(lines); err != nil {
@@ -140,9 +139,8 @@ func (l *listing[V]) endSection() error {
 	return nil
 }
 
-// sectionFamily finds the family of a mark, which the kernel does not write: it
-// is that of its real servers, because only through tunnels can they have
-// another.
+// sectionFamily finds the family of a mark, which the kernel does not write: it is that of its real servers,
+// because only through tunnels can they have another.
 func sectionFamily(section []listedRealServer) state.Family {
 	family := state.IPv4
 	for i, r := range section {
@@ -201,8 +199,8 @@ func checkOptions(columns []string) error {
 	return nil
 }
 
-// parseProtocol reads the kernel's name of a protocol: it keeps virtual servers
-// of any, though it schedules packets of three only.
+// parseProtocol reads the kernel's name of a protocol: it keeps virtual servers of any, though it schedules
+// packets of three only.
 func parseProtocol(s string) (state.Protocol, error) {
 	switch s {
 	case "TCP":
@@ -250,8 +248,8 @@ func parseRealServer(line string) (listedRealServer, error) {
 	}}, err
 }
 
-// fiveColumns fills in the columns of a line and says how many it has: of the lines that
-// have five there are so many that a list of them for each would be felt.
+// fiveColumns fills in the columns of a line and says how many it has: of the lines that have five there are
+// so many that a list of them for each would be felt.
 func fiveColumns(line string, columns *[5]string) (n int) {
 	for column := range strings.FieldsSeq(line) {
 		if n < len(columns) {
@@ -274,12 +272,11 @@ func parseConnections(active, inactive string) (a, i uint32, err error) {
 	return connections(int32(first)), connections(int32(second)), nil
 }
 
-// connections reads the kernel's count of connections, which is signed and in
-// some kernels was seen to run below zero. That is no connection.
+// connections reads the kernel's count of connections, which is signed and in some kernels was seen to run
+// below zero. That is no connection.
 func connections(n int32) uint32 { return uint32(max(n, 0)) }
 
-// parseAddressPort reads "0A600001:01BB" and
-// "[fd00:0000:0000:0000:0000:0000:0000:0001]:01BB".
+// parseAddressPort reads "0A600001:01BB" and "[fd00:0000:0000:0000:0000:0000:0000:0001]:01BB".
 func parseAddressPort(s string) (netip.AddrPort, error) {
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 {

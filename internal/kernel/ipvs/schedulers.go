@@ -13,10 +13,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Where schedulers are tried: at an address for documentation, which kube-proxy
-// takes too, and at the first of these ports that nobody has taken there. A process
-// that is killed leaves its trial behind. By the time for which that keeps clients
-// at a real server, of which it has none, it is known to be one of ours.
+// Where schedulers are tried: at an address for documentation, which kube-proxy takes too, and at the first
+// of these ports that nobody has taken there. A process that is killed leaves its trial behind. By the time
+// for which that keeps clients at a real server, of which it has none, it is known to be one of ours.
 const (
 	trialPort    = 20000
 	trialPorts   = 16
@@ -34,10 +33,9 @@ func trial(scheduler string) state.VirtualServer {
 	}
 }
 
-// Schedulers are those of names that the kernel has, in the order of names. It
-// is asked for each by a virtual server that is added and removed again: there
-// is no list of them, and most are modules that only the attempt loads. What an
-// earlier process left of that is removed before.
+// Schedulers are those of names that the kernel has, in the order of names. It is asked for each by a virtual
+// server that is added and removed again: there is no list of them, and most are modules that only the
+// attempt loads. What an earlier process left of that is removed before.
 func (c *Conn) Schedulers(ctx context.Context, names ...string) ([]string, error) {
 	if err := c.EndTrials(ctx); err != nil {
 		return nil, err
@@ -73,8 +71,7 @@ func (c *Conn) try(ctx context.Context, scheduler string) (bool, error) {
 	return false, fmt.Errorf("all of the %d virtual servers that are for that are there already", trialPorts)
 }
 
-// EndTrials removes the virtual servers at which a killed process tried
-// schedulers.
+// EndTrials removes the virtual servers at which a killed process tried schedulers.
 func (c *Conn) EndTrials(ctx context.Context) error {
 	for n := range uint16(trialPorts) {
 		k := trialKey(n)

@@ -33,8 +33,8 @@ type row[K, V comparable] struct {
 	value V
 }
 
-// verb is what happens to a row. The values are the distances of the kernel's
-// commands from IPVS_CMD_NEW_SERVICE and IPVS_CMD_NEW_DEST.
+// verb is what happens to a row. The values are the distances of the kernel's commands from
+// IPVS_CMD_NEW_SERVICE and IPVS_CMD_NEW_DEST.
 type verb uint8
 
 const (
@@ -48,9 +48,8 @@ func (v verb) String() string { return [...]string{"adding", "updating", "removi
 // List returns every row in the kernel.
 func (t table[K, V]) List(ctx context.Context) (map[K]V, error) { return t.list(ctx) }
 
-// Apply makes the changes of d in as few messages as they fit in. Where the
-// kernel's answer shows that the delta took something wrong for granted, a second
-// batch of just these rows puts it right.
+// Apply makes the changes of d in as few messages as they fit in. Where the kernel's answer shows that the
+// delta took something wrong for granted, a second batch of just these rows puts it right.
 func (t table[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Result[K] {
 	var (
 		result kernel.Result[K]
@@ -100,8 +99,8 @@ func (t table[K, V]) send(ctx context.Context, n int, at func(int) row[K, V], re
 	}
 }
 
-// remedy says whether err only shows that the row was not in the state that the
-// delta took for granted, and what to do then; a row to remove needs nothing.
+// remedy says whether err only shows that the row was not in the state that the delta took for granted, and
+// what to do then; a row to remove needs nothing.
 func (t table[K, V]) remedy(v verb, err error) (second verb, drift bool) {
 	var refusal *netlink.Error
 	if !errors.As(err, &refusal) {
@@ -123,8 +122,8 @@ func (t table[K, V]) fail(result *kernel.Result[K], r row[K, V], err error) {
 // virtualServerAbsent: ENOENT is what the kernel says of the scheduler instead.
 func virtualServerAbsent(_ verb, e unix.Errno) bool { return e == unix.ESRCH }
 
-// realServerAbsent: ESRCH is what the kernel says of the virtual server, without
-// which a real server can be removed but not updated.
+// realServerAbsent: ESRCH is what the kernel says of the virtual server, without which a real server can be
+// removed but not updated.
 func realServerAbsent(v verb, e unix.Errno) bool {
 	return e == unix.ENOENT || v == remove && e == unix.ESRCH
 }

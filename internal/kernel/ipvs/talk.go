@@ -19,18 +19,16 @@ import (
 )
 
 const (
-	// listingPath is that of the calling thread: /proc/net is of the first thread of
-	// the process.
+	// listingPath is that of the calling thread: /proc/net is of the first thread of the process.
 	listingPath = "/proc/thread-self/net/ip_vs"
 
 	// listingAttempts is how often a listing that contradicts itself is read.
 	listingAttempts = 5
 )
 
-// Open connects to the IPVS of the calling thread's network namespace, and loads
-// the kernel module if there is no IPVS yet. The error wraps
-// errors.ErrUnsupported if the kernel has none, and fs.ErrPermission if it may
-// not be used.
+// Open connects to the IPVS of the calling thread's network namespace, and loads the kernel module if there
+// is no IPVS yet. The error wraps errors.ErrUnsupported if the kernel has none, and fs.ErrPermission if it
+// may not be used.
 func Open() (*Conn, error) {
 	socket, err := netlink.Open(unix.NETLINK_GENERIC)
 	if err != nil {
@@ -54,8 +52,8 @@ func (c *Conn) setUp() (err error) {
 	return err
 }
 
-// probe makes a request that changes nothing, but that the kernel grants only to
-// those who may change something: resolving the family needs no permission.
+// probe makes a request that changes nothing, but that the kernel grants only to those who may change
+// something: resolving the family needs no permission.
 func (c *Conn) probe() error {
 	c.requests.Reset()
 	begin(&c.requests, c.family, commandGetInfo)
@@ -74,8 +72,7 @@ func loadModule() error {
 	return nil
 }
 
-// resolve finds the number of a generic netlink family, after load if it is not
-// there before.
+// resolve finds the number of a generic netlink family, after load if it is not there before.
 func (c *Conn) resolve(name string, load func() error) (uint16, error) {
 	family, err := c.askFamily(name)
 	if !errors.Is(err, unix.ENOENT) {
@@ -124,9 +121,9 @@ func decodeFamily(body []byte) (uint16, error) {
 	return 0, errors.New("message without a family number")
 }
 
-// dumpVirtualServers reads all virtual servers. The kernel continues a dump by
-// counting rows, so one that changes meanwhile can show a row twice: then it is
-// no dump to rely on, and is repeated. Of each row is kept what of returns.
+// dumpVirtualServers reads all virtual servers. The kernel continues a dump by counting rows, so one that
+// changes meanwhile can show a row twice: then it is no dump to rely on, and is repeated. Of each row is kept
+// what of returns.
 func dumpVirtualServers[V any](ctx context.Context, c *Conn, of func(seenVirtualServer) V) (map[state.VirtualServerKey]V, error) {
 	c.requests.Reset()
 	begin(&c.requests, c.family, commandGetService)
@@ -167,8 +164,7 @@ func dumpRealServers[V any](ctx context.Context, c *Conn, k state.VirtualServerK
 	return rows, nil
 }
 
-// insert adds a row that is not there yet; one that is shows that the table
-// changed while it was read.
+// insert adds a row that is not there yet; one that is shows that the table changed while it was read.
 func insert[K comparable, V any](rows map[K]V, k K, v V) error {
 	if _, ok := rows[k]; ok {
 		return fmt.Errorf("%v appears twice: %w", k, netlink.ErrInterrupted)
@@ -177,10 +173,9 @@ func insert[K comparable, V any](rows map[K]V, k K, v V) error {
 	return nil
 }
 
-// readRealServers reads all real servers, from /proc, which is fifteen times
-// faster than a dump for each virtual server. But where other network namespaces
-// have virtual servers too, /proc leaves out some of ours at the end of each page:
-// the kernel goes on from a count of ours (ip_vs_info_array) that it made of all
+// readRealServers reads all real servers, from /proc, which is fifteen times faster than a dump for each
+// virtual server. But where other network namespaces have virtual servers too, /proc leaves out some of ours
+// at the end of each page: the kernel goes on from a count of ours (ip_vs_info_array) that it made of all
 // (ip_vs_info_seq_next). Those are asked for one by one.
 func readRealServers[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (map[state.RealServerKey]V, error) {
 	l, err := readListing(ctx, c, of)
@@ -204,8 +199,8 @@ func readRealServers[V any](ctx context.Context, c *Conn, of func(seenRealServer
 	return l.rows, nil
 }
 
-// readListing reads /proc. A listing that contradicts itself changed while it was
-// read, and is read again. Its text is not kept: it is as large as all that is.
+// readListing reads /proc. A listing that contradicts itself changed while it was read, and is read again.
+// Its text is not kept: it is as large as all that is.
 func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (l listing[V], err error) {
 	for range listingAttempts {
 		if err := ctx.Err(); err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Timeouts is the table of the three times for which IPVS keeps a silent
-// connection, in seconds. The kernel always has them all.
+// Timeouts is the table of the three times for which IPVS keeps a silent connection, in seconds. The kernel
+// always has them all.
 func (c *Conn) Timeouts() kernel.Store[state.SysctlName, string] { return timeouts{c} }
 
 type timeouts struct{ conn *Conn }
@@ -37,8 +37,8 @@ func (t timeouts) List(ctx context.Context) (map[state.SysctlName]string, error)
 	return rows, nil
 }
 
-// Apply writes what is added or updated in one request: the kernel leaves what
-// that does not have. Like a sysctl, a timeout can't be removed.
+// Apply writes what is added or updated in one request: the kernel leaves what that does not have. Like a
+// sysctl, a timeout can't be removed.
 func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
 	r := kernel.Result[state.SysctlName]{Drift: len(d.Add)}
 	b := &t.conn.requests

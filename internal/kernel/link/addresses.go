@@ -11,21 +11,19 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// addresses is the store of the Service addresses of the device, by either means:
-// host addresses that it has, and local routes of ours that go to it. The
-// device's index is looked up each time: it changes when somebody deletes and
-// makes it again.
+// addresses is the store of the Service addresses of the device, by either means: host addresses that it has,
+// and local routes of ours that go to it. The device's index is looked up each time: it changes when somebody
+// deletes and makes it again.
 //
-// To add an address, the kernel looks at all that the device has: forty thousand
-// take half a minute. A route costs the same however many there are.
+// To add an address, the kernel looks at all that the device has: forty thousand take half a minute. A route
+// costs the same however many there are.
 //
-// The kernel lets nobody give an MTU to an address. So a limit stands before the
-// route that the kernel makes of an IPv4 address: a route of ours with the MTU.
+// The kernel lets nobody give an MTU to an address. So a limit stands before the route that the kernel makes
+// of an IPv4 address: a route of ours with the MTU.
 type addresses struct{ c *Conn }
 
-// List returns the addresses with a host prefix, but not IPv6 link-local ones,
-// which the kernel gives to a device by itself, and those that routes of ours
-// lead to. Without the device there are none.
+// List returns the addresses with a host prefix, but not IPv6 link-local ones, which the kernel gives to a
+// device by itself, and those that routes of ours lead to. Without the device there are none.
 func (s addresses) List(ctx context.Context) (map[state.Address]state.Binding, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -74,13 +72,11 @@ func bound(p netip.Prefix) bool {
 	return p.IsSingleIP() && !linkLocal && p.Addr() != state.Anchor()
 }
 
-// Apply adds and removes addresses and routes, many in one system call. A row
-// that changes from one to the other has both for a moment, so that its packets
-// are never somebody else's.
+// Apply adds and removes addresses and routes, many in one system call. A row that changes from one to the
+// other has both for a moment, so that its packets are never somebody else's.
 //
-// A new IPv4 address attracts packets when Apply returns, and a route of either
-// family too; an IPv6 address some milliseconds later, when the kernel's work
-// queue has made its local route.
+// A new IPv4 address attracts packets when Apply returns, and a route of either family too; an IPv6 address
+// some milliseconds later, when the kernel's work queue has made its local route.
 func (s addresses) Apply(ctx context.Context, d diff.Delta[state.Address, state.Binding]) kernel.Result[state.Address] {
 	t := task{ctx: ctx, c: s.c}
 	var err error
@@ -118,8 +114,8 @@ type lot struct {
 	there bool // they are thought to be
 }
 
-// row is what is wished for an address, and by which means it is, or if it is not
-// there is to be, in the kernel.
+// row is what is wished for an address, and by which means it is, or if it is not there is to be, in the
+// kernel.
 type row struct {
 	key  state.Address
 	want state.Binding
@@ -152,8 +148,7 @@ func changed(list []diff.Change[state.Address, state.Binding]) lot {
 	return lot{at, make([]mark, len(list)), true}
 }
 
-// which are the rows that have all the marks of with and none of those of
-// without.
+// which are the rows that have all the marks of with and none of those of without.
 func (l lot) which(with, without mark) []int {
 	return l.where(with, without, func(row) bool { return true })
 }

@@ -21,8 +21,8 @@ type Assigned struct {
 
 // ParseAssigned reads the body of an RTM_NEWADDR or RTM_DELADDR message.
 //
-// IFA_ADDRESS is the peer's address on a point-to-point device, where IFA_LOCAL
-// is ours; IPv6 without a peer has no IFA_LOCAL.
+// IFA_ADDRESS is the peer's address on a point-to-point device, where IFA_LOCAL is ours; IPv6 without a peer
+// has no IFA_LOCAL.
 func ParseAssigned(body []byte) (Assigned, error) {
 	if len(body) < unix.SizeofIfAddrmsg {
 		return Assigned{}, fmt.Errorf("address message of %d bytes", len(body))
@@ -52,8 +52,8 @@ func newAssigned(header, raw []byte) (Assigned, error) {
 	return Assigned{Index: int(binary.NativeEndian.Uint32(header[4:])), Prefix: prefix}, nil
 }
 
-// addDump appends the request for the addresses of both families that a device
-// has; of device 0, for those of all. An old kernel tells all either way.
+// addDump appends the request for the addresses of both families that a device has; of device 0, for those of
+// all. An old kernel tells all either way.
 func addDump(b *netlink.Requests, device int) {
 	b.Begin(unix.RTM_GETADDR, 0)
 	b.Raw(header(unix.AF_UNSPEC, 0, 0, device)...)
@@ -61,11 +61,10 @@ func addDump(b *netlink.Requests, device int) {
 
 // addBind appends the request to give a to the device.
 //
-// A dummy is NOARP, so that the kernel looks for no duplicates of an IPv6 address in
-// either case. With IFA_F_NODAD the address is the source of what the node sends to it at
-// once, but local only when a work queue of the kernel has come to it
-// (addrconf_dad_work): answers in between are lost. Without, it is tentative until then,
-// and no source (ipv6_get_saddr_eval). But of thousands at once a dump lacks some that
+// A dummy is NOARP, so that the kernel looks for no duplicates of an IPv6 address in either case. With
+// IFA_F_NODAD the address is the source of what the node sends to it at once, but local only when a work
+// queue of the kernel has come to it (addrconf_dad_work): answers in between are lost. Without, it is
+// tentative until then, and no source (ipv6_get_saddr_eval). But of thousands at once a dump lacks some that
 // the queue has not come to (6 to 74 of 5,000, seen on 6.1), so these are not tentative.
 func addBind(b *netlink.Requests, device int, a netip.Addr, tentative bool) {
 	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
@@ -82,8 +81,7 @@ func addUnbind(b *netlink.Requests, device int, a netip.Addr) {
 	addAddress(b, device, a, 0)
 }
 
-// addAnchor appends the request to give state.Anchor to the device, for this host
-// alone.
+// addAnchor appends the request to give state.Anchor to the device, for this host alone.
 func addAnchor(b *netlink.Requests, device int) {
 	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	h := header(unix.AF_INET, state.Anchor().BitLen(), 0, device)

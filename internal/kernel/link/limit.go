@@ -11,9 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// A limit is a route of ours with an MTU, before the one that the kernel makes of an
-// IPv4 address of the device. The kernel's has no metric, and neither has a limit:
-// only so can it stand before that.
+// A limit is a route of ours with an MTU, before the one that the kernel makes of an IPv4 address of the
+// device. The kernel's has no metric, and neither has a limit: only so can it stand before that.
 
 // limits says whether a route of ours is a limit.
 func (r route) limits() bool { return r.to.Is4() && r.metric == 0 && r.mtu > 0 }
@@ -37,9 +36,8 @@ func (t *task) lower(l lot) {
 	}
 }
 
-// lift takes away what other limits there are that are not wished, of rows of which
-// it is not known. These are few, or else all change. If the routes can't be listed,
-// the next audit shows them.
+// lift takes away what other limits there are that are not wished, of rows of which it is not known. These
+// are few, or else all change. If the routes can't be listed, the next audit shows them.
 func (t *task) lift(l lot) {
 	some := l.unknown()
 	if len(some) == 0 {
@@ -66,8 +64,8 @@ func (t *task) lift(l lot) {
 	}
 }
 
-// unknown are the rows that may have a limit that nobody knew of: those that should
-// not have been there, and those that were not as they were thought to be.
+// unknown are the rows that may have a limit that nobody knew of: those that should not have been there, and
+// those that were not as they were thought to be.
 func (l lot) unknown() []int {
 	if !l.there {
 		return l.where(found, failed, func(r row) bool { return r.key.Is4() })

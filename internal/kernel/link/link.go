@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package link is the kernel's network devices and their addresses, as far as a
-// Service proxy needs them: the one dummy device that carries the Service
-// addresses, those addresses or the local routes in their place, and which
-// addresses the other devices have.
+// Package link is the kernel's network devices and their addresses, as far as a Service proxy needs them: the
+// one dummy device that carries the Service addresses, those addresses or the local routes in their place,
+// and which addresses the other devices have.
 //
-// It decides nothing: which addresses Services have is somebody else's
-// knowledge, and so is which of the node's addresses count. Other routes and
-// neighbours are no business of this package, nor are events (package node).
+// It decides nothing: which addresses Services have is somebody else's knowledge, and so is which of the
+// node's addresses count. Other routes and neighbours are no business of this package, nor are events
+// (package node).
 package link
 
 import (
@@ -24,8 +23,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn speaks rtnetlink in the network namespace of the thread that opened it.
-// It and its stores are used by one goroutine at a time.
+// Conn speaks rtnetlink in the network namespace of the thread that opened it. It and its stores are used by
+// one goroutine at a time.
 type Conn struct {
 	handle   *vnl.Handle     // links: few, one request each
 	socket   *netlink.Socket // addresses and routes: many
@@ -54,12 +53,11 @@ func (c *Conn) Close() error {
 	return c.socket.Close()
 }
 
-// Traffic is what has been sent to the kernel so far for addresses and routes; the
-// few requests for devices are not part of it.
+// Traffic is what has been sent to the kernel so far for addresses and routes; the few requests for devices
+// are not part of it.
 func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 
-// Links is the table of the device state.DummyLink; other devices never show
-// in it.
+// Links is the table of the device state.DummyLink; other devices never show in it.
 func (c *Conn) Links() kernel.Store[state.LinkName, state.Link] { return links{c} }
 
 // Addresses is the table of the Service addresses on state.DummyLink.
@@ -77,8 +75,8 @@ func (c *Conn) Device() (index int, up bool, err error) {
 	return d.index, d.up, err
 }
 
-// Elsewhere returns the addresses of all devices but the one with the index
-// dummy, in no order and as often as they are assigned.
+// Elsewhere returns the addresses of all devices but the one with the index dummy, in no order and as often
+// as they are assigned.
 func (c *Conn) Elsewhere(ctx context.Context, dummy int) ([]netip.Addr, error) {
 	assigned, err := c.AssignedElsewhere(ctx, dummy)
 	list := make([]netip.Addr, len(assigned))
@@ -130,8 +128,8 @@ func (c *Conn) assigned(ctx context.Context, device int) ([]state.Address, error
 	return addresses, nil
 }
 
-// routes lists the routes by which a protocol made addresses local on the device:
-// the kernel, for those that are assigned, or we.
+// routes lists the routes by which a protocol made addresses local on the device: the kernel, for those that
+// are assigned, or we.
 func (c *Conn) routes(ctx context.Context, device int, protocol uint8) ([]route, error) {
 	c.requests.Reset()
 	addRouteDump(&c.requests, device, protocol)

@@ -19,12 +19,10 @@ import (
 
 const dummyKind = "dummy"
 
-// links is the store of the one device. The device stays down, as kube-proxy
-// leaves it: the kernel makes local routes for the addresses of a dummy that is
-// down, of either family, and a device that is down announces nothing, gets no
-// link-local address and can't lose its IPv6 addresses by being set down. Only
-// IPv6 routes of our own need it up; it is so from the first one on, and never
-// set down again.
+// links is the store of the one device. The device stays down, as kube-proxy leaves it: the kernel makes
+// local routes for the addresses of a dummy that is down, of either family, and a device that is down
+// announces nothing, gets no link-local address and can't lose its IPv6 addresses by being set down. Only
+// IPv6 routes of our own need it up; it is so from the first one on, and never set down again.
 type links struct{ c *Conn }
 
 // List returns the device, with whatever kind it has.
@@ -43,8 +41,8 @@ func (s links) List(ctx context.Context) (map[state.LinkName]state.Link, error) 
 	return rows, nil
 }
 
-// Apply makes or deletes the device. A device of another kind that has its name
-// is somebody else's: it is never deleted, and the row fails.
+// Apply makes or deletes the device. A device of another kind that has its name is somebody else's: it is
+// never deleted, and the row fails.
 func (s links) Apply(ctx context.Context, d diff.Delta[state.LinkName, state.Link]) kernel.Result[state.LinkName] {
 	var r kernel.Result[state.LinkName]
 	settle := func(k state.LinkName, drift bool, err error) {
@@ -151,8 +149,8 @@ func (c *Conn) device() (device, error) {
 	return device{l.Attrs().Index, l.Attrs().Flags&net.FlagUp != 0}, nil
 }
 
-// raise sets the device up, without the link-local address that the kernel would
-// give to it then. A dummy does no ARP, and sends what it is given nowhere.
+// raise sets the device up, without the link-local address that the kernel would give to it then. A dummy
+// does no ARP, and sends what it is given nowhere.
 func (c *Conn) raise(d device) error {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE
 	l := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: d.index}}

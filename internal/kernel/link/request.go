@@ -16,8 +16,8 @@ type request struct {
 	verb   string
 	encode func(b *netlink.Requests, device int, r row)
 
-	// met knows the refusals that mean that a row was as wished before, or that
-	// another request is right for it.
+	// met knows the refusals that mean that a row was as wished before, or that another request is right for
+	// it.
 	met func(refusal error) bool
 	// The marks of a row for which that is so, and of one that was changed.
 	ifMet, ifDone mark
@@ -43,8 +43,7 @@ func routing() request {
 	}, isThere, found | routed, 0, false}
 }
 
-// rerouting puts a route in the place of one of another source. Packets meet one
-// or the other.
+// rerouting puts a route in the place of one of another source. Packets meet one or the other.
 func rerouting() request {
 	return request{"changing route to", func(b *netlink.Requests, device int, r row) {
 		addRoute(b, device, r, unix.NLM_F_REPLACE)

@@ -24,8 +24,8 @@ type route struct {
 	mtu                   uint32 // 0: that of the device
 }
 
-// binds says whether the route makes an address local on the device, and the
-// protocol made it: that of the kernel for addresses that it has, or ours.
+// binds says whether the route makes an address local on the device, and the protocol made it: that of the
+// kernel for addresses that it has, or ours.
 func (r route) binds(device int, protocol uint8) bool {
 	ours := protocol != state.RouteProtocol || r.metric == state.RouteMetric || r.limits()
 	return r.table == unix.RT_TABLE_LOCAL && r.kind == unix.RTN_LOCAL && r.device == device &&
@@ -40,8 +40,7 @@ func destinations(routes []route) []state.Address {
 	return list
 }
 
-// parseRoute reads the body of an RTM_NEWROUTE message. One of another family is
-// the zero route.
+// parseRoute reads the body of an RTM_NEWROUTE message. One of another family is the zero route.
 func parseRoute(body []byte) (route, error) {
 	if len(body) < unix.SizeofRtMsg {
 		return route{}, fmt.Errorf("route message of %d bytes", len(body))
@@ -95,8 +94,8 @@ func routeAddress(raw []byte) (netip.Addr, error) {
 	return a, nil
 }
 
-// addRouteDump appends the request for the routes of both families that a
-// protocol made in the table local of a device. An old kernel tells all routes.
+// addRouteDump appends the request for the routes of both families that a protocol made in the table local of
+// a device. An old kernel tells all routes.
 func addRouteDump(b *netlink.Requests, device int, protocol uint8) {
 	b.Begin(unix.RTM_GETROUTE, 0)
 	b.Raw(routeHeader(unix.AF_UNSPEC, 0, protocol, unix.RT_SCOPE_UNIVERSE)...)
@@ -119,8 +118,7 @@ func addMTU(b *netlink.Requests, mtu uint32) {
 	}
 }
 
-// addRouteRemoval appends the request to remove our route to a, whatever its
-// source is.
+// addRouteRemoval appends the request to remove our route to a, whatever its source is.
 func addRouteRemoval(b *netlink.Requests, device int, a netip.Addr) {
 	b.Begin(unix.RTM_DELROUTE, 0)
 	addLocal(b, device, a, state.RouteMetric)

@@ -20,8 +20,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// routeMessage is the body of a message of one of our routes, with a header of
-// somebody's choice.
+// routeMessage is the body of a message of one of our routes, with a header of somebody's choice.
 func routeMessage(header []byte, attributes ...[]byte) []byte {
 	body := header
 	for _, a := range attributes {
@@ -135,8 +134,8 @@ func routedRows(source string, list ...string) []diff.Row[state.Address, state.B
 	return all
 }
 
-// bindings fails the test unless the store has exactly these rows, written as
-// "10.96.0.1 routed from 192.0.2.1".
+// bindings fails the test unless the store has exactly these rows, written as "10.96.0.1 routed from
+// 192.0.2.1".
 func bindings(t *testing.T, c *Conn, want ...string) {
 	t.Helper()
 	expected := map[string]bool{}
@@ -291,8 +290,7 @@ func TestARouteFromAnAddressThatTheNodeLacksFailsAlone(t *testing.T) {
 	bindings(t, c, "10.96.0.2 routed", "fd00:96::2 routed")
 }
 
-// Many rows are looked for among those that are there by the other means, and
-// not asked for one by one.
+// Many rows are looked for among those that are there by the other means, and not asked for one by one.
 func TestThousandsOfRoutesTakeFewCalls(t *testing.T) {
 	c := openWithDummy(t)
 	var list []string
@@ -352,8 +350,8 @@ func limitedRows(mtu uint32, list ...string) []diff.Row[state.Address, state.Bin
 	return all
 }
 
-// What the kernel does with its routes when somebody sets the device up or down, or takes an address away, leaves nothing
-// behind that is not seen and removed.
+// What the kernel does with its routes when somebody sets the device up or down, or takes an address away,
+// leaves nothing behind that is not seen and removed.
 func TestALimitIsNeverLeftBehind(t *testing.T) {
 	for name, between := range map[string]func(*Conn){
 		"nothing": func(*Conn) {},

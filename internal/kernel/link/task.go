@@ -24,8 +24,8 @@ type task struct {
 	result kernel.Result[state.Address]
 }
 
-// remove takes rows away by the means by which they are thought to be there, and
-// those that are not by the other.
+// remove takes rows away by the means by which they are thought to be there, and those that are not by the
+// other.
 func (t *task) remove(l lot, first, second request) {
 	t.lower(l)
 	t.run(l, l.which(0, 0), first)
@@ -72,14 +72,12 @@ func (t *task) route(l lot) {
 	t.count(l)
 }
 
-// few is for how many rows to ask the kernel in vain costs less than to list what
-// it has.
+// few is for how many rows to ask the kernel in vain costs less than to list what it has.
 const few = 64
 
-// beside are the rows that may be there by the other means too. It is known of
-// those that change from that; of others it would be a surprise. A refusal costs
-// ten times of what a row does that is made, so that for many rows all that there
-// is by the other means is listed, which is next to nothing. If it can't be, the
+// beside are the rows that may be there by the other means too. It is known of those that change from that;
+// of others it would be a surprise. A refusal costs ten times of what a row does that is made, so that for
+// many rows all that there is by the other means is listed, which is next to nothing. If it can't be, the
 // next audit shows it.
 func (t *task) beside(l lot, list func() ([]state.Address, error)) []int {
 	changes := func(r row) bool { return r.had.Means != r.want.Means }
@@ -130,9 +128,9 @@ func (t *task) run(l lot, some []int, q request) {
 	}
 }
 
-// backward puts the IPv6 rows into the opposite order. The kernel puts a new IPv6
-// address in front of all that the device has, and looks for it from there: to
-// remove ten thousand in the order in which they came takes five times as long.
+// backward puts the IPv6 rows into the opposite order. The kernel puts a new IPv6 address in front of all
+// that the device has, and looks for it from there: to remove ten thousand in the order in which they came
+// takes five times as long.
 func backward(l lot, some []int) []int {
 	v4 := func(i int) bool { return l.at(i).key.Is4() }
 	six := slices.DeleteFunc(slices.Clone(some), v4)
@@ -186,16 +184,15 @@ func (t *task) ground(l lot, f state.Family) {
 }
 
 const (
-	// localWithin is how long the kernel may take to make the routes of IPv6
-	// addresses, and localPause the time between two looks.
+	// localWithin is how long the kernel may take to make the routes of IPv6 addresses, and localPause the
+	// time between two looks.
 	localWithin = 5 * time.Second
 	localPause  = 5 * time.Millisecond
 )
 
-// awaitLocal waits until the kernel has made its own routes of IPv6 addresses
-// whose routes of ours are to go: it does so from a work queue, some milliseconds
-// later. A row without either would be lost, so that one to which the kernel does
-// not come fails. The others are returned.
+// awaitLocal waits until the kernel has made its own routes of IPv6 addresses whose routes of ours are to go:
+// it does so from a work queue, some milliseconds later. A row without either would be lost, so that one to
+// which the kernel does not come fails. The others are returned.
 func (t *task) awaitLocal(l lot, some []int) []int {
 	waiting := map[state.Address]int{}
 	for _, i := range some {

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Cores is how many processors the machine has at work. This process may be
-// bound to fewer (kubernetes#99225).
+// Cores is how many processors the machine has at work. This process may be bound to fewer
+// (kubernetes#99225).
 func Cores() int {
 	online, err := os.ReadFile("/sys/devices/system/cpu/online")
 	if err != nil {

@@ -12,18 +12,17 @@ import (
 	"strings"
 )
 
-// perBucket is how many connections one bucket of conntrack's hash table has when
-// the table is full. kube-proxy has it so too.
+// perBucket is how many connections one bucket of conntrack's hash table has when the table is full.
+// kube-proxy has it so too.
 const perBucket = 4
 
-// RaiseConntrackMax makes room for that many tracked connections, and for
-// finding them quickly, unless there is as much already; it returns for how many
-// there was room. What somebody else chose to be larger stays: below it, new
-// connections could be dropped.
+// RaiseConntrackMax makes room for that many tracked connections, and for finding them quickly, unless there
+// is as much already; it returns for how many there was room. What somebody else chose to be larger stays:
+// below it, new connections could be dropped.
 //
-// The limit is the machine's. It can be written in the first network namespace
-// only, and in others it can't be raised: that is an error, which is no reason
-// not to work. Nor is that conntrack is not there yet: opening IPVS brings it.
+// The limit is the machine's. It can be written in the first network namespace only, and in others it can't
+// be raised: that is an error, which is no reason not to work. Nor is that conntrack is not there yet:
+// opening IPVS brings it.
 func RaiseConntrackMax(ctx context.Context, most int) (was int, err error) {
 	return raiseConntrackMax(ctx, OpenSysctls(sysctlRoot()), most)
 }
@@ -36,8 +35,8 @@ func raiseConntrackMax(ctx context.Context, s *SysctlStore, most int) (was int, 
 	return was, err
 }
 
-// SetOOMScore says how readily the kernel ends this process when memory is
-// short. Less readily than it was started with takes CAP_SYS_RESOURCE.
+// SetOOMScore says how readily the kernel ends this process when memory is short. Less readily than it was
+// started with takes CAP_SYS_RESOURCE.
 func SetOOMScore(score int) error {
 	const file = "/proc/self/oom_score_adj"
 	want := strconv.Itoa(score)

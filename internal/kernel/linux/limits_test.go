@@ -60,8 +60,8 @@ func TestRoomForConnectionsIsRaisedWithTheHashTable(t *testing.T) {
 	}
 }
 
-// In a namespace that is not the first the kernel shows the machine's limit,
-// and does not let anybody write it.
+// In a namespace that is not the first the kernel shows the machine's limit, and does not let anybody write
+// it.
 func TestTheKernelKeepsTheLimitOfConnectionsOutsideItsFirstNamespace(t *testing.T) {
 	testkit.Namespace(t)
 	now, err := strconv.Atoi(text(t, "/proc/sys/net/netfilter/nf_conntrack_max"))
@@ -99,8 +99,7 @@ func TestTheOOMScoreIsThisProcessesOwn(t *testing.T) {
 	}
 }
 
-// What is right already takes no privilege, as where the one who started this
-// process has set it.
+// What is right already takes no privilege, as where the one who started this process has set it.
 func TestALowerOOMScoreTakesAPrivilege(t *testing.T) {
 	testkit.Namespace(t) // this thread ends with the test, and so does what it lacks
 	drop(t, unix.CAP_SYS_RESOURCE)

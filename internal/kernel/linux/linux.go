@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package linux is the kernel that this process runs on: all adapters together, for the network namespace of the thread that
-// opens it. It adds the order in which they are opened and closed, the table of sysctls, and the limits of the machine and
-// of this process, which no table has.
+// Package linux is the kernel that this process runs on: all adapters together, for the network namespace of
+// the thread that opens it. It adds the order in which they are opened and closed, the table of sysctls, and
+// the limits of the machine and of this process, which no table has.
 package linux
 
 import (
@@ -31,8 +31,8 @@ type Ours struct {
 	Tables   []string       // of nftables, to be removed
 }
 
-// Kernel is the kernel of one network namespace. It is used by one goroutine at
-// a time, locked to a thread of that namespace unless the process has only one.
+// Kernel is the kernel of one network namespace. It is used by one goroutine at a time, locked to a thread of
+// that namespace unless the process has only one.
 type Kernel struct {
 	IPVS      *ipvs.Conn
 	Sets      *ipset.Conn
@@ -88,9 +88,8 @@ func (k *Kernel) connect() (err error) {
 	return err
 }
 
-// hostSysctls is where a pod has the machine's settings below net if it may
-// write to them: container runtimes mount /proc/sys for reading only unless the
-// container is privileged, and mount nothing else there.
+// hostSysctls is where a pod has the machine's settings below net if it may write to them: container runtimes
+// mount /proc/sys for reading only unless the container is privileged, and mount nothing else there.
 const hostSysctls = "/host/proc/sys"
 
 func sysctlRoot() string {
@@ -158,8 +157,8 @@ func (k *Kernel) Connections(ctx context.Context, servers []state.VirtualServerK
 	return k.IPVS.ConnectionsOf(ctx, servers)
 }
 
-// Families are the IP families that the kernel has in this thread's network
-// namespace. IPv6 counts unless it is off for every device.
+// Families are the IP families that the kernel has in this thread's network namespace. IPv6 counts unless it
+// is off for every device.
 func Families() []state.Family {
 	off, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
 	if err != nil || strings.TrimSpace(string(off)) == "1" {

@@ -20,18 +20,16 @@ import (
 // namespacePath is that of the calling thread.
 const namespacePath = "/proc/thread-self/ns/net"
 
-// Reader reads the tables of a Kernel over connections of its own. It is used by
-// one goroutine at a time, while another may use the Kernel. A list that is read
-// while the tables change may lack rows that were there all the time: a dump of
-// virtual servers or addresses goes on by counting rows.
+// Reader reads the tables of a Kernel over connections of its own. It is used by one goroutine at a time,
+// while another may use the Kernel. A list that is read while the tables change may lack rows that were there
+// all the time: a dump of virtual servers or addresses goes on by counting rows.
 type Reader struct {
 	kernel    *Kernel
 	namespace *os.File
 	name      string // of the namespace
 }
 
-// Reader opens a Reader for the calling thread's network namespace, which has to
-// be the Kernel's.
+// Reader opens a Reader for the calling thread's network namespace, which has to be the Kernel's.
 func (k *Kernel) Reader() (r *Reader, err error) {
 	own := unconnected(k.ours)
 	own.Rules = k.Rules.Another()
@@ -55,9 +53,9 @@ func (r *Reader) Close() error { return r.kernel.Close() }
 
 // List reads all tables, as kernel.Tables.List does, unhurried.
 //
-// Settings and the tools of iptables are those of the thread's namespace. A process
-// that has several, as tests have, calls List on a goroutine that ends with it: its
-// thread enters the namespace and does not come back.
+// Settings and the tools of iptables are those of the thread's namespace. A process that has several, as
+// tests have, calls List on a goroutine that ends with it: its thread enters the namespace and does not come
+// back.
 func (r *Reader) List(ctx context.Context) (state.State, error) {
 	s, _, err := r.ListAll(ctx)
 	return s, err
@@ -70,8 +68,7 @@ type Around struct {
 	Err       error        // what could not be read
 }
 
-// ListAll is List, with what is around. The rules of iptables are read once for
-// both.
+// ListAll is List, with what is around. The rules of iptables are read once for both.
 func (r *Reader) ListAll(ctx context.Context) (state.State, Around, error) {
 	runtime.LockOSThread()
 	here, err := os.Readlink(namespacePath)

@@ -87,8 +87,8 @@ func wroteAll(t *testing.T, r kernel.Results) {
 	}
 }
 
-// TestAListBesideAWriterHasTheRowsThatNobodyTouches is what audits rely on that go on
-// beside changes: endpoints and set entries that come and go hide nobody else's.
+// TestAListBesideAWriterHasTheRowsThatNobodyTouches is what audits rely on that go on beside changes:
+// endpoints and set entries that come and go hide nobody else's.
 func TestAListBesideAWriterHasTheRowsThatNobodyTouches(t *testing.T) {
 	const lists, least = 20, 20
 	k := open(t)
@@ -134,8 +134,7 @@ func TestAListBesideAWriterHasTheRowsThatNobodyTouches(t *testing.T) {
 	}
 }
 
-// passing are an endpoint of each Service and as many set entries, which were not
-// there before.
+// passing are an endpoint of each Service and as many set entries, which were not there before.
 func passing(change int, stable state.State) (d state.Delta) {
 	for k := range stable.VirtualServers {
 		e := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 245, byte(change >> 8), byte(change)}), 8080)

@@ -12,8 +12,8 @@ import (
 
 type settingsStore = kernel.Store[state.SysctlName, string]
 
-// settings is the table of sysctls and of IPVS' timeouts, which are settings
-// like these but for the way to them.
+// settings is the table of sysctls and of IPVS' timeouts, which are settings like these but for the way to
+// them.
 type settings struct {
 	sysctls, timeouts settingsStore
 	wanted            []state.SysctlName // timeouts that are listed

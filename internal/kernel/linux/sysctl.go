@@ -17,21 +17,20 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// SysctlStore is the table of some named settings. A value is the file's text without
-// the white space around it.
+// SysctlStore is the table of some named settings. A value is the file's text without the white space around
+// it.
 type SysctlStore struct {
 	root  string
 	names []state.SysctlName
 }
 
-// OpenSysctls returns the table of the settings names below root, which is /proc/sys
-// but in tests.
+// OpenSysctls returns the table of the settings names below root, which is /proc/sys but in tests.
 func OpenSysctls(root string, names ...state.SysctlName) *SysctlStore {
 	return &SysctlStore{root: root, names: names}
 }
 
-// List returns the settings that the kernel has. One that it does not have (its
-// module is not loaded, or it is too old or too new) has no row.
+// List returns the settings that the kernel has. One that it does not have (its module is not loaded, or it
+// is too old or too new) has no row.
 func (s *SysctlStore) List(ctx context.Context) (map[state.SysctlName]string, error) {
 	rows := map[state.SysctlName]string{}
 	for _, name := range s.names {
@@ -50,10 +49,9 @@ func (s *SysctlStore) List(ctx context.Context) (map[state.SysctlName]string, er
 	return rows, nil
 }
 
-// Apply writes what is added or updated. It does nothing for what is removed: a
-// setting can't be deleted, and what it was before, or who else has come to rely
-// on it, nobody knows. A row that was to be added is one that List did not find,
-// so if it is there now, that is drift.
+// Apply writes what is added or updated. It does nothing for what is removed: a setting can't be deleted, and
+// what it was before, or who else has come to rely on it, nobody knows. A row that was to be added is one
+// that List did not find, so if it is there now, that is drift.
 func (s *SysctlStore) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
 	var r kernel.Result[state.SysctlName]
 	for _, change := range d.Update {
@@ -71,8 +69,8 @@ func (s *SysctlStore) Apply(ctx context.Context, d diff.Delta[state.SysctlName, 
 	return r
 }
 
-// Raise makes a number at least so much, and returns what it was. One that is
-// as large is not written, so that it may as well be for reading only.
+// Raise makes a number at least so much, and returns what it was. One that is as large is not written, so
+// that it may as well be for reading only.
 func (s *SysctlStore) Raise(ctx context.Context, name state.SysctlName, least int) (was int, err error) {
 	text, err := os.ReadFile(s.file(name))
 	if errors.Is(err, fs.ErrNotExist) {

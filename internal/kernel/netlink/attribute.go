@@ -9,12 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// typeMask is the kernel's NLA_TYPE_MASK: an attribute's type without its
-// nested and byte-order bits.
+// typeMask is the kernel's NLA_TYPE_MASK: an attribute's type without its nested and byte-order bits.
 const typeMask = 0x3fff
 
-// Attribute is one decoded netlink attribute. Value is a part of the bytes it
-// was parsed from.
+// Attribute is one decoded netlink attribute. Value is a part of the bytes it was parsed from.
 type Attribute struct {
 	Type  uint16 // without the nested and byte-order bits
 	Value []byte
@@ -30,8 +28,8 @@ func ParseAttributes(data []byte) ([]Attribute, error) {
 	return attributes, nil
 }
 
-// EachAttribute calls each with the attributes of data, in order. After an error
-// what it was called with is of no use.
+// EachAttribute calls each with the attributes of data, in order. After an error what it was called with is
+// of no use.
 func EachAttribute(data []byte, each func(Attribute)) error {
 	for len(data) > 0 {
 		if len(data) < unix.SizeofNlAttr {
@@ -103,8 +101,7 @@ func (a Attribute) Port() uint16 {
 	return binary.BigEndian.Uint16(a.Value)
 }
 
-// BigUint64 is the value of eight bytes in network byte order; 0 if it is
-// shorter.
+// BigUint64 is the value of eight bytes in network byte order; 0 if it is shorter.
 func (a Attribute) BigUint64() uint64 {
 	if len(a.Value) < 8 {
 		return 0
@@ -112,8 +109,7 @@ func (a Attribute) BigUint64() uint64 {
 	return binary.BigEndian.Uint64(a.Value)
 }
 
-// BigUint32 is the value of four bytes in network byte order; 0 if it is
-// shorter.
+// BigUint32 is the value of four bytes in network byte order; 0 if it is shorter.
 func (a Attribute) BigUint32() uint32 {
 	if len(a.Value) < 4 {
 		return 0

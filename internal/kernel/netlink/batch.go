@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package netlink sends many netlink requests in one sendmsg, of which only the last asks for an acknowledgement. The kernel
-// answers every request that fails anyway, so each error is mapped back to its request by sequence number. 12,000 IPVS rows
-// took 3.56 s with a request and an answer each, and 0.20 s this way.
+// Package netlink sends many netlink requests in one sendmsg, of which only the last asks for an
+// acknowledgement. The kernel answers every request that fails anyway, so each error is mapped back to its
+// request by sequence number. 12,000 IPVS rows took 3.56 s with a request and an answer each, and 0.20 s this
+// way.
 //
-// It knows only what all requests have in common. It has no notifications, and one goroutine uses a Socket; only Close may
-// be called by another.
+// It knows only what all requests have in common. It has no notifications, and one goroutine uses a Socket;
+// only Close may be called by another.
 package netlink
 
 import (
@@ -19,9 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A chunk is what goes into one sendmsg. 64 KiB stays well below the send
-// buffer that Open asks for; the number of requests bounds the answers that can
-// pile up in the receive buffer should all of them fail.
+// A chunk is what goes into one sendmsg. 64 KiB stays well below the send buffer that Open asks for; the
+// number of requests bounds the answers that can pile up in the receive buffer should all of them fail.
 const (
 	chunkBytes    = 64 << 10
 	chunkRequests = 512
@@ -50,20 +50,19 @@ func (e *Error) Error() string {
 	return e.Errno.Error() + ": " + e.Message
 }
 
-// Unwrap returns the Errno, which matches fs.ErrExist, fs.ErrNotExist and
-// fs.ErrPermission where it means these.
+// Unwrap returns the Errno, which matches fs.ErrExist, fs.ErrNotExist and fs.ErrPermission where it means
+// these.
 func (e *Error) Unwrap() error { return e.Errno }
 
-// Socket is a netlink socket in the network namespace of the thread that
-// opened it.
+// Socket is a netlink socket in the network namespace of the thread that opened it.
 type Socket struct {
 	sequence uint32
 	buffer   []byte
 	traffic  Traffic
 	patience time.Duration // for an answer
 
-	// talking is held during a conversation. Close waits for it: the number of a
-	// descriptor is soon another's.
+	// talking is held during a conversation. Close waits for it: the number of a descriptor is soon
+	// another's.
 	talking    sync.Mutex
 	fd         int  // closed: none
 	unfinished bool // the last conversation broke off: answers may still be queued
@@ -89,15 +88,15 @@ func Open(protocol int) (*Socket, error) {
 }
 
 func (s *Socket) setUp() error {
-	// Larger buffers need CAP_NET_ADMIN; without it the defaults must do, and
-	// whatever needs the privilege will say so itself.
+	// Larger buffers need CAP_NET_ADMIN; without it the defaults must do, and whatever needs the privilege
+	// will say so itself.
 	for _, option := range []int{unix.SO_RCVBUFFORCE, unix.SO_SNDBUFFORCE} {
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, option, socketBuffer); err != nil && !errors.Is(err, unix.EPERM) {
 			return fmt.Errorf("setting netlink socket buffer: %w", err)
 		}
 	}
-	// Refusals without a copy of the request are small enough that a whole
-	// chunk of them fits the receive buffer.
+	// Refusals without a copy of the request are small enough that a whole chunk of them fits the receive
+	// buffer.
 	for _, option := range []int{unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK} {
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, option, 1); err != nil {
 			return fmt.Errorf("setting netlink socket option %d: %w", option, err)
@@ -113,8 +112,8 @@ func (s *Socket) setUp() error {
 	return nil
 }
 
-// FilterDumps makes the kernel heed what a dump's request says of the rows that
-// are wanted. One before Linux 4.20 can't, and goes on telling all of them.
+// FilterDumps makes the kernel heed what a dump's request says of the rows that are wanted. One before Linux
+// 4.20 can't, and goes on telling all of them.
 func (s *Socket) FilterDumps() error {
 	err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
 	if err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
@@ -123,8 +122,7 @@ func (s *Socket) FilterDumps() error {
 	return nil
 }
 
-// Close closes the socket, after the conversation that goes on. Each later one fails
-// with fs.ErrClosed.
+// Close closes the socket, after the conversation that goes on. Each later one fails with fs.ErrClosed.
 func (s *Socket) Close() error {
 	s.talking.Lock()
 	defer s.talking.Unlock()
@@ -142,10 +140,9 @@ func (s *Socket) Close() error {
 // Traffic is what the socket has done so far.
 func (s *Socket) Traffic() Traffic { return s.traffic }
 
-// Do sends all requests of b and returns an error for each that the kernel
-// refused (an *Error, at the request's index). The second result is not nil if
-// the conversation itself failed: then nothing is known of the requests from
-// the index len(refused) on.
+// Do sends all requests of b and returns an error for each that the kernel refused (an *Error, at the
+// request's index). The second result is not nil if the conversation itself failed: then nothing is known of
+// the requests from the index len(refused) on.
 func (s *Socket) Do(ctx context.Context, b *Requests) (refused []error, err error) {
 	refused = make([]error, 0, b.Len())
 	for from := 0; from < b.Len(); {
@@ -166,9 +163,8 @@ func (s *Socket) Do(ctx context.Context, b *Requests) (refused []error, err erro
 	return refused, nil
 }
 
-// Stream is Do for n requests that encode puts into b when they are due, the i-th
-// after those before it. Only a chunk of them is ever in memory: fresh memory can
-// cost as much as the kernel's own work for a row.
+// Stream is Do for n requests that encode puts into b when they are due, the i-th after those before it. Only
+// a chunk of them is ever in memory: fresh memory can cost as much as the kernel's own work for a row.
 func (s *Socket) Stream(ctx context.Context, b *Requests, n int, encode func(i int)) (refused []error, err error) {
 	refused = make([]error, 0, n)
 	for len(refused) < n {
@@ -185,9 +181,8 @@ func (s *Socket) Stream(ctx context.Context, b *Requests, n int, encode func(i i
 	return refused, nil
 }
 
-// oneByOne repeats a chunk whose answers did not fit the receive buffer. What
-// was already done in the first attempt is answered as "exists" or "not found",
-// which callers take for success anyway.
+// oneByOne repeats a chunk whose answers did not fit the receive buffer. What was already done in the first
+// attempt is answered as "exists" or "not found", which callers take for success anyway.
 func (s *Socket) oneByOne(ctx context.Context, b *Requests, from, to int) ([]error, error) {
 	answers := make([]error, 0, to-from)
 	for i := from; i < to; i++ {
@@ -200,16 +195,14 @@ func (s *Socket) oneByOne(ctx context.Context, b *Requests, from, to int) ([]err
 	return answers, nil
 }
 
-// exchange sends the requests from..to-1 in one sendmsg and reads answers until
-// that of the last one.
+// exchange sends the requests from..to-1 in one sendmsg and reads answers until that of the last one.
 func (s *Socket) exchange(ctx context.Context, b *Requests, from, to int) ([]error, error) {
 	a := acknowledgements{first: s.next(to - from), refused: make([]error, to-from)}
 	err := s.converse(ctx, b.stamp(from, to, a.first, unix.NLM_F_ACK), to-from, a.take)
 	return a.refused, err
 }
 
-// Ask sends the single request in b, which is no dump, and passes the body of
-// each answer to each.
+// Ask sends the single request in b, which is no dump, and passes the body of each answer to each.
 func (s *Socket) Ask(ctx context.Context, b *Requests, each func(body []byte) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -217,17 +210,16 @@ func (s *Socket) Ask(ctx context.Context, b *Requests, each func(body []byte) er
 	return s.bodies(ctx, b, unix.NLM_F_ACK, each)
 }
 
-// Dump sends the single dump request in b and passes the body of each answer to
-// a function that collect returns. collect is called anew for every attempt: a
-// dump that the kernel marks as interrupted is repeated, and so is one whose
-// function returns ErrInterrupted, having found that the answers contradict each
-// other. ErrInterrupted is returned only after several attempts.
+// Dump sends the single dump request in b and passes the body of each answer to a function that collect
+// returns. collect is called anew for every attempt: a dump that the kernel marks as interrupted is repeated,
+// and so is one whose function returns ErrInterrupted, having found that the answers contradict each other.
+// ErrInterrupted is returned only after several attempts.
 func (s *Socket) Dump(ctx context.Context, b *Requests, collect func() func(body []byte) error) error {
 	return repeat(ctx, func(ctx context.Context) error { return s.bodies(ctx, b, unix.NLM_F_DUMP, collect()) })
 }
 
-// repeat makes up to so many attempts. Who may rest does so in the first one only:
-// the less time a dump takes, the less can interrupt it.
+// repeat makes up to so many attempts. Who may rest does so in the first one only: the less time a dump
+// takes, the less can interrupt it.
 func repeat(ctx context.Context, attempt func(context.Context) error) error {
 	var err error
 	for range dumpAttempts {
@@ -257,9 +249,9 @@ func (s *Socket) next(n int) uint32 {
 	return first
 }
 
-// converse sends data and passes messages on until take says that it was the
-// last one. It may rest in between. It ends without that if nothing comes for too
-// long, or ctx ends: the late answer is thrown away before the next conversation.
+// converse sends data and passes messages on until take says that it was the last one. It may rest in
+// between. It ends without that if nothing comes for too long, or ctx ends: the late answer is thrown away
+// before the next conversation.
 func (s *Socket) converse(ctx context.Context, data []byte, requests int, take func(message) (done bool, err error)) error {
 	s.talking.Lock()
 	defer s.talking.Unlock()
@@ -343,9 +335,9 @@ func (s *Socket) receive(each func(message) error) error {
 	return eachMessage(s.buffer[:n], each)
 }
 
-// drain throws away what is left of a conversation that failed. Without it the
-// next one fails too: a socket that once overflowed drops every new answer until
-// its queue has been read empty, and an unfinished dump forbids the next.
+// drain throws away what is left of a conversation that failed. Without it the next one fails too: a socket
+// that once overflowed drops every new answer until its queue has been read empty, and an unfinished dump
+// forbids the next.
 func (s *Socket) drain() error {
 	for s.unfinished {
 		_, _, err := unix.Recvfrom(s.fd, s.buffer, unix.MSG_DONTWAIT)

@@ -8,8 +8,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// FamilyNumber is the kernel's number of a family, the same in all subsystems.
-// Without a family it is AF_UNSPEC, as for a set of ports alone.
+// FamilyNumber is the kernel's number of a family, the same in all subsystems. Without a family it is
+// AF_UNSPEC, as for a set of ports alone.
 func FamilyNumber(f state.Family) uint8 {
 	switch f {
 	case state.IPv4:

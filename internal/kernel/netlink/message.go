@@ -90,8 +90,8 @@ func eachMessage(data []byte, each func(message) error) error {
 	return nil
 }
 
-// refusal reads the outcome in a NLMSG_ERROR or NLMSG_DONE message: nil for
-// success. The second result is a message that makes no sense.
+// refusal reads the outcome in a NLMSG_ERROR or NLMSG_DONE message: nil for success. The second result is a
+// message that makes no sense.
 func (m message) refusal() (refusal, malformed error) {
 	if len(m.body) < 4 {
 		if m.kind == unix.NLMSG_DONE {
@@ -106,8 +106,8 @@ func (m message) refusal() (refusal, malformed error) {
 	return &Error{Errno: unix.Errno(-code), Message: m.explanation()}, nil
 }
 
-// explanation is the text of the extended acknowledgement, which follows the
-// error number and the header of the refused request.
+// explanation is the text of the extended acknowledgement, which follows the error number and the header of
+// the refused request.
 func (m message) explanation() string {
 	const header = 4 + unix.NLMSG_HDRLEN
 	if m.kind != unix.NLMSG_ERROR || m.flags&unix.NLM_F_ACK_TLVS == 0 || len(m.body) < header {

@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// read works for a time, in pieces between which it may rest, and returns how long
-// it took.
+// read works for a time, in pieces between which it may rest, and returns how long it took.
 func read(ctx context.Context, work time.Duration) time.Duration {
 	began := time.Now()
 	const piece = time.Millisecond

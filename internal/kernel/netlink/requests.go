@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Requests is a list of encoded netlink requests. The zero value is empty and
-// ready for use; Reset makes it empty again and keeps its memory.
+// Requests is a list of encoded netlink requests. The zero value is empty and ready for use; Reset makes it
+// empty again and keeps its memory.
 type Requests struct {
 	data   []byte
 	starts []int // of each request in data
@@ -18,15 +18,14 @@ type Requests struct {
 // Len is the number of requests.
 func (b *Requests) Len() int { return len(b.starts) }
 
-// Body is what follows the netlink header in the request i, for tests of
-// encoders.
+// Body is what follows the netlink header in the request i, for tests of encoders.
 func (b *Requests) Body(i int) []byte { return b.data[b.starts[i]+unix.NLMSG_HDRLEN : b.end(i)] }
 
 // Reset empties b.
 func (b *Requests) Reset() { b.data, b.starts = b.data[:0], b.starts[:0] }
 
-// Begin starts a request of a netlink type with flags beside NLM_F_REQUEST.
-// What is appended until the next Begin is its body.
+// Begin starts a request of a netlink type with flags beside NLM_F_REQUEST. What is appended until the next
+// Begin is its body.
 func (b *Requests) Begin(kind, flags uint16) {
 	b.pad()
 	b.starts = append(b.starts, len(b.data))
@@ -95,9 +94,8 @@ func (b *Requests) BigUint64(kind uint16, value uint64) {
 	b.data = binary.BigEndian.AppendUint64(b.data, value)
 }
 
-// Nest appends an attribute whose value is the attributes that inside appends.
-// No attribute can be longer than 65,535 bytes: who nests many entries splits
-// them over several requests.
+// Nest appends an attribute whose value is the attributes that inside appends. No attribute can be longer
+// than 65,535 bytes: who nests many entries splits them over several requests.
 func (b *Requests) Nest(kind uint16, inside func()) {
 	start := len(b.data)
 	b.attribute(kind|unix.NLA_F_NESTED, 0)
@@ -128,8 +126,7 @@ func (b *Requests) full() bool {
 	return b.Len() == chunkRequests || len(b.data) > chunkBytes-roomForOne
 }
 
-// chunkEnd is the index behind the last request that goes into one sendmsg with
-// the request from.
+// chunkEnd is the index behind the last request that goes into one sendmsg with the request from.
 func (b *Requests) chunkEnd(from int) int {
 	to := from + 1
 	for to < b.Len() && to-from < chunkRequests && b.end(to)-b.starts[from] <= chunkBytes {
@@ -138,8 +135,8 @@ func (b *Requests) chunkEnd(from int) int {
 	return to
 }
 
-// stamp completes the headers of the requests from..to-1: lengths, consecutive
-// sequence numbers, and more flags for the last. It returns their bytes.
+// stamp completes the headers of the requests from..to-1: lengths, consecutive sequence numbers, and more
+// flags for the last. It returns their bytes.
 func (b *Requests) stamp(from, to int, sequence uint32, lastFlags uint16) []byte {
 	b.pad()
 	for i := from; i < to; i++ {

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Transaction sends the requests of b, all of one netfilter subsystem, for the
-// kernel to do all of them or none (nftables takes no change outside of one), and
-// returns the first refusal. They have to fit into one sendmsg.
+// Transaction sends the requests of b, all of one netfilter subsystem, for the kernel to do all of them or
+// none (nftables takes no change outside of one), and returns the first refusal. They have to fit into one
+// sendmsg.
 func (s *Socket) Transaction(ctx context.Context, b *Requests, subsystem uint16) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -48,8 +48,7 @@ func parseTable(body []byte) (table, error) {
 	return t, nil
 }
 
-// familyOf is 0 for tables of other families than the two: they are nobody's
-// that we know.
+// familyOf is 0 for tables of other families than the two: they are nobody's that we know.
 func familyOf(protocol uint8) state.Family {
 	switch protocol {
 	case unix.NFPROTO_IPV4:

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package nft finds and removes whole tables of nftables, by name. We have no
-// rules in nftables; a service proxy that was here before us may have.
+// Package nft finds and removes whole tables of nftables, by name. We have no rules in nftables; a service
+// proxy that was here before us may have.
 //
-// A table stands among the chains of iptables, since it is what they are: rules
-// that packets meet. Deleting one is atomic for packets.
+// A table stands among the chains of iptables, since it is what they are: rules that packets meet. Deleting
+// one is atomic for packets.
 //
 // Whose tables are to go is somebody else's knowledge.
 package nft
@@ -24,16 +24,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn speaks to nftables in the network namespace of the thread that opened it.
-// It is used by one goroutine at a time.
+// Conn speaks to nftables in the network namespace of the thread that opened it. It is used by one goroutine
+// at a time.
 type Conn struct {
 	socket   *netlink.Socket
 	requests netlink.Requests
 	names    []string
 }
 
-// Open opens a connection. Only tables with one of the names are ever listed or
-// removed.
+// Open opens a connection. Only tables with one of the names are ever listed or removed.
 func Open(names ...string) (*Conn, error) {
 	socket, err := netlink.Open(unix.NETLINK_NETFILTER)
 	if err != nil {
@@ -51,8 +50,7 @@ type table struct {
 	name   string
 }
 
-// tables are those with one of our names, of any family. A kernel without
-// nftables has none.
+// tables are those with one of our names, of any family. A kernel without nftables has none.
 func (c *Conn) tables(ctx context.Context) ([]table, error) {
 	c.requests.Reset()
 	listTables(&c.requests)

@@ -14,11 +14,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Ruleset adds to r the chains of nftables that packets of IP meet. A kernel
-// without nftables has none.
+// Ruleset adds to r the chains of nftables that packets of IP meet. A kernel without nftables has none.
 //
-// known says whether a table is one that r has already, as the tools of iptables
-// that work with nftables show it.
+// known says whether a table is one that r has already, as the tools of iptables that work with nftables show
+// it.
 func (c *Conn) Ruleset(ctx context.Context, r state.Ruleset, known func(state.Family, string) bool) error {
 	l, err := c.listing(ctx)
 	if err == nil {

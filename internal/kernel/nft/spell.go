@@ -29,8 +29,8 @@ type loaded struct {
 	mask []byte // of the bits that count; nil: all
 }
 
-// speller writes one rule in the spelling of iptables-save. What has no word there
-// stands in brackets, and nobody who reads it takes it for a match.
+// speller writes one rule in the spelling of iptables-save. What has no word there stands in brackets, and
+// nobody who reads it takes it for a match.
 type speller struct {
 	family    state.Family
 	registers map[uint32]loaded
