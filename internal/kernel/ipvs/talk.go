@@ -215,7 +215,7 @@ func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V)
 			}
 			return l, err
 		}
-		ctx = netlink.Hurried(ctx)
+		ctx = netlink.Unpaced(ctx)
 	}
 	return listing[V]{}, err
 }
@@ -227,6 +227,6 @@ type unhurried struct {
 }
 
 func (u unhurried) Read(p []byte) (int, error) {
-	netlink.Rest(u.ctx)
+	netlink.Pause(u.ctx)
 	return u.text.Read(p)
 }

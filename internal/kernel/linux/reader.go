@@ -80,7 +80,7 @@ func (r *Reader) ListAll(ctx context.Context) (state.State, Around, error) {
 	if err != nil {
 		return state.State{}, Around{}, fmt.Errorf("entering network namespace %s: %w", r.name, err)
 	}
-	ctx = kernel.NewRound(netlink.Unhurried(ctx))
+	ctx = kernel.NewRound(netlink.Paced(ctx))
 	s, err := r.kernel.Tables().List(ctx)
 	return s, r.kernel.around(ctx), err
 }

@@ -9,9 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Transaction sends the requests of b, all of one netfilter subsystem, for the kernel to do all of them or
-// none (nftables takes no change outside of one), and returns the first refusal. They have to fit into one
-// sendmsg.
+// Transaction sends the requests of b, all of one netfilter subsystem, which the kernel does all or none, and
+// returns the first refusal. They have to fit into one sendmsg. nftables takes no change outside of one.
 func (s *Socket) Transaction(ctx context.Context, b *Requests, subsystem uint16) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -23,13 +22,13 @@ func (s *Socket) Transaction(ctx context.Context, b *Requests, subsystem uint16)
 		header := data[whole.starts[i+1]:]
 		binary.NativeEndian.PutUint16(header[6:], binary.NativeEndian.Uint16(header[6:])|unix.NLM_F_ACK)
 	}
-	if err := s.converse(ctx, data, whole.Len(), t.take); err != nil {
+	if err := s.exchange(ctx, data, whole.Len(), t.take); err != nil {
 		return err
 	}
 	return t.refusal
 }
 
-// framed is b between the two messages that make it a transaction.
+// framed returns b between the two messages that make it a transaction.
 func framed(b *Requests, subsystem uint16) *Requests {
 	var whole Requests
 	frame := func(kind uint16) {
@@ -46,7 +45,7 @@ func framed(b *Requests, subsystem uint16) *Requests {
 	return &whole
 }
 
-// transaction collects the outcome of one.
+// transaction collects the answers to a Transaction.
 type transaction struct {
 	first   uint32 // sequence number of the frame's beginning
 	open    int    // requests that have not been answered
@@ -55,14 +54,14 @@ type transaction struct {
 
 func (t *transaction) take(m message) (done bool, err error) {
 	i := m.sequence - t.first
-	if m.kind != unix.NLMSG_ERROR || i >= 1<<16 { // a late answer to an earlier conversation
+	if m.kind != unix.NLMSG_ERROR || i >= 1<<16 { // a late answer to an earlier request
 		return false, nil
 	}
 	refusal, err := m.refusal()
 	if t.refusal == nil {
 		t.refusal = refusal
 	}
-	if i == 0 { // the whole is refused, and nothing in it looked at
+	if i == 0 { // all is refused, and no request was looked at
 		return true, err
 	}
 	t.open--

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netlink
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// Do sends all requests of b and returns an error for each that the kernel refused (an *Error, at the request's
+// index). With the second error the exchange itself failed: nothing is known of the requests from the index
+// len(refused) on.
+func (s *Socket) Do(ctx context.Context, b *Requests) (refused []error, err error) {
+	refused = make([]error, 0, b.Len())
+	for from := 0; from < b.Len(); {
+		if err := ctx.Err(); err != nil {
+			return refused, err
+		}
+		to := b.chunkEnd(from)
+		answers, err := s.sendChunk(ctx, b, from, to)
+		if errors.Is(err, unix.ENOBUFS) {
+			answers, err = s.oneByOne(ctx, b, from, to)
+		}
+		if err != nil {
+			return refused, err
+		}
+		refused = append(refused, answers...)
+		from = to
+	}
+	return refused, nil
+}
+
+// Outcome returns what became of the request i, given the results of Do or Stream.
+func Outcome(refused []error, failure error, i int) error {
+	if i < len(refused) {
+		return refused[i]
+	}
+	return failure
+}
+
+// Stream is Do for n requests that encode puts into b one after the other, when they are due. Only a chunk of
+// them is ever in memory: fresh memory can cost as much as the kernel's own work for a row.
+func (s *Socket) Stream(ctx context.Context, b *Requests, n int, encode func(i int)) (refused []error, err error) {
+	refused = make([]error, 0, n)
+	for len(refused) < n {
+		b.Reset()
+		for i := len(refused); i < n && !b.full(); i++ {
+			encode(i)
+		}
+		answers, err := s.Do(ctx, b)
+		refused = append(refused, answers...)
+		if err != nil {
+			return refused, err
+		}
+	}
+	return refused, nil
+}
+
+// oneByOne repeats a chunk whose answers did not fit the receive buffer. What the first attempt did is answered
+// as "exists" or "not found", which callers take for success anyway.
+func (s *Socket) oneByOne(ctx context.Context, b *Requests, from, to int) ([]error, error) {
+	answers := make([]error, 0, to-from)
+	for i := from; i < to; i++ {
+		answer, err := s.sendChunk(ctx, b, i, i+1)
+		if err != nil {
+			return nil, err
+		}
+		answers = append(answers, answer...)
+	}
+	return answers, nil
+}
+
+// sendChunk sends the requests from..to-1 in one sendmsg and reads answers until that of the last one.
+func (s *Socket) sendChunk(ctx context.Context, b *Requests, from, to int) ([]error, error) {
+	a := acknowledgements{first: s.next(to - from), refused: make([]error, to-from)}
+	err := s.exchange(ctx, b.stamp(from, to, a.first, unix.NLM_F_ACK), to-from, a.take)
+	return a.refused, err
+}
+
+// Ask sends the single request in b, which is no dump, and passes the body of each answer to each, which may be
+// nil. It returns the kernel's refusal, an *Error.
+func (s *Socket) Ask(ctx context.Context, b *Requests, each func(body []byte) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.bodies(ctx, b, unix.NLM_F_ACK, each)
+}
+
+// Dump sends the single dump request in b and passes the body of each answer to the function that collect
+// returns. collect is called for every attempt: a dump is repeated if the kernel marks it as interrupted, or if
+// that function returns ErrInterrupted because the answers contradict each other. Dump returns ErrInterrupted
+// only after several attempts.
+func (s *Socket) Dump(ctx context.Context, b *Requests, collect func() func(body []byte) error) error {
+	return repeat(ctx, func(ctx context.Context) error { return s.bodies(ctx, b, unix.NLM_F_DUMP, collect()) })
+}
+
+// DumpList sends the single dump request in b, parses each answer, and returns those that keep reports true of.
+func DumpList[T any](ctx context.Context, s *Socket, b *Requests, parse func([]byte) (T, error), keep func(T) bool) ([]T, error) {
+	var list []T
+	err := s.Dump(ctx, b, func() func([]byte) error {
+		list = nil
+		return func(body []byte) error {
+			one, err := parse(body)
+			if err == nil && keep(one) {
+				list = append(list, one)
+			}
+			return err
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// repeat makes several attempts. Only the first may pause: the less time a dump takes, the less interrupts it.
+func repeat(ctx context.Context, attempt func(context.Context) error) error {
+	var err error
+	for range dumpAttempts {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err = attempt(ctx); !errors.Is(err, ErrInterrupted) {
+			return err
+		}
+		ctx = Unpaced(ctx)
+	}
+	return err
+}
+
+func (s *Socket) bodies(ctx context.Context, b *Requests, flags uint16, each func(body []byte) error) error {
+	a := answers{sequence: s.next(1), each: each}
+	if err := s.exchange(ctx, b.stamp(0, 1, a.sequence, flags), 1, a.take); err != nil {
+		return err
+	}
+	return a.outcome()
+}
