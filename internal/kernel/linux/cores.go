@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -10,18 +11,17 @@ import (
 	"strings"
 )
 
-// Cores is how many processors the machine has at work. This process may be bound to fewer
+// Cores returns how many processors the machine has online. This process may be bound to fewer
 // (kubernetes#99225).
 func Cores() int {
 	online, err := os.ReadFile("/sys/devices/system/cpu/online")
-	if err != nil {
-		return runtime.NumCPU()
+	if err == nil {
+		var n int
+		if n, err = countCores(strings.TrimSpace(string(online))); err == nil {
+			return n
+		}
 	}
-	n, err := countCores(strings.TrimSpace(string(online)))
-	if err != nil {
-		return runtime.NumCPU()
-	}
-	return n
+	return runtime.NumCPU()
 }
 
 // maxCores is far above what Linux can have.
@@ -36,11 +36,8 @@ func countCores(list string) (int, error) {
 			last = first
 		}
 		from, err := strconv.ParseUint(first, 10, 16)
-		if err != nil {
-			return 0, fmt.Errorf("parsing processors %q: %w", list, err)
-		}
-		to, err := strconv.ParseUint(last, 10, 16)
-		if err != nil {
+		to, err2 := strconv.ParseUint(last, 10, 16)
+		if err := errors.Join(err, err2); err != nil {
 			return 0, fmt.Errorf("parsing processors %q: %w", list, err)
 		}
 		if n += int(to) - int(from) + 1; to < from || n > maxCores {

@@ -12,17 +12,16 @@ import (
 	"strings"
 )
 
-// perBucket is how many connections one bucket of conntrack's hash table has when the table is full.
-// kube-proxy has it so too.
+// perBucket is how many connections a bucket of conntrack's hash table has when the table is full, as with
+// kube-proxy.
 const perBucket = 4
 
-// RaiseConntrackMax makes room for that many tracked connections, and for finding them quickly, unless there
-// is as much already; it returns for how many there was room. What somebody else chose to be larger stays:
-// below it, new connections could be dropped.
+// RaiseConntrackMax raises nf_conntrack_max and the size of the hash table, unless they are as large already,
+// and returns what nf_conntrack_max was. It never lowers a larger limit that another program set: new
+// connections could be dropped.
 //
-// The limit is the machine's. It can be written in the first network namespace only, and in others it can't
-// be raised: that is an error, which is no reason not to work. Nor is that conntrack is not there yet:
-// opening IPVS brings it.
+// The limit is the machine's, and can be written in the first network namespace only. Failing to raise it is no
+// reason not to work, nor is a missing conntrack: opening IPVS loads it.
 func RaiseConntrackMax(ctx context.Context, most int) (was int, err error) {
 	return raiseConntrackMax(ctx, OpenSysctls(sysctlRoot()), most)
 }
@@ -35,7 +34,7 @@ func raiseConntrackMax(ctx context.Context, s *SysctlStore, most int) (was int, 
 	return was, err
 }
 
-// SetOOMScore says how readily the kernel ends this process when memory is short. Less readily than it was
+// SetOOMScore sets how readily the kernel ends this process when memory is short. Less readily than it was
 // started with takes CAP_SYS_RESOURCE.
 func SetOOMScore(score int) error {
 	const file = "/proc/self/oom_score_adj"
@@ -43,11 +42,7 @@ func SetOOMScore(score int) error {
 	if now, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(now)) == want {
 		return nil
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
-	if err == nil {
-		_, err = f.WriteString(want)
-		err = errors.Join(err, f.Close())
-	}
+	err := writeFile(file, want)
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("setting the OOM score to %d (it takes CAP_SYS_RESOURCE): %w", score, err)
 	}
@@ -55,4 +50,14 @@ func SetOOMScore(score int) error {
 		return fmt.Errorf("setting the OOM score to %d: %w", score, err)
 	}
 	return nil
+}
+
+// writeFile writes to a file of the kernel, which it never makes.
+func writeFile(name, text string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }

@@ -12,11 +12,10 @@ import (
 
 type settingsStore = kernel.Store[state.SysctlName, string]
 
-// settings is the table of sysctls and of IPVS' timeouts, which are settings like these but for the way to
-// them.
+// settings is the table of sysctls and of IPVS' timeouts, which are settings too, but no files.
 type settings struct {
 	sysctls, timeouts settingsStore
-	wanted            []state.SysctlName // timeouts that are listed
+	listed            []state.SysctlName // timeouts
 }
 
 // settingsOf divides names into sysctls and timeouts.
@@ -37,17 +36,14 @@ func isTimeout(n state.SysctlName) bool {
 
 func (s settings) List(ctx context.Context) (map[state.SysctlName]string, error) {
 	rows, err := s.sysctls.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(s.wanted) == 0 {
-		return rows, nil
+	if err != nil || len(s.listed) == 0 {
+		return rows, err
 	}
 	timeouts, err := s.timeouts.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range s.wanted {
+	for _, n := range s.listed {
 		rows[n] = timeouts[n]
 	}
 	return rows, nil
