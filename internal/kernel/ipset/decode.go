@@ -3,12 +3,11 @@
 package ipset
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -22,46 +21,30 @@ type part struct {
 	entries []netlink.Attribute
 }
 
-// parseBody splits the body of an answer: a struct nfgenmsg and attributes.
-func parseBody(body []byte) ([]netlink.Attribute, error) {
-	const header = 4
-	if len(body) < header {
-		return nil, fmt.Errorf("ipset answer of %d bytes", len(body))
-	}
-	return netlink.ParseAttributes(body[header:])
-}
+// headerSize is the size of a struct nfgenmsg.
+const headerSize = 4
 
 func parsePart(body []byte) (part, error) {
-	attributes, err := parseBody(body)
+	attributes, err := netlink.ParseBody(body, headerSize)
 	if err != nil {
 		return part{}, err
 	}
-	var p part
-	var h headerAttributes
-	for _, a := range attributes {
-		switch a.Type {
-		case attrSetName:
-			p.name = state.SetName(a.String())
-		case attrTypeName:
-			h.kind = a.String()
-		case attrFamily:
-			h.family = a.Uint8()
-		case attrContent:
-			h.content, err = a.Nested()
-		case attrEntries:
-			p.entries, err = a.Nested()
-		}
-		if err != nil {
-			return part{}, fmt.Errorf("set %s: %w", p.name, err)
-		}
-	}
+	name, _ := attributes.Find(attrSetName)
+	p := part{name: state.SetName(name.String())}
 	if p.name == "" {
 		return part{}, errors.New("ipset answer without a set name")
 	}
-	if h.kind == "" {
+	list, _ := attributes.Find(attrEntries)
+	if p.entries, err = list.Nested(); err != nil {
+		return part{}, fmt.Errorf("set %s: %w", p.name, err)
+	}
+	kind, _ := attributes.Find(attrTypeName)
+	if kind.String() == "" {
 		return p, nil
 	}
-	s, err := h.set()
+	family, _ := attributes.Find(attrFamily)
+	content, _ := attributes.Find(attrContent)
+	s, err := parseHeader(state.SetType(kind.String()), family.Uint8(), content)
 	if err != nil {
 		return part{}, fmt.Errorf("header of set %s: %w", p.name, err)
 	}
@@ -69,21 +52,33 @@ func parsePart(body []byte) (part, error) {
 	return p, nil
 }
 
-// headerAttributes are a set's header as the kernel gives it.
-type headerAttributes struct {
-	kind    string
-	family  uint8
-	content []netlink.Attribute
+// decode decodes the entries of a part of a set of a known type into rows.
+func (p part) decode(kind state.SetType, rows map[state.SetEntry]state.Entry) error {
+	if !known(kind) {
+		return fmt.Errorf("set %s has the unknown type %q", p.name, kind)
+	}
+	for _, a := range p.entries {
+		k, v, err := parseEntry(p.name, kind, a)
+		if err != nil {
+			return err
+		}
+		rows[k] = v
+	}
+	return nil
 }
 
-func (h headerAttributes) set() (state.Set, error) {
-	s := state.Set{Type: state.SetType(h.kind)}
-	if s.Type != state.BitmapPort {
-		s.Family = familyOf(h.family)
+func parseHeader(kind state.SetType, family uint8, content netlink.Attribute) (state.Set, error) {
+	attributes, err := content.Nested()
+	if err != nil {
+		return state.Set{}, err
+	}
+	s := state.Set{Type: kind}
+	if kind != state.BitmapPort {
+		s.Family = netlink.FamilyOf(family)
 	}
 	var odd []string
 	ports := [2]uint16{0, lastPort}
-	for _, a := range h.content {
+	for _, a := range attributes {
 		switch a.Type {
 		case attrMaxElem:
 			s.MaxElem = a.BigUint32()
@@ -101,28 +96,27 @@ func (h headerAttributes) set() (state.Set, error) {
 			odd = append(odd, fmt.Sprintf("netmask %d", a.Uint8()))
 		}
 	}
-	if !known(s.Type) {
+	if !known(kind) {
 		return s, nil
 	}
-	if s.Type == state.BitmapPort && ports != [2]uint16{0, lastPort} {
+	if kind == state.BitmapPort && ports != [2]uint16{0, lastPort} {
 		odd = append(odd, fmt.Sprintf("range %d-%d", ports[0], ports[1]))
 	}
-	if (s.Type == state.BitmapPort) != (s.Family == 0) {
-		return s, fmt.Errorf("type %s with address family %d", s.Type, h.family)
+	if (kind == state.BitmapPort) != (s.Family == 0) {
+		return s, fmt.Errorf("type %s with address family %d", kind, family)
 	}
-	s.Type = state.SetType(strings.Join(append([]string{string(s.Type)}, odd...), " "))
+	s.Type = state.SetType(strings.Join(append([]string{string(kind)}, odd...), " "))
 	return s, nil
 }
 
+// oddBits names the options of a set that none of ours has.
 func oddBits(bits uint32) []string {
 	var odd []string
-	for _, option := range []struct {
-		bit  uint32
-		name string
-	}{{bitCounters, "counters"}, {bitForceAdd, "forceadd"}} {
-		if bits&option.bit != 0 {
-			odd = append(odd, option.name)
-		}
+	if bits&bitCounters != 0 {
+		odd = append(odd, "counters")
+	}
+	if bits&bitForceAdd != 0 {
+		odd = append(odd, "forceadd")
 	}
 	if rest := bits &^ bitsOfSet; rest != 0 {
 		odd = append(odd, fmt.Sprintf("flags %#x", rest))
@@ -130,20 +124,10 @@ func oddBits(bits uint32) []string {
 	return odd
 }
 
-// plain is the type without the options that the package comment tells of.
+// plain returns the type without the options that headers show behind it.
 func plain(t state.SetType) state.SetType {
 	name, _, _ := strings.Cut(string(t), " ")
 	return state.SetType(name)
-}
-
-func familyOf(f uint8) state.Family {
-	switch f {
-	case unix.AF_INET:
-		return state.IPv4
-	case unix.AF_INET6:
-		return state.IPv6
-	}
-	return 0
 }
 
 // parts are which attributes an entry has.
@@ -163,8 +147,8 @@ func partsOf(t state.SetType) parts {
 	return parts{port: true}
 }
 
-// parseEntry decodes one entry of a set of a known type. It has to have what the type says and nothing that
-// is not understood.
+// parseEntry decodes one entry of a set of a known type. It has to have what the type requires, and nothing
+// unknown.
 func parseEntry(name state.SetName, t state.SetType, a netlink.Attribute) (state.SetEntry, state.Entry, error) {
 	e := entryAttributes{key: state.SetEntry{Set: name}}
 	err := e.read(a)
@@ -236,7 +220,7 @@ func (e *entryAttributes) readOne(a netlink.Attribute) (err error) {
 	return err
 }
 
-// readBits keeps what an entry of ours never is visible: a nomatch entry has a comment that no wish has.
+// readBits shows a nomatch entry, which is never ours, in its comment.
 func (e *entryAttributes) readBits(a netlink.Attribute) error {
 	bits := a.BigUint32()
 	if bits&^bitNoMatch != 0 {
@@ -248,7 +232,7 @@ func (e *entryAttributes) readBits(a netlink.Attribute) error {
 	return wants(a, 4)
 }
 
-// readMark shows a mask that no entry of ours has in the comment, as above.
+// readMark shows a mask, which no entry of ours has, in the comment.
 func (e *entryAttributes) readMark(a netlink.Attribute) error {
 	if err := wants(a, 8); err != nil {
 		return err
@@ -309,34 +293,21 @@ func wants(a netlink.Attribute, size int) error {
 
 // parseProtocol reads the versions of the protocol that the kernel speaks.
 func parseProtocol(body []byte) (oldest, newest uint8, err error) {
-	attributes, err := parseBody(body)
-	if err != nil {
-		return 0, 0, err
-	}
-	for _, a := range attributes {
-		switch a.Type {
-		case attrProtocol:
-			newest = a.Uint8()
-		case attrProtocolMin:
-			oldest = a.Uint8()
-		}
-	}
-	if oldest == 0 { // kernels that speak only one
-		oldest = newest
-	}
-	return oldest, newest, nil
+	attributes, err := netlink.ParseBody(body, headerSize)
+	last, _ := attributes.Find(attrProtocol)
+	first, _ := attributes.Find(attrProtocolMin)
+	return cmp.Or(first.Uint8(), last.Uint8()), last.Uint8(), err // some kernels speak only one
 }
 
 // parseRevision reads the newest revision of a set type that the kernel has.
 func parseRevision(body []byte) (uint8, error) {
-	attributes, err := parseBody(body)
+	attributes, err := netlink.ParseBody(body, headerSize)
 	if err != nil {
 		return 0, err
 	}
-	for _, a := range attributes {
-		if a.Type == attrRevision {
-			return a.Uint8(), wants(a, 1)
-		}
+	revision, found := attributes.Find(attrRevision)
+	if !found {
+		return 0, errors.New("ipset answer without a revision")
 	}
-	return 0, errors.New("ipset answer without a revision")
+	return revision.Uint8(), wants(revision, 1)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -61,7 +62,7 @@ func bitsOf(s state.Set) uint32 {
 	return bits
 }
 
-// destroy fails if the set is not there: without NLM_F_EXCL newer kernels don't tell.
+// destroy fails if the set is not there: without NLM_F_EXCL newer kernels do not report it.
 func (b *requests) destroy(name state.SetName) { b.beginSet(commandDestroy, unix.NLM_F_EXCL, name) }
 
 func (b *requests) swap(x, y state.SetName) {
@@ -77,9 +78,6 @@ func (b *requests) listHeaders(name state.SetName) {
 	}
 	b.BigUint32(attrFlags|networkOrder, flagListHeader)
 }
-
-// listEntries is the dump of one set.
-func (b *requests) listEntries(name state.SetName) { b.beginSet(commandList, 0, name) }
 
 func (b *requests) askType(t state.SetType, f state.Family) {
 	b.begin(commandType, 0)
@@ -130,16 +128,14 @@ func (b *requests) member(k state.SetEntry) {
 }
 
 func (b *requests) address(kind uint16, a netip.Addr) {
-	b.Nest(kind, func() {
-		if a.Is4() {
-			b.Bytes(attrIPv4|networkOrder, a.AsSlice())
-		} else {
-			b.Bytes(attrIPv6|networkOrder, a.AsSlice())
-		}
-	})
+	version := uint16(attrIPv6)
+	if a.Is4() {
+		version = attrIPv4
+	}
+	b.Nest(kind, func() { b.Bytes(version|networkOrder, a.AsSlice()) })
 }
 
-// checkName guards the kernel's commands: without a name, destroy destroys all sets that there are.
+// checkName guards the kernel's commands: without a name, destroy destroys all sets.
 func checkName(n state.SetName) error {
 	switch {
 	case n == "" || strings.ContainsRune(string(n), 0):
@@ -164,14 +160,12 @@ func checkSet(n state.SetName, s state.Set) error {
 }
 
 func known(t state.SetType) bool {
-	switch t {
-	case state.HashIP, state.HashIPPort, state.HashIPPortIP, state.HashIPPortNet, state.BitmapPort:
-		return true
-	}
-	return false
+	return slices.Contains([]state.SetType{
+		state.HashIP, state.HashIPPort, state.HashIPPortIP, state.HashIPPortNet, state.BitmapPort,
+	}, t)
 }
 
-// checkEntry refuses what the kernel would silently store as something else, or refuse without saying why.
+// checkEntry refuses what the kernel would store as something else, or refuse without saying why.
 func checkEntry(k state.SetEntry, v state.Entry) error {
 	if err := checkName(k.Set); err != nil {
 		return err
