@@ -74,7 +74,7 @@ func parseHeader(kind state.SetType, family uint8, content netlink.Attribute) (s
 	}
 	s := state.Set{Type: kind}
 	if kind != state.BitmapPort {
-		s.Family = netlink.FamilyOf(family)
+		s.Family = netlink.FamilyOf(uint16(family))
 	}
 	var odd []string
 	ports := [2]uint16{0, lastPort}

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
-	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // BenchmarkApply2000x5 writes 2,000 virtual servers with five real servers each into an empty table: through
@@ -31,10 +30,10 @@ func BenchmarkApply2000x5(b *testing.B) {
 		c := connect(b)
 		var messages netlink.Requests
 		for _, r := range virtualRows.Add {
-			encodeVirtualServer(&messages, c.family, row[state.VirtualServerKey, state.VirtualServer]{add, r.Key, r.Value})
+			encodeVirtualServer(&messages, c.family, virtualServerRow{add, r.Key, r.Value})
 		}
 		for _, r := range realRows.Add {
-			encodeRealServer(&messages, c.family, row[state.RealServerKey, state.RealServer]{add, r.Key, r.Value})
+			encodeRealServer(&messages, c.family, realServerRow{add, r.Key, r.Value})
 		}
 		b.ReportAllocs()
 		for b.Loop() {

@@ -126,7 +126,7 @@ func TestEveryKindOfRowIsListedAsItWasApplied(t *testing.T) {
 	expect(t, c.VirtualServers(), map[state.VirtualServerKey]state.VirtualServer{})
 }
 
-func TestVirtualServersAreBroughtToTheirWishWhateverWasThere(t *testing.T) {
+func TestVirtualServersReachTheirValueWhateverWasThere(t *testing.T) {
 	c := connect(t)
 	s := c.VirtualServers()
 	k := virtualKey("TCP 10.96.0.1:80")
@@ -140,7 +140,7 @@ func TestVirtualServersAreBroughtToTheirWishWhateverWasThere(t *testing.T) {
 	expect(t, s, map[state.VirtualServerKey]state.VirtualServer{})
 }
 
-func TestRealServersAreBroughtToTheirWishWhateverWasThere(t *testing.T) {
+func TestRealServersReachTheirValueWhateverWasThere(t *testing.T) {
 	c := connect(t)
 	s := c.RealServers()
 	k := realKey("TCP 10.96.0.1:80 -> 10.0.0.9:8080")
@@ -355,7 +355,7 @@ func TestACancelledContextFailsEveryRow(t *testing.T) {
 }
 
 func TestOpenWithoutPermission(t *testing.T) {
-	testkit.Namespace(t) // this thread is not used by anybody else
+	testkit.Namespace(t) // no other test uses this thread
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	if err := unix.Capset(&header, &none[0]); err != nil {

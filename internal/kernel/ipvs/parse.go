@@ -4,7 +4,6 @@ package ipvs
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -36,11 +35,11 @@ const (
 	realServerMark = "  -> "
 )
 
-// listing is a /proc/net/ip_vs that is being read. Of each real server is kept what of returns.
+// listing is a /proc/net/ip_vs that is being read. It keeps of each real server what of returns.
 type listing[V any] struct {
 	of      func(seenRealServer) V
 	rows    map[state.RealServerKey]V
-	servers map[state.VirtualServerKey]struct{} // all but marks without real servers, of which no family is known
+	servers map[state.VirtualServerKey]struct{} // without marks that have no real server: their family is not known
 	server  state.VirtualServerKey              // of the current section; a mark has no address here yet
 	inside  bool                                // a section has begun
 	section []listedRealServer
@@ -51,9 +50,8 @@ type listedRealServer struct {
 	seen    seenRealServer
 }
 
-// parseListing reads the text of /proc/net/ip_vs. It accepts nothing that the kernel would not write: a row
-// that is read wrong is worse than none. There is room for so many rows from the beginning: to make more of
-// it is most of what they cost.
+// parseListing reads the text of /proc/net/ip_vs. It accepts only what the kernel writes: a row that is read
+// wrong is worse than none. The maps get their size from the start, since growing them is most of their cost.
 func parseListing[V any](text io.Reader, room room, of func(seenRealServer) V) (listing[V], error) {
 	lines := bufio.NewReader(text)
 	if err := parseHead(lines); err != nil {
@@ -82,7 +80,7 @@ func parseListing[V any](text io.Reader, room room, of func(seenRealServer) V) (
 	return l, err
 }
 
-// room is for rows that are expected.
+// room is how many rows are expected.
 type room struct{ servers, rows int }
 
 // parseHead reads what comes before the first row.
@@ -121,7 +119,7 @@ func (l *listing[V]) line(line string) error {
 	return err
 }
 
-// endSection books the real servers of a virtual server, when all are known.
+// endSection stores the real servers of a virtual server, once all are known.
 func (l *listing[V]) endSection() error {
 	k := l.server
 	if k.Mark != 0 {
@@ -139,8 +137,8 @@ func (l *listing[V]) endSection() error {
 	return nil
 }
 
-// sectionFamily finds the family of a mark, which the kernel does not write: it is that of its real servers,
-// because only through tunnels can they have another.
+// sectionFamily finds the family of a mark, which the kernel does not write. It is that of its real servers,
+// except tunnels, which can have another.
 func sectionFamily(section []listedRealServer) state.Family {
 	family := state.IPv4
 	for i, r := range section {
@@ -199,8 +197,8 @@ func checkOptions(columns []string) error {
 	return nil
 }
 
-// parseProtocol reads the kernel's name of a protocol: it keeps virtual servers of any, though it schedules
-// packets of three only.
+// parseProtocol reads the kernel's name of a protocol. It keeps virtual servers of any, but schedules packets
+// of three only.
 func parseProtocol(s string) (state.Protocol, error) {
 	switch s {
 	case "TCP":
@@ -241,15 +239,22 @@ func parseRealServer(line string) (listedRealServer, error) {
 	if err != nil {
 		return listedRealServer{}, fmt.Errorf("weight: %w", err)
 	}
-	active, inactive, err := parseConnections(columns[3], columns[4])
+	active, err := strconv.ParseInt(columns[3], 10, 32)
+	if err != nil {
+		return listedRealServer{}, fmt.Errorf("active connections: %w", err)
+	}
+	inactive, err := strconv.ParseInt(columns[4], 10, 32)
+	if err != nil {
+		return listedRealServer{}, fmt.Errorf("inactive connections: %w", err)
+	}
 	return listedRealServer{address: a, seen: seenRealServer{
 		server:      state.RealServer{Weight: uint32(weight), Method: method},
-		connections: state.Connections{Active: active, Inactive: inactive},
-	}}, err
+		connections: state.Connections{Active: connections(int32(active)), Inactive: connections(int32(inactive))},
+	}}, nil
 }
 
-// fiveColumns fills in the columns of a line and says how many it has: of the lines that have five there are
-// so many that a list of them for each would be felt.
+// fiveColumns fills in the columns of a line and returns how many it has. A slice for each of so many lines
+// would cost too much.
 func fiveColumns(line string, columns *[5]string) (n int) {
 	for column := range strings.FieldsSeq(line) {
 		if n < len(columns) {
@@ -260,20 +265,7 @@ func fiveColumns(line string, columns *[5]string) (n int) {
 	return n
 }
 
-func parseConnections(active, inactive string) (a, i uint32, err error) {
-	first, err := strconv.ParseInt(active, 10, 32)
-	if err != nil {
-		return 0, 0, fmt.Errorf("active connections: %w", err)
-	}
-	second, err := strconv.ParseInt(inactive, 10, 32)
-	if err != nil {
-		return 0, 0, fmt.Errorf("inactive connections: %w", err)
-	}
-	return connections(int32(first)), connections(int32(second)), nil
-}
-
-// connections reads the kernel's count of connections, which is signed and in some kernels was seen to run
-// below zero. That is no connection.
+// connections reads the kernel's count of connections, which is signed and falls below zero in some kernels.
 func connections(n int32) uint32 { return uint32(max(n, 0)) }
 
 // parseAddressPort reads "0A600001:01BB" and "[fd00:0000:0000:0000:0000:0000:0000:0001]:01BB".
@@ -296,9 +288,7 @@ func parseAddress(s string) (netip.Addr, error) {
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("address: %w", err)
 		}
-		var v4 [4]byte
-		binary.BigEndian.PutUint32(v4[:], n)
-		return netip.AddrFrom4(v4), nil
+		return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), nil
 	}
 	inner, ok := strings.CutSuffix(s[1:], "]")
 	a, err := netip.ParseAddr(inner)

@@ -16,8 +16,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Timeouts is the table of the three times for which IPVS keeps a silent connection, in seconds. The kernel
-// always has them all.
+// Timeouts returns the table of the three times for which IPVS keeps a silent connection, in seconds. The
+// kernel always has them all.
 func (c *Conn) Timeouts() kernel.Store[state.SysctlName, string] { return timeouts{c} }
 
 type timeouts struct{ conn *Conn }
@@ -32,12 +32,12 @@ func (t timeouts) List(ctx context.Context) (map[state.SysctlName]string, error)
 		return nil, fmt.Errorf("reading IPVS timeouts: %w", err)
 	}
 	if len(rows) != len(timeoutAttributes()) {
-		return nil, fmt.Errorf("reading IPVS timeouts: the kernel tells %d of them", len(rows))
+		return nil, fmt.Errorf("reading IPVS timeouts: the kernel sent %d of them", len(rows))
 	}
 	return rows, nil
 }
 
-// Apply writes what is added or updated in one request: the kernel leaves what that does not have. Like a
+// Apply writes what is added or updated in one request. The kernel leaves the others as they are. Like a
 // sysctl, a timeout can't be removed.
 func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
 	r := kernel.Result[state.SysctlName]{Drift: len(d.Add)}
@@ -61,7 +61,7 @@ func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, stri
 	if len(names) == 0 {
 		return r
 	}
-	if err := t.conn.socket.Ask(ctx, b, func([]byte) error { return nil }); err != nil {
+	if err := t.conn.socket.Ask(ctx, b, nil); err != nil {
 		for _, name := range names {
 			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
 		}
@@ -69,7 +69,7 @@ func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, stri
 	return r
 }
 
-// timeoutAttributes are the kernel's numbers of the timeouts.
+// timeoutAttributes returns the kernel's numbers of the timeouts.
 func timeoutAttributes() map[state.SysctlName]uint16 {
 	return map[state.SysctlName]uint16{
 		state.TCPTimeout: attrTimeoutTCP, state.TCPFinTimeout: attrTimeoutTCPFin, state.UDPTimeout: attrTimeoutUDP,
@@ -81,37 +81,21 @@ func encodeTimeout(b *netlink.Requests, name state.SysctlName, value string) err
 	if !known {
 		return fmt.Errorf("IPVS has no timeout %s: %w", name, fs.ErrNotExist)
 	}
-	seconds, err := parseSeconds(value)
-	if err == nil {
-		b.Uint32(attribute, seconds)
+	seconds, err := strconv.ParseUint(value, 10, 31)
+	if err != nil || seconds == 0 { // the kernel would ignore 0
+		return fmt.Errorf("%q is not a number of seconds above 0", value)
 	}
-	return err
-}
-
-// decodeTimeouts adds the timeouts that an answer tells to rows.
-func decodeTimeouts(body []byte, rows map[state.SysctlName]string) error {
-	if len(body) < unix.GENL_HDRLEN {
-		return fmt.Errorf("message of %d bytes", len(body))
-	}
-	attributes, err := netlink.ParseAttributes(body[unix.GENL_HDRLEN:])
-	if err != nil {
-		return err
-	}
-	for _, a := range attributes {
-		for name, attribute := range timeoutAttributes() {
-			if a.Type == attribute {
-				rows[name] = strconv.FormatUint(uint64(a.Uint32()), 10)
-			}
-		}
-	}
+	b.Uint32(attribute, uint32(seconds))
 	return nil
 }
 
-// parseSeconds refuses 0, which would leave the timeout as it is.
-func parseSeconds(s string) (uint32, error) {
-	n, err := strconv.ParseUint(s, 10, 31)
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is not a number of seconds above 0", s)
+// decodeTimeouts adds the timeouts of an answer to rows.
+func decodeTimeouts(body []byte, rows map[state.SysctlName]string) error {
+	attributes, err := netlink.ParseBody(body, unix.GENL_HDRLEN)
+	for name, kind := range timeoutAttributes() {
+		if a, found := attributes.Find(kind); found {
+			rows[name] = strconv.FormatUint(uint64(a.Uint32()), 10)
+		}
 	}
-	return uint32(n), nil
+	return err
 }

@@ -124,7 +124,7 @@ func FamilyNumber(f state.Family) uint8 {
 }
 
 // FamilyOf returns the family of a kernel's number, 0 for one that we do not handle.
-func FamilyOf(number uint8) state.Family {
+func FamilyOf(number uint16) state.Family {
 	switch number {
 	case unix.AF_INET:
 		return state.IPv4

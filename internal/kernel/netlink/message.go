@@ -32,8 +32,8 @@ func (a *acknowledgements) take(m message) (done bool, err error) {
 type answers struct {
 	sequence    uint32
 	each        func(body []byte) error // nil: ignores them
-	refusal     error // the kernel's
-	failure     error // of each
+	refusal     error                   // the kernel's
+	failure     error                   // of each
 	interrupted bool
 }
 
