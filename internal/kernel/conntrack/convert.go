@@ -71,27 +71,17 @@ func parseEntry(body []byte) (entry, error) {
 	if err != nil {
 		return entry{}, fmt.Errorf("conntrack: %w", err)
 	}
-	var e entry
-	var reply []byte
-	for _, a := range attributes {
-		switch a.Type {
-		case nl.CTA_TUPLE_ORIG:
-			e.original = a.Value
-		case nl.CTA_TUPLE_REPLY:
-			reply = a.Value
-		case nl.CTA_ZONE:
-			e.zone = a.Value
-		case nl.CTA_ID:
-			e.id = a.Value
-		case nl.CTA_STATUS:
-			e.answered = a.BigUint32()&answered != 0
-		}
+	e := entry{
+		original: attributes.Get(nl.CTA_TUPLE_ORIG).Value,
+		zone:     attributes.Get(nl.CTA_ZONE).Value,
+		id:       attributes.Get(nl.CTA_ID).Value,
+		answered: attributes.Get(nl.CTA_STATUS).BigUint32()&answered != 0,
 	}
 	there, err := parseTuple(e.original)
 	if err != nil {
 		return entry{}, fmt.Errorf("conntrack message, original direction: %w", err)
 	}
-	back, err := parseTuple(reply)
+	back, err := parseTuple(attributes.Get(nl.CTA_TUPLE_REPLY).Value)
 	if err != nil {
 		return entry{}, fmt.Errorf("conntrack message, reply direction: %w", err)
 	}
@@ -124,13 +114,11 @@ func parseTuple(raw []byte) (tuple, error) {
 	if err != nil {
 		return tuple{}, err
 	}
-	ip, _ := parts.Find(nl.CTA_TUPLE_IP)
-	addresses, err := ip.Nested()
+	addresses, err := parts.Get(nl.CTA_TUPLE_IP).Nested()
 	if err != nil {
 		return tuple{}, err
 	}
-	transport, _ := parts.Find(nl.CTA_TUPLE_PROTO)
-	ports, err := transport.Nested()
+	ports, err := parts.Get(nl.CTA_TUPLE_PROTO).Nested()
 	if err != nil {
 		return tuple{}, err
 	}
@@ -139,22 +127,18 @@ func parseTuple(raw []byte) (tuple, error) {
 	if !source.IsValid() || !destination.IsValid() || source.Is4() != destination.Is4() {
 		return tuple{}, fmt.Errorf("addresses %v and %v", source, destination)
 	}
-	protocol, _ := ports.Find(nl.CTA_PROTO_NUM)
-	sourcePort, _ := ports.Find(nl.CTA_PROTO_SRC_PORT)
-	destinationPort, _ := ports.Find(nl.CTA_PROTO_DST_PORT)
 	return tuple{
-		from:     netip.AddrPortFrom(source, sourcePort.Port()),
-		to:       netip.AddrPortFrom(destination, destinationPort.Port()),
-		protocol: state.Protocol(protocol.Uint8()),
+		from:     netip.AddrPortFrom(source, ports.Get(nl.CTA_PROTO_SRC_PORT).Port()),
+		to:       netip.AddrPortFrom(destination, ports.Get(nl.CTA_PROTO_DST_PORT).Port()),
+		protocol: state.Protocol(ports.Get(nl.CTA_PROTO_NUM).Uint8()),
 	}, nil
 }
 
 // addressIn returns the IPv4 or the IPv6 address of list, which has one of them.
 func addressIn(list netlink.Attributes, v4, v6 uint16) netip.Addr {
-	a, found := list.Find(v4)
-	if !found {
-		a, _ = list.Find(v6)
+	if !list.Has(v4) {
+		v4 = v6
 	}
-	address, _ := netip.AddrFromSlice(a.Value)
+	address, _ := netip.AddrFromSlice(list.Get(v4).Value)
 	return address
 }

@@ -29,22 +29,18 @@ func parsePart(body []byte) (part, error) {
 	if err != nil {
 		return part{}, err
 	}
-	name, _ := attributes.Find(attrSetName)
-	p := part{name: state.SetName(name.String())}
+	p := part{name: state.SetName(attributes.Get(attrSetName).String())}
 	if p.name == "" {
 		return part{}, errors.New("ipset answer without a set name")
 	}
-	list, _ := attributes.Find(attrEntries)
-	if p.entries, err = list.Nested(); err != nil {
+	if p.entries, err = attributes.Get(attrEntries).Nested(); err != nil {
 		return part{}, fmt.Errorf("set %s: %w", p.name, err)
 	}
-	kind, _ := attributes.Find(attrTypeName)
-	if kind.String() == "" {
+	kind := state.SetType(attributes.Get(attrTypeName).String())
+	if kind == "" {
 		return p, nil
 	}
-	family, _ := attributes.Find(attrFamily)
-	content, _ := attributes.Find(attrContent)
-	s, err := parseHeader(state.SetType(kind.String()), family.Uint8(), content)
+	s, err := parseHeader(kind, attributes.Get(attrFamily).Uint8(), attributes.Get(attrContent))
 	if err != nil {
 		return part{}, fmt.Errorf("header of set %s: %w", p.name, err)
 	}
@@ -76,50 +72,40 @@ func parseHeader(kind state.SetType, family uint8, content netlink.Attribute) (s
 	if kind != state.BitmapPort {
 		s.Family = netlink.FamilyOf(uint16(family))
 	}
-	var odd []string
-	ports := [2]uint16{0, lastPort}
-	for _, a := range attributes {
-		switch a.Type {
-		case attrMaxElem:
-			s.MaxElem = a.BigUint32()
-		case attrBits:
-			s.Comment = a.BigUint32()&bitComment != 0
-			s.Marks = a.BigUint32()&bitSKBInfo != 0
-			odd = append(odd, oddBits(a.BigUint32())...)
-		case attrPort:
-			ports[0] = a.Port()
-		case attrPortTo:
-			ports[1] = a.Port()
-		case attrTimeout:
-			odd = append(odd, fmt.Sprintf("timeout %d", a.BigUint32()))
-		case attrNetmask:
-			odd = append(odd, fmt.Sprintf("netmask %d", a.Uint8()))
-		}
-	}
+	s.MaxElem = attributes.Get(attrMaxElem).BigUint32()
+	bits := attributes.Get(attrBits).BigUint32()
+	s.Comment, s.Marks = bits&bitComment != 0, bits&bitSKBInfo != 0
 	if !known(kind) {
 		return s, nil
-	}
-	if kind == state.BitmapPort && ports != [2]uint16{0, lastPort} {
-		odd = append(odd, fmt.Sprintf("range %d-%d", ports[0], ports[1]))
 	}
 	if (kind == state.BitmapPort) != (s.Family == 0) {
 		return s, fmt.Errorf("type %s with address family %d", kind, family)
 	}
-	s.Type = state.SetType(strings.Join(append([]string{string(kind)}, odd...), " "))
+	s.Type += state.SetType(oddOptions(kind, attributes))
 	return s, nil
 }
 
-// oddBits names the options of a set that none of ours has.
-func oddBits(bits uint32) []string {
-	var odd []string
+// oddOptions spells the options of a set that none of ours has.
+func oddOptions(kind state.SetType, header netlink.Attributes) (odd string) {
+	bits := header.Get(attrBits).BigUint32()
 	if bits&bitCounters != 0 {
-		odd = append(odd, "counters")
+		odd += " counters"
 	}
 	if bits&bitForceAdd != 0 {
-		odd = append(odd, "forceadd")
+		odd += " forceadd"
 	}
 	if rest := bits &^ bitsOfSet; rest != 0 {
-		odd = append(odd, fmt.Sprintf("flags %#x", rest))
+		odd += fmt.Sprintf(" flags %#x", rest)
+	}
+	if header.Has(attrTimeout) {
+		odd += fmt.Sprintf(" timeout %d", header.Get(attrTimeout).BigUint32())
+	}
+	if header.Has(attrNetmask) {
+		odd += fmt.Sprintf(" netmask %d", header.Get(attrNetmask).Uint8())
+	}
+	first, last := header.Get(attrPort).Port(), header.Get(attrPortTo).Port()
+	if kind == state.BitmapPort && (first != 0 || last != lastPort) {
+		odd += fmt.Sprintf(" range %d-%d", first, last)
 	}
 	return odd
 }
@@ -294,9 +280,8 @@ func wants(a netlink.Attribute, size int) error {
 // parseProtocol reads the versions of the protocol that the kernel speaks.
 func parseProtocol(body []byte) (oldest, newest uint8, err error) {
 	attributes, err := netlink.ParseBody(body, headerSize)
-	last, _ := attributes.Find(attrProtocol)
-	first, _ := attributes.Find(attrProtocolMin)
-	return cmp.Or(first.Uint8(), last.Uint8()), last.Uint8(), err // some kernels speak only one
+	newest = attributes.Get(attrProtocol).Uint8()
+	return cmp.Or(attributes.Get(attrProtocolMin).Uint8(), newest), newest, err // some kernels speak only one
 }
 
 // parseRevision reads the newest revision of a set type that the kernel has.
@@ -305,9 +290,8 @@ func parseRevision(body []byte) (uint8, error) {
 	if err != nil {
 		return 0, err
 	}
-	revision, found := attributes.Find(attrRevision)
-	if !found {
+	if !attributes.Has(attrRevision) {
 		return 0, errors.New("ipset answer without a revision")
 	}
-	return revision.Uint8(), wants(revision, 1)
+	return attributes.Get(attrRevision).Uint8(), wants(attributes.Get(attrRevision), 1)
 }

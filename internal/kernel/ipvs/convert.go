@@ -162,11 +162,10 @@ func nestedFields(body []byte, kind uint16) (*fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	inside, found := attributes.Find(kind)
-	if !found {
+	if !attributes.Has(kind) {
 		return nil, fmt.Errorf("message without attribute %d", kind)
 	}
-	return fieldsOf(inside.Value)
+	return fieldsOf(attributes.Get(kind).Value)
 }
 
 func fieldsOf(data []byte) (*fields, error) {

@@ -109,11 +109,11 @@ func decodeFamily(body []byte) (uint16, error) {
 	if err != nil {
 		return 0, err
 	}
-	id, _ := attributes.Find(unix.CTRL_ATTR_FAMILY_ID)
-	if id.Uint16() == 0 {
+	id := attributes.Get(unix.CTRL_ATTR_FAMILY_ID).Uint16()
+	if id == 0 {
 		return 0, errors.New("message without a family number")
 	}
-	return id.Uint16(), nil
+	return id, nil
 }
 
 // dumpVirtualServers reads all virtual servers, and keeps of each row what of returns.

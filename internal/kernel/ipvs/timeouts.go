@@ -93,8 +93,8 @@ func encodeTimeout(b *netlink.Requests, name state.SysctlName, value string) err
 func decodeTimeouts(body []byte, rows map[state.SysctlName]string) error {
 	attributes, err := netlink.ParseBody(body, unix.GENL_HDRLEN)
 	for name, kind := range timeoutAttributes() {
-		if a, found := attributes.Find(kind); found {
-			rows[name] = strconv.FormatUint(uint64(a.Uint32()), 10)
+		if attributes.Has(kind) {
+			rows[name] = fmt.Sprint(attributes.Get(kind).Uint32())
 		}
 	}
 	return err

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -25,14 +24,18 @@ type Attribute struct {
 // Attributes are the attributes of a message or of a nest, in order.
 type Attributes []Attribute
 
-// Find returns the first attribute of a type.
-func (l Attributes) Find(kind uint16) (a Attribute, found bool) {
-	i := slices.IndexFunc(l, func(a Attribute) bool { return a.Type == kind })
-	if i < 0 {
-		return Attribute{}, false
+// Get returns the first attribute of a type, or one without a Value.
+func (l Attributes) Get(kind uint16) Attribute {
+	for _, a := range l {
+		if a.Type == kind {
+			return a
+		}
 	}
-	return l[i], true
+	return Attribute{}
 }
+
+// Has reports whether there is an attribute of a type.
+func (l Attributes) Has(kind uint16) bool { return l.Get(kind).Value != nil }
 
 // ParseBody splits the body of a message, which begins with a header of fixed size, into its attributes.
 func ParseBody(body []byte, header int) (Attributes, error) {

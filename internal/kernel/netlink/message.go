@@ -112,8 +112,7 @@ func (m message) explanation() string {
 		return ""
 	}
 	attributes, _ := ParseBody(m.body, 4+unix.NLMSG_HDRLEN)
-	text, _ := attributes.Find(unix.NLMSGERR_ATTR_MSG)
-	return text.String()
+	return attributes.Get(unix.NLMSGERR_ATTR_MSG).String()
 }
 
 func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
