@@ -72,16 +72,16 @@ func benchmarkBinding(b *testing.B, f state.Family, means state.Means, n int) {
 
 // stopwatch adds up times.
 type stopwatch struct {
-	sum   time.Duration
-	turns int
+	sum  time.Duration
+	laps int
 }
 
 func (s *stopwatch) time(f func()) {
-	began := time.Now()
+	started := time.Now()
 	f()
-	s.sum += time.Since(began)
-	s.turns++
+	s.sum += time.Since(started)
+	s.laps++
 }
 
 // mean is in milliseconds.
-func (s *stopwatch) mean() float64 { return 1000 * s.sum.Seconds() / float64(max(s.turns, 1)) }
+func (s *stopwatch) mean() float64 { return 1000 * s.sum.Seconds() / float64(max(s.laps, 1)) }

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package link is the kernel's network devices and their addresses, as far as a Service proxy needs them: the
-// one dummy device that carries the Service addresses, those addresses or the local routes in their place,
-// and which addresses the other devices have.
-//
-// It decides nothing: which addresses Services have is somebody else's knowledge, and so is which of the
-// node's addresses count. Other routes and neighbours are no business of this package, nor are events
-// (package node).
+// dummy device that carries the Service addresses, those addresses or the local routes in their place, and
+// the addresses of the other devices. Events are in package node.
 package link
 
 import (
@@ -23,8 +19,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn speaks rtnetlink in the network namespace of the thread that opened it. It and its stores are used by
-// one goroutine at a time.
+// Conn is an rtnetlink connection to a network namespace. One goroutine uses it and its stores at a time.
 type Conn struct {
 	handle   *vnl.Handle     // links: few, one request each
 	socket   *netlink.Socket // addresses and routes: many
@@ -53,23 +48,23 @@ func (c *Conn) Close() error {
 	return c.socket.Close()
 }
 
-// Traffic is what has been sent to the kernel so far for addresses and routes; the few requests for devices
-// are not part of it.
+// Traffic returns what has been sent to the kernel so far for addresses and routes, without the few requests
+// for devices.
 func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 
-// Links is the table of the device state.DummyLink; other devices never show in it.
+// Links returns the table of the device state.DummyLink; other devices never show in it.
 func (c *Conn) Links() kernel.Store[state.LinkName, state.Link] { return links{c} }
 
-// Addresses is the table of the Service addresses on state.DummyLink.
+// Addresses returns the table of the Service addresses on state.DummyLink.
 func (c *Conn) Addresses() kernel.Store[state.Address, state.Binding] { return addresses{c} }
 
-// Index is the index of the device state.DummyLink, 0 if there is none.
+// Index returns the index of the device state.DummyLink, 0 if there is none.
 func (c *Conn) Index() (int, error) {
 	d, err := c.device()
 	return d.index, err
 }
 
-// Device is Index, and whether the device is up.
+// Device returns the index of the device, and whether it is up.
 func (c *Conn) Device() (index int, up bool, err error) {
 	d, err := c.device()
 	return d.index, d.up, err
@@ -128,8 +123,8 @@ func (c *Conn) assigned(ctx context.Context, device int) ([]state.Address, error
 	return addresses, nil
 }
 
-// routes lists the routes by which a protocol made addresses local on the device: the kernel, for those that
-// are assigned, or we.
+// routes lists the routes by which a protocol made addresses local on the device: the kernel's, for those
+// that are assigned, or ours.
 func (c *Conn) routes(ctx context.Context, device int, protocol uint8) ([]route, error) {
 	c.requests.Reset()
 	addRouteDump(&c.requests, device, protocol)
@@ -140,21 +135,11 @@ func (c *Conn) routes(ctx context.Context, device int, protocol uint8) ([]route,
 	return list, nil
 }
 
-// dump sends the one request that c has and lists what keep wants of the answer.
+// dump sends the one request that c has and lists the answers that keep reports true of.
 func dump[T any](ctx context.Context, c *Conn, parse func([]byte) (T, error), keep func(T) bool) ([]T, error) {
-	var list []T
-	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
-		list = nil
-		return func(body []byte) error {
-			one, err := parse(body)
-			if err == nil && keep(one) {
-				list = append(list, one)
-			}
-			return err
-		}
-	})
-	if err != nil && !errors.Is(err, unix.ENODEV) { // the device was deleted since its index was looked up
-		return nil, err
+	list, err := netlink.DumpList(ctx, c.socket, &c.requests, parse, keep)
+	if errors.Is(err, unix.ENODEV) { // the device was deleted since its index was looked up
+		return nil, nil
 	}
-	return list, nil
+	return list, err
 }

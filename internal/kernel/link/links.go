@@ -22,10 +22,10 @@ const dummyKind = "dummy"
 // links is the store of the one device. The device stays down, as kube-proxy leaves it: the kernel makes
 // local routes for the addresses of a dummy that is down, of either family, and a device that is down
 // announces nothing, gets no link-local address and can't lose its IPv6 addresses by being set down. Only
-// IPv6 routes of our own need it up; it is so from the first one on, and never set down again.
+// IPv6 routes of our own need it up: it is set up for the first one, and never down again.
 type links struct{ c *Conn }
 
-// List returns the device, with whatever kind it has.
+// List returns the device, with the kind that it has.
 func (s links) List(ctx context.Context) (map[state.LinkName]state.Link, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -41,8 +41,8 @@ func (s links) List(ctx context.Context) (map[state.LinkName]state.Link, error) 
 	return rows, nil
 }
 
-// Apply makes or deletes the device. A device of another kind that has its name is somebody else's: it is
-// never deleted, and the row fails.
+// Apply makes or deletes the device. A device of another kind that has its name belongs to another program:
+// it is never deleted, and the row fails.
 func (s links) Apply(ctx context.Context, d diff.Delta[state.LinkName, state.Link]) kernel.Result[state.LinkName] {
 	var r kernel.Result[state.LinkName]
 	settle := func(k state.LinkName, drift bool, err error) {
@@ -67,7 +67,7 @@ func (s links) Apply(ctx context.Context, d diff.Delta[state.LinkName, state.Lin
 	return r
 }
 
-// ensure makes the device, and says whether it was there already.
+// ensure makes the device, and reports whether it was there already.
 func (s links) ensure(ctx context.Context, name state.LinkName, want state.Link) (met bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -90,27 +90,27 @@ func (s links) ensure(ctx context.Context, name state.LinkName, want state.Link)
 	return false, nil
 }
 
-// check fails for a device that is there and no dummy.
+// check fails for a device that is there and is no dummy.
 func (s links) check(name state.LinkName) error {
 	l, err := s.c.lookup(name)
+	if err == nil && l == nil {
+		err = fmt.Errorf("device %s vanished while it was looked at: %w", name, fs.ErrNotExist)
+	}
 	if err != nil {
 		return err
-	}
-	if l == nil {
-		return fmt.Errorf("device %s vanished while it was looked at: %w", name, fs.ErrNotExist)
 	}
 	return foreign(l)
 }
 
 func foreign(l netlink.Link) error {
 	if kind := l.Type(); kind != dummyKind {
-		return fmt.Errorf("device %s is a %s and not a %s: it is somebody else's and must be renamed or deleted by them",
+		return fmt.Errorf("device %s is a %s and not a %s: it belongs to another program; rename or delete it",
 			l.Attrs().Name, kind, dummyKind)
 	}
 	return nil
 }
 
-// remove deletes the device with its addresses, and says whether it was there.
+// remove deletes the device with its addresses, and reports whether it was there.
 func (s links) remove(ctx context.Context, name state.LinkName) (met bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -150,7 +150,7 @@ func (c *Conn) device() (device, error) {
 }
 
 // raise sets the device up, without the link-local address that the kernel would give to it then. A dummy
-// does no ARP, and sends what it is given nowhere.
+// does no ARP, and drops what is sent through it.
 func (c *Conn) raise(d device) error {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE
 	l := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: d.index}}
@@ -168,11 +168,7 @@ func (c *Conn) raise(d device) error {
 func (c *Conn) anchor(ctx context.Context, device int) error {
 	c.requests.Reset()
 	addAnchor(&c.requests, device)
-	refused, err := c.socket.Do(ctx, &c.requests)
-	if err == nil {
-		err = refused[0]
-	}
-	if err != nil && !isThere(err) {
+	if err := c.socket.Ask(ctx, &c.requests, nil); err != nil && !isThere(err) {
 		return fmt.Errorf("adding address %v: %w", state.Anchor(), err)
 	}
 	return nil

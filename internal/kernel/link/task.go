@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -24,86 +25,80 @@ type task struct {
 	result kernel.Result[state.Address]
 }
 
-// remove takes rows away by the means by which they are thought to be there, and those that are not by the
+// remove removes rows by the means by which they are believed to be there, and those that are not by the
 // other.
-func (t *task) remove(l lot, first, second request) {
-	t.lower(l)
+func (t *task) remove(l group, first, second request) {
+	t.dropLimits(l)
 	t.run(l, l.which(0, 0), first)
 	missing := l.which(0, failed|found)
 	for _, i := range missing {
-		l.marks[i] |= doubtful
+		l.marks[i] |= mismatched
 	}
 	doubled := func(r row) bool { return r.had.Means == state.Doubled }
 	t.run(l, slices.Concat(missing, l.where(found, failed, doubled)), second)
-	t.lift(l)
+	t.dropUnknownLimits(l)
 	t.count(l)
 }
 
-// tentatives is how many addresses at once are tentative at most until they are local (addBind).
+// tentatives is how many addresses at once may be tentative until they are local, see assigning.
 const tentatives = 64
 
-// assign makes addresses, and then takes their routes away.
-func (t *task) assign(l lot) {
-	t.lower(l)
+// assign makes addresses, and then removes their routes.
+func (t *task) assign(l group) {
+	t.dropLimits(l)
 	t.run(l, l.which(0, 0), assigning(len(l.marks) <= tentatives))
 	rest := t.beside(l, func() ([]state.Address, error) {
 		routes, err := t.c.routes(t.ctx, t.device.index, state.RouteProtocol)
 		return destinations(slices.DeleteFunc(routes, route.limits)), err
 	})
 	t.run(l, t.awaitLocal(l, rest), unrouting())
-	t.lift(l)
+	t.dropUnknownLimits(l)
 	t.run(l, l.where(0, failed, func(r row) bool { return r.limit() > 0 && !(l.there && r.had == r.want) }), limiting())
 	t.count(l)
 }
 
-// route makes routes, and then takes the addresses away.
-func (t *task) route(l lot) {
+// route makes routes, and then removes the addresses.
+func (t *task) route(l group) {
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
-		t.ground(l, f)
+		t.prepare(l, f)
 	}
-	t.lower(l)
+	t.dropLimits(l)
 	if l.there {
 		t.run(l, l.where(0, failed, func(r row) bool { return r.had.Means != state.Assigned }), rerouting())
 	}
 	t.run(l, l.which(0, failed|found), routing())
 	t.run(l, l.which(routed, failed), rerouting())
 	t.run(l, t.beside(l, func() ([]state.Address, error) { return t.c.assigned(t.ctx, t.device.index) }), unassigning())
-	t.lift(l)
+	t.dropUnknownLimits(l)
 	t.count(l)
 }
 
-// few is for how many rows to ask the kernel in vain costs less than to list what it has.
+// few is for how many rows asking the kernel in vain is cheaper than listing what it has.
 const few = 64
 
-// beside are the rows that may be there by the other means too. It is known of those that change from that;
-// of others it would be a surprise. A refusal costs ten times of what a row does that is made, so that for
-// many rows all that there is by the other means is listed, which is next to nothing. If it can't be, the
-// next audit shows it.
-func (t *task) beside(l lot, list func() ([]state.Address, error)) []int {
+// beside returns the rows that may be there by the other means too: those that change from it for sure,
+// others only by surprise. A refusal costs ten times as much as a success, so for many rows it lists what is
+// there by the other means, which is next to nothing. If that fails, the next audit finds them.
+func (t *task) beside(l group, list func() ([]state.Address, error)) []int {
 	changes := func(r row) bool { return r.had.Means != r.want.Means }
 	rest := l.where(0, failed, changes)
 	others := l.where(0, failed, func(r row) bool { return !changes(r) })
 	if len(others) <= few {
 		return append(rest, others...)
 	}
-	there := map[state.Address]struct{}{}
 	listed, err := list()
 	if err != nil {
 		return rest
 	}
+	there := make(map[state.Address]bool, len(listed))
 	for _, a := range listed {
-		there[a] = struct{}{}
+		there[a] = true
 	}
-	for _, i := range others {
-		if _, is := there[l.at(i).key]; is {
-			rest = append(rest, i)
-		}
-	}
-	return rest
+	return append(rest, slices.DeleteFunc(others, func(i int) bool { return !there[l.at(i).key] })...)
 }
 
 // run makes a request for some of the rows, and marks what came of it.
-func (t *task) run(l lot, some []int, q request) {
+func (t *task) run(l group, some []int, q request) {
 	if len(some) == 0 {
 		return
 	}
@@ -113,11 +108,7 @@ func (t *task) run(l lot, some []int, q request) {
 	b := &t.c.requests
 	refused, err := t.c.socket.Stream(t.ctx, b, len(some), func(n int) { q.encode(b, t.device.index, l.at(some[n])) })
 	for n, i := range some {
-		refusal := err
-		if n < len(refused) {
-			refusal = refused[n]
-		}
-		switch {
+		switch refusal := netlink.Outcome(refused, err, n); {
 		case refusal == nil:
 			l.marks[i] |= q.ifDone
 		case q.met(refusal):
@@ -129,9 +120,9 @@ func (t *task) run(l lot, some []int, q request) {
 }
 
 // backward puts the IPv6 rows into the opposite order. The kernel puts a new IPv6 address in front of all
-// that the device has, and looks for it from there: to remove ten thousand in the order in which they came
-// takes five times as long.
-func backward(l lot, some []int) []int {
+// others of the device, and searches from there: removing ten thousand in the order in which they came takes
+// five times as long.
+func backward(l group, some []int) []int {
 	v4 := func(i int) bool { return l.at(i).key.Is4() }
 	six := slices.DeleteFunc(slices.Clone(some), v4)
 	slices.Reverse(six)
@@ -139,7 +130,7 @@ func backward(l lot, some []int) []int {
 }
 
 // fail fails some of the rows.
-func (t *task) fail(l lot, some []int, verb string, err error) {
+func (t *task) fail(l group, some []int, verb string, err error) {
 	if errors.Is(err, unix.ENODEV) { // deleted since its index was looked up
 		err = errNoDevice()
 	}
@@ -154,8 +145,8 @@ func errNoDevice() error {
 	return fmt.Errorf("device %s is missing: %w", state.DummyLink, fs.ErrNotExist)
 }
 
-// count adds the rows to the drift that were there, or not, against expectation.
-func (t *task) count(l lot) {
+// count adds to the drift the rows that were there, or not, against expectation.
+func (t *task) count(l group) {
 	for _, m := range l.marks {
 		if m&failed == 0 && (m&found != 0) != l.there {
 			t.result.Drift++
@@ -163,8 +154,8 @@ func (t *task) count(l lot) {
 	}
 }
 
-// ground makes the device fit for routes of a family, if there are any to make.
-func (t *task) ground(l lot, f state.Family) {
+// prepare makes the device fit for routes of a family, if there are any to make.
+func (t *task) prepare(l group, f state.Family) {
 	of := l.where(0, failed, func(r row) bool { return state.FamilyOf(r.key.Addr) == f })
 	if len(of) == 0 {
 		return
@@ -191,9 +182,9 @@ const (
 )
 
 // awaitLocal waits until the kernel has made its own routes of IPv6 addresses whose routes of ours are to go:
-// it does so from a work queue, some milliseconds later. A row without either would be lost, so that one to
-// which the kernel does not come fails. The others are returned.
-func (t *task) awaitLocal(l lot, some []int) []int {
+// a work queue does so some milliseconds later. A row without either would be lost, so one that the kernel
+// does not come to fails. It returns the others.
+func (t *task) awaitLocal(l group, some []int) []int {
 	waiting := map[state.Address]int{}
 	for _, i := range some {
 		if r := l.at(i); r.had.Means != state.Assigned && !r.key.Is4() {
