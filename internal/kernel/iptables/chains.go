@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
@@ -54,25 +53,8 @@ func (w chainWork) fail(r *chainResult, err error) {
 	r.Fail(w.key, fmt.Errorf("%s chain %v: %w", verb, w.key, err))
 }
 
-// Apply makes the changes of d, with one iptables-save a family and one iptables-restore for each of removal
-// and writing.
-func (s chains) Apply(ctx context.Context, d diff.Delta[state.ChainKey, state.Chain]) chainResult {
-	var r chainResult
-	work := s.split(d, &r)
-	for _, f := range slices.Sorted(maps.Keys(work)) {
-		tables, err := s.c.lastLook(ctx, f)
-		if err != nil {
-			failAll(work[f], &r, err)
-			continue
-		}
-		s.c.commit(ctx, f, s.removals(tables, work[f], &r))
-		s.c.commit(ctx, f, s.writes(tables, work[f], &r))
-	}
-	return r
-}
-
-// split sorts the rows by family. Chains that are not ours are refused: writing one would begin with emptying
-// it.
+// split groups the rows by family. Chains that are not ours are refused: writing one would begin with
+// emptying it.
 func (s chains) split(d diff.Delta[state.ChainKey, state.Chain], r *chainResult) map[state.Family][]chainWork {
 	all := map[state.Family][]chainWork{}
 	add := func(w chainWork) {
@@ -94,25 +76,26 @@ func (s chains) split(d diff.Delta[state.ChainKey, state.Chain], r *chainResult)
 	return all
 }
 
-// removals empty and delete chains. One that a chain which stays goes to is left as it is: the kernel would
+// removals empty and delete chains. A chain that a remaining chain goes to is left as it is: the kernel would
 // refuse it, and not say why.
-func (s chains) removals(tables snapshot, work []chainWork, r *chainResult) []piece {
+func removals(tables snapshot, work []chainWork, r *chainResult) []piece {
 	var keys []state.ChainKey
 	for _, w := range work {
 		if !w.remove {
 			continue
 		}
-		if _, there := tables[w.key.Table].builtIn[w.key.Name]; !there {
+		if tables.has(w.key) {
+			keys = append(keys, w.key)
+		} else {
 			r.Drift++
-			continue
 		}
-		keys = append(keys, w.key)
 	}
 	var pieces []piece
 	for _, k := range free(tables, keys, r) {
 		pieces = append(pieces, piece{
 			table: k.Table,
-			block: block{first: []string{"-F " + k.Name}, then: []string{"-X " + k.Name}},
+			first: []string{"-F " + k.Name},
+			then:  []string{"-X " + k.Name},
 			done: func(err error) {
 				if err != nil {
 					chainWork{key: k, remove: true}.fail(r, err)
@@ -123,8 +106,8 @@ func (s chains) removals(tables snapshot, work []chainWork, r *chainResult) []pi
 	return pieces
 }
 
-// free are the keys that nothing which stays goes to. A chain that is held back holds back those that it goes
-// to.
+// free returns the keys that no remaining chain goes to. A chain that is held back holds back those that it
+// goes to.
 func free(tables snapshot, keys []state.ChainKey, r *chainResult) []state.ChainKey {
 	holders := map[state.RuleTable]map[string][]string{}
 	leaving := map[state.ChainKey]bool{}
@@ -152,24 +135,22 @@ func free(tables snapshot, keys []state.ChainKey, r *chainResult) []state.ChainK
 	return keys
 }
 
-func (s chains) writes(tables snapshot, work []chainWork, r *chainResult) []piece {
+func writes(tables snapshot, work []chainWork, r *chainResult) []piece {
 	var pieces []piece
 	for _, w := range work {
 		if w.remove {
 			continue
 		}
 		p := piece{table: w.key.Table, done: func(err error) {
-			_, there := tables[w.key.Table].builtIn[w.key.Name]
-			switch {
-			case err != nil:
+			if err != nil {
 				w.fail(r, err)
-			case there != w.expected:
+			} else if tables.has(w.key) != w.expected {
 				r.Drift++
 			}
 		}}
-		p.block.first = []string{":" + w.key.Name + " - [0:0]"} // makes it, or empties it
+		p.first = []string{":" + w.key.Name + " - [0:0]"} // makes it, or empties it
 		for _, rule := range w.value.Lines() {
-			p.block.then = append(p.block.then, "-A "+w.key.Name+" "+rule)
+			p.then = append(p.then, "-A "+w.key.Name+" "+rule)
 		}
 		pieces = append(pieces, p)
 	}

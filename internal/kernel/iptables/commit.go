@@ -10,16 +10,17 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// piece is what has to be written for one row.
+// piece is what iptables-restore writes for one row. The lines in first of all pieces of a table go before
+// those in then of any: chains are declared before rules go to them, and emptied before they are deleted.
 type piece struct {
-	table state.RuleTable
-	block block
-	done  func(error) // takes what became of it
+	table       state.RuleTable
+	first, then []string
+	done        func(error) // takes what became of it
 }
 
-// commit writes the pieces of a family, all at once if none is bad, and tells each what became of it. A bad
-// piece does not keep the others from being written. Tables are committed one after the other: those before
-// the line that is refused are in the kernel, of its own nothing is.
+// commit writes the pieces of a family, all at once if none is bad, and passes to each what became of it. A
+// bad piece does not keep the others from being written. Tables are committed one after the other: those
+// before the line that is refused are in the kernel, nothing of its own is.
 func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
 	rest = inOrder(rest)
 	for len(rest) > 0 {
@@ -36,7 +37,7 @@ func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
 		for _, p := range rest[:at.from] {
 			p.done(nil)
 		}
-		if at.piece == nobody {
+		if at.piece == noPiece {
 			c.oneByOne(ctx, f, rest[at.from:at.to])
 			rest = rest[at.to:]
 		} else {
@@ -46,7 +47,7 @@ func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
 	}
 }
 
-// oneByOne writes each piece by itself, as often as that brings one further: a chain can be written only when
+// oneByOne writes each piece by itself, again while that makes progress: a chain can be written only when
 // those that it goes to are there.
 func (c *Conn) oneByOne(ctx context.Context, f state.Family, pieces []piece) {
 	rest := slices.Clone(pieces)

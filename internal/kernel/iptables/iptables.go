@@ -3,21 +3,18 @@
 // Package iptables is our chains of iptables and ip6tables and the jumps to them, through the tools
 // iptables-save and iptables-restore.
 //
-// All chains of a family that change together are written by one iptables-restore, which is atomic for the
-// packets of a table and leaves every other chain alone. The same goes for jumps, which is why they are not
-// made rule by rule. A tool costs far more than what it is told, so a family is read once for chains and
-// jumps (in a kernel.Round), and written once for both. The rules of a chain are compared as text, so a wish
-// has to be in iptables-save's spelling: canonical_test.go lists it.
+// All chains and jumps of a family that change together are written by one iptables-restore, which is atomic
+// for the packets of a table and leaves other chains alone. Running a tool costs far more than its input, so
+// a family is read once for chains and jumps (in a kernel.Round), and written once for both. Rules are
+// compared as text, so desired ones must have iptables-save's spelling: canonical_test.go lists it.
 //
 // Reading makes no table: one that does not exist has no rows. Writing makes what it needs.
 //
 // A row of the table of jumps is all rules that go from one built-in chain to one chain of ours. There should
 // be one, on top when it is made. Where it has to come first (state.JumpKey.ComesFirst), the row says which
-// rule of others comes before it and decides something, and an update brings it back. Identical copies count
-// as one, and rules that differ are listed as lines of one row, so that they equal no wish; an update makes
-// one of them, a removal takes all away.
-//
-// Where rules come from is somebody else's knowledge.
+// rule of another program comes before it and decides something, and an update brings it back. Identical
+// copies count as one. Rules that differ are listed as lines of one row, which equals no desired one; an
+// update makes one of them, a removal removes all.
 package iptables
 
 import (
@@ -28,8 +25,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn runs the tools in the network namespace of the calling thread. It and its stores are used by one
-// goroutine at a time.
+// Conn runs the tools in the network namespace of the calling thread. One goroutine uses it and its stores at
+// a time.
 type Conn struct {
 	ours     func(chain string) bool
 	families []state.Family
@@ -43,7 +40,7 @@ type Conn struct {
 }
 
 // Open finds the tools of the families, of the variant that the machine uses if it has both iptables-nft and
-// iptables-legacy. ours says which chains are ours, by name: no other chain is listed or changed.
+// iptables-legacy. ours reports which chains are ours, by name: no other chain is listed or changed.
 func Open(ctx context.Context, ours func(chain string) bool, families ...state.Family) (*Conn, error) {
 	c := &Conn{ours: ours, families: families, tools: map[state.Family]tools{}, seen: map[state.Family]snapshot{}}
 	v := c.variantInUse(ctx)
@@ -55,22 +52,22 @@ func Open(ctx context.Context, ours func(chain string) bool, families ...state.F
 	return c, nil
 }
 
-// Another is a Conn for another goroutine, which has the tools already.
+// Another returns a Conn for another goroutine, with the same tools.
 func (c *Conn) Another() *Conn {
 	return &Conn{ours: c.ours, families: c.families, tools: c.tools, beside: c.beside, onNFT: c.onNFT, seen: map[state.Family]snapshot{}}
 }
 
-// Chains is the table of our chains in nat, filter and mangle.
+// Chains returns the table of our chains in nat, filter and mangle.
 func (c *Conn) Chains() kernel.Store[state.ChainKey, state.Chain] { return chains{c} }
 
-// Jumps is the table of the jumps from built-in chains of nat, filter and mangle to chains of ours.
+// Jumps returns the table of the jumps from built-in chains of nat, filter and mangle to chains of ours.
 func (c *Conn) Jumps() kernel.Store[state.JumpKey, state.Jump] { return jumps{c} }
 
 // Beside names the tools of the other variant if they show chains of a service proxy as well: rules of both
-// are at work then, and these are out of reach. It is empty if there are none.
+// are at work then, and those are out of reach. It is empty if there are none.
 func (c *Conn) Beside() string { return c.beside }
 
-// Forks is how many times a tool has been run.
+// Forks returns how many times a tool has been run.
 func (c *Conn) Forks() int { return c.forks }
 
 func ruleTables() []state.RuleTable {
@@ -94,7 +91,7 @@ func (c *Conn) look(ctx context.Context, f state.Family) (snapshot, error) {
 	return tables, err
 }
 
-// lastLook is a look before a change, after which nothing is known any more.
+// lastLook is a look before a change, which makes it out of date.
 func (c *Conn) lastLook(ctx context.Context, f state.Family) (snapshot, error) {
 	tables, err := c.look(ctx, f)
 	delete(c.seen, f)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -44,18 +43,17 @@ func (s jumps) collect(f state.Family, name state.RuleTable, table saved, rows m
 			to := target(rule)
 			if to != "" && s.c.ours(to) {
 				key := state.JumpKey{Family: f, Table: name, From: from, To: to}
-				rows[key] = jumpOf(table.jumps(from, to))
+				row := jumpOf(table.jumps(from, to))
 				if key.ComesFirst() {
-					row := rows[key]
 					row.Behind = table.behind(from, to, s.c.ours)
-					rows[key] = row
 				}
+				rows[key] = row
 			}
 		}
 	}
 }
 
-// jumpOf is the value of a row with these rules: the rule, if all are the same.
+// jumpOf returns the value of a row with these rules: the rule, if all are the same.
 func jumpOf(rules []string) state.Jump {
 	slices.Sort(rules)
 	return state.Jump{Rule: strings.Join(slices.Compact(rules), "\n")}
@@ -65,23 +63,8 @@ func jumpOf(rules []string) state.Jump {
 type jumpWork struct {
 	key      state.JumpKey
 	rule     string // empty: no jump
-	first    bool   // it has to come before rules of others that decide
+	first    bool   // it has to come before rules of other programs that decide
 	expected bool   // to be there already
-}
-
-// Apply makes the changes of d, with one iptables-save and one iptables-restore a family.
-func (s jumps) Apply(ctx context.Context, d diff.Delta[state.JumpKey, state.Jump]) jumpResult {
-	var r jumpResult
-	work := splitJumps(d)
-	for _, f := range slices.Sorted(maps.Keys(work)) {
-		tables, err := s.c.lastLook(ctx, f)
-		if err != nil {
-			failAll(work[f], &r, err)
-			continue
-		}
-		s.c.commit(ctx, f, s.pieces(tables, work[f], &r))
-	}
-	return r
 }
 
 func splitJumps(d diff.Delta[state.JumpKey, state.Jump]) map[state.Family][]jumpWork {
@@ -103,14 +86,14 @@ func splitJumps(d diff.Delta[state.JumpKey, state.Jump]) map[state.Family][]jump
 // is not.
 func first(k state.JumpKey, v state.Jump) bool { return k.ComesFirst() && v.Behind == "" }
 
-func (s jumps) pieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
+func (c *Conn) jumpPieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
 	var pieces []piece
 	for _, w := range work {
 		table, exists := tables[w.key.Table]
 		have := table.jumps(w.key.From, w.key.To)
-		displaced := w.first && table.behind(w.key.From, w.key.To, s.c.ours) != ""
+		displaced := w.first && table.behind(w.key.From, w.key.To, c.ours) != ""
 		lines, unfit := w.lines(have, displaced, table.place(w.key))
-		if bad := cmp.Or(s.check(w, table, exists), unfit); bad != nil {
+		if bad := cmp.Or(c.check(w, table, exists), unfit); bad != nil {
 			w.fail(r, bad)
 			continue
 		}
@@ -118,7 +101,7 @@ func (s jumps) pieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
 			r.Drift++
 		}
 		if len(lines) > 0 {
-			pieces = append(pieces, piece{table: w.key.Table, block: block{then: lines}, done: func(err error) {
+			pieces = append(pieces, piece{table: w.key.Table, then: lines, done: func(err error) {
 				if err != nil {
 					w.fail(r, err)
 				}
@@ -129,21 +112,18 @@ func (s jumps) pieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
 }
 
 func (w jumpWork) fail(r *jumpResult, err error) {
-	r.Fail(w.key, fmt.Errorf("%s jump %v: %w", w.verb(), w.key, err))
-}
-
-func (w jumpWork) verb() string {
+	verb := "writing"
 	if w.rule == "" {
-		return "removing"
+		verb = "removing"
 	}
-	return "writing"
+	r.Fail(w.key, fmt.Errorf("%s jump %v: %w", verb, w.key, err))
 }
 
 // check refuses what is not a jump from a built-in chain to one of ours: it would not be listed, or belong to
-// somebody else.
-func (s jumps) check(w jumpWork, table saved, exists bool) error {
+// another program.
+func (c *Conn) check(w jumpWork, table saved, exists bool) error {
 	switch {
-	case !s.c.ours(w.key.To):
+	case !c.ours(w.key.To):
 		return errors.New("it goes to a chain that is none of ours")
 	case exists && !table.builtIn[w.key.From]:
 		return errors.New("it begins in a chain that is not built in")
@@ -153,9 +133,9 @@ func (s jumps) check(w jumpWork, table saved, exists bool) error {
 	return nil
 }
 
-// lines turn the rules that are there into the wished one. All of them are written at once: packets meet the
-// old rules or the new one, never none. One that is displaced is deleted before it is inserted, since a
-// deletion takes the first of several that are the same. place is where it is inserted.
+// lines turn the rules that are there into the desired one, which place is for. All are written at once:
+// packets meet the old rules or the new one, never none. A displaced one is deleted before it is inserted,
+// since a deletion takes the first of several that are the same.
 func (w jumpWork) lines(have []string, displaced bool, place int) ([]string, error) {
 	var lines []string
 	there := w.rule == ""
