@@ -51,7 +51,7 @@ const (
 	attrTimeout  = 6
 	attrProto    = 7
 	attrBits     = 8 // IPSET_ATTR_CADT_FLAGS
-	attrMarkMask = 11
+
 
 	attrHashSize = 18
 	attrMaxElem  = 19

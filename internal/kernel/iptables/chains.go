@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -37,68 +36,38 @@ func (s chains) List(ctx context.Context) (map[state.ChainKey]state.Chain, error
 	return rows, nil
 }
 
-// chainWork is what has to happen to one row.
-type chainWork struct {
-	key      state.ChainKey
-	value    state.Chain
-	remove   bool
-	expected bool // to be there already
-}
-
-func (w chainWork) fail(r *chainResult, err error) {
-	verb := "writing"
-	if w.remove {
-		verb = "removing"
-	}
-	r.Fail(w.key, fmt.Errorf("%s chain %v: %w", verb, w.key, err))
-}
-
-// split groups the rows by family. Chains that are not ours are refused: writing one would begin with
-// emptying it.
-func (s chains) split(d diff.Delta[state.ChainKey, state.Chain], r *chainResult) map[state.Family][]chainWork {
-	all := map[state.Family][]chainWork{}
-	add := func(w chainWork) {
-		if !s.c.ours(w.key.Name) {
+// own returns the rows of our chains. The others fail: writing a chain begins with emptying it.
+func (c *Conn) own(work []chainWork, r *chainResult) (own []chainWork) {
+	for _, w := range work {
+		if c.ours(w.key.Name) {
+			own = append(own, w)
+		} else {
 			w.fail(r, errors.New("it is none of ours"))
-			return
 		}
-		all[w.key.Family] = append(all[w.key.Family], w)
 	}
-	for _, row := range d.Remove {
-		add(chainWork{key: row.Key, remove: true})
-	}
-	for _, c := range d.Update {
-		add(chainWork{key: c.Key, value: c.New, expected: true})
-	}
-	for _, row := range d.Add {
-		add(chainWork{key: row.Key, value: row.Value})
-	}
-	return all
+	return own
 }
 
 // removals empty and delete chains. A chain that a remaining chain goes to is left as it is: the kernel would
 // refuse it, and not say why.
 func removals(tables snapshot, work []chainWork, r *chainResult) []piece {
-	var keys []state.ChainKey
+	var there []chainWork
 	for _, w := range work {
-		if !w.remove {
-			continue
-		}
-		if tables.has(w.key) {
-			keys = append(keys, w.key)
-		} else {
+		if w.remove && tables.has(w.key) {
+			there = append(there, w)
+		} else if w.remove {
 			r.Drift++
 		}
 	}
 	var pieces []piece
-	for _, k := range free(tables, keys, r) {
+	for _, w := range free(tables, there, r) {
 		pieces = append(pieces, piece{
-			table: k.Table,
-			first: []string{"-F " + k.Name},
-			then:  []string{"-X " + k.Name},
+			table: w.key.Table,
+			first: []string{"-F " + w.key.Name},
+			then:  []string{"-X " + w.key.Name},
 			done: func(err error) {
 				if err != nil {
-					chainWork{key: k, remove: true}.fail(r, err)
+					w.fail(r, err)
 				}
 			},
 		})
@@ -106,33 +75,32 @@ func removals(tables snapshot, work []chainWork, r *chainResult) []piece {
 	return pieces
 }
 
-// free returns the keys that no remaining chain goes to. A chain that is held back holds back those that it
-// goes to.
-func free(tables snapshot, keys []state.ChainKey, r *chainResult) []state.ChainKey {
+// free returns the rows of chains that no remaining chain goes to. A chain that is held back holds back those that
+// it goes to.
+func free(tables snapshot, work []chainWork, r *chainResult) []chainWork {
 	holders := map[state.RuleTable]map[string][]string{}
 	leaving := map[state.ChainKey]bool{}
-	for _, k := range keys {
-		leaving[k] = true
-		if holders[k.Table] == nil {
-			holders[k.Table] = tables[k.Table].holders()
+	for _, w := range work {
+		leaving[w.key] = true
+		if holders[w.key.Table] == nil {
+			holders[w.key.Table] = tables[w.key.Table].holders()
 		}
-	}
-	stays := func(k state.ChainKey) func(string) bool {
-		return func(holder string) bool { k.Name = holder; return !leaving[k] }
 	}
 	for again := true; again; {
 		again = false
-		keys = slices.DeleteFunc(keys, func(k state.ChainKey) bool {
-			i := slices.IndexFunc(holders[k.Table][k.Name], stays(k))
-			if i >= 0 {
-				chainWork{key: k, remove: true}.fail(r, fmt.Errorf("chain %s still goes to it", holders[k.Table][k.Name][i]))
-				delete(leaving, k)
-				again = true
+		work = slices.DeleteFunc(work, func(w chainWork) bool {
+			for _, name := range holders[w.key.Table][w.key.Name] {
+				if !leaving[state.ChainKey{Family: w.key.Family, Table: w.key.Table, Name: name}] {
+					w.fail(r, fmt.Errorf("chain %s still goes to it", name))
+					delete(leaving, w.key)
+					again = true
+					return true
+				}
 			}
-			return i >= 0
+			return false
 		})
 	}
-	return keys
+	return work
 }
 
 func writes(tables snapshot, work []chainWork, r *chainResult) []piece {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -59,40 +58,14 @@ func jumpOf(rules []string) state.Jump {
 	return state.Jump{Rule: strings.Join(slices.Compact(rules), "\n")}
 }
 
-// jumpWork is what has to happen to one row.
-type jumpWork struct {
-	key      state.JumpKey
-	rule     string // empty: no jump
-	first    bool   // it has to come before rules of other programs that decide
-	expected bool   // to be there already
-}
-
-func splitJumps(d diff.Delta[state.JumpKey, state.Jump]) map[state.Family][]jumpWork {
-	all := map[state.Family][]jumpWork{}
-	add := func(w jumpWork) { all[w.key.Family] = append(all[w.key.Family], w) }
-	for _, row := range d.Remove {
-		add(jumpWork{key: row.Key, expected: true})
-	}
-	for _, c := range d.Update {
-		add(jumpWork{c.Key, c.New.Rule, first(c.Key, c.New), true})
-	}
-	for _, row := range d.Add {
-		add(jumpWork{row.Key, row.Value.Rule, first(row.Key, row.Value), false})
-	}
-	return all
-}
-
-// first reports whether a jump is to be brought to the first place. One that is left behind a rule on purpose
-// is not.
-func first(k state.JumpKey, v state.Jump) bool { return k.ComesFirst() && v.Behind == "" }
-
 func (c *Conn) jumpPieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
 	var pieces []piece
 	for _, w := range work {
 		table, exists := tables[w.key.Table]
 		have := table.jumps(w.key.From, w.key.To)
-		displaced := w.first && table.behind(w.key.From, w.key.To, c.ours) != ""
-		lines, unfit := w.lines(have, displaced, table.place(w.key))
+		first := w.key.ComesFirst() && w.value.Behind == "" // else it is left behind a rule on purpose
+		displaced := first && table.behind(w.key.From, w.key.To, c.ours) != ""
+		lines, unfit := linesOf(w, have, displaced, table.place(w.key))
 		if bad := cmp.Or(c.check(w, table, exists), unfit); bad != nil {
 			w.fail(r, bad)
 			continue
@@ -111,14 +84,6 @@ func (c *Conn) jumpPieces(tables snapshot, work []jumpWork, r *jumpResult) []pie
 	return pieces
 }
 
-func (w jumpWork) fail(r *jumpResult, err error) {
-	verb := "writing"
-	if w.rule == "" {
-		verb = "removing"
-	}
-	r.Fail(w.key, fmt.Errorf("%s jump %v: %w", verb, w.key, err))
-}
-
 // check refuses what is not a jump from a built-in chain to one of ours: it would not be listed, or belong to
 // another program.
 func (c *Conn) check(w jumpWork, table saved, exists bool) error {
@@ -127,20 +92,20 @@ func (c *Conn) check(w jumpWork, table saved, exists bool) error {
 		return errors.New("it goes to a chain that is none of ours")
 	case exists && !table.builtIn[w.key.From]:
 		return errors.New("it begins in a chain that is not built in")
-	case w.rule != "" && (target(w.rule) != w.key.To || strings.Contains(w.rule, "\n")):
-		return fmt.Errorf("its rule %q does not go there", w.rule)
+	case !w.remove && (target(w.value.Rule) != w.key.To || strings.Contains(w.value.Rule, "\n")):
+		return fmt.Errorf("its rule %q does not go there", w.value.Rule)
 	}
 	return nil
 }
 
-// lines turn the rules that are there into the desired one, which place is for. All are written at once:
+// linesOf turn the rules that are there into the desired one, which place is for. All are written at once:
 // packets meet the old rules or the new one, never none. A displaced one is deleted before it is inserted,
 // since a deletion takes the first of several that are the same.
-func (w jumpWork) lines(have []string, displaced bool, place int) ([]string, error) {
+func linesOf(w jumpWork, have []string, displaced bool, place int) ([]string, error) {
 	var lines []string
-	there := w.rule == ""
+	there := w.remove
 	for _, rule := range have {
-		if rule == w.rule && !there && !displaced {
+		if rule == w.value.Rule && !there && !displaced {
 			there = true
 			continue
 		}
@@ -150,7 +115,7 @@ func (w jumpWork) lines(have []string, displaced bool, place int) ([]string, err
 		lines = append(lines, "-D "+w.key.From+" "+rule)
 	}
 	if !there {
-		lines = append(lines, fmt.Sprintf("-I %s %d %s", w.key.From, place, w.rule))
+		lines = append(lines, fmt.Sprintf("-I %s %d %s", w.key.From, place, w.value.Rule))
 	}
 	return lines, nil
 }

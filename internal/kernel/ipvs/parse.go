@@ -201,12 +201,8 @@ func checkOptions(columns []string) error {
 // of three only.
 func parseProtocol(s string) (state.Protocol, error) {
 	switch s {
-	case "TCP":
-		return state.TCP, nil
-	case "UDP":
-		return state.UDP, nil
-	case "SCTP":
-		return state.SCTP, nil
+	case "TCP", "UDP", "SCTP":
+		return state.ParseProtocol(s)
 	case "IP":
 		return 0, nil
 	case "ICMP":

@@ -78,36 +78,28 @@ func (s links) ensure(ctx context.Context, name state.LinkName, want state.Link)
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = string(name)
 	err = s.c.handle.LinkAdd(&netlink.Dummy{LinkAttrs: attributes})
-	if errors.Is(err, fs.ErrExist) {
-		return true, s.check(name)
-	}
-	if errors.Is(err, unix.EOPNOTSUPP) {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		l, err := s.ours(name)
+		if err == nil && l == nil {
+			err = fmt.Errorf("device %s vanished while it was looked at: %w", name, fs.ErrNotExist)
+		}
+		return true, err
+	case errors.Is(err, unix.EOPNOTSUPP):
 		return false, fmt.Errorf("making device %s: the kernel has no module %q: %w", name, dummyKind, err)
-	}
-	if err != nil {
+	case err != nil:
 		return false, fmt.Errorf("making device %s: %w", name, err)
 	}
 	return false, nil
 }
 
-// check fails for a device that is there and is no dummy.
-func (s links) check(name state.LinkName) error {
+// ours finds the device; nil means that there is none. It fails for one that is no dummy.
+func (s links) ours(name state.LinkName) (netlink.Link, error) {
 	l, err := s.c.lookup(name)
-	if err == nil && l == nil {
-		err = fmt.Errorf("device %s vanished while it was looked at: %w", name, fs.ErrNotExist)
+	if err == nil && l != nil && l.Type() != dummyKind {
+		err = fmt.Errorf("device %s is a %s and not a %s: it belongs to another program; rename or delete it", name, l.Type(), dummyKind)
 	}
-	if err != nil {
-		return err
-	}
-	return foreign(l)
-}
-
-func foreign(l netlink.Link) error {
-	if kind := l.Type(); kind != dummyKind {
-		return fmt.Errorf("device %s is a %s and not a %s: it belongs to another program; rename or delete it",
-			l.Attrs().Name, kind, dummyKind)
-	}
-	return nil
+	return l, err
 }
 
 // remove deletes the device with its addresses, and reports whether it was there.
@@ -118,12 +110,9 @@ func (s links) remove(ctx context.Context, name state.LinkName) (met bool, err e
 	if name != state.DummyLink {
 		return false, fmt.Errorf("deleting device %s: only %s is ours", name, state.DummyLink)
 	}
-	l, err := s.c.lookup(name)
+	l, err := s.ours(name)
 	if err != nil || l == nil {
-		return false, err
-	}
-	if err := foreign(l); err != nil {
-		return true, err
+		return l != nil, err
 	}
 	err = s.c.handle.LinkDel(l)
 	if errors.Is(err, unix.ENODEV) {
