@@ -116,140 +116,123 @@ func plain(t state.SetType) state.SetType {
 	return state.SetType(name)
 }
 
-// parts are which attributes an entry has.
-type parts struct{ ip, port, proto, ip2, cidr2 bool }
-
-func partsOf(t state.SetType) parts {
-	switch t {
-	case state.HashIP:
-		return parts{ip: true}
-	case state.HashIPPort:
-		return parts{ip: true, port: true, proto: true}
-	case state.HashIPPortIP:
-		return parts{ip: true, port: true, proto: true, ip2: true}
-	case state.HashIPPortNet:
-		return parts{ip: true, port: true, proto: true, ip2: true, cidr2: true}
+// requires reports whether an entry of a set type has an attribute. attrCIDR2 may be missing.
+func requires(t state.SetType, kind uint16) bool {
+	switch kind {
+	case attrIP:
+		return t != state.BitmapPort
+	case attrPort:
+		return t != state.HashIP
+	case attrProto:
+		return t != state.HashIP && t != state.BitmapPort
+	case attrIP2:
+		return t == state.HashIPPortIP || t == state.HashIPPortNet
 	}
-	return parts{port: true}
+	return false
 }
 
-// parseEntry decodes one entry of a set of a known type. It has to have what the type requires, and nothing
-// unknown.
-func parseEntry(name state.SetName, t state.SetType, a netlink.Attribute) (state.SetEntry, state.Entry, error) {
-	e := entryAttributes{key: state.SetEntry{Set: name}}
-	err := e.read(a)
-	want := partsOf(t)
-	want.cidr2 = want.cidr2 && e.seen.cidr2 // without one it is a host
-	if err == nil && e.seen != want {
-		err = fmt.Errorf("the attributes %+v are not those of type %s", e.seen, t)
+// sizeOf returns the size of an attribute of an entry, 0 if any will do.
+func sizeOf(kind uint16) (size int, known bool) {
+	switch kind {
+	case attrProto, attrCIDR2:
+		return 1, true
+	case attrPort:
+		return 2, true
+	case attrBits:
+		return 4, true
+	case attrSKBMark:
+		return 8, true
+	case attrIP, attrIP2, attrComment, attrTimeout, attrBytes, attrPackets, attrSKBPrio, attrSKBQueue, attrPad:
+		return 0, true
+	}
+	return 0, false
+}
+
+// entryAttributes returns the attributes of an entry. It has to have what the type requires, and nothing unknown.
+func entryAttributes(t state.SetType, content netlink.Attribute) (netlink.Attributes, error) {
+	if content.Type != attrContent {
+		return nil, fmt.Errorf("attribute %d where an entry should be", content.Type)
+	}
+	attributes, err := content.Nested()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range attributes {
+		size, known := sizeOf(a.Type)
+		if !known || a.Type == attrCIDR2 && t != state.HashIPPortNet {
+			return nil, fmt.Errorf("attribute %d is unknown for type %s", a.Type, t)
+		}
+		if size > 0 {
+			if err := wants(a, size); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, kind := range []uint16{attrIP, attrPort, attrProto, attrIP2} {
+		if attributes.Has(kind) != requires(t, kind) {
+			return nil, fmt.Errorf("attribute %d does not fit type %s", kind, t)
+		}
+	}
+	return attributes, nil
+}
+
+// parseEntry decodes one entry of a set of a known type.
+func parseEntry(name state.SetName, t state.SetType, content netlink.Attribute) (k state.SetEntry, v state.Entry, err error) {
+	attributes, err := entryAttributes(t, content)
+	if err == nil {
+		k, err = parseKey(name, attributes)
 	}
 	if err == nil {
-		err = e.complete()
+		v, err = parseValue(attributes)
 	}
 	if err != nil {
 		return state.SetEntry{}, state.Entry{}, fmt.Errorf("entry of set %s: %w", name, err)
 	}
-	return e.key, e.value, nil
+	return k, v, nil
 }
 
-type entryAttributes struct {
-	key    state.SetEntry
-	value  state.Entry
-	seen   parts
-	source netip.Addr
-	length uint8 // of the source's prefix
-}
-
-func (e *entryAttributes) read(content netlink.Attribute) error {
-	if content.Type != attrContent {
-		return fmt.Errorf("attribute %d where an entry should be", content.Type)
+func parseKey(name state.SetName, entry netlink.Attributes) (k state.SetEntry, err error) {
+	k = state.SetEntry{Set: name, Port: entry.Get(attrPort).Port(), Protocol: state.Protocol(entry.Get(attrProto).Uint8())}
+	if entry.Has(attrProto) && k.Protocol == 0 {
+		return k, errors.New("protocol 0")
 	}
-	attributes, err := content.Nested()
-	if err != nil {
-		return err
-	}
-	for _, a := range attributes {
-		if err := e.readOne(a); err != nil {
-			return err
+	if entry.Has(attrIP) {
+		if k.Address, err = parseAddress(entry.Get(attrIP)); err != nil {
+			return k, err
 		}
 	}
-	return nil
-}
-
-func (e *entryAttributes) readOne(a netlink.Attribute) (err error) {
-	switch a.Type {
-	case attrIP:
-		e.seen.ip = true
-		e.key.Address, err = parseAddress(a)
-	case attrIP2:
-		e.seen.ip2 = true
-		e.source, err = parseAddress(a)
-	case attrPort:
-		e.seen.port = true
-		e.key.Port, err = a.Port(), wants(a, 2)
-	case attrProto:
-		e.seen.proto = true
-		e.key.Protocol, err = state.Protocol(a.Uint8()), wants(a, 1)
-	case attrCIDR2:
-		e.seen.cidr2 = true
-		e.length, err = a.Uint8(), wants(a, 1)
-	case attrComment:
-		e.value.Comment += a.String()
-	case attrBits:
-		err = e.readBits(a)
-	case attrSKBMark:
-		err = e.readMark(a)
-	case attrTimeout, attrBytes, attrPackets, attrSKBPrio, attrSKBQueue, attrPad:
-	default:
-		err = fmt.Errorf("unknown attribute %d", a.Type)
+	if !entry.Has(attrIP2) {
+		return k, nil
 	}
-	return err
+	source, err := parseAddress(entry.Get(attrIP2))
+	if err != nil {
+		return k, err
+	}
+	length := source.BitLen()
+	if entry.Has(attrCIDR2) {
+		length = int(entry.Get(attrCIDR2).Uint8())
+	}
+	k.Source = netip.PrefixFrom(source, length)
+	if length == 0 || !k.Source.IsValid() || k.Source != k.Source.Masked() || source.Is4() != k.Address.Is4() {
+		return k, fmt.Errorf("source %v/%d", source, length)
+	}
+	return k, nil
 }
 
-// readBits shows a nomatch entry, which is never ours, in its comment.
-func (e *entryAttributes) readBits(a netlink.Attribute) error {
-	bits := a.BigUint32()
+// parseValue shows in the comment what no entry of ours has: nomatch, and a mask of the mark.
+func parseValue(entry netlink.Attributes) (state.Entry, error) {
+	v := state.Entry{Comment: entry.Get(attrComment).String(), Mark: uint32(entry.Get(attrSKBMark).BigUint64() >> 32)}
+	bits := entry.Get(attrBits).BigUint32()
 	if bits&^bitNoMatch != 0 {
-		return fmt.Errorf("unknown flags %#x", bits)
+		return v, fmt.Errorf("unknown flags %#x", bits)
 	}
-	if bits&bitNoMatch != 0 {
-		e.value.Comment = "nomatch " + e.value.Comment
+	if bits != 0 {
+		v.Comment = "nomatch " + v.Comment
 	}
-	return wants(a, 4)
-}
-
-// readMark shows a mask, which no entry of ours has, in the comment.
-func (e *entryAttributes) readMark(a netlink.Attribute) error {
-	if err := wants(a, 8); err != nil {
-		return err
+	if mask := uint32(entry.Get(attrSKBMark).BigUint64()); entry.Has(attrSKBMark) && mask != wholeMark {
+		v.Comment = fmt.Sprintf("mask %#x ", mask) + v.Comment
 	}
-	e.value.Mark = uint32(a.BigUint64() >> 32)
-	if mask := uint32(a.BigUint64()); mask != wholeMark {
-		e.value.Comment = fmt.Sprintf("mask %#x ", mask) + e.value.Comment
-	}
-	return nil
-}
-
-func (e *entryAttributes) complete() error {
-	if e.seen.proto && e.key.Protocol == 0 {
-		return errors.New("protocol 0")
-	}
-	if !e.seen.ip2 {
-		return nil
-	}
-	length := e.source.BitLen()
-	if e.seen.cidr2 {
-		length = int(e.length)
-	}
-	source, err := e.source.Prefix(length)
-	switch {
-	case err != nil:
-		return err
-	case length == 0 || source.Addr() != e.source || e.source.Is4() != e.key.Address.Is4():
-		return fmt.Errorf("source %v/%d", e.source, length)
-	}
-	e.key.Source = source
-	return nil
+	return v, nil
 }
 
 func parseAddress(a netlink.Attribute) (netip.Addr, error) {

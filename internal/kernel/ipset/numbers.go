@@ -45,13 +45,12 @@ const (
 
 // Attributes of a header or an entry.
 const (
-	attrIP       = 1
-	attrPort     = 4
-	attrPortTo   = 5
-	attrTimeout  = 6
-	attrProto    = 7
-	attrBits     = 8 // IPSET_ATTR_CADT_FLAGS
-
+	attrIP      = 1
+	attrPort    = 4
+	attrPortTo  = 5
+	attrTimeout = 6
+	attrProto   = 7
+	attrBits    = 8 // IPSET_ATTR_CADT_FLAGS
 
 	attrHashSize = 18
 	attrMaxElem  = 19
