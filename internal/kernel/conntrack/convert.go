@@ -49,7 +49,6 @@ func (p pass) addDump(b *netlink.Requests) {
 	}
 }
 
-// generic is a struct nfgenmsg.
 func generic(f state.Family) []byte {
 	return []byte{netlink.FamilyNumber(f), unix.NFNETLINK_V0, 0, 0}
 }
@@ -103,7 +102,6 @@ func (e entry) addDelete(b *netlink.Requests) {
 	}
 }
 
-// tuple is one direction of a connection.
 type tuple struct {
 	from, to netip.AddrPort
 	protocol state.Protocol

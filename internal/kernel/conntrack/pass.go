@@ -18,7 +18,6 @@ type pass struct {
 	flows map[state.Flow]bool
 }
 
-// kind is what the flows of a pass have in common.
 type kind struct {
 	family     state.Family
 	protocol   state.Protocol

@@ -48,7 +48,6 @@ func parsePart(body []byte) (part, error) {
 	return p, nil
 }
 
-// decode decodes the entries of a part of a set of a known type into rows.
 func (p part) decode(kind state.SetType, rows map[state.SetEntry]state.Entry) error {
 	if !known(kind) {
 		return fmt.Errorf("set %s has the unknown type %q", p.name, kind)
@@ -116,21 +115,6 @@ func plain(t state.SetType) state.SetType {
 	return state.SetType(name)
 }
 
-// requires reports whether an entry of a set type has an attribute. attrCIDR2 may be missing.
-func requires(t state.SetType, kind uint16) bool {
-	switch kind {
-	case attrIP:
-		return t != state.BitmapPort
-	case attrPort:
-		return t != state.HashIP
-	case attrProto:
-		return t != state.HashIP && t != state.BitmapPort
-	case attrIP2:
-		return t == state.HashIPPortIP || t == state.HashIPPortNet
-	}
-	return false
-}
-
 // sizeOf returns the size of an attribute of an entry, 0 if any will do.
 func sizeOf(kind uint16) (size int, known bool) {
 	switch kind {
@@ -162,21 +146,26 @@ func entryAttributes(t state.SetType, content netlink.Attribute) (netlink.Attrib
 		if !known || a.Type == attrCIDR2 && t != state.HashIPPortNet {
 			return nil, fmt.Errorf("attribute %d is unknown for type %s", a.Type, t)
 		}
-		if size > 0 {
-			if err := wants(a, size); err != nil {
-				return nil, err
-			}
+		if size > 0 && len(a.Value) != size {
+			return nil, fmt.Errorf("attribute %d of %d bytes, not %d", a.Type, len(a.Value), size)
 		}
 	}
-	for _, kind := range []uint16{attrIP, attrPort, attrProto, attrIP2} {
-		if attributes.Has(kind) != requires(t, kind) {
-			return nil, fmt.Errorf("attribute %d does not fit type %s", kind, t)
+	for _, required := range []struct {
+		kind uint16
+		is   bool
+	}{
+		{attrIP, t != state.BitmapPort},
+		{attrPort, t != state.HashIP},
+		{attrProto, t != state.HashIP && t != state.BitmapPort},
+		{attrIP2, t == state.HashIPPortIP || t == state.HashIPPortNet},
+	} {
+		if attributes.Has(required.kind) != required.is {
+			return nil, fmt.Errorf("attribute %d does not fit type %s", required.kind, t)
 		}
 	}
 	return attributes, nil
 }
 
-// parseEntry decodes one entry of a set of a known type.
 func parseEntry(name state.SetName, t state.SetType, content netlink.Attribute) (k state.SetEntry, v state.Entry, err error) {
 	attributes, err := entryAttributes(t, content)
 	if err == nil {
@@ -253,28 +242,20 @@ func parseAddress(a netlink.Attribute) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("address of type %d with %d bytes", inside[0].Type, len(value))
 }
 
-func wants(a netlink.Attribute, size int) error {
-	if len(a.Value) != size {
-		return fmt.Errorf("attribute %d of %d bytes, not %d", a.Type, len(a.Value), size)
-	}
-	return nil
-}
-
-// parseProtocol reads the versions of the protocol that the kernel speaks.
 func parseProtocol(body []byte) (oldest, newest uint8, err error) {
 	attributes, err := netlink.ParseBody(body, headerSize)
 	newest = attributes.Get(attrProtocol).Uint8()
 	return cmp.Or(attributes.Get(attrProtocolMin).Uint8(), newest), newest, err // some kernels speak only one
 }
 
-// parseRevision reads the newest revision of a set type that the kernel has.
 func parseRevision(body []byte) (uint8, error) {
 	attributes, err := netlink.ParseBody(body, headerSize)
 	if err != nil {
 		return 0, err
 	}
-	if !attributes.Has(attrRevision) {
+	revision := attributes.Get(attrRevision)
+	if len(revision.Value) != 1 {
 		return 0, errors.New("ipset answer without a revision")
 	}
-	return attributes.Get(attrRevision).Uint8(), wants(attributes.Get(attrRevision), 1)
+	return revision.Uint8(), nil
 }

@@ -28,7 +28,7 @@ type (
 func (s entries) List(ctx context.Context) (map[state.SetEntry]state.Entry, error) {
 	headers, err := s.c.headers(ctx, "")
 	if err != nil {
-		return nil, fmt.Errorf("listing sets: %w", err)
+		return nil, err
 	}
 	rows := make(map[state.SetEntry]state.Entry, s.c.listed)
 	for name, header := range headers {
@@ -91,7 +91,6 @@ func (s entries) set(ctx context.Context, rows []entryRow, expected bool, r *ent
 	}, r)
 }
 
-// request is one kind of request for many entries.
 type request struct {
 	verb   string
 	encode func(entryRow)
@@ -145,5 +144,5 @@ func (s entries) reason(ctx context.Context, k state.SetEntry, refusal error, li
 		}
 		limits[k.Set] = headers[k.Set].MaxElem
 	}
-	return full(k.Set, limits[k.Set], refusal)
+	return fmt.Errorf("set %s is full: it takes at most %d entries (maxelem) (%w)", k.Set, limits[k.Set], refusal)
 }

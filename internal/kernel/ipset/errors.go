@@ -7,8 +7,6 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // explain adds words to the kernel's refusal where it is one of ipset's own numbers, which the system has no
@@ -51,9 +49,4 @@ func refusals() map[unix.Errno]string {
 		errHashProto:    "the set can't hold the protocol",
 		errHashNoProto:  "the set can't hold the protocol",
 	}
-}
-
-// full is the refusal of an entry because its set has maxElem of them.
-func full(name state.SetName, maxElem uint32, refusal error) error {
-	return fmt.Errorf("set %s is full: it takes at most %d entries (maxelem) (%w)", name, maxElem, refusal)
 }

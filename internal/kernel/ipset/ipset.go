@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -88,7 +89,6 @@ func (c *Conn) Sets() kernel.Store[state.SetName, state.Set] { return sets{c} }
 // entries: its header has to be repaired first.
 func (c *Conn) Entries() kernel.Store[state.SetEntry, state.Entry] { return entries{c} }
 
-// fresh returns the connection's requests, emptied.
 func (c *Conn) fresh() *requests {
 	c.requests.Reset()
 	return &c.requests
@@ -117,7 +117,7 @@ func (c *Conn) headers(ctx context.Context, name state.SetName) (map[state.SetNa
 		}
 	})
 	if err != nil {
-		return nil, explain(err, false)
+		return nil, fmt.Errorf("listing sets: %w", explain(err, false))
 	}
 	return rows, nil
 }
@@ -152,7 +152,6 @@ func (c *Conn) addMembers(ctx context.Context, name state.SetName, rows map[stat
 	return explain(err, false)
 }
 
-// revision returns the newest revision of a set type that the kernel has.
 func (c *Conn) revision(ctx context.Context, s state.Set) (uint8, error) {
 	key := revisionKey{s.Type, s.Family}
 	if r, ok := c.revisions[key]; ok {
@@ -165,7 +164,8 @@ func (c *Conn) revision(ctx context.Context, s state.Set) (uint8, error) {
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("asking the kernel for set type %s (module ip_set_%s): %w", s.Type, moduleOf(s.Type), err)
+		module := "ip_set_" + strings.NewReplacer(":", "_", ",", "").Replace(string(s.Type))
+		return 0, fmt.Errorf("asking the kernel for set type %s (module %s): %w", s.Type, module, err)
 	}
 	c.revisions[key] = newest
 	return newest, nil

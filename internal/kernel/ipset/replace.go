@@ -42,7 +42,6 @@ func (s sets) replace(ctx context.Context, name state.SetName, have, want state.
 	return errors.Join(err, s.discard(ctx, temp))
 }
 
-// prepare makes the empty set temp.
 func (s sets) prepare(ctx context.Context, temp state.SetName, want state.Set) error {
 	if err := s.discard(ctx, temp); err != nil {
 		return err

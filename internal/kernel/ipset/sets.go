@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
@@ -24,11 +23,7 @@ type (
 
 // List returns the headers of all sets, temporary ones among them.
 func (s sets) List(ctx context.Context) (map[state.SetName]state.Set, error) {
-	rows, err := s.c.headers(ctx, "")
-	if err != nil {
-		return nil, fmt.Errorf("listing sets: %w", err)
-	}
-	return rows, nil
+	return s.c.headers(ctx, "")
 }
 
 // Apply makes the changes of d. An update replaces the set and keeps its entries, see the package comment.
@@ -40,7 +35,6 @@ func (s sets) Apply(ctx context.Context, d diff.Delta[state.SetName, state.Set])
 	return r
 }
 
-// after returns the rows that changes lead to.
 func after[K, V comparable](changes []diff.Change[K, V]) []diff.Row[K, V] {
 	rows := make([]diff.Row[K, V], len(changes))
 	for i, c := range changes {
@@ -111,7 +105,6 @@ func (s sets) sendable(ctx context.Context, rows []setRow, r *setResult) (sent [
 	return sent, revisions
 }
 
-// conform brings a set that is there to its header.
 func (s sets) conform(ctx context.Context, name state.SetName, want state.Set) error {
 	rows, err := s.c.headers(ctx, name)
 	if err != nil {
@@ -121,8 +114,4 @@ func (s sets) conform(ctx context.Context, name state.SetName, want state.Set) e
 		return s.replace(ctx, name, have, want)
 	}
 	return nil
-}
-
-func moduleOf(t state.SetType) string {
-	return strings.NewReplacer(":", "_", ",", "").Replace(string(t))
 }

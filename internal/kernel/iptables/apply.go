@@ -4,6 +4,7 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -35,7 +36,6 @@ func (w work[K, V]) fail(r *kernel.Result[K], err error) {
 	r.Fail(w.key, fmt.Errorf("%s %s %v: %w", verb, w.noun, w.key, err))
 }
 
-// byFamily groups the rows of d by family.
 func byFamily[K, V comparable](noun string, d diff.Delta[K, V], family func(K) state.Family) map[state.Family][]work[K, V] {
 	all := map[state.Family][]work[K, V]{}
 	add := func(k K, v V, remove, expected bool) {
@@ -77,7 +77,6 @@ func (s chains) SetWith(
 	return s.c.apply(ctx, d, e), true
 }
 
-// apply makes changes of chains and jumps, family by family.
 func (c *Conn) apply(ctx context.Context, d diff.Delta[state.ChainKey, state.Chain], e diff.Delta[state.JumpKey, state.Jump]) (r kernel.Rules) {
 	chains := byFamily("chain", d, func(k state.ChainKey) state.Family { return k.Family })
 	jumps := byFamily("jump", e, func(k state.JumpKey) state.Family { return k.Family })
@@ -99,4 +98,71 @@ func (c *Conn) apply(ctx context.Context, d diff.Delta[state.ChainKey, state.Cha
 		c.commit(ctx, f, append(writes(tables, own, &r.Chains), c.jumpPieces(tables, jumps[f], &r.Jumps)...))
 	}
 	return r
+}
+
+// piece is what iptables-restore writes for one row. The lines in first of all pieces of a table go before
+// those in then of any: chains are declared before rules go to them, and emptied before they are deleted.
+type piece struct {
+	table       state.RuleTable
+	first, then []string
+	done        func(error) // takes what became of it
+}
+
+// commit writes the pieces of a family, all at once if none is bad, and passes to each what became of it. A
+// bad piece does not keep the others from being written. Tables are committed one after the other: those
+// before the line that is refused are in the kernel, nothing of its own is.
+func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
+	rest = inOrder(rest)
+	for len(rest) > 0 {
+		s := scriptOf(rest)
+		err := c.restore(ctx, f, s)
+		refused, ok := errors.AsType[*toolError](err)
+		if err == nil || !ok || refused.exit == exitBusy || len(rest) == 1 {
+			for _, p := range rest {
+				p.done(err)
+			}
+			return
+		}
+		at := s.at(refused.line)
+		for _, p := range rest[:at.from] {
+			p.done(nil)
+		}
+		if at.piece == noPiece {
+			c.oneByOne(ctx, f, rest[at.from:at.to])
+			rest = rest[at.to:]
+		} else {
+			rest[at.piece].done(err)
+			rest = slices.Delete(rest, at.piece, at.piece+1)[at.from:]
+		}
+	}
+}
+
+// oneByOne writes each piece by itself, again while that makes progress: a chain can be written only when
+// those that it goes to are there.
+func (c *Conn) oneByOne(ctx context.Context, f state.Family, pieces []piece) {
+	rest := slices.Clone(pieces)
+	var refused []error
+	for progress := true; progress; {
+		refused, progress = nil, false
+		rest = slices.DeleteFunc(rest, func(p piece) bool {
+			err := c.restore(ctx, f, scriptOf([]piece{p}))
+			if err != nil {
+				refused = append(refused, err)
+				return false
+			}
+			p.done(nil)
+			progress = true
+			return true
+		})
+	}
+	for i, p := range rest {
+		p.done(refused[i])
+	}
+}
+
+// inOrder puts the pieces of one table next to each other.
+func inOrder(pieces []piece) []piece {
+	return slices.SortedStableFunc(slices.Values(pieces), func(a, b piece) int {
+		return slices.Index(ruleTables(), a.table) - slices.Index(ruleTables(), b.table)
+	})
 }

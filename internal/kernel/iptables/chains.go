@@ -19,19 +19,15 @@ type chainResult = kernel.Result[state.ChainKey]
 // List returns our chains and their rules.
 func (s chains) List(ctx context.Context) (map[state.ChainKey]state.Chain, error) {
 	rows := map[state.ChainKey]state.Chain{}
-	for _, f := range s.c.families {
-		tables, err := s.c.look(ctx, f)
-		if err != nil {
-			return nil, fmt.Errorf("listing %v chains: %w", f, err)
-		}
-		for _, table := range ruleTables() {
-			for name, builtIn := range tables[table].builtIn {
-				if !builtIn && s.c.ours(name) {
-					key := state.ChainKey{Family: f, Table: table, Name: name}
-					rows[key] = state.ChainOf(tables[table].rules[name]...)
-				}
+	err := s.c.each(ctx, "chains", func(f state.Family, name state.RuleTable, table saved) {
+		for chain, builtIn := range table.builtIn {
+			if !builtIn && s.c.ours(chain) && slices.Contains(ruleTables(), name) {
+				rows[state.ChainKey{Family: f, Table: name, Name: chain}] = state.ChainOf(table.rules[chain]...)
 			}
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return rows, nil
 }

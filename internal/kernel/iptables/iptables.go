@@ -76,6 +76,20 @@ func ruleTables() []state.RuleTable {
 	return []state.RuleTable{state.NAT, state.Filter, state.Mangle}
 }
 
+// each calls visit with all tables of all families.
+func (c *Conn) each(ctx context.Context, what string, visit func(state.Family, state.RuleTable, saved)) error {
+	for _, f := range c.families {
+		tables, err := c.look(ctx, f)
+		if err != nil {
+			return fmt.Errorf("listing %s of %v: %w", what, f, err)
+		}
+		for name, table := range tables {
+			visit(f, name, table)
+		}
+	}
+	return nil
+}
+
 // look reads the tables of a family, unless this round has done so and nothing has been written since.
 func (c *Conn) look(ctx context.Context, f state.Family) (snapshot, error) {
 	round := kernel.RoundOf(ctx)
@@ -108,22 +122,19 @@ func (c *Conn) Shows(f state.Family, table string) bool {
 // Ruleset returns all rules of the families, ours or not.
 func (c *Conn) Ruleset(ctx context.Context) (state.Ruleset, error) {
 	all := state.Ruleset{Chains: map[state.ChainKey]state.Chain{}, Bases: map[state.ChainKey]state.Base{}}
-	for _, f := range c.families {
-		tables, err := c.look(ctx, f)
-		if err != nil {
-			return state.Ruleset{}, fmt.Errorf("listing all %v rules: %w", f, err)
-		}
-		for name, table := range tables {
-			for chain, builtIn := range table.builtIn {
-				k := state.ChainKey{Family: f, Table: name, Name: chain}
-				all.Chains[k] = state.ChainOf(table.rules[chain]...)
-				if builtIn {
-					b := state.BuiltIn(name, chain)
-					b.Drops = table.drops[chain]
-					all.Bases[k] = b
-				}
+	err := c.each(ctx, "all rules", func(f state.Family, name state.RuleTable, table saved) {
+		for chain, builtIn := range table.builtIn {
+			k := state.ChainKey{Family: f, Table: name, Name: chain}
+			all.Chains[k] = state.ChainOf(table.rules[chain]...)
+			if builtIn {
+				b := state.BuiltIn(name, chain)
+				b.Drops = table.drops[chain]
+				all.Bases[k] = b
 			}
 		}
+	})
+	if err != nil {
+		return state.Ruleset{}, err
 	}
 	return all, nil
 }

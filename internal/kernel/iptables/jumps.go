@@ -21,34 +21,31 @@ type jumpResult = kernel.Result[state.JumpKey]
 // List returns the jumps from built-in chains to ours.
 func (s jumps) List(ctx context.Context) (map[state.JumpKey]state.Jump, error) {
 	rows := map[state.JumpKey]state.Jump{}
-	for _, f := range s.c.families {
-		tables, err := s.c.look(ctx, f)
-		if err != nil {
-			return nil, fmt.Errorf("listing %v jumps: %w", f, err)
+	err := s.c.each(ctx, "jumps", func(f state.Family, name state.RuleTable, table saved) {
+		for from, builtIn := range table.builtIn {
+			if builtIn && slices.Contains(ruleTables(), name) {
+				s.collect(state.JumpKey{Family: f, Table: name, From: from}, table, rows)
+			}
 		}
-		for _, table := range ruleTables() {
-			s.collect(f, table, tables[table], rows)
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return rows, nil
 }
 
-func (s jumps) collect(f state.Family, name state.RuleTable, table saved, rows map[state.JumpKey]state.Jump) {
-	for from, builtIn := range table.builtIn {
-		if !builtIn {
+// collect adds the rows of one built-in chain, which k names.
+func (s jumps) collect(k state.JumpKey, table saved, rows map[state.JumpKey]state.Jump) {
+	for _, rule := range table.rules[k.From] {
+		k.To = target(rule)
+		if k.To == "" || !s.c.ours(k.To) {
 			continue
 		}
-		for _, rule := range table.rules[from] {
-			to := target(rule)
-			if to != "" && s.c.ours(to) {
-				key := state.JumpKey{Family: f, Table: name, From: from, To: to}
-				row := jumpOf(table.jumps(from, to))
-				if key.ComesFirst() {
-					row.Behind = table.behind(from, to, s.c.ours)
-				}
-				rows[key] = row
-			}
+		row := jumpOf(table.jumps(k.From, k.To))
+		if k.ComesFirst() {
+			row.Behind = table.behind(k.From, k.To, s.c.ours)
 		}
+		rows[k] = row
 	}
 }
 

@@ -18,7 +18,6 @@ type saved struct {
 	rules   map[string][]string // of a chain: what follows "-A NAME "
 }
 
-// snapshot is the output of one run of iptables-save.
 type snapshot map[state.RuleTable]saved
 
 func (s snapshot) has(k state.ChainKey) bool {
@@ -145,7 +144,6 @@ func cutLast(s string) (before, word string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
-// jumps returns the rules of a built-in chain that go to a chain.
 func (t saved) jumps(from, to string) []string {
 	var rules []string
 	for _, rule := range t.rules[from] {

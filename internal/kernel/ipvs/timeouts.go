@@ -44,25 +44,24 @@ func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, stri
 	b := &t.conn.requests
 	b.Reset()
 	begin(b, t.conn.family, commandSetConfig)
-	var names []state.SysctlName
-	write := func(name state.SysctlName, value string) {
-		if err := encodeTimeout(b, name, value); err != nil {
-			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
-			return
-		}
-		names = append(names, name)
-	}
+	values := map[state.SysctlName]string{}
 	for _, change := range d.Update {
-		write(change.Key, change.New)
+		values[change.Key] = change.New
 	}
 	for _, row := range d.Add {
-		write(row.Key, row.Value)
+		values[row.Key] = row.Value
 	}
-	if len(names) == 0 {
+	for name, value := range values {
+		if err := encodeTimeout(b, name, value); err != nil {
+			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
+			delete(values, name)
+		}
+	}
+	if len(values) == 0 {
 		return r
 	}
 	if err := t.conn.socket.Ask(ctx, b, nil); err != nil {
-		for _, name := range names {
+		for name := range values {
 			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
 		}
 	}

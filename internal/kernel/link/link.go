@@ -85,15 +85,10 @@ func (c *Conn) Elsewhere(ctx context.Context, dummy int) ([]netip.Addr, error) {
 func (c *Conn) AssignedElsewhere(ctx context.Context, dummy int) ([]netip.Prefix, error) {
 	c.requests.Reset()
 	addDump(&c.requests, 0)
-	assigned, err := dump(ctx, c, ParseAssigned, func(a Assigned) bool { return a.Index != dummy })
-	if err != nil {
-		return nil, fmt.Errorf("listing addresses of the node: %w", err)
-	}
-	list := make([]netip.Prefix, len(assigned))
-	for i, a := range assigned {
-		list[i] = a.Prefix
-	}
-	return list, nil
+	return dump(ctx, c, "addresses of the node", func(body []byte) (netip.Prefix, bool, error) {
+		a, err := ParseAssigned(body)
+		return a.Prefix, a.Index != dummy, err
+	})
 }
 
 // lookup finds a device; nil means that there is none.
@@ -112,15 +107,10 @@ func (c *Conn) lookup(name state.LinkName) (vnl.Link, error) {
 func (c *Conn) assigned(ctx context.Context, device int) ([]state.Address, error) {
 	c.requests.Reset()
 	addDump(&c.requests, device)
-	list, err := dump(ctx, c, ParseAssigned, func(a Assigned) bool { return a.Index == device && bound(a.Prefix) })
-	if err != nil {
-		return nil, fmt.Errorf("listing addresses on %s: %w", state.DummyLink, err)
-	}
-	addresses := make([]state.Address, len(list))
-	for i, a := range list {
-		addresses[i] = state.Address{Addr: a.Prefix.Addr()}
-	}
-	return addresses, nil
+	return dump(ctx, c, "addresses on "+state.DummyLink, func(body []byte) (state.Address, bool, error) {
+		a, err := ParseAssigned(body)
+		return state.Address{Addr: a.Prefix.Addr()}, a.Index == device && bound(a.Prefix), err
+	})
 }
 
 // routes lists the routes by which a protocol made addresses local on the device: the kernel's, for those
@@ -128,18 +118,20 @@ func (c *Conn) assigned(ctx context.Context, device int) ([]state.Address, error
 func (c *Conn) routes(ctx context.Context, device int, protocol uint8) ([]route, error) {
 	c.requests.Reset()
 	addRouteDump(&c.requests, device, protocol)
-	list, err := dump(ctx, c, parseRoute, func(r route) bool { return r.binds(device, protocol) })
-	if err != nil {
-		return nil, fmt.Errorf("listing routes to %s: %w", state.DummyLink, err)
-	}
-	return list, nil
+	return dump(ctx, c, "routes to "+state.DummyLink, func(body []byte) (route, bool, error) {
+		r, err := parseRoute(body)
+		return r, r.binds(device, protocol), err
+	})
 }
 
-// dump sends the one request that c has and lists the answers that keep reports true of.
-func dump[T any](ctx context.Context, c *Conn, parse func([]byte) (T, error), keep func(T) bool) ([]T, error) {
-	list, err := netlink.DumpList(ctx, c.socket, &c.requests, parse, keep)
+// dump sends the one request that c has and lists what pick makes of the answers.
+func dump[T any](ctx context.Context, c *Conn, what state.LinkName, pick func([]byte) (T, bool, error)) ([]T, error) {
+	list, err := netlink.DumpList(ctx, c.socket, &c.requests, pick)
 	if errors.Is(err, unix.ENODEV) { // the device was deleted since its index was looked up
 		return nil, nil
 	}
-	return list, err
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", what, err)
+	}
+	return list, nil
 }

@@ -25,7 +25,6 @@ const dummyKind = "dummy"
 // IPv6 routes of our own need it up: it is set up for the first one, and never down again.
 type links struct{ c *Conn }
 
-// List returns the device, with the kind that it has.
 func (s links) List(ctx context.Context) (map[state.LinkName]state.Link, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -12,7 +12,6 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// request is one kind of request that is made for many rows.
 type request struct {
 	verb   string
 	encode func(b *netlink.Requests, device int, r row)

@@ -82,7 +82,6 @@ func addRouteDump(b *netlink.Requests, device int, protocol uint8) {
 	b.Uint32(unix.RTA_OIF, uint32(device))
 }
 
-// addRoute appends the request for a route.
 func addRoute(b *netlink.Requests, device int, r row, flags uint16) {
 	b.Begin(unix.RTM_NEWROUTE, flags)
 	addLocal(b, device, r.key.Addr, state.RouteMetric)

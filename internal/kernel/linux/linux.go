@@ -57,14 +57,14 @@ func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 	if err = k.connect(); err != nil {
 		return k, err
 	}
-	if k.Conntrack, err = keep(k, conntrack.Open); err != nil {
+	k.Conntrack = keep(k, &err, conntrack.Open)
+	if err != nil {
 		return k, err
 	}
 	k.Rules, err = iptables.Open(ctx, ours.Chain, ours.Families...)
 	return k, err
 }
 
-// unconnected returns a Kernel that has opened no connection.
 func unconnected(ours Ours) *Kernel {
 	sysctls, timeouts := settingsOf(ours.Sysctls)
 	return &Kernel{sysctls: OpenSysctls(sysctlRoot(), sysctls...), timeouts: timeouts, ours: ours}
@@ -72,18 +72,12 @@ func unconnected(ours Ours) *Kernel {
 
 // connect opens the connections by which tables are read and written.
 func (k *Kernel) connect() (err error) {
-	if k.IPVS, err = keep(k, ipvs.Open); err != nil {
-		return err
-	}
 	set := func(n state.SetName) bool { return k.ours.Set(n) || n.Temporary() }
-	if k.Sets, err = keep(k, func() (*ipset.Conn, error) { return ipset.Open(set) }); err != nil {
-		return err
-	}
-	if k.Link, err = keep(k, link.Open); err != nil {
-		return err
-	}
+	k.IPVS = keep(k, &err, ipvs.Open)
+	k.Sets = keep(k, &err, func() (*ipset.Conn, error) { return ipset.Open(set) })
+	k.Link = keep(k, &err, link.Open)
 	if len(k.ours.Tables) > 0 {
-		k.nft, err = keep(k, func() (*nft.Conn, error) { return nft.Open(k.ours.Tables...) })
+		k.nft = keep(k, &err, func() (*nft.Conn, error) { return nft.Open(k.ours.Tables...) })
 	}
 	return err
 }
@@ -99,13 +93,15 @@ func sysctlRoot() string {
 	return "/proc/sys"
 }
 
-// keep opens an adapter that Close closes.
-func keep[C io.Closer](k *Kernel, open func() (C, error)) (C, error) {
-	c, err := open()
-	if err == nil {
+// keep opens an adapter that Close closes, unless there is an error already.
+func keep[C io.Closer](k *Kernel, err *error, open func() (C, error)) (c C) {
+	if *err != nil {
+		return c
+	}
+	if c, *err = open(); *err == nil {
 		k.closers = append(k.closers, c)
 	}
-	return c, err
+	return c
 }
 
 // Close closes all adapters. What is in the kernel stays.

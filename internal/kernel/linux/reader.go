@@ -42,7 +42,8 @@ func (k *Kernel) Reader() (r *Reader, err error) {
 	if r.name, err = os.Readlink(namespacePath); err != nil {
 		return r, err
 	}
-	if r.namespace, err = keep(own, func() (*os.File, error) { return os.Open(namespacePath) }); err != nil {
+	r.namespace = keep(own, &err, func() (*os.File, error) { return os.Open(namespacePath) })
+	if err != nil {
 		return r, err
 	}
 	return r, own.connect()

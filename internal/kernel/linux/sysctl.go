@@ -72,11 +72,11 @@ func (s *SysctlStore) Apply(ctx context.Context, d diff.Delta[state.SysctlName, 
 // may be read-only.
 func (s *SysctlStore) Raise(ctx context.Context, name state.SysctlName, least int) (was int, err error) {
 	text, err := os.ReadFile(s.file(name))
+	if err == nil {
+		was, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	}
 	if err != nil {
 		return 0, fmt.Errorf("reading sysctl %s: %w", name, explain(name, err))
-	}
-	if was, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
-		return 0, fmt.Errorf("parsing sysctl %s: %w", name, err)
 	}
 	if was >= least {
 		return was, nil

@@ -47,31 +47,22 @@ func ParseBody(body []byte, header int) (Attributes, error) {
 
 // ParseAttributes splits data into its attributes.
 func ParseAttributes(data []byte) (Attributes, error) {
-	var attributes Attributes
-	err := EachAttribute(data, func(a Attribute) { attributes = append(attributes, a) })
-	if err != nil {
-		return nil, err
-	}
-	return attributes, nil
-}
-
-// EachAttribute calls each with the attributes of data, in order. After an error, discard what it got.
-func EachAttribute(data []byte, each func(Attribute)) error {
+	attributes := make(Attributes, 0, min(16, len(data)/8+1))
 	for len(data) > 0 {
 		if len(data) < unix.SizeofNlAttr {
-			return fmt.Errorf("netlink attribute cut off after %d bytes", len(data))
+			return nil, fmt.Errorf("netlink attribute cut off after %d bytes", len(data))
 		}
 		length := int(binary.NativeEndian.Uint16(data))
 		if length < unix.SizeofNlAttr || length > len(data) {
-			return fmt.Errorf("netlink attribute claims %d bytes of %d", length, len(data))
+			return nil, fmt.Errorf("netlink attribute claims %d bytes of %d", length, len(data))
 		}
-		each(Attribute{
+		attributes = append(attributes, Attribute{
 			Type:  binary.NativeEndian.Uint16(data[2:]) & typeMask,
 			Value: data[unix.SizeofNlAttr:length],
 		})
 		data = data[min(align(length), len(data)):]
 	}
-	return nil
+	return attributes, nil
 }
 
 // Nested returns the attributes inside a.

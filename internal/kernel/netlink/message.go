@@ -28,7 +28,6 @@ func (a *acknowledgements) take(m message) (done bool, err error) {
 	return i == uint32(len(a.refused))-1, nil
 }
 
-// answers passes on the bodies of the answers to one request.
 type answers struct {
 	sequence    uint32
 	each        func(body []byte) error // nil: ignores them
@@ -63,7 +62,6 @@ func (a *answers) outcome() error {
 	return a.failure
 }
 
-// message is one netlink message.
 type message struct {
 	kind, flags uint16
 	sequence    uint32

@@ -97,12 +97,9 @@ func (b *Requests) header(kind uint16, length int) {
 }
 
 func (b *Requests) pad() {
-	for len(b.data)%unix.NLMSG_ALIGNTO != 0 {
-		b.data = append(b.data, 0)
-	}
+	b.data = append(b.data, make([]byte, align(len(b.data))-len(b.data))...)
 }
 
-// end returns the index behind the request i.
 func (b *Requests) end(i int) int {
 	if i+1 < len(b.starts) {
 		return b.starts[i+1]

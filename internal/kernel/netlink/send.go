@@ -97,14 +97,14 @@ func (s *Socket) Dump(ctx context.Context, b *Requests, collect func() func(body
 	return repeat(ctx, func(ctx context.Context) error { return s.bodies(ctx, b, unix.NLM_F_DUMP, collect()) })
 }
 
-// DumpList sends the single dump request in b, parses each answer, and returns those that keep reports true of.
-func DumpList[T any](ctx context.Context, s *Socket, b *Requests, parse func([]byte) (T, error), keep func(T) bool) ([]T, error) {
+// DumpList sends the single dump request in b and returns what pick makes of each answer, unless keep is false.
+func DumpList[T any](ctx context.Context, s *Socket, b *Requests, pick func(body []byte) (one T, keep bool, err error)) ([]T, error) {
 	var list []T
 	err := s.Dump(ctx, b, func() func([]byte) error {
 		list = nil
 		return func(body []byte) error {
-			one, err := parse(body)
-			if err == nil && keep(one) {
+			one, keep, err := pick(body)
+			if err == nil && keep {
 				list = append(list, one)
 			}
 			return err
@@ -158,7 +158,6 @@ func (s *Socket) Transaction(ctx context.Context, b *Requests, subsystem uint16)
 	return t.refusal
 }
 
-// framed returns b between the two messages that make it a transaction.
 func framed(b *Requests, subsystem uint16) *Requests {
 	var whole Requests
 	frame := func(kind uint16) {
@@ -175,7 +174,6 @@ func framed(b *Requests, subsystem uint16) *Requests {
 	return &whole
 }
 
-// transaction collects the answers to a Transaction.
 type transaction struct {
 	first   uint32 // sequence number of the frame's beginning
 	open    int    // requests that have not been answered

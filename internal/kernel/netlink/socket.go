@@ -91,16 +91,16 @@ func Open(protocol int) (*Socket, error) {
 }
 
 func (s *Socket) setUp() error {
-	// Larger buffers need CAP_NET_ADMIN. Without it the defaults must do; requests that need it fail anyway.
-	for _, option := range []int{unix.SO_RCVBUFFORCE, unix.SO_SNDBUFFORCE} {
-		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, option, socketBuffer); err != nil && !errors.Is(err, unix.EPERM) {
-			return fmt.Errorf("setting netlink socket buffer: %w", err)
-		}
-	}
-	// Refusals without a copy of the request are so small that those of a whole chunk fit the receive buffer.
-	for _, option := range []int{unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK} {
-		if err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, option, 1); err != nil {
-			return fmt.Errorf("setting netlink socket option %d: %w", option, err)
+	for _, o := range []struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer},
+		{unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer},
+		// Refusals without a copy of the request are so small that those of a whole chunk fit the receive buffer.
+		{unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1},
+		{unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1},
+	} {
+		// Larger buffers need CAP_NET_ADMIN. Without it the defaults must do; requests that need it fail anyway.
+		if err := unix.SetsockoptInt(s.fd, o.level, o.name, o.value); err != nil && !errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("setting netlink socket option %d of level %d: %w", o.name, o.level, err)
 		}
 	}
 	interval := unix.NsecToTimeval(pollInterval.Nanoseconds())

@@ -42,7 +42,6 @@ func Open(names ...string) (*Conn, error) {
 // Close closes the connection.
 func (c *Conn) Close() error { return c.socket.Close() }
 
-// table is one table of the kernel's.
 type table struct {
 	family uint8
 	name   string
@@ -52,7 +51,10 @@ type table struct {
 func (c *Conn) tables(ctx context.Context) ([]table, error) {
 	c.requests.Reset()
 	begin(&c.requests, unix.NFT_MSG_GETTABLE, unix.NFPROTO_UNSPEC)
-	found, err := netlink.DumpList(ctx, c.socket, &c.requests, parseTable, func(t table) bool { return slices.Contains(c.names, t.name) })
+	found, err := netlink.DumpList(ctx, c.socket, &c.requests, func(body []byte) (table, bool, error) {
+		t, err := parseTable(body)
+		return t, slices.Contains(c.names, t.name), err
+	})
 	if err != nil && !isUnsupported(err) {
 		return nil, fmt.Errorf("listing nftables tables: %w", err)
 	}

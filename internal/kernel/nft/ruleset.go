@@ -47,7 +47,6 @@ func (c *Conn) listing(ctx context.Context) (*listing, error) {
 	return l, nil
 }
 
-// listing is the tables, chains and rules that the kernel sent.
 type listing struct {
 	dormant []table
 	chains  []chain
@@ -61,7 +60,6 @@ type chain struct {
 	base  state.Base
 }
 
-// rule is one of the kernel's.
 type rule struct {
 	table
 	chain       string

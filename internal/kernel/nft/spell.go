@@ -39,7 +39,6 @@ type speller struct {
 	never     bool // it is for the other family
 }
 
-// spell returns a rule in the spelling of iptables-save, with its handle as a comment.
 func spell(f state.Family, r rule) string {
 	s := speller{family: f, registers: map[uint32]loaded{}}
 	list, err := netlink.ParseAttributes(r.expressions)
@@ -211,7 +210,6 @@ func (s *speller) immediate(e netlink.Attributes) {
 	}
 }
 
-// compare writes a comparison, if it has a word.
 func (s *speller) compare(r loaded, op uint32, with []byte) {
 	not, text := "", ""
 	if op == unix.NFT_CMP_NEQ {
