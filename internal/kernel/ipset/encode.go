@@ -45,21 +45,17 @@ func (b *requests) create(name state.SetName, s state.Set, revision uint8) {
 			b.BigUint32(attrHashSize|networkOrder, hashSize)
 			b.BigUint32(attrMaxElem|networkOrder, s.MaxElem)
 		}
-		if bits := bitsOf(s); bits != 0 {
+		var bits uint32
+		if s.Comment {
+			bits |= bitComment
+		}
+		if s.Marks {
+			bits |= bitSKBInfo
+		}
+		if bits != 0 {
 			b.BigUint32(attrBits|networkOrder, bits)
 		}
 	})
-}
-
-func bitsOf(s state.Set) uint32 {
-	var bits uint32
-	if s.Comment {
-		bits |= bitComment
-	}
-	if s.Marks {
-		bits |= bitSKBInfo
-	}
-	return bits
 }
 
 // destroy fails if the set is not there: without NLM_F_EXCL newer kernels do not report it.

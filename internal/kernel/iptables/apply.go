@@ -112,7 +112,9 @@ type piece struct {
 // bad piece does not keep the others from being written. Tables are committed one after the other: those
 // before the line that is refused are in the kernel, nothing of its own is.
 func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
-	rest = inOrder(rest)
+	slices.SortStableFunc(rest, func(a, b piece) int { // those of one table together
+		return slices.Index(ruleTables(), a.table) - slices.Index(ruleTables(), b.table)
+	})
 	for len(rest) > 0 {
 		s := scriptOf(rest)
 		err := c.restore(ctx, f, s)
@@ -158,11 +160,4 @@ func (c *Conn) oneByOne(ctx context.Context, f state.Family, pieces []piece) {
 	for i, p := range rest {
 		p.done(refused[i])
 	}
-}
-
-// inOrder puts the pieces of one table next to each other.
-func inOrder(pieces []piece) []piece {
-	return slices.SortedStableFunc(slices.Values(pieces), func(a, b piece) int {
-		return slices.Index(ruleTables(), a.table) - slices.Index(ruleTables(), b.table)
-	})
 }

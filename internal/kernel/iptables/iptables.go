@@ -3,18 +3,16 @@
 // Package iptables is our chains of iptables and ip6tables and the jumps to them, through the tools
 // iptables-save and iptables-restore.
 //
-// All chains and jumps of a family that change together are written by one iptables-restore, which is atomic
-// for the packets of a table and leaves other chains alone. Running a tool costs far more than its input, so
-// a family is read once for chains and jumps (in a kernel.Round), and written once for both. Rules are
-// compared as text, so desired ones must have iptables-save's spelling: canonical_test.go lists it.
-//
-// Reading makes no table: one that does not exist has no rows. Writing makes what it needs.
+// What changes of a family is written by one iptables-restore, which is atomic for the packets of a table and
+// leaves other chains alone. Running a tool costs far more than its input, so a family is read once for
+// chains and jumps (in a kernel.Round), and written once for both. Rules are compared as text, so desired
+// ones must have iptables-save's spelling (canonical_test.go). Reading makes no table; writing makes what it
+// needs.
 //
 // A row of the table of jumps is all rules that go from one built-in chain to one chain of ours. There should
 // be one, on top when it is made. Where it has to come first (state.JumpKey.ComesFirst), the row says which
 // rule of another program comes before it and decides something, and an update brings it back. Identical
-// copies count as one. Rules that differ are listed as lines of one row, which equals no desired one; an
-// update makes one of them, a removal removes all.
+// copies count as one. Rules that differ are lines of one row, which equals no desired one.
 package iptables
 
 import (

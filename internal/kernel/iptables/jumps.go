@@ -41,18 +41,14 @@ func (s jumps) collect(k state.JumpKey, table saved, rows map[state.JumpKey]stat
 		if k.To == "" || !s.c.ours(k.To) {
 			continue
 		}
-		row := jumpOf(table.jumps(k.From, k.To))
+		rules := table.jumps(k.From, k.To)
+		slices.Sort(rules)
+		row := state.Jump{Rule: strings.Join(slices.Compact(rules), "\n")}
 		if k.ComesFirst() {
 			row.Behind = table.behind(k.From, k.To, s.c.ours)
 		}
 		rows[k] = row
 	}
-}
-
-// jumpOf returns the value of a row with these rules: the rule, if all are the same.
-func jumpOf(rules []string) state.Jump {
-	slices.Sort(rules)
-	return state.Jump{Rule: strings.Join(slices.Compact(rules), "\n")}
 }
 
 func (c *Conn) jumpPieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {

@@ -122,10 +122,6 @@ func connectionsOf(r seenRealServer) state.Connections { return r.connections }
 
 func countersOf(v seenVirtualServer) state.Counters { return v.counters }
 
-func usageOf(r seenRealServer) RealServerUsage {
-	return RealServerUsage{Counters: r.counters, Connections: r.connections, Upper: r.server.Upper, Lower: r.server.Lower}
-}
-
 // Connections counts the connections of every real server, except the persistent ones, which are templates.
 //
 // A real server may be missing although it has connections: the kernel does not lock its table for a reader of
@@ -160,7 +156,9 @@ func (c *Conn) Counters(ctx context.Context) (Usage, error) {
 	}
 	u := Usage{VirtualServers: servers, RealServers: map[state.RealServerKey]RealServerUsage{}}
 	for k := range servers {
-		rows, err := dumpRealServers(ctx, c, k, usageOf)
+		rows, err := dumpRealServers(ctx, c, k, func(r seenRealServer) RealServerUsage {
+			return RealServerUsage{Counters: r.counters, Connections: r.connections, Upper: r.server.Upper, Lower: r.server.Lower}
+		})
 		if err != nil {
 			return Usage{}, fmt.Errorf("reading counters: %w", err)
 		}

@@ -35,25 +35,20 @@ func Open() (*Conn, error) {
 		return nil, fmt.Errorf("opening IPVS: %w", err)
 	}
 	c := &Conn{socket: socket}
-	if err := c.setUp(); err != nil {
+	if c.family, err = c.resolve(familyName, loadModule); err == nil {
+		err = c.probe()
+	}
+	if err == nil {
+		c.listing, err = os.Open(listingPath)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("opening IPVS: %w", errors.Join(err, socket.Close()))
 	}
 	return c, nil
 }
 
-func (c *Conn) setUp() (err error) {
-	if c.family, err = c.resolve(familyName, loadModule); err != nil {
-		return err
-	}
-	if err := c.probe(); err != nil {
-		return err
-	}
-	c.listing, err = os.Open(listingPath)
-	return err
-}
-
-// probe makes a request that changes nothing but needs the permission to change something: resolving the
-// family needs none.
+// probe makes a request that changes nothing but needs the permission to change something: resolving the family
+// needs none.
 func (c *Conn) probe() error {
 	c.requests.Reset()
 	begin(&c.requests, c.family, commandGetInfo)

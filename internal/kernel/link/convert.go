@@ -58,12 +58,6 @@ func addDump(b *netlink.Requests, device int) {
 	b.Raw(header(unix.AF_UNSPEC, 0, 0, device)...)
 }
 
-// addAnchor appends the request to give state.Anchor to the device, for this host alone.
-func addAnchor(b *netlink.Requests, device int) {
-	b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	addAddress(b, device, state.Anchor(), 0, unix.RT_SCOPE_HOST)
-}
-
 func addAddress(b *netlink.Requests, device int, a netip.Addr, flags int, scope byte) {
 	h := header(netlink.FamilyNumber(state.FamilyOf(a)), a.BitLen(), flags, device)
 	h[3] = scope

@@ -152,10 +152,11 @@ func (c *Conn) raise(d device) error {
 	return nil
 }
 
-// anchor gives the device the address that keeps its IPv4 routes.
+// anchor gives the device the address that keeps its IPv4 routes, for this host alone.
 func (c *Conn) anchor(ctx context.Context, device int) error {
 	c.requests.Reset()
-	addAnchor(&c.requests, device)
+	c.requests.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	addAddress(&c.requests, device, state.Anchor(), 0, unix.RT_SCOPE_HOST)
 	if err := c.socket.Ask(ctx, &c.requests, nil); err != nil && !isThere(err) {
 		return fmt.Errorf("adding address %v: %w", state.Anchor(), err)
 	}

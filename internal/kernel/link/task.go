@@ -17,6 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
+// task is one change of the table of addresses.
 type task struct {
 	ctx    context.Context
 	c      *Conn

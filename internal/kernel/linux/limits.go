@@ -18,11 +18,10 @@ import (
 const perBucket = 4
 
 // RaiseConntrackMax raises nf_conntrack_max and the size of the hash table, unless they are as large already,
-// and returns what nf_conntrack_max was. It never lowers a larger limit that another program set: new
-// connections could be dropped.
+// and returns what nf_conntrack_max was. It never lowers a limit: new connections could be dropped.
 //
-// The limit is the machine's, and can be written in the first network namespace only. Failing to raise it is no
-// reason not to work, nor is a missing conntrack: opening IPVS loads it.
+// The limit is the machine's, and can be written in the first network namespace only. Failing to raise it is
+// no reason not to work, nor is a missing conntrack: opening IPVS loads it.
 func RaiseConntrackMax(ctx context.Context, most int) (was int, err error) {
 	return raiseConntrackMax(ctx, OpenSysctls(sysctlRoot()), most)
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
@@ -66,7 +67,8 @@ func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 }
 
 func unconnected(ours Ours) *Kernel {
-	sysctls, timeouts := settingsOf(ours.Sysctls)
+	sysctls := slices.DeleteFunc(slices.Clone(ours.Sysctls), isTimeout)
+	timeouts := slices.DeleteFunc(slices.Clone(ours.Sysctls), func(n state.SysctlName) bool { return !isTimeout(n) })
 	return &Kernel{sysctls: OpenSysctls(sysctlRoot(), sysctls...), timeouts: timeouts, ours: ours}
 }
 

@@ -128,18 +128,6 @@ type settings struct {
 	listed            []state.SysctlName // timeouts
 }
 
-// settingsOf divides names into sysctls and timeouts.
-func settingsOf(names []state.SysctlName) (sysctls, timeouts []state.SysctlName) {
-	for _, n := range names {
-		if isTimeout(n) {
-			timeouts = append(timeouts, n)
-		} else {
-			sysctls = append(sysctls, n)
-		}
-	}
-	return sysctls, timeouts
-}
-
 func isTimeout(n state.SysctlName) bool {
 	return n == state.TCPTimeout || n == state.TCPFinTimeout || n == state.UDPTimeout
 }

@@ -105,8 +105,7 @@ func number[N any](a Attribute, size int, read func([]byte) N) (n N) {
 	return n
 }
 
-// FamilyNumber returns the kernel's number of a family, the same in all subsystems. Without a family it is
-// AF_UNSPEC, as for a set of ports alone.
+// FamilyNumber returns the kernel's number of a family, AF_UNSPEC for none, as of a set of ports alone.
 func FamilyNumber(f state.Family) uint8 {
 	switch f {
 	case state.IPv4:
