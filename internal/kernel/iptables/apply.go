@@ -93,9 +93,9 @@ func (c *Conn) apply(ctx context.Context, d diff.Delta[state.ChainKey, state.Cha
 			}
 			continue
 		}
-		own := c.own(chains[f], &r.Chains)
-		c.commit(ctx, f, removals(tables, own, &r.Chains))
-		c.commit(ctx, f, append(writes(tables, own, &r.Chains), c.jumpPieces(tables, jumps[f], &r.Jumps)...))
+		removed, written := c.own(chains[f], &r.Chains)
+		c.commit(ctx, f, removals(tables, removed, &r.Chains))
+		c.commit(ctx, f, append(writes(tables, written, &r.Chains), c.jumpPieces(tables, jumps[f], &r.Jumps)...))
 	}
 	return r
 }

@@ -33,28 +33,25 @@ func (s chains) List(ctx context.Context) (map[state.ChainKey]state.Chain, error
 }
 
 // own returns the rows of our chains. The others fail: writing a chain begins with emptying it.
-func (c *Conn) own(work []chainWork, r *chainResult) (own []chainWork) {
+func (c *Conn) own(work []chainWork, r *chainResult) (removed, written []chainWork) {
 	for _, w := range work {
-		if c.ours(w.key.Name) {
-			own = append(own, w)
-		} else {
+		switch {
+		case !c.ours(w.key.Name):
 			w.fail(r, errors.New("it is none of ours"))
+		case w.remove:
+			removed = append(removed, w)
+		default:
+			written = append(written, w)
 		}
 	}
-	return own
+	return removed, written
 }
 
 // removals empty and delete chains. A chain that a remaining chain goes to is left as it is: the kernel would
 // refuse it, and not say why.
 func removals(tables snapshot, work []chainWork, r *chainResult) []piece {
-	var there []chainWork
-	for _, w := range work {
-		if w.remove && tables.has(w.key) {
-			there = append(there, w)
-		} else if w.remove {
-			r.Drift++
-		}
-	}
+	there := slices.DeleteFunc(work, func(w chainWork) bool { return !tables.has(w.key) })
+	r.Drift += len(work) - len(there)
 	var pieces []piece
 	for _, w := range free(tables, there, r) {
 		pieces = append(pieces, piece{
@@ -102,9 +99,6 @@ func free(tables snapshot, work []chainWork, r *chainResult) []chainWork {
 func writes(tables snapshot, work []chainWork, r *chainResult) []piece {
 	var pieces []piece
 	for _, w := range work {
-		if w.remove {
-			continue
-		}
 		p := piece{table: w.key.Table, done: func(err error) {
 			if err != nil {
 				w.fail(r, err)

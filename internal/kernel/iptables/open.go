@@ -60,10 +60,10 @@ func (c *Conn) ask(ctx context.Context, v variant) finding {
 	all := finding{works: true}
 	for _, f := range c.families {
 		out, err := c.run(ctx, program(f, v)+"-save", "")
-		if err != nil {
-			return finding{}
+		var tables snapshot
+		if err == nil {
+			tables, err = parse(out)
 		}
-		tables, err := parse(out)
 		if err != nil {
 			return finding{}
 		}

@@ -51,7 +51,7 @@ func (c *Conn) VirtualServers() kernel.Store[state.VirtualServerKey, state.Virtu
 		conn:    c,
 		noun:    "virtual server",
 		encode:  encodeVirtualServer,
-		absent:  virtualServerAbsent,
+		absent:  func(_ verb, e unix.Errno) bool { return e == unix.ESRCH }, // ENOENT would mean the scheduler
 		explain: explainVirtualServer,
 		list:    c.listVirtualServers,
 	}
@@ -61,12 +61,15 @@ func (c *Conn) VirtualServers() kernel.Store[state.VirtualServerKey, state.Virtu
 // thresholds: they are 0 in every row, as they are in ours.
 func (c *Conn) RealServers() kernel.Store[state.RealServerKey, state.RealServer] {
 	return table[state.RealServerKey, state.RealServer]{
-		conn:    c,
-		noun:    "real server",
-		encode:  encodeRealServer,
-		absent:  realServerAbsent,
+		conn:   c,
+		noun:   "real server",
+		encode: encodeRealServer,
+		// ESRCH means the virtual server, without which a real server can be removed but not updated.
+		absent:  func(v verb, e unix.Errno) bool { return e == unix.ENOENT || v == remove && e == unix.ESRCH },
 		explain: explainRealServer,
-		list:    c.listRealServers,
+		list: func(ctx context.Context) (map[state.RealServerKey]state.RealServer, error) {
+			return readRealServers(ctx, c, func(r seenRealServer) state.RealServer { return r.server })
+		},
 	}
 }
 
@@ -98,10 +101,6 @@ func (c *Conn) takeVirtualServers(ctx context.Context) (map[state.VirtualServerK
 		return dumped, nil
 	}
 	return dumpVirtualServers(ctx, c, func(seenVirtualServer) struct{} { return struct{}{} })
-}
-
-func (c *Conn) listRealServers(ctx context.Context) (map[state.RealServerKey]state.RealServer, error) {
-	return readRealServers(ctx, c, func(r seenRealServer) state.RealServer { return r.server })
 }
 
 // RealServerUsage is what the kernel reports of a real server besides its row, and the thresholds, which

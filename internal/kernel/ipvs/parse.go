@@ -85,17 +85,17 @@ type room struct{ servers, rows int }
 
 // parseHead reads what comes before the first row.
 func parseHead(lines *bufio.Reader) error {
-	var head [3]string
-	for i := range head {
-		var err error
-		if head[i], err = lines.ReadString('\n'); err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("listing of IPVS: line %d: %w", i+1, err)
-		}
+	title, err := lines.ReadString('\n')
+	columns := make([]byte, len(listingColumns))
+	if err == nil {
+		_, err = io.ReadFull(lines, columns)
 	}
-	if title, ok := strings.CutSuffix(head[0], "\n"); !ok || !strings.HasPrefix(title, listingTitle) {
-		return fmt.Errorf("listing of IPVS starts with %.60q", title)
-	}
-	if head[1]+head[2] != listingColumns {
+	switch {
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("head of listing of IPVS: %w", err)
+	case !strings.HasPrefix(title, listingTitle):
+		return fmt.Errorf("listing of IPVS starts with %.60q", strings.TrimSuffix(title, "\n"))
+	case string(columns) != listingColumns:
 		return fmt.Errorf("listing of IPVS has other columns than %q", listingColumns)
 	}
 	return nil

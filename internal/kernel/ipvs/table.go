@@ -119,15 +119,6 @@ func (t table[K, V]) fail(result *kernel.Result[K], r row[K, V], err error) {
 	result.Fail(r.key, fmt.Errorf("%v %s %v: %w", r.verb, t.noun, r.key, t.explain(r.value, err)))
 }
 
-// virtualServerAbsent: ENOENT would mean the scheduler.
-func virtualServerAbsent(_ verb, e unix.Errno) bool { return e == unix.ESRCH }
-
-// realServerAbsent: ESRCH means the virtual server, without which a real server can be removed but not
-// updated.
-func realServerAbsent(v verb, e unix.Errno) bool {
-	return e == unix.ENOENT || v == remove && e == unix.ESRCH
-}
-
 func explainVirtualServer(v state.VirtualServer, err error) error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err

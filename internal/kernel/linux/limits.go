@@ -44,7 +44,7 @@ func SetOOMScore(score int) error {
 	}
 	err := writeFile(file, want)
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("setting the OOM score to %d (it takes CAP_SYS_RESOURCE): %w", score, err)
+		err = fmt.Errorf("it takes CAP_SYS_RESOURCE: %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("setting the OOM score to %d: %w", score, err)

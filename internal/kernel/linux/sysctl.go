@@ -38,13 +38,13 @@ func (s *SysctlStore) List(ctx context.Context) (map[state.SysctlName]string, er
 			return nil, err
 		}
 		value, err := os.ReadFile(s.file(name))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return nil, fmt.Errorf("reading sysctl %s: %w", name, err)
-		default:
-			rows[name] = strings.TrimSpace(string(value))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		if err != nil {
+			return nil, fmt.Errorf("reading sysctl %s: %w", name, err)
+		}
+		rows[name] = strings.TrimSpace(string(value))
 	}
 	return rows, nil
 }

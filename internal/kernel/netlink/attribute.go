@@ -74,28 +74,15 @@ func (a Attribute) String() string {
 	return string(text)
 }
 
-// Numbers are in the machine's byte order, or in network byte order (Port, BigUint32, BigUint64). A value that
-// is too short is 0.
+// Numbers are in the machine's byte order; Port, BigUint32 and BigUint64 in network byte order. A value that is too
+// short is 0.
 
-// Uint8 returns the value of one byte.
-func (a Attribute) Uint8() uint8 { return number(a, 1, func(v []byte) uint8 { return v[0] }) }
-
-// Uint16 returns the value of two bytes.
-func (a Attribute) Uint16() uint16 { return number(a, 2, binary.NativeEndian.Uint16) }
-
-// Uint32 returns the value of four bytes.
-func (a Attribute) Uint32() uint32 { return number(a, 4, binary.NativeEndian.Uint32) }
-
-// Uint64 returns the value of eight bytes.
-func (a Attribute) Uint64() uint64 { return number(a, 8, binary.NativeEndian.Uint64) }
-
-// Port returns the value of two bytes in network byte order.
-func (a Attribute) Port() uint16 { return number(a, 2, binary.BigEndian.Uint16) }
-
-// BigUint32 returns the value of four bytes in network byte order.
+func (a Attribute) Uint8() uint8      { return number(a, 1, func(v []byte) uint8 { return v[0] }) }
+func (a Attribute) Uint16() uint16    { return number(a, 2, binary.NativeEndian.Uint16) }
+func (a Attribute) Uint32() uint32    { return number(a, 4, binary.NativeEndian.Uint32) }
+func (a Attribute) Uint64() uint64    { return number(a, 8, binary.NativeEndian.Uint64) }
+func (a Attribute) Port() uint16      { return number(a, 2, binary.BigEndian.Uint16) }
 func (a Attribute) BigUint32() uint32 { return number(a, 4, binary.BigEndian.Uint32) }
-
-// BigUint64 returns the value of eight bytes in network byte order.
 func (a Attribute) BigUint64() uint64 { return number(a, 8, binary.BigEndian.Uint64) }
 
 func number[N any](a Attribute, size int, read func([]byte) N) (n N) {

@@ -53,32 +53,23 @@ func (b *Requests) String(kind uint16, value string) {
 	b.pad()
 }
 
-// Uint8 appends an attribute of one byte.
-func (b *Requests) Uint8(kind uint16, value uint8) { b.Bytes(kind, append(b.number[:0], value)) }
+// Numbers are appended in the machine's byte order; by Port, BigUint32 and BigUint64 in network byte order.
 
-// Uint16 appends an attribute in the machine's byte order.
-func (b *Requests) Uint16(kind uint16, value uint16) {
-	b.Bytes(kind, binary.NativeEndian.AppendUint16(b.number[:0], value))
+func (b *Requests) Uint8(kind uint16, n uint8) { b.Bytes(kind, append(b.number[:0], n)) }
+func (b *Requests) Uint16(kind uint16, n uint16) {
+	b.Bytes(kind, binary.NativeEndian.AppendUint16(b.number[:0], n))
 }
-
-// Uint32 appends an attribute in the machine's byte order.
-func (b *Requests) Uint32(kind uint16, value uint32) {
-	b.Bytes(kind, binary.NativeEndian.AppendUint32(b.number[:0], value))
+func (b *Requests) Uint32(kind uint16, n uint32) {
+	b.Bytes(kind, binary.NativeEndian.AppendUint32(b.number[:0], n))
 }
-
-// Port appends an attribute of two bytes in network byte order.
-func (b *Requests) Port(kind uint16, value uint16) {
-	b.Bytes(kind, binary.BigEndian.AppendUint16(b.number[:0], value))
+func (b *Requests) Port(kind uint16, n uint16) {
+	b.Bytes(kind, binary.BigEndian.AppendUint16(b.number[:0], n))
 }
-
-// BigUint32 appends an attribute of four bytes in network byte order.
-func (b *Requests) BigUint32(kind uint16, value uint32) {
-	b.Bytes(kind, binary.BigEndian.AppendUint32(b.number[:0], value))
+func (b *Requests) BigUint32(kind uint16, n uint32) {
+	b.Bytes(kind, binary.BigEndian.AppendUint32(b.number[:0], n))
 }
-
-// BigUint64 appends an attribute of eight bytes in network byte order.
-func (b *Requests) BigUint64(kind uint16, value uint64) {
-	b.Bytes(kind, binary.BigEndian.AppendUint64(b.number[:0], value))
+func (b *Requests) BigUint64(kind uint16, n uint64) {
+	b.Bytes(kind, binary.BigEndian.AppendUint64(b.number[:0], n))
 }
 
 // Nest appends an attribute whose value is the attributes that inside appends. An attribute cannot be longer
