@@ -76,8 +76,8 @@ func (c *Conn) flush(ctx context.Context, p pass) (int, error) {
 	return count(refused, err)
 }
 
-// count returns how many entries were deleted. Some may be gone by themselves, or twice in the dump because the
-// kernel's table grew during it.
+// count returns how many entries were deleted. Some may be gone already, or twice in a dump of a growing
+// table.
 func count(refused []error, failed error) (deleted int, err error) {
 	var unknown []error
 	for _, refusal := range refused {

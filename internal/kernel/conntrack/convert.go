@@ -53,8 +53,7 @@ func generic(f state.Family) []byte {
 	return []byte{netlink.FamilyNumber(f), unix.NFNETLINK_V0, 0, 0}
 }
 
-// entry is one tracked connection, with the attributes by which the kernel identifies it. They are parts of the
-// message they came in.
+// entry is one tracked connection, with the parts of its message by which the kernel identifies it.
 type entry struct {
 	flow     state.Flow
 	original []byte // CTA_TUPLE_ORIG

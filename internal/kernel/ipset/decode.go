@@ -13,8 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// part is one message of a dump. A set's first part has its header; each part has some of its entries, not
-// yet decoded.
+// part is one message of a dump: of a set's first one the header, and some entries, not yet decoded.
 type part struct {
 	name    state.SetName
 	header  *state.Set

@@ -67,8 +67,7 @@ func (s entries) remove(ctx context.Context, rows []entryRow, r *entryResult) {
 	r.Drift += len(gone)
 }
 
-// set adds entries, and gives those that are there their value. expected says whether the caller expects them
-// to be there.
+// set adds entries, and gives those that are there their value; expected says whether they should be there.
 //
 // Only for a request with NLM_F_EXCL does the kernel report that the entry is there, and keeps its old value
 // then; one without sets the value. So an entry that is there takes two requests, which is rare.
@@ -97,8 +96,7 @@ type request struct {
 	settle func(refusal error) bool // is no failure
 }
 
-// send makes the requests for rows and returns those whose refusal is settled by other means. The other
-// refused ones fail.
+// send makes the requests for rows and returns those whose refusal is settled. Other refused rows fail.
 func (s entries) send(ctx context.Context, rows []entryRow, q request, r *entryResult) (settled []entryRow) {
 	sent := sendable(rows, q.verb, r)
 	refused, failure := s.c.socket.Stream(ctx, &s.c.requests.Requests, len(sent), func(i int) { q.encode(sent[i]) })

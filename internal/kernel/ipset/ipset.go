@@ -42,8 +42,7 @@ type revisionKey struct {
 	family state.Family
 }
 
-// Open opens a connection to the current thread's network namespace. names reports which sets are ours: only
-// their entries are listed.
+// Open opens a connection to the current thread's network namespace. names reports which sets are ours.
 func Open(names func(state.SetName) bool) (*Conn, error) {
 	socket, err := netlink.Open(unix.NETLINK_NETFILTER)
 	if err != nil {
@@ -121,8 +120,7 @@ func (c *Conn) headers(ctx context.Context, name state.SetName) (map[state.SetNa
 	return rows, nil
 }
 
-// addMembers reads the entries of a set of a known type into rows, which has those of other sets. It adds nothing
-// if it fails.
+// addMembers reads the entries of a set of a known type into rows of several. It adds nothing if it fails.
 func (c *Conn) addMembers(ctx context.Context, name state.SetName, rows map[state.SetEntry]state.Entry) error {
 	c.fresh().beginSet(commandList, 0, name)
 	others := len(rows)

@@ -6,14 +6,11 @@ import "golang.org/x/sys/unix"
 
 // The numbers of linux/netfilter/ipset/ip_set.h that are needed here.
 const (
-	subsystem = 6 // NFNL_SUBSYS_IPSET
-
-	oldestProtocol = 6 // kernels before 4.20
-	newestProtocol = 7
-
-	flagListHeader = 1 << 2 // IPSET_FLAG_LIST_HEADER
-
-	maxNameLength    = 31 // IPSET_MAXNAMELEN without the final NUL
+	subsystem        = 6 // NFNL_SUBSYS_IPSET
+	oldestProtocol   = 6 // kernels before 4.20
+	newestProtocol   = 7
+	flagListHeader   = 1 << 2 // IPSET_FLAG_LIST_HEADER
+	maxNameLength    = 31     // IPSET_MAXNAMELEN without the final NUL
 	maxCommentLength = 255
 )
 

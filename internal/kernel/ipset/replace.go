@@ -23,8 +23,7 @@ func temporary(name state.SetName) state.SetName {
 	return state.TemporarySet(fmt.Sprintf("%08x", h.Sum32()))
 }
 
-// replace exchanges the set name for one with the header want and the same entries. If that fails, the old set
-// stays as it was.
+// replace exchanges the set name for one with the header want and the same entries, or leaves it as it was.
 func (s sets) replace(ctx context.Context, name state.SetName, have, want state.Set) error {
 	if plain(have.Type) != want.Type || have.Family != want.Family {
 		return fmt.Errorf("there is a set of this name with type %s and family %v, which can't be replaced "+
@@ -62,8 +61,7 @@ func (s sets) discard(ctx context.Context, temp state.SetName) error {
 	return nil
 }
 
-// fill copies the entries of the set from to the set to. It fails if one does not go in: an entry that steers
-// packets must not get lost.
+// fill copies all entries of the set from to the set to, or fails: one that steers packets must not get lost.
 func (s sets) fill(ctx context.Context, from, to state.SetName, want state.Set) error {
 	rows := map[state.SetEntry]state.Entry{}
 	if err := s.c.addMembers(ctx, from, rows); err != nil {

@@ -53,8 +53,7 @@ func byFamily[K, V comparable](noun string, d diff.Delta[K, V], family func(K) s
 	return all
 }
 
-// Apply makes the changes of d, with one iptables-save a family, and one iptables-restore for each of removing and
-// writing.
+// Apply makes the changes of d, with one iptables-save a family, and one iptables-restore to remove and to write.
 func (s chains) Apply(ctx context.Context, d diff.Delta[state.ChainKey, state.Chain]) chainResult {
 	return s.c.apply(ctx, d, diff.Delta[state.JumpKey, state.Jump]{}).Chains
 }

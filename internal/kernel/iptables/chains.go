@@ -47,8 +47,7 @@ func (c *Conn) own(work []chainWork, r *chainResult) (removed, written []chainWo
 	return removed, written
 }
 
-// removals empty and delete chains. A chain that a remaining chain goes to is left as it is: the kernel would
-// refuse it, and not say why.
+// removals empty and delete chains that no remaining chain goes to. The kernel would not say why it refuses.
 func removals(tables snapshot, work []chainWork, r *chainResult) []piece {
 	there := slices.DeleteFunc(work, func(w chainWork) bool { return !tables.has(w.key) })
 	r.Drift += len(work) - len(there)
@@ -68,8 +67,8 @@ func removals(tables snapshot, work []chainWork, r *chainResult) []piece {
 	return pieces
 }
 
-// free returns the rows of chains that no remaining chain goes to. A chain that is held back holds back those that
-// it goes to.
+// free returns the rows of chains that no remaining chain goes to. A chain that remains holds its targets,
+// too.
 func free(tables snapshot, work []chainWork, r *chainResult) []chainWork {
 	holders := map[state.RuleTable]map[string][]string{}
 	leaving := map[state.ChainKey]bool{}

@@ -25,8 +25,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn runs the tools in the network namespace of the calling thread. One goroutine uses it and its stores at
-// a time.
+// Conn runs the tools in the calling thread's network namespace. One goroutine uses it and its stores at a
+// time.
 type Conn struct {
 	ours     func(chain string) bool
 	families []state.Family

@@ -77,8 +77,7 @@ func (c *Conn) jumpPieces(tables snapshot, work []jumpWork, r *jumpResult) []pie
 	return pieces
 }
 
-// check refuses what is not a jump from a built-in chain to one of ours: it would not be listed, or belong to
-// another program.
+// check refuses what is not a jump from a built-in chain to one of ours: it would not be listed.
 func (c *Conn) check(w jumpWork, table saved, exists bool) error {
 	switch {
 	case !c.ours(w.key.To):

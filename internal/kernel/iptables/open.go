@@ -54,8 +54,8 @@ func (c *Conn) installed(v variant) bool {
 	})
 }
 
-// ask reads all families by one variant, all tables at once: a legacy tool makes the table that it is asked
-// for by name.
+// ask reads all families by one variant, all tables at once: a legacy tool makes a table that it is asked
+// for.
 func (c *Conn) ask(ctx context.Context, v variant) finding {
 	all := finding{works: true}
 	for _, f := range c.families {
@@ -67,7 +67,15 @@ func (c *Conn) ask(ctx context.Context, v variant) finding {
 		if err != nil {
 			return finding{}
 		}
-		all.find(tables)
+		all.proxy = all.proxy || tables.has(state.ChainKey{Table: state.NAT, Name: proxyChain})
+		for _, name := range kubeletChains() {
+			all.kubelet = all.kubelet || tables.has(state.ChainKey{Table: state.Mangle, Name: name})
+		}
+		for _, table := range tables {
+			for _, rules := range table.rules {
+				all.rules += len(rules)
+			}
+		}
 	}
 	return all
 }
@@ -80,8 +88,7 @@ func find(f state.Family, v variant) (t tools, err error) {
 	return t, errors.Join(missing, err)
 }
 
-// open finds the tools of a family, and reads the filter table: every kernel that has iptables has it, and it
-// does nothing while it is empty.
+// open finds the tools of a family, and reads the filter table, which every kernel with iptables has.
 func (c *Conn) open(ctx context.Context, f state.Family, kind variant) error {
 	t, err := find(f, kind)
 	if err != nil {

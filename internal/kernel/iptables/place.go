@@ -63,8 +63,8 @@ func (t saved) decides(rule string, builtIn bool, above []string) bool {
 	return !state.Aside(verdict) && !slices.Contains(marking(), verdict)
 }
 
-// marking returns the targets that let the next rule see the packet, but change what it may look at. Empty: a
-// rule that only counts.
+// marking returns the targets that only change what the next rule may look at. Empty: a rule that only
+// counts.
 func marking() []string { return []string{"", "CONNMARK", "CT", "HMARK", "MARK", "NOTRACK", "SET"} }
 
 // verdictOf returns the target of a rule, built in or a chain, and whether it goes there for good.

@@ -24,8 +24,7 @@ const (
 	// lockSeconds is how long a tool waits for the lock that all tools share.
 	lockSeconds = "5"
 
-	// runTimeout ends a tool that hangs. A table of tens of thousands of rules, of others, takes iptables-nft
-	// many seconds.
+	// runTimeout ends a tool that hangs. Tens of thousands of rules take iptables-nft many seconds.
 	runTimeout = 60 * time.Second
 
 	exitBusy = 4 // another program holds the lock
@@ -41,8 +40,7 @@ type toolError struct {
 
 func (e *toolError) Error() string { return e.tool + ": " + e.text }
 
-// Is reports fs.ErrNotExist if what a rule refers to, a chain or a set, is missing: the tools have one exit
-// status for everything.
+// Is reports fs.ErrNotExist for a missing chain or set: the tools have one exit status for everything.
 func (e *toolError) Is(other error) bool {
 	return other == fs.ErrNotExist && slices.ContainsFunc([]string{
 		"Couldn't load target", "is not a chain", "doesn't exist.", "does not exist",
@@ -50,8 +48,7 @@ func (e *toolError) Is(other error) bool {
 	}, func(words string) bool { return strings.Contains(e.text, words) })
 }
 
-// save reads all tables of a family that exist. It names no table, as iptables-save -t makes the one that it
-// names.
+// save reads all tables of a family that exist. It names none, as iptables-save -t makes the named one.
 func (c *Conn) save(ctx context.Context, f state.Family) (snapshot, error) {
 	t, ok := c.tools[f]
 	if !ok {

@@ -44,8 +44,7 @@ func scriptOf(pieces []piece) script {
 	return s
 }
 
-// at returns where the line with a number comes from, counted from 1 as iptables-restore does. A line without
-// one may be of any table.
+// at returns where a line comes from, counted from 1. One without a number may be of any table.
 func (s script) at(line int) origin {
 	if line < 1 || line > len(s.lines) {
 		return origin{noPiece, 0, s.of}

@@ -2,8 +2,6 @@
 
 package iptables
 
-import "github.com/kube-ipvs/kube-ipvs/internal/state"
-
 // variant is one of the two kinds of tools, which write to different parts of the kernel: packets meet the
 // rules of both, but neither tool sees the other's. So kube-ipvs uses that of the machine's other programs.
 type variant string
@@ -54,17 +52,4 @@ func either(isNFT bool) variant {
 		return nft
 	}
 	return legacy
-}
-
-// find adds what one family has.
-func (f *finding) find(s snapshot) {
-	f.proxy = f.proxy || s.has(state.ChainKey{Table: state.NAT, Name: proxyChain})
-	for _, name := range kubeletChains() {
-		f.kubelet = f.kubelet || s.has(state.ChainKey{Table: state.Mangle, Name: name})
-	}
-	for _, table := range s {
-		for _, rules := range table.rules {
-			f.rules += len(rules)
-		}
-	}
 }

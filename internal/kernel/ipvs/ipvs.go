@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ipvs has the kernel's virtual and real servers as two Stores, their connections and counters, and
-// the connection timeouts.
+// Package ipvs has the kernel's virtual and real servers as Stores, their usage, and the connection timeouts.
 //
 // talk.go speaks to the kernel. convert.go and parse.go are pure: rows to and from netlink attributes, and
 // the text of /proc/net/ip_vs to rows. Only names come from moby/ipvs. Its calls write one row at a time,
@@ -31,8 +30,8 @@ type Conn struct {
 	requests netlink.Requests
 	room     room // for what was listed last
 
-	// dumped are the virtual servers that were listed in a round: a list of real servers that follows in it
-	// needs no dump.
+	// dumped are the virtual servers of a list in a round, so that a list of real servers in it needs no
+	// dump.
 	round  *kernel.Round
 	dumped map[state.VirtualServerKey]struct{}
 }
@@ -103,8 +102,7 @@ func (c *Conn) takeVirtualServers(ctx context.Context) (map[state.VirtualServerK
 	return dumpVirtualServers(ctx, c, func(seenVirtualServer) struct{} { return struct{}{} })
 }
 
-// RealServerUsage is what the kernel reports of a real server besides its row, and the thresholds, which
-// RealServers does not list.
+// RealServerUsage is what the kernel reports of a real server besides its row, and the thresholds.
 type RealServerUsage struct {
 	Counters     state.Counters
 	Connections  state.Connections
@@ -133,8 +131,7 @@ func (c *Conn) Connections(ctx context.Context) (map[state.RealServerKey]state.C
 	return connections, nil
 }
 
-// ConnectionsOf counts the connections of the real servers of some virtual servers. It leaves out those that
-// are gone.
+// ConnectionsOf counts the connections of the real servers of those servers that are there.
 func (c *Conn) ConnectionsOf(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
 	connections := map[state.RealServerKey]state.Connections{}
 	for _, k := range servers {
@@ -166,8 +163,7 @@ func (c *Conn) Counters(ctx context.Context) (Usage, error) {
 	return u, nil
 }
 
-// Loads reads the load of every virtual server with one dump and one read of /proc. As in Connections, a real
-// server may be missing in it.
+// Loads reads the load of every virtual server with one dump, and one read of /proc as in Connections.
 func (c *Conn) Loads(ctx context.Context) (map[state.VirtualServerKey]state.Load, error) {
 	servers, err := dumpVirtualServers(ctx, c, countersOf)
 	if err != nil {

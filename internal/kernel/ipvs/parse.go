@@ -26,8 +26,7 @@ import (
 //	TCP  [fd00:0000:0000:0000:0000:0000:0000:0001]:0050 rr
 //	FWM  0000000A mh ops
 //
-// Of a virtual server only the key is read: the timeout is in the kernel's own ticks, and most flags are
-// missing.
+// Of a virtual server only the key is read: the timeout is in kernel ticks, and most flags are missing.
 const (
 	listingTitle   = "IP Virtual Server version "
 	listingColumns = "Prot LocalAddress:Port Scheduler Flags\n" +
@@ -197,8 +196,7 @@ func checkOptions(columns []string) error {
 	return nil
 }
 
-// parseProtocol reads the kernel's name of a protocol. It keeps virtual servers of any, but schedules packets
-// of three only.
+// parseProtocol reads the kernel's name of a protocol. It keeps virtual servers of any, and schedules three.
 func parseProtocol(s string) (state.Protocol, error) {
 	switch s {
 	case "TCP", "UDP", "SCTP":
@@ -249,8 +247,7 @@ func parseRealServer(line string) (listedRealServer, error) {
 	}}, nil
 }
 
-// fiveColumns fills in the columns of a line and returns how many it has. A slice for each of so many lines
-// would cost too much.
+// fiveColumns fills in the columns of a line and returns how many it has, without an allocation.
 func fiveColumns(line string, columns *[5]string) (n int) {
 	for column := range strings.FieldsSeq(line) {
 		if n < len(columns) {

@@ -27,8 +27,7 @@ const (
 )
 
 // Open connects to the IPVS of the calling thread's network namespace, and loads the kernel module if needed.
-// The error wraps errors.ErrUnsupported if the kernel has no IPVS, and fs.ErrPermission if it may not be
-// used.
+// The error wraps errors.ErrUnsupported if there is no IPVS, and fs.ErrPermission if it may not be used.
 func Open() (*Conn, error) {
 	socket, err := netlink.Open(unix.NETLINK_GENERIC)
 	if err != nil {
@@ -47,8 +46,7 @@ func Open() (*Conn, error) {
 	return c, nil
 }
 
-// probe makes a request that changes nothing but needs the permission to change something: resolving the family
-// needs none.
+// probe changes nothing but needs the permission to: resolving the family needs none.
 func (c *Conn) probe() error {
 	c.requests.Reset()
 	begin(&c.requests, c.family, commandGetInfo)
@@ -193,8 +191,8 @@ func readRealServers[V any](ctx context.Context, c *Conn, of func(seenRealServer
 	return l.rows, nil
 }
 
-// readListing reads /proc, and again if the listing contradicts itself because it changed meanwhile. It does
-// not keep the text, which is as large as the rows.
+// readListing reads /proc, again if the listing contradicts itself because it changed. It does not keep the
+// text.
 func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (l listing[V], err error) {
 	for range listingAttempts {
 		if err := ctx.Err(); err != nil {

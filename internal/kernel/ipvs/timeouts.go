@@ -16,8 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Timeouts returns the table of the three times for which IPVS keeps a silent connection, in seconds. The
-// kernel always has them all.
+// Timeouts returns the table of the three times, in seconds, for which IPVS keeps a silent connection.
 func (c *Conn) Timeouts() kernel.Store[state.SysctlName, string] { return timeouts{c} }
 
 type timeouts struct{ conn *Conn }

@@ -21,8 +21,7 @@ import (
 // that the kernel makes of an IPv4 address.
 type addresses struct{ c *Conn }
 
-// List returns the addresses that are bound, and those that routes of ours lead to. Without the device there
-// are none.
+// List returns the addresses that are bound or that routes of ours lead to; none without the device.
 func (s addresses) List(ctx context.Context) (map[state.Address]state.Binding, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -49,21 +48,16 @@ func (s addresses) List(ctx context.Context) (map[state.Address]state.Binding, e
 	for _, r := range routes {
 		a := state.Address{Addr: r.to}
 		had, there := rows[a]
-		rows[a] = alsoRouted(had, there, r)
+		b := state.Binding{Means: state.Routed, Source: r.source, MTU: r.mtu}
+		switch {
+		case there && r.limits() && had == (state.Binding{}):
+			b.Means = state.Assigned
+		case there:
+			b.Means = state.Doubled
+		}
+		rows[a] = b
 	}
 	return rows, nil
-}
-
-// alsoRouted returns what is shown of an address that has one more route of ours.
-func alsoRouted(had state.Binding, there bool, r route) state.Binding {
-	b := state.Binding{Means: state.Routed, Source: r.source, MTU: r.mtu}
-	switch {
-	case there && r.limits() && had == (state.Binding{}):
-		b.Means = state.Assigned
-	case there:
-		b.Means = state.Doubled
-	}
-	return b
 }
 
 // Apply adds and removes addresses and routes, many in one system call. A row that changes from one to the

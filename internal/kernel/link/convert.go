@@ -44,8 +44,7 @@ func ParseAssigned(body []byte) (Assigned, error) {
 	return Assigned{Index: int(binary.NativeEndian.Uint32(body[4:])), Prefix: prefix}, nil
 }
 
-// bound reports whether an address of our device can be a Service's. The kernel gives link-local ones to a device
-// by itself.
+// bound reports whether an address of our device can be a Service's. The kernel makes link-local ones itself.
 func bound(p netip.Prefix) bool {
 	linkLocal := p.Addr().Is6() && p.Addr().IsLinkLocalUnicast()
 	return p.IsSingleIP() && !linkLocal && p.Addr() != state.Anchor()

@@ -48,8 +48,7 @@ func (c *Conn) Close() error {
 	return c.socket.Close()
 }
 
-// Traffic returns what has been sent to the kernel so far for addresses and routes, without the few requests
-// for devices.
+// Traffic returns what has been sent so far for addresses and routes, without the few requests for devices.
 func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 
 // Links returns the table of the device state.DummyLink; other devices never show in it.
@@ -70,8 +69,8 @@ func (c *Conn) Device() (index int, up bool, err error) {
 	return d.index, d.up, err
 }
 
-// Elsewhere returns the addresses of all devices but the one with the index dummy, in no order and as often
-// as they are assigned.
+// Elsewhere returns the addresses of all devices but the one with the index dummy, as often as they are
+// there.
 func (c *Conn) Elsewhere(ctx context.Context, dummy int) ([]netip.Addr, error) {
 	assigned, err := c.AssignedElsewhere(ctx, dummy)
 	list := make([]netip.Addr, len(assigned))
@@ -113,8 +112,7 @@ func (c *Conn) assigned(ctx context.Context, device int) ([]state.Address, error
 	})
 }
 
-// routes lists the routes by which a protocol made addresses local on the device: the kernel's, for those
-// that are assigned, or ours.
+// routes lists the routes by which a protocol, the kernel's or ours, made addresses local on the device.
 func (c *Conn) routes(ctx context.Context, device int, protocol uint8) ([]route, error) {
 	c.requests.Reset()
 	addRouteDump(&c.requests, device, protocol)

@@ -25,8 +25,7 @@ type task struct {
 	result kernel.Result[state.Address]
 }
 
-// remove removes rows by the means by which they are believed to be there, and those that are not by the
-// other.
+// remove removes rows by the means by which they are believed to be there, and what is left by the other.
 func (t *task) remove(l group, first, second request) {
 	t.dropLimits(l)
 	t.run(l, l.which(0, 0), first)
@@ -119,9 +118,8 @@ func (t *task) run(l group, some []int, q request) {
 	}
 }
 
-// backward puts the IPv6 rows into the opposite order. The kernel puts a new IPv6 address in front of all
-// others of the device, and searches from there: removing ten thousand in the order in which they came takes
-// five times as long.
+// backward puts the IPv6 rows into the opposite order. The kernel searches a device's IPv6 addresses from the
+// newest one: in the order in which they came, removing ten thousand takes five times as long.
 func backward(l group, some []int) []int {
 	v4 := func(i int) bool { return l.at(i).key.Is4() }
 	six := slices.DeleteFunc(slices.Clone(some), v4)
@@ -173,11 +171,10 @@ func (t *task) prepare(l group, f state.Family) {
 	}
 }
 
+// localWithin is how long the kernel may take to make the routes of IPv6 addresses.
 const (
-	// localWithin is how long the kernel may take to make the routes of IPv6 addresses, and localPause the
-	// time between two looks.
 	localWithin = 5 * time.Second
-	localPause  = 5 * time.Millisecond
+	localPause  = 5 * time.Millisecond // between two looks
 )
 
 // awaitLocal waits until the kernel has made its own routes of IPv6 addresses whose routes of ours are to go:
@@ -263,8 +260,7 @@ func (t *task) dropUnknownLimits(l group) {
 	}
 }
 
-// unknown returns the rows that may have an unknown limit: those that should not have been there, and those
-// that were not as believed.
+// unknown returns the rows that may have an unknown limit: those that were not as believed.
 func (l group) unknown() []int {
 	if !l.there {
 		return l.where(found, failed, func(r row) bool { return r.key.Is4() })

@@ -13,8 +13,7 @@ import (
 	"strings"
 )
 
-// perBucket is how many connections a bucket of conntrack's hash table has when the table is full, as with
-// kube-proxy.
+// perBucket is how many connections a bucket of a full hash table has, as with kube-proxy.
 const perBucket = 4
 
 // RaiseConntrackMax raises nf_conntrack_max and the size of the hash table, unless they are as large already,
@@ -62,8 +61,7 @@ func writeFile(name, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Cores returns how many processors the machine has online. This process may be bound to fewer
-// (kubernetes#99225).
+// Cores returns how many processors are online. This process may be bound to fewer (kubernetes#99225).
 func Cores() int {
 	online, err := os.ReadFile("/sys/devices/system/cpu/online")
 	if err == nil {

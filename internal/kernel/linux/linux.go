@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package linux is the kernel that this process runs on: all adapters together, for the network namespace of
-// the thread that opens it. It also has the table of sysctls, and the limits of the machine and of this
-// process, which no table has.
+// the thread that opens it. It adds the table of sysctls, and the limits of the machine and of this process.
 package linux
 
 import (
@@ -55,9 +54,7 @@ func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 			err = errors.Join(err, k.Close())
 		}
 	}()
-	if err = k.connect(); err != nil {
-		return k, err
-	}
+	err = k.connect()
 	k.Conntrack = keep(k, &err, conntrack.Open)
 	if err != nil {
 		return k, err
@@ -156,7 +153,7 @@ func (k *Kernel) Connections(ctx context.Context, servers []state.VirtualServerK
 	return k.IPVS.ConnectionsOf(ctx, servers)
 }
 
-// Families returns the IP families of this thread's network namespace. IPv6 counts unless it is off for every
+// Families returns the IP families of this thread's network namespace: IPv6 unless it is off for every
 // device.
 func Families() []state.Family {
 	off, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")

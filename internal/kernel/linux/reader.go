@@ -39,9 +39,7 @@ func (k *Kernel) Reader() (r *Reader, err error) {
 			err = fmt.Errorf("opening the kernel a second time: %w", errors.Join(err, r.Close()))
 		}
 	}()
-	if r.name, err = os.Readlink(namespacePath); err != nil {
-		return r, err
-	}
+	r.name, err = os.Readlink(namespacePath)
 	r.namespace = keep(own, &err, func() (*os.File, error) { return os.Open(namespacePath) })
 	if err != nil {
 		return r, err
@@ -54,9 +52,8 @@ func (r *Reader) Close() error { return r.kernel.Close() }
 
 // List reads all tables, as kernel.Tables.List does, at a slow pace.
 //
-// Sysctls and the tools of iptables are those of the thread's namespace. A process with several namespaces,
-// as in tests, calls List on a goroutine that ends with it: its thread enters the namespace and does not
-// return.
+// Sysctls and the tools of iptables are those of the thread's namespace. A process with several namespaces
+// calls List on a goroutine that ends with it: its thread enters the namespace and does not return.
 func (r *Reader) List(ctx context.Context) (state.State, error) {
 	s, _, err := r.ListAll(ctx)
 	return s, err

@@ -17,8 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// SysctlStore is the table of some named sysctls. A value is the file's text without the white space around
-// it.
+// SysctlStore is the table of some named sysctls. A value is the text of a file without outer white space.
 type SysctlStore struct {
 	root  string
 	names []state.SysctlName
@@ -29,8 +28,7 @@ func OpenSysctls(root string, names ...state.SysctlName) *SysctlStore {
 	return &SysctlStore{root: root, names: names}
 }
 
-// List returns the sysctls that the kernel has. One that it lacks has no row: its module is not loaded, or it
-// is too old or too new.
+// List returns the sysctls that the kernel has. One without its module, or of another version, has no row.
 func (s *SysctlStore) List(ctx context.Context) (map[state.SysctlName]string, error) {
 	rows := map[state.SysctlName]string{}
 	for _, name := range s.names {
@@ -68,8 +66,7 @@ func (s *SysctlStore) Apply(ctx context.Context, d diff.Delta[state.SysctlName, 
 	return r
 }
 
-// Raise sets a number to at least least, and returns what it was. One that is large enough is not written, so it
-// may be read-only.
+// Raise sets a number to at least least, and returns what it was. A read-only one may be large enough.
 func (s *SysctlStore) Raise(ctx context.Context, name state.SysctlName, least int) (was int, err error) {
 	text, err := os.ReadFile(s.file(name))
 	if err == nil {

@@ -74,8 +74,7 @@ func (a Attribute) String() string {
 	return string(text)
 }
 
-// Numbers are in the machine's byte order; Port, BigUint32 and BigUint64 in network byte order. A value that is too
-// short is 0.
+// Numbers are in the machine's byte order; Port and Big... in network byte order. A value that is too short is 0.
 
 func (a Attribute) Uint8() uint8      { return number(a, 1, func(v []byte) uint8 { return v[0] }) }
 func (a Attribute) Uint16() uint16    { return number(a, 2, binary.NativeEndian.Uint16) }

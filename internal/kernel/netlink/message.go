@@ -103,8 +103,7 @@ func (m message) refusal() (refusal, malformed error) {
 	return &Error{Errno: unix.Errno(-code), Message: m.explanation()}, nil
 }
 
-// explanation returns the text of the extended acknowledgement, which follows the error number and the header
-// of the refused request.
+// explanation returns the text of the extended acknowledgement, behind the header of the refused request.
 func (m message) explanation() string {
 	if m.kind != unix.NLMSG_ERROR || m.flags&unix.NLM_F_ACK_TLVS == 0 {
 		return ""

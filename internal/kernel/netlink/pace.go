@@ -30,8 +30,8 @@ func Unpaced(ctx context.Context) context.Context {
 	return context.WithValue(ctx, paceKey{}, (*pace)(nil))
 }
 
-// Pause is called between two pieces of a read. If the context is Paced and a pause is due, it returns after
-// it, or when the context ends.
+// Pause is called between two pieces of a read. If ctx is Paced, it pauses when that is due, or until ctx
+// ends.
 func Pause(ctx context.Context) {
 	p, _ := ctx.Value(paceKey{}).(*pace)
 	if p == nil || time.Since(p.began) < workFor {

@@ -24,8 +24,7 @@ func (b *Requests) Body(i int) []byte { return b.data[b.starts[i]+unix.NLMSG_HDR
 // Reset empties b and keeps its memory.
 func (b *Requests) Reset() { b.data, b.starts = b.data[:0], b.starts[:0] }
 
-// Begin starts a request of a netlink type, with flags besides NLM_F_REQUEST. What is appended until the next
-// Begin is its body.
+// Begin starts a request with flags besides NLM_F_REQUEST. What is appended until the next Begin is its body.
 func (b *Requests) Begin(kind, flags uint16) {
 	b.pad()
 	b.starts = append(b.starts, len(b.data))

@@ -90,9 +90,9 @@ func (s *Socket) Ask(ctx context.Context, b *Requests, each func(body []byte) er
 }
 
 // Dump sends the single dump request in b and passes the body of each answer to the function that collect
-// returns. collect is called for every attempt: a dump is repeated if the kernel marks it as interrupted, or if
-// that function returns ErrInterrupted because the answers contradict each other. Dump returns ErrInterrupted
-// only after several attempts.
+// returns. It repeats a dump, and calls collect again, if the kernel marks it as interrupted, or if that
+// function returns ErrInterrupted because the answers contradict each other. After several attempts it
+// returns ErrInterrupted.
 func (s *Socket) Dump(ctx context.Context, b *Requests, collect func() func(body []byte) error) error {
 	return repeat(ctx, func(ctx context.Context) error { return s.bodies(ctx, b, unix.NLM_F_DUMP, collect()) })
 }

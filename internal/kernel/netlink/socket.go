@@ -56,7 +56,7 @@ func (e *Error) Error() string {
 // Unwrap returns the Errno, which matches fs.ErrExist, fs.ErrNotExist and fs.ErrPermission where it means these.
 func (e *Error) Unwrap() error { return e.Errno }
 
-// Socket is a netlink socket in the network namespace of the thread that opened it. One goroutine uses it; only
+// Socket is a netlink socket in the network namespace of the thread that opened it, for one goroutine. Only
 // Close may be called by another.
 type Socket struct {
 	sequence uint32
@@ -64,8 +64,8 @@ type Socket struct {
 	traffic  Traffic
 	timeout  time.Duration // of an answer
 
-	// busy is held from a request to its last answer. Close waits for it: the number of a closed descriptor is
-	// soon another's.
+	// busy is held from a request to its last answer. Close waits for it: a closed descriptor is soon
+	// another's.
 	busy       sync.Mutex
 	fd         int
 	unfinished bool // the last exchange broke off: answers may still be queued
@@ -113,8 +113,7 @@ func (s *Socket) setUp() error {
 	return nil
 }
 
-// FilterDumps makes the kernel filter dumps by what their request says. One before Linux 4.20 can't: it goes on
-// sending all rows.
+// FilterDumps makes the kernel filter dumps by what their request says. One before Linux 4.20 sends all rows.
 func (s *Socket) FilterDumps() error {
 	err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
 	if err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
@@ -229,8 +228,8 @@ func (s *Socket) receive(each func(message) error) error {
 	return eachMessage(s.buffer[:n], each)
 }
 
-// drain drops what is left of an exchange that failed. Without it the next one fails too: a socket that once
-// overflowed drops every new answer until its queue has been read empty, and an unfinished dump forbids another.
+// drain drops what is left of an exchange that failed. Otherwise the next one fails too: a socket that once
+// overflowed drops every new answer until its queue is empty, and an unfinished dump forbids another.
 func (s *Socket) drain() error {
 	for s.unfinished {
 		_, _, err := unix.Recvfrom(s.fd, s.buffer, unix.MSG_DONTWAIT)

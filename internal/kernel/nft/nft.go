@@ -29,8 +29,7 @@ type Conn struct {
 	names    []string
 }
 
-// Open opens a connection to the current thread's network namespace. Only tables with one of the names are rows,
-// and can be removed.
+// Open opens a connection to the current thread's network namespace. Only tables with these names are rows.
 func Open(names ...string) (*Conn, error) {
 	socket, err := netlink.Open(unix.NETLINK_NETFILTER)
 	if err != nil {

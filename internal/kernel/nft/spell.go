@@ -29,8 +29,7 @@ type loaded struct {
 	mask []byte // of the bits that count; nil: all
 }
 
-// speller writes one rule in the spelling of iptables-save. What has no word there stands in brackets, so that no
-// reader takes it for a match.
+// speller writes one rule in the spelling of iptables-save. What has no word there stands in brackets.
 type speller struct {
 	family    state.Family
 	registers map[uint32]loaded
