@@ -33,13 +33,8 @@ type Conn struct {
 	socket    *netlink.Socket
 	requests  requests
 	ours      func(state.SetName) bool
-	revisions map[revisionKey]uint8
+	revisions map[state.Set]uint8 // by type and family
 	listed    int // entries, last time
-}
-
-type revisionKey struct {
-	kind   state.SetType
-	family state.Family
 }
 
 // Open opens a connection to the current thread's network namespace. names reports which sets are ours.
@@ -48,7 +43,7 @@ func Open(names func(state.SetName) bool) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{socket: socket, ours: names, revisions: map[revisionKey]uint8{}}
+	c := &Conn{socket: socket, ours: names, revisions: map[state.Set]uint8{}}
 	if err := c.negotiate(); err != nil {
 		return nil, errors.Join(fmt.Errorf("asking the kernel for its ipset (module ip_set): %w", err), socket.Close())
 	}
@@ -150,7 +145,7 @@ func (c *Conn) addMembers(ctx context.Context, name state.SetName, rows map[stat
 }
 
 func (c *Conn) revision(ctx context.Context, s state.Set) (uint8, error) {
-	key := revisionKey{s.Type, s.Family}
+	key := state.Set{Type: s.Type, Family: s.Family}
 	if r, ok := c.revisions[key]; ok {
 		return r, nil
 	}
