@@ -57,7 +57,9 @@ func writeFile(name, text string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(text)
+	if _, err = f.WriteString(text); err != nil {
+		err = fmt.Errorf("writing %q: %w", text, err)
+	}
 	return errors.Join(err, f.Close())
 }
 

@@ -85,12 +85,8 @@ func (s *SysctlStore) write(ctx context.Context, name state.SysctlName, value st
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := writeFile(s.file(name), value+"\n")
-	if errors.Is(err, fs.ErrNotExist) {
+	if err := writeFile(s.file(name), value+"\n"); err != nil {
 		return fmt.Errorf("writing sysctl %s: %w", name, explain(name, err))
-	}
-	if err != nil {
-		return fmt.Errorf("writing %q to sysctl %s: %w", value, name, err)
 	}
 	return nil
 }
