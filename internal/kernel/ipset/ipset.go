@@ -34,7 +34,7 @@ type Conn struct {
 	requests  requests
 	ours      func(state.SetName) bool
 	revisions map[state.Set]uint8 // by type and family
-	listed    int // entries, last time
+	listed    int                 // entries, last time
 }
 
 // Open opens a connection to the current thread's network namespace. names reports which sets are ours.

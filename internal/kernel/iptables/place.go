@@ -48,9 +48,9 @@ func (t saved) behind(from, to string, ours func(string) bool) string {
 // decides reports whether a rule, or one that it leads to, can end a packet's way through the table. above
 // are the chains that led to it: the kernel has no circles, but what is read from elsewhere may.
 func (t saved) decides(rule string, builtIn bool, above []string) bool {
-	verdict, gone := verdictOf(rule)
+	verdict, forGood := verdictOf(rule)
 	if _, chain := t.builtIn[verdict]; chain && verdict != "" {
-		if gone && builtIn {
+		if forGood && builtIn {
 			return true // a packet that comes back from there meets the policy
 		}
 		return !slices.Contains(above, verdict) && slices.ContainsFunc(t.rules[verdict], func(rule string) bool {
@@ -68,7 +68,7 @@ func (t saved) decides(rule string, builtIn bool, above []string) bool {
 func marking() []string { return []string{"", "CONNMARK", "CT", "HMARK", "MARK", "NOTRACK", "SET"} }
 
 // verdictOf returns the target of a rule, built in or a chain, and whether it goes there for good.
-func verdictOf(rule string) (name string, gone bool) {
+func verdictOf(rule string) (name string, forGood bool) {
 	words := words(rule)
 	for i, word := range words[:max(0, len(words)-1)] {
 		if word == "-j" || word == "-g" {

@@ -40,7 +40,7 @@ type listing[V any] struct {
 	rows    map[state.RealServerKey]V
 	servers map[state.VirtualServerKey]struct{} // without marks that have no real server: their family is not known
 	server  state.VirtualServerKey              // of the current section; a mark has no address here yet
-	inside  bool                                // a section has begun
+	inside  bool                                // a section has started
 	section []listedRealServer
 }
 

@@ -77,8 +77,8 @@ func (s addresses) Apply(ctx context.Context, d diff.Delta[state.Address, state.
 		group group
 		do    func(group)
 	}{
-		{groupOf(assigned.Remove, true), func(l group) { t.remove(l, unassigning(), unrouting()) }},
-		{groupOf(routed.Remove, true), func(l group) { t.remove(l, unrouting(), unassigning()) }},
+		{groupOf(assigned.Remove, true), func(g group) { t.remove(g, unassigning(), unrouting()) }},
+		{groupOf(routed.Remove, true), func(g group) { t.remove(g, unrouting(), unassigning()) }},
 		{changed(assigned.Update), t.assign},
 		{changed(routed.Update), t.route},
 		{groupOf(assigned.Add, false), t.assign},
@@ -136,14 +136,14 @@ func changed(list []diff.Change[state.Address, state.Binding]) group {
 }
 
 // which returns the rows that have all the marks of with and none of those of without.
-func (l group) which(with, without mark) []int {
-	return l.where(with, without, func(row) bool { return true })
+func (g group) which(with, without mark) []int {
+	return g.where(with, without, func(row) bool { return true })
 }
 
-func (l group) where(with, without mark, is func(row) bool) []int {
-	list := make([]int, 0, len(l.marks))
-	for i, m := range l.marks {
-		if m&with == with && m&without == 0 && is(l.at(i)) {
+func (g group) where(with, without mark, is func(row) bool) []int {
+	list := make([]int, 0, len(g.marks))
+	for i, m := range g.marks {
+		if m&with == with && m&without == 0 && is(g.at(i)) {
 			list = append(list, i)
 		}
 	}

@@ -13,8 +13,8 @@ const (
 	pauseFor = 12 * time.Millisecond
 )
 
-// pace is when the current stretch of work began.
-type pace struct{ began time.Time }
+// pace is when the current stretch of work started.
+type pace struct{ started time.Time }
 
 type paceKey struct{}
 
@@ -22,7 +22,7 @@ type paceKey struct{}
 // and leave the rest to the program. With one processor, the Go runtime lets each goroutine work for 10 ms at
 // a time, so that a change waited that long for each goroutine that it passed.
 func Paced(ctx context.Context) context.Context {
-	return context.WithValue(ctx, paceKey{}, &pace{began: time.Now()})
+	return context.WithValue(ctx, paceKey{}, &pace{started: time.Now()})
 }
 
 // Unpaced returns ctx without any pauses.
@@ -34,12 +34,12 @@ func Unpaced(ctx context.Context) context.Context {
 // ends.
 func Pause(ctx context.Context) {
 	p, _ := ctx.Value(paceKey{}).(*pace)
-	if p == nil || time.Since(p.began) < workFor {
+	if p == nil || time.Since(p.started) < workFor {
 		return
 	}
 	select {
 	case <-ctx.Done():
 	case <-time.After(pauseFor):
 	}
-	p.began = time.Now()
+	p.started = time.Now()
 }
