@@ -150,20 +150,39 @@ func putAddress(b *netlink.Requests, kind uint16, a netip.Addr) {
 	}
 }
 
-// fields are the attributes of one virtual or real server.
-type fields struct{ netlink.Attributes }
+// fields are the attributes of one virtual or real server by their type, in an array because there are many of
+// them. Attributes of newer kernels that do not fit are ignored.
+type fields [16]netlink.Attribute
+
+func (f *fields) has(kind uint16) bool { return f[kind].Value != nil }
 
 // nestedFields returns the fields in the attribute kind of a message of our family.
-func nestedFields(body []byte, kind uint16) (fields, error) {
-	attributes, err := netlink.ParseBody(body, unix.GENL_HDRLEN)
+func nestedFields(body []byte, kind uint16) (*fields, error) {
+	if len(body) < unix.GENL_HDRLEN {
+		return nil, fmt.Errorf("message of %d bytes", len(body))
+	}
+	var inside []byte
+	err := netlink.EachAttribute(body[unix.GENL_HDRLEN:], func(a netlink.Attribute) {
+		if a.Type == kind {
+			inside = a.Value
+		}
+	})
 	if err != nil {
-		return fields{}, err
+		return nil, err
 	}
-	if !attributes.Has(kind) {
-		return fields{}, fmt.Errorf("message without attribute %d", kind)
+	if inside == nil {
+		return nil, fmt.Errorf("message without attribute %d", kind)
 	}
-	inside, err := attributes.Get(kind).Nested()
-	return fields{inside}, err
+	return fieldsOf(inside)
+}
+
+func fieldsOf(data []byte) (*fields, error) {
+	f := &fields{}
+	return f, netlink.EachAttribute(data, func(a netlink.Attribute) {
+		if int(a.Type) < len(f) {
+			f[a.Type] = a
+		}
+	})
 }
 
 // decodeVirtualServer reads the answer to GET_SERVICE.
@@ -180,16 +199,16 @@ func decodeVirtualServer(body []byte) (state.VirtualServerKey, seenVirtualServer
 	return k, v, err
 }
 
-func (f fields) virtualServerKey() (state.VirtualServerKey, error) {
+func (f *fields) virtualServerKey() (state.VirtualServerKey, error) {
 	family, err := f.family(serviceFamily)
 	if err != nil {
 		return state.VirtualServerKey{}, err
 	}
-	if mark := f.Get(serviceMark).Uint32(); mark != 0 {
+	if mark := f[serviceMark].Uint32(); mark != 0 {
 		return state.MarkKey(family, mark), nil
 	}
-	protocol := f.Get(serviceProtocol).Uint16()
-	if protocol > 255 || !f.Has(serviceProtocol) || !f.Has(servicePort) {
+	protocol := f[serviceProtocol].Uint16()
+	if protocol > 255 || !f.has(serviceProtocol) || !f.has(servicePort) {
 		return state.VirtualServerKey{}, fmt.Errorf("no mark, and no protocol and port (protocol %d)", protocol)
 	}
 	a, err := f.address(serviceAddress, family)
@@ -197,13 +216,13 @@ func (f fields) virtualServerKey() (state.VirtualServerKey, error) {
 		return state.VirtualServerKey{}, err
 	}
 	return state.VirtualServerKey{
-		Address:  netip.AddrPortFrom(a, f.Get(servicePort).Port()),
+		Address:  netip.AddrPortFrom(a, f[servicePort].Port()),
 		Protocol: state.Protocol(protocol),
 	}, nil
 }
 
-func (f fields) virtualServer(family state.Family) (seenVirtualServer, error) {
-	if !f.Has(serviceFlags) || !f.Has(serviceTimeout) || !f.Has(serviceNetmask) || !f.Has(serviceScheduler) {
+func (f *fields) virtualServer(family state.Family) (seenVirtualServer, error) {
+	if !f.has(serviceFlags) || !f.has(serviceTimeout) || !f.has(serviceNetmask) || !f.has(serviceScheduler) {
 		return seenVirtualServer{}, errors.New("no flags, timeout, netmask or scheduler")
 	}
 	prefix, err := f.prefix(family)
@@ -213,11 +232,11 @@ func (f fields) virtualServer(family state.Family) (seenVirtualServer, error) {
 	counters, err := f.counters(serviceStats64)
 	return seenVirtualServer{
 		server: state.VirtualServer{
-			Scheduler: f.Get(serviceScheduler).String(),
-			Flags:     state.ServerFlags(f.Get(serviceFlags).Uint32()) &^ flagHashed, // the mask behind it is ignored
-			Timeout:   f.Get(serviceTimeout).Uint32(),
+			Scheduler: f[serviceScheduler].String(),
+			Flags:     state.ServerFlags(f[serviceFlags].Uint32()) &^ flagHashed, // the mask behind it is ignored
+			Timeout:   f[serviceTimeout].Uint32(),
 			Prefix:    prefix,
-			Engine:    f.Get(serviceEngine).String(),
+			Engine:    f[serviceEngine].String(),
 		},
 		counters: counters,
 	}, err
@@ -225,11 +244,11 @@ func (f fields) virtualServer(family state.Family) (seenVirtualServer, error) {
 
 // prefix reads the persistence netmask. An IPv4 mask with holes, which only other programs make, has no
 // prefix; its leading bits are never 32, so it is never taken for one of ours.
-func (f fields) prefix(family state.Family) (uint8, error) {
+func (f *fields) prefix(family state.Family) (uint8, error) {
 	if family == state.IPv4 {
-		return uint8(bits.LeadingZeros32(^f.Get(serviceNetmask).BigUint32())), nil
+		return uint8(bits.LeadingZeros32(^f[serviceNetmask].BigUint32())), nil
 	}
-	n := f.Get(serviceNetmask).Uint32()
+	n := f[serviceNetmask].Uint32()
 	if n > 128 {
 		return 0, fmt.Errorf("IPv6 netmask of %d bits", n)
 	}
@@ -249,23 +268,23 @@ func decodeRealServer(body []byte, k state.VirtualServerKey) (state.RealServerKe
 	counters, err := f.counters(destStats64)
 	seen := seenRealServer{
 		server: state.RealServer{
-			Weight: f.Get(destWeight).Uint32(),
-			Method: state.ForwardMethod(f.Get(destMethod).Uint32() & moby.ConnFwdMask),
-			Upper:  f.Get(destUpper).Uint32(),
-			Lower:  f.Get(destLower).Uint32(),
+			Weight: f[destWeight].Uint32(),
+			Method: state.ForwardMethod(f[destMethod].Uint32() & moby.ConnFwdMask),
+			Upper:  f[destUpper].Uint32(),
+			Lower:  f[destLower].Uint32(),
 		},
 		connections: state.Connections{
-			Active:     connections(int32(f.Get(destActive).Uint32())),
-			Inactive:   connections(int32(f.Get(destInactive).Uint32())),
-			Persistent: connections(int32(f.Get(destPersistent).Uint32())),
+			Active:     connections(int32(f[destActive].Uint32())),
+			Inactive:   connections(int32(f[destInactive].Uint32())),
+			Persistent: connections(int32(f[destPersistent].Uint32())),
 		},
 		counters: counters,
 	}
 	return state.RealServerKey{Server: k, Address: a}, seen, err
 }
 
-func (f fields) realServerAddress() (netip.AddrPort, error) {
-	if !f.Has(destPort) || !f.Has(destMethod) || !f.Has(destWeight) {
+func (f *fields) realServerAddress() (netip.AddrPort, error) {
+	if !f.has(destPort) || !f.has(destMethod) || !f.has(destWeight) {
 		return netip.AddrPort{}, errors.New("no port, method or weight")
 	}
 	family, err := f.family(destFamily)
@@ -273,11 +292,11 @@ func (f fields) realServerAddress() (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	a, err := f.address(destAddress, family)
-	return netip.AddrPortFrom(a, f.Get(destPort).Port()), err
+	return netip.AddrPortFrom(a, f[destPort].Port()), err
 }
 
-func (f fields) family(kind uint16) (state.Family, error) {
-	n := f.Get(kind).Uint16()
+func (f *fields) family(kind uint16) (state.Family, error) {
+	n := f[kind].Uint16()
 	family := netlink.FamilyOf(n)
 	if family == 0 {
 		return 0, fmt.Errorf("address family %d", n)
@@ -286,8 +305,8 @@ func (f fields) family(kind uint16) (state.Family, error) {
 }
 
 // address reads an address, for which the kernel sends 16 bytes in either family.
-func (f fields) address(kind uint16, family state.Family) (netip.Addr, error) {
-	value := f.Get(kind).Value
+func (f *fields) address(kind uint16, family state.Family) (netip.Addr, error) {
+	value := f[kind].Value
 	size := family.Bits() / 8
 	if len(value) < size {
 		return netip.Addr{}, fmt.Errorf("%v address of %d bytes", family, len(value))
@@ -297,21 +316,21 @@ func (f fields) address(kind uint16, family state.Family) (netip.Addr, error) {
 }
 
 // counters reads 64-bit statistics, which every kernel since 4.1 sends.
-func (f fields) counters(kind uint16) (state.Counters, error) {
-	stats, err := f.Get(kind).Nested()
+func (f *fields) counters(kind uint16) (state.Counters, error) {
+	stats, err := fieldsOf(f[kind].Value)
 	if err != nil {
 		return state.Counters{}, fmt.Errorf("counters: %w", err)
 	}
 	return state.Counters{
-		Connections:    stats.Get(1).Uint64(),
-		PacketsIn:      stats.Get(2).Uint64(),
-		PacketsOut:     stats.Get(3).Uint64(),
-		BytesIn:        stats.Get(4).Uint64(),
-		BytesOut:       stats.Get(5).Uint64(),
-		ConnectionRate: stats.Get(6).Uint64(),
-		PacketRateIn:   stats.Get(7).Uint64(),
-		PacketRateOut:  stats.Get(8).Uint64(),
-		ByteRateIn:     stats.Get(9).Uint64(),
-		ByteRateOut:    stats.Get(10).Uint64(),
+		Connections:    stats[1].Uint64(),
+		PacketsIn:      stats[2].Uint64(),
+		PacketsOut:     stats[3].Uint64(),
+		BytesIn:        stats[4].Uint64(),
+		BytesOut:       stats[5].Uint64(),
+		ConnectionRate: stats[6].Uint64(),
+		PacketRateIn:   stats[7].Uint64(),
+		PacketRateOut:  stats[8].Uint64(),
+		ByteRateIn:     stats[9].Uint64(),
+		ByteRateOut:    stats[10].Uint64(),
 	}, nil
 }

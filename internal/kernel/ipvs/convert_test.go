@@ -120,11 +120,11 @@ func TestRemovalNamesTheKeyAlone(t *testing.T) {
 		t.Errorf("commands %v", got)
 	}
 	server, err := nestedFields(b.Body(0), attrService)
-	if err != nil || server.Has(serviceScheduler) || server.Has(serviceFlags) {
+	if err != nil || server.has(serviceScheduler) || server.has(serviceFlags) {
 		t.Errorf("%v, %v", server, err)
 	}
 	inner, err := nestedFields(b.Body(1), attrDest)
-	if err != nil || inner.Has(destWeight) || !inner.Has(destPort) {
+	if err != nil || inner.has(destWeight) || !inner.has(destPort) {
 		t.Errorf("%v, %v", inner, err)
 	}
 }

@@ -47,22 +47,31 @@ func ParseBody(body []byte, header int) (Attributes, error) {
 
 // ParseAttributes splits data into its attributes.
 func ParseAttributes(data []byte) (Attributes, error) {
-	attributes := make(Attributes, 0, min(16, len(data)/8+1))
+	attributes := make(Attributes, 0, min(16, (len(data)+7)/8))
+	err := EachAttribute(data, func(a Attribute) { attributes = append(attributes, a) })
+	if err != nil {
+		return nil, err
+	}
+	return attributes, nil
+}
+
+// EachAttribute calls each with the attributes of data, in order, until one is malformed.
+func EachAttribute(data []byte, each func(Attribute)) error {
 	for len(data) > 0 {
 		if len(data) < unix.SizeofNlAttr {
-			return nil, fmt.Errorf("netlink attribute cut off after %d bytes", len(data))
+			return fmt.Errorf("netlink attribute cut off after %d bytes", len(data))
 		}
 		length := int(binary.NativeEndian.Uint16(data))
 		if length < unix.SizeofNlAttr || length > len(data) {
-			return nil, fmt.Errorf("netlink attribute claims %d bytes of %d", length, len(data))
+			return fmt.Errorf("netlink attribute claims %d bytes of %d", length, len(data))
 		}
-		attributes = append(attributes, Attribute{
+		each(Attribute{
 			Type:  binary.NativeEndian.Uint16(data[2:]) & typeMask,
 			Value: data[unix.SizeofNlAttr:length],
 		})
 		data = data[min(align(length), len(data)):]
 	}
-	return attributes, nil
+	return nil
 }
 
 // Nested returns the attributes inside a.
