@@ -62,8 +62,7 @@ type entry struct {
 	answered bool
 }
 
-// parseEntry reads the body of an IPCTNL_MSG_CT_NEW message. It fails for one without both directions. The ports
-// of a protocol without ports are 0.
+// parseEntry reads the body of an IPCTNL_MSG_CT_NEW message. The ports of a protocol without ports are 0.
 func parseEntry(body []byte) (entry, error) {
 	attributes, err := netlink.ParseBody(body, genericSize)
 	if err != nil {
@@ -131,7 +130,6 @@ func parseTuple(raw []byte) (tuple, error) {
 	}, nil
 }
 
-// addressIn returns the IPv4 or the IPv6 address of list, which has one of them.
 func addressIn(list netlink.Attributes, v4, v6 uint16) netip.Addr {
 	if !list.Has(v4) {
 		v4 = v6

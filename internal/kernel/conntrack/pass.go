@@ -53,12 +53,10 @@ func (k kind) rank() int {
 	return rank
 }
 
-// connects reports whether a protocol has connections that both sides agree on. What was sent untranslated and
-// answered is a connection with another host that has the address: it is not ours to end. A first packet
-// without an answer is no connection yet.
+// connects reports whether a protocol has connections that both sides agree on. Such a one that went
+// untranslated and has an answer is with another host that has the address, and not ours to end.
 func connects(p state.Protocol) bool { return p == state.TCP || p == state.SCTP }
 
-// matches reports whether an entry is to be flushed.
 func (p pass) matches(e entry) bool {
 	if p.unanswered && e.answered {
 		return false

@@ -131,7 +131,7 @@ func sizeOf(kind uint16) (size int, known bool) {
 	return 0, false
 }
 
-// entryAttributes returns the attributes of an entry. It has to have what the type requires, and nothing unknown.
+// entryAttributes returns the attributes of an entry: those that the type requires, and none unknown.
 func entryAttributes(t state.SetType, content netlink.Attribute) (netlink.Attributes, error) {
 	if content.Type != attrContent {
 		return nil, fmt.Errorf("attribute %d where an entry should be", content.Type)

@@ -9,8 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// explain adds words to the kernel's refusal where it is one of ipset's own numbers, which the system has no
-// text for. bitmap says what type of set refused: the numbers from errHashFull on depend on it.
+// explain adds words to ipset's own error numbers. From errHashFull on they depend on the type of the set.
 func explain(refusal error, bitmap bool) error {
 	number, ok := errors.AsType[unix.Errno](refusal)
 	if !ok {

@@ -50,7 +50,6 @@ func Open(names func(state.SetName) bool) (*Conn, error) {
 	return c, nil
 }
 
-// negotiate finds the newest protocol that the kernel and this package speak.
 func (c *Conn) negotiate() error {
 	c.requests.protocol = oldestProtocol
 	c.fresh().begin(commandProtocol, 0)
@@ -87,7 +86,7 @@ func (c *Conn) fresh() *requests {
 	return &c.requests
 }
 
-// ask sends the one request that is in c.requests. each, which may be nil, gets the answers.
+// ask sends the one request in c.requests; each, which may be nil, gets the answers.
 func (c *Conn) ask(ctx context.Context, each func(body []byte) error) error {
 	return explain(c.socket.Ask(ctx, &c.requests.Requests, each), false)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// temporary returns the temporary name for a set. It is the same each time, so that a left-over is found and
-// reused instead of piling up, and a hash because names are too short to hold another one.
+// temporary returns the temporary name for a set: the same each time, so that a left-over is found and
+// reused.
 func temporary(name state.SetName) state.SetName {
 	h := fnv.New32a()
 	h.Write([]byte(name))

@@ -65,8 +65,7 @@ func (s sets) remove(ctx context.Context, rows []setRow, r *setResult) {
 	}
 }
 
-// set creates sets, and brings those that are there to their header; expected says whether they should be
-// there.
+// set creates sets, and brings those that are there to their header; expected: they should be there.
 func (s sets) set(ctx context.Context, rows []setRow, expected bool, r *setResult) {
 	sent, revisions := s.sendable(ctx, rows, r)
 	b := s.c.fresh()

@@ -107,9 +107,8 @@ type piece struct {
 	done        func(error) // takes what became of it
 }
 
-// commit writes the pieces of a family, all at once if none is bad, and passes to each what became of it. A
-// bad piece does not keep the others from being written. Tables are committed one after the other: those
-// before the line that is refused are in the kernel, nothing of its own is.
+// commit writes the pieces of a family, all at once if none is bad, and passes to each what became of it.
+// Tables are committed one after the other: those before the line that is refused are in the kernel.
 func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
 	slices.SortStableFunc(rest, func(a, b piece) int { // those of one table together
 		return slices.Index(ruleTables(), a.table) - slices.Index(ruleTables(), b.table)
@@ -138,8 +137,8 @@ func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
 	}
 }
 
-// oneByOne writes each piece by itself, again while that makes progress: a chain can be written only when
-// those that it goes to are there.
+// oneByOne writes each piece by itself, again while that makes progress, as chains need those that they go
+// to.
 func (c *Conn) oneByOne(ctx context.Context, f state.Family, pieces []piece) {
 	rest := slices.Clone(pieces)
 	var refused []error

@@ -21,8 +21,8 @@ type tools struct{ save, restore string }
 // version is that of iptables: major, minor, patch.
 type version [3]int
 
-// oldest is the first version that can move all ports by the same number (DNAT --to-destination :1-65535/32768).
-// iptables-restore has -w since 1.6.2.
+// oldest is the first version that can move all ports by the same number (DNAT --to-destination
+// :1-65535/32768).
 func oldest() version { return version{1, 8, 0} }
 
 func (v version) before(o version) bool { return slices.Compare(v[:], o[:]) < 0 }

@@ -25,8 +25,8 @@ func (s snapshot) has(k state.ChainKey) bool {
 	return there
 }
 
-// parse reads the whole output of iptables-save. A line that it does not know is an error: a rule that is
-// skipped would look like a missing one.
+// parse reads the output of iptables-save. It fails on an unknown line: a skipped rule would look like a
+// missing one.
 func parse(text string) (snapshot, error) {
 	p := parser{tables: snapshot{}}
 	for number := 1; text != ""; {
@@ -43,8 +43,7 @@ func parse(text string) (snapshot, error) {
 	return p.tables, nil
 }
 
-// cutLine cuts off the first line. A line ends at a newline that is not quoted: a comment can hold one, and
-// what follows it can look like a rule.
+// cutLine cuts off the first line. A newline in a quoted comment does not end it.
 func cutLine(text string) (line, rest string) {
 	quoted := false
 	if strings.HasPrefix(text, "#") {

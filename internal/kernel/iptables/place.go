@@ -9,9 +9,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// place returns the number that a new jump gets in its built-in chain. That is the first, but in filter after
-// the jumps of network policies that lead the chain: policies do not see what a jump of ours accepts.
-// Calico's Felix has to mark the packets of pods in INPUT, or their policies are not asked in OUTPUT.
+// place returns the number of a new jump in its built-in chain: 1, but in filter behind jumps to network
+// policies, which do not see what a jump of ours accepts. Calico's Felix marks packets of pods in INPUT for
+// OUTPUT.
 func (t saved) place(k state.JumpKey) int {
 	rules := t.rules[k.From]
 	if k.Table != state.Filter {
@@ -24,8 +24,7 @@ func (t saved) place(k state.JumpKey) int {
 	return n + 1
 }
 
-// ofPolicies reports whether a chain belongs to a network plugin that enforces network policies: Calico,
-// Cilium, Antrea, kube-router, Weave.
+// ofPolicies reports whether a chain is of Calico, Cilium, Antrea, kube-router or Weave: of network policies.
 func ofPolicies(chain string) bool {
 	return slices.ContainsFunc([]string{"cali-", "CILIUM_", "ANTREA-", "KUBE-ROUTER-", "WEAVE-"}, func(prefix string) bool {
 		return strings.HasPrefix(chain, prefix)

@@ -26,9 +26,8 @@ type finding struct {
 }
 
 // choose finds the variant in use: where a service proxy has been before, lest its rules stay behind unseen;
-// then kubelet's, which runs with the machine's own tools; then where most rules are. An empty machine gives
-// no hint, and an empty answer may be all that a tool can do whose part the kernel lacks: then the plain name
-// decides.
+// then kubelet's, which runs with the machine's own tools; then where most rules are; then that of the plain
+// name, as a tool whose part the kernel lacks shows nothing, either.
 func choose(n, l finding) variant {
 	switch {
 	case !n.works && !l.works:

@@ -56,8 +56,8 @@ func (c *Conn) VirtualServers() kernel.Store[state.VirtualServerKey, state.Virtu
 	}
 }
 
-// RealServers returns the table of real servers. Its List reads mostly /proc, which does not show the
-// thresholds: they are 0 in every row, as they are in ours.
+// RealServers returns the table of real servers. Its List does not know the thresholds: they are 0, as in
+// ours.
 func (c *Conn) RealServers() kernel.Store[state.RealServerKey, state.RealServer] {
 	return table[state.RealServerKey, state.RealServer]{
 		conn:   c,

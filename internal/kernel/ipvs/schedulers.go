@@ -13,9 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Schedulers are tried at an address for documentation, which kube-proxy uses too, and at the first of these
-// ports that is free there. A process that is killed leaves its trial behind. Its timeout, of which a virtual
-// server without real servers makes no use, marks it as ours.
+// Schedulers are tried at an address for documentation, as by kube-proxy, and at the first of these ports
+// that is free. By its timeout, the trial that a killed process leaves behind is known as ours.
 const (
 	trialPort    = 20000
 	trialPorts   = 16

@@ -20,9 +20,9 @@ import (
 const dummyKind = "dummy"
 
 // links is the store of the one device. The device stays down, as kube-proxy leaves it: the kernel makes
-// local routes for the addresses of a dummy that is down, of either family, and a device that is down
-// announces nothing, gets no link-local address and can't lose its IPv6 addresses by being set down. Only
-// IPv6 routes of our own need it up: it is set up for the first one, and never down again.
+// local routes for the addresses of a dummy that is down, and that announces nothing, gets no link-local
+// address and can't lose IPv6 addresses by being set down. Only IPv6 routes of our own need it up, from the
+// first one on.
 type links struct{ c *Conn }
 
 func (s links) List(ctx context.Context) (map[state.LinkName]state.Link, error) {
@@ -101,7 +101,6 @@ func (s links) ours(name state.LinkName) (netlink.Link, error) {
 	return l, err
 }
 
-// remove deletes the device with its addresses, and reports whether it was there.
 func (s links) remove(ctx context.Context, name state.LinkName) (met bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -137,8 +136,7 @@ func (c *Conn) device() (device, error) {
 	return device{l.Attrs().Index, l.Attrs().Flags&net.FlagUp != 0}, nil
 }
 
-// raise sets the device up, without the link-local address that the kernel would give to it then. A dummy
-// does no ARP, and drops what is sent through it.
+// raise sets the device up, without a link-local address. A dummy does no ARP, and drops what it is given.
 func (c *Conn) raise(d device) error {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE
 	l := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: d.index}}

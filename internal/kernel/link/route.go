@@ -74,8 +74,7 @@ func routeAddress(a netlink.Attribute) (netip.Addr, error) {
 	return address, nil
 }
 
-// addRouteDump appends the request for the routes of both families that a protocol made in the table local of
-// a device. An old kernel sends all routes.
+// addRouteDump appends the request for the routes of a protocol in the table local. An old kernel sends all.
 func addRouteDump(b *netlink.Requests, device int, protocol uint8) {
 	b.Begin(unix.RTM_GETROUTE, 0)
 	b.Raw(routeHeader(unix.AF_UNSPEC, 0, protocol, unix.RT_SCOPE_UNIVERSE)...)

@@ -177,9 +177,9 @@ const (
 	localPause  = 5 * time.Millisecond // between two looks
 )
 
-// awaitLocal waits until the kernel has made its own routes of IPv6 addresses whose routes of ours are to go:
-// a work queue does so some milliseconds later. A row without either would be lost, so one that the kernel
-// does not come to fails. It returns the others.
+// awaitLocal waits until a work queue of the kernel has made its routes of IPv6 addresses whose routes of
+// ours are to go, lest they have none. It fails those that the kernel does not come to, and returns the
+// others.
 func (t *task) awaitLocal(g group, some []int) []int {
 	waiting := map[state.Address]int{}
 	for _, i := range some {

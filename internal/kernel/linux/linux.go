@@ -81,8 +81,8 @@ func (k *Kernel) connect() (err error) {
 	return err
 }
 
-// hostSysctls is where a pod may write the machine's sysctls below net: unless the container is privileged,
-// container runtimes mount /proc/sys read-only.
+// hostSysctls is where a pod can write the machine's sysctls: /proc/sys is read-only in unprivileged
+// containers.
 const hostSysctls = "/host/proc/sys"
 
 func sysctlRoot() string {

@@ -20,9 +20,9 @@ import (
 // namespacePath is that of the calling thread.
 const namespacePath = "/proc/thread-self/ns/net"
 
-// Reader reads the tables of a Kernel over connections of its own. One goroutine uses it at a time, while
-// another may use the Kernel. A list that is read while the tables change may lack rows that were there all
-// the time: the kernel continues a dump of virtual servers or addresses by counting rows.
+// Reader reads the tables of a Kernel over connections of its own, while another goroutine may use the
+// Kernel. A list that is read while tables change may lack rows: the kernel continues a dump of some by
+// counting rows.
 type Reader struct {
 	kernel    *Kernel
 	namespace *os.File

@@ -71,8 +71,7 @@ func (b *Requests) BigUint64(kind uint16, n uint64) {
 	b.Bytes(kind, binary.BigEndian.AppendUint64(b.number[:0], n))
 }
 
-// Nest appends an attribute whose value is the attributes that inside appends. An attribute cannot be longer
-// than 65,535 bytes: split many entries over several requests.
+// Nest appends an attribute whose value is the attributes that inside appends, 65,535 bytes at most.
 func (b *Requests) Nest(kind uint16, inside func()) {
 	start := len(b.data)
 	b.header(kind|unix.NLA_F_NESTED, 0)

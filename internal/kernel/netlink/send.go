@@ -59,8 +59,7 @@ func (s *Socket) Stream(ctx context.Context, b *Requests, n int, encode func(i i
 	return refused, nil
 }
 
-// oneByOne repeats a chunk whose answers did not fit the receive buffer. What the first attempt did is answered
-// as "exists" or "not found", which callers take for success anyway.
+// oneByOne repeats a chunk whose answers overflowed: what is done already is refused, which callers tolerate.
 func (s *Socket) oneByOne(ctx context.Context, b *Requests, from, to int) ([]error, error) {
 	answers := make([]error, 0, to-from)
 	for i := from; i < to; i++ {
@@ -73,7 +72,6 @@ func (s *Socket) oneByOne(ctx context.Context, b *Requests, from, to int) ([]err
 	return answers, nil
 }
 
-// sendChunk sends the requests from..to-1 in one sendmsg and reads answers until that of the last one.
 func (s *Socket) sendChunk(ctx context.Context, b *Requests, from, to int) ([]error, error) {
 	a := acknowledgements{first: s.next(to - from), refused: make([]error, to-from)}
 	err := s.exchange(ctx, b.stamp(from, to, a.first, unix.NLM_F_ACK), to-from, a.take)

@@ -211,7 +211,6 @@ func (s *Socket) wait(ctx context.Context, silent *time.Time) error {
 	return nil
 }
 
-// receive reads one datagram and passes each message in it on.
 func (s *Socket) receive(each func(message) error) error {
 	n, from, err := unix.Recvfrom(s.fd, s.buffer, unix.MSG_TRUNC)
 	switch {

@@ -12,8 +12,8 @@ import (
 
 const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
 
-// header is the size of the struct nfgenmsg that every message of netfilter begins with. Its families NFPROTO_IPV4
-// and NFPROTO_IPV6 have the numbers of AF_INET and AF_INET6.
+// header is the size of struct nfgenmsg, whose families IPv4 and IPv6 have the numbers of AF_INET and
+// AF_INET6.
 const header = 4
 
 func begin(b *netlink.Requests, kind uint16, family uint8) {

@@ -65,7 +65,6 @@ func isUnsupported(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
-// remove deletes a table, and reports whether it was there.
 func (c *Conn) remove(ctx context.Context, t table) (met bool, err error) {
 	c.requests.Reset()
 	deleteTable(&c.requests, t)

@@ -23,7 +23,6 @@ func (c *Conn) Ruleset(ctx context.Context, r state.Ruleset, known func(state.Fa
 	return err
 }
 
-// listing reads all tables, chains and rules, of any family.
 func (c *Conn) listing(ctx context.Context) (*listing, error) {
 	l := &listing{}
 	for _, d := range []struct {
