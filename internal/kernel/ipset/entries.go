@@ -129,7 +129,6 @@ func sendable(rows []entryRow, verb string, r *entryResult) []entryRow {
 	return sent
 }
 
-// reason says why an entry was refused. It asks once for each full set how many entries that takes.
 func (s entries) reason(ctx context.Context, k state.SetEntry, refusal error, limits map[state.SetName]uint32) error {
 	bitmap := !k.Address.IsValid()
 	if bitmap || !errors.Is(refusal, errHashFull) {
