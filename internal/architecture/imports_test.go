@@ -45,8 +45,8 @@ func kernelRules() []rule {
 			"the core decides; the loop is the one place that has a clock, a log and tables"},
 
 		{"kernel", "diff state", "", "what a table is: it talks to no kernel, so it needs no library"},
-		{"kernel/netlink", "state " + sys, "attribute.go family.go message.go requests.go", "many netlink requests at once, for a family of the tables, and pauses between reads"},
-		{"kernel/conntrack", "kernel/netlink state github.com/vishvananda/netlink " + sys, "convert.go walk.go",
+		{"kernel/netlink", "state " + sys, "attribute.go message.go requests.go", "many netlink requests at once, for a family of the tables, and pauses between reads"},
+		{"kernel/conntrack", "kernel/netlink state github.com/vishvananda/netlink " + sys, "convert.go pass.go",
 			"an action and no table, so it knows neither Store nor diff"},
 		{"kernel/ipset", "diff kernel kernel/netlink state " + sys, "decode.go encode.go errors.go numbers.go",
 			"sets and entries over netlink, without a library"},

@@ -14,7 +14,7 @@ import (
 // group is rows that are marked together. What depends on each other is in one: the rows that one Service's change
 // touched, and those of all Services that share a virtual server with it, or an address that is to come or go.
 type group struct {
-	owners    []desired.Owner // none: they are rows that nobody wishes
+	owners    []desired.Owner // none: rows that are not desired
 	entries   []state.SetEntry
 	servers   []state.VirtualServerKey // and their real servers
 	addresses []state.Address

@@ -9,8 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/kube-ipvs/kube-ipvs/e2e/lab/child"
 	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/e2e/lab/child"
 )
 
 // furnish makes the new namespaces usable: they see only their own processes and links, and tools have their

@@ -6,202 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"slices"
 	"testing"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/moby/ipvs"
-	vnl "github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
-	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-const patience = 10 * time.Second
-
-// node is a network namespace with IPVS and connection tracking.
-type node struct {
-	t       *testing.T
-	conn    *Conn
-	maker   *netlink.Socket // makes entries, so that the traffic of conn is its own
-	servers *ipvs.Handle
-}
-
-func newNode(t *testing.T) node {
-	t.Helper()
-	testkit.Namespace(t)
-	if err := os.WriteFile("/proc/sys/net/ipv4/vs/conntrack", []byte("1"), 0); err != nil {
-		t.Fatal(err)
-	}
-	// A network namespace tracks connections only once a rule wants it to; IPVS
-	// alone does not.
-	for _, tool := range []string{"iptables-legacy", "ip6tables-legacy"} {
-		rule := exec.Command(tool, "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW")
-		if out, err := rule.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v: %s", rule, err, out)
-		}
-	}
-	servers, err := ipvs.New("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(servers.Close)
-	conn, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	maker, err := netlink.Open(unix.NETLINK_NETFILTER)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { maker.Close() })
-	return node{t, conn, maker, servers}
-}
-
-// assign gives an address to lo, and waits for its route: that of an IPv6 address
-// comes from a work queue of the kernel, some time after the request is
-// acknowledged.
-func (n node) assign(a netip.Addr) {
-	n.t.Helper()
-	lo, err := vnl.LinkByName("lo")
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	host := &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
-	if err := vnl.AddrAdd(lo, &vnl.Addr{IPNet: host, Flags: unix.IFA_F_NODAD}); err != nil && !errors.Is(err, os.ErrExist) {
-		n.t.Fatal(err)
-	}
-	poll := time.NewTicker(time.Millisecond)
-	defer poll.Stop()
-	for deadline := time.Now().Add(patience); ; <-poll.C {
-		routes, err := vnl.RouteGet(host.IP)
-		if err == nil && routes[0].Type == unix.RTN_LOCAL {
-			return
-		}
-		if time.Now().After(deadline) {
-			n.t.Fatalf("no local route to %v: %v, %v", a, routes, err)
-		}
-	}
-}
-
-// service makes a virtual server that sends its clients to endpoints in turn.
-func (n node) service(p state.Protocol, service string, endpoints ...string) {
-	n.t.Helper()
-	n.assign(at(service).Addr())
-	family, mask := uint16(unix.AF_INET), uint32(0xffffffff)
-	if at(service).Addr().Is6() {
-		family, mask = unix.AF_INET6, 128
-	}
-	s := &ipvs.Service{
-		AddressFamily: family, Protocol: uint16(p), SchedName: "rr", Netmask: mask,
-		Address: at(service).Addr().AsSlice(), Port: at(service).Port(),
-	}
-	if err := n.servers.NewService(s); err != nil {
-		n.t.Fatal(err)
-	}
-	for _, e := range endpoints {
-		d := &ipvs.Destination{AddressFamily: family, Address: at(e).Addr().AsSlice(), Port: at(e).Port(), Weight: 1}
-		if err := n.servers.NewDestination(s, d); err != nil {
-			n.t.Fatal(err)
-		}
-	}
-}
-
-// echo answers UDP at an address.
-func (n node) echo(endpoint string) {
-	n.t.Helper()
-	n.assign(at(endpoint).Addr())
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at(endpoint)))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() { c.Close() })
-	go func() {
-		buffer := make([]byte, 64)
-		for {
-			length, client, err := c.ReadFromUDPAddrPort(buffer)
-			if err != nil {
-				return // closed at the end of the test
-			}
-			c.WriteToUDPAddrPort(buffer[:length], client)
-		}
-	}()
-}
-
-// ask sends from a new port and waits for the answer.
-func (n node) ask(service string) {
-	n.t.Helper()
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at(service)))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		n.t.Fatal(err)
-	}
-	if _, err := c.Write([]byte("hello")); err != nil {
-		n.t.Fatal(err)
-	}
-	if _, err := c.Read(make([]byte, 64)); err != nil {
-		n.t.Fatalf("asking %s: %v", service, err)
-	}
-}
-
-// tracked is what the kernel tracks of a protocol, read by another library.
-func (n node) tracked(family vnl.InetFamily, p state.Protocol) []string {
-	n.t.Helper()
-	entries, err := vnl.ConntrackTableList(vnl.ConntrackTable, family)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	var list []string
-	for _, e := range entries {
-		service, _ := netip.AddrFromSlice(e.Forward.DstIP)
-		endpoint, _ := netip.AddrFromSlice(e.Reverse.SrcIP)
-		if state.Protocol(e.Forward.Protocol) == p {
-			list = append(list, state.Flow{
-				Protocol: p,
-				Service:  netip.AddrPortFrom(service, e.Forward.DstPort),
-				Endpoint: netip.AddrPortFrom(endpoint, e.Reverse.SrcPort),
-			}.String())
-		}
-	}
-	slices.Sort(list)
-	return list
-}
-
-func (n node) flush(want int, flows ...state.Flow) {
-	n.t.Helper()
-	got, err := n.conn.Flush(n.t.Context(), flows)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	if got != want {
-		n.t.Errorf("flushed %d entries, want %d", got, want)
-	}
-}
-
-func (n node) sees(got []string, want ...string) {
-	n.t.Helper()
-	if d := cmp.Diff(want, got); d != "" {
-		n.t.Error(d)
-	}
-}
-
-func TestFlushDeletesTheFlowsThroughIPVSThatItIsTold(t *testing.T) {
+func TestFlushDeletesTheGivenFlowsThroughIPVS(t *testing.T) {
 	n := newNode(t)
 	for _, e := range []string{"10.244.1.7:5353", "10.244.1.8:5353", "[fd00:244::7]:5353", "[fd00:244::8]:5353"} {
 		n.echo(e)
@@ -246,7 +61,7 @@ func (n node) track(p state.Protocol, client, service, endpoint string) {
 	n.trackAs(0, p, client, service, endpoint)
 }
 
-// confirmed is what all entries of the table are (IPS_CONFIRMED).
+// confirmed is a status bit of all entries of the table (IPS_CONFIRMED).
 const confirmed = 1 << 3
 
 func (n node) trackAs(status uint32, p state.Protocol, client, service, endpoint string) {
@@ -280,8 +95,8 @@ func TestOtherProtocolsAndUntranslatedEntries(t *testing.T) {
 	n.sees(n.tracked(unix.AF_INET, state.TCP))
 }
 
-// What was answered is a connection with somebody who has the address elsewhere, and goes on. The kernel leaves it out, and
-// so do we where it is too old for that.
+// What was answered is a connection with another host that has the address, and goes on. The kernel
+// leaves it out, and so do we where it is too old for that.
 func TestOfWhatWentUntranslatedOnlyTheUnansweredIsFlushed(t *testing.T) {
 	n := newNode(t)
 	for _, p := range []state.Protocol{state.TCP, state.SCTP} {
@@ -294,23 +109,23 @@ func TestOfWhatWentUntranslatedOnlyTheUnansweredIsFlushed(t *testing.T) {
 		n.sees(n.tracked(unix.AF_INET, p),
 			fmt.Sprintf("%v 10.96.0.10:%d -> 10.244.1.7:%[2]d", p, port), fmt.Sprintf("%v 10.96.0.10:%d -> 10.96.0.10:%[2]d", p, port))
 
-		w := walks([]state.Flow{early})[0]
-		if told := (entry{flow: early, answered: true}); w.holds(told) || !w.holds(entry{flow: early}) {
-			t.Errorf("%v: an answered one is flushed: %v", early, w.holds(told))
+		one := passes([]state.Flow{early})[0]
+		if met := (entry{flow: early, answered: true}); one.matches(met) || !one.matches(entry{flow: early}) {
+			t.Errorf("%v: an answered one is flushed: %v", early, one.matches(met))
 		}
-		w.silent = false // so that the kernel tells of both
-		if got := n.walked(w); got != 1 {
-			t.Errorf("%v: %d entries are told as answered, want 1", early, got)
+		one.unanswered = false // so that the kernel sends both
+		if got := n.answered(one); got != 1 {
+			t.Errorf("%v: %d entries are shown as answered, want 1", early, got)
 		}
 	}
 }
 
-// walked is how many entries of a walk the kernel tells as answered.
-func (n node) walked(w walk) (count int) {
+// answered returns how many entries of a pass the kernel shows as answered.
+func (n node) answered(p pass) (count int) {
 	n.t.Helper()
-	n.conn.question.Reset()
-	w.addDump(&n.conn.question)
-	err := n.conn.socket.Dump(n.t.Context(), &n.conn.question, func() func([]byte) error {
+	n.conn.dump.Reset()
+	p.addDump(&n.conn.dump)
+	err := n.conn.socket.Dump(n.t.Context(), &n.conn.dump, func() func([]byte) error {
 		count = 0
 		return func(body []byte) error {
 			e, err := parseEntry(body)
@@ -381,10 +196,10 @@ func TestTheKernelFiltersByProtocolAndPort(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			n := newNode(t)
 			c.track(n)
-			n.conn.question.Reset()
-			walks(c.flows)[0].addDump(&n.conn.question)
+			n.conn.dump.Reset()
+			passes(c.flows)[0].addDump(&n.conn.dump)
 			got := 0
-			err := n.conn.socket.Dump(t.Context(), &n.conn.question, func() func([]byte) error {
+			err := n.conn.socket.Dump(t.Context(), &n.conn.dump, func() func([]byte) error {
 				return func([]byte) error { got++; return nil }
 			})
 			if err != nil || got != c.want {

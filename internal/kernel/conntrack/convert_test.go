@@ -52,8 +52,7 @@ func direction(kind uint16, protocol state.Protocol, from, to netip.AddrPort) []
 	)
 }
 
-// message is the body of what the kernel sends for a connection from client to
-// the flow's Service.
+// message is the body of what the kernel sends for a connection from client to the flow's Service.
 func message(f state.Flow, client string) []byte {
 	body := generic(state.FamilyOf(f.Service.Addr()))
 	body = append(body, direction(nl.CTA_TUPLE_ORIG, f.Protocol, at(client), f.Service)...)
@@ -124,32 +123,32 @@ func FuzzParseEntry(f *testing.F) {
 	})
 }
 
-func TestWalksAreOneForEachFamilyAndProtocol(t *testing.T) {
+func TestAPassIsOneFamilyAndProtocol(t *testing.T) {
 	dns := state.Flow{Protocol: state.UDP, Service: at("10.96.0.10:53"), Endpoint: at("10.244.1.7:53")}
 	dnsToAny := state.Flow{Protocol: state.UDP, Service: at("10.96.0.11:53")}
 	dns6 := state.Flow{Protocol: state.UDP, Service: at("[fd00:96::a]:53")}
 	ntp6 := state.Flow{Protocol: state.UDP, Service: at("[fd00:96::a]:123")}
 	sctp := state.Flow{Protocol: state.SCTP, Service: at("10.96.0.10:53")}
 
-	want := []walk{
-		{state.IPv4, state.UDP, 53, false, map[state.Flow]bool{dns: true, dnsToAny: true}},
-		{state.IPv4, state.SCTP, 53, false, map[state.Flow]bool{sctp: true}},
-		{state.IPv6, state.UDP, 0, false, map[state.Flow]bool{dns6: true, ntp6: true}},
+	want := []pass{
+		{kind{state.IPv4, state.UDP, false}, 53, map[state.Flow]bool{dns: true, dnsToAny: true}},
+		{kind{state.IPv4, state.SCTP, false}, 53, map[state.Flow]bool{sctp: true}},
+		{kind{state.IPv6, state.UDP, false}, 0, map[state.Flow]bool{dns6: true, ntp6: true}},
 	}
-	got := walks([]state.Flow{ntp6, dns, sctp, dns6, dnsToAny, dns})
+	got := passes([]state.Flow{ntp6, dns, sctp, dns6, dnsToAny, dns})
 	same := cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
-	if d := cmp.Diff(want, got, cmp.AllowUnexported(walk{}), same); d != "" {
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(pass{}, kind{}), same); d != "" {
 		t.Error(d)
 	}
-	if got := walks(nil); len(got) != 0 {
+	if got := passes(nil); len(got) != 0 {
 		t.Errorf("no flows need %v", got)
 	}
 }
 
-func TestAWalkHoldsItsFlowsExactly(t *testing.T) {
+func TestAPassMatchesItsFlowsExactly(t *testing.T) {
 	one := state.Flow{Protocol: state.UDP, Service: at("10.96.0.10:53"), Endpoint: at("10.244.1.7:53")}
 	any := state.Flow{Protocol: state.UDP, Service: at("10.96.0.11:53")}
-	w := walks([]state.Flow{one, any})[0]
+	p := passes([]state.Flow{one, any})[0]
 	for _, c := range []struct {
 		flow state.Flow
 		want bool
@@ -163,7 +162,7 @@ func TestAWalkHoldsItsFlowsExactly(t *testing.T) {
 		{state.Flow{Protocol: state.UDP, Service: any.Service, Endpoint: any.Service}, true},
 		{state.Flow{Protocol: state.TCP, Service: any.Service, Endpoint: one.Endpoint}, false},
 	} {
-		if got := w.holds(entry{flow: c.flow}); got != c.want {
+		if got := p.matches(entry{flow: c.flow}); got != c.want {
 			t.Errorf("%v: got %v, want %v", c.flow, got, c.want)
 		}
 	}

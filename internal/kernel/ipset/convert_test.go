@@ -63,7 +63,7 @@ func headersOf() map[state.SetName]state.Set {
 func reread(k state.SetEntry, kind state.SetType, v state.Entry) (state.SetEntry, state.Entry, error) {
 	b := requests{protocol: newestProtocol}
 	b.add(0, k, v)
-	attributes, err := parseBody(b.Body(0))
+	attributes, err := netlink.ParseBody(b.Body(0), headerSize)
 	if err != nil {
 		return state.SetEntry{}, state.Entry{}, err
 	}
@@ -108,7 +108,7 @@ func TestAnEntryOfAnotherTypeIsRefused(t *testing.T) {
 	}
 }
 
-func TestEntriesThatTheKernelWouldBendAreRefused(t *testing.T) {
+func TestEntriesThatTheKernelWouldAlterAreRefused(t *testing.T) {
 	port := state.SetEntry{Set: "s", Address: v4, Protocol: state.TCP, Port: 80}
 	source := func(p string) state.SetEntry {
 		k := port
@@ -215,7 +215,7 @@ func FuzzParsePart(f *testing.F) {
 	})
 }
 
-// checkReread tells whether what could be decoded is encoded to the same again.
+// checkReread reports an error if what could be decoded is not encoded to the same again.
 func checkReread(t *testing.T, name state.SetName, kind state.SetType, a netlink.Attribute) {
 	k, v, err := parseEntry(name, kind, a)
 	if err != nil {

@@ -3,65 +3,43 @@
 package ipset
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// part is one message of a dump. A set's first part has its header; each part
-// has some of its entries, not yet decoded.
+// part is one message of a dump: of a set's first one the header, and some entries, not yet decoded.
 type part struct {
 	name    state.SetName
 	header  *state.Set
 	entries []netlink.Attribute
 }
 
-// parseBody splits the body of an answer: a struct nfgenmsg and attributes.
-func parseBody(body []byte) ([]netlink.Attribute, error) {
-	const header = 4
-	if len(body) < header {
-		return nil, fmt.Errorf("ipset answer of %d bytes", len(body))
-	}
-	return netlink.ParseAttributes(body[header:])
-}
+// headerSize is the size of a struct nfgenmsg.
+const headerSize = 4
 
 func parsePart(body []byte) (part, error) {
-	attributes, err := parseBody(body)
+	attributes, err := netlink.ParseBody(body, headerSize)
 	if err != nil {
 		return part{}, err
 	}
-	var p part
-	var h headerAttributes
-	for _, a := range attributes {
-		switch a.Type {
-		case attrSetName:
-			p.name = state.SetName(a.String())
-		case attrTypeName:
-			h.kind = a.String()
-		case attrFamily:
-			h.family = a.Uint8()
-		case attrContent:
-			h.content, err = a.Nested()
-		case attrEntries:
-			p.entries, err = a.Nested()
-		}
-		if err != nil {
-			return part{}, fmt.Errorf("set %s: %w", p.name, err)
-		}
-	}
+	p := part{name: state.SetName(attributes.Get(attrSetName).String())}
 	if p.name == "" {
 		return part{}, errors.New("ipset answer without a set name")
 	}
-	if h.kind == "" {
+	if p.entries, err = attributes.Get(attrEntries).Nested(); err != nil {
+		return part{}, fmt.Errorf("set %s: %w", p.name, err)
+	}
+	kind := state.SetType(attributes.Get(attrTypeName).String())
+	if kind == "" {
 		return p, nil
 	}
-	s, err := h.set()
+	s, err := parseHeader(kind, attributes.Get(attrFamily).Uint8(), attributes.Get(attrContent))
 	if err != nil {
 		return part{}, fmt.Errorf("header of set %s: %w", p.name, err)
 	}
@@ -69,218 +47,180 @@ func parsePart(body []byte) (part, error) {
 	return p, nil
 }
 
-// headerAttributes are a set's header as the kernel gives it.
-type headerAttributes struct {
-	kind    string
-	family  uint8
-	content []netlink.Attribute
+func (p part) decode(kind state.SetType, rows map[state.SetEntry]state.Entry) error {
+	if !known(kind) {
+		return fmt.Errorf("set %s has the unknown type %q", p.name, kind)
+	}
+	for _, a := range p.entries {
+		k, v, err := parseEntry(p.name, kind, a)
+		if err != nil {
+			return err
+		}
+		rows[k] = v
+	}
+	return nil
 }
 
-func (h headerAttributes) set() (state.Set, error) {
-	s := state.Set{Type: state.SetType(h.kind)}
-	if s.Type != state.BitmapPort {
-		s.Family = familyOf(h.family)
+func parseHeader(kind state.SetType, family uint8, content netlink.Attribute) (state.Set, error) {
+	attributes, err := content.Nested()
+	if err != nil {
+		return state.Set{}, err
 	}
-	var odd []string
-	ports := [2]uint16{0, lastPort}
-	for _, a := range h.content {
-		switch a.Type {
-		case attrMaxElem:
-			s.MaxElem = a.BigUint32()
-		case attrBits:
-			s.Comment = a.BigUint32()&bitComment != 0
-			s.Marks = a.BigUint32()&bitSKBInfo != 0
-			odd = append(odd, oddBits(a.BigUint32())...)
-		case attrPort:
-			ports[0] = a.Port()
-		case attrPortTo:
-			ports[1] = a.Port()
-		case attrTimeout:
-			odd = append(odd, fmt.Sprintf("timeout %d", a.BigUint32()))
-		case attrNetmask:
-			odd = append(odd, fmt.Sprintf("netmask %d", a.Uint8()))
-		}
+	s := state.Set{Type: kind}
+	if kind != state.BitmapPort {
+		s.Family = netlink.FamilyOf(uint16(family))
 	}
-	if !known(s.Type) {
+	s.MaxElem = attributes.Get(attrMaxElem).BigUint32()
+	bits := attributes.Get(attrBits).BigUint32()
+	s.Comment, s.Marks = bits&bitComment != 0, bits&bitSKBInfo != 0
+	if !known(kind) {
 		return s, nil
 	}
-	if s.Type == state.BitmapPort && ports != [2]uint16{0, lastPort} {
-		odd = append(odd, fmt.Sprintf("range %d-%d", ports[0], ports[1]))
+	if (kind == state.BitmapPort) != (s.Family == 0) {
+		return s, fmt.Errorf("type %s with address family %d", kind, family)
 	}
-	if (s.Type == state.BitmapPort) != (s.Family == 0) {
-		return s, fmt.Errorf("type %s with address family %d", s.Type, h.family)
-	}
-	s.Type = state.SetType(strings.Join(append([]string{string(s.Type)}, odd...), " "))
+	s.Type += state.SetType(oddOptions(kind, attributes))
 	return s, nil
 }
 
-func oddBits(bits uint32) []string {
-	var odd []string
-	for _, option := range []struct {
-		bit  uint32
-		name string
-	}{{bitCounters, "counters"}, {bitForceAdd, "forceadd"}} {
-		if bits&option.bit != 0 {
-			odd = append(odd, option.name)
-		}
+// oddOptions spells the options of a set that none of ours has.
+func oddOptions(kind state.SetType, header netlink.Attributes) (odd string) {
+	bits := header.Get(attrBits).BigUint32()
+	if bits&bitCounters != 0 {
+		odd += " counters"
+	}
+	if bits&bitForceAdd != 0 {
+		odd += " forceadd"
 	}
 	if rest := bits &^ bitsOfSet; rest != 0 {
-		odd = append(odd, fmt.Sprintf("flags %#x", rest))
+		odd += fmt.Sprintf(" flags %#x", rest)
+	}
+	if header.Has(attrTimeout) {
+		odd += fmt.Sprintf(" timeout %d", header.Get(attrTimeout).BigUint32())
+	}
+	if header.Has(attrNetmask) {
+		odd += fmt.Sprintf(" netmask %d", header.Get(attrNetmask).Uint8())
+	}
+	first, last := header.Get(attrPort).Port(), header.Get(attrPortTo).Port()
+	if kind == state.BitmapPort && (first != 0 || last != lastPort) {
+		odd += fmt.Sprintf(" range %d-%d", first, last)
 	}
 	return odd
 }
 
-// plain is the type without the options that the package comment tells of.
+// plain returns the type without the options that headers show behind it.
 func plain(t state.SetType) state.SetType {
 	name, _, _ := strings.Cut(string(t), " ")
 	return state.SetType(name)
 }
 
-func familyOf(f uint8) state.Family {
-	switch f {
-	case unix.AF_INET:
-		return state.IPv4
-	case unix.AF_INET6:
-		return state.IPv6
+// sizeOf returns the size of an attribute of an entry, 0 if any will do.
+func sizeOf(kind uint16) (size int, known bool) {
+	switch kind {
+	case attrProto, attrCIDR2:
+		return 1, true
+	case attrPort:
+		return 2, true
+	case attrBits:
+		return 4, true
+	case attrSKBMark:
+		return 8, true
+	case attrIP, attrIP2, attrComment, attrTimeout, attrBytes, attrPackets, attrSKBPrio, attrSKBQueue, attrPad:
+		return 0, true
 	}
-	return 0
+	return 0, false
 }
 
-// parts are which attributes an entry has.
-type parts struct{ ip, port, proto, ip2, cidr2 bool }
-
-func partsOf(t state.SetType) parts {
-	switch t {
-	case state.HashIP:
-		return parts{ip: true}
-	case state.HashIPPort:
-		return parts{ip: true, port: true, proto: true}
-	case state.HashIPPortIP:
-		return parts{ip: true, port: true, proto: true, ip2: true}
-	case state.HashIPPortNet:
-		return parts{ip: true, port: true, proto: true, ip2: true, cidr2: true}
+// entryAttributes returns the attributes of an entry: those that the type requires, and none unknown.
+func entryAttributes(t state.SetType, content netlink.Attribute) (netlink.Attributes, error) {
+	if content.Type != attrContent {
+		return nil, fmt.Errorf("attribute %d where an entry should be", content.Type)
 	}
-	return parts{port: true}
+	attributes, err := content.Nested()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range attributes {
+		size, known := sizeOf(a.Type)
+		if !known || a.Type == attrCIDR2 && t != state.HashIPPortNet {
+			return nil, fmt.Errorf("attribute %d is unknown for type %s", a.Type, t)
+		}
+		if size > 0 && len(a.Value) != size {
+			return nil, fmt.Errorf("attribute %d of %d bytes, not %d", a.Type, len(a.Value), size)
+		}
+	}
+	for _, required := range []struct {
+		kind uint16
+		is   bool
+	}{
+		{attrIP, t != state.BitmapPort},
+		{attrPort, t != state.HashIP},
+		{attrProto, t != state.HashIP && t != state.BitmapPort},
+		{attrIP2, t == state.HashIPPortIP || t == state.HashIPPortNet},
+	} {
+		if attributes.Has(required.kind) != required.is {
+			return nil, fmt.Errorf("attribute %d does not fit type %s", required.kind, t)
+		}
+	}
+	return attributes, nil
 }
 
-// parseEntry decodes one entry of a set of a known type. It has to have what
-// the type says and nothing that is not understood.
-func parseEntry(name state.SetName, t state.SetType, a netlink.Attribute) (state.SetEntry, state.Entry, error) {
-	e := entryAttributes{key: state.SetEntry{Set: name}}
-	err := e.read(a)
-	want := partsOf(t)
-	want.cidr2 = want.cidr2 && e.seen.cidr2 // without one it is a host
-	if err == nil && e.seen != want {
-		err = fmt.Errorf("the attributes %+v are not those of type %s", e.seen, t)
+func parseEntry(name state.SetName, t state.SetType, content netlink.Attribute) (k state.SetEntry, v state.Entry, err error) {
+	attributes, err := entryAttributes(t, content)
+	if err == nil {
+		k, err = parseKey(name, attributes)
 	}
 	if err == nil {
-		err = e.complete()
+		v, err = parseValue(attributes)
 	}
 	if err != nil {
 		return state.SetEntry{}, state.Entry{}, fmt.Errorf("entry of set %s: %w", name, err)
 	}
-	return e.key, e.value, nil
+	return k, v, nil
 }
 
-type entryAttributes struct {
-	key    state.SetEntry
-	value  state.Entry
-	seen   parts
-	source netip.Addr
-	length uint8 // of the source's prefix
-}
-
-func (e *entryAttributes) read(content netlink.Attribute) error {
-	if content.Type != attrContent {
-		return fmt.Errorf("attribute %d where an entry should be", content.Type)
+func parseKey(name state.SetName, entry netlink.Attributes) (k state.SetEntry, err error) {
+	k = state.SetEntry{Set: name, Port: entry.Get(attrPort).Port(), Protocol: state.Protocol(entry.Get(attrProto).Uint8())}
+	if entry.Has(attrProto) && k.Protocol == 0 {
+		return k, errors.New("protocol 0")
 	}
-	attributes, err := content.Nested()
-	if err != nil {
-		return err
-	}
-	for _, a := range attributes {
-		if err := e.readOne(a); err != nil {
-			return err
+	if entry.Has(attrIP) {
+		if k.Address, err = parseAddress(entry.Get(attrIP)); err != nil {
+			return k, err
 		}
 	}
-	return nil
-}
-
-func (e *entryAttributes) readOne(a netlink.Attribute) (err error) {
-	switch a.Type {
-	case attrIP:
-		e.seen.ip = true
-		e.key.Address, err = parseAddress(a)
-	case attrIP2:
-		e.seen.ip2 = true
-		e.source, err = parseAddress(a)
-	case attrPort:
-		e.seen.port = true
-		e.key.Port, err = a.Port(), wants(a, 2)
-	case attrProto:
-		e.seen.proto = true
-		e.key.Protocol, err = state.Protocol(a.Uint8()), wants(a, 1)
-	case attrCIDR2:
-		e.seen.cidr2 = true
-		e.length, err = a.Uint8(), wants(a, 1)
-	case attrComment:
-		e.value.Comment += a.String()
-	case attrBits:
-		err = e.readBits(a)
-	case attrSKBMark:
-		err = e.readMark(a)
-	case attrTimeout, attrBytes, attrPackets, attrSKBPrio, attrSKBQueue, attrPad:
-	default:
-		err = fmt.Errorf("unknown attribute %d", a.Type)
+	if !entry.Has(attrIP2) {
+		return k, nil
 	}
-	return err
+	source, err := parseAddress(entry.Get(attrIP2))
+	if err != nil {
+		return k, err
+	}
+	length := source.BitLen()
+	if entry.Has(attrCIDR2) {
+		length = int(entry.Get(attrCIDR2).Uint8())
+	}
+	k.Source = netip.PrefixFrom(source, length)
+	if length == 0 || !k.Source.IsValid() || k.Source != k.Source.Masked() || source.Is4() != k.Address.Is4() {
+		return k, fmt.Errorf("source %v/%d", source, length)
+	}
+	return k, nil
 }
 
-// readBits keeps what an entry of ours never is visible: a nomatch entry has a
-// comment that no wish has.
-func (e *entryAttributes) readBits(a netlink.Attribute) error {
-	bits := a.BigUint32()
+// parseValue shows in the comment what no entry of ours has: nomatch, and a mask of the mark.
+func parseValue(entry netlink.Attributes) (state.Entry, error) {
+	v := state.Entry{Comment: entry.Get(attrComment).String(), Mark: uint32(entry.Get(attrSKBMark).BigUint64() >> 32)}
+	bits := entry.Get(attrBits).BigUint32()
 	if bits&^bitNoMatch != 0 {
-		return fmt.Errorf("unknown flags %#x", bits)
+		return v, fmt.Errorf("unknown flags %#x", bits)
 	}
-	if bits&bitNoMatch != 0 {
-		e.value.Comment = "nomatch " + e.value.Comment
+	if bits != 0 {
+		v.Comment = "nomatch " + v.Comment
 	}
-	return wants(a, 4)
-}
-
-// readMark shows a mask that no entry of ours has in the comment, as above.
-func (e *entryAttributes) readMark(a netlink.Attribute) error {
-	if err := wants(a, 8); err != nil {
-		return err
+	if mask := uint32(entry.Get(attrSKBMark).BigUint64()); entry.Has(attrSKBMark) && mask != wholeMark {
+		v.Comment = fmt.Sprintf("mask %#x ", mask) + v.Comment
 	}
-	e.value.Mark = uint32(a.BigUint64() >> 32)
-	if mask := uint32(a.BigUint64()); mask != wholeMark {
-		e.value.Comment = fmt.Sprintf("mask %#x ", mask) + e.value.Comment
-	}
-	return nil
-}
-
-func (e *entryAttributes) complete() error {
-	if e.seen.proto && e.key.Protocol == 0 {
-		return errors.New("protocol 0")
-	}
-	if !e.seen.ip2 {
-		return nil
-	}
-	length := e.source.BitLen()
-	if e.seen.cidr2 {
-		length = int(e.length)
-	}
-	source, err := e.source.Prefix(length)
-	switch {
-	case err != nil:
-		return err
-	case length == 0 || source.Addr() != e.source || e.source.Is4() != e.key.Address.Is4():
-		return fmt.Errorf("source %v/%d", e.source, length)
-	}
-	e.key.Source = source
-	return nil
+	return v, nil
 }
 
 func parseAddress(a netlink.Attribute) (netip.Addr, error) {
@@ -301,43 +241,20 @@ func parseAddress(a netlink.Attribute) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("address of type %d with %d bytes", inside[0].Type, len(value))
 }
 
-func wants(a netlink.Attribute, size int) error {
-	if len(a.Value) != size {
-		return fmt.Errorf("attribute %d of %d bytes, not %d", a.Type, len(a.Value), size)
-	}
-	return nil
-}
-
-// parseProtocol reads the versions of the protocol that the kernel speaks.
 func parseProtocol(body []byte) (oldest, newest uint8, err error) {
-	attributes, err := parseBody(body)
-	if err != nil {
-		return 0, 0, err
-	}
-	for _, a := range attributes {
-		switch a.Type {
-		case attrProtocol:
-			newest = a.Uint8()
-		case attrProtocolMin:
-			oldest = a.Uint8()
-		}
-	}
-	if oldest == 0 { // kernels that speak only one
-		oldest = newest
-	}
-	return oldest, newest, nil
+	attributes, err := netlink.ParseBody(body, headerSize)
+	newest = attributes.Get(attrProtocol).Uint8()
+	return cmp.Or(attributes.Get(attrProtocolMin).Uint8(), newest), newest, err // some kernels speak only one
 }
 
-// parseRevision reads the newest revision of a set type that the kernel has.
 func parseRevision(body []byte) (uint8, error) {
-	attributes, err := parseBody(body)
+	attributes, err := netlink.ParseBody(body, headerSize)
 	if err != nil {
 		return 0, err
 	}
-	for _, a := range attributes {
-		if a.Type == attrRevision {
-			return a.Uint8(), wants(a, 1)
-		}
+	revision := attributes.Get(attrRevision)
+	if len(revision.Value) != 1 {
+		return 0, errors.New("ipset answer without a revision")
 	}
-	return 0, errors.New("ipset answer without a revision")
+	return revision.Uint8(), nil
 }

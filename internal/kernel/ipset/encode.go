@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -44,25 +45,20 @@ func (b *requests) create(name state.SetName, s state.Set, revision uint8) {
 			b.BigUint32(attrHashSize|networkOrder, hashSize)
 			b.BigUint32(attrMaxElem|networkOrder, s.MaxElem)
 		}
-		if bits := bitsOf(s); bits != 0 {
+		var bits uint32
+		if s.Comment {
+			bits |= bitComment
+		}
+		if s.Marks {
+			bits |= bitSKBInfo
+		}
+		if bits != 0 {
 			b.BigUint32(attrBits|networkOrder, bits)
 		}
 	})
 }
 
-func bitsOf(s state.Set) uint32 {
-	var bits uint32
-	if s.Comment {
-		bits |= bitComment
-	}
-	if s.Marks {
-		bits |= bitSKBInfo
-	}
-	return bits
-}
-
-// destroy fails if the set is not there: without NLM_F_EXCL newer kernels don't
-// tell.
+// destroy fails if the set is not there: without NLM_F_EXCL newer kernels do not report it.
 func (b *requests) destroy(name state.SetName) { b.beginSet(commandDestroy, unix.NLM_F_EXCL, name) }
 
 func (b *requests) swap(x, y state.SetName) {
@@ -79,9 +75,6 @@ func (b *requests) listHeaders(name state.SetName) {
 	b.BigUint32(attrFlags|networkOrder, flagListHeader)
 }
 
-// listEntries is the dump of one set.
-func (b *requests) listEntries(name state.SetName) { b.beginSet(commandList, 0, name) }
-
 func (b *requests) askType(t state.SetType, f state.Family) {
 	b.begin(commandType, 0)
 	b.String(attrTypeName, string(t))
@@ -91,8 +84,8 @@ func (b *requests) askType(t state.SetType, f state.Family) {
 // wholeMark is the mask of an entry's mark: no bit of the packet's own is kept.
 const wholeMark = 0xffffffff
 
-// add is a request that fails with errExist if the entry is there and flags
-// has NLM_F_EXCL; without it, an entry that is there gets the new value.
+// add is a request that fails with errExist if the entry is there and flags has NLM_F_EXCL; without it, an
+// entry that is there gets the new value.
 func (b *requests) add(flags uint16, k state.SetEntry, v state.Entry) {
 	b.beginSet(commandAdd, flags, k.Set)
 	b.Nest(attrContent, func() {
@@ -131,17 +124,14 @@ func (b *requests) member(k state.SetEntry) {
 }
 
 func (b *requests) address(kind uint16, a netip.Addr) {
-	b.Nest(kind, func() {
-		if a.Is4() {
-			b.Bytes(attrIPv4|networkOrder, a.AsSlice())
-		} else {
-			b.Bytes(attrIPv6|networkOrder, a.AsSlice())
-		}
-	})
+	version := uint16(attrIPv6)
+	if a.Is4() {
+		version = attrIPv4
+	}
+	b.Nest(kind, func() { b.Bytes(version|networkOrder, a.AsSlice()) })
 }
 
-// checkName guards the kernel's commands: without a name, destroy destroys all
-// sets that there are.
+// checkName guards the kernel's commands: without a name, destroy destroys all sets.
 func checkName(n state.SetName) error {
 	switch {
 	case n == "" || strings.ContainsRune(string(n), 0):
@@ -166,15 +156,12 @@ func checkSet(n state.SetName, s state.Set) error {
 }
 
 func known(t state.SetType) bool {
-	switch t {
-	case state.HashIP, state.HashIPPort, state.HashIPPortIP, state.HashIPPortNet, state.BitmapPort:
-		return true
-	}
-	return false
+	return slices.Contains([]state.SetType{
+		state.HashIP, state.HashIPPort, state.HashIPPortIP, state.HashIPPortNet, state.BitmapPort,
+	}, t)
 }
 
-// checkEntry refuses what the kernel would silently store as something else,
-// or refuse without saying why.
+// checkEntry refuses what the kernel would store as something else, or refuse without saying why.
 func checkEntry(k state.SetEntry, v state.Entry) error {
 	if err := checkName(k.Set); err != nil {
 		return err

@@ -13,18 +13,22 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 type entries struct{ c *Conn }
 
-type entryRow = diff.Row[state.SetEntry, state.Entry]
+type (
+	entryRow    = diff.Row[state.SetEntry, state.Entry]
+	entryResult = kernel.Result[state.SetEntry]
+)
 
 // List returns the entries of our sets.
 func (s entries) List(ctx context.Context) (map[state.SetEntry]state.Entry, error) {
 	headers, err := s.c.headers(ctx, "")
 	if err != nil {
-		return nil, fmt.Errorf("listing sets: %w", err)
+		return nil, err
 	}
 	rows := make(map[state.SetEntry]state.Entry, s.c.listed)
 	for name, header := range headers {
@@ -44,20 +48,16 @@ func (s entries) List(ctx context.Context) (map[state.SetEntry]state.Entry, erro
 }
 
 // Apply makes the changes of d, hundreds in one system call.
-func (s entries) Apply(ctx context.Context, d diff.Delta[state.SetEntry, state.Entry]) kernel.Result[state.SetEntry] {
-	var r kernel.Result[state.SetEntry]
+func (s entries) Apply(ctx context.Context, d diff.Delta[state.SetEntry, state.Entry]) entryResult {
+	var r entryResult
 	s.remove(ctx, d.Remove, &r)
-	updates := make([]entryRow, len(d.Update))
-	for i, c := range d.Update {
-		updates[i] = entryRow{Key: c.Key, Value: c.New}
-	}
-	s.set(ctx, updates, true, &r)
+	s.set(ctx, after(d.Update), true, &r)
 	s.set(ctx, d.Add, false, &r)
 	return r
 }
 
 // remove takes entries out. One whose set is gone is gone as well.
-func (s entries) remove(ctx context.Context, rows []entryRow, r *kernel.Result[state.SetEntry]) {
+func (s entries) remove(ctx context.Context, rows []entryRow, r *entryResult) {
 	absent := func(err error) bool { return errors.Is(err, errExist) || errors.Is(err, fs.ErrNotExist) }
 	gone := s.send(ctx, rows, request{
 		verb:   "removing",
@@ -67,13 +67,11 @@ func (s entries) remove(ctx context.Context, rows []entryRow, r *kernel.Result[s
 	r.Drift += len(gone)
 }
 
-// set adds entries, and gives those that are there their comment. expected says
-// whether the caller thought them to be there.
+// set adds entries, and gives those that are there their value; expected says whether they should be there.
 //
-// The kernel tells only a request with NLM_F_EXCL that the entry is there, and
-// leaves its comment alone then; one without sets the comment. So an entry that
-// is there costs two requests, which is the rare case.
-func (s entries) set(ctx context.Context, rows []entryRow, expected bool, r *kernel.Result[state.SetEntry]) {
+// Only for a request with NLM_F_EXCL does the kernel report that the entry is there, and keeps its old value
+// then; one without sets the value. So an entry that is there takes two requests, which is rare.
+func (s entries) set(ctx context.Context, rows []entryRow, expected bool, r *entryResult) {
 	failed := len(r.Failed)
 	there := s.send(ctx, rows, request{
 		verb:   "adding",
@@ -92,36 +90,32 @@ func (s entries) set(ctx context.Context, rows []entryRow, expected bool, r *ker
 	}, r)
 }
 
-// request is one kind of request for many entries.
 type request struct {
 	verb   string
 	encode func(entryRow)
 	settle func(refusal error) bool // is no failure
 }
 
-// send makes the requests for rows and returns those whose refusal is settled
-// by other means. The other refused ones fail.
-func (s entries) send(ctx context.Context, rows []entryRow, q request, r *kernel.Result[state.SetEntry]) (settled []entryRow) {
+// send makes the requests for rows and returns those whose refusal is settled. Other refused rows fail.
+func (s entries) send(ctx context.Context, rows []entryRow, q request, r *entryResult) (settled []entryRow) {
 	sent := sendable(rows, q.verb, r)
 	refused, failure := s.c.socket.Stream(ctx, &s.c.requests.Requests, len(sent), func(i int) { q.encode(sent[i]) })
 	limits := map[state.SetName]uint32{}
 	for i, row := range sent {
-		err := outcome(refused, failure, i)
-		switch {
-		case err == nil:
-		case q.settle(err):
+		err := netlink.Outcome(refused, failure, i)
+		if err != nil && q.settle(err) {
 			settled = append(settled, row)
-		default:
+		} else if err != nil {
 			r.Fail(row.Key, fmt.Errorf("%s set entry %v: %w", q.verb, row.Key, s.reason(ctx, row.Key, err, limits)))
 		}
 	}
 	return settled
 }
 
-// sendable are the rows that the kernel would keep as they are. The others fail.
-func sendable(rows []entryRow, verb string, r *kernel.Result[state.SetEntry]) []entryRow {
-	bent := func(row entryRow) bool { return checkEntry(row.Key, row.Value) != nil }
-	if !slices.ContainsFunc(rows, bent) {
+// sendable returns the rows that the kernel would keep as they are. The others fail.
+func sendable(rows []entryRow, verb string, r *entryResult) []entryRow {
+	altered := func(row entryRow) bool { return checkEntry(row.Key, row.Value) != nil }
+	if !slices.ContainsFunc(rows, altered) {
 		return rows
 	}
 	var sent []entryRow
@@ -135,8 +129,6 @@ func sendable(rows []entryRow, verb string, r *kernel.Result[state.SetEntry]) []
 	return sent
 }
 
-// reason is why an entry was refused. How many entries a full set takes is
-// asked once for each.
 func (s entries) reason(ctx context.Context, k state.SetEntry, refusal error, limits map[state.SetName]uint32) error {
 	bitmap := !k.Address.IsValid()
 	if bitmap || !errors.Is(refusal, errHashFull) {
@@ -149,5 +141,5 @@ func (s entries) reason(ctx context.Context, k state.SetEntry, refusal error, li
 		}
 		limits[k.Set] = headers[k.Set].MaxElem
 	}
-	return full(k.Set, limits[k.Set], refusal)
+	return fmt.Errorf("set %s is full: it takes at most %d entries (maxelem) (%w)", k.Set, limits[k.Set], refusal)
 }

@@ -1,25 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ipset is the kernel's ipsets: the headers of sets and their entries,
-// many in one system call.
+// Package ipset is the kernel's ipsets: the headers of sets and their entries, many in one system call.
 //
-// Three things about it are worth knowing:
+// A set whose header differs from the desired one is replaced: a temporary set gets the desired header and
+// all entries, the two swap names, and the old one is destroyed. For packets and for rules that name the set
+// that is atomic. A crash can leave the temporary set behind. It is listed, and only a removal or the next
+// replacement of the same set touches it.
 //
-// A set whose header is not as wished is replaced: a set with a temporary name
-// gets the wished header and all entries, the two swap names, and the old one
-// is destroyed. For packets that is atomic, and rules that name the set go on
-// as before. A crash in between can leave the temporary set behind. The list of
-// sets shows it; its name is a Temporary one, and nothing but a removal or the
-// next replacement of the same set touches it.
+// What state.Set can't express, such as a timeout or a range of ports, is listed as part of the type
+// ("bitmap:port range 0-1023"), and nomatch in front of an entry's comment, so that a diff finds and repairs
+// it.
 //
-// What state.Set can't express, such as a timeout or a range of ports, shows
-// behind the type ("bitmap:port range 0-1023"), and nomatch in front of an
-// entry's comment: such a row equals no wish, so a diff finds and repairs it.
-//
-// ipset has no prefix of length 0: "all sources" needs two entries of half the
-// addresses each. An entry of /0 is refused.
-//
-// What belongs into which set is somebody else's knowledge.
+// ipset has no prefix of length 0: "all sources" needs two entries of half the addresses each.
 package ipset
 
 import (
@@ -27,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -35,47 +28,38 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn speaks to ipset in the network namespace of the thread that opened it.
-// It and its stores are used by one goroutine at a time.
+// Conn is a connection to the ipsets of a network namespace. One goroutine uses it and its stores at a time.
 type Conn struct {
 	socket    *netlink.Socket
 	requests  requests
 	ours      func(state.SetName) bool
-	revisions map[revisionKey]uint8
-	listed    int // entries, last time
+	revisions map[state.Set]uint8 // by type and family
+	listed    int                 // entries, last time
 }
 
-type revisionKey struct {
-	kind   state.SetType
-	family state.Family
-}
-
-// Open opens a connection to the current thread's network namespace. names says
-// which sets are ours: only their entries are ever listed.
+// Open opens a connection to the current thread's network namespace. names reports which sets are ours.
 func Open(names func(state.SetName) bool) (*Conn, error) {
 	socket, err := netlink.Open(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{socket: socket, ours: names, revisions: map[revisionKey]uint8{}}
+	c := &Conn{socket: socket, ours: names, revisions: map[state.Set]uint8{}}
 	if err := c.negotiate(); err != nil {
 		return nil, errors.Join(fmt.Errorf("asking the kernel for its ipset (module ip_set): %w", err), socket.Close())
 	}
 	return c, nil
 }
 
-// negotiate finds the newest protocol that the kernel and this package speak.
 func (c *Conn) negotiate() error {
 	c.requests.protocol = oldestProtocol
-	c.requests.Reset()
-	c.requests.begin(commandProtocol, 0)
+	c.fresh().begin(commandProtocol, 0)
 	var oldest, newest uint8
-	err := c.socket.Ask(context.Background(), &c.requests.Requests, func(body []byte) (err error) {
+	err := c.ask(context.Background(), func(body []byte) (err error) {
 		oldest, newest, err = parseProtocol(body)
 		return err
 	})
 	if err != nil {
-		return explain(err, false)
+		return err
 	}
 	if newest < oldestProtocol || oldest > newestProtocol {
 		return fmt.Errorf("it speaks protocol %d to %d, kube-ipvs %d to %d", oldest, newest, oldestProtocol, newestProtocol)
@@ -87,21 +71,29 @@ func (c *Conn) negotiate() error {
 // Close closes the connection.
 func (c *Conn) Close() error { return c.socket.Close() }
 
-// Traffic is what the connection has sent so far.
+// Traffic returns what the connection has sent so far.
 func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 
-// Sets is the table of the headers of all sets, ours or not, of any type.
+// Sets returns the table of the headers of all sets, ours or not, of any type.
 func (c *Conn) Sets() kernel.Store[state.SetName, state.Set] { return sets{c} }
 
-// Entries is the table of the entries of our sets. A set that has one of our
-// names and a type that is none of ours shows no entries: its header has to be
-// put right first.
+// Entries returns the table of the entries of our sets. A set of ours with a type that we do not make shows no
+// entries: its header has to be repaired first.
 func (c *Conn) Entries() kernel.Store[state.SetEntry, state.Entry] { return entries{c} }
+
+func (c *Conn) fresh() *requests {
+	c.requests.Reset()
+	return &c.requests
+}
+
+// ask sends the one request in c.requests; each, which may be nil, gets the answers.
+func (c *Conn) ask(ctx context.Context, each func(body []byte) error) error {
+	return explain(c.socket.Ask(ctx, &c.requests.Requests, each), false)
+}
 
 // headers reads the header of one set, or of all with an empty name.
 func (c *Conn) headers(ctx context.Context, name state.SetName) (map[state.SetName]state.Set, error) {
-	c.requests.Reset()
-	c.requests.listHeaders(name)
+	c.fresh().listHeaders(name)
 	var rows map[state.SetName]state.Set
 	err := c.socket.Dump(ctx, &c.requests.Requests, func() func([]byte) error {
 		rows = map[state.SetName]state.Set{}
@@ -117,25 +109,14 @@ func (c *Conn) headers(ctx context.Context, name state.SetName) (map[state.SetNa
 		}
 	})
 	if err != nil {
-		return nil, explain(err, false)
+		return nil, fmt.Errorf("listing sets: %w", explain(err, false))
 	}
 	return rows, nil
 }
 
-// members reads the entries of a set of a known type.
-func (c *Conn) members(ctx context.Context, name state.SetName) (map[state.SetEntry]state.Entry, error) {
-	rows := map[state.SetEntry]state.Entry{}
-	if err := c.addMembers(ctx, name, rows); err != nil {
-		return nil, err
-	}
-	return rows, nil
-}
-
-// addMembers is members into rows that those of other sets are in. Nothing is added
-// by a dump that is interrupted or fails.
+// addMembers reads the entries of a set of a known type into rows of several. It adds nothing if it fails.
 func (c *Conn) addMembers(ctx context.Context, name state.SetName, rows map[state.SetEntry]state.Entry) error {
-	c.requests.Reset()
-	c.requests.listEntries(name)
+	c.fresh().beginSet(commandList, 0, name)
 	others := len(rows)
 	reset := func() {
 		if len(rows) > others {
@@ -158,50 +139,24 @@ func (c *Conn) addMembers(ctx context.Context, name state.SetName, rows map[stat
 	})
 	if err != nil {
 		reset()
-		return explain(err, false)
 	}
-	return nil
+	return explain(err, false)
 }
 
-func (p part) decode(kind state.SetType, rows map[state.SetEntry]state.Entry) error {
-	if !known(kind) {
-		return fmt.Errorf("set %s has the unknown type %q", p.name, kind)
-	}
-	for _, a := range p.entries {
-		k, v, err := parseEntry(p.name, kind, a)
-		if err != nil {
-			return err
-		}
-		rows[k] = v
-	}
-	return nil
-}
-
-// one sends what has been put into c.requests as a batch of one.
-func (c *Conn) one(ctx context.Context) error {
-	refused, err := c.socket.Do(ctx, &c.requests.Requests)
-	if err != nil {
-		return err
-	}
-	return errors.Join(refused...)
-}
-
-// revision is the newest revision of a set type that the kernel has.
 func (c *Conn) revision(ctx context.Context, s state.Set) (uint8, error) {
-	key := revisionKey{s.Type, s.Family}
+	key := state.Set{Type: s.Type, Family: s.Family}
 	if r, ok := c.revisions[key]; ok {
 		return r, nil
 	}
-	c.requests.Reset()
-	c.requests.askType(s.Type, s.Family)
+	c.fresh().askType(s.Type, s.Family)
 	var newest uint8
-	err := c.socket.Ask(ctx, &c.requests.Requests, func(body []byte) (err error) {
+	err := c.ask(ctx, func(body []byte) (err error) {
 		newest, err = parseRevision(body)
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("asking the kernel for set type %s (module ip_set_%s): %w",
-			s.Type, moduleOf(s.Type), explain(err, false))
+		module := "ip_set_" + strings.NewReplacer(":", "_", ",", "").Replace(string(s.Type))
+		return 0, fmt.Errorf("asking the kernel for set type %s (module %s): %w", s.Type, module, err)
 	}
 	c.revisions[key] = newest
 	return newest, nil

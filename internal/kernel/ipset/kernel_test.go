@@ -23,8 +23,8 @@ import (
 
 type entryTable = map[state.SetEntry]state.Entry
 
-// open is a connection in a new network namespace where all sets are ours but
-// those that begin with FOREIGN, and temporary ones.
+// open is a connection in a new network namespace where all sets are ours but those that begin with FOREIGN,
+// and temporary ones.
 func open(t *testing.T) *Conn {
 	t.Helper()
 	testkit.Namespace(t)
@@ -140,9 +140,9 @@ func TestDriftIsCountedAndRepaired(t *testing.T) {
 	c := open(t)
 	header := headersOf()["port4"]
 	k := state.SetEntry{Set: "port4", Address: v4, Protocol: state.TCP, Port: 443}
-	old, wished := state.Entry{Comment: "default/old:http"}, state.Entry{Comment: "default/new:http"}
-	row := []diff.Row[state.SetEntry, state.Entry]{{Key: k, Value: wished}}
-	change := []diff.Change[state.SetEntry, state.Entry]{{Key: k, Old: old, New: wished}}
+	old, desired := state.Entry{Comment: "default/old:http"}, state.Entry{Comment: "default/new:http"}
+	row := []diff.Row[state.SetEntry, state.Entry]{{Key: k, Value: desired}}
+	change := []diff.Change[state.SetEntry, state.Entry]{{Key: k, Old: old, New: desired}}
 	setRow := []diff.Row[state.SetName, state.Set]{{Key: "port4", Value: header}}
 	type delta = diff.Delta[state.SetEntry, state.Entry]
 	type setDelta = diff.Delta[state.SetName, state.Set]
@@ -151,12 +151,12 @@ func TestDriftIsCountedAndRepaired(t *testing.T) {
 	testkit.Apply(t, c.Sets(), setDelta{Add: setRow}, 1)
 	testkit.AddAll(t, c.Entries(), entryTable{k: old})
 	testkit.Apply(t, c.Entries(), delta{Add: row}, 1) // there already, with another comment
-	equal(t, c.Entries(), entryTable{k: wished})
+	equal(t, c.Entries(), entryTable{k: desired})
 	testkit.Apply(t, c.Entries(), delta{Remove: row}, 0)
 	testkit.Apply(t, c.Entries(), delta{Remove: row}, 1)
 	testkit.Apply(t, c.Entries(), delta{Update: change}, 1)
 	testkit.Apply(t, c.Entries(), delta{Update: change}, 0)
-	equal(t, c.Entries(), entryTable{k: wished})
+	equal(t, c.Entries(), entryTable{k: desired})
 	testkit.Apply(t, c.Sets(), setDelta{Remove: setRow}, 0)
 	testkit.Apply(t, c.Sets(), setDelta{Remove: setRow}, 1)
 	testkit.Apply(t, c.Entries(), delta{Remove: row}, 1) // the set is gone, and the entry with it
@@ -173,72 +173,12 @@ func TestBitmapCommentsAreChanged(t *testing.T) {
 	equal(t, c.Entries(), entryTable{k: {Comment: "b/b:b"}})
 }
 
-// replaced checks that the set is brought to want while rules refer to it, and
-// that its entries and the rules are still there.
-func replaced(t *testing.T, c *Conn, name state.SetName, want state.Set, table entryTable) {
-	t.Helper()
-	rules := testkit.Tool(t, "iptables-save", "-t", "filter")
-	testkit.Apply(t, c.Sets(), diff.Delta[state.SetName, state.Set]{
-		Update: []diff.Change[state.SetName, state.Set]{{Key: name, New: want}},
-	}, 0)
-	equal(t, c.Sets(), map[state.SetName]state.Set{name: want})
-	equal(t, c.Entries(), table)
-	if now := testkit.Tool(t, "iptables-save", "-t", "filter"); testkit.RulesOf(now) != testkit.RulesOf(rules) || !strings.Contains(now, string(name)) {
-		t.Errorf("rules were\n%sand are now\n%s", rules, now)
-	}
-}
-
-func TestASetIsReplacedWhileRulesReferToIt(t *testing.T) {
-	c := open(t)
-	testkit.Tool(t, "ipset", "create", "KUBE-CLUSTER-IP", "hash:ip,port", "maxelem", "65536")
-	testkit.Tool(t, "ipset", "add", "KUBE-CLUSTER-IP", "10.96.0.1,tcp:443")
-	testkit.Tool(t, "ipset", "add", "KUBE-CLUSTER-IP", "10.96.0.10,udp:53")
-	testkit.Tool(t, "iptables", "-A", "FORWARD", "-m", "set", "--match-set", "KUBE-CLUSTER-IP", "dst,dst", "-j", "ACCEPT")
-	entry := func(a string, p state.Protocol, port uint16) state.SetEntry {
-		return state.SetEntry{Set: "KUBE-CLUSTER-IP", Address: netip.MustParseAddr(a), Protocol: p, Port: port}
-	}
-	table := entryTable{entry("10.96.0.1", state.TCP, 443): {}, entry("10.96.0.10", state.UDP, 53): {}}
-	want := state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1 << 20, Comment: true}
-	replaced(t, c, "KUBE-CLUSTER-IP", want, table)
-
-	for k := range table {
-		table[k] = state.Entry{Comment: "kube-system/dns:" + k.Member()}
-	}
-	testkit.Apply(t, c.Entries(), diff.Delta[state.SetEntry, state.Entry]{Update: changesTo(table)}, 0)
-	want.MaxElem = 99
-	replaced(t, c, "KUBE-CLUSTER-IP", want, table)
-}
-
 func changesTo(table entryTable) []diff.Change[state.SetEntry, state.Entry] {
 	var changes []diff.Change[state.SetEntry, state.Entry]
 	for k, v := range table {
 		changes = append(changes, diff.Change[state.SetEntry, state.Entry]{Key: k, New: v})
 	}
 	return changes
-}
-
-func TestABitmapOfAnotherRangeIsReplaced(t *testing.T) {
-	c := open(t)
-	testkit.Tool(t, "ipset", "create", "PORTS", "bitmap:port", "range", "30000-32767")
-	testkit.Tool(t, "ipset", "add", "PORTS", "30080")
-	testkit.Tool(t, "iptables", "-A", "INPUT", "-p", "tcp", "-m", "set", "--match-set", "PORTS", "dst", "-j", "ACCEPT")
-	replaced(t, c, "PORTS", state.Set{Type: state.BitmapPort, Comment: true}, entryTable{{Set: "PORTS", Port: 30080}: {}})
-}
-
-func TestALeftOverTemporarySetIsReused(t *testing.T) {
-	c := open(t)
-	temp := string(temporary("S"))
-	testkit.Tool(t, "ipset", "create", temp, "hash:net")
-	testkit.Tool(t, "ipset", "create", "S", "hash:ip")
-	testkit.Tool(t, "ipset", "add", "S", "192.0.2.1")
-	if _, ok := testkit.Listed(t, c.Sets())[state.SetName(temp)]; !ok {
-		t.Errorf("%s is not listed", temp)
-	}
-	want := state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 65536, Comment: true}
-	testkit.Apply(t, c.Sets(), diff.Delta[state.SetName, state.Set]{
-		Update: []diff.Change[state.SetName, state.Set]{{Key: "S", New: want}},
-	}, 0)
-	equal(t, c.Sets(), map[state.SetName]state.Set{"S": want})
 }
 
 // fails applies d and returns the one error of the row k.
@@ -257,24 +197,6 @@ func wantText(t *testing.T, err error, words ...string) {
 		if !strings.Contains(err.Error(), w) {
 			t.Errorf("error %q does not say %q", err, w)
 		}
-	}
-}
-
-func TestASetThatCantBeReplacedStaysAsItWas(t *testing.T) {
-	c := open(t)
-	testkit.Tool(t, "ipset", "create", "S", "hash:ip")
-	testkit.Tool(t, "ipset", "add", "S", "192.0.2.1")
-	testkit.Tool(t, "ipset", "add", "S", "192.0.2.2")
-	before := testkit.Tool(t, "ipset", "save")
-	change := func(s state.Set) diff.Delta[state.SetName, state.Set] {
-		return diff.Delta[state.SetName, state.Set]{Update: []diff.Change[state.SetName, state.Set]{{Key: "S", New: s}}}
-	}
-	wantText(t, fails(t, c.Sets(), change(state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 9}), "S"),
-		"making set S", "type hash:ip", "type hash:ip,port")
-	wantText(t, fails(t, c.Sets(), change(state.Set{Type: state.HashIP, Family: state.IPv6, MaxElem: 9}), "S"),
-		"family IPv4", "family IPv6")
-	if after := testkit.Tool(t, "ipset", "save"); after != before {
-		t.Errorf("sets were\n%sand are now\n%s", before, after)
 	}
 }
 
@@ -345,22 +267,6 @@ func TestAFullSetSaysHowMuchItTakes(t *testing.T) {
 	if len(r.Failed) == 0 {
 		t.Error("nothing failed")
 	}
-	equal(t, c.Entries(), table)
-}
-
-func TestEntriesThatDoNotFitKeepASetFromBeingReplaced(t *testing.T) {
-	c := open(t)
-	header := state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 65536}
-	testkit.AddAll(t, c.Sets(), map[state.SetName]state.Set{"S": header})
-	table := many(64)
-	testkit.AddAll(t, c.Entries(), table)
-	small := header
-	small.MaxElem = 2
-	err := fails(t, c.Sets(), diff.Delta[state.SetName, state.Set]{
-		Update: []diff.Change[state.SetName, state.Set]{{Key: "S", New: small}},
-	}, "S")
-	wantText(t, err, "its 64 entries", "maxelem 2")
-	equal(t, c.Sets(), map[state.SetName]state.Set{"S": header})
 	equal(t, c.Entries(), table)
 }
 

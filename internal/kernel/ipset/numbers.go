@@ -6,14 +6,11 @@ import "golang.org/x/sys/unix"
 
 // The numbers of linux/netfilter/ipset/ip_set.h that are needed here.
 const (
-	subsystem = 6 // NFNL_SUBSYS_IPSET
-
-	oldestProtocol = 6 // kernels before 4.20
-	newestProtocol = 7
-
-	flagListHeader = 1 << 2 // IPSET_FLAG_LIST_HEADER
-
-	maxNameLength    = 31 // IPSET_MAXNAMELEN without the final NUL
+	subsystem        = 6 // NFNL_SUBSYS_IPSET
+	oldestProtocol   = 6 // kernels before 4.20
+	newestProtocol   = 7
+	flagListHeader   = 1 << 2 // IPSET_FLAG_LIST_HEADER
+	maxNameLength    = 31     // IPSET_MAXNAMELEN without the final NUL
 	maxCommentLength = 255
 )
 
@@ -45,13 +42,12 @@ const (
 
 // Attributes of a header or an entry.
 const (
-	attrIP       = 1
-	attrPort     = 4
-	attrPortTo   = 5
-	attrTimeout  = 6
-	attrProto    = 7
-	attrBits     = 8 // IPSET_ATTR_CADT_FLAGS
-	attrMarkMask = 11
+	attrIP      = 1
+	attrPort    = 4
+	attrPortTo  = 5
+	attrTimeout = 6
+	attrProto   = 7
+	attrBits    = 8 // IPSET_ATTR_CADT_FLAGS
 
 	attrHashSize = 18
 	attrMaxElem  = 19

@@ -11,20 +11,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// temporary is the temporary name for a set. It is the same each time, so that
-// a left-over is found and reused instead of piling up, and a hash because
-// names are too short to hold another one.
+// temporary returns the temporary name for a set: the same each time, so that a left-over is found and
+// reused.
 func temporary(name state.SetName) state.SetName {
 	h := fnv.New32a()
 	h.Write([]byte(name))
 	return state.TemporarySet(fmt.Sprintf("%08x", h.Sum32()))
 }
 
-// replace exchanges the set name for one with the header want and the same
-// entries. If that fails, the old set stays as it was.
+// replace exchanges the set name for one with the header want and the same entries, or leaves it as it was.
 func (s sets) replace(ctx context.Context, name state.SetName, have, want state.Set) error {
 	if plain(have.Type) != want.Type || have.Family != want.Family {
 		return fmt.Errorf("there is a set of this name with type %s and family %v, which can't be replaced "+
@@ -36,14 +35,12 @@ func (s sets) replace(ctx context.Context, name state.SetName, have, want state.
 	}
 	err := s.fill(ctx, name, temp, want)
 	if err == nil {
-		s.c.requests.Reset()
-		s.c.requests.swap(name, temp)
-		err = explain(s.c.one(ctx), false)
+		s.c.fresh().swap(name, temp)
+		err = s.c.ask(ctx, nil)
 	}
 	return errors.Join(err, s.discard(ctx, temp))
 }
 
-// prepare makes the empty set temp.
 func (s sets) prepare(ctx context.Context, temp state.SetName, want state.Set) error {
 	if err := s.discard(ctx, temp); err != nil {
 		return err
@@ -52,29 +49,26 @@ func (s sets) prepare(ctx context.Context, temp state.SetName, want state.Set) e
 	if err != nil {
 		return err
 	}
-	s.c.requests.Reset()
-	s.c.requests.create(temp, want, revision)
-	return explain(s.c.one(ctx), false)
+	s.c.fresh().create(temp, want, revision)
+	return s.c.ask(ctx, nil)
 }
 
 func (s sets) discard(ctx context.Context, temp state.SetName) error {
-	s.c.requests.Reset()
-	s.c.requests.destroy(temp)
-	if err := s.c.one(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("destroying temporary set %s: %w", temp, explain(err, false))
+	s.c.fresh().destroy(temp)
+	if err := s.c.ask(ctx, nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("destroying temporary set %s: %w", temp, err)
 	}
 	return nil
 }
 
-// fill copies the entries of the set from to the set to. One that does not go
-// in fails the whole: an entry that steers packets must not get lost.
+// fill copies all entries of the set from to the set to, or fails: one that steers packets must not get lost.
 func (s sets) fill(ctx context.Context, from, to state.SetName, want state.Set) error {
-	rows, err := s.c.members(ctx, from)
-	if err != nil {
+	rows := map[state.SetEntry]state.Entry{}
+	if err := s.c.addMembers(ctx, from, rows); err != nil {
 		return fmt.Errorf("reading its entries: %w", err)
 	}
 	var sent []state.SetEntry
-	s.c.requests.Reset()
+	b := s.c.fresh()
 	for k, v := range rows {
 		k.Set = to
 		if !want.Comment {
@@ -83,13 +77,13 @@ func (s sets) fill(ctx context.Context, from, to state.SetName, want state.Set) 
 		if !want.Marks {
 			v.Mark = 0
 		}
-		s.c.requests.add(unix.NLM_F_EXCL, k, v)
+		b.add(unix.NLM_F_EXCL, k, v)
 		sent = append(sent, k)
 	}
-	refused, failure := s.c.socket.Do(ctx, &s.c.requests.Requests)
+	refused, failure := s.c.socket.Do(ctx, &b.Requests)
 	for i, k := range sent {
-		if err := outcome(refused, failure, i); errors.Is(err, errHashFull) && want.MaxElem > 0 {
-			return fmt.Errorf("its %d entries are more than the wished maxelem %d (%w)", len(rows), want.MaxElem, err)
+		if err := netlink.Outcome(refused, failure, i); errors.Is(err, errHashFull) && want.MaxElem > 0 {
+			return fmt.Errorf("its %d entries are more than the desired maxelem %d (%w)", len(rows), want.MaxElem, err)
 		} else if err != nil {
 			return fmt.Errorf("copying entry %s: %w", k.Member(), explain(err, want.Type == state.BitmapPort))
 		}

@@ -6,10 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -21,101 +19,47 @@ type chainResult = kernel.Result[state.ChainKey]
 // List returns our chains and their rules.
 func (s chains) List(ctx context.Context) (map[state.ChainKey]state.Chain, error) {
 	rows := map[state.ChainKey]state.Chain{}
-	for _, f := range s.c.families {
-		tables, err := s.c.look(ctx, f)
-		if err != nil {
-			return nil, fmt.Errorf("listing %v chains: %w", f, err)
-		}
-		for _, table := range ruleTables() {
-			for name, builtIn := range tables[table].builtIn {
-				if !builtIn && s.c.ours(name) {
-					key := state.ChainKey{Family: f, Table: table, Name: name}
-					rows[key] = state.ChainOf(tables[table].rules[name]...)
-				}
+	err := s.c.each(ctx, "chains", func(f state.Family, name state.RuleTable, table saved) {
+		for chain, builtIn := range table.builtIn {
+			if !builtIn && s.c.ours(chain) && slices.Contains(ruleTables(), name) {
+				rows[state.ChainKey{Family: f, Table: name, Name: chain}] = state.ChainOf(table.rules[chain]...)
 			}
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return rows, nil
 }
 
-// chainWork is what has to happen to one row.
-type chainWork struct {
-	key      state.ChainKey
-	value    state.Chain
-	remove   bool
-	expected bool // to be there already
-}
-
-func (w chainWork) fail(r *chainResult, err error) {
-	verb := "writing"
-	if w.remove {
-		verb = "removing"
-	}
-	r.Fail(w.key, fmt.Errorf("%s chain %v: %w", verb, w.key, err))
-}
-
-// Apply makes the changes of d, with one iptables-save a family and one
-// iptables-restore for each of removal and writing.
-func (s chains) Apply(ctx context.Context, d diff.Delta[state.ChainKey, state.Chain]) chainResult {
-	var r chainResult
-	work := s.split(d, &r)
-	for _, f := range slices.Sorted(maps.Keys(work)) {
-		tables, err := s.c.lastLook(ctx, f)
-		if err != nil {
-			failAll(work[f], &r, err)
-			continue
-		}
-		s.c.commit(ctx, f, s.removals(tables, work[f], &r))
-		s.c.commit(ctx, f, s.writes(tables, work[f], &r))
-	}
-	return r
-}
-
-// split sorts the rows by family. Chains that are not ours are refused: writing
-// one would begin with emptying it.
-func (s chains) split(d diff.Delta[state.ChainKey, state.Chain], r *chainResult) map[state.Family][]chainWork {
-	all := map[state.Family][]chainWork{}
-	add := func(w chainWork) {
-		if !s.c.ours(w.key.Name) {
-			w.fail(r, errors.New("it is none of ours"))
-			return
-		}
-		all[w.key.Family] = append(all[w.key.Family], w)
-	}
-	for _, row := range d.Remove {
-		add(chainWork{key: row.Key, remove: true})
-	}
-	for _, c := range d.Update {
-		add(chainWork{key: c.Key, value: c.New, expected: true})
-	}
-	for _, row := range d.Add {
-		add(chainWork{key: row.Key, value: row.Value})
-	}
-	return all
-}
-
-// removals empty and delete chains. One that a chain which stays goes to is
-// left as it is: the kernel would refuse it, and not say why.
-func (s chains) removals(tables snapshot, work []chainWork, r *chainResult) []piece {
-	var keys []state.ChainKey
+// own returns the rows of our chains. The others fail: writing a chain begins with emptying it.
+func (c *Conn) own(work []chainWork, r *chainResult) (removed, written []chainWork) {
 	for _, w := range work {
-		if !w.remove {
-			continue
+		switch {
+		case !c.ours(w.key.Name):
+			w.fail(r, errors.New("it is none of ours"))
+		case w.remove:
+			removed = append(removed, w)
+		default:
+			written = append(written, w)
 		}
-		if _, there := tables[w.key.Table].builtIn[w.key.Name]; !there {
-			r.Drift++
-			continue
-		}
-		keys = append(keys, w.key)
 	}
+	return removed, written
+}
+
+// removals empty and delete chains that no remaining chain goes to. The kernel would not say why it refuses.
+func removals(tables snapshot, work []chainWork, r *chainResult) []piece {
+	there := slices.DeleteFunc(work, func(w chainWork) bool { return !tables.has(w.key) })
+	r.Drift += len(work) - len(there)
 	var pieces []piece
-	for _, k := range free(tables, keys, r) {
+	for _, w := range free(tables, there, r) {
 		pieces = append(pieces, piece{
-			table: k.Table,
-			block: block{first: []string{"-F " + k.Name}, then: []string{"-X " + k.Name}},
+			table: w.key.Table,
+			first: []string{"-F " + w.key.Name},
+			then:  []string{"-X " + w.key.Name},
 			done: func(err error) {
 				if err != nil {
-					chainWork{key: k, remove: true}.fail(r, err)
+					w.fail(r, err)
 				}
 			},
 		})
@@ -123,53 +67,47 @@ func (s chains) removals(tables snapshot, work []chainWork, r *chainResult) []pi
 	return pieces
 }
 
-// free are the keys that nothing which stays goes to. A chain that is held back
-// holds back those that it goes to.
-func free(tables snapshot, keys []state.ChainKey, r *chainResult) []state.ChainKey {
+// free returns the rows of chains that no remaining chain goes to. A chain that remains holds its targets,
+// too.
+func free(tables snapshot, work []chainWork, r *chainResult) []chainWork {
 	holders := map[state.RuleTable]map[string][]string{}
 	leaving := map[state.ChainKey]bool{}
-	for _, k := range keys {
-		leaving[k] = true
-		if holders[k.Table] == nil {
-			holders[k.Table] = tables[k.Table].holders()
+	for _, w := range work {
+		leaving[w.key] = true
+		if holders[w.key.Table] == nil {
+			holders[w.key.Table] = tables[w.key.Table].holders()
 		}
-	}
-	stays := func(k state.ChainKey) func(string) bool {
-		return func(holder string) bool { k.Name = holder; return !leaving[k] }
 	}
 	for again := true; again; {
 		again = false
-		keys = slices.DeleteFunc(keys, func(k state.ChainKey) bool {
-			i := slices.IndexFunc(holders[k.Table][k.Name], stays(k))
-			if i >= 0 {
-				chainWork{key: k, remove: true}.fail(r, fmt.Errorf("chain %s still goes to it", holders[k.Table][k.Name][i]))
-				delete(leaving, k)
-				again = true
+		work = slices.DeleteFunc(work, func(w chainWork) bool {
+			for _, name := range holders[w.key.Table][w.key.Name] {
+				if !leaving[state.ChainKey{Family: w.key.Family, Table: w.key.Table, Name: name}] {
+					w.fail(r, fmt.Errorf("chain %s still goes to it", name))
+					delete(leaving, w.key)
+					again = true
+					return true
+				}
 			}
-			return i >= 0
+			return false
 		})
 	}
-	return keys
+	return work
 }
 
-func (s chains) writes(tables snapshot, work []chainWork, r *chainResult) []piece {
+func writes(tables snapshot, work []chainWork, r *chainResult) []piece {
 	var pieces []piece
 	for _, w := range work {
-		if w.remove {
-			continue
-		}
 		p := piece{table: w.key.Table, done: func(err error) {
-			_, there := tables[w.key.Table].builtIn[w.key.Name]
-			switch {
-			case err != nil:
+			if err != nil {
 				w.fail(r, err)
-			case there != w.expected:
+			} else if tables.has(w.key) != w.expected {
 				r.Drift++
 			}
 		}}
-		p.block.first = []string{":" + w.key.Name + " - [0:0]"} // makes it, or empties it
+		p.first = []string{":" + w.key.Name + " - [0:0]"} // makes it, or empties it
 		for _, rule := range w.value.Lines() {
-			p.block.then = append(p.block.then, "-A "+w.key.Name+" "+rule)
+			p.then = append(p.then, "-A "+w.key.Name+" "+rule)
 		}
 		pieces = append(pieces, p)
 	}

@@ -7,11 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -23,95 +21,45 @@ type jumpResult = kernel.Result[state.JumpKey]
 // List returns the jumps from built-in chains to ours.
 func (s jumps) List(ctx context.Context) (map[state.JumpKey]state.Jump, error) {
 	rows := map[state.JumpKey]state.Jump{}
-	for _, f := range s.c.families {
-		tables, err := s.c.look(ctx, f)
-		if err != nil {
-			return nil, fmt.Errorf("listing %v jumps: %w", f, err)
+	err := s.c.each(ctx, "jumps", func(f state.Family, name state.RuleTable, table saved) {
+		for from, builtIn := range table.builtIn {
+			if builtIn && slices.Contains(ruleTables(), name) {
+				s.collect(state.JumpKey{Family: f, Table: name, From: from}, table, rows)
+			}
 		}
-		for _, table := range ruleTables() {
-			s.collect(f, table, tables[table], rows)
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return rows, nil
 }
 
-func (s jumps) collect(f state.Family, name state.RuleTable, table saved, rows map[state.JumpKey]state.Jump) {
-	for from, builtIn := range table.builtIn {
-		if !builtIn {
+// collect adds the rows of one built-in chain, which k names.
+func (s jumps) collect(k state.JumpKey, table saved, rows map[state.JumpKey]state.Jump) {
+	for _, rule := range table.rules[k.From] {
+		k.To = target(rule)
+		if k.To == "" || !s.c.ours(k.To) {
 			continue
 		}
-		for _, rule := range table.rules[from] {
-			to := target(rule)
-			if to != "" && s.c.ours(to) {
-				key := state.JumpKey{Family: f, Table: name, From: from, To: to}
-				rows[key] = jumpOf(table.jumps(from, to))
-				if key.ComesFirst() {
-					row := rows[key]
-					row.Behind = table.behind(from, to, s.c.ours)
-					rows[key] = row
-				}
-			}
+		rules := table.jumps(k.From, k.To)
+		slices.Sort(rules)
+		row := state.Jump{Rule: strings.Join(slices.Compact(rules), "\n")}
+		if k.ComesFirst() {
+			row.Behind = table.behind(k.From, k.To, s.c.ours)
 		}
+		rows[k] = row
 	}
 }
 
-// jumpOf is the value of a row with these rules: the rule, if all are the same.
-func jumpOf(rules []string) state.Jump {
-	slices.Sort(rules)
-	return state.Jump{Rule: strings.Join(slices.Compact(rules), "\n")}
-}
-
-// jumpWork is what has to happen to one row.
-type jumpWork struct {
-	key      state.JumpKey
-	rule     string // empty: no jump
-	first    bool   // it has to come before rules of others that decide
-	expected bool   // to be there already
-}
-
-// Apply makes the changes of d, with one iptables-save and one iptables-restore
-// a family.
-func (s jumps) Apply(ctx context.Context, d diff.Delta[state.JumpKey, state.Jump]) jumpResult {
-	var r jumpResult
-	work := splitJumps(d)
-	for _, f := range slices.Sorted(maps.Keys(work)) {
-		tables, err := s.c.lastLook(ctx, f)
-		if err != nil {
-			failAll(work[f], &r, err)
-			continue
-		}
-		s.c.commit(ctx, f, s.pieces(tables, work[f], &r))
-	}
-	return r
-}
-
-func splitJumps(d diff.Delta[state.JumpKey, state.Jump]) map[state.Family][]jumpWork {
-	all := map[state.Family][]jumpWork{}
-	add := func(w jumpWork) { all[w.key.Family] = append(all[w.key.Family], w) }
-	for _, row := range d.Remove {
-		add(jumpWork{key: row.Key, expected: true})
-	}
-	for _, c := range d.Update {
-		add(jumpWork{c.Key, c.New.Rule, first(c.Key, c.New), true})
-	}
-	for _, row := range d.Add {
-		add(jumpWork{row.Key, row.Value.Rule, first(row.Key, row.Value), false})
-	}
-	return all
-}
-
-// first reports whether a jump is to be brought to the first place. One that is
-// left behind a rule on purpose is not.
-func first(k state.JumpKey, v state.Jump) bool { return k.ComesFirst() && v.Behind == "" }
-
-func (s jumps) pieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
+func (c *Conn) jumpPieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
 	var pieces []piece
 	for _, w := range work {
 		table, exists := tables[w.key.Table]
 		have := table.jumps(w.key.From, w.key.To)
-		displaced := w.first && table.behind(w.key.From, w.key.To, s.c.ours) != ""
-		lines, unfit := w.lines(have, displaced, table.place(w.key))
-		if bad := cmp.Or(s.check(w, table, exists), unfit); bad != nil {
+		first := w.key.ComesFirst() && w.value.Behind == "" // else it is left behind a rule on purpose
+		displaced := first && table.behind(w.key.From, w.key.To, c.ours) != ""
+		lines, unfit := linesOf(w, have, displaced, table.place(w.key))
+		if bad := cmp.Or(c.check(w, table, exists), unfit); bad != nil {
 			w.fail(r, bad)
 			continue
 		}
@@ -119,7 +67,7 @@ func (s jumps) pieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
 			r.Drift++
 		}
 		if len(lines) > 0 {
-			pieces = append(pieces, piece{table: w.key.Table, block: block{then: lines}, done: func(err error) {
+			pieces = append(pieces, piece{table: w.key.Table, then: lines, done: func(err error) {
 				if err != nil {
 					w.fail(r, err)
 				}
@@ -129,40 +77,27 @@ func (s jumps) pieces(tables snapshot, work []jumpWork, r *jumpResult) []piece {
 	return pieces
 }
 
-func (w jumpWork) fail(r *jumpResult, err error) {
-	r.Fail(w.key, fmt.Errorf("%s jump %v: %w", w.verb(), w.key, err))
-}
-
-func (w jumpWork) verb() string {
-	if w.rule == "" {
-		return "removing"
-	}
-	return "writing"
-}
-
-// check refuses what is not a jump from a built-in chain to one of ours: it
-// would not be listed, or belong to somebody else.
-func (s jumps) check(w jumpWork, table saved, exists bool) error {
+// check refuses what is not a jump from a built-in chain to one of ours: it would not be listed.
+func (c *Conn) check(w jumpWork, table saved, exists bool) error {
 	switch {
-	case !s.c.ours(w.key.To):
+	case !c.ours(w.key.To):
 		return errors.New("it goes to a chain that is none of ours")
 	case exists && !table.builtIn[w.key.From]:
 		return errors.New("it begins in a chain that is not built in")
-	case w.rule != "" && (target(w.rule) != w.key.To || strings.Contains(w.rule, "\n")):
-		return fmt.Errorf("its rule %q does not go there", w.rule)
+	case !w.remove && (target(w.value.Rule) != w.key.To || strings.Contains(w.value.Rule, "\n")):
+		return fmt.Errorf("its rule %q does not go there", w.value.Rule)
 	}
 	return nil
 }
 
-// lines turn the rules that are there into the wished one. All of them are written
-// at once: packets meet the old rules or the new one, never none. One that is
-// displaced is deleted before it is inserted, since a deletion takes the first of
-// several that are the same. place is where it is inserted.
-func (w jumpWork) lines(have []string, displaced bool, place int) ([]string, error) {
+// linesOf turns the rules that are there into the desired one, at place, all at once: packets always meet
+// one. A displaced one is deleted before it is inserted, since a deletion takes the first of several that are
+// the same.
+func linesOf(w jumpWork, have []string, displaced bool, place int) ([]string, error) {
 	var lines []string
-	there := w.rule == ""
+	there := w.remove
 	for _, rule := range have {
-		if rule == w.rule && !there && !displaced {
+		if rule == w.value.Rule && !there && !displaced {
 			there = true
 			continue
 		}
@@ -172,7 +107,7 @@ func (w jumpWork) lines(have []string, displaced bool, place int) ([]string, err
 		lines = append(lines, "-D "+w.key.From+" "+rule)
 	}
 	if !there {
-		lines = append(lines, fmt.Sprintf("-I %s %d %s", w.key.From, place, w.rule))
+		lines = append(lines, fmt.Sprintf("-I %s %d %s", w.key.From, place, w.value.Rule))
 	}
 	return lines, nil
 }

@@ -264,40 +264,40 @@ func TestAJumpIsMadeOnTopAndStaysOne(t *testing.T) {
 	c := open(t)
 	testkit.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-o", "lo", "-j", "ACCEPT")
 	testkit.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
-	wish := commentJump("kubernetes service portals", "KUBE-A")
-	row := []diff.Row[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), Value: wish}}
+	desired := commentJump("kubernetes service portals", "KUBE-A")
+	row := []diff.Row[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), Value: desired}}
 	testkit.Apply(t, c.Jumps(), jumpDelta{Add: row}, 0)
 	testkit.Apply(t, c.Jumps(), jumpDelta{Add: row}, 1)
-	want := "-A OUTPUT " + wish.Rule + "\n-A OUTPUT -o lo -j ACCEPT\n"
+	want := "-A OUTPUT " + desired.Rule + "\n-A OUTPUT -o lo -j ACCEPT\n"
 	if got := testkit.RulesOf(testkit.Tool(t, "iptables-save", "-t", "nat")); got != want {
 		t.Errorf("rules\n%swant\n%s", got, want)
 	}
 	testkit.Apply(t, c.Jumps(), jumpDelta{Remove: row}, 0)
 	testkit.Apply(t, c.Jumps(), jumpDelta{Remove: row}, 1)
-	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), New: wish}}}, 1)
-	equal(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): wish})
+	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), New: desired}}}, 1)
+	equal(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): desired})
 }
 
 func TestSeveralJumpsBecomeOne(t *testing.T) {
 	c := open(t)
-	key, wish := jumpTo("KUBE-A"), commentJump("kubernetes service portals", "KUBE-A")
+	key, desired := jumpTo("KUBE-A"), commentJump("kubernetes service portals", "KUBE-A")
 	testkit.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	twice := func() {
 		testkit.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-A")
 		testkit.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-A")
 	}
 	twice()
-	equal(t, c.Jumps(), jumpTable{key: wish}) // a copy does no harm
+	equal(t, c.Jumps(), jumpTable{key: desired}) // a copy does no harm
 	testkit.Tool(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-g", "KUBE-A")
-	both := state.Jump{Rule: wish.Rule + "\n-p tcp -g KUBE-A"}
+	both := state.Jump{Rule: desired.Rule + "\n-p tcp -g KUBE-A"}
 	equal(t, c.Jumps(), jumpTable{key: both})
 
-	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, Old: both, New: wish}}}, 0)
-	if got, want := testkit.RulesOf(testkit.Tool(t, "iptables-save", "-t", "nat")), "-A OUTPUT "+wish.Rule+"\n"; got != want {
+	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, Old: both, New: desired}}}, 0)
+	if got, want := testkit.RulesOf(testkit.Tool(t, "iptables-save", "-t", "nat")), "-A OUTPUT "+desired.Rule+"\n"; got != want {
 		t.Errorf("rules\n%swant\n%s", got, want)
 	}
 	twice()
-	testkit.Apply(t, c.Jumps(), jumpDelta{Remove: []diff.Row[state.JumpKey, state.Jump]{{Key: key, Value: wish}}}, 0)
+	testkit.Apply(t, c.Jumps(), jumpDelta{Remove: []diff.Row[state.JumpKey, state.Jump]{{Key: key, Value: desired}}}, 0)
 	equal(t, c.Jumps(), jumpTable{})
 }
 
@@ -306,9 +306,9 @@ func TestAJumpWithAnotherTextIsReplaced(t *testing.T) {
 	testkit.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	key := jumpTo("KUBE-A")
 	testkit.AddAll(t, c.Jumps(), jumpTable{key: commentJump(`it\'s old`, "KUBE-A")})
-	wish := commentJump("new one", "KUBE-A")
-	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, New: wish}}}, 0)
-	equal(t, c.Jumps(), jumpTable{key: wish})
+	desired := commentJump("new one", "KUBE-A")
+	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: key, New: desired}}}, 0)
+	equal(t, c.Jumps(), jumpTable{key: desired})
 }
 
 func TestABadJumpDoesNotHarmTheOthers(t *testing.T) {

@@ -13,8 +13,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// fake makes the folder in which alone commands are looked for, with scripts
-// in place of the tools.
+// fake makes the folder in which alone commands are looked for, with scripts in place of the tools.
 func fake(t *testing.T, scripts map[string]string) {
 	t.Helper()
 	folder := t.TempDir()

@@ -18,11 +18,15 @@ type saved struct {
 	rules   map[string][]string // of a chain: what follows "-A NAME "
 }
 
-// snapshot is the output of one run of iptables-save.
 type snapshot map[state.RuleTable]saved
 
-// parse reads the whole output of iptables-save. A line that it does not know
-// is an error: a rule that is skipped would look like one that is not there.
+func (s snapshot) has(k state.ChainKey) bool {
+	_, there := s[k.Table].builtIn[k.Name]
+	return there
+}
+
+// parse reads the output of iptables-save. It fails on an unknown line: a skipped rule would look like a
+// missing one.
 func parse(text string) (snapshot, error) {
 	p := parser{tables: snapshot{}}
 	for number := 1; text != ""; {
@@ -39,9 +43,7 @@ func parse(text string) (snapshot, error) {
 	return p.tables, nil
 }
 
-// cutLine cuts off the first line. A line ends at a newline that is not quoted:
-// the comment of somebody's rule can hold one, and what follows it can look
-// like a rule of its own.
+// cutLine cuts off the first line. A newline in a quoted comment does not end it.
 func cutLine(text string) (line, rest string) {
 	quoted := false
 	if strings.HasPrefix(text, "#") {
@@ -97,8 +99,7 @@ func (p *parser) begin(name state.RuleTable) error {
 	return nil
 }
 
-// chain reads "NAME POLICY [packets:bytes]". A chain without a policy is one
-// that somebody made.
+// chain reads "NAME POLICY [packets:bytes]". A chain that is not built in has no policy.
 func (p *parser) chain(line string) error {
 	words := strings.Split(line, " ")
 	if len(words) != 3 || slices.Contains(words, "") {
@@ -123,9 +124,8 @@ func (p *parser) rule(line string) error {
 	return nil
 }
 
-// target is the chain that a rule in iptables-save's spelling jumps or goes to:
-// its last word. It is empty if the rule ends in something else, which a rule
-// that goes to a chain never does.
+// target returns the chain that a rule jumps or goes to: its last word. It is empty if the rule ends in
+// something else, as a rule to a chain never does.
 func target(rule string) string {
 	before, name, ok := cutLast(rule)
 	_, option, _ := cutLast(before)
@@ -143,7 +143,6 @@ func cutLast(s string) (before, word string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
-// jumps are the rules of a built-in chain that go to a chain.
 func (t saved) jumps(from, to string) []string {
 	var rules []string
 	for _, rule := range t.rules[from] {
@@ -154,7 +153,7 @@ func (t saved) jumps(from, to string) []string {
 	return rules
 }
 
-// holders are, for each chain that others go to, these others.
+// holders returns, for each chain that others go to, these others.
 func (t saved) holders() map[string][]string {
 	by := map[string][]string{}
 	for chain, rules := range t.rules {

@@ -27,8 +27,7 @@ func golden(t testing.TB, name string) string {
 	return string(text)
 }
 
-// printed is a snapshot as iptables-save would print it, tables and chains in
-// the order of their names.
+// printed is a snapshot as iptables-save would print it, tables and chains in the order of their names.
 func printed(tables snapshot) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
@@ -76,7 +75,7 @@ func TestNothingOfRealOutputIsLost(t *testing.T) {
 	}
 }
 
-func TestChainsBuiltInAreToldFromOthers(t *testing.T) {
+func TestBuiltInChainsAreRecognized(t *testing.T) {
 	tables, err := parse(golden(t, "ipv4.save"))
 	if err != nil {
 		t.Fatal(err)
@@ -181,18 +180,18 @@ func FuzzParse(f *testing.F) {
 
 func TestLinesBelongToTheirPieces(t *testing.T) {
 	s := scriptOf([]piece{
-		{table: state.NAT, block: block{first: []string{":A - [0:0]"}, then: []string{"-A A -j B", "-A A -j RETURN"}}},
-		{table: state.NAT, block: block{first: []string{":B - [0:0]"}}},
-		{table: state.Filter, block: block{then: []string{"-I OUTPUT 1 -j A"}}},
+		{table: state.NAT, first: []string{":A - [0:0]"}, then: []string{"-A A -j B", "-A A -j RETURN"}},
+		{table: state.NAT, first: []string{":B - [0:0]"}},
+		{table: state.Filter, then: []string{"-I OUTPUT 1 -j A"}},
 	})
 	want := "*nat\n:A - [0:0]\n:B - [0:0]\n-A A -j B\n-A A -j RETURN\nCOMMIT\n*filter\n-I OUTPUT 1 -j A\nCOMMIT\n"
 	if s.text != want {
 		t.Errorf("script\n%swant\n%s", s.text, want)
 	}
-	nat, filter := origin{nobody, 0, 2}, origin{nobody, 2, 3}
+	nat, filter := origin{noPiece, 0, 2}, origin{noPiece, 2, 3}
 	of := func(table origin, piece int) origin { return origin{piece, table.from, table.to} }
 	for line, want := range []origin{
-		{nobody, 0, 3}, nat, of(nat, 0), of(nat, 1), of(nat, 0), of(nat, 0), nat, filter, of(filter, 2), filter, {nobody, 0, 3},
+		{noPiece, 0, 3}, nat, of(nat, 0), of(nat, 1), of(nat, 0), of(nat, 0), nat, filter, of(filter, 2), filter, {noPiece, 0, 3},
 	} {
 		if got := s.at(line); got != want {
 			t.Errorf("line %d is of %+v, want %+v", line, got, want)

@@ -9,34 +9,30 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// place is the number that a new jump gets in its built-in chain. That is the first,
-// but in filter after the jumps of network policies that lead the chain: what a jump
-// of ours accepts is not asked there any more. Calico's Felix has to mark the packets
-// of pods in INPUT, or their policies are not asked in OUTPUT.
+// place returns the number of a new jump in its built-in chain: 1, but in filter behind jumps to network
+// policies, which do not see what a jump of ours accepts. Calico's Felix marks packets of pods in INPUT for
+// OUTPUT.
 func (t saved) place(k state.JumpKey) int {
-	n := 1
-	if k.Table == state.Filter {
-		for _, rule := range t.rules[k.From] {
-			if !ofPolicies(target(rule)) {
-				break
-			}
-			n++
-		}
+	rules := t.rules[k.From]
+	if k.Table != state.Filter {
+		return 1
 	}
-	return n
+	n := slices.IndexFunc(rules, func(rule string) bool { return !ofPolicies(target(rule)) })
+	if n < 0 {
+		n = len(rules)
+	}
+	return n + 1
 }
 
-// ofPolicies reports whether a chain is one of a network plugin that enforces network
-// policies: of Calico, Cilium, Antrea, kube-router, Weave.
+// ofPolicies reports whether a chain is of Calico, Cilium, Antrea, kube-router or Weave: of network policies.
 func ofPolicies(chain string) bool {
 	return slices.ContainsFunc([]string{"cali-", "CILIUM_", "ANTREA-", "KUBE-ROUTER-", "WEAVE-"}, func(prefix string) bool {
 		return strings.HasPrefix(chain, prefix)
 	})
 }
 
-// behind is the first rule of a built-in chain that comes before all jumps from
-// there to a chain of ours and can decide what becomes of a packet. It is empty if
-// there is none, or no such jump.
+// behind returns the first rule of a built-in chain that comes before all jumps from there to a chain of ours
+// and can decide what becomes of a packet. It is empty if there is none, or no such jump.
 func (t saved) behind(from, to string, ours func(string) bool) string {
 	rules := t.rules[from]
 	i := slices.IndexFunc(rules, func(rule string) bool { return target(rule) == to })
@@ -48,14 +44,13 @@ func (t saved) behind(from, to string, ours func(string) bool) string {
 	return ""
 }
 
-// decides reports whether a rule, or one that it leads to, can end a packet's way
-// through the table. above are the chains that led to it: the kernel has none in a
-// circle, but what is read from elsewhere may.
+// decides reports whether a rule, or one that it leads to, can end a packet's way through the table. above
+// are the chains that led to it: the kernel has no circles, but what is read from elsewhere may.
 func (t saved) decides(rule string, builtIn bool, above []string) bool {
-	verdict, gone := verdictOf(rule)
+	verdict, forGood := verdictOf(rule)
 	if _, chain := t.builtIn[verdict]; chain && verdict != "" {
-		if gone && builtIn {
-			return true // who comes back from there meets the policy
+		if forGood && builtIn {
+			return true // a packet that comes back from there meets the policy
 		}
 		return !slices.Contains(above, verdict) && slices.ContainsFunc(t.rules[verdict], func(rule string) bool {
 			return t.decides(rule, false, append(slices.Clip(above), verdict))
@@ -67,13 +62,12 @@ func (t saved) decides(rule string, builtIn bool, above []string) bool {
 	return !state.Aside(verdict) && !slices.Contains(marking(), verdict)
 }
 
-// marking are the targets after which the next rule is asked too, but which change
-// what that may look at. Empty: a rule that only counts.
+// marking returns the targets that only change what the next rule may look at. Empty: a rule that only
+// counts.
 func marking() []string { return []string{"", "CONNMARK", "CT", "HMARK", "MARK", "NOTRACK", "SET"} }
 
-// verdictOf is the target of a rule, built in or a chain, and whether it goes there
-// for good.
-func verdictOf(rule string) (name string, gone bool) {
+// verdictOf returns the target of a rule, built in or a chain, and whether it goes there for good.
+func verdictOf(rule string) (name string, forGood bool) {
 	words := words(rule)
 	for i, word := range words[:max(0, len(words)-1)] {
 		if word == "-j" || word == "-g" {
@@ -83,8 +77,7 @@ func verdictOf(rule string) (name string, gone bool) {
 	return "", false
 }
 
-// words are those of a rule. What is in quotes, such as a comment, is one, and
-// stands for nothing here.
+// words splits a rule. What is in quotes, such as a comment, is part of one word.
 func words(rule string) []string {
 	var list []string
 	quoted, from := false, 0

@@ -60,29 +60,29 @@ func TestOnlyWhatDecidesComesBefore(t *testing.T) {
 
 func TestAJumpComesBackBeforeRulesOfOthers(t *testing.T) {
 	c := open(t)
-	wish := commentJump("kubernetes service portals", "KUBE-A")
+	desired := commentJump("kubernetes service portals", "KUBE-A")
 	testkit.AddAll(t, c.Chains(), chainTable{chainOf("KUBE-A"): {}})
 	late := state.JumpKey{Family: state.IPv4, Table: state.NAT, From: "POSTROUTING", To: "KUBE-A"}
-	testkit.AddAll(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): wish, late: wish})
+	testkit.AddAll(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): desired, late: desired})
 	const theirs = "-p tcp -m tcp --dport 80 -j DNAT --to-destination 192.0.2.9:80"
 	for _, rule := range []string{"OUTPUT " + theirs, "OUTPUT -j MARK --set-mark 1", "POSTROUTING -j ACCEPT"} {
 		testkit.Tool(t, append([]string{"iptables", "-t", "nat", "-I"}, strings.Fields(rule)...)...)
 	}
-	behind := state.Jump{Rule: wish.Rule, Behind: theirs}
-	equal(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): behind, late: wish}) // in POSTROUTING the first place is nobody's
+	behind := state.Jump{Rule: desired.Rule, Behind: theirs}
+	equal(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): behind, late: desired}) // in POSTROUTING no jump has to come first
 
 	stays := jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), Old: behind, New: behind}}}
 	testkit.Apply(t, c.Jumps(), stays, 0)
-	equal(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): behind, late: wish})
+	equal(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): behind, late: desired})
 
 	before := c.Forks()
-	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), Old: behind, New: wish}}}, 0)
+	testkit.Apply(t, c.Jumps(), jumpDelta{Update: []diff.Change[state.JumpKey, state.Jump]{{Key: jumpTo("KUBE-A"), Old: behind, New: desired}}}, 0)
 	if forks := c.Forks() - before; forks != 2 {
 		t.Errorf("%d runs of tools, want one to read and one to write: there is no moment without the jump", forks)
 	}
-	want := "-A OUTPUT " + wish.Rule + "\n-A OUTPUT -j MARK --set-xmark 0x1/0xffffffff\n-A OUTPUT " + theirs + "\n"
+	want := "-A OUTPUT " + desired.Rule + "\n-A OUTPUT -j MARK --set-xmark 0x1/0xffffffff\n-A OUTPUT " + theirs + "\n"
 	if got := testkit.RulesOf(testkit.Tool(t, "iptables-save", "-t", "nat")); !strings.Contains(got, want) {
 		t.Errorf("rules\n%swant\n%s", got, want)
 	}
-	equal(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): wish, late: wish})
+	equal(t, c.Jumps(), jumpTable{jumpTo("KUBE-A"): desired, late: desired})
 }

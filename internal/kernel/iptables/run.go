@@ -24,11 +24,10 @@ const (
 	// lockSeconds is how long a tool waits for the lock that all tools share.
 	lockSeconds = "5"
 
-	// runTimeout ends a tool that hangs. A table of tens of thousands of
-	// rules, of others, takes iptables-nft many seconds.
+	// runTimeout ends a tool that hangs. Tens of thousands of rules take iptables-nft many seconds.
 	runTimeout = 60 * time.Second
 
-	exitBusy = 4 // somebody else holds the lock
+	exitBusy = 4 // another program holds the lock
 )
 
 // toolError is a run that failed.
@@ -41,8 +40,7 @@ type toolError struct {
 
 func (e *toolError) Error() string { return e.tool + ": " + e.text }
 
-// Is tells that what a rule refers to, a chain or a set, is missing: the tools
-// have one exit status for everything.
+// Is reports fs.ErrNotExist for a missing chain or set: the tools have one exit status for everything.
 func (e *toolError) Is(other error) bool {
 	return other == fs.ErrNotExist && slices.ContainsFunc([]string{
 		"Couldn't load target", "is not a chain", "doesn't exist.", "does not exist",
@@ -50,8 +48,7 @@ func (e *toolError) Is(other error) bool {
 	}, func(words string) bool { return strings.Contains(e.text, words) })
 }
 
-// save reads all tables of a family that exist, without making one: that is
-// why no table is named, as iptables-save -t makes the table it is asked for.
+// save reads all tables of a family that exist. It names none, as iptables-save -t makes the named one.
 func (c *Conn) save(ctx context.Context, f state.Family) (snapshot, error) {
 	t, ok := c.tools[f]
 	if !ok {
@@ -69,7 +66,7 @@ func (c *Conn) save(ctx context.Context, f state.Family) (snapshot, error) {
 	return tables, nil
 }
 
-// restore commits one script. Nothing has changed if it fails.
+// restore commits one script.
 func (c *Conn) restore(ctx context.Context, f state.Family, s script) error {
 	_, err := c.run(ctx, c.tools[f].restore, s.text, "--noflush", "-w", lockSeconds)
 	return err
@@ -100,21 +97,35 @@ func (c *Conn) run(ctx context.Context, path, input string, args ...string) (str
 	return "", explain(tool, stderr.String(), exit.ExitCode())
 }
 
+// Takes reports whether the kernel and the tools of a family take a rule in table nat. It tries the rule, for
+// a moment, in a chain of that name, which no packet meets and a process that is killed leaves behind.
+func (c *Conn) Takes(ctx context.Context, f state.Family, chain, rule string) (bool, error) {
+	text := fmt.Sprintf("*nat\n:%[1]s - [0:0]\n-A %[1]s %[2]s\nCOMMIT\n*nat\n-F %[1]s\n-X %[1]s\nCOMMIT\n", chain, rule)
+	err := c.restore(ctx, f, script{text: text})
+	refused, is := errors.AsType[*toolError](err)
+	if is && refused.exit != exitBusy {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("trying %q: %w", rule, err)
+	}
+	return true, nil
+}
+
 var (
 	versionBefore = regexp.MustCompile(`^ip6?tables(-\w+)* v[^:]*: `)
 	lineNumber    = regexp.MustCompile(`\bline:? (\d+)`)
 	onlyFailed    = regexp.MustCompile(`^ip6?tables(-\w+)*: line \d+ failed$`)
 )
 
-// explain makes one line of what a tool wrote, without what only repeats who
-// wrote it and how to call it.
+// explain makes one line of what a tool wrote, without its own name, version and usage.
 func explain(tool, stderr string, exit int) *toolError {
 	e := &toolError{tool: tool, exit: exit}
 	var kept []string
 	for line := range strings.Lines(stderr) {
 		line = strings.TrimSpace(versionBefore.ReplaceAllString(line, ""))
 		if m := lineNumber.FindStringSubmatch(line); m != nil && e.line == 0 {
-			e.line, _ = strconv.Atoi(m[1]) // a number too large is none of ours
+			e.line, _ = strconv.Atoi(m[1]) // 0 if it is too large
 		}
 		switch {
 		case line == "", strings.HasPrefix(line, "Try `"), strings.HasPrefix(line, "Error occurred at line"):

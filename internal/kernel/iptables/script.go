@@ -4,27 +4,18 @@ package iptables
 
 import "strings"
 
-// block is what iptables-restore is told for one row. The lines in first of all
-// blocks of a table go before those in then of any: chains are declared before
-// rules go to them, and emptied before they are deleted.
-type block struct {
-	first, then []string
-}
-
-// script is the input of one iptables-restore. It commits table by table, each
-// of them at once.
+// script is the input of one iptables-restore. It commits table by table, each of them at once.
 type script struct {
 	text  string
 	lines []origin
 	of    int // how many pieces
 }
 
-// origin is where a line of a script comes from: a piece, and the pieces of its
-// table, all by their index.
+// origin is where a line of a script comes from: a piece, and the pieces of its table, all by their index.
 type origin struct{ piece, from, to int }
 
-// nobody is the piece of lines that belong to a table as a whole.
-const nobody = -1
+// noPiece is the piece of lines that belong to a table as a whole.
+const noPiece = -1
 
 // scriptOf writes pieces of which those of a table are next to each other.
 func scriptOf(pieces []piece) script {
@@ -40,24 +31,23 @@ func scriptOf(pieces []piece) script {
 				s.lines = append(s.lines, origin{piece, from, to})
 			}
 		}
-		write(nobody, "*"+string(pieces[from].table))
+		write(noPiece, "*"+string(pieces[from].table))
 		for i := from; i < to; i++ {
-			write(i, pieces[i].block.first...)
+			write(i, pieces[i].first...)
 		}
 		for i := from; i < to; i++ {
-			write(i, pieces[i].block.then...)
+			write(i, pieces[i].then...)
 		}
-		write(nobody, "COMMIT")
+		write(noPiece, "COMMIT")
 	}
 	s.text = text.String()
 	return s
 }
 
-// at is where the line number comes from, counted from 1 as iptables-restore
-// does. What it gives no number may be of any table.
+// at returns where a line comes from, counted from 1. One without a number may be of any table.
 func (s script) at(line int) origin {
 	if line < 1 || line > len(s.lines) {
-		return origin{nobody, 0, s.of}
+		return origin{noPiece, 0, s.of}
 	}
 	return s.lines[line-1]
 }

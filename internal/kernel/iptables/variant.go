@@ -2,38 +2,32 @@
 
 package iptables
 
-import "github.com/kube-ipvs/kube-ipvs/internal/state"
-
-// variant is one of the two kinds of tools, which write to different parts of
-// the kernel: packets meet the rules of both, but neither tool sees the other's.
-// So the one to use is that which the machine's other programs use.
+// variant is one of the two kinds of tools, which write to different parts of the kernel: packets meet the
+// rules of both, but neither tool sees the other's. So kube-ipvs uses that of the machine's other programs.
 type variant string
 
 const (
-	asNamed variant = "" // whichever plain iptables is
+	asNamed variant = "" // that of plain iptables
 	nft     variant = "-nft"
 	legacy  variant = "-legacy"
 )
 
-// proxyChain is made by service proxies alone, kubeletChains by kubelet alone:
-// the first for programs in containers to find, the second, of older ones, to
-// notice a flush.
+// proxyChain is made only by service proxies, kubeletChains only by kubelet: the first for programs in containers to
+// find, the second, of older versions, to notice a flush.
 const proxyChain = state.ChainServices
 
 func kubeletChains() []string { return []string{state.ChainIPTablesHint, state.ChainKubeletCanary} }
 
-// finding is what the tools of one variant say of all families together.
+// finding is what the tools of one variant show of all families together.
 type finding struct {
 	works          bool // each family could be read
 	proxy, kubelet bool // has their chains
 	rules          int
 }
 
-// choose looks for the variant in use: where a service proxy has been before,
-// lest its rules stay behind unseen; then kubelet's, which runs with the
-// machine's own tools; then where most rules are. An empty machine does not
-// tell, and an answer that says nothing may be all that a tool can do whose
-// part the kernel lacks. There the plain name says what the machine is for.
+// choose finds the variant in use: where a service proxy has been before, lest its rules stay behind unseen;
+// then kubelet's, which runs with the machine's own tools; then where most rules are; then that of the plain
+// name, as a tool whose part the kernel lacks shows nothing, either.
 func choose(n, l finding) variant {
 	switch {
 	case !n.works && !l.works:
@@ -57,19 +51,4 @@ func either(isNFT bool) variant {
 		return nft
 	}
 	return legacy
-}
-
-// find adds what one family has.
-func (f *finding) find(s snapshot) {
-	_, proxy := s[state.NAT].builtIn[proxyChain]
-	f.proxy = f.proxy || proxy
-	for _, name := range kubeletChains() {
-		_, kubelet := s[state.Mangle].builtIn[name]
-		f.kubelet = f.kubelet || kubelet
-	}
-	for _, table := range s {
-		for _, rules := range table.rules {
-			f.rules += len(rules)
-		}
-	}
 }

@@ -7,12 +7,10 @@ import (
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
-	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// BenchmarkApply2000x5 writes 2,000 virtual servers with five real servers each
-// into an empty table: through the Stores, and as the same messages encoded
-// beforehand, which is the floor.
+// BenchmarkApply2000x5 writes 2,000 virtual servers with five real servers each into an empty table: through
+// the Stores, and as the same messages encoded beforehand, which is the floor.
 func BenchmarkApply2000x5(b *testing.B) {
 	virtuals, reals := fleet(2000, 5)
 	virtualRows, realRows := virtualsOf(virtuals), realsOf(reals)
@@ -32,10 +30,10 @@ func BenchmarkApply2000x5(b *testing.B) {
 		c := connect(b)
 		var messages netlink.Requests
 		for _, r := range virtualRows.Add {
-			encodeVirtualServer(&messages, c.family, row[state.VirtualServerKey, state.VirtualServer]{add, r.Key, r.Value})
+			encodeVirtualServer(&messages, c.family, virtualServerRow{add, r.Key, r.Value})
 		}
 		for _, r := range realRows.Add {
-			encodeRealServer(&messages, c.family, row[state.RealServerKey, state.RealServer]{add, r.Key, r.Value})
+			encodeRealServer(&messages, c.family, realServerRow{add, r.Key, r.Value})
 		}
 		b.ReportAllocs()
 		for b.Loop() {

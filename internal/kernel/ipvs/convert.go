@@ -16,8 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The kernel's names for these are in linux/ip_vs.h; moby/ipvs does not export
-// its copies.
+// The kernel's names for these are in linux/ip_vs.h; moby/ipvs does not export its copies.
 const (
 	familyName    = "IPVS"
 	familyVersion = 1
@@ -60,8 +59,7 @@ const (
 	destFamily     = 11
 	destStats64    = 12
 
-	// flagHashed is set by the kernel in each virtual server that is in its
-	// table, that is: in each. Sent in a new one it makes the kernel complain.
+	// flagHashed is set by the kernel in each virtual server. It refuses a new one that has it.
 	flagHashed state.ServerFlags = 0x02
 )
 
@@ -83,7 +81,7 @@ func begin(b *netlink.Requests, family uint16, command uint8) {
 	b.Raw(command, familyVersion, 0, 0)
 }
 
-func encodeVirtualServer(b *netlink.Requests, family uint16, r row[state.VirtualServerKey, state.VirtualServer]) {
+func encodeVirtualServer(b *netlink.Requests, family uint16, r virtualServerRow) {
 	begin(b, family, commandNewService+uint8(r.verb))
 	b.Nest(attrService, func() {
 		putVirtualServerKey(b, r.key)
@@ -93,7 +91,7 @@ func encodeVirtualServer(b *netlink.Requests, family uint16, r row[state.Virtual
 	})
 }
 
-func encodeRealServer(b *netlink.Requests, family uint16, r row[state.RealServerKey, state.RealServer]) {
+func encodeRealServer(b *netlink.Requests, family uint16, r realServerRow) {
 	begin(b, family, commandNewDest+uint8(r.verb))
 	b.Nest(attrService, func() { putVirtualServerKey(b, r.key.Server) })
 	b.Nest(attrDest, func() {
@@ -109,13 +107,9 @@ func encodeRealServer(b *netlink.Requests, family uint16, r row[state.RealServer
 	})
 }
 
-func encodeGetService(b *netlink.Requests, family uint16, k state.VirtualServerKey) {
-	begin(b, family, commandGetService)
-	b.Nest(attrService, func() { putVirtualServerKey(b, k) })
-}
-
-func encodeGetDest(b *netlink.Requests, family uint16, k state.VirtualServerKey) {
-	begin(b, family, commandGetDest)
+// encodeGet asks for the virtual server k, or with commandGetDest for its real servers.
+func encodeGet(b *netlink.Requests, family uint16, command uint8, k state.VirtualServerKey) {
+	begin(b, family, command)
 	b.Nest(attrService, func() { putVirtualServerKey(b, k) })
 }
 
@@ -148,31 +142,29 @@ func putVirtualServer(b *netlink.Requests, f state.Family, v state.VirtualServer
 }
 
 func putAddress(b *netlink.Requests, kind uint16, a netip.Addr) {
+	raw := a.As16()
 	if a.Is4() {
-		v4 := a.As4()
-		b.Bytes(kind, v4[:])
-		return
+		b.Bytes(kind, raw[12:])
+	} else {
+		b.Bytes(kind, raw[:])
 	}
-	v6 := a.As16()
-	b.Bytes(kind, v6[:])
 }
 
-// fields are the attributes of one virtual or real server by their type. All
-// types that this package reads fit; those of newer kernels that do not are no
-// business of ours.
+// fields are the attributes of one virtual or real server by their type, in an array because there are many of
+// them. Attributes of newer kernels that do not fit are ignored.
 type fields [16]netlink.Attribute
 
 func (f *fields) has(kind uint16) bool { return f[kind].Value != nil }
 
-// nestedFields are the fields in the attribute kind of a message of our family.
+// nestedFields returns the fields in the attribute kind of a message of our family.
 func nestedFields(body []byte, kind uint16) (*fields, error) {
 	if len(body) < unix.GENL_HDRLEN {
 		return nil, fmt.Errorf("message of %d bytes", len(body))
 	}
-	var inside *netlink.Attribute
+	var inside []byte
 	err := netlink.EachAttribute(body[unix.GENL_HDRLEN:], func(a netlink.Attribute) {
-		if a.Type == kind && inside == nil {
-			inside = &a
+		if a.Type == kind {
+			inside = a.Value
 		}
 	})
 	if err != nil {
@@ -181,20 +173,16 @@ func nestedFields(body []byte, kind uint16) (*fields, error) {
 	if inside == nil {
 		return nil, fmt.Errorf("message without attribute %d", kind)
 	}
-	return fieldsOf(inside.Value)
+	return fieldsOf(inside)
 }
 
 func fieldsOf(data []byte) (*fields, error) {
 	f := &fields{}
-	err := netlink.EachAttribute(data, func(a netlink.Attribute) {
+	return f, netlink.EachAttribute(data, func(a netlink.Attribute) {
 		if int(a.Type) < len(f) {
 			f[a.Type] = a
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
 }
 
 // decodeVirtualServer reads the answer to GET_SERVICE.
@@ -245,7 +233,7 @@ func (f *fields) virtualServer(family state.Family) (seenVirtualServer, error) {
 	return seenVirtualServer{
 		server: state.VirtualServer{
 			Scheduler: f[serviceScheduler].String(),
-			Flags:     state.ServerFlags(f[serviceFlags].Uint32()) &^ flagHashed, // the mask behind it is of no use
+			Flags:     state.ServerFlags(f[serviceFlags].Uint32()) &^ flagHashed, // the mask behind it is ignored
 			Timeout:   f[serviceTimeout].Uint32(),
 			Prefix:    prefix,
 			Engine:    f[serviceEngine].String(),
@@ -254,9 +242,8 @@ func (f *fields) virtualServer(family state.Family) (seenVirtualServer, error) {
 	}, err
 }
 
-// prefix reads the persistence netmask. An IPv4 mask of which the bits do not
-// come first, which only others make, has no prefix; the number of its leading
-// bits is never 32, so it is never taken for one of ours.
+// prefix reads the persistence netmask. An IPv4 mask with holes, which only other programs make, has no
+// prefix; its leading bits are never 32, so it is never taken for one of ours.
 func (f *fields) prefix(family state.Family) (uint8, error) {
 	if family == state.IPv4 {
 		return uint8(bits.LeadingZeros32(^f[serviceNetmask].BigUint32())), nil
@@ -309,18 +296,15 @@ func (f *fields) realServerAddress() (netip.AddrPort, error) {
 }
 
 func (f *fields) family(kind uint16) (state.Family, error) {
-	switch n := f[kind].Uint16(); n {
-	case unix.AF_INET:
-		return state.IPv4, nil
-	case unix.AF_INET6:
-		return state.IPv6, nil
-	default:
+	n := f[kind].Uint16()
+	family := netlink.FamilyOf(n)
+	if family == 0 {
 		return 0, fmt.Errorf("address family %d", n)
 	}
+	return family, nil
 }
 
-// address reads an address, for which the kernel sends 16 bytes whatever the
-// family.
+// address reads an address, for which the kernel sends 16 bytes in either family.
 func (f *fields) address(kind uint16, family state.Family) (netip.Addr, error) {
 	value := f[kind].Value
 	size := family.Bits() / 8

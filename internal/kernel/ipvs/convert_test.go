@@ -15,7 +15,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// fleet is so many virtual servers with so many real servers each.
+// fleet returns virtual servers with each real servers each.
 func fleet(servers, each int) (map[state.VirtualServerKey]state.VirtualServer, map[state.RealServerKey]state.RealServer) {
 	virtuals := map[state.VirtualServerKey]state.VirtualServer{}
 	reals := map[state.RealServerKey]state.RealServer{}
@@ -74,7 +74,7 @@ func TestVirtualServersComeBackAsTheyWereEncoded(t *testing.T) {
 	for key, value := range someVirtualServers() {
 		for _, v := range []verb{add, update} {
 			var b netlink.Requests
-			encodeVirtualServer(&b, 30, row[state.VirtualServerKey, state.VirtualServer]{v, key, value})
+			encodeVirtualServer(&b, 30, virtualServerRow{v, key, value})
 			k, seen, err := decodeVirtualServer(b.Body(0))
 			if err != nil || k != key || seen.server != value {
 				t.Errorf("%v %v %+v: %v %+v, %v", v, key, value, k, seen.server, err)
@@ -92,7 +92,7 @@ func TestRealServersComeBackAsTheyWereEncoded(t *testing.T) {
 	for key, value := range rows {
 		for _, v := range []verb{add, update} {
 			var b netlink.Requests
-			encodeRealServer(&b, 30, row[state.RealServerKey, state.RealServer]{v, key, value})
+			encodeRealServer(&b, 30, realServerRow{v, key, value})
 			k, seen, err := decodeRealServer(b.Body(0), key.Server)
 			if err != nil || k != key || seen != (seenRealServer{server: value}) {
 				t.Errorf("%v %v %+v: %v %+v, %v", v, key, value, k, seen, err)
@@ -114,8 +114,8 @@ func TestRealServersComeBackAsTheyWereEncoded(t *testing.T) {
 func TestRemovalNamesTheKeyAlone(t *testing.T) {
 	var b netlink.Requests
 	k := virtualKey("TCP 10.96.0.1:443")
-	encodeVirtualServer(&b, 30, row[state.VirtualServerKey, state.VirtualServer]{remove, k, state.VirtualServer{Scheduler: "rr", Prefix: 32}})
-	encodeRealServer(&b, 30, row[state.RealServerKey, state.RealServer]{remove, realKey("TCP 10.96.0.1:443 -> 192.0.2.1:6443"), state.RealServer{Weight: 1}})
+	encodeVirtualServer(&b, 30, virtualServerRow{remove, k, state.VirtualServer{Scheduler: "rr", Prefix: 32}})
+	encodeRealServer(&b, 30, realServerRow{remove, realKey("TCP 10.96.0.1:443 -> 192.0.2.1:6443"), state.RealServer{Weight: 1}})
 	if got := [2]byte{b.Body(0)[0], b.Body(1)[0]}; got != [2]byte{3, 7} {
 		t.Errorf("commands %v", got)
 	}
@@ -289,7 +289,7 @@ func FuzzDecodeVirtualServer(f *testing.F) {
 			return
 		}
 		var b netlink.Requests
-		encodeVirtualServer(&b, 30, row[state.VirtualServerKey, state.VirtualServer]{add, key, seen.server})
+		encodeVirtualServer(&b, 30, virtualServerRow{add, key, seen.server})
 		k, again, err := decodeVirtualServer(b.Body(0))
 		if err != nil || k != key || again.server != seen.server {
 			t.Errorf("%v %+v became %v %+v, %v", key, seen.server, k, again.server, err)
@@ -311,7 +311,7 @@ func FuzzDecodeRealServer(f *testing.F) {
 			return
 		}
 		var b netlink.Requests
-		encodeRealServer(&b, 30, row[state.RealServerKey, state.RealServer]{add, key, seen.server})
+		encodeRealServer(&b, 30, realServerRow{add, key, seen.server})
 		k, again, err := decodeRealServer(b.Body(0), key.Server)
 		if err != nil || k != key || again.server != seen.server {
 			t.Errorf("%v %+v became %v %+v, %v", key, seen.server, k, again.server, err)
@@ -325,10 +325,10 @@ func TestEncodingIntoUsedMemoryAllocatesNothing(t *testing.T) {
 	encode := func() {
 		b.Reset()
 		for k, v := range virtuals {
-			encodeVirtualServer(&b, 30, row[state.VirtualServerKey, state.VirtualServer]{add, k, v})
+			encodeVirtualServer(&b, 30, virtualServerRow{add, k, v})
 		}
 		for k, v := range reals {
-			encodeRealServer(&b, 30, row[state.RealServerKey, state.RealServer]{add, k, v})
+			encodeRealServer(&b, 30, realServerRow{add, k, v})
 		}
 	}
 	encode()

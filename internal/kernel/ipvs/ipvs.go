@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ipvs holds the kernel's virtual and real servers as two Stores, and
-// what can be asked about them beside: their connections, counters and the
-// connection timeouts.
+// Package ipvs has the kernel's virtual and real servers as Stores, their usage, and the connection timeouts.
 //
-// talk.go speaks to the kernel, convert.go and parse.go are pure: rows to and
-// from netlink attributes, and the text of /proc/net/ip_vs to rows. Of moby/ipvs it
-// has the names. Its calls are not used: none writes many rows at once, they wait for
-// ever if an answer is lost, and they log and load modules by themselves.
-//
-// The package decides nothing: not which rows are ours, not when a draining real
-// server may go.
+// talk.go speaks to the kernel. convert.go and parse.go are pure: rows to and from netlink attributes, and
+// the text of /proc/net/ip_vs to rows. Only names come from moby/ipvs. Its calls write one row at a time,
+// wait for ever if an answer is lost, log, and load modules by themselves.
 package ipvs
 
 import (
@@ -28,8 +22,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn is a connection to the IPVS of the network namespace of the thread that
-// opened it. It is used by one goroutine at a time.
+// Conn is a connection to the IPVS of a network namespace. One goroutine uses it at a time.
 type Conn struct {
 	socket   *netlink.Socket
 	family   uint16   // the netlink type of IPVS messages
@@ -37,14 +30,13 @@ type Conn struct {
 	requests netlink.Requests
 	room     room // for what was listed last
 
-	// dumped are the virtual servers that were listed in a round: real servers
-	// listed next in it need no dump of their own.
+	// dumped are the virtual servers of a list in a round, so that a list of real servers in it needs no
+	// dump.
 	round  *kernel.Round
 	dumped map[state.VirtualServerKey]struct{}
 }
 
-// Traffic is what has been sent to the kernel so far. Reads of /proc are not part of
-// it.
+// Traffic returns what has been sent to the kernel so far, without reads of /proc.
 func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 
 // Close closes c.
@@ -52,28 +44,31 @@ func (c *Conn) Close() error {
 	return errors.Join(c.socket.Close(), c.listing.Close())
 }
 
-// VirtualServers is the table of virtual servers.
+// VirtualServers returns the table of virtual servers.
 func (c *Conn) VirtualServers() kernel.Store[state.VirtualServerKey, state.VirtualServer] {
 	return table[state.VirtualServerKey, state.VirtualServer]{
 		conn:    c,
 		noun:    "virtual server",
 		encode:  encodeVirtualServer,
-		absent:  virtualServerAbsent,
+		absent:  func(_ verb, e unix.Errno) bool { return e == unix.ESRCH }, // ENOENT would mean the scheduler
 		explain: explainVirtualServer,
 		list:    c.listVirtualServers,
 	}
 }
 
-// RealServers is the table of real servers. Its List reads mostly /proc, which does
-// not show the thresholds: they are 0 in every row, as they are in all of ours.
+// RealServers returns the table of real servers. Its List does not know the thresholds: they are 0, as in
+// ours.
 func (c *Conn) RealServers() kernel.Store[state.RealServerKey, state.RealServer] {
 	return table[state.RealServerKey, state.RealServer]{
-		conn:    c,
-		noun:    "real server",
-		encode:  encodeRealServer,
-		absent:  realServerAbsent,
+		conn:   c,
+		noun:   "real server",
+		encode: encodeRealServer,
+		// ESRCH means the virtual server, without which a real server can be removed but not updated.
+		absent:  func(v verb, e unix.Errno) bool { return e == unix.ENOENT || v == remove && e == unix.ESRCH },
 		explain: explainRealServer,
-		list:    c.listRealServers,
+		list: func(ctx context.Context) (map[state.RealServerKey]state.RealServer, error) {
+			return readRealServers(ctx, c, func(r seenRealServer) state.RealServer { return r.server })
+		},
 	}
 }
 
@@ -97,8 +92,7 @@ func (c *Conn) dumpedIn(round *kernel.Round, keys iter.Seq[state.VirtualServerKe
 	}
 }
 
-// takeVirtualServers returns those that this round has just dumped, once, or dumps
-// them.
+// takeVirtualServers returns those that this round has just dumped, once, or dumps them.
 func (c *Conn) takeVirtualServers(ctx context.Context) (map[state.VirtualServerKey]struct{}, error) {
 	round, dumped := c.round, c.dumped
 	c.round, c.dumped = nil, nil
@@ -108,28 +102,7 @@ func (c *Conn) takeVirtualServers(ctx context.Context) (map[state.VirtualServerK
 	return dumpVirtualServers(ctx, c, func(seenVirtualServer) struct{} { return struct{}{} })
 }
 
-func (c *Conn) listRealServers(ctx context.Context) (map[state.RealServerKey]state.RealServer, error) {
-	return readRealServers(ctx, c, func(r seenRealServer) state.RealServer { return r.server })
-}
-
-// Connections counts the connections of every real server, except the persistent
-// ones (those are templates, not connections).
-//
-// A real server that is missing is not one without connections: the kernel does
-// not lock its table for a reader of /proc, so a row can be missed while somebody
-// else removes virtual servers.
-func (c *Conn) Connections(ctx context.Context) (map[state.RealServerKey]state.Connections, error) {
-	connections, err := readRealServers(ctx, c, connectionsOf)
-	if err != nil {
-		return nil, fmt.Errorf("counting connections: %w", err)
-	}
-	return connections, nil
-}
-
-func connectionsOf(r seenRealServer) state.Connections { return r.connections }
-
-// RealServerUsage is what the kernel tells of a real server beside what it was
-// wished to be. It includes the thresholds, which RealServers does not list.
+// RealServerUsage is what the kernel reports of a real server besides its row, and the thresholds.
 type RealServerUsage struct {
 	Counters     state.Counters
 	Connections  state.Connections
@@ -142,8 +115,36 @@ type Usage struct {
 	RealServers    map[state.RealServerKey]RealServerUsage
 }
 
-// Counters reads all counters. It is the one call that costs a dump for every
-// virtual server: it is for showing, not for watching.
+func connectionsOf(r seenRealServer) state.Connections { return r.connections }
+
+func countersOf(v seenVirtualServer) state.Counters { return v.counters }
+
+// Connections counts the connections of every real server, except the persistent ones, which are templates.
+//
+// A real server may be missing although it has connections: the kernel does not lock its table for a reader of
+// /proc, so that a row can be missed while virtual servers are removed.
+func (c *Conn) Connections(ctx context.Context) (map[state.RealServerKey]state.Connections, error) {
+	connections, err := readRealServers(ctx, c, connectionsOf)
+	if err != nil {
+		return nil, fmt.Errorf("counting connections: %w", err)
+	}
+	return connections, nil
+}
+
+// ConnectionsOf counts the connections of the real servers of those servers that are there.
+func (c *Conn) ConnectionsOf(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
+	connections := map[state.RealServerKey]state.Connections{}
+	for _, k := range servers {
+		rows, err := dumpRealServers(ctx, c, k, connectionsOf)
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return nil, fmt.Errorf("counting connections: %w", err)
+		}
+		maps.Copy(connections, rows)
+	}
+	return connections, nil
+}
+
+// Counters reads all counters. It costs a dump for every virtual server: it is for showing, not for watching.
 func (c *Conn) Counters(ctx context.Context) (Usage, error) {
 	servers, err := dumpVirtualServers(ctx, c, countersOf)
 	if err != nil {
@@ -151,7 +152,9 @@ func (c *Conn) Counters(ctx context.Context) (Usage, error) {
 	}
 	u := Usage{VirtualServers: servers, RealServers: map[state.RealServerKey]RealServerUsage{}}
 	for k := range servers {
-		rows, err := dumpRealServers(ctx, c, k, usageOf)
+		rows, err := dumpRealServers(ctx, c, k, func(r seenRealServer) RealServerUsage {
+			return RealServerUsage{Counters: r.counters, Connections: r.connections, Upper: r.server.Upper, Lower: r.server.Lower}
+		})
 		if err != nil {
 			return Usage{}, fmt.Errorf("reading counters: %w", err)
 		}
@@ -160,25 +163,28 @@ func (c *Conn) Counters(ctx context.Context) (Usage, error) {
 	return u, nil
 }
 
-func countersOf(v seenVirtualServer) state.Counters { return v.counters }
-
-func usageOf(r seenRealServer) RealServerUsage {
-	return RealServerUsage{Counters: r.counters, Connections: r.connections, Upper: r.server.Upper, Lower: r.server.Lower}
-}
-
-// ConnectionsOf counts the connections of the real servers of some virtual
-// servers. One that is gone has no part in the answer.
-func (c *Conn) ConnectionsOf(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
-	connections := map[state.RealServerKey]state.Connections{}
-	for _, k := range servers {
-		rows, err := dumpRealServers(ctx, c, k, connectionsOf)
-		switch {
-		case errors.Is(err, unix.ESRCH):
-			continue
-		case err != nil:
-			return nil, fmt.Errorf("counting connections: %w", err)
-		}
-		maps.Copy(connections, rows)
+// Loads reads the load of every virtual server with one dump, and one read of /proc as in Connections.
+func (c *Conn) Loads(ctx context.Context) (map[state.VirtualServerKey]state.Load, error) {
+	servers, err := dumpVirtualServers(ctx, c, countersOf)
+	if err != nil {
+		return nil, fmt.Errorf("reading counters: %w", err)
 	}
-	return connections, nil
+	ctx = kernel.NewRound(ctx)
+	c.dumpedIn(kernel.RoundOf(ctx), maps.Keys(servers))
+	rows, err := c.Connections(ctx)
+	if err != nil {
+		return nil, err
+	}
+	loads := make(map[state.VirtualServerKey]state.Load, len(servers))
+	for k, v := range servers {
+		loads[k] = state.Load{Counters: v}
+	}
+	for k, r := range rows {
+		if l, there := loads[k.Server]; there {
+			l.Connections.Active += r.Active
+			l.Connections.Inactive += r.Inactive
+			loads[k.Server] = l
+		}
+	}
+	return loads, nil
 }

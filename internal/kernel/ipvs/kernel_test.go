@@ -43,8 +43,7 @@ func connect(t testing.TB) *Conn {
 	return c
 }
 
-// apply applies d and fails the test if that did not succeed or if the drift
-// is not as expected.
+// apply applies d and fails the test if that did not succeed or if the drift is not as expected.
 func apply[K, V comparable](t testing.TB, s kernel.Store[K, V], d diff.Delta[K, V], drift int) {
 	t.Helper()
 	result := s.Apply(context.Background(), d)
@@ -127,7 +126,7 @@ func TestEveryKindOfRowIsListedAsItWasApplied(t *testing.T) {
 	expect(t, c.VirtualServers(), map[state.VirtualServerKey]state.VirtualServer{})
 }
 
-func TestVirtualServersAreBroughtToTheirWishWhateverWasThere(t *testing.T) {
+func TestVirtualServersReachTheirValueWhateverWasThere(t *testing.T) {
 	c := connect(t)
 	s := c.VirtualServers()
 	k := virtualKey("TCP 10.96.0.1:80")
@@ -141,7 +140,7 @@ func TestVirtualServersAreBroughtToTheirWishWhateverWasThere(t *testing.T) {
 	expect(t, s, map[state.VirtualServerKey]state.VirtualServer{})
 }
 
-func TestRealServersAreBroughtToTheirWishWhateverWasThere(t *testing.T) {
+func TestRealServersReachTheirValueWhateverWasThere(t *testing.T) {
 	c := connect(t)
 	s := c.RealServers()
 	k := realKey("TCP 10.96.0.1:80 -> 10.0.0.9:8080")
@@ -307,8 +306,8 @@ func TestWhatOthersMadeIsListedToo(t *testing.T) {
 	}
 }
 
-// A virtual server of any protocol can be made through netlink; nothing is ever
-// scheduled by it, but it must not hide the others.
+// A virtual server of any protocol can be made through netlink; nothing is ever scheduled by it, but it must
+// not hide the others.
 func TestVirtualServersOfOddProtocolsAreListed(t *testing.T) {
 	c := connect(t)
 	virtuals, reals := map[state.VirtualServerKey]state.VirtualServer{}, map[state.RealServerKey]state.RealServer{}
@@ -356,7 +355,7 @@ func TestACancelledContextFailsEveryRow(t *testing.T) {
 }
 
 func TestOpenWithoutPermission(t *testing.T) {
-	testkit.Namespace(t) // this thread is not used by anybody else
+	testkit.Namespace(t) // no other test uses this thread
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	if err := unix.Capset(&header, &none[0]); err != nil {

@@ -35,8 +35,8 @@ func serve(t *testing.T, c *Conn, network, n int) map[state.RealServerKey]state.
 	return rows
 }
 
-// On a node whose containers have virtual servers of their own, /proc alone lost
-// more than half of these (Linux 6.1).
+// On a node whose containers have virtual servers of their own, /proc alone lost more than half of these
+// (Linux 6.1).
 func TestWhatOtherNamespacesHaveHidesNothingOfOurs(t *testing.T) {
 	ours := connect(t)
 	want := serve(t, ours, 96, 100)
@@ -56,7 +56,7 @@ func TestWhatOtherNamespacesHaveHidesNothingOfOurs(t *testing.T) {
 	}
 	hidden := ours.Traffic().Requests - before
 	if _, err := ours.RealServers().List(round); err != nil || ours.Traffic().Requests-before != 2*hidden {
-		t.Errorf("%d requests to list both tables, then %d in all: of virtual servers listed long ago nothing is known any more; %v",
+		t.Errorf("%d requests to list both tables, then %d in all: the virtual servers of an earlier list must not count; %v",
 			hidden, ours.Traffic().Requests-before, err)
 	}
 	if got, err := ours.Connections(context.Background()); err != nil || len(got) != len(want) {

@@ -4,7 +4,6 @@ package ipvs
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -27,8 +26,7 @@ import (
 //	TCP  [fd00:0000:0000:0000:0000:0000:0000:0001]:0050 rr
 //	FWM  0000000A mh ops
 //
-// Of a virtual server only the key is read: the timeout is in the kernel's own
-// ticks, and most flags are missing.
+// Of a virtual server only the key is read: the timeout is in kernel ticks, and most flags are missing.
 const (
 	listingTitle   = "IP Virtual Server version "
 	listingColumns = "Prot LocalAddress:Port Scheduler Flags\n" +
@@ -36,14 +34,13 @@ const (
 	realServerMark = "  -> "
 )
 
-// listing is a /proc/net/ip_vs that is being read. Of each real server is kept
-// what of returns.
+// listing is a /proc/net/ip_vs that is being read. It keeps of each real server what of returns.
 type listing[V any] struct {
 	of      func(seenRealServer) V
 	rows    map[state.RealServerKey]V
-	servers map[state.VirtualServerKey]struct{} // all but marks without real servers, of which no family is known
+	servers map[state.VirtualServerKey]struct{} // without marks that have no real server: their family is not known
 	server  state.VirtualServerKey              // of the current section; a mark has no address here yet
-	inside  bool                                // a section has begun
+	inside  bool                                // a section has started
 	section []listedRealServer
 }
 
@@ -52,9 +49,8 @@ type listedRealServer struct {
 	seen    seenRealServer
 }
 
-// parseListing reads the text of /proc/net/ip_vs. It accepts nothing that the
-// kernel would not write: a row that is read wrong is worse than none. There is room
-// for so many rows from the beginning: to make more of it is most of what they cost.
+// parseListing reads the text of /proc/net/ip_vs. It accepts only what the kernel writes: a row that is read
+// wrong is worse than none. The maps get their size from the start, since growing them is most of their cost.
 func parseListing[V any](text io.Reader, room room, of func(seenRealServer) V) (listing[V], error) {
 	lines := bufio.NewReader(text)
 	if err := parseHead(lines); err != nil {
@@ -83,22 +79,22 @@ func parseListing[V any](text io.Reader, room room, of func(seenRealServer) V) (
 	return l, err
 }
 
-// room is for rows that are expected.
+// room is how many rows are expected.
 type room struct{ servers, rows int }
 
 // parseHead reads what comes before the first row.
 func parseHead(lines *bufio.Reader) error {
-	var head [3]string
-	for i := range head {
-		var err error
-		if head[i], err = lines.ReadString('\n'); err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("listing of IPVS: line %d: %w", i+1, err)
-		}
+	title, err := lines.ReadString('\n')
+	columns := make([]byte, len(listingColumns))
+	if err == nil {
+		_, err = io.ReadFull(lines, columns)
 	}
-	if title, ok := strings.CutSuffix(head[0], "\n"); !ok || !strings.HasPrefix(title, listingTitle) {
-		return fmt.Errorf("listing of IPVS starts with %.60q", title)
-	}
-	if head[1]+head[2] != listingColumns {
+	switch {
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("head of listing of IPVS: %w", err)
+	case !strings.HasPrefix(title, listingTitle):
+		return fmt.Errorf("listing of IPVS starts with %.60q", strings.TrimSuffix(title, "\n"))
+	case string(columns) != listingColumns:
 		return fmt.Errorf("listing of IPVS has other columns than %q", listingColumns)
 	}
 	return nil
@@ -122,7 +118,7 @@ func (l *listing[V]) line(line string) error {
 	return err
 }
 
-// endSection books the real servers of a virtual server, when all are known.
+// endSection stores the real servers of a virtual server, once all are known.
 func (l *listing[V]) endSection() error {
 	k := l.server
 	if k.Mark != 0 {
@@ -140,9 +136,8 @@ func (l *listing[V]) endSection() error {
 	return nil
 }
 
-// sectionFamily finds the family of a mark, which the kernel does not write: it
-// is that of its real servers, because only through tunnels can they have
-// another.
+// sectionFamily finds the family of a mark, which the kernel does not write. It is that of its real servers,
+// except tunnels, which can have another.
 func sectionFamily(section []listedRealServer) state.Family {
 	family := state.IPv4
 	for i, r := range section {
@@ -201,16 +196,11 @@ func checkOptions(columns []string) error {
 	return nil
 }
 
-// parseProtocol reads the kernel's name of a protocol: it keeps virtual servers
-// of any, though it schedules packets of three only.
+// parseProtocol reads the kernel's name of a protocol. It keeps virtual servers of any, and schedules three.
 func parseProtocol(s string) (state.Protocol, error) {
 	switch s {
-	case "TCP":
-		return state.TCP, nil
-	case "UDP":
-		return state.UDP, nil
-	case "SCTP":
-		return state.SCTP, nil
+	case "TCP", "UDP", "SCTP":
+		return state.ParseProtocol(s)
 	case "IP":
 		return 0, nil
 	case "ICMP":
@@ -243,15 +233,21 @@ func parseRealServer(line string) (listedRealServer, error) {
 	if err != nil {
 		return listedRealServer{}, fmt.Errorf("weight: %w", err)
 	}
-	active, inactive, err := parseConnections(columns[3], columns[4])
+	active, err := strconv.ParseInt(columns[3], 10, 32)
+	if err != nil {
+		return listedRealServer{}, fmt.Errorf("active connections: %w", err)
+	}
+	inactive, err := strconv.ParseInt(columns[4], 10, 32)
+	if err != nil {
+		return listedRealServer{}, fmt.Errorf("inactive connections: %w", err)
+	}
 	return listedRealServer{address: a, seen: seenRealServer{
 		server:      state.RealServer{Weight: uint32(weight), Method: method},
-		connections: state.Connections{Active: active, Inactive: inactive},
-	}}, err
+		connections: state.Connections{Active: connections(int32(active)), Inactive: connections(int32(inactive))},
+	}}, nil
 }
 
-// fiveColumns fills in the columns of a line and says how many it has: of the lines that
-// have five there are so many that a list of them for each would be felt.
+// fiveColumns fills in the columns of a line and returns how many it has, without an allocation.
 func fiveColumns(line string, columns *[5]string) (n int) {
 	for column := range strings.FieldsSeq(line) {
 		if n < len(columns) {
@@ -262,24 +258,10 @@ func fiveColumns(line string, columns *[5]string) (n int) {
 	return n
 }
 
-func parseConnections(active, inactive string) (a, i uint32, err error) {
-	first, err := strconv.ParseInt(active, 10, 32)
-	if err != nil {
-		return 0, 0, fmt.Errorf("active connections: %w", err)
-	}
-	second, err := strconv.ParseInt(inactive, 10, 32)
-	if err != nil {
-		return 0, 0, fmt.Errorf("inactive connections: %w", err)
-	}
-	return connections(int32(first)), connections(int32(second)), nil
-}
-
-// connections reads the kernel's count of connections, which is signed and in
-// some kernels was seen to run below zero. That is no connection.
+// connections reads the kernel's count of connections, which is signed and falls below zero in some kernels.
 func connections(n int32) uint32 { return uint32(max(n, 0)) }
 
-// parseAddressPort reads "0A600001:01BB" and
-// "[fd00:0000:0000:0000:0000:0000:0000:0001]:01BB".
+// parseAddressPort reads "0A600001:01BB" and "[fd00:0000:0000:0000:0000:0000:0000:0001]:01BB".
 func parseAddressPort(s string) (netip.AddrPort, error) {
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 {
@@ -299,9 +281,7 @@ func parseAddress(s string) (netip.Addr, error) {
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("address: %w", err)
 		}
-		var v4 [4]byte
-		binary.BigEndian.PutUint32(v4[:], n)
-		return netip.AddrFrom4(v4), nil
+		return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), nil
 	}
 	inner, ok := strings.CutSuffix(s[1:], "]")
 	a, err := netip.ParseAddr(inner)

@@ -221,7 +221,7 @@ func FuzzParseListing(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for k := range rows { // a section for each row loses what told the family of a mark
+		for k := range rows { // a section for each row loses the hint to the family of a mark
 			if k.Server.Mark != 0 && k.Server.Family() != state.FamilyOf(k.Address.Addr()) {
 				return
 			}

@@ -13,10 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Where schedulers are tried: at an address for documentation, which kube-proxy
-// takes too, and at the first of these ports that nobody has taken there. A process
-// that is killed leaves its trial behind. By the time for which that keeps clients
-// at a real server, of which it has none, it is known to be one of ours.
+// Schedulers are tried at an address for documentation, as by kube-proxy, and at the first of these ports
+// that is free. By its timeout, the trial that a killed process leaves behind is known as ours.
 const (
 	trialPort    = 20000
 	trialPorts   = 16
@@ -34,10 +32,9 @@ func trial(scheduler string) state.VirtualServer {
 	}
 }
 
-// Schedulers are those of names that the kernel has, in the order of names. It
-// is asked for each by a virtual server that is added and removed again: there
-// is no list of them, and most are modules that only the attempt loads. What an
-// earlier process left of that is removed before.
+// Schedulers returns those of names that the kernel has, in their order. It tries each with a virtual server
+// that it adds and removes: the kernel has no list of them, and most are modules that only the attempt loads.
+// First it removes what an earlier process left of that.
 func (c *Conn) Schedulers(ctx context.Context, names ...string) ([]string, error) {
 	if err := c.EndTrials(ctx); err != nil {
 		return nil, err
@@ -59,7 +56,7 @@ func (c *Conn) try(ctx context.Context, scheduler string) (bool, error) {
 	v := trial(scheduler)
 	for n := range uint16(trialPorts) {
 		k := trialKey(n)
-		err := c.change(ctx, row[state.VirtualServerKey, state.VirtualServer]{add, k, v})
+		err := c.change(ctx, virtualServerRow{add, k, v})
 		switch {
 		case errors.Is(err, unix.EEXIST): // not ours to touch
 			continue
@@ -70,11 +67,10 @@ func (c *Conn) try(ctx context.Context, scheduler string) (bool, error) {
 		}
 		return true, c.endTrial(ctx, k)
 	}
-	return false, fmt.Errorf("all of the %d virtual servers that are for that are there already", trialPorts)
+	return false, fmt.Errorf("all %d virtual servers for trials exist already", trialPorts)
 }
 
-// EndTrials removes the virtual servers at which a killed process tried
-// schedulers.
+// EndTrials removes the virtual servers at which a killed process tried schedulers.
 func (c *Conn) EndTrials(ctx context.Context) error {
 	for n := range uint16(trialPorts) {
 		k := trialKey(n)
@@ -83,45 +79,38 @@ func (c *Conn) EndTrials(ctx context.Context) error {
 			err = c.endTrial(ctx, k)
 		}
 		if err != nil {
-			return fmt.Errorf("looking for what is left of trying schedulers: %w", err)
+			return fmt.Errorf("removing old trials of schedulers: %w", err)
 		}
 	}
 	return nil
 }
 
 func (c *Conn) endTrial(ctx context.Context, k state.VirtualServerKey) error {
-	err := c.change(ctx, row[state.VirtualServerKey, state.VirtualServer]{verb: remove, key: k})
+	err := c.change(ctx, virtualServerRow{verb: remove, key: k})
 	if err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("removing virtual server %v: %w", k, err)
 	}
 	return nil
 }
 
-// virtualServer asks for one.
+// virtualServer reads one virtual server.
 func (c *Conn) virtualServer(ctx context.Context, k state.VirtualServerKey) (v state.VirtualServer, there bool, err error) {
 	c.requests.Reset()
-	encodeGetService(&c.requests, c.family, k)
+	encodeGet(&c.requests, c.family, commandGetService, k)
 	err = c.socket.Ask(ctx, &c.requests, func(body []byte) error {
 		_, seen, err := decodeVirtualServer(body)
 		v, there = seen.server, err == nil
 		return err
 	})
-	if errors.Is(err, unix.ESRCH) {
-		return state.VirtualServer{}, false, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ESRCH) {
 		return state.VirtualServer{}, false, fmt.Errorf("asking for virtual server %v: %w", k, err)
 	}
 	return v, there, nil
 }
 
-// change makes one change, without another try if the row is not as expected.
-func (c *Conn) change(ctx context.Context, r row[state.VirtualServerKey, state.VirtualServer]) error {
+// change makes one change, and does not retry it if the row is not as expected.
+func (c *Conn) change(ctx context.Context, r virtualServerRow) error {
 	c.requests.Reset()
 	encodeVirtualServer(&c.requests, c.family, r)
-	refused, err := c.socket.Do(ctx, &c.requests)
-	if err != nil {
-		return err
-	}
-	return refused[0]
+	return c.socket.Ask(ctx, &c.requests, nil)
 }

@@ -37,7 +37,7 @@ func TestWhatIsWhereSchedulersAreTriedStays(t *testing.T) {
 	for port := 1; port < trialPorts; port++ {
 		add(trialPort + port)
 	}
-	const want = `trying scheduler "sh": all of the 16 virtual servers that are for that are there already`
+	const want = `trying scheduler "sh": all 16 virtual servers for trials exist already`
 	if got, err := c.Schedulers(t.Context(), "sh"); err == nil || err.Error() != want {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -46,11 +46,11 @@ func TestWhatIsWhereSchedulersAreTriedStays(t *testing.T) {
 
 func TestATrialThatWasKilledIsRemovedByTheNext(t *testing.T) {
 	c := connect(t)
-	other := virtualKey("TCP 198.51.100.0:20003") // somebody's, without real servers
+	other := virtualKey("TCP 198.51.100.0:20003") // another program's, without real servers
 	apply(t, c.VirtualServers(), virtualDelta{Add: []virtualRow{{Key: other, Value: plain}}}, 0)
 	for n := range uint16(trialPorts) {
 		if k := trialKey(n); k != other { // killed again and again
-			if err := c.change(t.Context(), row[state.VirtualServerKey, state.VirtualServer]{add, k, trial("rr")}); err != nil {
+			if err := c.change(t.Context(), virtualServerRow{add, k, trial("rr")}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -21,7 +21,7 @@ type table[K, V comparable] struct {
 	conn    *Conn
 	noun    string
 	encode  func(b *netlink.Requests, family uint16, r row[K, V])
-	absent  func(verb, unix.Errno) bool // the kernel says that the row itself is not there
+	absent  func(verb, unix.Errno) bool // reports whether that answer means that the row itself is not there
 	explain func(V, error) error
 	list    func(context.Context) (map[K]V, error)
 }
@@ -33,8 +33,13 @@ type row[K, V comparable] struct {
 	value V
 }
 
-// verb is what happens to a row. The values are the distances of the kernel's
-// commands from IPVS_CMD_NEW_SERVICE and IPVS_CMD_NEW_DEST.
+type (
+	virtualServerRow = row[state.VirtualServerKey, state.VirtualServer]
+	realServerRow    = row[state.RealServerKey, state.RealServer]
+)
+
+// verb is what happens to a row. The values are the distances of the kernel's commands from
+// IPVS_CMD_NEW_SERVICE and IPVS_CMD_NEW_DEST.
 type verb uint8
 
 const (
@@ -48,14 +53,11 @@ func (v verb) String() string { return [...]string{"adding", "updating", "removi
 // List returns every row in the kernel.
 func (t table[K, V]) List(ctx context.Context) (map[K]V, error) { return t.list(ctx) }
 
-// Apply makes the changes of d in as few messages as they fit in. Where the
-// kernel's answer shows that the delta took something wrong for granted, a second
-// batch of just these rows puts it right.
+// Apply makes the changes of d in as few messages as possible. Rows that were not in the state that d expects
+// are sent again, with the right verb.
 func (t table[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Result[K] {
-	var (
-		result kernel.Result[K]
-		again  []row[K, V]
-	)
+	var result kernel.Result[K]
+	var again []row[K, V]
 	t.send(ctx, d.Len(), func(i int) row[K, V] { return rowAt(d, i) }, func(r row[K, V], err error) {
 		second, drift := t.remedy(r.verb, err)
 		switch {
@@ -73,7 +75,7 @@ func (t table[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Resul
 	return result
 }
 
-// rowAt is the i-th row of d, in the order in which a Store makes changes.
+// rowAt returns the i-th row of d, in the order in which a Store makes changes.
 func rowAt[K, V comparable](d diff.Delta[K, V], i int) row[K, V] {
 	if i < len(d.Remove) {
 		return row[K, V]{remove, d.Remove[i].Key, d.Remove[i].Value}
@@ -90,21 +92,18 @@ func rowAt[K, V comparable](d diff.Delta[K, V], i int) row[K, V] {
 func (t table[K, V]) send(ctx context.Context, n int, at func(int) row[K, V], refused func(row[K, V], error)) {
 	b := &t.conn.requests
 	answers, err := t.conn.socket.Stream(ctx, b, n, func(i int) { t.encode(b, t.conn.family, at(i)) })
-	for i, answer := range answers {
-		if answer != nil {
-			refused(at(i), answer)
+	for i := range n {
+		if err := netlink.Outcome(answers, err, i); err != nil {
+			refused(at(i), err)
 		}
-	}
-	for i := len(answers); i < n; i++ {
-		refused(at(i), err) // nothing is known of these
 	}
 }
 
-// remedy says whether err only shows that the row was not in the state that the
-// delta took for granted, and what to do then; a row to remove needs nothing.
+// remedy reports whether err only shows that the row was not in the state that the delta expects, and returns
+// what to do then. A row to remove needs nothing.
 func (t table[K, V]) remedy(v verb, err error) (second verb, drift bool) {
-	var refusal *netlink.Error
-	if !errors.As(err, &refusal) {
+	refusal, ok := errors.AsType[*netlink.Error](err)
+	if !ok {
 		return 0, false
 	}
 	switch {
@@ -118,15 +117,6 @@ func (t table[K, V]) remedy(v verb, err error) (second verb, drift bool) {
 
 func (t table[K, V]) fail(result *kernel.Result[K], r row[K, V], err error) {
 	result.Fail(r.key, fmt.Errorf("%v %s %v: %w", r.verb, t.noun, r.key, t.explain(r.value, err)))
-}
-
-// virtualServerAbsent: ENOENT is what the kernel says of the scheduler instead.
-func virtualServerAbsent(_ verb, e unix.Errno) bool { return e == unix.ESRCH }
-
-// realServerAbsent: ESRCH is what the kernel says of the virtual server, without
-// which a real server can be removed but not updated.
-func realServerAbsent(v verb, e unix.Errno) bool {
-	return e == unix.ENOENT || v == remove && e == unix.ESRCH
 }
 
 func explainVirtualServer(v state.VirtualServer, err error) error {

@@ -19,48 +19,38 @@ import (
 )
 
 const (
-	// listingPath is that of the calling thread: /proc/net is of the first thread of
-	// the process.
+	// listingPath is the calling thread's: /proc/net is that of the process's first thread.
 	listingPath = "/proc/thread-self/net/ip_vs"
 
 	// listingAttempts is how often a listing that contradicts itself is read.
 	listingAttempts = 5
 )
 
-// Open connects to the IPVS of the calling thread's network namespace, and loads
-// the kernel module if there is no IPVS yet. The error wraps
-// errors.ErrUnsupported if the kernel has none, and fs.ErrPermission if it may
-// not be used.
+// Open connects to the IPVS of the calling thread's network namespace, and loads the kernel module if needed.
+// The error wraps errors.ErrUnsupported if there is no IPVS, and fs.ErrPermission if it may not be used.
 func Open() (*Conn, error) {
 	socket, err := netlink.Open(unix.NETLINK_GENERIC)
 	if err != nil {
 		return nil, fmt.Errorf("opening IPVS: %w", err)
 	}
 	c := &Conn{socket: socket}
-	if err := c.setUp(); err != nil {
+	if c.family, err = c.resolve(familyName, loadModule); err == nil {
+		err = c.probe()
+	}
+	if err == nil {
+		c.listing, err = os.Open(listingPath)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("opening IPVS: %w", errors.Join(err, socket.Close()))
 	}
 	return c, nil
 }
 
-func (c *Conn) setUp() (err error) {
-	if c.family, err = c.resolve(familyName, loadModule); err != nil {
-		return err
-	}
-	if err := c.probe(); err != nil {
-		return err
-	}
-	c.listing, err = os.Open(listingPath)
-	return err
-}
-
-// probe makes a request that changes nothing, but that the kernel grants only to
-// those who may change something: resolving the family needs no permission.
+// probe changes nothing but needs the permission to: resolving the family needs none.
 func (c *Conn) probe() error {
 	c.requests.Reset()
 	begin(&c.requests, c.family, commandGetInfo)
-	err := c.socket.Ask(context.Background(), &c.requests, func([]byte) error { return nil })
-	if err != nil {
+	if err := c.socket.Ask(context.Background(), &c.requests, nil); err != nil {
 		return fmt.Errorf("using IPVS (it takes CAP_NET_ADMIN): %w", err)
 	}
 	return nil
@@ -74,8 +64,7 @@ func loadModule() error {
 	return nil
 }
 
-// resolve finds the number of a generic netlink family, after load if it is not
-// there before.
+// resolve finds the number of a generic netlink family. If it is missing, it calls load and looks again.
 func (c *Conn) resolve(name string, load func() error) (uint16, error) {
 	family, err := c.askFamily(name)
 	if !errors.Is(err, unix.ENOENT) {
@@ -109,37 +98,24 @@ func (c *Conn) askFamily(name string) (uint16, error) {
 }
 
 func decodeFamily(body []byte) (uint16, error) {
-	if len(body) < unix.GENL_HDRLEN {
-		return 0, fmt.Errorf("message of %d bytes", len(body))
-	}
-	attributes, err := netlink.ParseAttributes(body[unix.GENL_HDRLEN:])
+	attributes, err := netlink.ParseBody(body, unix.GENL_HDRLEN)
 	if err != nil {
 		return 0, err
 	}
-	for _, a := range attributes {
-		if a.Type == unix.CTRL_ATTR_FAMILY_ID && a.Uint16() != 0 {
-			return a.Uint16(), nil
-		}
+	id := attributes.Get(unix.CTRL_ATTR_FAMILY_ID).Uint16()
+	if id == 0 {
+		return 0, errors.New("message without a family number")
 	}
-	return 0, errors.New("message without a family number")
+	return id, nil
 }
 
-// dumpVirtualServers reads all virtual servers. The kernel continues a dump by
-// counting rows, so one that changes meanwhile can show a row twice: then it is
-// no dump to rely on, and is repeated. Of each row is kept what of returns.
+// dumpVirtualServers reads all virtual servers, and keeps of each row what of returns.
 func dumpVirtualServers[V any](ctx context.Context, c *Conn, of func(seenVirtualServer) V) (map[state.VirtualServerKey]V, error) {
 	c.requests.Reset()
 	begin(&c.requests, c.family, commandGetService)
-	var rows map[state.VirtualServerKey]V
-	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
-		rows = make(map[state.VirtualServerKey]V, c.room.servers)
-		return func(body []byte) error {
-			k, v, err := decodeVirtualServer(body)
-			if err != nil {
-				return err
-			}
-			return insert(rows, k, of(v))
-		}
+	rows, err := dump(ctx, c, c.room.servers, func(body []byte) (state.VirtualServerKey, V, error) {
+		k, v, err := decodeVirtualServer(body)
+		return k, of(v), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("dumping virtual servers: %w", err)
@@ -149,17 +125,10 @@ func dumpVirtualServers[V any](ctx context.Context, c *Conn, of func(seenVirtual
 
 func dumpRealServers[V any](ctx context.Context, c *Conn, k state.VirtualServerKey, of func(seenRealServer) V) (map[state.RealServerKey]V, error) {
 	c.requests.Reset()
-	encodeGetDest(&c.requests, c.family, k)
-	var rows map[state.RealServerKey]V
-	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
-		rows = map[state.RealServerKey]V{}
-		return func(body []byte) error {
-			key, v, err := decodeRealServer(body, k)
-			if err != nil {
-				return err
-			}
-			return insert(rows, key, of(v))
-		}
+	encodeGet(&c.requests, c.family, commandGetDest, k)
+	rows, err := dump(ctx, c, 0, func(body []byte) (state.RealServerKey, V, error) {
+		key, v, err := decodeRealServer(body, k)
+		return key, of(v), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("dumping real servers of %v: %w", k, err)
@@ -167,8 +136,27 @@ func dumpRealServers[V any](ctx context.Context, c *Conn, k state.VirtualServerK
 	return rows, nil
 }
 
-// insert adds a row that is not there yet; one that is shows that the table
-// changed while it was read.
+// dump sends the dump request in c.requests. The kernel continues a dump by counting rows, so a change during it
+// can show a row twice: then the dump is repeated.
+func dump[K comparable, V any](ctx context.Context, c *Conn, expected int, decode func([]byte) (K, V, error)) (map[K]V, error) {
+	var rows map[K]V
+	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
+		rows = make(map[K]V, expected)
+		return func(body []byte) error {
+			k, v, err := decode(body)
+			if err != nil {
+				return err
+			}
+			return insert(rows, k, v)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// insert adds a row. One that is there already shows that the table changed while it was read.
 func insert[K comparable, V any](rows map[K]V, k K, v V) error {
 	if _, ok := rows[k]; ok {
 		return fmt.Errorf("%v appears twice: %w", k, netlink.ErrInterrupted)
@@ -177,11 +165,10 @@ func insert[K comparable, V any](rows map[K]V, k K, v V) error {
 	return nil
 }
 
-// readRealServers reads all real servers, from /proc, which is fifteen times
-// faster than a dump for each virtual server. But where other network namespaces
-// have virtual servers too, /proc leaves out some of ours at the end of each page:
-// the kernel goes on from a count of ours (ip_vs_info_array) that it made of all
-// (ip_vs_info_seq_next). Those are asked for one by one.
+// readRealServers reads all real servers from /proc, which is fifteen times faster than a dump for each
+// virtual server. But where other network namespaces have virtual servers too, /proc leaves out some of ours
+// at the end of each page: the kernel goes on from a count of ours (ip_vs_info_array) that it made of all
+// (ip_vs_info_seq_next). Those are dumped one by one.
 func readRealServers[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (map[state.RealServerKey]V, error) {
 	l, err := readListing(ctx, c, of)
 	if err != nil {
@@ -204,8 +191,8 @@ func readRealServers[V any](ctx context.Context, c *Conn, of func(seenRealServer
 	return l.rows, nil
 }
 
-// readListing reads /proc. A listing that contradicts itself changed while it was
-// read, and is read again. Its text is not kept: it is as large as all that is.
+// readListing reads /proc, again if the listing contradicts itself because it changed. It does not keep the
+// text.
 func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (l listing[V], err error) {
 	for range listingAttempts {
 		if err := ctx.Err(); err != nil {
@@ -214,24 +201,24 @@ func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V)
 		if _, err := c.listing.Seek(0, io.SeekStart); err != nil {
 			return listing[V]{}, fmt.Errorf("reading %s: %w", listingPath, err)
 		}
-		if l, err = parseListing(unhurried{ctx, c.listing}, c.room, of); !errors.Is(err, netlink.ErrInterrupted) {
+		if l, err = parseListing(paced{ctx, c.listing}, c.room, of); !errors.Is(err, netlink.ErrInterrupted) {
 			if err == nil {
 				c.room = room{len(l.servers), len(l.rows)}
 			}
 			return l, err
 		}
-		ctx = netlink.Hurried(ctx)
+		ctx = netlink.Unpaced(ctx)
 	}
 	return listing[V]{}, err
 }
 
-// unhurried is text of the kernel, of which each page may be read after a rest.
-type unhurried struct {
+// paced pauses between the pages of a text.
+type paced struct {
 	ctx  context.Context
 	text io.Reader
 }
 
-func (u unhurried) Read(p []byte) (int, error) {
-	netlink.Rest(u.ctx)
-	return u.text.Read(p)
+func (p paced) Read(b []byte) (int, error) {
+	netlink.Pause(p.ctx)
+	return p.text.Read(b)
 }

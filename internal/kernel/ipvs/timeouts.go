@@ -16,8 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Timeouts is the table of the three times for which IPVS keeps a silent
-// connection, in seconds. The kernel always has them all.
+// Timeouts returns the table of the three times, in seconds, for which IPVS keeps a silent connection.
 func (c *Conn) Timeouts() kernel.Store[state.SysctlName, string] { return timeouts{c} }
 
 type timeouts struct{ conn *Conn }
@@ -32,44 +31,43 @@ func (t timeouts) List(ctx context.Context) (map[state.SysctlName]string, error)
 		return nil, fmt.Errorf("reading IPVS timeouts: %w", err)
 	}
 	if len(rows) != len(timeoutAttributes()) {
-		return nil, fmt.Errorf("reading IPVS timeouts: the kernel tells %d of them", len(rows))
+		return nil, fmt.Errorf("reading IPVS timeouts: the kernel sent %d of them", len(rows))
 	}
 	return rows, nil
 }
 
-// Apply writes what is added or updated in one request: the kernel leaves what
-// that does not have. Like a sysctl, a timeout can't be removed.
+// Apply writes what is added or updated in one request. The kernel leaves the others as they are. Like a
+// sysctl, a timeout can't be removed.
 func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
 	r := kernel.Result[state.SysctlName]{Drift: len(d.Add)}
 	b := &t.conn.requests
 	b.Reset()
 	begin(b, t.conn.family, commandSetConfig)
-	var names []state.SysctlName
-	write := func(name state.SysctlName, value string) {
-		if err := encodeTimeout(b, name, value); err != nil {
-			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
-			return
-		}
-		names = append(names, name)
-	}
+	values := map[state.SysctlName]string{}
 	for _, change := range d.Update {
-		write(change.Key, change.New)
+		values[change.Key] = change.New
 	}
 	for _, row := range d.Add {
-		write(row.Key, row.Value)
+		values[row.Key] = row.Value
 	}
-	if len(names) == 0 {
+	for name, value := range values {
+		if err := encodeTimeout(b, name, value); err != nil {
+			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
+			delete(values, name)
+		}
+	}
+	if len(values) == 0 {
 		return r
 	}
-	if err := t.conn.socket.Ask(ctx, b, func([]byte) error { return nil }); err != nil {
-		for _, name := range names {
+	if err := t.conn.socket.Ask(ctx, b, nil); err != nil {
+		for name := range values {
 			r.Fail(name, fmt.Errorf("setting %s: %w", name, err))
 		}
 	}
 	return r
 }
 
-// timeoutAttributes are the kernel's numbers of the timeouts.
+// timeoutAttributes returns the kernel's numbers of the timeouts.
 func timeoutAttributes() map[state.SysctlName]uint16 {
 	return map[state.SysctlName]uint16{
 		state.TCPTimeout: attrTimeoutTCP, state.TCPFinTimeout: attrTimeoutTCPFin, state.UDPTimeout: attrTimeoutUDP,
@@ -81,37 +79,21 @@ func encodeTimeout(b *netlink.Requests, name state.SysctlName, value string) err
 	if !known {
 		return fmt.Errorf("IPVS has no timeout %s: %w", name, fs.ErrNotExist)
 	}
-	seconds, err := parseSeconds(value)
-	if err == nil {
-		b.Uint32(attribute, seconds)
+	seconds, err := strconv.ParseUint(value, 10, 31)
+	if err != nil || seconds == 0 { // the kernel would ignore 0
+		return fmt.Errorf("%q is not a number of seconds above 0", value)
 	}
-	return err
-}
-
-// decodeTimeouts adds the timeouts that an answer tells to rows.
-func decodeTimeouts(body []byte, rows map[state.SysctlName]string) error {
-	if len(body) < unix.GENL_HDRLEN {
-		return fmt.Errorf("message of %d bytes", len(body))
-	}
-	attributes, err := netlink.ParseAttributes(body[unix.GENL_HDRLEN:])
-	if err != nil {
-		return err
-	}
-	for _, a := range attributes {
-		for name, attribute := range timeoutAttributes() {
-			if a.Type == attribute {
-				rows[name] = strconv.FormatUint(uint64(a.Uint32()), 10)
-			}
-		}
-	}
+	b.Uint32(attribute, uint32(seconds))
 	return nil
 }
 
-// parseSeconds refuses 0, which would leave the timeout as it is.
-func parseSeconds(s string) (uint32, error) {
-	n, err := strconv.ParseUint(s, 10, 31)
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is not a number of seconds above 0", s)
+// decodeTimeouts adds the timeouts of an answer to rows.
+func decodeTimeouts(body []byte, rows map[state.SysctlName]string) error {
+	attributes, err := netlink.ParseBody(body, unix.GENL_HDRLEN)
+	for name, kind := range timeoutAttributes() {
+		if attributes.Has(kind) {
+			rows[name] = fmt.Sprint(attributes.Get(kind).Uint32())
+		}
 	}
-	return uint32(n), nil
+	return err
 }

@@ -49,23 +49,7 @@ func TestConnectionsAndCountersOfRealTraffic(t *testing.T) {
 	apply(t, c.VirtualServers(), virtualDelta{Add: []virtualRow{{Key: k.Server, Value: plain}, {Key: idle.Server, Value: plain}}}, 0)
 	apply(t, c.RealServers(), realDelta{Add: []realRow{{Key: k, Value: state.RealServer{Weight: 1}}, {Key: idle, Value: state.RealServer{Weight: 1}}}}, 0)
 
-	client, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(k.Server.Address))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	if err := client.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		if _, err := client.Write(make([]byte, 100)); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := client.Read(make([]byte, 200)); err != nil || n != 100 {
-			t.Fatalf("%d bytes, %v", n, err)
-		}
-	}
-
+	askThrice(t, k.Server.Address)
 	connections, err := c.Connections(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +85,27 @@ func TestConnectionsAndCountersOfRealTraffic(t *testing.T) {
 			t.Fatalf("%+v, want %+v", u, want)
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// askThrice sends three packets to a server that echoes them.
+func askThrice(t *testing.T, server netip.AddrPort) {
+	t.Helper()
+	client, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := client.Write(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := client.Read(make([]byte, 200)); err != nil || n != 100 {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
 	}
 }
 

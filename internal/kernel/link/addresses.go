@@ -4,28 +4,24 @@ package link
 
 import (
 	"context"
-	"net/netip"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// addresses is the store of the Service addresses of the device, by either means:
-// host addresses that it has, and local routes of ours that go to it. The
-// device's index is looked up each time: it changes when somebody deletes and
-// makes it again.
+// addresses is the store of the Service addresses of the device, by either means: host addresses that it has,
+// and local routes of ours to it. The device's index is looked up each time: it changes when the device is
+// deleted and made again.
 //
-// To add an address, the kernel looks at all that the device has: forty thousand
-// take half a minute. A route costs the same however many there are.
+// To add an address, the kernel walks all that the device has: forty thousand take half a minute. A route
+// costs the same however many there are.
 //
-// The kernel lets nobody give an MTU to an address. So a limit stands before the
-// route that the kernel makes of an IPv4 address: a route of ours with the MTU.
+// The kernel takes no MTU with an address. So a limit, a route of ours with the MTU, stands before the route
+// that the kernel makes of an IPv4 address.
 type addresses struct{ c *Conn }
 
-// List returns the addresses with a host prefix, but not IPv6 link-local ones,
-// which the kernel gives to a device by itself, and those that routes of ours
-// lead to. Without the device there are none.
+// List returns the addresses that are bound or that routes of ours lead to; none without the device.
 func (s addresses) List(ctx context.Context) (map[state.Address]state.Binding, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -52,35 +48,23 @@ func (s addresses) List(ctx context.Context) (map[state.Address]state.Binding, e
 	for _, r := range routes {
 		a := state.Address{Addr: r.to}
 		had, there := rows[a]
-		rows[a] = beneath(had, there, r)
+		b := state.Binding{Means: state.Routed, Source: r.source, MTU: r.mtu}
+		switch {
+		case there && r.limits() && had == (state.Binding{}):
+			b.Means = state.Assigned
+		case there:
+			b.Means = state.Doubled
+		}
+		rows[a] = b
 	}
 	return rows, nil
 }
 
-// beneath is what is shown of an address that has one more route of ours.
-func beneath(had state.Binding, there bool, r route) state.Binding {
-	b := state.Binding{Means: state.Routed, Source: r.source, MTU: r.mtu}
-	switch {
-	case there && r.limits() && had == (state.Binding{}):
-		b.Means = state.Assigned
-	case there:
-		b.Means = state.Doubled
-	}
-	return b
-}
-
-func bound(p netip.Prefix) bool {
-	linkLocal := p.Addr().Is6() && p.Addr().IsLinkLocalUnicast()
-	return p.IsSingleIP() && !linkLocal && p.Addr() != state.Anchor()
-}
-
-// Apply adds and removes addresses and routes, many in one system call. A row
-// that changes from one to the other has both for a moment, so that its packets
-// are never somebody else's.
+// Apply adds and removes addresses and routes, many in one system call. A row that changes from one to the
+// other has both for a moment, so that its packets always arrive here.
 //
-// A new IPv4 address attracts packets when Apply returns, and a route of either
-// family too; an IPv6 address some milliseconds later, when the kernel's work
-// queue has made its local route.
+// A new IPv4 address attracts packets when Apply returns, and so does a route of either family; an IPv6
+// address some milliseconds later, when the kernel's work queue has made its local route.
 func (s addresses) Apply(ctx context.Context, d diff.Delta[state.Address, state.Binding]) kernel.Result[state.Address] {
 	t := task{ctx: ctx, c: s.c}
 	var err error
@@ -90,53 +74,52 @@ func (s addresses) Apply(ctx context.Context, d diff.Delta[state.Address, state.
 	}
 	routed, assigned := kernel.Split(d, func(_ state.Address, b state.Binding) bool { return b.Means != state.Assigned })
 	for _, step := range []struct {
-		lot lot
-		do  func(lot)
+		group group
+		do    func(group)
 	}{
-		{lotOf(assigned.Remove, true), func(l lot) { t.remove(l, unassigning(), unrouting()) }},
-		{lotOf(routed.Remove, true), func(l lot) { t.remove(l, unrouting(), unassigning()) }},
+		{groupOf(assigned.Remove, true), func(g group) { t.remove(g, unassigning(), unrouting()) }},
+		{groupOf(routed.Remove, true), func(g group) { t.remove(g, unrouting(), unassigning()) }},
 		{changed(assigned.Update), t.assign},
 		{changed(routed.Update), t.route},
-		{lotOf(assigned.Add, false), t.assign},
-		{lotOf(routed.Add, false), t.route},
+		{groupOf(assigned.Add, false), t.assign},
+		{groupOf(routed.Add, false), t.route},
 	} {
 		switch {
-		case len(step.lot.marks) == 0:
+		case len(step.group.marks) == 0:
 		case err != nil:
-			t.fail(step.lot, step.lot.which(0, 0), "changing", err)
+			t.fail(step.group, step.group.which(0, 0), "changing", err)
 		default:
-			step.do(step.lot)
+			step.do(step.group)
 		}
 	}
 	return t.result
 }
 
-// lot is the rows of one kind of change.
-type lot struct {
+// group is the rows of one kind of change.
+type group struct {
 	at    func(i int) row
 	marks []mark
-	there bool // they are thought to be
+	there bool // they are believed to be
 }
 
-// row is what is wished for an address, and by which means it is, or if it is not
-// there is to be, in the kernel.
+// row is what is desired for an address, and what is believed to be, or to have been, in the kernel.
 type row struct {
 	key  state.Address
 	want state.Binding
 	had  state.Binding
 }
 
-// mark is what is known of a row meanwhile.
+// mark is what is found out about a row during the change.
 type mark uint8
 
 const (
-	failed   mark = 1 << iota
-	found         // by one means or the other
-	routed        // there is a route, of whatever source
-	doubtful      // it was not as it was thought to be
+	failed     mark = 1 << iota
+	found           // by one means or the other
+	routed          // there is a route, of whatever source
+	mismatched      // it was not as believed
 )
 
-func lotOf(list []diff.Row[state.Address, state.Binding], there bool) lot {
+func groupOf(list []diff.Row[state.Address, state.Binding], there bool) group {
 	at := func(i int) row {
 		r := row{key: list[i].Key, had: list[i].Value}
 		if !there {
@@ -144,24 +127,23 @@ func lotOf(list []diff.Row[state.Address, state.Binding], there bool) lot {
 		}
 		return r
 	}
-	return lot{at, make([]mark, len(list)), there}
+	return group{at, make([]mark, len(list)), there}
 }
 
-func changed(list []diff.Change[state.Address, state.Binding]) lot {
+func changed(list []diff.Change[state.Address, state.Binding]) group {
 	at := func(i int) row { return row{list[i].Key, list[i].New, list[i].Old} }
-	return lot{at, make([]mark, len(list)), true}
+	return group{at, make([]mark, len(list)), true}
 }
 
-// which are the rows that have all the marks of with and none of those of
-// without.
-func (l lot) which(with, without mark) []int {
-	return l.where(with, without, func(row) bool { return true })
+// which returns the rows that have all the marks of with and none of those of without.
+func (g group) which(with, without mark) []int {
+	return g.where(with, without, func(row) bool { return true })
 }
 
-func (l lot) where(with, without mark, is func(row) bool) []int {
-	list := make([]int, 0, len(l.marks))
-	for i, m := range l.marks {
-		if m&with == with && m&without == 0 && is(l.at(i)) {
+func (g group) where(with, without mark, is func(row) bool) []int {
+	list := make([]int, 0, len(g.marks))
+	for i, m := range g.marks {
+		if m&with == with && m&without == 0 && is(g.at(i)) {
 			list = append(list, i)
 		}
 	}

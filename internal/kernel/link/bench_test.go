@@ -13,10 +13,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// BenchmarkAddresses binds many Service addresses by either means, adds one more
-// and lists them, binds them by the other means, and takes them away. Only the
-// first is the benchmark's time per operation; with -benchtime=1x everything is
-// done once.
+// BenchmarkAddresses binds many Service addresses by either means, adds one more and lists them, binds them
+// by the other means, and takes them away. Only the first is the benchmark's time per operation; with
+// -benchtime=1x everything is done once.
 func BenchmarkAddresses(b *testing.B) {
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
 		for _, means := range []state.Means{state.Assigned, state.Routed} {
@@ -73,16 +72,16 @@ func benchmarkBinding(b *testing.B, f state.Family, means state.Means, n int) {
 
 // stopwatch adds up times.
 type stopwatch struct {
-	sum   time.Duration
-	turns int
+	sum  time.Duration
+	laps int
 }
 
 func (s *stopwatch) time(f func()) {
-	began := time.Now()
+	started := time.Now()
 	f()
-	s.sum += time.Since(began)
-	s.turns++
+	s.sum += time.Since(started)
+	s.laps++
 }
 
 // mean is in milliseconds.
-func (s *stopwatch) mean() float64 { return 1000 * s.sum.Seconds() / float64(max(s.turns, 1)) }
+func (s *stopwatch) mean() float64 { return 1000 * s.sum.Seconds() / float64(max(s.laps, 1)) }

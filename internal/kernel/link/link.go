@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package link is the kernel's network devices and their addresses, as far as a
-// Service proxy needs them: the one dummy device that carries the Service
-// addresses, those addresses or the local routes in their place, and which
-// addresses the other devices have.
-//
-// It decides nothing: which addresses Services have is somebody else's
-// knowledge, and so is which of the node's addresses count. Other routes and
-// neighbours are no business of this package, nor are events (package node).
+// Package link is the kernel's network devices and their addresses, as far as a Service proxy needs them: the
+// dummy device that carries the Service addresses, those addresses or the local routes in their place, and
+// the addresses of the other devices. Events are in package node.
 package link
 
 import (
@@ -24,8 +19,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn speaks rtnetlink in the network namespace of the thread that opened it.
-// It and its stores are used by one goroutine at a time.
+// Conn is an rtnetlink connection to a network namespace. One goroutine uses it and its stores at a time.
 type Conn struct {
 	handle   *vnl.Handle     // links: few, one request each
 	socket   *netlink.Socket // addresses and routes: many
@@ -54,31 +48,29 @@ func (c *Conn) Close() error {
 	return c.socket.Close()
 }
 
-// Traffic is what has been sent to the kernel so far for addresses and routes; the
-// few requests for devices are not part of it.
+// Traffic returns what has been sent so far for addresses and routes, without the few requests for devices.
 func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 
-// Links is the table of the device state.DummyLink; other devices never show
-// in it.
+// Links returns the table of the device state.DummyLink; other devices never show in it.
 func (c *Conn) Links() kernel.Store[state.LinkName, state.Link] { return links{c} }
 
-// Addresses is the table of the Service addresses on state.DummyLink.
+// Addresses returns the table of the Service addresses on state.DummyLink.
 func (c *Conn) Addresses() kernel.Store[state.Address, state.Binding] { return addresses{c} }
 
-// Index is the index of the device state.DummyLink, 0 if there is none.
+// Index returns the index of the device state.DummyLink, 0 if there is none.
 func (c *Conn) Index() (int, error) {
 	d, err := c.device()
 	return d.index, err
 }
 
-// Device is Index, and whether the device is up.
+// Device returns the index of the device, and whether it is up.
 func (c *Conn) Device() (index int, up bool, err error) {
 	d, err := c.device()
 	return d.index, d.up, err
 }
 
-// Elsewhere returns the addresses of all devices but the one with the index
-// dummy, in no order and as often as they are assigned.
+// Elsewhere returns the addresses of all devices but the one with the index dummy, as often as they are
+// there.
 func (c *Conn) Elsewhere(ctx context.Context, dummy int) ([]netip.Addr, error) {
 	assigned, err := c.AssignedElsewhere(ctx, dummy)
 	list := make([]netip.Addr, len(assigned))
@@ -92,15 +84,10 @@ func (c *Conn) Elsewhere(ctx context.Context, dummy int) ([]netip.Addr, error) {
 func (c *Conn) AssignedElsewhere(ctx context.Context, dummy int) ([]netip.Prefix, error) {
 	c.requests.Reset()
 	addDump(&c.requests, 0)
-	assigned, err := dump(ctx, c, ParseAssigned, func(a Assigned) bool { return a.Index != dummy })
-	if err != nil {
-		return nil, fmt.Errorf("listing addresses of the node: %w", err)
-	}
-	list := make([]netip.Prefix, len(assigned))
-	for i, a := range assigned {
-		list[i] = a.Prefix
-	}
-	return list, nil
+	return dump(ctx, c, "addresses of the node", func(body []byte) (netip.Prefix, bool, error) {
+		a, err := ParseAssigned(body)
+		return a.Prefix, a.Index != dummy, err
+	})
 }
 
 // lookup finds a device; nil means that there is none.
@@ -119,44 +106,30 @@ func (c *Conn) lookup(name state.LinkName) (vnl.Link, error) {
 func (c *Conn) assigned(ctx context.Context, device int) ([]state.Address, error) {
 	c.requests.Reset()
 	addDump(&c.requests, device)
-	list, err := dump(ctx, c, ParseAssigned, func(a Assigned) bool { return a.Index == device && bound(a.Prefix) })
-	if err != nil {
-		return nil, fmt.Errorf("listing addresses on %s: %w", state.DummyLink, err)
-	}
-	addresses := make([]state.Address, len(list))
-	for i, a := range list {
-		addresses[i] = state.Address{Addr: a.Prefix.Addr()}
-	}
-	return addresses, nil
+	return dump(ctx, c, "addresses on "+state.DummyLink, func(body []byte) (state.Address, bool, error) {
+		a, err := ParseAssigned(body)
+		return state.Address{Addr: a.Prefix.Addr()}, a.Index == device && bound(a.Prefix), err
+	})
 }
 
-// routes lists the routes by which a protocol made addresses local on the device:
-// the kernel, for those that are assigned, or we.
+// routes lists the routes by which a protocol, the kernel's or ours, made addresses local on the device.
 func (c *Conn) routes(ctx context.Context, device int, protocol uint8) ([]route, error) {
 	c.requests.Reset()
 	addRouteDump(&c.requests, device, protocol)
-	list, err := dump(ctx, c, parseRoute, func(r route) bool { return r.binds(device, protocol) })
-	if err != nil {
-		return nil, fmt.Errorf("listing routes to %s: %w", state.DummyLink, err)
-	}
-	return list, nil
+	return dump(ctx, c, "routes to "+state.DummyLink, func(body []byte) (route, bool, error) {
+		r, err := parseRoute(body)
+		return r, r.binds(device, protocol), err
+	})
 }
 
-// dump sends the one request that c has and lists what keep wants of the answer.
-func dump[T any](ctx context.Context, c *Conn, parse func([]byte) (T, error), keep func(T) bool) ([]T, error) {
-	var list []T
-	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
-		list = nil
-		return func(body []byte) error {
-			one, err := parse(body)
-			if err == nil && keep(one) {
-				list = append(list, one)
-			}
-			return err
-		}
-	})
-	if err != nil && !errors.Is(err, unix.ENODEV) { // the device was deleted since its index was looked up
-		return nil, err
+// dump sends the one request that c has and lists what pick makes of the answers.
+func dump[T any](ctx context.Context, c *Conn, what state.LinkName, pick func([]byte) (T, bool, error)) ([]T, error) {
+	list, err := netlink.DumpList(ctx, c.socket, &c.requests, pick)
+	if errors.Is(err, unix.ENODEV) { // the device was deleted since its index was looked up
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", what, err)
 	}
 	return list, nil
 }

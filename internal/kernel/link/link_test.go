@@ -149,7 +149,7 @@ func TestADeviceOfAnotherKindIsShownAndLeftAlone(t *testing.T) {
 	}}
 	for name, d := range map[string]linkDelta{"add": addDummy(), "update": change, "remove": removeDummy()} {
 		r := c.Links().Apply(t.Context(), d)
-		const want = "device kube-ipvs0 is a bridge and not a dummy: it is somebody else's and must be renamed or deleted by them"
+		const want = "device kube-ipvs0 is a bridge and not a dummy: it belongs to another program; rename or delete it"
 		if err := r.Failed[state.DummyLink]; err == nil || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", name, err, want)
 		}
@@ -296,16 +296,16 @@ func TestADeviceDeletedAfterTheLookUpIsMissing(t *testing.T) {
 	}
 	applied(t, c.Links().Apply(t.Context(), removeDummy()), 0)
 
-	for name, change := range map[string]func(*task, lot){
+	for name, change := range map[string]func(*task, group){
 		"assign": (*task).assign,
 		"route":  (*task).route,
 	} {
 		list := rows([]string{"10.96.0.1", "fd00:96::1"})
 		removing := task{ctx: t.Context(), c: c, device: device{gone, true}}
-		removing.remove(lotOf(list, true), unassigning(), unrouting())
+		removing.remove(groupOf(list, true), unassigning(), unrouting())
 		applied(t, removing.result, 2)
 		making := task{ctx: t.Context(), c: c, device: device{gone, true}}
-		change(&making, lotOf(list, false))
+		change(&making, groupOf(list, false))
 		for _, row := range list {
 			if err := making.result.Failed[row.Key]; !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s: %v: got %v, want fs.ErrNotExist", name, row.Key, err)

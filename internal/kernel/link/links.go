@@ -19,15 +19,12 @@ import (
 
 const dummyKind = "dummy"
 
-// links is the store of the one device. The device stays down, as kube-proxy
-// leaves it: the kernel makes local routes for the addresses of a dummy that is
-// down, of either family, and a device that is down announces nothing, gets no
-// link-local address and can't lose its IPv6 addresses by being set down. Only
-// IPv6 routes of our own need it up; it is so from the first one on, and never
-// set down again.
+// links is the store of the one device. The device stays down, as kube-proxy leaves it: the kernel makes
+// local routes for the addresses of a dummy that is down, and that announces nothing, gets no link-local
+// address and can't lose IPv6 addresses by being set down. Only IPv6 routes of our own need it up, from the
+// first one on.
 type links struct{ c *Conn }
 
-// List returns the device, with whatever kind it has.
 func (s links) List(ctx context.Context) (map[state.LinkName]state.Link, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -43,8 +40,8 @@ func (s links) List(ctx context.Context) (map[state.LinkName]state.Link, error) 
 	return rows, nil
 }
 
-// Apply makes or deletes the device. A device of another kind that has its name
-// is somebody else's: it is never deleted, and the row fails.
+// Apply makes or deletes the device. A device of another kind that has its name belongs to another program:
+// it is never deleted, and the row fails.
 func (s links) Apply(ctx context.Context, d diff.Delta[state.LinkName, state.Link]) kernel.Result[state.LinkName] {
 	var r kernel.Result[state.LinkName]
 	settle := func(k state.LinkName, drift bool, err error) {
@@ -69,7 +66,7 @@ func (s links) Apply(ctx context.Context, d diff.Delta[state.LinkName, state.Lin
 	return r
 }
 
-// ensure makes the device, and says whether it was there already.
+// ensure makes the device, and reports whether it was there already.
 func (s links) ensure(ctx context.Context, name state.LinkName, want state.Link) (met bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -80,39 +77,30 @@ func (s links) ensure(ctx context.Context, name state.LinkName, want state.Link)
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = string(name)
 	err = s.c.handle.LinkAdd(&netlink.Dummy{LinkAttrs: attributes})
-	if errors.Is(err, fs.ErrExist) {
-		return true, s.check(name)
-	}
-	if errors.Is(err, unix.EOPNOTSUPP) {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		l, err := s.ours(name)
+		if err == nil && l == nil {
+			err = fmt.Errorf("device %s vanished while it was looked at: %w", name, fs.ErrNotExist)
+		}
+		return true, err
+	case errors.Is(err, unix.EOPNOTSUPP):
 		return false, fmt.Errorf("making device %s: the kernel has no module %q: %w", name, dummyKind, err)
-	}
-	if err != nil {
+	case err != nil:
 		return false, fmt.Errorf("making device %s: %w", name, err)
 	}
 	return false, nil
 }
 
-// check fails for a device that is there and no dummy.
-func (s links) check(name state.LinkName) error {
+// ours finds the device; nil means that there is none. It fails for one that is no dummy.
+func (s links) ours(name state.LinkName) (netlink.Link, error) {
 	l, err := s.c.lookup(name)
-	if err != nil {
-		return err
+	if err == nil && l != nil && l.Type() != dummyKind {
+		err = fmt.Errorf("device %s is a %s and not a %s: it belongs to another program; rename or delete it", name, l.Type(), dummyKind)
 	}
-	if l == nil {
-		return fmt.Errorf("device %s vanished while it was looked at: %w", name, fs.ErrNotExist)
-	}
-	return foreign(l)
+	return l, err
 }
 
-func foreign(l netlink.Link) error {
-	if kind := l.Type(); kind != dummyKind {
-		return fmt.Errorf("device %s is a %s and not a %s: it is somebody else's and must be renamed or deleted by them",
-			l.Attrs().Name, kind, dummyKind)
-	}
-	return nil
-}
-
-// remove deletes the device with its addresses, and says whether it was there.
 func (s links) remove(ctx context.Context, name state.LinkName) (met bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -120,12 +108,9 @@ func (s links) remove(ctx context.Context, name state.LinkName) (met bool, err e
 	if name != state.DummyLink {
 		return false, fmt.Errorf("deleting device %s: only %s is ours", name, state.DummyLink)
 	}
-	l, err := s.c.lookup(name)
+	l, err := s.ours(name)
 	if err != nil || l == nil {
-		return false, err
-	}
-	if err := foreign(l); err != nil {
-		return true, err
+		return l != nil, err
 	}
 	err = s.c.handle.LinkDel(l)
 	if errors.Is(err, unix.ENODEV) {
@@ -151,8 +136,7 @@ func (c *Conn) device() (device, error) {
 	return device{l.Attrs().Index, l.Attrs().Flags&net.FlagUp != 0}, nil
 }
 
-// raise sets the device up, without the link-local address that the kernel would
-// give to it then. A dummy does no ARP, and sends what it is given nowhere.
+// raise sets the device up, without a link-local address. A dummy does no ARP, and drops what it is given.
 func (c *Conn) raise(d device) error {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE
 	l := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: d.index}}
@@ -166,15 +150,12 @@ func (c *Conn) raise(d device) error {
 	return nil
 }
 
-// anchor gives the device the address that keeps its IPv4 routes.
+// anchor gives the device the address that keeps its IPv4 routes, for this host alone.
 func (c *Conn) anchor(ctx context.Context, device int) error {
 	c.requests.Reset()
-	addAnchor(&c.requests, device)
-	refused, err := c.socket.Do(ctx, &c.requests)
-	if err == nil {
-		err = refused[0]
-	}
-	if err != nil && !isThere(err) {
+	c.requests.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	addAddress(&c.requests, device, state.Anchor(), 0, unix.RT_SCOPE_HOST)
+	if err := c.socket.Ask(ctx, &c.requests, nil); err != nil && !isThere(err) {
 		return fmt.Errorf("adding address %v: %w", state.Anchor(), err)
 	}
 	return nil

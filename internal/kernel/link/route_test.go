@@ -20,8 +20,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// routeMessage is the body of a message of one of our routes, with a header of
-// somebody's choice.
+// routeMessage is the body of a message of a route with this header.
 func routeMessage(header []byte, attributes ...[]byte) []byte {
 	body := header
 	for _, a := range attributes {
@@ -135,8 +134,8 @@ func routedRows(source string, list ...string) []diff.Row[state.Address, state.B
 	return all
 }
 
-// bindings fails the test unless the store has exactly these rows, written as
-// "10.96.0.1 routed from 192.0.2.1".
+// bindings fails the test unless the store has exactly these rows, written as "10.96.0.1 routed from
+// 192.0.2.1".
 func bindings(t *testing.T, c *Conn, want ...string) {
 	t.Helper()
 	expected := map[string]bool{}
@@ -291,8 +290,7 @@ func TestARouteFromAnAddressThatTheNodeLacksFailsAlone(t *testing.T) {
 	bindings(t, c, "10.96.0.2 routed", "fd00:96::2 routed")
 }
 
-// Many rows are looked for among those that are there by the other means, and
-// not asked for one by one.
+// Many rows are looked for among those that are there by the other means, and not asked for one by one.
 func TestThousandsOfRoutesTakeFewCalls(t *testing.T) {
 	c := openWithDummy(t)
 	var list []string
@@ -342,75 +340,4 @@ func TestARouteGoesOnlyWhenThatOfTheAddressIsThere(t *testing.T) {
 			t.Fatalf("%v has neither route, the %d. of its kind", row.Key, n+1)
 		}
 	}
-}
-
-func limitedRows(mtu uint32, list ...string) []diff.Row[state.Address, state.Binding] {
-	all := rows(list)
-	for i := range all {
-		all[i].Value.MTU = mtu
-	}
-	return all
-}
-
-// What the kernel does with its routes when somebody sets the device up or down, or takes an address away, leaves nothing
-// behind that is not seen and removed.
-func TestALimitIsNeverLeftBehind(t *testing.T) {
-	for name, between := range map[string]func(*Conn){
-		"nothing": func(*Conn) {},
-		"the device is set up": func(*Conn) {
-			testkit.Tool(t, "ip", "link", "set", "kube-ipvs0", "up")
-		},
-		"the device is set up and down": func(*Conn) {
-			testkit.Tool(t, "ip", "link", "set", "kube-ipvs0", "up")
-			testkit.Tool(t, "ip", "link", "set", "kube-ipvs0", "down")
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := openWithDummy(t)
-			vips := limitedRows(1500, "10.96.0.1", "10.96.0.2")
-			applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: vips}), 0)
-			between(c)
-			bindings(t, c, "10.96.0.1 assigned mtu 1500", "10.96.0.2 assigned mtu 1500")
-			if got := testkit.Tool(t, "ip", "route", "get", "10.96.0.2"); !strings.Contains(got, "mtu 1500") || !strings.Contains(got, "src 10.96.0.2") {
-				t.Errorf("the node's own packets go by %q", got)
-			}
-			applied(t, c.Addresses().Apply(t.Context(), addressDelta{Remove: vips[:1]}), 0)
-			bindings(t, c, "10.96.0.2 assigned mtu 1500")
-			applied(t, c.Addresses().Apply(t.Context(), addressDelta{Remove: vips[1:]}), 0)
-			bindings(t, c)
-			if got := testkit.Tool(t, "ip", "route", "show", "table", "local", "dev", "kube-ipvs0"); strings.Contains(got, "10.96") {
-				t.Errorf("left: %q", got)
-			}
-		})
-	}
-}
-
-func TestALimitWithoutItsAddressIsShownAndRemoved(t *testing.T) {
-	c := openWithDummy(t)
-	testkit.Tool(t, "ip", "address", "add", "10.96.0.9/32", "dev", "kube-ipvs0")
-	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: limitedRows(1500, "10.96.0.1", "10.96.0.2")}), 0)
-	testkit.Tool(t, "ip", "address", "del", "10.96.0.1/32", "dev", "kube-ipvs0")
-	testkit.Tool(t, "ip", "address", "del", "10.96.0.2/32", "dev", "kube-ipvs0")
-	bindings(t, c, "10.96.0.1 routed mtu 1500", "10.96.0.2 routed mtu 1500", "10.96.0.9 assigned")
-	now := testkit.Listed(t, c.Addresses())
-	one := state.Address{Addr: netip.MustParseAddr("10.96.0.1")}
-	two := state.Address{Addr: netip.MustParseAddr("10.96.0.2")}
-	applied(t, c.Addresses().Apply(t.Context(), addressDelta{
-		Remove: []diff.Row[state.Address, state.Binding]{{Key: one, Value: now[one]}},
-		Update: []diff.Change[state.Address, state.Binding]{{Key: two, Old: now[two], New: state.Binding{MTU: 1400}}},
-	}), 0)
-	bindings(t, c, "10.96.0.2 assigned mtu 1400", "10.96.0.9 assigned")
-}
-
-// Of two limits one counts, and nobody can say which was wished.
-func TestTwoLimitsAreShownAndOneIsLeft(t *testing.T) {
-	c := openWithDummy(t)
-	vips := limitedRows(1500, "10.96.0.1")
-	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Add: vips}), 0)
-	testkit.Tool(t, "ip", "route", "prepend", "local", "10.96.0.1", "dev", "kube-ipvs0", "table", "local",
-		"protocol", "73", "scope", "host", "mtu", "1400")
-	bindings(t, c, "10.96.0.1 doubled mtu 1500")
-	change := diff.Change[state.Address, state.Binding]{Key: vips[0].Key, Old: state.Binding{Means: state.Doubled, MTU: 1500}, New: vips[0].Value}
-	applied(t, c.Addresses().Apply(t.Context(), addressDelta{Update: []diff.Change[state.Address, state.Binding]{change}}), 0)
-	bindings(t, c, "10.96.0.1 assigned mtu 1500")
 }

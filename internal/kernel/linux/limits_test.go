@@ -60,8 +60,7 @@ func TestRoomForConnectionsIsRaisedWithTheHashTable(t *testing.T) {
 	}
 }
 
-// In a namespace that is not the first the kernel shows the machine's limit,
-// and does not let anybody write it.
+// Outside of the first namespace the kernel shows the machine's limit, and lets no one write it.
 func TestTheKernelKeepsTheLimitOfConnectionsOutsideItsFirstNamespace(t *testing.T) {
 	testkit.Namespace(t)
 	now, err := strconv.Atoi(text(t, "/proc/sys/net/netfilter/nf_conntrack_max"))
@@ -69,13 +68,13 @@ func TestTheKernelKeepsTheLimitOfConnectionsOutsideItsFirstNamespace(t *testing.
 		t.Fatal(err)
 	}
 	if was, err := RaiseConntrackMax(t.Context(), 1024); err != nil || was != now {
-		t.Errorf("with room enough: was %d, %v, want %d", was, err, now)
+		t.Errorf("with enough room: was %d, %v, want %d", was, err, now)
 	}
 	if was, err := RaiseConntrackMax(t.Context(), now+1); !errors.Is(err, fs.ErrPermission) || was != now {
 		t.Errorf("with too little: was %d, %v, want %d and %v", was, err, now, fs.ErrPermission)
 	}
 	if got := text(t, "/proc/sys/net/netfilter/nf_conntrack_max"); got != strconv.Itoa(now) {
-		t.Errorf("there is room for %s now, was %d", got, now)
+		t.Errorf("the limit is %s now, was %d", got, now)
 	}
 }
 
@@ -99,8 +98,7 @@ func TestTheOOMScoreIsThisProcessesOwn(t *testing.T) {
 	}
 }
 
-// What is right already takes no privilege, as where the one who started this
-// process has set it.
+// A score that is right already takes no privilege, as when the parent of this process has set it.
 func TestALowerOOMScoreTakesAPrivilege(t *testing.T) {
 	testkit.Namespace(t) // this thread ends with the test, and so does what it lacks
 	drop(t, unix.CAP_SYS_RESOURCE)

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package linux is the kernel that this process runs on: all adapters together, for the network namespace of the thread that
-// opens it. It adds the order in which they are opened and closed, the table of sysctls, and the limits of the machine and
-// of this process, which no table has.
+// Package linux is the kernel that this process runs on: all adapters together, for the network namespace of
+// the thread that opens it. It adds the table of sysctls, and the limits of the machine and of this process.
 package linux
 
 import (
@@ -10,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
@@ -22,22 +22,22 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Ours says what belongs to us by name, and what we want to know of.
+// Ours says what is ours by name, and which sysctls we want to know.
 type Ours struct {
 	Set      func(state.SetName) bool
 	Chain    func(name string) bool
 	Sysctls  []state.SysctlName
-	Families []state.Family // whose chains we keep
-	Tables   []string       // of nftables, to be removed
+	Families []state.Family // that have chains of ours
+	Tables   []string       // of nftables, which we remove
 }
 
-// Kernel is the kernel of one network namespace. It is used by one goroutine at
-// a time, locked to a thread of that namespace unless the process has only one.
+// Kernel is the kernel of one network namespace. One goroutine uses it at a time, locked to a thread of that
+// namespace unless the process has only one.
 type Kernel struct {
 	IPVS      *ipvs.Conn
 	Sets      *ipset.Conn
 	Rules     *iptables.Conn
-	nft       *nft.Conn // nil: no tables of nftables are to be removed
+	nft       *nft.Conn // nil: there are no tables of nftables to remove
 	Link      *link.Conn
 	Conntrack *conntrack.Conn
 	sysctls   *SysctlStore
@@ -46,7 +46,7 @@ type Kernel struct {
 	closers   []io.Closer
 }
 
-// Open opens all adapters. An error says which one could not be, and why.
+// Open opens all adapters. An error names the one that failed.
 func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 	k = unconnected(ours)
 	defer func() {
@@ -54,43 +54,35 @@ func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 			err = errors.Join(err, k.Close())
 		}
 	}()
-	if err = k.connect(); err != nil {
-		return k, err
-	}
-	if k.Conntrack, err = keep(k, conntrack.Open); err != nil {
+	err = k.connect()
+	k.Conntrack = keep(k, &err, conntrack.Open)
+	if err != nil {
 		return k, err
 	}
 	k.Rules, err = iptables.Open(ctx, ours.Chain, ours.Families...)
 	return k, err
 }
 
-// unconnected is a Kernel that has opened no connection.
 func unconnected(ours Ours) *Kernel {
-	sysctls, timeouts := settingsOf(ours.Sysctls)
+	sysctls := slices.DeleteFunc(slices.Clone(ours.Sysctls), isTimeout)
+	timeouts := slices.DeleteFunc(slices.Clone(ours.Sysctls), func(n state.SysctlName) bool { return !isTimeout(n) })
 	return &Kernel{sysctls: OpenSysctls(sysctlRoot(), sysctls...), timeouts: timeouts, ours: ours}
 }
 
 // connect opens the connections by which tables are read and written.
 func (k *Kernel) connect() (err error) {
-	if k.IPVS, err = keep(k, ipvs.Open); err != nil {
-		return err
-	}
 	set := func(n state.SetName) bool { return k.ours.Set(n) || n.Temporary() }
-	if k.Sets, err = keep(k, func() (*ipset.Conn, error) { return ipset.Open(set) }); err != nil {
-		return err
-	}
-	if k.Link, err = keep(k, link.Open); err != nil {
-		return err
-	}
+	k.IPVS = keep(k, &err, ipvs.Open)
+	k.Sets = keep(k, &err, func() (*ipset.Conn, error) { return ipset.Open(set) })
+	k.Link = keep(k, &err, link.Open)
 	if len(k.ours.Tables) > 0 {
-		k.nft, err = keep(k, func() (*nft.Conn, error) { return nft.Open(k.ours.Tables...) })
+		k.nft = keep(k, &err, func() (*nft.Conn, error) { return nft.Open(k.ours.Tables...) })
 	}
 	return err
 }
 
-// hostSysctls is where a pod has the machine's settings below net if it may
-// write to them: container runtimes mount /proc/sys for reading only unless the
-// container is privileged, and mount nothing else there.
+// hostSysctls is where a pod can write the machine's sysctls: /proc/sys is read-only in unprivileged
+// containers.
 const hostSysctls = "/host/proc/sys"
 
 func sysctlRoot() string {
@@ -100,12 +92,15 @@ func sysctlRoot() string {
 	return "/proc/sys"
 }
 
-func keep[C io.Closer](k *Kernel, open func() (C, error)) (C, error) {
-	c, err := open()
-	if err == nil {
+// keep opens an adapter that Close closes, unless there is an error already.
+func keep[C io.Closer](k *Kernel, err *error, open func() (C, error)) (c C) {
+	if *err != nil {
+		return c
+	}
+	if c, *err = open(); *err == nil {
 		k.closers = append(k.closers, c)
 	}
-	return c, err
+	return c
 }
 
 // Close closes all adapters. What is in the kernel stays.
@@ -117,7 +112,7 @@ func (k *Kernel) Close() error {
 	return err
 }
 
-// Tables are the stores of the kernel.
+// Tables returns the stores of the kernel.
 func (k *Kernel) Tables() kernel.Tables {
 	return kernel.Tables{
 		Sysctls:        settings{k.sysctls, k.IPVS.Timeouts(), k.timeouts},
@@ -139,7 +134,7 @@ func (k *Kernel) chains() nft.Chains {
 	return k.nft.Beside(k.Rules.Chains())
 }
 
-// Ruleset returns all rules of the node, whoever made them.
+// Ruleset returns all rules of the node, ours or not.
 func (k *Kernel) Ruleset(ctx context.Context) (state.Ruleset, error) {
 	r, err := k.Rules.Ruleset(ctx)
 	if err != nil || k.nft == nil {
@@ -153,13 +148,13 @@ func (k *Kernel) Flush(ctx context.Context, flows []state.Flow) (int, error) {
 	return k.Conntrack.Flush(ctx, flows)
 }
 
-// Connections returns those of the real servers of some virtual servers.
+// Connections returns the connections of the real servers of some virtual servers.
 func (k *Kernel) Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error) {
 	return k.IPVS.ConnectionsOf(ctx, servers)
 }
 
-// Families are the IP families that the kernel has in this thread's network
-// namespace. IPv6 counts unless it is off for every device.
+// Families returns the IP families of this thread's network namespace: IPv6 unless it is off for every
+// device.
 func Families() []state.Family {
 	off, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
 	if err != nil || strings.TrimSpace(string(off)) == "1" {

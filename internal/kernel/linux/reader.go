@@ -20,18 +20,16 @@ import (
 // namespacePath is that of the calling thread.
 const namespacePath = "/proc/thread-self/ns/net"
 
-// Reader reads the tables of a Kernel over connections of its own. It is used by
-// one goroutine at a time, while another may use the Kernel. A list that is read
-// while the tables change may lack rows that were there all the time: a dump of
-// virtual servers or addresses goes on by counting rows.
+// Reader reads the tables of a Kernel over connections of its own, while another goroutine may use the
+// Kernel. A list that is read while tables change may lack rows: the kernel continues a dump of some by
+// counting rows.
 type Reader struct {
 	kernel    *Kernel
 	namespace *os.File
 	name      string // of the namespace
 }
 
-// Reader opens a Reader for the calling thread's network namespace, which has to
-// be the Kernel's.
+// Reader opens a Reader for the calling thread's network namespace, which has to be the Kernel's.
 func (k *Kernel) Reader() (r *Reader, err error) {
 	own := unconnected(k.ours)
 	own.Rules = k.Rules.Another()
@@ -41,10 +39,9 @@ func (k *Kernel) Reader() (r *Reader, err error) {
 			err = fmt.Errorf("opening the kernel a second time: %w", errors.Join(err, r.Close()))
 		}
 	}()
-	if r.name, err = os.Readlink(namespacePath); err != nil {
-		return r, err
-	}
-	if r.namespace, err = keep(own, func() (*os.File, error) { return os.Open(namespacePath) }); err != nil {
+	r.name, err = os.Readlink(namespacePath)
+	r.namespace = keep(own, &err, func() (*os.File, error) { return os.Open(namespacePath) })
+	if err != nil {
 		return r, err
 	}
 	return r, own.connect()
@@ -53,25 +50,23 @@ func (k *Kernel) Reader() (r *Reader, err error) {
 // Close closes the connections.
 func (r *Reader) Close() error { return r.kernel.Close() }
 
-// List reads all tables, as kernel.Tables.List does, unhurried.
+// List reads all tables, as kernel.Tables.List does, at a slow pace.
 //
-// Settings and the tools of iptables are those of the thread's namespace. A process
-// that has several, as tests have, calls List on a goroutine that ends with it: its
-// thread enters the namespace and does not come back.
+// Sysctls and the tools of iptables are those of the thread's namespace. A process with several namespaces
+// calls List on a goroutine that ends with it: its thread enters the namespace and does not return.
 func (r *Reader) List(ctx context.Context) (state.State, error) {
 	s, _, err := r.ListAll(ctx)
 	return s, err
 }
 
-// Around is what else a packet meets on a node, beside the tables.
+// Around is what else a packet meets on a node, besides the tables.
 type Around struct {
 	Rules     state.Ruleset
 	Addresses []netip.Addr // of the node's other devices
 	Err       error        // what could not be read
 }
 
-// ListAll is List, with what is around. The rules of iptables are read once for
-// both.
+// ListAll is List, with what is Around. It reads the rules of iptables once for both.
 func (r *Reader) ListAll(ctx context.Context) (state.State, Around, error) {
 	runtime.LockOSThread()
 	here, err := os.Readlink(namespacePath)
@@ -83,7 +78,7 @@ func (r *Reader) ListAll(ctx context.Context) (state.State, Around, error) {
 	if err != nil {
 		return state.State{}, Around{}, fmt.Errorf("entering network namespace %s: %w", r.name, err)
 	}
-	ctx = kernel.NewRound(netlink.Unhurried(ctx))
+	ctx = kernel.NewRound(netlink.Paced(ctx))
 	s, err := r.kernel.Tables().List(ctx)
 	return s, r.kernel.around(ctx), err
 }

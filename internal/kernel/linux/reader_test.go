@@ -56,7 +56,7 @@ func TestAReaderListsWhatTheKernelListsFromAnyThread(t *testing.T) {
 	}
 }
 
-// someServices are rows of so many Services from one on, with ten endpoints.
+// someServices returns the rows of n Services, numbered from from, with ten endpoints each.
 func someServices(from, n int) state.State {
 	s := state.New()
 	s.Sets["KUBE-CLUSTER-IP"] = state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1 << 16, Comment: true}
@@ -87,9 +87,8 @@ func wroteAll(t *testing.T, r kernel.Results) {
 	}
 }
 
-// TestAListBesideAWriterHasTheRowsThatNobodyTouches is what audits rely on that go on
-// beside changes: endpoints and set entries that come and go hide nobody else's.
-func TestAListBesideAWriterHasTheRowsThatNobodyTouches(t *testing.T) {
+// Audits that go on beside changes rely on this: endpoints and set entries that come and go hide no others.
+func TestAListBesideAWriterHasTheUntouchedRows(t *testing.T) {
 	const lists, least = 20, 20
 	k := open(t)
 	stable := someServices(0, 1000)
@@ -114,11 +113,11 @@ func TestAListBesideAWriterHasTheRowsThatNobodyTouches(t *testing.T) {
 	}()
 	changes := 0
 	for done := false; !done; changes++ {
-		coming := passing(changes, stable)
-		wroteAll(t, k.Tables().Apply(context.Background(), coming))
+		beingAdded := passing(changes, stable)
+		wroteAll(t, k.Tables().Apply(context.Background(), beingAdded))
 		wroteAll(t, k.Tables().Apply(context.Background(), state.Delta{
-			Entries:     diff.Delta[state.SetEntry, state.Entry]{Remove: coming.Entries.Add},
-			RealServers: diff.Delta[state.RealServerKey, state.RealServer]{Remove: coming.RealServers.Add},
+			Entries:     diff.Delta[state.SetEntry, state.Entry]{Remove: beingAdded.Entries.Add},
+			RealServers: diff.Delta[state.RealServerKey, state.RealServer]{Remove: beingAdded.RealServers.Add},
 		}))
 		select {
 		case <-stop:
@@ -134,8 +133,7 @@ func TestAListBesideAWriterHasTheRowsThatNobodyTouches(t *testing.T) {
 	}
 }
 
-// passing are an endpoint of each Service and as many set entries, which were not
-// there before.
+// passing returns an endpoint of each Service and as many set entries, which were not there before.
 func passing(change int, stable state.State) (d state.Delta) {
 	for k := range stable.VirtualServers {
 		e := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 245, byte(change >> 8), byte(change)}), 8080)

@@ -17,21 +17,18 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// SysctlStore is the table of some named settings. A value is the file's text without
-// the white space around it.
+// SysctlStore is the table of some named sysctls. A value is the text of a file without outer white space.
 type SysctlStore struct {
 	root  string
 	names []state.SysctlName
 }
 
-// OpenSysctls returns the table of the settings names below root, which is /proc/sys
-// but in tests.
+// OpenSysctls returns the table of the sysctls names below root.
 func OpenSysctls(root string, names ...state.SysctlName) *SysctlStore {
 	return &SysctlStore{root: root, names: names}
 }
 
-// List returns the settings that the kernel has. One that it does not have (its
-// module is not loaded, or it is too old or too new) has no row.
+// List returns the sysctls that the kernel has. One without its module, or of another version, has no row.
 func (s *SysctlStore) List(ctx context.Context) (map[state.SysctlName]string, error) {
 	rows := map[state.SysctlName]string{}
 	for _, name := range s.names {
@@ -39,21 +36,19 @@ func (s *SysctlStore) List(ctx context.Context) (map[state.SysctlName]string, er
 			return nil, err
 		}
 		value, err := os.ReadFile(s.file(name))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return nil, fmt.Errorf("reading sysctl %s: %w", name, err)
-		default:
-			rows[name] = strings.TrimSpace(string(value))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		if err != nil {
+			return nil, fmt.Errorf("reading sysctl %s: %w", name, err)
+		}
+		rows[name] = strings.TrimSpace(string(value))
 	}
 	return rows, nil
 }
 
-// Apply writes what is added or updated. It does nothing for what is removed: a
-// setting can't be deleted, and what it was before, or who else has come to rely
-// on it, nobody knows. A row that was to be added is one that List did not find,
-// so if it is there now, that is drift.
+// Apply writes what is added or updated, and ignores removals: a sysctl can't be deleted. List did not find a
+// row to add, so if it is there now, that is drift.
 func (s *SysctlStore) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
 	var r kernel.Result[state.SysctlName]
 	for _, change := range d.Update {
@@ -64,25 +59,21 @@ func (s *SysctlStore) Apply(ctx context.Context, d diff.Delta[state.SysctlName, 
 	for _, row := range d.Add {
 		if err := s.write(ctx, row.Key, row.Value); err != nil {
 			r.Fail(row.Key, err)
-			continue
+		} else {
+			r.Drift++
 		}
-		r.Drift++
 	}
 	return r
 }
 
-// Raise makes a number at least so much, and returns what it was. One that is
-// as large is not written, so that it may as well be for reading only.
+// Raise sets a number to at least least, and returns what it was. A read-only one may be large enough.
 func (s *SysctlStore) Raise(ctx context.Context, name state.SysctlName, least int) (was int, err error) {
 	text, err := os.ReadFile(s.file(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("reading sysctl %s: %w", name, absent(name))
+	if err == nil {
+		was, err = strconv.Atoi(strings.TrimSpace(string(text)))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("reading sysctl %s: %w", name, err)
-	}
-	if was, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
-		return 0, fmt.Errorf("parsing sysctl %s: %w", name, err)
+		return 0, fmt.Errorf("reading sysctl %s: %w", name, explain(name, err))
 	}
 	if was >= least {
 		return was, nil
@@ -94,16 +85,8 @@ func (s *SysctlStore) write(ctx context.Context, name state.SysctlName, value st
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(s.file(name), os.O_WRONLY|os.O_TRUNC, 0) // never O_CREATE
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("writing sysctl %s: %w", name, absent(name))
-	}
-	if err != nil {
-		return fmt.Errorf("writing sysctl %s: %w", name, err)
-	}
-	_, err = f.WriteString(value + "\n")
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("writing %q to sysctl %s: %w", value, name, err)
+	if err := writeFile(s.file(name), value+"\n"); err != nil {
+		return fmt.Errorf("writing sysctl %s: %w", name, explain(name, err))
 	}
 	return nil
 }
@@ -112,17 +95,11 @@ func (s *SysctlStore) file(name state.SysctlName) string {
 	return filepath.Join(s.root, filepath.FromSlash(string(name)))
 }
 
-// absent says why the kernel may lack a setting.
-func absent(name state.SysctlName) error {
-	module := module(name)
-	if module == "" {
-		return fmt.Errorf("this kernel does not have it: %w", fs.ErrNotExist)
+// explain says why the kernel may lack a sysctl, if that is what err means.
+func explain(name state.SysctlName, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return fmt.Errorf("module %s is not loaded, or this kernel does not have it: %w", module, fs.ErrNotExist)
-}
-
-// module is the kernel module that brings a setting, empty if that is not known.
-func module(name state.SysctlName) string {
 	for _, known := range []struct{ prefix, module string }{
 		{"net/ipv4/vs/", "ip_vs"},
 		{"net/netfilter/nf_conntrack", "nf_conntrack"},
@@ -130,8 +107,42 @@ func module(name state.SysctlName) string {
 		{"net/ipv6/", "ipv6"},
 	} {
 		if strings.HasPrefix(string(name), known.prefix) {
-			return known.module
+			return fmt.Errorf("module %s is not loaded, or this kernel does not have it: %w", known.module, fs.ErrNotExist)
 		}
 	}
-	return ""
+	return fmt.Errorf("this kernel does not have it: %w", fs.ErrNotExist)
+}
+
+type settingsStore = kernel.Store[state.SysctlName, string]
+
+// settings is the table of sysctls and of IPVS' timeouts, which are settings too, but no files.
+type settings struct {
+	sysctls, timeouts settingsStore
+	listed            []state.SysctlName // timeouts
+}
+
+func isTimeout(n state.SysctlName) bool {
+	return n == state.TCPTimeout || n == state.TCPFinTimeout || n == state.UDPTimeout
+}
+
+func (s settings) List(ctx context.Context) (map[state.SysctlName]string, error) {
+	rows, err := s.sysctls.List(ctx)
+	if err != nil || len(s.listed) == 0 {
+		return rows, err
+	}
+	timeouts, err := s.timeouts.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range s.listed {
+		rows[n] = timeouts[n]
+	}
+	return rows, nil
+}
+
+func (s settings) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
+	timeouts, sysctls := kernel.Split(d, func(n state.SysctlName, _ string) bool { return isTimeout(n) })
+	r := s.sysctls.Apply(ctx, sysctls)
+	r.Merge(s.timeouts.Apply(ctx, timeouts))
+	return r
 }

@@ -188,8 +188,7 @@ func TestANumberIsRaisedButNeverLowered(t *testing.T) {
 	listed(t, s, table{"net/low": "131072", "net/high": "262144", "net/same": "131072", "net/word": "many"})
 }
 
-// The limits of conntrack are the machine's, but how long it keeps a connection
-// is the network namespace's.
+// The limits of conntrack are the machine's, but how long it keeps a connection is the network namespace's.
 func TestConntracksTimesAreEachNamespacesOwn(t *testing.T) {
 	names := map[state.SysctlName]string{
 		"net/netfilter/nf_conntrack_tcp_timeout_established": "4711",

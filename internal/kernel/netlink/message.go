@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acknowledgements collects the outcome of a run of requests.
+// acknowledgements collects the outcome of consecutive requests.
 type acknowledgements struct {
 	first   uint32 // sequence number of the first request
 	refused []error
@@ -18,7 +18,7 @@ type acknowledgements struct {
 func (a *acknowledgements) take(m message) (done bool, err error) {
 	i := m.sequence - a.first
 	if i >= uint32(len(a.refused)) || m.kind != unix.NLMSG_ERROR {
-		return false, nil // a late answer to an earlier conversation, or a reply beside the outcome
+		return false, nil // a late answer to an earlier request, or a reply besides the outcome
 	}
 	refusal, err := m.refusal()
 	if err != nil {
@@ -28,12 +28,11 @@ func (a *acknowledgements) take(m message) (done bool, err error) {
 	return i == uint32(len(a.refused))-1, nil
 }
 
-// answers passes on the bodies that answer one request.
 type answers struct {
 	sequence    uint32
-	each        func(body []byte) error
-	refusal     error // the kernel's
-	failure     error // of each
+	each        func(body []byte) error // nil: ignores them
+	refusal     error                   // the kernel's
+	failure     error                   // of each
 	interrupted bool
 }
 
@@ -47,7 +46,7 @@ func (a *answers) take(m message) (done bool, err error) {
 		a.refusal, err = m.refusal()
 		return true, err
 	}
-	if a.failure == nil { // read on to the end, so that the next conversation starts clean
+	if a.failure == nil && a.each != nil { // after a failure read on, so that the next request starts clean
 		a.failure = a.each(m.body)
 	}
 	return false, nil
@@ -57,13 +56,12 @@ func (a *answers) outcome() error {
 	switch {
 	case a.refusal != nil:
 		return a.refusal
-	case a.interrupted: // whatever each made of it
+	case a.interrupted: // takes precedence over a failure of each
 		return ErrInterrupted
 	}
 	return a.failure
 }
 
-// message is one netlink message as it came.
 type message struct {
 	kind, flags uint16
 	sequence    uint32
@@ -90,8 +88,7 @@ func eachMessage(data []byte, each func(message) error) error {
 	return nil
 }
 
-// refusal reads the outcome in a NLMSG_ERROR or NLMSG_DONE message: nil for
-// success. The second result is a message that makes no sense.
+// refusal reads the outcome in a NLMSG_ERROR or NLMSG_DONE message: nil for success.
 func (m message) refusal() (refusal, malformed error) {
 	if len(m.body) < 4 {
 		if m.kind == unix.NLMSG_DONE {
@@ -106,23 +103,13 @@ func (m message) refusal() (refusal, malformed error) {
 	return &Error{Errno: unix.Errno(-code), Message: m.explanation()}, nil
 }
 
-// explanation is the text of the extended acknowledgement, which follows the
-// error number and the header of the refused request.
+// explanation returns the text of the extended acknowledgement, behind the header of the refused request.
 func (m message) explanation() string {
-	const header = 4 + unix.NLMSG_HDRLEN
-	if m.kind != unix.NLMSG_ERROR || m.flags&unix.NLM_F_ACK_TLVS == 0 || len(m.body) < header {
+	if m.kind != unix.NLMSG_ERROR || m.flags&unix.NLM_F_ACK_TLVS == 0 {
 		return ""
 	}
-	attributes, err := ParseAttributes(m.body[header:])
-	if err != nil {
-		return ""
-	}
-	for _, a := range attributes {
-		if a.Type == unix.NLMSGERR_ATTR_MSG {
-			return a.String()
-		}
-	}
-	return ""
+	attributes, _ := ParseBody(m.body, 4+unix.NLMSG_HDRLEN)
+	return attributes.Get(unix.NLMSGERR_ATTR_MSG).String()
 }
 
 func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }

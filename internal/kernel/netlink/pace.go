@@ -7,41 +7,39 @@ import (
 	"time"
 )
 
-// For how long somebody unhurried works, and how long after it rests.
+// How long a paced reader works, and how long it then pauses.
 const (
-	stretch = 4 * time.Millisecond
-	rest    = 12 * time.Millisecond
+	workFor  = 4 * time.Millisecond
+	pauseFor = 12 * time.Millisecond
 )
 
-// pace is when the current stretch of work began.
-type pace struct{ began time.Time }
+// pace is when the current stretch of work started.
+type pace struct{ started time.Time }
 
 type paceKey struct{}
 
-// Unhurried makes those who read much with the context that it returns rest in
-// between: they take a quarter of a processor, and the rest of the program has it
-// to itself most of the time. On a machine with one processor the Go runtime lets
-// each goroutine work for 10 ms at once, so that a change waited for that time at
-// each goroutine it passed. The context is for one goroutine.
-func Unhurried(ctx context.Context) context.Context {
-	return context.WithValue(ctx, paceKey{}, &pace{began: time.Now()})
+// Paced returns a context, for one goroutine, that makes long reads pause: they take a quarter of a processor
+// and leave the rest to the program. With one processor, the Go runtime lets each goroutine work for 10 ms at
+// a time, so that a change waited that long for each goroutine that it passed.
+func Paced(ctx context.Context) context.Context {
+	return context.WithValue(ctx, paceKey{}, &pace{started: time.Now()})
 }
 
-// Hurried is ctx without any rest.
-func Hurried(ctx context.Context) context.Context {
+// Unpaced returns ctx without any pauses.
+func Unpaced(ctx context.Context) context.Context {
 	return context.WithValue(ctx, paceKey{}, (*pace)(nil))
 }
 
-// Rest is called between two pieces of what is read. If the context is Unhurried
-// and it is time for a rest, it returns after it, or when the context ends.
-func Rest(ctx context.Context) {
+// Pause is called between two pieces of a read. If ctx is Paced, it pauses when that is due, or until ctx
+// ends.
+func Pause(ctx context.Context) {
 	p, _ := ctx.Value(paceKey{}).(*pace)
-	if p == nil || time.Since(p.began) < stretch {
+	if p == nil || time.Since(p.started) < workFor {
 		return
 	}
 	select {
 	case <-ctx.Done():
-	case <-time.After(rest):
+	case <-time.After(pauseFor):
 	}
-	p.began = time.Now()
+	p.started = time.Now()
 }

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package nft finds and removes whole tables of nftables, by name. We have no
-// rules in nftables; a service proxy that was here before us may have.
+// Package nft reads the rules of nftables, and removes whole tables of it by name. We have no rules in nftables; a
+// service proxy that was here before us may have.
 //
-// A table stands among the chains of iptables, since it is what they are: rules
-// that packets meet. Deleting one is atomic for packets.
-//
-// Whose tables are to go is somebody else's knowledge.
+// In the table of chains, a table of nftables is a row beside the chains of iptables: rules that packets meet.
+// Deleting one is atomic for packets.
 package nft
 
 import (
@@ -24,16 +22,14 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Conn speaks to nftables in the network namespace of the thread that opened it.
-// It is used by one goroutine at a time.
+// Conn is a connection to the nftables of a network namespace. One goroutine uses it at a time.
 type Conn struct {
 	socket   *netlink.Socket
 	requests netlink.Requests
 	names    []string
 }
 
-// Open opens a connection. Only tables with one of the names are ever listed or
-// removed.
+// Open opens a connection to the current thread's network namespace. Only tables with these names are rows.
 func Open(names ...string) (*Conn, error) {
 	socket, err := netlink.Open(unix.NETLINK_NETFILTER)
 	if err != nil {
@@ -45,38 +41,30 @@ func Open(names ...string) (*Conn, error) {
 // Close closes the connection.
 func (c *Conn) Close() error { return c.socket.Close() }
 
-// table is one table of the kernel's.
 type table struct {
 	family uint8
 	name   string
 }
 
-// tables are those with one of our names, of any family. A kernel without
-// nftables has none.
+// tables returns those with one of our names, of any family. A kernel without nftables has none.
 func (c *Conn) tables(ctx context.Context) ([]table, error) {
 	c.requests.Reset()
-	listTables(&c.requests)
-	var found []table
-	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
-		found = nil
-		return func(body []byte) error {
-			t, err := parseTable(body)
-			if err == nil && slices.Contains(c.names, t.name) {
-				found = append(found, t)
-			}
-			return err
-		}
+	begin(&c.requests, unix.NFT_MSG_GETTABLE, unix.NFPROTO_UNSPEC)
+	found, err := netlink.DumpList(ctx, c.socket, &c.requests, func(body []byte) (table, bool, error) {
+		t, err := parseTable(body)
+		return t, slices.Contains(c.names, t.name), err
 	})
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil && !isUnsupported(err) {
 		return nil, fmt.Errorf("listing nftables tables: %w", err)
 	}
 	return found, nil
 }
 
-// remove deletes a table, and says whether it was there.
+// isUnsupported knows the answers of a kernel without nftables.
+func isUnsupported(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
 func (c *Conn) remove(ctx context.Context, t table) (met bool, err error) {
 	c.requests.Reset()
 	deleteTable(&c.requests, t)
@@ -87,7 +75,7 @@ func (c *Conn) remove(ctx context.Context, t table) (met bool, err error) {
 	return true, err
 }
 
-// Beside is the table of chains with the tables of nftables in it.
+// Beside returns the table of chains with the tables of nftables in it.
 func (c *Conn) Beside(chains Chains) Chains { return joined{chains, c} }
 
 // Chains is the table of chains.
@@ -116,7 +104,7 @@ func (j joined) List(ctx context.Context) (map[state.ChainKey]state.Chain, error
 		return nil, err
 	}
 	for _, t := range tables {
-		if f := familyOf(t.family); f != 0 {
+		if f := netlink.FamilyOf(uint16(t.family)); f != 0 {
 			rows[state.ChainKey{Family: f, Table: state.NFTables, Name: t.name}] = state.Chain{}
 		}
 	}
@@ -131,7 +119,7 @@ func (j joined) Apply(ctx context.Context, d chainDelta) chainResult {
 		r = j.Chains.Apply(ctx, chains)
 	}
 	for _, row := range tables.Remove {
-		met, err := j.c.remove(ctx, table{protocolOf(row.Key.Family), row.Key.Name})
+		met, err := j.c.remove(ctx, table{netlink.FamilyNumber(row.Key.Family), row.Key.Name})
 		if err != nil {
 			r.Fail(row.Key, fmt.Errorf("removing nftables table %s of %v: %w", row.Key.Name, row.Key.Family, err))
 		} else if !met {
@@ -139,15 +127,15 @@ func (j joined) Apply(ctx context.Context, d chainDelta) chainResult {
 		}
 	}
 	for _, row := range tables.Add {
-		r.Fail(row.Key, errUnmade)
+		r.Fail(row.Key, errNotMade)
 	}
 	for _, c := range tables.Update {
-		r.Fail(c.Key, errUnmade)
+		r.Fail(c.Key, errNotMade)
 	}
 	return r
 }
 
-var errUnmade = errors.New("tables of nftables are only removed, never made")
+var errNotMade = errors.New("tables of nftables are only removed, never made")
 
 // SetWith sets chains and jumps together if the chains' own table can.
 func (j joined) SetWith(

@@ -17,9 +17,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// The kernel of the lab has no nftables for IPv4 and IPv6 by themselves, so that
-// what is seen here are tables of bridges. The requests differ by
-// one byte.
+// The kernel of the lab has no nftables for IPv4 and IPv6 by themselves, so these are tables of bridges. The
+// requests differ by one byte.
 
 func open(t *testing.T, names ...string) *Conn {
 	t.Helper()
@@ -60,7 +59,7 @@ func (c *Conn) mustList(t *testing.T, want ...table) {
 func TestATableIsRemovedAndOthersStay(t *testing.T) {
 	c := open(t, "kube-proxy")
 	c.mustList(t)
-	ours, others := table{unix.NFPROTO_BRIDGE, "kube-proxy"}, table{unix.NFPROTO_BRIDGE, "somebody"}
+	ours, others := table{unix.NFPROTO_BRIDGE, "kube-proxy"}, table{unix.NFPROTO_BRIDGE, "another"}
 	c.mustMake(t, ours, others)
 	c.mustList(t, ours)
 	if met, err := c.remove(t.Context(), ours); err != nil || !met {
@@ -70,7 +69,7 @@ func TestATableIsRemovedAndOthersStay(t *testing.T) {
 	if met, err := c.remove(t.Context(), ours); err != nil || met {
 		t.Errorf("removing again: met %v, %v, want nothing met", met, err)
 	}
-	c.names = []string{"somebody"}
+	c.names = []string{"another"}
 	c.mustList(t, others)
 }
 
@@ -132,14 +131,14 @@ func TestTablesStandAmongTheChains(t *testing.T) {
 	}
 }
 
-func TestWhatTheKernelTellsOfATable(t *testing.T) {
+func TestATableIsParsedAsItWasEncoded(t *testing.T) {
 	var b netlink.Requests
 	deleteTable(&b, table{unix.NFPROTO_IPV6, "kube-proxy"}) // has the form of an answer
 	got, err := parseTable(b.Body(0))
-	if err != nil || got != (table{unix.NFPROTO_IPV6, "kube-proxy"}) || familyOf(got.family) != state.IPv6 || protocolOf(state.IPv6) != got.family {
+	if err != nil || got != (table{unix.NFPROTO_IPV6, "kube-proxy"}) || netlink.FamilyOf(uint16(got.family)) != state.IPv6 || netlink.FamilyNumber(state.IPv6) != got.family {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if f := familyOf(unix.NFPROTO_BRIDGE); f != 0 {
+	if f := netlink.FamilyOf(unix.NFPROTO_BRIDGE); f != 0 {
 		t.Errorf("a table of bridges counts as one of %v", f)
 	}
 }

@@ -4,7 +4,6 @@ package nft
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -14,11 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Ruleset adds to r the chains of nftables that packets of IP meet. A kernel
-// without nftables has none.
-//
-// known says whether a table is one that r has already, as the tools of iptables
-// that work with nftables show it.
+// Ruleset adds to r the chains of nftables that packets of IP meet. A kernel without nftables has none. known
+// reports whether r has a table already, as iptables-nft shows it.
 func (c *Conn) Ruleset(ctx context.Context, r state.Ruleset, known func(state.Family, string) bool) error {
 	l, err := c.listing(ctx)
 	if err == nil {
@@ -27,18 +23,20 @@ func (c *Conn) Ruleset(ctx context.Context, r state.Ruleset, known func(state.Fa
 	return err
 }
 
-// listing asks for all tables, chains and rules, of any family.
 func (c *Conn) listing(ctx context.Context) (*listing, error) {
 	l := &listing{}
-	for _, d := range []dump{{unix.NFT_MSG_GETTABLE, l.takeTable}, {unix.NFT_MSG_GETCHAIN, l.takeChain}, {unix.NFT_MSG_GETRULE, l.takeRule}} {
+	for _, d := range []struct {
+		kind uint16
+		take func(body []byte) error
+	}{{unix.NFT_MSG_GETTABLE, l.takeTable}, {unix.NFT_MSG_GETCHAIN, l.takeChain}, {unix.NFT_MSG_GETRULE, l.takeRule}} {
 		c.requests.Reset()
 		begin(&c.requests, d.kind, unix.NFPROTO_UNSPEC)
 		before := *l
 		err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {
-			*l = before // of a dump that is repeated nothing counts twice
+			*l = before // a dump that is repeated counts once
 			return d.take
 		})
-		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		if err != nil && isUnsupported(err) {
 			return &listing{}, nil
 		}
 		if err != nil {
@@ -48,12 +46,6 @@ func (c *Conn) listing(ctx context.Context) (*listing, error) {
 	return l, nil
 }
 
-type dump struct {
-	kind uint16
-	take func(body []byte) error
-}
-
-// listing is what the kernel told of tables, chains and rules.
 type listing struct {
 	dormant []table
 	chains  []chain
@@ -67,7 +59,6 @@ type chain struct {
 	base  state.Base
 }
 
-// rule is one of the kernel's.
 type rule struct {
 	table
 	chain       string
@@ -80,76 +71,56 @@ func (l *listing) takeTable(body []byte) error {
 	if err != nil {
 		return err
 	}
-	attributes, err := netlink.ParseAttributes(body[header:])
-	if a, there := find(attributes, unix.NFTA_TABLE_FLAGS); there && a.BigUint32()&unix.NFT_TABLE_F_DORMANT != 0 {
+	attributes, err := netlink.ParseBody(body, header)
+	if attributes.Get(unix.NFTA_TABLE_FLAGS).BigUint32()&unix.NFT_TABLE_F_DORMANT != 0 {
 		l.dormant = append(l.dormant, t)
 	}
 	return err
 }
 
 func (l *listing) takeChain(body []byte) error {
-	attributes, err := attributesOf(body)
+	attributes, err := netlink.ParseBody(body, header)
 	if err != nil {
 		return err
 	}
-	c := chain{table: table{family: body[0]}}
-	var hook []netlink.Attribute
-	for _, a := range attributes {
-		switch a.Type {
-		case unix.NFTA_CHAIN_TABLE:
-			c.name = a.String()
-		case unix.NFTA_CHAIN_NAME:
-			c.chain = a.String()
-		case unix.NFTA_CHAIN_POLICY:
-			c.base.Drops = a.BigUint32() == nfDrop
-		case unix.NFTA_CHAIN_TYPE:
-			c.base.NAT = a.String() == "nat"
-		case unix.NFTA_CHAIN_HOOK:
-			hook, err = a.Nested()
-		}
+	hook, err := attributes.Get(unix.NFTA_CHAIN_HOOK).Nested()
+	c := chain{
+		table: table{body[0], attributes.Get(unix.NFTA_CHAIN_TABLE).String()},
+		chain: attributes.Get(unix.NFTA_CHAIN_NAME).String(),
+		base: state.Base{
+			Priority: int(int32(hook.Get(unix.NFTA_HOOK_PRIORITY).BigUint32())),
+			Device:   hook.Get(unix.NFTA_HOOK_DEV).String(),
+			Drops:    attributes.Has(unix.NFTA_CHAIN_POLICY) && attributes.Get(unix.NFTA_CHAIN_POLICY).BigUint32() == nfDrop,
+			NAT:      attributes.Get(unix.NFTA_CHAIN_TYPE).String() == "nat",
+		},
 	}
-	for _, a := range hook {
-		switch a.Type {
-		case unix.NFTA_HOOK_HOOKNUM:
-			c.base.Hook = hookName(c.family, a.BigUint32())
-		case unix.NFTA_HOOK_PRIORITY:
-			c.base.Priority = int(int32(a.BigUint32()))
-		case unix.NFTA_HOOK_DEV:
-			c.base.Device = a.String()
-		}
+	if hook.Has(unix.NFTA_HOOK_HOOKNUM) {
+		c.base.Hook = hookName(c.family, hook.Get(unix.NFTA_HOOK_HOOKNUM).BigUint32())
 	}
 	l.chains = append(l.chains, c)
 	return err
 }
 
 func (l *listing) takeRule(body []byte) error {
-	attributes, err := attributesOf(body)
+	attributes, err := netlink.ParseBody(body, header)
 	if err != nil {
 		return err
 	}
-	r := rule{table: table{family: body[0]}}
-	for _, a := range attributes {
-		switch a.Type {
-		case unix.NFTA_RULE_TABLE:
-			r.name = a.String()
-		case unix.NFTA_RULE_CHAIN:
-			r.chain = a.String()
-		case unix.NFTA_RULE_HANDLE:
-			r.handle = a.BigUint64()
-		case unix.NFTA_RULE_EXPRESSIONS:
-			r.expressions = slices.Clone(a.Value)
-		}
-	}
-	l.rules = append(l.rules, r)
+	l.rules = append(l.rules, rule{
+		table:       table{body[0], attributes.Get(unix.NFTA_RULE_TABLE).String()},
+		chain:       attributes.Get(unix.NFTA_RULE_CHAIN).String(),
+		handle:      attributes.Get(unix.NFTA_RULE_HANDLE).BigUint64(),
+		expressions: slices.Clone(attributes.Get(unix.NFTA_RULE_EXPRESSIONS).Value),
+	})
 	return nil
 }
 
-// into writes what was told, for each family that meets it.
+// into adds chains and rules to r, for each family that meets them.
 func (l *listing) into(r state.Ruleset, known func(state.Family, string) bool) {
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
 		key := func(t table, name string) (state.ChainKey, bool) {
-			proper := t.family == protocolOf(f)
-			met := proper && !known(f, t.name) || t.family == unix.NFPROTO_INET || t.family == unix.NFPROTO_NETDEV
+			ofFamily := t.family == netlink.FamilyNumber(f) && !known(f, t.name)
+			met := ofFamily || t.family == unix.NFPROTO_INET || t.family == unix.NFPROTO_NETDEV
 			k := state.ChainKey{Family: f, Table: state.RuleTable("nftables " + familyName(t.family) + " " + t.name), Name: name}
 			return k, met && !slices.Contains(l.dormant, t)
 		}
@@ -171,21 +142,6 @@ func (l *listing) into(r state.Ruleset, known func(state.Family, string) bool) {
 			r.Chains[k] = state.ChainOf(list...)
 		}
 	}
-}
-
-func attributesOf(body []byte) ([]netlink.Attribute, error) {
-	if len(body) < header {
-		return nil, fmt.Errorf("nftables message of %d bytes", len(body))
-	}
-	return netlink.ParseAttributes(body[header:])
-}
-
-func find(attributes []netlink.Attribute, kind uint16) (netlink.Attribute, bool) {
-	i := slices.IndexFunc(attributes, func(a netlink.Attribute) bool { return a.Type == kind })
-	if i < 0 {
-		return netlink.Attribute{}, false
-	}
-	return attributes[i], true
 }
 
 func familyName(protocol uint8) string {

@@ -14,7 +14,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// expression is one of a rule, as the kernel is told of it and tells.
+// expression is one of a rule, as it is sent to the kernel and as the kernel sends it.
 type expression struct {
 	name string
 	data func(*netlink.Requests)

@@ -15,22 +15,21 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// nfDrop and the others are what the kernel does with a packet.
+// Verdicts of netfilter.
 const (
 	nfDrop   = 0
 	nfAccept = 1
 	nfQueue  = 3
 )
 
-// loaded is what a register holds: some bytes of what is asked of the packet.
+// loaded is what a register holds: some bytes of a packet or of what is known about it.
 type loaded struct {
 	what string // "iifname", "saddr"
 	len  int
 	mask []byte // of the bits that count; nil: all
 }
 
-// speller writes one rule in the spelling of iptables-save. What has no word there
-// stands in brackets, and nobody who reads it takes it for a match.
+// speller writes one rule in the spelling of iptables-save. What has no word there stands in brackets.
 type speller struct {
 	family    state.Family
 	registers map[uint32]loaded
@@ -39,20 +38,17 @@ type speller struct {
 	never     bool // it is for the other family
 }
 
-// spell is a rule in the spelling of iptables-save, with its handle as a comment.
 func spell(f state.Family, r rule) string {
 	s := speller{family: f, registers: map[uint32]loaded{}}
 	list, err := netlink.ParseAttributes(r.expressions)
 	for _, e := range list {
 		inside, bad := e.Nested()
-		name, _ := find(inside, unix.NFTA_EXPR_NAME)
-		data, _ := find(inside, unix.NFTA_EXPR_DATA)
-		attributes, worse := data.Nested()
+		content, worse := inside.Get(unix.NFTA_EXPR_DATA).Nested()
 		if bad != nil || worse != nil {
 			s.unknown("unreadable")
 			continue
 		}
-		s.expression(name.String(), attributes)
+		s.expression(inside.Get(unix.NFTA_EXPR_NAME).String(), content)
 	}
 	handle := fmt.Sprintf(`-m comment --comment "handle %d"`, r.handle)
 	switch {
@@ -66,68 +62,68 @@ func spell(f state.Family, r rule) string {
 
 func (s *speller) unknown(what string) { s.matches = append(s.matches, "["+what+"]") }
 
-func (s *speller) expression(name string, list []netlink.Attribute) {
-	number := func(kind uint16) uint32 {
-		a, _ := find(list, kind)
-		return a.BigUint32()
-	}
+// load stores what in the register that an attribute names.
+func (s *speller) load(e netlink.Attributes, register uint16, what loaded) {
+	s.registers[e.Get(register).BigUint32()] = what
+}
+
+func (s *speller) loaded(e netlink.Attributes, register uint16) loaded {
+	return s.registers[e.Get(register).BigUint32()]
+}
+
+func (s *speller) expression(name string, e netlink.Attributes) {
 	switch name {
 	case "counter", "log":
 	case "meta":
-		s.meta(list, number)
+		s.meta(e)
 	case "payload":
-		if _, writes := find(list, unix.NFTA_PAYLOAD_SREG); writes {
-			s.unknown("payload set")
-			return
-		}
-		what := s.field(number(unix.NFTA_PAYLOAD_BASE), number(unix.NFTA_PAYLOAD_OFFSET))
-		s.registers[number(unix.NFTA_PAYLOAD_DREG)] = loaded{what: what, len: int(number(unix.NFTA_PAYLOAD_LEN))}
+		s.payload(e)
 	case "ct":
-		what := fmt.Sprintf("ct %d", number(unix.NFTA_CT_KEY))
-		if number(unix.NFTA_CT_KEY) == unix.NFT_CT_STATE {
-			what = "state"
-		}
-		if _, writes := find(list, unix.NFTA_CT_SREG); writes {
-			return // what is remembered of the connection stops nobody here
-		}
-		s.registers[number(unix.NFTA_CT_DREG)] = loaded{what: what, len: 4}
+		s.connection(e)
 	case "bitwise":
-		s.bitwise(list, number)
+		s.bitwise(e)
 	case "cmp":
-		s.compare(s.registers[number(unix.NFTA_CMP_SREG)], number(unix.NFTA_CMP_OP), value(list, unix.NFTA_CMP_DATA))
+		s.compare(s.loaded(e, unix.NFTA_CMP_SREG), e.Get(unix.NFTA_CMP_OP).BigUint32(), value(e, unix.NFTA_CMP_DATA))
 	case "immediate":
-		s.immediate(list, number)
+		s.immediate(e)
 	case "lookup":
-		if _, maps := find(list, unix.NFTA_LOOKUP_DREG); maps && number(unix.NFTA_LOOKUP_DREG) == unix.NFT_REG_VERDICT {
+		if e.Has(unix.NFTA_LOOKUP_DREG) && e.Get(unix.NFTA_LOOKUP_DREG).BigUint32() == unix.NFT_REG_VERDICT {
 			s.target = "-j VERDICT-MAP"
-			return
+		} else {
+			s.unknown("lookup")
 		}
-		s.unknown("lookup")
-	case "nat", "redir":
-		s.target = "-j DNAT --to-destination nftables"
-		if kind, there := find(list, unix.NFTA_NAT_TYPE); name == "nat" && there && kind.BigUint32() == unix.NFT_NAT_SNAT {
+	case "nat":
+		s.target = targets()["redir"]
+		if e.Has(unix.NFTA_NAT_TYPE) && e.Get(unix.NFTA_NAT_TYPE).BigUint32() == unix.NFT_NAT_SNAT {
 			s.target = "-j SNAT --to-source nftables"
 		}
-	case "tproxy", "fwd", "synproxy":
-		s.target = "-j " + strings.ToUpper(name)
-	case "target":
-		s.target = "-j XT-TARGET"
-	case "reject":
-		s.target = "-j REJECT --reject-with nftables"
-	case "masq":
-		s.target = "-j MASQUERADE"
-	case "queue":
-		s.target = "-j NFQUEUE"
-	case "notrack":
-		s.target = "-j NOTRACK"
 	default:
-		s.unknown(name)
+		if target, is := targets()[name]; is {
+			s.target = target
+		} else {
+			s.unknown(name)
+		}
 	}
 }
 
-func (s *speller) meta(list []netlink.Attribute, number func(uint16) uint32) {
-	key := number(unix.NFTA_META_KEY)
-	if _, writes := find(list, unix.NFTA_META_SREG); writes {
+// targets are the expressions that are targets in iptables.
+func targets() map[string]string {
+	return map[string]string{
+		"redir":    "-j DNAT --to-destination nftables",
+		"tproxy":   "-j TPROXY",
+		"fwd":      "-j FWD",
+		"synproxy": "-j SYNPROXY",
+		"target":   "-j XT-TARGET",
+		"reject":   "-j REJECT --reject-with nftables",
+		"masq":     "-j MASQUERADE",
+		"queue":    "-j NFQUEUE",
+		"notrack":  "-j NOTRACK",
+	}
+}
+
+func (s *speller) meta(e netlink.Attributes) {
+	key := e.Get(unix.NFTA_META_KEY).BigUint32()
+	if e.Has(unix.NFTA_META_SREG) {
 		s.unknown(fmt.Sprintf("meta set %d", key))
 		return
 	}
@@ -138,84 +134,92 @@ func (s *speller) meta(list []netlink.Attribute, number func(uint16) uint32) {
 	if what == "" {
 		what = fmt.Sprintf("meta %d", key)
 	}
-	s.registers[number(unix.NFTA_META_DREG)] = loaded{what: what, len: 4}
+	s.load(e, unix.NFTA_META_DREG, loaded{what: what, len: 4})
 }
 
-// field is what a part of a packet is, by where it begins.
+func (s *speller) connection(e netlink.Attributes) {
+	if e.Has(unix.NFTA_CT_SREG) {
+		return // what is stored with the connection stops no packet here
+	}
+	key := e.Get(unix.NFTA_CT_KEY).BigUint32()
+	what := fmt.Sprintf("ct %d", key)
+	if key == unix.NFT_CT_STATE {
+		what = "state"
+	}
+	s.load(e, unix.NFTA_CT_DREG, loaded{what: what, len: 4})
+}
+
+func (s *speller) payload(e netlink.Attributes) {
+	if e.Has(unix.NFTA_PAYLOAD_SREG) {
+		s.unknown("payload set")
+		return
+	}
+	what := s.field(e.Get(unix.NFTA_PAYLOAD_BASE).BigUint32(), e.Get(unix.NFTA_PAYLOAD_OFFSET).BigUint32())
+	s.load(e, unix.NFTA_PAYLOAD_DREG, loaded{what: what, len: int(e.Get(unix.NFTA_PAYLOAD_LEN).BigUint32())})
+}
+
+// field names a part of a packet by where it begins.
 func (s *speller) field(base, offset uint32) string {
 	const network, transport = 1, 2
-	at := map[uint32]string{12: "saddr", 16: "daddr", 9: "l4proto"}
-	if s.family == state.IPv6 {
-		at = map[uint32]string{8: "saddr", 24: "daddr", 6: "l4proto"}
-	}
-	if base == transport {
+	at := map[uint32]string{}
+	switch {
+	case base == transport:
 		at = map[uint32]string{0: "sport", 2: "dport"}
+	case base == network && s.family == state.IPv6:
+		at = map[uint32]string{8: "saddr", 24: "daddr", 6: "l4proto"}
+	case base == network:
+		at = map[uint32]string{12: "saddr", 16: "daddr", 9: "l4proto"}
 	}
-	if what := at[offset]; what != "" && (base == network || base == transport) {
+	if what := at[offset]; what != "" {
 		return what
 	}
 	return fmt.Sprintf("payload %d %d", base, offset)
 }
 
-func (s *speller) bitwise(list []netlink.Attribute, number func(uint16) uint32) {
-	from := s.registers[number(unix.NFTA_BITWISE_SREG)]
-	mask, flips := value(list, unix.NFTA_BITWISE_MASK), value(list, unix.NFTA_BITWISE_XOR)
+func (s *speller) bitwise(e netlink.Attributes) {
+	from := s.loaded(e, unix.NFTA_BITWISE_SREG)
+	mask, flips := value(e, unix.NFTA_BITWISE_MASK), value(e, unix.NFTA_BITWISE_XOR)
 	if from.mask != nil || len(mask) == 0 || strings.Trim(string(flips), "\x00") != "" {
 		from.what = "bits of " + from.what
 	}
 	from.mask = mask
-	s.registers[number(unix.NFTA_BITWISE_DREG)] = from
+	s.load(e, unix.NFTA_BITWISE_DREG, from)
 }
 
-// value is the data of an expression, if it is no verdict.
-func value(list []netlink.Attribute, kind uint16) []byte {
-	a, _ := find(list, kind)
-	inside, _ := a.Nested()
-	v, _ := find(inside, unix.NFTA_DATA_VALUE)
-	return v.Value
+// value returns the bytes in an attribute, if it has no verdict.
+func value(e netlink.Attributes, kind uint16) []byte {
+	inside, _ := e.Get(kind).Nested()
+	return inside.Get(unix.NFTA_DATA_VALUE).Value
 }
 
-func (s *speller) immediate(list []netlink.Attribute, number func(uint16) uint32) {
-	a, _ := find(list, unix.NFTA_IMMEDIATE_DATA)
-	inside, _ := a.Nested()
-	verdict, is := find(inside, unix.NFTA_DATA_VERDICT)
-	if !is {
-		s.registers[number(unix.NFTA_IMMEDIATE_DREG)] = loaded{what: "a value"}
+func (s *speller) immediate(e netlink.Attributes) {
+	inside, _ := e.Get(unix.NFTA_IMMEDIATE_DATA).Nested()
+	if !inside.Has(unix.NFTA_DATA_VERDICT) {
+		s.load(e, unix.NFTA_IMMEDIATE_DREG, loaded{what: "a value"})
 		return
 	}
-	words, _ := verdict.Nested()
-	code, _ := find(words, unix.NFTA_VERDICT_CODE)
-	to, _ := find(words, unix.NFTA_VERDICT_CHAIN)
-	switch int32(code.BigUint32()) {
-	case nfDrop:
-		s.target = "-j DROP"
-	case nfAccept:
-		s.target = "-j ACCEPT"
-	case nfQueue:
-		s.target = "-j NFQUEUE"
-	case unix.NFT_JUMP:
-		s.target = "-j " + to.String()
-	case unix.NFT_GOTO:
-		s.target = "-g " + to.String()
-	case unix.NFT_RETURN:
-		s.target = "-j RETURN"
+	verdict, _ := inside.Get(unix.NFTA_DATA_VERDICT).Nested()
+	chain := verdict.Get(unix.NFTA_VERDICT_CHAIN).String()
+	target, is := map[int32]string{
+		nfDrop: "-j DROP", nfAccept: "-j ACCEPT", nfQueue: "-j NFQUEUE",
+		unix.NFT_JUMP: "-j " + chain, unix.NFT_GOTO: "-g " + chain, unix.NFT_RETURN: "-j RETURN",
+	}[int32(verdict.Get(unix.NFTA_VERDICT_CODE).BigUint32())]
+	if is {
+		s.target = target
 	}
 }
 
-// compare writes a comparison, if it has a word.
 func (s *speller) compare(r loaded, op uint32, with []byte) {
-	not := ""
+	not, text := "", ""
 	if op == unix.NFT_CMP_NEQ {
 		not = "! "
 	}
-	text := ""
 	if op == unix.NFT_CMP_EQ || op == unix.NFT_CMP_NEQ {
 		text = s.equal(r, not, with)
 	}
-	switch {
-	case text == "":
+	if text == "" {
 		s.unknown(fmt.Sprintf("%s op %d %x", r.what, op, with))
-	case text != always:
+	} else if text != always {
 		s.matches = append(s.matches, text)
 	}
 }
@@ -232,11 +236,11 @@ func (s *speller) equal(r loaded, not string, with []byte) string {
 		}
 		return not + "-" + r.what[:1] + " " + name
 	case "iif", "oif":
-		if len(with) == 4 && binary.NativeEndian.Uint32(with) == 1 { // that of lo, everywhere
+		if len(with) == 4 && binary.NativeEndian.Uint32(with) == 1 { // the index of lo is 1 everywhere
 			return not + "-" + r.what[:1] + " lo"
 		}
 	case "nfproto":
-		s.never = s.never || len(with) == 1 && (with[0] == protocolOf(s.family)) == (not != "")
+		s.never = s.never || len(with) == 1 && (with[0] == netlink.FamilyNumber(s.family)) == (not != "")
 		return always
 	case "ethertype":
 		six := len(with) == 2 && binary.BigEndian.Uint16(with) == unix.ETH_P_IPV6
@@ -253,35 +257,31 @@ func (s *speller) equal(r loaded, not string, with []byte) string {
 	case "saddr", "daddr":
 		return s.network(r, not, with)
 	case "mark":
-		return bitsOf(r, not, with)
+		return markOf(r, not, with)
 	case "state":
 		return states(r, not, with)
 	}
 	return ""
 }
 
-// network writes an address with a prefix, which may be some whole bytes of it.
+// network writes an address with a prefix, of which with may be the first bytes only.
 func (s *speller) network(r loaded, not string, with []byte) string {
-	whole := make([]byte, 4)
-	if s.family == state.IPv6 {
-		whole = make([]byte, 16)
-	}
+	whole := make([]byte, s.family.Bits()/8)
 	if copy(whole, with) != len(with) || r.len != len(with) {
 		return ""
 	}
 	length := 8 * len(with)
 	if r.mask != nil {
-		ones := 0
+		length = 0
 		for _, b := range r.mask {
-			ones += bits.OnesCount8(b)
+			length += bits.OnesCount8(b)
 		}
-		length = ones
 	}
 	a, _ := netip.AddrFromSlice(whole)
 	return not + "-" + r.what[:1] + " " + netip.PrefixFrom(a, length).String()
 }
 
-func bitsOf(r loaded, not string, with []byte) string {
+func markOf(r loaded, not string, with []byte) string {
 	if len(with) != 4 {
 		return ""
 	}
@@ -292,29 +292,27 @@ func bitsOf(r loaded, not string, with []byte) string {
 	return fmt.Sprintf("-m mark %s--mark %#x/%#x", not, binary.NativeEndian.Uint32(with), mask)
 }
 
-// states writes "ct state new,established": some bits, of which not none is set.
+// states writes connection states: all bits are compared, or those of a mask with 0.
 func states(r loaded, not string, with []byte) string {
 	if len(with) != 4 || len(r.mask) != 4 && r.mask != nil {
 		return ""
 	}
-	set, none := binary.NativeEndian.Uint32(with), false
-	if r.mask != nil {
-		none = set == 0
+	set, none := binary.NativeEndian.Uint32(with), r.mask != nil
+	if none && set != 0 {
+		return ""
+	}
+	if none {
 		set = binary.NativeEndian.Uint32(r.mask)
-		if !none {
-			return ""
-		}
 	}
 	var names []string
-	for bit, name := range map[uint32]string{1: "INVALID", 2: "ESTABLISHED", 4: "RELATED", 8: "NEW", 64: "UNTRACKED"} {
-		if set&bit != 0 {
+	for bit, name := range []string{0: "INVALID", 1: "ESTABLISHED", 2: "RELATED", 3: "NEW", 6: "UNTRACKED"} {
+		if name != "" && set&(1<<bit) != 0 {
 			names = append(names, name)
 		}
 	}
+	negated := ""
 	if (not == "") == none { // equal to none of them
-		not = "! "
-	} else {
-		not = ""
+		negated = "! "
 	}
-	return "-m conntrack " + not + "--ctstate " + strings.Join(names, ",")
+	return "-m conntrack " + negated + "--ctstate " + strings.Join(names, ",")
 }

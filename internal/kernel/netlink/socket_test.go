@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel's register of generic netlink families answers on every kernel and
-// to everybody: it stands for the subsystems that the adapters talk to.
+// The kernel's register of generic netlink families answers on every kernel and to everybody: it stands for
+// the subsystems that the adapters talk to.
 const unknownCommand = 99
 
 func open(t *testing.T) *Socket {
@@ -124,7 +124,7 @@ func TestAStreamIsSentInChunksAndHoldsNoMoreThanOne(t *testing.T) {
 	most, next := 0, 0
 	refused, err := s.Stream(context.Background(), &b, n, func(i int) {
 		if i != next {
-			t.Fatalf("request %d was asked for when %d was due", i, next)
+			t.Fatalf("got request %d, want %d", i, next)
 		}
 		next++
 		if i%7 == 3 {
@@ -185,12 +185,12 @@ func TestAnOverflowIsMadeGoodOneByOne(t *testing.T) {
 	}
 }
 
-func TestASocketIsOfUseAfterAConversationBrokeOff(t *testing.T) {
+func TestASocketWorksAfterAnExchangeBrokeOff(t *testing.T) {
 	s := open(t)
 	shrink(t, s)
 	var b Requests
 	unknown(&b, 200)
-	if _, err := s.exchange(t.Context(), &b, 0, 200); !errors.Is(err, unix.ENOBUFS) {
+	if _, err := s.sendChunk(t.Context(), &b, 0, 200); !errors.Is(err, unix.ENOBUFS) {
 		t.Fatalf("200 refusals in a small buffer: %v", err)
 	}
 	if all := names(t, s); len(all) == 0 {
@@ -201,7 +201,7 @@ func TestASocketIsOfUseAfterAConversationBrokeOff(t *testing.T) {
 	b.Reset()
 	command(&b, unix.CTRL_CMD_GETFAMILY, "")
 	broken := errors.New("broken")
-	if err := s.converse(t.Context(), b.stamp(0, 1, s.next(1), unix.NLM_F_DUMP), 1, func(message) (bool, error) { return false, broken }); !errors.Is(err, broken) {
+	if err := s.exchange(t.Context(), b.stamp(0, 1, s.next(1), unix.NLM_F_DUMP), 1, func(message) (bool, error) { return false, broken }); !errors.Is(err, broken) {
 		t.Fatal(err)
 	}
 	if all := names(t, s); len(all) == 0 {
@@ -282,9 +282,9 @@ func TestACancelledContextSendsNothing(t *testing.T) {
 	}
 }
 
-// A raw descriptor that is closed under a reader is soon that of another socket,
-// whose answers the reader takes.
-func TestASocketIsNotClosedUnderAConversation(t *testing.T) {
+// A raw descriptor that is closed under a reader is soon that of another socket, whose answers the reader
+// takes.
+func TestASocketIsNotClosedDuringAnExchange(t *testing.T) {
 	s, err := Open(unix.NETLINK_GENERIC)
 	if err != nil {
 		t.Fatal(err)
@@ -292,11 +292,11 @@ func TestASocketIsNotClosedUnderAConversation(t *testing.T) {
 	var b Requests
 	command(&b, unix.CTRL_CMD_GETFAMILY, "")
 	isClosed := make(chan error, 1)
-	begun := false
+	started := false
 	err = s.Dump(context.Background(), &b, func() func([]byte) error {
 		return func([]byte) error {
-			if !begun {
-				begun = true
+			if !started {
+				started = true
 				go func() { isClosed <- s.Close() }()
 			}
 			for range 100 {
@@ -326,7 +326,7 @@ func TestASocketIsNotClosedUnderAConversation(t *testing.T) {
 	}
 }
 
-// lose makes the kernel's answers to a socket get lost, or not any more.
+// lose makes the kernel's answers to a socket get lost, or stops that.
 func lose(t *testing.T, s *Socket, lost bool) {
 	t.Helper()
 	nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}} // keeps no byte of a message
@@ -347,15 +347,15 @@ func TestALostAnswerEndsTheCallAndNotTheSocket(t *testing.T) {
 		return s.Ask(ctx, &b, func([]byte) error { return nil })
 	}
 	lose(t, s, true)
-	s.patience = time.Second
+	s.timeout = time.Second
 	if err := ask(t.Context()); err == nil || err.Error() != "kernel gave no netlink answer within 1s" {
 		t.Errorf("after the time for an answer: %v", err)
 	}
-	s.patience = time.Hour
+	s.timeout = time.Hour
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if err := ask(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("when nobody waits any more: %v", err)
+		t.Errorf("when the context has ended: %v", err)
 	}
 	lose(t, s, false)
 	if all := names(t, s); !slices.Contains(all, "nlctrl") {
