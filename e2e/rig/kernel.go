@@ -4,9 +4,7 @@ package rig
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +19,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/node"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
+	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
 // Keep records all that the kernel holds now as another program's, which must stay. It is called before
@@ -202,44 +201,7 @@ func (r *Rig) Await(t testing.TB, limit time.Duration, want state.State) time.Du
 }
 
 // Differ returns an error that names the rows in which the kernel differs.
-func Differ(have, want state.State) error {
-	d := state.Diff(have, want)
-	if d.Len() == 0 {
-		return nil
-	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "%d rows of the kernel are not as they should be (- missing, + too many, ~ wrong):", d.Len())
-	describe(&text, "sysctl", d.Sysctls)
-	describe(&text, "set", d.Sets)
-	describe(&text, "entry", d.Entries)
-	describe(&text, "chain", d.Chains)
-	describe(&text, "jump", d.Jumps)
-	describe(&text, "link", d.Links)
-	describe(&text, "virtual server", d.VirtualServers)
-	describe(&text, "real server", d.RealServers)
-	describe(&text, "address", d.Addresses)
-	return fmt.Errorf("%s", text.String())
-}
-
-// describe names the first rows of a table that differ.
-func describe[K, V comparable](text *strings.Builder, table string, d diff.Delta[K, V]) {
-	const most = 5
-	for i, row := range d.Add {
-		if i < most {
-			fmt.Fprintf(text, "\n  - %s %v = %+v", table, row.Key, row.Value)
-		}
-	}
-	for i, row := range d.Remove {
-		if i < most {
-			fmt.Fprintf(text, "\n  + %s %v = %+v", table, row.Key, row.Value)
-		}
-	}
-	for i, c := range d.Update {
-		if i < most {
-			fmt.Fprintf(text, "\n  ~ %s %v = %+v, not %+v", table, c.Key, c.Old, c.New)
-		}
-	}
-}
+func Differ(have, want state.State) error { return testkit.Differ(have, want, 5) }
 
 // Rules returns all rules of the node, of any program.
 func (r *Rig) Rules(t testing.TB) (rules state.Ruleset) {

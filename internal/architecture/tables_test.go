@@ -18,8 +18,17 @@ func listers() map[string]string {
 		"internal/kernel Apply":        "the order that is safe for packets",
 		"internal/desired New":         "how each table merges",
 		"internal/reconcile NewCore":   "which rows of each table are ours",
+		"internal/render sections":     "the text of each table",
+		"internal/render PlanOf":       "the JSON of a plan names each table in its own way",
+		"internal/takeover first":      "what kube-proxy needs first is different in each table",
 		"internal/kernel/linux Tables": "the adapter of each table",
 		"internal/testkit/mem Tables":  "the same in memory",
+		"internal/testkit kinds":       "what tests do with each table",
+		"internal/testkit everything":  "sample rows of each table",
+		"internal/testkit crowd":       "many rows of the tables that grow",
+		"internal/testkit many":        "counts of these",
+		"e2e/floor encode":             "the cheapest way to write each table",
+		"e2e/benchmark exactly":        "how rows of each table differ",
 	}
 }
 

@@ -106,35 +106,13 @@ func (b *bench) refuses(what string, d state.Delta, n int) {
 
 func (b *bench) isAsWanted(after string) {
 	b.Helper()
-	d := state.Diff(b.list(), b.want)
-	if d.Len() == 0 {
-		return
+	if err := Differ(b.list(), b.want, shown); err != nil {
+		b.Fatalf("after %s: %v", after, err)
 	}
-	lacks(b, after, "sysctls", d.Sysctls)
-	lacks(b, after, "sets", d.Sets)
-	lacks(b, after, "set entries", d.Entries)
-	lacks(b, after, "chains", d.Chains)
-	lacks(b, after, "jumps", d.Jumps)
-	lacks(b, after, "links", d.Links)
-	lacks(b, after, "virtual servers", d.VirtualServers)
-	lacks(b, after, "real servers", d.RealServers)
-	lacks(b, after, "addresses", d.Addresses)
-	b.FailNow()
 }
 
 // shown is how many differing rows of each kind an error shows.
 const shown = 3
-
-// lacks fails the test if d, the change that would put a table right, is not empty.
-func lacks[K, V comparable](t testing.TB, after, table string, d diff.Delta[K, V]) {
-	t.Helper()
-	if d.Len() == 0 {
-		return
-	}
-	t.Errorf("after %s, the %s lack %d rows, have %d too many, and %d are wrong: %v %v %v", after, table,
-		len(d.Add), len(d.Remove), len(d.Update),
-		d.Add[:min(shown, len(d.Add))], d.Remove[:min(shown, len(d.Remove))], d.Update[:min(shown, len(d.Update))])
-}
 
 // updates turns rows into changes with no old value.
 func updates[K, V comparable](rows []diff.Row[K, V]) []diff.Change[K, V] {

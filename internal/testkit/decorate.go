@@ -3,11 +3,9 @@
 package testkit
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 )
 
@@ -17,13 +15,7 @@ var ErrInjected = errors.New("injected fault")
 // FaultyWhile makes a share of all row changes and lists fail, chosen by random; share is called each time.
 // Half of the failing rows are changed all the same, like a write whose answer was lost.
 func FaultyWhile(t kernel.Tables, random *rand.Rand, share func() float64) kernel.Tables {
-	f := &faults{random, share}
-	return kernel.Tables{
-		Sysctls: faulty(t.Sysctls, f), Sets: faulty(t.Sets, f), Entries: faulty(t.Entries, f),
-		Chains: faulty(t.Chains, f), Jumps: faulty(t.Jumps, f), Links: faulty(t.Links, f),
-		VirtualServers: faulty(t.VirtualServers, f), RealServers: faulty(t.RealServers, f),
-		Addresses: faulty(t.Addresses, f),
-	}
+	return intercepted(t, faults{random, share})
 }
 
 type faults struct {
@@ -31,54 +23,20 @@ type faults struct {
 	share  func() float64
 }
 
-func (f *faults) strikes() bool { return f.random.Float64() < f.share() }
+func (f faults) strikes() bool { return f.random.Float64() < f.share() }
 
-type faultyStore[K, V comparable] struct {
-	kernel.Store[K, V]
-	*faults
+func (f faults) list() error {
+	if f.strikes() {
+		return ErrInjected
+	}
+	return nil
 }
 
-func faulty[K, V comparable](s kernel.Store[K, V], f *faults) kernel.Store[K, V] {
-	return faultyStore[K, V]{s, f}
-}
-
-func (s faultyStore[K, V]) List(ctx context.Context) (map[K]V, error) {
-	if s.strikes() {
-		return nil, ErrInjected
+func (f faults) row() (pass bool, _ error) {
+	if f.strikes() {
+		return f.random.IntN(2) == 0, ErrInjected
 	}
-	return s.Store.List(ctx)
-}
-
-func (s faultyStore[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Result[K] {
-	var struck []K
-	var rest diff.Delta[K, V]
-	passes := func(k K) bool {
-		if !s.strikes() {
-			return true
-		}
-		struck = append(struck, k)
-		return s.random.IntN(2) == 0
-	}
-	for _, r := range d.Remove {
-		if passes(r.Key) {
-			rest.Remove = append(rest.Remove, r)
-		}
-	}
-	for _, c := range d.Update {
-		if passes(c.Key) {
-			rest.Update = append(rest.Update, c)
-		}
-	}
-	for _, r := range d.Add {
-		if passes(r.Key) {
-			rest.Add = append(rest.Add, r)
-		}
-	}
-	result := s.Store.Apply(ctx, rest)
-	for _, k := range struck {
-		result.Fail(k, ErrInjected)
-	}
-	return result
+	return true, nil
 }
 
 // Operations counts what stores had to do.
@@ -88,30 +46,14 @@ type Operations struct {
 }
 
 // Metered counts the operations on all tables of t in o.
-func Metered(t kernel.Tables, o *Operations) kernel.Tables {
-	return kernel.Tables{
-		Sysctls: metered(t.Sysctls, o), Sets: metered(t.Sets, o), Entries: metered(t.Entries, o),
-		Chains: metered(t.Chains, o), Jumps: metered(t.Jumps, o), Links: metered(t.Links, o),
-		VirtualServers: metered(t.VirtualServers, o), RealServers: metered(t.RealServers, o),
-		Addresses: metered(t.Addresses, o),
-	}
+func Metered(t kernel.Tables, o *Operations) kernel.Tables { return intercepted(t, o) }
+
+func (o *Operations) list() error {
+	o.Lists++
+	return nil
 }
 
-type meteredStore[K, V comparable] struct {
-	kernel.Store[K, V]
-	operations *Operations
-}
-
-func metered[K, V comparable](s kernel.Store[K, V], o *Operations) kernel.Store[K, V] {
-	return meteredStore[K, V]{s, o}
-}
-
-func (s meteredStore[K, V]) List(ctx context.Context) (map[K]V, error) {
-	s.operations.Lists++
-	return s.Store.List(ctx)
-}
-
-func (s meteredStore[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Result[K] {
-	s.operations.Rows += d.Len()
-	return s.Store.Apply(ctx, d)
+func (o *Operations) row() (pass bool, _ error) {
+	o.Rows++
+	return true, nil
 }

@@ -152,3 +152,14 @@ func (c contract) sysctls(t *testing.T) {
 		lacks(t, s.what, "sysctls", diff.Of(Listed(t, b.Sysctls), with(b.want.Sysctls, one), state.SysctlName.Compare))
 	}
 }
+
+// lacks fails the test if d, the change that would put a table right, is not empty.
+func lacks[K, V comparable](t testing.TB, after, table string, d diff.Delta[K, V]) {
+	t.Helper()
+	if d.Len() == 0 {
+		return
+	}
+	t.Errorf("after %s, the %s lack %d rows, have %d too many, and %d are wrong: %v %v %v", after, table,
+		len(d.Add), len(d.Remove), len(d.Update),
+		d.Add[:min(shown, len(d.Add))], d.Remove[:min(shown, len(d.Remove))], d.Update[:min(shown, len(d.Update))])
+}

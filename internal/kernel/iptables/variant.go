@@ -2,6 +2,8 @@
 
 package iptables
 
+import "github.com/kube-ipvs/kube-ipvs/internal/state"
+
 // variant is one of the two kinds of tools, which write to different parts of the kernel: packets meet the
 // rules of both, but neither tool sees the other's. So kube-ipvs uses that of the machine's other programs.
 type variant string
