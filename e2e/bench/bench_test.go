@@ -20,19 +20,17 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// rounds is how often each way is measured, in turn: a machine that is slower
-// for a while is so for all of them.
+// rounds is how often each way is measured, in turn: a machine that is slower for a while is so for all of them.
 const rounds = 7
 
-// BenchmarkStart compares three ways from an empty kernel to one that serves a
-// cluster. ours: the daemon, with the cluster's objects in memory and the kernel
-// opened, until the last row is there. floor: the same rows of all tables, encoded
-// beforehand, sent in batches. singly: one request and one answer for each
-// virtual and real server alone, the other tables left out.
+// BenchmarkStart compares three ways from an empty kernel to one that serves a cluster. ours: the daemon, with the
+// cluster's objects in memory and the kernel opened, until the last row is there. floor: the same rows of all tables,
+// encoded beforehand, sent in batches. singly: one request and one answer for each virtual and real server alone, the
+// other tables left out.
 //
-// All figures are medians of several rounds. A ratio is the median of the rounds'
-// own ratios of ours to the floor: of the whole (ours, with all planning), of the
-// time in the kernel's tables alone (tables), and of each group of tables.
+// All figures are medians of several rounds. A ratio is the median of the rounds' own ratios of ours to the floor: of
+// the whole (ours, with all planning), of the time in the kernel's tables alone (tables), and of each group of
+// tables.
 func BenchmarkStart(b *testing.B) {
 	for _, s := range []large.Size{large.IPv4(2000, endpoints), large.DualStack(2000, endpoints), large.IPv4(10_000, 10)} {
 		b.Run(s.String(), func(b *testing.B) {

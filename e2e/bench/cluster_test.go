@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bench measures what the program as a whole costs on a real kernel: the
-// start of a daemon with a large cluster, against the least that the same rows
-// could cost, and one endpoint's change. It holds tests and benchmarks only; the
-// tests count operations, which no slow machine can falsify, the benchmarks time.
+// Package bench measures what the program as a whole costs on a real kernel: the start of a daemon with a large
+// cluster, against the least that the same rows could cost, and one endpoint's change. It holds tests and benchmarks
+// only; the tests count operations, which no slow machine can falsify, the benchmarks time.
 package bench
 
 import (
@@ -23,8 +22,7 @@ import (
 // endpoints is how many a Service has, of each family.
 const endpoints = 5
 
-// setting is the daemon's configuration and node. No audit comes by itself
-// while a test counts.
+// setting is the daemon's configuration and node. No audit comes by itself while a test counts.
 func setting() (config.Config, plan.Node) {
 	c := config.Default()
 	c.SyncPeriod = time.Hour
@@ -37,8 +35,7 @@ func rows(objects []plan.Objects) state.State {
 	return large.Rows(c, n, objects)
 }
 
-// memory is a source that has all objects at once, and one more when it is asked
-// for.
+// memory is a source that has all objects at once, and one more when it is asked for.
 type memory struct {
 	objects []plan.Objects
 	more    <-chan plan.Objects

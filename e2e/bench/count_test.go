@@ -13,9 +13,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// What a start may take beyond the floor, however large the cluster is: looks at
-// what is there. Rows are written some thousand at a time, so that a small change
-// need not wait for all: that ends a batch of each table early, and adds no request.
+// What a start may take beyond the floor, however large the cluster is: looks at what is there. Rows are written some
+// thousand at a time, so that a small change need not wait for all: that ends a batch of each table early, and adds
+// no request.
 const (
 	beyond  = 22
 	aChunk  = 4 // tables that grow with the cluster
@@ -79,8 +79,7 @@ func TestOneEndpointsChangeCostsTheSameWith10AndWith2000Services(t *testing.T) {
 	}
 }
 
-// costOfAChange is that of an endpoint which takes another one's place, from the
-// object until the old one is gone.
+// costOfAChange is that of an endpoint which takes another one's place, from the object until the old one is gone.
 func costOfAChange(t *testing.T, s large.Size) cost {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())

@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// meter counts what is asked of tables, and how long that takes. Unlike that of
-// testkit it leaves chains and jumps coupled.
+// meter counts what is asked of tables, and how long that takes. Unlike that of testkit it leaves chains and jumps
+// coupled.
 type meter struct {
 	lists, rows int
 	spent       floor.Laps

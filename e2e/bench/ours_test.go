@@ -73,8 +73,7 @@ func (h *adapters) run(ctx context.Context, t testing.TB, source memory) {
 	}
 }
 
-// start is the daemon over an empty kernel, until all objects are served. The
-// addresses come last of all.
+// start is the daemon over an empty kernel, until all objects are served. The addresses come last of all.
 func (h *adapters) start(t testing.TB, objects []plan.Objects) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -103,8 +102,8 @@ func (w watched[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Res
 	return r
 }
 
-// mustHold checks that all tables are as desired, and empties the large ones,
-// so that the end of the namespace takes no time from what comes next.
+// mustHold checks that all tables are as desired, and empties the large ones, so that the end of the namespace takes
+// no time from what comes next.
 func mustHold(t testing.TB, want state.State) {
 	t.Helper()
 	h := open(t)

@@ -72,8 +72,8 @@ func (b *bench) prepare(ctx context.Context, size large.Size) {
 	}
 }
 
-// measure measures a program at a size, and the floor before kube-ipvs, and saves all that is known so far. A program that did
-// not come to its end may have left changes in the control plane.
+// measure measures a program at a size, and the floor before kube-ipvs, and saves all that is known so far. A program
+// that did not come to its end may have left changes in the control plane.
 func (b *bench) measure(ctx context.Context, size large.Size, p program) {
 	if why := b.hopeless(p.name, size); why != "" {
 		b.leave("%s at %v: not tried: %s", p.name, size, why)

@@ -58,8 +58,8 @@ func (r *runner) measureChanges(ctx context.Context, run *Run) {
 	}
 }
 
-// steps are one change of each kind, after which all is as before. A Service that is added and deleted has its endpoints
-// before and after.
+// steps are one change of each kind, after which all is as before. A Service that is added and deleted has its
+// endpoints before and after.
 func (c *changer) steps(ctx context.Context, i int) []step {
 	n, extra := i*stride%c.size.Services, c.size.Services+i
 	o := c.size.Service(extra, 0)

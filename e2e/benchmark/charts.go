@@ -44,8 +44,8 @@ func (r Report) series(f figure) []series {
 	})})
 }
 
-// scale is the range of heights, in whole powers of ten. It is logarithmic, as heights differ by a thousand. The library has no
-// such scale, so it gets how many powers of ten a bar is above the lowest.
+// scale is the range of heights, in whole powers of ten. It is logarithmic, as heights differ by a thousand. The
+// library has no such scale, so it gets how many powers of ten a bar is above the lowest.
 type scale struct{ low, high float64 }
 
 func scaleOf(list []series) scale {
@@ -65,8 +65,8 @@ func scaleOf(list []series) scale {
 	return scale{low, max(math.Ceil(highest), low+1)}
 }
 
-// add adds a series to a chart. The library asks for labels by height alone: the reason why there is no bar stands
-// on one that is not seen.
+// add adds a series to a chart. The library asks for labels by height alone: the reason why there is no bar stands on
+// one that is not seen.
 func (s scale) add(all charts.BarSeriesList, one series, write func(float64) string) charts.BarSeriesList {
 	const unseen = 1e-6
 	labels := map[float64]string{}

@@ -39,8 +39,8 @@ func kernelRelease() string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// rows are what the node's kernel holds when all objects are served: those of the size, and the API server's own Service, to
-// which it adds its endpoint only some time after its start.
+// rows are what the node's kernel holds when all objects are served: those of the size, and the API server's own
+// Service, to which it adds its endpoint only some time after its start.
 func (r *runner) rows(ctx context.Context) state.State {
 	const namespace, name = metav1.NamespaceDefault, "kubernetes"
 	n := plan.NodeOf(nodeName(), r.self, nil)

@@ -30,9 +30,9 @@ type change struct {
 	sent, answered, seen time.Time
 }
 
-// schedule returns the changes of a load. The Services take turns. In one turn each gets an endpoint, in the next it loses one
-// of its first: no change undoes an earlier one, so that each can be seen however late. A small cluster has fewer such changes
-// than asked for.
+// schedule returns the changes of a load. The Services take turns. In one turn each gets an endpoint, in the next it
+// loses one of its first: no change undoes an earlier one, so that each can be seen however late. A small cluster has
+// fewer such changes than asked for.
 func schedule(size large.Size, most int) []change {
 	inSlice := len(lastSlice(size, 0).Endpoints)
 	services, first := min(size.Services, most), size.Endpoints-inSlice
@@ -60,8 +60,8 @@ func (r *runner) measureLoad(ctx context.Context, run *Run) {
 	run.Load = r.measureWrites(ctx, r.update)
 }
 
-// measureStored measures as many that come to the API server from etcd, as if another one had written them. That is so with most
-// changes in a large cluster.
+// measureStored measures as many that come to the API server from etcd, as if another one had written them. That is
+// so with most changes in a large cluster.
 func (r *runner) measureStored(ctx context.Context, run *Run) {
 	run.Stored = r.measureWrites(ctx, func(ctx context.Context, s *discoveryv1.EndpointSlice) {
 		check(r.plane.Store(ctx, []runtime.Object{s}))
@@ -120,8 +120,9 @@ func (r *runner) play(ctx context.Context, list []change, write func(context.Con
 // tryIn does work in a group.
 func tryIn(group *errgroup.Group, work func()) { group.Go(func() error { return attempt(work) }) }
 
-// steadily is the pause between two looks under load. Where all compete for one processor, a look may take long because others
-// work: with a pause of some times as long, the looks alone once took for waits of seconds what was none.
+// steadily is the pause between two looks under load. Where all compete for one processor, a look may take long
+// because others work: with a pause of some times as long, the looks alone once took for waits of seconds what was
+// none.
 func steadily(took time.Duration) time.Duration {
 	return min(max(20*time.Millisecond, 4*took), 200*time.Millisecond)
 }
@@ -147,9 +148,10 @@ func (r *runner) watch(ctx context.Context, list []change, sent <-chan int) {
 	})
 }
 
-// stillOpen looks for open changes, the oldest first, and returns those that the kernel does not have yet. One look at a Service
-// is for all its changes: with a thousand endpoints it takes as long as many changes do. After some Services in vain it looks at
-// no other: if many changes are under way, that would keep the processor from those who work.
+// stillOpen looks for open changes, the oldest first, and returns those that the kernel does not have yet. One look
+// at a Service is for all its changes: with a thousand endpoints it takes as long as many changes do. After some
+// Services in vain it looks at no other: if many changes are under way, that would keep the processor from those who
+// work.
 func (r *runner) stillOpen(list []change, open []int) (still []int) {
 	const mostMisses = 8
 	misses := 0

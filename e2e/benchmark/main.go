@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command benchmark measures kube-ipvs and the real kube-proxy side by side, against the same real API server with the same
-// objects, and beside them the least that the same rows can cost. A program that did not do what it was timed for gets no
-// figure. It needs root and a kernel with IPVS: run it with make bench.
+// Command benchmark measures kube-ipvs and the real kube-proxy side by side, against the same real API server with
+// the same objects, and beside them the least that the same rows can cost. A program that did not do what it was
+// timed for gets no figure. It needs root and a kernel with IPVS: run it with make bench.
 package main
 
 import (
@@ -137,7 +137,8 @@ func (o options) binding(program string, size large.Size) string {
 	return string(config.AddressBinding)
 }
 
-// failure is what ends a measurement: whatever goes wrong in one, there is no figure, and what comes after is not tried.
+// failure is what ends a measurement: whatever goes wrong in one, there is no figure, and what comes after is not
+// tried.
 type failure struct{ error }
 
 // check ends what attempt does if err is an error.

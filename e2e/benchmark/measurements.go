@@ -41,7 +41,8 @@ const (
 	cpuOfChange = ": CPU time for one change"
 )
 
-// measurements are all of them, in the order in which they are made: the memory is that of a program which has only started.
+// measurements are all of them, in the order in which they are made: the memory is that of a program which has only
+// started.
 func measurements() []measurement {
 	return []measurement{
 		{coldStart, (*runner).measureCold, func(r Run) bool { return len(r.Cold) > 0 }, startFigures(), false},
@@ -168,7 +169,8 @@ func steadyFigures() []figure {
 	}
 }
 
-// tools is how many of the programs are those that write to the kernel; other programs of the machine may have run too.
+// tools is how many of the programs are those that write to the kernel; other programs of the machine may have run
+// too.
 func tools(programs map[string]int) float64 {
 	n := 0
 	for name, times := range programs {

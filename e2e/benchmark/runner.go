@@ -46,7 +46,8 @@ type runner struct {
 	daemon *daemon
 }
 
-// newRunner configures a program. Its first start reads it from the disk, which may be another machine's: that is no measured one.
+// newRunner configures a program. Its first start reads it from the disk, which may be another machine's: that is no
+// measured one.
 func newRunner(ctx context.Context, s *site, p program, size large.Size, o options) *runner {
 	r := &runner{site: s, program: p, size: size, options: o}
 	r.config = readConfiguration(s.configure(o.binding(p.name, size)))
@@ -70,8 +71,8 @@ func (r *runner) command() string {
 	return strings.Join(append([]string{filepath.Base(argv[0])}, argv[1:]...), " ")
 }
 
-// run makes the measurements that the options ask for. A program that failed has no figures; one that was not done in time has
-// those that it got.
+// run makes the measurements that the options ask for. A program that failed has no figures; one that was not done in
+// time has those that it got.
 func (r *runner) run(ctx context.Context) Run {
 	run := Run{Program: r.program.name, Services: r.size.Services, Endpoints: r.size.Endpoints, Binding: r.options.binding(r.program.name, r.size)}
 	none := run
@@ -93,8 +94,8 @@ func (r *runner) run(ctx context.Context) Run {
 	return run
 }
 
-// measure makes one measurement after the other, and proves after each that the program has done its work. A program that did
-// not start cannot be measured.
+// measure makes one measurement after the other, and proves after each that the program has done its work. A program
+// that did not start cannot be measured.
 func (r *runner) measure(ctx context.Context, run *Run) {
 	for _, m := range measurements() {
 		if m.name == coldStart || slices.Contains(r.options.phases, m.name) {
@@ -113,8 +114,8 @@ type exceeded struct {
 
 func (e exceeded) Error() string { return fmt.Sprintf("%s: not within %v", e.what, e.limit) }
 
-// renew gives the node a new kernel. The large tables of the old one go first, lest the end of its namespace takes time from
-// what comes next.
+// renew gives the node a new kernel. The large tables of the old one go first, lest the end of its namespace takes
+// time from what comes next.
 func (r *runner) renew() {
 	r.stop()
 	r.onNode(wipe)
@@ -149,8 +150,8 @@ func endpointOf(size large.Size, n, i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(size.Endpoint(corev1.IPv4Protocol, n, i).Addresses[0]), large.TargetPort)
 }
 
-// answered is an error unless a request through the Service n is answered. The client's address has no way back but through
-// the node, so it takes a virtual server, an address, an entry and a rule.
+// answered is an error unless a request through the Service n is answered. The client's address has no way back but
+// through the node, so it takes a virtual server, an address, an entry and a rule.
 func (r *runner) answered(ctx context.Context, n int) error {
 	const limit = 200 * time.Millisecond // an attempt that goes wrong is repeated soon
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -165,8 +166,8 @@ func (r *runner) answered(ctx context.Context, n int) error {
 	return nil
 }
 
-// worked is an error unless the program has done its work: its log says of nothing that it failed, the first Service and the
-// last one answer, and the kernel has all rows.
+// worked is an error unless the program has done its work: its log says of nothing that it failed, the first Service
+// and the last one answer, and the kernel has all rows.
 func (r *runner) worked(ctx context.Context) error {
 	return attempt(func() {
 		check(r.daemon.check())
@@ -176,7 +177,8 @@ func (r *runner) worked(ctx context.Context) error {
 	})
 }
 
-// awaitWorked waits until the program has done its work. It returns when the last look began, and how many there were.
+// awaitWorked waits until the program has done its work. It returns when the last look began, and how many there
+// were.
 func (r *runner) awaitWorked(ctx context.Context, what string) (last time.Time, looks int) {
 	for end := time.Now().Add(r.options.limit); ; looks++ {
 		last = time.Now()
@@ -196,7 +198,8 @@ func (r *runner) awaitWorked(ctx context.Context, what string) (last time.Time, 
 // A pause is for how long there is no other look after one that took so long.
 type pause func(took time.Duration) time.Duration
 
-// often and seldom leave most of the time to those who are measured. What takes seconds need not be known to the millisecond.
+// often and seldom leave most of the time to those who are measured. What takes seconds need not be known to the
+// millisecond.
 func often(took time.Duration) time.Duration  { return max(shortest, 9*took) }
 func seldom(took time.Duration) time.Duration { return max(shortest, 49*took) }
 

@@ -26,8 +26,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The hosts of the world beside the node. All endpoints are on one, so that a request through any Service is answered. The
-// client is no pod: an answer that is not masqueraded goes past the node, and is lost.
+// The hosts of the world beside the node. All endpoints are on one, so that a request through any Service is
+// answered. The client is no pod: an answer that is not masqueraded goes past the node, and is lost.
 const (
 	podsName   = "pods"
 	clientName = "client"
@@ -69,8 +69,8 @@ func topology() world.Topology {
 	return world.Topology{Nodes: []world.Node{node, pods}, Outside: []world.Outside{client, control.Host()}}
 }
 
-// open builds the network and starts the control plane. etcd looks less often than by default whether it is still its own
-// leader, and whether there is something to write to its file.
+// open builds the network and starts the control plane. etcd looks less often than by default whether it is still its
+// own leader, and whether there is something to write to its file.
 func (s *site) open(ctx context.Context) {
 	s.folder = must(os.MkdirTemp("/dev/shm", "kube-ipvs-benchmark-"))
 	s.world = must(world.New(topology()))
@@ -87,14 +87,14 @@ func (s *site) open(ctx context.Context) {
 	s.prepare(ctx)
 }
 
-// groups are those of the API that kube-proxy, kube-ipvs and the API server itself ask for. For each kind of object that it
-// serves an API server looks every second whether there is something to report.
+// groups are those of the API that kube-proxy, kube-ipvs and the API server itself ask for. For each kind of object
+// that it serves an API server looks every second whether there is something to report.
 const groups = "api/all=false,/v1=true,admissionregistration.k8s.io/v1=true,apiextensions.k8s.io/v1=true,apiregistration.k8s.io/v1=true," +
 	"authentication.k8s.io/v1=true,authorization.k8s.io/v1=true,coordination.k8s.io/v1=true,discovery.k8s.io/v1=true,events.k8s.io/v1=true," +
 	"networking.k8s.io/v1=true,rbac.authorization.k8s.io/v1=true"
 
-// serve starts the API server, without what costs it time with each change and has nothing to do with what is written here:
-// the audit log, protection from its clients, older states of the objects, and admission plugins.
+// serve starts the API server, without what costs it time with each change and has nothing to do with what is written
+// here: the audit log, protection from its clients, older states of the objects, and admission plugins.
 func (s *site) serve(ctx context.Context) {
 	s.server = must(s.plane.Serve(ctx, control.Host().Addresses[0].Addr(),
 		"--audit-policy-file=", "--audit-log-path=", "--enable-priority-and-fairness=false",
@@ -142,15 +142,16 @@ func (s *site) close() (err error) {
 const (
 	// atOnce is how many Services are stored at a time.
 	atOnce = 1000
-	// foundAtStart is how many Services an API server may find at its start. It looks at all of them before it is ready, and
-	// ends if that takes a minute: with many more it does in user-mode Linux.
+	// foundAtStart is how many Services an API server may find at its start. It looks at all of them before it is
+	// ready, and ends if that takes a minute: with many more it does in user-mode Linux.
 	foundAtStart = 10000
 	// grace is after what time an API server deletes an IPAddress whose Service never came.
 	grace = time.Minute
 )
 
-// fill makes the Services of a size that are not there yet. An API server in user-mode Linux takes some twenty a second, so they are
-// stored in etcd: up to foundAtStart while it is down, which takes the least time, and the rest while it watches.
+// fill makes the Services of a size that are not there yet. An API server in user-mode Linux takes some twenty a
+// second, so they are stored in etcd: up to foundAtStart while it is down, which takes the least time, and the rest
+// while it watches.
 func (s *site) fill(ctx context.Context, size large.Size) {
 	from := s.size.Services
 	s.size = size
@@ -167,8 +168,8 @@ func (s *site) fill(ctx context.Context, size large.Size) {
 	s.await(ctx, paths(size, size.Services-1)...)
 }
 
-// store stores Services. An API server that watches takes a Service without an IPAddress for damaged, and repairs it: so it has
-// to know the addresses first.
+// store stores Services. An API server that watches takes a Service without an IPAddress for damaged, and repairs it:
+// so it has to know the addresses first.
 func (s *site) store(ctx context.Context, size large.Size, from, to int) {
 	for ; from < to; from += atOnce {
 		end := min(from+atOnce, to)
@@ -185,8 +186,8 @@ func (s *site) store(ctx context.Context, size large.Size, from, to int) {
 	}
 }
 
-// stored are the objects of some Services in etcd: whose the cluster IPs are, and all else. The API server adds defaults when
-// it reads them.
+// stored are the objects of some Services in etcd: whose the cluster IPs are, and all else. The API server adds
+// defaults when it reads them.
 func stored(size large.Size, from, to int) (addresses, others []runtime.Object) {
 	for n := from; n < to; n++ {
 		o := size.Service(n, 0)

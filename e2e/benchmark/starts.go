@@ -46,7 +46,8 @@ func (r *runner) cold(ctx context.Context) (c Cold) {
 	return c
 }
 
-// present reports whether the kernel seems to have all rows, by their number. Which of them comes last is the program's choice.
+// present reports whether the kernel seems to have all rows, by their number. Which of them comes last is the
+// program's choice.
 func (r *runner) present() bool {
 	return must(r.look.Locals()) >= r.locals+r.addresses && must(r.look.Entries(clusterIPs)) >= r.entries &&
 		len(must(r.look.Weights(serverOf(r.size.Services-1)))) >= r.size.Endpoints
@@ -86,8 +87,8 @@ func (r *runner) measureRestart(ctx context.Context, run *Run) {
 	r.say("  started again after %.3f s; wrote %d rows by its own word, %d notices of the kernel; ran %v", restart.Took, restart.Written, count, restart.Programs)
 }
 
-// restart starts the program and waits until it says that it is done: in its log, if it does, else by its health, which is
-// good only then.
+// restart starts the program and waits until it says that it is done: in its log, if it does, else by its health,
+// which is good only then.
 func (r *runner) restart(ctx context.Context, restart *Restart) {
 	r.daemon = r.start(r.program)
 	steadily := func(time.Duration) time.Duration { return 20 * time.Millisecond }
@@ -139,9 +140,9 @@ func (r *runner) sendFloor(ctx context.Context) (laps floor.Laps) {
 	return laps
 }
 
-// programming is how long kube-ipvs takes to write the same rows, by its own word. The API server, which has sent all objects
-// just before and has yet to tidy up after that, stands still meanwhile: it shares the processor with kube-ipvs, and it would
-// not with the floor.
+// programming is how long kube-ipvs takes to write the same rows, by its own word. The API server, which has sent all
+// objects just before and has yet to tidy up after that, stands still meanwhile: it shares the processor with
+// kube-ipvs, and it would not with the floor.
 func (r *runner) programming(ctx context.Context) time.Duration {
 	r.renew()
 	r.daemon = r.start(r.program)

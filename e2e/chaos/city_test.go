@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The city has 1,000 Services at any time, and a manifest for each of its quarters. A quarter has some
-// variants with different Services, endpoints, ports and affinities.
+// The city has 1,000 Services at any time, and a manifest for each of its quarters. A quarter has some variants with
+// different Services, endpoints, ports and affinities.
 const (
 	quarters   = 20
 	variants   = 4

@@ -21,8 +21,8 @@ const halfWay = "half-way"
 
 var seed = flag.Uint64("seed", 0, "of the moments to kill kube-ipvs at; 0: any")
 
-// moments are the times after its beginning at which a change is written: in one burst, and much later what
-// has drained.
+// moments are the times after its beginning at which a change is written: in one burst, and much later what has
+// drained.
 type moments struct{ first, burst, last time.Duration }
 
 func momentsOf(began time.Time, writes []rig.Line) moments {
@@ -102,8 +102,8 @@ func (s *siege) rise(t *testing.T, want state.State) {
 	}
 }
 
-// strike kills kube-ipvs while all Services change, or while it starts after they have changed, and counts
-// what it left.
+// strike kills kube-ipvs while all Services change, or while it starts after they have changed, and counts what it
+// left.
 func (s *siege) strike(t *testing.T, old state.State) state.State {
 	t.Helper()
 	var want state.State

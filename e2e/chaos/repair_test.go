@@ -87,8 +87,8 @@ func (s *sharedNode) suffer(t *testing.T, b breakage) time.Duration {
 	return max(0, repaired.Time.Sub(broken))
 }
 
-// limit is a sync period and the time of an audit: as long as the slowest of our own readings, and as much
-// again for the write, which begins by reading the rules once more.
+// limit is a sync period and the time of an audit: as long as the slowest of our own readings, and as much again for
+// the write, which begins by reading the rules once more.
 func (s *sharedNode) limit(b breakage) time.Duration {
 	limit := syncPeriod + 2*s.reading
 	if b.drains {
@@ -118,8 +118,8 @@ func TestBrokenRowsAreRepairedWithinASyncPeriodAndForeignRowsStay(t *testing.T) 
 	s.mustStand(t)
 }
 
-// mustStand checks what no table of ours shows: the other program's addresses on other devices, and that
-// packets still get through.
+// mustStand checks what no table of ours shows: the other program's addresses on other devices, and that packets
+// still get through.
 func (s *sharedNode) mustStand(t *testing.T) {
 	t.Helper()
 	have, err := s.Node.Run(t.Context(), "ip", "-o", "addr")

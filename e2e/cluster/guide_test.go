@@ -89,8 +89,8 @@ func (r *reader) follow(g guide, heading string) {
 	}
 }
 
-// onNode runs a command as it is written. One with an announced output is run until it prints that; any other
-// must succeed at once.
+// onNode runs a command as it is written. One with an announced output is run until it prints that; any other must
+// succeed at once.
 func (r *reader) onNode(c command) {
 	r.t.Helper()
 	folder := filepath.Dir(r.node.Command()[0])

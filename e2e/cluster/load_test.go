@@ -17,8 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// patience is how long a service proxy may take to start. Real ones are several programs at once on one
-// processor.
+// patience is how long a service proxy may take to start. Real ones are several programs at once on one processor.
 const patience = 2 * time.Minute
 
 // flow is a client that asks at one place again and again: over one connection, or over a new one each time.
@@ -37,8 +36,8 @@ func (f flow) String() string {
 	return fmt.Sprintf("%s to %v/%v, %s", f.from, f.to, f.protocol, kind)
 }
 
-// flowsTo returns clients of each kind for a Service: pods and programs of both nodes at its cluster IPs, and
-// outside clients at its node ports and load balancer, by way of one node each.
+// flowsTo returns clients of each kind for a Service: pods and programs of both nodes at its cluster IPs, and outside
+// clients at its node ports and load balancer, by way of one node each.
 func flowsTo(svc rig.Service) []flow {
 	var list []flow
 	for _, f := range families() {

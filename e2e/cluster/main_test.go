@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster runs kube-ipvs, and kube-proxy whose place it takes, on the nodes of a cluster with a real
-// API server. The tests write what a kubelet and controllers would write: Nodes, the addresses of load
-// balancers, and endpoints. Everything else is as in a cluster: kube-ipvs has only the roles of the
-// manifests, and uses the API.
+// Package cluster runs kube-ipvs, and kube-proxy whose place it takes, on the nodes of a cluster with a real API
+// server. The tests write what a kubelet and controllers would write: Nodes, the addresses of load balancers, and
+// endpoints. Everything else is as in a cluster: kube-ipvs has only the roles of the manifests, and uses the API.
 //
-// Package packets tests what happens to packets in detail. This package tests that Services are served at
-// all, on every node and at any time.
+// Package packets tests what happens to packets in detail. This package tests that Services are served at all, on
+// every node and at any time.
 package cluster
 
 import (
@@ -61,8 +60,8 @@ func firstServer() netip.Addr  { return control.Host().Addresses[0].Addr() }
 func secondServer() netip.Addr { return control.Host().Addresses[1].Addr() }
 func nodeNames() []string      { return []string{"node-1", "node-2"} }
 
-// topology returns the small world with work for a service proxy on both nodes: each has pods as clients and
-// servers, and an outside client that comes by way of it.
+// topology returns the small world with work for a service proxy on both nodes: each has pods as clients and servers,
+// and an outside client that comes by way of it.
 func topology() world.Topology {
 	t := world.Small()
 	for i := range t.Nodes {

@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 )
 
-// soon is how long a node may take to serve again from its snapshot. It takes a fraction of that, but
-// user-mode Linux has one processor for all.
+// soon is how long a node may take to serve again from its snapshot. It takes a fraction of that, but user-mode Linux
+// has one processor for all.
 const soon = 20 * time.Second
 
 // awaitSnapshot waits until the nodes' snapshots are newer than since.

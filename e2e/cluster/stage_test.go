@@ -37,8 +37,7 @@ type node struct {
 func (n *node) config() string   { return filepath.Join(n.disk, "config.conf") }
 func (n *node) snapshot() string { return filepath.Join(n.disk, "snapshot") }
 
-// newStage reboots the nodes and makes the pods answer. There are no Services, and there will be none after
-// the test.
+// newStage reboots the nodes and makes the pods answer. There are no Services, and there will be none after the test.
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{site: &shared}
@@ -63,8 +62,8 @@ func (s *stage) boot(t *testing.T, n *node, name string) {
 	if err := s.world.Reboot(name); err != nil {
 		t.Fatal(err)
 	}
-	// Every node has a default route. Without one it could not even send to Service addresses before iptables
-	// mode's rules change them.
+	// Every node has a default route. Without one it could not even send to Service addresses before iptables mode's
+	// rules change them.
 	s.run(t, name, "ip", "route", "add", "default", "via", "192.0.2.254")
 	s.run(t, name, "ip", "-6", "route", "add", "default", "via", "2001:db8:1::254")
 	n.Rig = rig.On(t, s.world, name, n.read(t))
@@ -90,8 +89,8 @@ const (
 	modeIPTables = "iptables"
 )
 
-// configuration is kubeadm's, without what a network namespace cannot have, and with our own document after
-// it, which kube-proxy does not read.
+// configuration is kubeadm's, without what a network namespace cannot have, and with our own document after it, which
+// kube-proxy does not read.
 const configuration = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 bindAddress: 0.0.0.0
 bindAddressHardFail: false
@@ -247,8 +246,8 @@ func (s *stage) index(t *testing.T, name string) *api.Index {
 	return x
 }
 
-// settle waits until the kernel of every node holds what the API's objects require, and returns that. It asks
-// for the objects again and again: the API server itself changes its own Service when it starts and stops.
+// settle waits until the kernel of every node holds what the API's objects require, and returns that. It asks for the
+// objects again and again: the API server itself changes its own Service when it starts and stops.
 func (s *stage) settle(t *testing.T) []state.State {
 	t.Helper()
 	var all []state.State
@@ -266,8 +265,8 @@ func (s *stage) settle(t *testing.T) []state.State {
 	return all
 }
 
-// withoutKubelets returns the kernel without the chain that kubelet makes: kube-proxy's iptables mode makes
-// it as well, and its owner is unknown.
+// withoutKubelets returns the kernel without the chain that kubelet makes: kube-proxy's iptables mode makes it as
+// well, and its owner is unknown.
 func (n *node) withoutKubelets(t *testing.T) state.State {
 	t.Helper()
 	const chain = "KUBE-FIREWALL"

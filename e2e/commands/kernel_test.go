@@ -26,8 +26,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// exotic are virtual servers of all kinds that ipvsadm can write. No two addresses of a family are so far
-// apart that ipvsadm sorts them wrong.
+// exotic are virtual servers of all kinds that ipvsadm can write. No two addresses of a family are so far apart that
+// ipvsadm sorts them wrong.
 const exotic = `-A -t 10.96.0.1:443 -s rr
 -a -t 10.96.0.1:443 -r 10.244.1.1:6443 -m -w 1
 -a -t 10.96.0.1:443 -r 10.244.1.10:6443 -m -w 0
@@ -109,8 +109,8 @@ func written(t *testing.T, write func(io.Writer) error) string {
 	return b.String()
 }
 
-// equalListings compares our listing with ipvsadm's. It retries while ipvsadm's changes, so that both show
-// the same counters and rates.
+// equalListings compares our listing with ipvsadm's. It retries while ipvsadm's changes, so that both show the same
+// counters and rates.
 func equalListings(t *testing.T, c render.Columns, options ...string) string {
 	t.Helper()
 	argv := append([]string{"ipvsadm", "-L", "-n"}, options...)

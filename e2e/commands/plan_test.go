@@ -101,8 +101,8 @@ func toolsMakeOfAPlan(t *testing.T, binding config.VIPBinding) {
 			t.Errorf("no %s are planned", name)
 		}
 	}
-	// Real servers by netlink: while another network namespace has virtual servers, perhaps that of an
-	// earlier test, /proc/net/ip_vs omits some.
+	// Real servers by netlink: while another network namespace has virtual servers, perhaps that of an earlier test,
+	// /proc/net/ip_vs omits some.
 	_, rows, _ := strings.Cut(planned(t, "ipvsadm"), "\n")
 	if d := cmp.Diff(sorted(rows), sorted(tool(t, "", "ipvsadm", "-Sn"))); d != "" {
 		t.Errorf("virtual and real servers (-plan +ipvsadm):\n%s", d)

@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// writeBase does what the daemon does at its start: open all, try the schedulers, read all tables and write
-// the difference.
+// writeBase does what the daemon does at its start: open all, try the schedulers, read all tables and write the
+// difference.
 func writeBase(ctx context.Context) (err error) {
 	c := chosen()
 	want := plan.Base(c).State()

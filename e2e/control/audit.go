@@ -38,8 +38,7 @@ type event struct {
 	ResponseStatus struct{ Code int }
 }
 
-// Requests returns all requests to any of the API servers but the test's. A watch is one as soon as it is
-// answered.
+// Requests returns all requests to any of the API servers but the test's. A watch is one as soon as it is answered.
 func (p *Plane) Requests() ([]Request, error) {
 	var list []Request
 	for _, path := range p.audits {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package control is a real control plane on a host of a world: etcd and one or more API servers, with
-// certificates, enforced roles, and an audit log. They can be stopped, killed and started again, also at
-// another address, and etcd can be compacted.
+// Package control is a real control plane on a host of a world: etcd and one or more API servers, with certificates,
+// enforced roles, and an audit log. They can be stopped, killed and started again, also at another address, and etcd
+// can be compacted.
 //
-// There is no kubelet and no controller: the user writes Nodes, endpoints and whatever else those would
-// write.
+// There is no kubelet and no controller: the user writes Nodes, endpoints and whatever else those would write.
 package control
 
 import (
@@ -61,8 +60,8 @@ type Plane struct {
 	settings   []string // of the environment of all programs
 }
 
-// New starts etcd on a host, with its files in memory. The settings are for the environment of etcd and of
-// all API servers.
+// New starts etcd on a host, with its files in memory. The settings are for the environment of etcd and of all API
+// servers.
 func New(ctx context.Context, host *world.Host, settings ...string) (*Plane, error) {
 	p := &Plane{host: host, settings: settings}
 	err := p.open(ctx)

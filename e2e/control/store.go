@@ -28,9 +28,9 @@ type put struct {
 	} `json:"request_put"`
 }
 
-// Store writes objects into etcd directly, in the form in which API servers keep them, a hundred times as
-// fast as through one. Nothing checks the objects or adds what an API server would, such as a UID or the
-// IPAddress of a Service. API servers see them as if another one had written them.
+// Store writes objects into etcd directly, in the form in which API servers keep them, a hundred times as fast as
+// through one. Nothing checks the objects or adds what an API server would, such as a UID or the IPAddress of a
+// Service. API servers see them as if another one had written them.
 func (p *Plane) Store(ctx context.Context, objects []runtime.Object) error {
 	for some := range slices.Chunk(objects, mostAtOnce) {
 		puts := make([]put, len(some))

@@ -21,8 +21,8 @@ const (
 	replacedFile = "shop-web.yaml"
 	oldEndpoint  = "pod-b"
 	newEndpoint  = "pod-c"
-	// settleTime is how much later than the new endpoint's first answer the old one must be out of use:
-	// kube-ipvs writes both at once, but not in one instant.
+	// settleTime is how much later than the new endpoint's first answer the old one must be out of use: kube-ipvs
+	// writes both at once, but not in one instant.
 	settleTime = 500 * time.Millisecond
 	// replaceTime is how long the new endpoint may take to answer.
 	replaceTime = 20 * time.Second

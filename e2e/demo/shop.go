@@ -32,8 +32,8 @@ func (s service) vip(f state.Family) netip.AddrPort { return netip.AddrPortFrom(
 // shop is the Services of a folder of manifests, by namespace/name.
 type shop map[string]*service
 
-// readShop reads all YAML files of a folder, without its subfolders. It does not use kube-ipvs's reader, as
-// the demo checks what kube-ipvs reads.
+// readShop reads all YAML files of a folder, without its subfolders. It does not use kube-ipvs's reader, as the demo
+// checks what kube-ipvs reads.
 func readShop(folder string) (shop, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 	if err != nil || len(files) == 0 {

@@ -24,8 +24,8 @@ const (
 	stopTime = 15 * time.Second
 	// logLines is how much of its log is shown after a failure.
 	logLines = 30
-	// podNetworks are the networks of all pods. Clients elsewhere must be masqueraded: else the answer of
-	// another node's pod would not come back through this node.
+	// podNetworks are the networks of all pods. Clients elsewhere must be masqueraded: else the answer of another
+	// node's pod would not come back through this node.
 	podNetworks = "10.244.0.0/16,fd00:10:244::/56"
 )
 

@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	// requests and mostRequests are how often a client asks, at least and at most, until every endpoint has
-	// answered.
+	// requests and mostRequests are how often a client asks, at least and at most, until every endpoint has answered.
 	requests     = 40
 	mostRequests = 200
 	// tooMany failures are enough to stop.
@@ -112,8 +111,8 @@ func (s *stage) clientsStay(ctx context.Context, f state.Family) (t tally) {
 	return t
 }
 
-// nodePortsStayItsOwn shows that a server on all of the node's addresses does not answer at the ClusterIPs,
-// though these are addresses of the node, too.
+// nodePortsStayItsOwn shows that a server on all of the node's addresses does not answer at the ClusterIPs, though
+// these are addresses of the node, too.
 func (s *stage) nodePortsStayItsOwn(ctx context.Context, f state.Family) (t tally) {
 	node := s.world.Host("node-1")
 	if err := node.ServeOn(state.TCP, netip.AddrPortFrom(f.Unspecified(), ownPort)); err != nil {

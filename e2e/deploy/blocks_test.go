@@ -103,8 +103,8 @@ func (b block) checkShell(t *testing.T) {
 	}
 }
 
-// checkYAML holds a block to the reader of its kind: the daemon's for configuration, a strict one for objects. A Service
-// must also mean something on a node, without a note.
+// checkYAML holds a block to the reader of its kind: the daemon's for configuration, a strict one for objects. A
+// Service must also mean something on a node, without a note.
 func (b block) checkYAML(t *testing.T) {
 	t.Helper()
 	if strings.Contains(b.text(), "Configuration\n") {

@@ -133,8 +133,8 @@ func checkKustomize(t *testing.T, args []string) error {
 	return nil
 }
 
-// checkCurl reports URLs that are not of the servers of kube-ipvs. That they answer as the page says is what e2e/cluster
-// tests, which follows docs/migrate.md.
+// checkCurl reports URLs that are not of the servers of kube-ipvs. That they answer as the page says is what
+// e2e/cluster tests, which follows docs/migrate.md.
 func checkCurl(_ *testing.T, args []string) error {
 	u, err := url.Parse(args[len(args)-1])
 	if err != nil {

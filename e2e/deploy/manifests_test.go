@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package deploy checks what operators install and read: the manifests as kustomize builds them, the alerts
-// and the dashboard, the Dockerfile, and the commands and outputs in the documents. Package pod tests what
-// the containers may do, and package cluster that the API server lets them.
+// Package deploy checks what operators install and read: the manifests as kustomize builds them, the alerts and the
+// dashboard, the Dockerfile, and the commands and outputs in the documents. Package pod tests what the containers may
+// do, and package cluster that the API server lets them.
 package deploy
 
 import (

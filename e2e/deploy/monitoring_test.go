@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// The used part of the Prometheus operator's types, which are not worth a dependency. Any other field counts
-// as misspelt.
+// The used part of the Prometheus operator's types, which are not worth a dependency. Any other field counts as
+// misspelt.
 type podMonitor struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`

@@ -11,7 +11,8 @@ import (
 )
 
 var (
-	// logText matches inline code that can only be a message: some words in lower case, and no name of a field or a file.
+	// logText matches inline code that can only be a message: some words in lower case, and no name of a field or a
+	// file.
 	logText = regexp.MustCompile(`^[a-z]+(?:[;,]? [A-Za-z]+)+$`)
 
 	// compound matches names such as EndpointSlice, vipBinding and ipvs.strictARP.
@@ -50,7 +51,8 @@ func messagesOfOthers() map[string]string {
 	}
 }
 
-// Fields, events, kinds and the like are written somewhere in the program or its manifests; tests are where the page says.
+// Fields, events, kinds and the like are written somewhere in the program or its manifests; tests are where the page
+// says.
 func TestNamesInDocumentsExist(t *testing.T) {
 	all := text(t, func(string) bool { return true }, "cmd", "internal", "manifests")
 	for _, s := range spans(t) {

@@ -17,8 +17,8 @@ var (
 	shellQuote = regexp.MustCompile(`'([^']*)'|"([^"]*)"`)
 )
 
-// shellCommands returns the commands of a line: words without quotes, and without redirections and variables before them.
-// It refuses what it cannot read: the documents have no loops and no substitution of commands.
+// shellCommands returns the commands of a line: words without quotes, and without redirections and variables before
+// them. It refuses what it cannot read: the documents have no loops and no substitution of commands.
 func shellCommands(line string) ([][]string, error) {
 	var all [][]string
 	var words []string

@@ -17,8 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The numbers of linux/netfilter/ipset/ip_set.h and linux/ip_vs.h that the
-// package needs.
+// The numbers of linux/netfilter/ipset/ip_set.h and linux/ip_vs.h that the package needs.
 const (
 	setCreate, setAdd  = 6<<8 | 2, 6<<8 | 9 // NFNL_SUBSYS_IPSET
 	setProtocol        = 7
@@ -160,10 +159,12 @@ func putServer(b *netlink.Requests, k state.VirtualServerKey) {
 	b.Port(4, k.Address.Port())
 }
 
-// device is the number that encodeAddresses gives to the device, so that the addresses can be encoded before there is one.
+// device is the number that encodeAddresses gives to the device, so that the addresses can be encoded before there is
+// one.
 const device = 1000
 
-// encodeAddresses makes the device too, and the address that it needs beside the Service addresses if these are routed.
+// encodeAddresses makes the device too, and the address that it needs beside the Service addresses if these are
+// routed.
 func encodeAddresses(addresses []diff.Row[state.Address, state.Binding]) *netlink.Requests {
 	b := &netlink.Requests{}
 	b.Begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)

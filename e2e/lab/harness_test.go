@@ -24,8 +24,7 @@ type built struct {
 	err    error
 }
 
-// program is a static lab, as users build it. The folder outlives the test that builds it: others run in
-// parallel.
+// program is a static lab, as users build it. The folder outlives the test that builds it: others run in parallel.
 var program built
 
 func TestMain(m *testing.M) {

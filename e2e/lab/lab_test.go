@@ -165,8 +165,7 @@ func TestKilledLabLeavesNothing(t *testing.T) {
 	b.mustLeaveNothing()
 }
 
-// When the command ends, everything ends: background processes with open streams or a session of their own,
-// too.
+// When the command ends, everything ends: background processes with open streams or a session of their own, too.
 func TestBackgroundProcesses(t *testing.T) {
 	b := newBench(t)
 	begin := time.Now()

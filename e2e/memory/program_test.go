@@ -22,8 +22,8 @@ import (
 
 const (
 	metricsAt = "127.0.0.1:10249"
-	// syncPeriod is shorter than a real one, to get some audits, and long enough for the memory of an audit
-	// to be returned.
+	// syncPeriod is shorter than a real one, to get some audits, and long enough for the memory of an audit to be
+	// returned.
 	syncPeriod = 15 * time.Second
 	audits     = 2 // to wait for
 	// pause is between two requests of metrics, which take memory, too.
@@ -64,8 +64,8 @@ func launch(t testing.TB, url string) *program {
 	return p
 }
 
-// audited returns how many audits there were, with the one at the start. It uses no HTTP client, whose
-// goroutines would be outside this thread's namespace.
+// audited returns how many audits there were, with the one at the start. It uses no HTTP client, whose goroutines
+// would be outside this thread's namespace.
 func (p *program) audited() int {
 	c, err := net.Dial("tcp", metricsAt)
 	if err != nil {
@@ -120,8 +120,8 @@ func TestTheProgramTakesWhatIsPublished(t *testing.T) {
 	}
 }
 
-// afterAudits returns the least memory that the program has once all is in the kernel, and the most that it
-// had, over some audits.
+// afterAudits returns the least memory that the program has once all is in the kernel, and the most that it had, over
+// some audits.
 func (p *program) afterAudits(t testing.TB, s size) (rest, most float64) {
 	t.Helper()
 	end := time.Now().Add(patience)

@@ -70,8 +70,8 @@ func (s *stage) isBound(t *testing.T, svc rig.Service, means state.Means) {
 	}
 }
 
-// unharmed checks that the sender lost no datagram since the last reset, nor the one that is on its way now.
-// It does not limit how long an answer takes, which depends on the load.
+// unharmed checks that the sender lost no datagram since the last reset, nor the one that is on its way now. It does
+// not limit how long an answer takes, which depends on the load.
 func (u *sender) unharmed(t *testing.T, after string) {
 	t.Helper()
 	lost := u.reset()
@@ -146,8 +146,8 @@ func TestBindingOtherwiseLosesNoPacket(t *testing.T) {
 	t.Logf("%d requests over connections of their own", len(l.requests()))
 }
 
-// The node's own packets come from the address in the Node object. If the node loses that address, they come
-// from another.
+// The node's own packets come from the address in the Node object. If the node loses that address, they come from
+// another.
 func TestRoutesFollowTheNodesAddress(t *testing.T) {
 	s := prepare(t, podsByAddress, routed)
 	other := []string{"192.0.2.50", "2001:db8:1::50"}

@@ -21,8 +21,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// closing is how long the kernel keeps a connection that was reset: 10 s, and some time for kube-ipvs to
-// notice.
+// closing is how long the kernel keeps a connection that was reset: 10 s, and some time for kube-ipvs to notice.
 const closing = 20 * time.Second
 
 // rounds is how often a client goes through all endpoints.

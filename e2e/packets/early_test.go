@@ -15,8 +15,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// swallow routes the Services' networks to a pod that drops what is not for it, as a cluster's gateway may
-// do: a client's first packet leaves the node unchanged, and gets no answer.
+// swallow routes the Services' networks to a pod that drops what is not for it, as a cluster's gateway may do: a
+// client's first packet leaves the node unchanged, and gets no answer.
 func (s *stage) swallow(t *testing.T) {
 	t.Helper()
 	for _, r := range world.RoutesToServices() {
@@ -40,16 +40,15 @@ func (s *stage) knock(t *testing.T, client string, p state.Protocol, to netip.Ad
 	return errors.Join(err, conn.Reset()) // which leaves the port free
 }
 
-// A client that was there before its Service tries again from the same port, as when it repeats its first
-// packet.
+// A client that was there before its Service tries again from the same port, as when it repeats its first packet.
 func TestAClientIsAnsweredThoughItKnockedBeforeTheServiceWasThere(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	s.Settle(t)
 	s.swallow(t)
 	svc := service(1, "late", rig.Pod("pod-a"))
 	at := frontends().clusterIP
-	// IPVS translates for all clients. But the kernel no longer masquerades a flow that conntrack knows
-	// already, so the last two, which have to be masqueraded, would get no answer.
+	// IPVS translates for all clients. But the kernel no longer masquerades a flow that conntrack knows already, so
+	// the last two, which have to be masqueraded, would get no answer.
 	clients := []string{"pod-client", "pod-a", "client"}
 	each := func(do func(client string, p state.Protocol, f state.Family)) {
 		for _, client := range clients {

@@ -165,12 +165,12 @@ func (s *stage) find(ctx context.Context, c cell, p state.Protocol, to netip.Add
 	return found
 }
 
-// missesRefusals reports whether clients of a protocol may not notice a refusal: an ICMP error that arrives
-// while the socket is busy does not end the setup of an SCTP association, which goes on for minutes.
+// missesRefusals reports whether clients of a protocol may not notice a refusal: an ICMP error that arrives while the
+// socket is busy does not end the setup of an SCTP association, which goes on for minutes.
 func missesRefusals(p state.Protocol) bool { return p == state.SCTP }
 
-// isRefusal reports whether the client was refused: with a packet, or, for a client on the node over UDP,
-// with the result of its own system call. The latter does not show what other clients would get.
+// isRefusal reports whether the client was refused: with a packet, or, for a client on the node over UDP, with the
+// result of its own system call. The latter does not show what other clients would get.
 func isRefusal(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EPERM)
 }

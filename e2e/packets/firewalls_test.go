@@ -29,8 +29,7 @@ func beside(t *testing.T, rules func(tool string) string) {
 	m.run(t)
 }
 
-// firewall drops what comes to the node, except what firewalls usually let in and the host's port of the
-// tests.
+// firewall drops what comes to the node, except what firewalls usually let in and the host's port of the tests.
 func firewall(tool string) string {
 	icmp := map[string]string{"iptables": "icmp", "ip6tables": "ipv6-icmp"}[tool]
 	return fmt.Sprintf(`*filter
@@ -75,10 +74,9 @@ func (s *stage) restore(t *testing.T, rules func(tool string) string) {
 	}
 }
 
-// felix returns the rules that Felix writes for a node with IPVS, with its own marks: bit 0x10000 for what a
-// policy lets pass, and 0xfff00000 for the endpoint that sent a packet which IPVS forwards. It sets the
-// endpoint's mark in INPUT, checks it in OUTPUT, and drops packets with an unknown one there. Every pod may
-// send and receive everything.
+// felix returns the rules that Felix writes for a node with IPVS, with its own marks: bit 0x10000 for what a policy
+// lets pass, and 0xfff00000 for the endpoint that sent a packet which IPVS forwards. It sets the endpoint's mark in
+// INPUT, checks it in OUTPUT, and drops packets with an unknown one there. Every pod may send and receive everything.
 func felix(tool string) string {
 	var rules strings.Builder
 	add := func(format string, args ...any) { fmt.Fprintf(&rules, format+"\n", args...) }

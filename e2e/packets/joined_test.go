@@ -15,8 +15,8 @@ import (
 // secondPort is another port on which the pods serve here.
 const secondPort = podPort + 1
 
-// joinedService returns a Service with two ports of each protocol, with the same numbers as at the endpoints,
-// and one affinity over all.
+// joinedService returns a Service with two ports of each protocol, with the same numbers as at the endpoints, and one
+// affinity over all.
 func joinedService(endpoints ...rig.Endpoint) rig.Service {
 	svc := exposed(1, service(1, "joined", endpoints...))
 	svc.Sticky = true

@@ -44,8 +44,8 @@ func (s *stage) narrow(t *testing.T, pod, mtu string) {
 	s.run(t, pod, "ip", "link", "set", "eth0", "mtu", mtu)
 }
 
-// What the node sends to its own address goes by loopback, which carries 64 KiB; the endpoint's device does
-// not. A client of syslog or NFS may send only one datagram.
+// What the node sends to its own address goes by loopback, which carries 64 KiB; the endpoint's device does not. A
+// client of syslog or NFS may send only one datagram.
 func TestTheFirstLargeDatagramOfTheNodeIsAnswered(t *testing.T) {
 	for name, option := range map[string]func(*config.Config){"address": assigned, "route": routed} {
 		t.Run(name, func(t *testing.T) {
@@ -77,9 +77,8 @@ func TestTheFirstLargeDatagramOfTheNodeIsAnswered(t *testing.T) {
 	}
 }
 
-// IPVS drops a packet that is larger than the endpoint's device carries before it is fragmented: over IPv6
-// always, and over IPv4 at an address of the node's own, whose route is not ours to change. docs/services.md
-// says so.
+// IPVS drops a packet that is larger than the endpoint's device carries before it is fragmented: over IPv6 always,
+// and over IPv4 at an address of the node's own, whose route is not ours to change. docs/services.md says so.
 func TestTheNodeLearnsOfLargeDatagramsThatAreDropped(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	svc := service(1, "near", rig.Pod("pod-a"))

@@ -16,15 +16,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// matrix is what happens to packets under one configuration. For a new kind of Service add a shape to
-// services and a few cells here; for a new kind of address add a frontend.
+// matrix is what happens to packets under one configuration. For a new kind of Service add a shape to services and a
+// few cells here; for a new kind of address add a frontend.
 type matrix struct {
 	name    string
 	options []func(*config.Config)
 	cells   []cell
 
-	// join starts another program's work on the node, once all is in the kernel. Other tests compare trace
-	// with its rules.
+	// join starts another program's work on the node, once all is in the kernel. Other tests compare trace with its
+	// rules.
 	join func(t *testing.T, s *stage)
 }
 
@@ -93,8 +93,8 @@ func frontends() (list struct {
 	return list
 }
 
-// allClients returns one client of each kind: a pod of the node, an endpoint, the node, a pod elsewhere, and
-// a client outside the cluster.
+// allClients returns one client of each kind: a pod of the node, an endpoint, the node, a pod elsewhere, and a client
+// outside the cluster.
 func allClients() []string { return []string{"pod-client", "pod-a", "node-1", "pod-d", "client"} }
 
 // matrices returns the fates, by kube-proxy's reference for each of its rules.
@@ -205,9 +205,9 @@ func (s *stage) perform(t *testing.T, list []cell, shapes map[string]rig.Service
 	}
 }
 
-// exploreAll explores the cells with answers one after the other, as endpoints answer in turn, and all others
-// at once, as their clients wait: on one kernel a client refused over TCP and IPv6 gets the refusal only with
-// its second try, a second later, if the first comes back before the client has finished sending.
+// exploreAll explores the cells with answers one after the other, as endpoints answer in turn, and all others at
+// once, as their clients wait: on one kernel a client refused over TCP and IPv6 gets the refusal only with its second
+// try, a second later, if the first comes back before the client has finished sending.
 func (s *stage) exploreAll(ctx context.Context, cells []cell, shapes map[string]rig.Service) [][]finding {
 	found := make([][]finding, len(cells))
 	var others sync.WaitGroup

@@ -55,8 +55,8 @@ func TestAPodIsReachedThoughAServiceNamesItsAddress(t *testing.T) {
 	}
 }
 
-// An address of a Service that rounds out to be a pod's is given up at once, though the Service's connections
-// drain there.
+// An address of a Service that rounds out to be a pod's is given up at once, though the Service's connections drain
+// there.
 func TestAnAddressThatTurnsOutToBeAPodsIsGivenUpAtOnce(t *testing.T) {
 	for name, deleted := range map[string]bool{"named by a Service that is there": false, "kept for a Service that is gone": true} {
 		t.Run(name, func(t *testing.T) {

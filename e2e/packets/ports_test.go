@@ -49,8 +49,8 @@ func TestALoadBalancerLearnsWhereEndpointsAre(t *testing.T) {
 	})
 }
 
-// A load balancer that leaves its address in the packet checks a node's health at that address. Its other
-// ports refuse.
+// A load balancer that leaves its address in the packet checks a node's health at that address. Its other ports
+// refuse.
 func TestTheProxysHealthIsAnsweredAtAServicesAddress(t *testing.T) {
 	const healthz, hostPort = 10256, 10249
 	s := newStage(t, podsByAddress)
@@ -114,8 +114,7 @@ func TestNodePortsOnLocalhostAlone(t *testing.T) {
 	}
 }
 
-// answersOnLocalhost waits until the NodePorts of svc answer this node at the loopback addresses, from all
-// endpoints.
+// answersOnLocalhost waits until the NodePorts of svc answer this node at the loopback addresses, from all endpoints.
 func (s *stage) answersOnLocalhost(t *testing.T, svc rig.Service) {
 	t.Helper()
 	for _, f := range families() {

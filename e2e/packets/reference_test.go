@@ -44,8 +44,8 @@ func policies() []policy {
 	}
 }
 
-// eitherPolicy returns the same policy inside and outside: as each counts at frontends of its own, nothing is
-// left out.
+// eitherPolicy returns the same policy inside and outside: as each counts at frontends of its own, nothing is left
+// out.
 func eitherPolicy() []policy { return []policy{policies()[0], policies()[3]} }
 
 // in returns the name of the Service of a place that has the policy.
@@ -62,8 +62,8 @@ func placed() map[string]rig.Service {
 	return numbered(50, list)
 }
 
-// rule is one rule of the reference: the endpoints of clients at a frontend by a traffic policy, and what
-// address these see.
+// rule is one rule of the reference: the endpoints of clients at a frontend by a traffic policy, and what address
+// these see.
 type rule struct {
 	clients   []string
 	frontends []frontend
@@ -74,9 +74,9 @@ type rule struct {
 	through bool
 }
 
-// reference returns the fate of all packets to Services of every policy and place, at every frontend, by
-// kube-proxy's TestInternalExternalMasquerade. How pods are detected decides which clients are pods of the
-// cluster, and what address others are seen with at a cluster IP.
+// reference returns the fate of all packets to Services of every policy and place, at every frontend, by kube-proxy's
+// TestInternalExternalMasquerade. How pods are detected decides which clients are pods of the cluster, and what
+// address others are seen with at a cluster IP.
 func reference(policies []policy, pods, others []string, at seen) []cell {
 	f := frontends()
 	inside, outside := []frontend{f.clusterIP}, []frontend{f.nodePort, f.loadBalancer, f.externalIP}
@@ -135,8 +135,8 @@ func (p policy) local(f frontend) bool {
 	return p.outside
 }
 
-// bypasses reports whether an endpoint's answer would not come by the node that the client asked: client and
-// endpoint are both elsewhere, and see each other's addresses.
+// bypasses reports whether an endpoint's answer would not come by the node that the client asked: client and endpoint
+// are both elsewhere, and see each other's addresses.
 func (r rule) bypasses(client string, at place) bool {
 	return !r.through && r.sees == own && !r.local && slices.Contains(names("pod-d", "client"), client) && slices.Contains(r.choice(at), "pod-d")
 }

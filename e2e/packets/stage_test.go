@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package packets tests what happens to packets to Services: which server answers, or how they are refused,
-// and what address the server sees. Clients and servers are real sockets in a small world, on a real kernel
-// that the real kube-ipvs programs.
+// Package packets tests what happens to packets to Services: which server answers, or how they are refused, and what
+// address the server sees. Clients and servers are real sockets in a small world, on a real kernel that the real
+// kube-ipvs programs.
 //
 // It reads the kernel's rows only to know when to send packets. Other tests check the rows.
 package packets
@@ -27,8 +27,8 @@ const (
 	hostPort = 9100
 	// closedPort is where nothing listens.
 	closedPort = 9
-	// soon is how long the kernel and kube-ipvs may take for immediate changes. It is less than any time
-	// after which the kernel forgets by itself what kube-ipvs must delete.
+	// soon is how long the kernel and kube-ipvs may take for immediate changes. It is less than any time after which
+	// the kernel forgets by itself what kube-ipvs must delete.
 	soon = 10 * time.Second
 )
 
@@ -81,9 +81,9 @@ func (s *stage) serve(t *testing.T, host string, p state.Protocol, port uint16) 
 	}
 }
 
-// answerEveryRefusal lifts the limits on ICMP errors. With them a client that is refused more often than once
-// a second would wait in vain, as would some of many that are refused at once. The types in ratemask are
-// limited: here an unused one, as the kernel takes no empty mask.
+// answerEveryRefusal lifts the limits on ICMP errors. With them a client that is refused more often than once a
+// second would wait in vain, as would some of many that are refused at once. The types in ratemask are limited: here
+// an unused one, as the kernel takes no empty mask.
 func (s *stage) answerEveryRefusal(t *testing.T) {
 	t.Helper()
 	err := s.Node.Do(func() error {

@@ -16,8 +16,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// tracer says, from the rows in the kernel alone, what happens to packets. Comparing it with real packets
-// shows whether trace can be trusted.
+// tracer says, from the rows in the kernel alone, what happens to packets. Comparing it with real packets shows
+// whether trace can be trusted.
 type tracer struct {
 	*stage
 	rows      state.State
@@ -55,8 +55,8 @@ func (tr tracer) check(t *testing.T, c cell, svc rig.Service) {
 	}
 }
 
-// packet returns the client's first packet. What the node sends to an address of its own comes from there;
-// for other addresses its routes decide, which are in no table.
+// packet returns the client's first packet. What the node sends to an address of its own comes from there; for other
+// addresses its routes decide, which are in no table.
 func (tr tracer) packet(client string, p state.Protocol, to netip.AddrPort) trace.Packet {
 	packet := trace.Packet{Protocol: p, Destination: to}
 	_, bound := tr.rows.Addresses[state.Address{Addr: to.Addr()}]

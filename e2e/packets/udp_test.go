@@ -29,15 +29,14 @@ type sender struct {
 	lost int
 }
 
-// interval is the time from a sender's answer to its next question: far less than any time after which the
-// kernel forgets a flow. An answer that takes longer than answerTime mostly counts as lost.
+// interval is the time from a sender's answer to its next question: far less than any time after which the kernel
+// forgets a flow. An answer that takes longer than answerTime mostly counts as lost.
 const (
 	interval   = 25 * time.Millisecond
 	answerTime = 500 * time.Millisecond
 )
 
-// remote returns clients that can send to a Service before it exists; the node itself cannot, without a
-// route.
+// remote returns clients that can send to a Service before it exists; the node itself cannot, without a route.
 func remote() []cell {
 	at := frontends()
 	return []cell{
@@ -110,8 +109,8 @@ func (u *sender) ask(ctx context.Context) {
 	}
 }
 
-// reset forgets the last answer, so that the next one is news, and returns how many datagrams were lost since
-// the last reset.
+// reset forgets the last answer, so that the next one is news, and returns how many datagrams were lost since the
+// last reset.
 func (u *sender) reset() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()

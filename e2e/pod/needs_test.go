@@ -28,9 +28,9 @@ const (
 	period  = 2 * time.Second
 )
 
-// BenchmarkNeeds measures how much memory the program needs for a cluster, and how much CPU time for each
-// full comparison with the kernel, of which there is one in a sync period (30 s by default). The manifests
-// request that much. Services have one port and five endpoints, and come from files.
+// BenchmarkNeeds measures how much memory the program needs for a cluster, and how much CPU time for each full
+// comparison with the kernel, of which there is one in a sync period (30 s by default). The manifests request that
+// much. Services have one port and five endpoints, and come from files.
 func BenchmarkNeeds(b *testing.B) {
 	for _, services := range []int{0, 1000, 5000} {
 		b.Run(strconv.Itoa(services)+"-services", func(b *testing.B) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pod runs a container of a pod as a container runtime does on a node: with its mounts and no other
-// place to write, /proc/sys read-only, and only its capabilities. It needs no kubelet, runtime or image: the
-// machine's own programs stand in for the image's. It leaves out namespaces other than that of mounts,
-// cgroups, seccomp, SELinux and AppArmor.
+// Package pod runs a container of a pod as a container runtime does on a node: with its mounts and no other place to
+// write, /proc/sys read-only, and only its capabilities. It needs no kubelet, runtime or image: the machine's own
+// programs stand in for the image's. It leaves out namespaces other than that of mounts, cgroups, seccomp, SELinux
+// and AppArmor.
 package pod
 
 import (
@@ -21,8 +21,8 @@ import (
 type Node struct {
 	Name    string
 	Program string // the file in place of the image's program
-	// Root is the folder of this node's own files, as several nodes share one machine. The kernel's files are
-	// the machine's.
+	// Root is the folder of this node's own files, as several nodes share one machine. The kernel's files are the
+	// machine's.
 	Root       string
 	ConfigMaps map[string]string // folders by name
 	Token      string            // the folder with the service account's; empty: none

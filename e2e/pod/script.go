@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// script sets up a container, step by step, and then becomes its program. Its mounts are its own: it may
-// cover the folder in which it sets up the root.
+// script sets up a container, step by step, and then becomes its program. Its mounts are its own: it may cover the
+// folder in which it sets up the root.
 type script struct{ strings.Builder }
 
 func (s *script) line(format string, args ...any) { fmt.Fprintf(s, format+"\n", args...) }

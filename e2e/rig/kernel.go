@@ -22,8 +22,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// Keep records all that the kernel holds now as another program's, which must stay. It is called before
-// kube-ipvs starts.
+// Keep records all that the kernel holds now as another program's, which must stay. It is called before kube-ipvs
+// starts.
 func (r *Rig) Keep(t testing.TB) {
 	t.Helper()
 	r.foreign = r.Kernel(t)
@@ -35,8 +35,8 @@ func (r *Rig) Kernel(t testing.TB) state.State {
 	return r.list(t, r.kernel.Tables())
 }
 
-// KernelWithout returns the kernel but for the rules, which take the tools of iptables and most of the time
-// to read: their rows are those of s.
+// KernelWithout returns the kernel but for the rules, which take the tools of iptables and most of the time to read:
+// their rows are those of s.
 func (r *Rig) KernelWithout(t testing.TB, s state.State) state.State {
 	t.Helper()
 	tables := r.kernel.Tables()
@@ -149,8 +149,7 @@ func (r *Rig) Settle(t testing.TB) state.State {
 	return want
 }
 
-// SettleButDrains is Settle, but allows real servers that stay for old connections, and the rows that these
-// need.
+// SettleButDrains is Settle, but allows real servers that stay for old connections, and the rows that these need.
 func (r *Rig) SettleButDrains(t testing.TB) {
 	t.Helper()
 	want := r.Desired(t)
@@ -172,8 +171,7 @@ func (r *Rig) SettleButDrains(t testing.TB) {
 	})
 }
 
-// forget removes a draining virtual server from have, with the entries and the address that stay for it
-// alone.
+// forget removes a draining virtual server from have, with the entries and the address that stay for it alone.
 func forget(have, want state.State, k state.VirtualServerKey) {
 	delete(have.VirtualServers, k)
 	a := k.Address.Addr()

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rig is a small cluster for tests whose node-1 runs the real kube-ipvs. Manifests go into a folder.
-// The daemon's own pure functions return what the kernel should hold, and the rig's own adapters read what it
-// does hold.
+// Package rig is a small cluster for tests whose node-1 runs the real kube-ipvs. Manifests go into a folder. The
+// daemon's own pure functions return what the kernel should hold, and the rig's own adapters read what it does hold.
 //
 // Clients and servers are in package world.
 package rig
@@ -47,8 +46,7 @@ type Rig struct {
 	started int // how many daemons
 }
 
-// New builds the small world without starting kube-ipvs. The options are those that kube-ipvs is started
-// with.
+// New builds the small world without starting kube-ipvs. The options are those that kube-ipvs is started with.
 func New(t *testing.T, options ...func(*config.Config)) *Rig {
 	t.Helper()
 	w, err := world.New(world.Small())
@@ -86,8 +84,8 @@ func (r *Rig) Expect(options ...func(*config.Config)) {
 	}
 }
 
-// EmptyFolder returns a folder in memory, until the test ends. User-mode Linux forgets the inodes of the
-// host's files, and with them their watches, as soon as they are closed.
+// EmptyFolder returns a folder in memory, until the test ends. User-mode Linux forgets the inodes of the host's
+// files, and with them their watches, as soon as they are closed.
 func EmptyFolder(t *testing.T) string {
 	t.Helper()
 	path, err := os.MkdirTemp("/dev/shm", "kube-ipvs-rig-")
@@ -143,8 +141,8 @@ func (r *Rig) open(ctx context.Context) (err error) {
 	return err
 }
 
-// Until waits for a condition, whose error says what is missing, and returns how long it took. It sleeps most
-// of the time: there may be only one processor.
+// Until waits for a condition, whose error says what is missing, and returns how long it took. It sleeps most of the
+// time: there may be only one processor.
 func Until(t testing.TB, limit time.Duration, holds func() error) time.Duration {
 	t.Helper()
 	const shortest, longest, share = 10 * time.Millisecond, time.Second, 4

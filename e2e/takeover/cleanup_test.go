@@ -193,8 +193,8 @@ func TestACleanupOfAKernelWithoutIptablesSaysWhatItLeaves(t *testing.T) {
 	}
 }
 
-// Where kube-proxy went back to rules, cleanup removes what is left of servers, once no client is connected
-// through them.
+// Where kube-proxy went back to rules, cleanup removes what is left of servers, once no client is connected through
+// them.
 func TestACleanupBesideKubeProxysRulesLosesNothing(t *testing.T) {
 	s := newStage(t, true)
 	d := s.Start(t)

@@ -32,8 +32,7 @@ func TestTakingOverFromRulesLosesNothing(t *testing.T) {
 	}
 }
 
-// At whatever point of the take-over kube-ipvs is killed, Services are served, and the next start goes on
-// from there.
+// At whatever point of the take-over kube-ipvs is killed, Services are served, and the next start goes on from there.
 func TestATakeOverThatIsCutOffLosesNothing(t *testing.T) {
 	s := newStage(t, true)
 	s.serveByRules(t)

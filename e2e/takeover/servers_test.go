@@ -45,8 +45,7 @@ func (m *ipvsMode) set(name string) string {
 	return name[:min(len(name), 31)]
 }
 
-// creates returns the commands by which kube-proxy makes its sets, at every sync. One that fails ends the
-// sync.
+// creates returns the commands by which kube-proxy makes its sets, at every sync. One that fails ends the sync.
 func (m *ipvsMode) creates() []string {
 	var list []string
 	for _, s := range itsSets() {

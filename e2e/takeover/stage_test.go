@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package takeover tests how kube-ipvs takes kube-proxy's place on a node and gives it back under load. The
-// standard tools write what kube-proxy leaves there, rule by rule.
+// Package takeover tests how kube-ipvs takes kube-proxy's place on a node and gives it back under load. The standard
+// tools write what kube-proxy leaves there, rule by rule.
 //
 // The real kube-proxy is in package cluster, as it needs a real API server.
 package takeover
@@ -71,8 +71,8 @@ func newStage(t *testing.T, detects bool, options ...func(*config.Config)) *stag
 	return s
 }
 
-// route makes the node a router, as kube-proxy does, with a default route: by rules alone a Service's address
-// needs one.
+// route makes the node a router, as kube-proxy does, with a default route: by rules alone a Service's address needs
+// one.
 func (s *stage) route(t *testing.T) {
 	t.Helper()
 	s.run(t, "node-1", "sh", "-euc", `

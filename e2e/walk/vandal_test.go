@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// foreignRows returns rows of other programs, as similar to ours as possible: one virtual server has an
-// address of the node, and one address is on our device.
+// foreignRows returns rows of other programs, as similar to ours as possible: one virtual server has an address of
+// the node, and one address is on our device.
 func foreignRows() state.State {
 	s := state.New()
 	s.Sets["OTHERS"] = state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 10, Comment: true}
@@ -79,8 +79,8 @@ func (w *walker) vandalise() {
 	w.restore()
 }
 
-// spoil deletes and alters rows of one table. It spares set entries until the daemon has read them: if the
-// daemon is killed, and its entries are removed before it starts again, no program can recognise its rows.
+// spoil deletes and alters rows of one table. It spares set entries until the daemon has read them: if the daemon is
+// killed, and its entries are removed before it starts again, no program can recognise its rows.
 func (w *walker) spoil(ours state.State) {
 	table := w.IntN(9)
 	evidence := table == 1 || table == 2

@@ -60,8 +60,8 @@ func (h *Host) connect(ctx context.Context, p state.Protocol, to netip.AddrPort,
 	return c, nil
 }
 
-// dial takes a port that no recent connection of the host had: routers and conntrack remember connections for
-// longer than their sockets live, and a test asks often enough to get the same port twice.
+// dial takes a port that no recent connection of the host had: routers and conntrack remember connections for longer
+// than their sockets live, and a test asks often enough to get the same port twice.
 func (h *Host) dial(ctx context.Context, p state.Protocol, to netip.AddrPort) (net.Conn, error) {
 	for range clientPorts {
 		conn, err := dial(ctx, p, h.nextPort(), to)
@@ -163,8 +163,8 @@ func (c *Conn) askDatagram(question []byte) (Reply, error) {
 // Close closes the connection.
 func (c *Conn) Close() error { return c.conn.Close() }
 
-// Reset ends a connection over TCP at once, as a client that dies does. The kernel between client and server
-// forgets it sooner than a closed one.
+// Reset ends a connection over TCP at once, as a client that dies does. The kernel between client and server forgets
+// it sooner than a closed one.
 func (c *Conn) Reset() error {
 	if stream, ok := c.conn.(*net.TCPConn); ok {
 		if err := stream.SetLinger(0); err != nil {

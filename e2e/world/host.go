@@ -101,8 +101,8 @@ func (h *Host) Addr(f state.Family) netip.Addr {
 	return netip.Addr{}
 }
 
-// Do calls f on a thread of this host: sockets and commands that f starts are the host's. That does not hold
-// for goroutines that f starts.
+// Do calls f on a thread of this host: sockets and commands that f starts are the host's. That does not hold for
+// goroutines that f starts.
 func (h *Host) Do(f func() error) error {
 	return h.space.do(f)
 }

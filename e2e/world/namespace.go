@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespace is a network namespace without a name: it lives as long as this file, and sockets and processes
-// in it.
+// namespace is a network namespace without a name: it lives as long as this file, and sockets and processes in it.
 type namespace struct{ file *os.File }
 
 // here returns the namespace of the calling thread.

@@ -16,8 +16,7 @@ const (
 	echoRequestV6, echoReplyV6 = 128, 129
 )
 
-// Ping sends one echo request and waits for the answer. The error is ECONNREFUSED for an ICMP error
-// "unreachable".
+// Ping sends one echo request and waits for the answer. The error is ECONNREFUSED for an ICMP error "unreachable".
 func (h *Host) Ping(ctx context.Context, to netip.Addr) error {
 	if err := h.Do(func() error { return ping(ctx, to) }); err != nil {
 		return fmt.Errorf("ping %v from %s: %w", to, h.Name, err)

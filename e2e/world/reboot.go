@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// Reboot replaces a node's network namespace by a new one, built as the first was. Its pods stay. The caller
-// ends programs and servers of the node before, and starts them again after; nothing may use the node while
-// it reboots.
+// Reboot replaces a node's network namespace by a new one, built as the first was. Its pods stay. The caller ends
+// programs and servers of the node before, and starts them again after; nothing may use the node while it reboots.
 func (w *World) Reboot(name string) error {
 	i := slices.IndexFunc(w.topology.Nodes, func(n Node) bool { return n.Name == name })
 	if i < 0 {
@@ -42,8 +41,7 @@ func (w *World) reboot(n Node) error {
 	return nil
 }
 
-// unplug removes all wires at once. The kernel would do it too, but only some time after the last program has
-// ended.
+// unplug removes all wires at once. The kernel would do it too, but only some time after the last program has ended.
 func (h *Host) unplug() error {
 	links, err := h.links.LinkList()
 	if err != nil {

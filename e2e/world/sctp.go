@@ -13,8 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An SCTP socket of the one-to-one style is used like a TCP socket. Package net treats it as one once it is
-// made.
+// An SCTP socket of the one-to-one style is used like a TCP socket. Package net treats it as one once it is made.
 
 func listenSCTP(on netip.AddrPort) (net.Listener, error) {
 	f, err := socketSCTP(on)
@@ -75,8 +74,8 @@ func dialSCTP(ctx context.Context, port uint16, to netip.AddrPort) (net.Conn, er
 	return net.FileConn(f)
 }
 
-// sourceTo returns the address that the kernel sends from. An unbound socket would offer the peer all
-// addresses of the host, which on a node with many Services do not fit into one packet.
+// sourceTo returns the address that the kernel sends from. An unbound socket would offer the peer all addresses of
+// the host, which on a node with many Services do not fit into one packet.
 func sourceTo(ctx context.Context, to netip.AddrPort) (netip.AddrPort, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "udp", to.String())
@@ -102,8 +101,8 @@ func connected(fd int) error {
 	return nil
 }
 
-// socketSCTP makes a socket of the address's family alone: one for both families would offer the peer
-// addresses of both, which no address translation changes.
+// socketSCTP makes a socket of the address's family alone: one for both families would offer the peer addresses of
+// both, which no address translation changes.
 func socketSCTP(a netip.AddrPort) (*os.File, error) {
 	family := unix.AF_INET
 	if a.Addr().Is6() {

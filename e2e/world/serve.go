@@ -17,8 +17,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Serve answers on a port of all the host's addresses until the world is closed. TCP and UDP servers answer
-// at later addresses, too. An SCTP server would offer its client all addresses, so there is one for each.
+// Serve answers on a port of all the host's addresses until the world is closed. TCP and UDP servers answer at later
+// addresses, too. An SCTP server would offer its client all addresses, so there is one for each.
 func (h *Host) Serve(p state.Protocol, port uint16) error {
 	own := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	if p == state.SCTP {
@@ -32,8 +32,8 @@ func (h *Host) Serve(p state.Protocol, port uint16) error {
 	return nil
 }
 
-// ServeOn answers on one address and port until the world is closed: with HTTP over TCP and SCTP, with one
-// datagram for each over UDP. An unspecified address stands for all of its family.
+// ServeOn answers on one address and port until the world is closed: with HTTP over TCP and SCTP, with one datagram
+// for each over UDP. An unspecified address stands for all of its family.
 func (h *Host) ServeOn(p state.Protocol, on netip.AddrPort) error {
 	err := h.Do(func() error {
 		if p == state.UDP {
@@ -107,8 +107,8 @@ func (h *Host) answerDatagrams(conn *net.UDPConn) {
 	}
 }
 
-// receiveDestination makes a datagram socket receive each datagram's destination: the answer must come from
-// it, but the kernel would choose an address by the route.
+// receiveDestination makes a datagram socket receive each datagram's destination: the answer must come from it, but
+// the kernel would choose an address by the route.
 func receiveDestination(network, _ string, c syscall.RawConn) error {
 	var result error
 	err := c.Control(func(fd uintptr) {

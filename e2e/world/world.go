@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package world builds a small cluster's network inside one kernel: nodes, pods behind them and hosts
-// outside, each in a network namespace, with servers that report their name and the client's address. The
-// namespaces have no names, and the machine's own namespace gets no link, so nothing is left behind even if
-// the program dies.
+// Package world builds a small cluster's network inside one kernel: nodes, pods behind them and hosts outside, each
+// in a network namespace, with servers that report their name and the client's address. The namespaces have no names,
+// and the machine's own namespace gets no link, so nothing is left behind even if the program dies.
 //
 // It does not know Services: its user starts the program that serves virtual addresses on a node.
 package world
@@ -48,8 +47,8 @@ func (w *World) Host(name string) *Host {
 // Hosts returns all hosts: each node before its pods, and the outside last.
 func (w *World) Hosts() []*Host { return slices.Clone(w.hosts) }
 
-// Close ends all servers and closes the namespaces. The kernel removes a namespace when the last process in
-// it has ended; the starter of a process must end it.
+// Close ends all servers and closes the namespaces. The kernel removes a namespace when the last process in it has
+// ended; the starter of a process must end it.
 func (w *World) Close() {
 	w.mu.Lock()
 	for _, s := range w.servers {

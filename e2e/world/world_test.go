@@ -233,8 +233,8 @@ func namespaceOfThread(t *testing.T) string {
 	return name
 }
 
-// A link between two namespaces disappears when the kernel destroys either of them: that is how the test sees
-// it happen.
+// A link between two namespaces disappears when the kernel destroys either of them: that is how the test sees it
+// happen.
 func TestNothingIsLeftOfAClosedWorld(t *testing.T) {
 	linksBefore, filesBefore := links(t), openFiles(t)
 	w, err := world.New(routing())

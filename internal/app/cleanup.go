@@ -18,8 +18,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// Cleanup removes the daemon's rows from the kernel, or keeps those that kube-proxy's IPVS mode can use. It runs
-// the daemon's reconcile loop without Services, so the same code decides what is ours and what goes first.
+// Cleanup removes the daemon's rows from the kernel, or keeps those that kube-proxy's IPVS mode can use. It runs the
+// daemon's reconcile loop without Services, so the same code decides what is ours and what goes first.
 func Cleanup(ctx context.Context, c cli.Cleanup) (done cli.Cleaned, err error) {
 	release, err := Hold()
 	if errors.Is(err, ErrHeld) {

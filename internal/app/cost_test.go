@@ -30,8 +30,7 @@ func (idleSignal) Received(reconcile.Change)   {}
 func (idleSignal) Acted(reconcile.Act)         {}
 func (c idleSignal) Settled(reconcile.Balance) { c <- struct{}{} }
 
-// rig is a planner and a loop over a kernel that takes everything. Changes go through all of it, one at a
-// time.
+// rig is a planner and a loop over a kernel that takes everything. Changes go through all of it, one at a time.
 type rig struct {
 	planner    *planner
 	idleSignal idleSignal

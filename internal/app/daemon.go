@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package app builds and runs the daemon, and does for the other commands what needs this machine's kernel.
-// This file is the flow of the daemon: Run, which has a session for each configuration, and Daemon.Run:
+// Package app builds and runs the daemon, and does for the other commands what needs this machine's kernel. This file
+// is the flow of the daemon: Run, which has a session for each configuration, and Daemon.Run:
 //
 //	source, node addresses -> planner -> events -> reconcile -> kernel
 //
-// session.go and source.go build what a Daemon needs; planner.go turns objects into events for the reconcile
-// loop. read.go and barriers.go are for the commands that only read, cleanup.go is for cleanup.
+// session.go and source.go build what a Daemon needs; planner.go turns objects into events for the reconcile loop.
+// read.go and barriers.go are for the commands that only read, cleanup.go is for cleanup.
 package app
 
 import (
@@ -31,8 +31,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// Run runs the daemon on this machine's kernel until ctx ends, with a new session for each changed
-// configuration. If that one cannot be used, the previous one is used again. It logs to standard error.
+// Run runs the daemon on this machine's kernel until ctx ends, with a new session for each changed configuration. If
+// that one cannot be used, the previous one is used again. It logs to standard error.
 func Run(ctx context.Context, d cli.Daemon) (err error) {
 	var libraries libraryLogs
 	log, err := openLog(d.Config.Log, &libraries)
@@ -80,8 +80,8 @@ func Run(ctx context.Context, d cli.Daemon) (err error) {
 	}
 }
 
-// runUntilChanged runs until ctx ends or the configuration changes, and returns the new one. A restart is all
-// that a change takes: stopping costs no connection, and starting writes only rows that differ.
+// runUntilChanged runs until ctx ends or the configuration changes, and returns the new one. A restart is all that a
+// change takes: stopping costs no connection, and starting writes only rows that differ.
 func (s *session) runUntilChanged(ctx context.Context) (next cli.Daemon, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -18,8 +18,8 @@ const instanceName = "@kube-ipvs"
 // instanceSocket takes datagrams: with a stream, connections of Running would fill the queue.
 func instanceSocket() *net.UnixAddr { return &net.UnixAddr{Name: instanceName, Net: "unixgram"} }
 
-// Hold claims this network namespace until release is called: two kube-ipvs would undo each other's work. It
-// returns ErrHeld if another one has it. Any program may take the name, so this is no protection.
+// Hold claims this network namespace until release is called: two kube-ipvs would undo each other's work. It returns
+// ErrHeld if another one has it. Any program may take the name, so this is no protection.
 func Hold() (release func() error, err error) {
 	l, err := net.ListenUnixgram("unixgram", instanceSocket())
 	switch {

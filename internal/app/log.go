@@ -28,8 +28,8 @@ const (
 	// debugVerbosity is the verbosity at which everything is logged, as operators of kube-proxy know it.
 	debugVerbosity = 4
 
-	// While the API server is away, client-go logs every attempt. This many lines with one message pass in this
-	// time. The kube source logs the state of the connection.
+	// While the API server is away, client-go logs every attempt. This many lines with one message pass in this time.
+	// The kube source logs the state of the connection.
 	sameLines  = 4
 	sameWithin = 10 * time.Minute
 )
@@ -56,15 +56,15 @@ func newLog(c config.Log, w io.Writer) *zap.Logger {
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level))
 }
 
-// libraryLogs is the log of all libraries, which use klog, log, slog or logrus. Each of these gets its logger
-// once, because klog must not be in use then. What that logger writes to changes with the configuration.
+// libraryLogs is the log of all libraries, which use klog, log, slog or logrus. Each of these gets its logger once,
+// because klog must not be in use then. What that logger writes to changes with the configuration.
 type libraryLogs struct {
 	once sync.Once
 	core atomic.Pointer[zapcore.Core]
 }
 
-// logTo sends the logs of libraries to log from now on. The loggers of libraries are global, so a program has
-// one libraryLogs. Call it before anything of client-go is made.
+// logTo sends the logs of libraries to log from now on. The loggers of libraries are global, so a program has one
+// libraryLogs. Call it before anything of client-go is made.
 func (l *libraryLogs) logTo(c config.Log, log *zap.Logger) error {
 	var level klog.Level
 	if err := level.Set(strconv.Itoa(c.Verbosity)); err != nil {
@@ -122,8 +122,8 @@ func (c currentCore) Write(e zapcore.Entry, fields []zap.Field) error {
 
 func (c currentCore) Sync() error { return c.libraries.current().Sync() }
 
-// libraryCore passes more levels than the core inside: zapr makes klog's V(n) the level -n. To have the columns
-// of our own lines, levels below debug become debug, and the logger's name becomes a field.
+// libraryCore passes more levels than the core inside: zapr makes klog's V(n) the level -n. To have the columns of
+// our own lines, levels below debug become debug, and the logger's name becomes a field.
 type libraryCore struct {
 	zapcore.Core
 	least zapcore.Level

@@ -134,8 +134,7 @@ func TestAnErrorOfClientGoIsOneLineWithFields(t *testing.T) {
 // stamp is the time of a line. Go's own loggers take it from the machine's clock.
 var stamp = regexp.MustCompile(`^\d{4}-\d\d-\d\dT[^\t]*Z\t`)
 
-// moby/ipvs uses logrus, and net/http package log. Their lines have the form of ours, and go to the same
-// place.
+// moby/ipvs uses logrus, and net/http package log. Their lines have the form of ours, and go to the same place.
 func TestWhateverALibraryLogsByThereIsOneLog(t *testing.T) {
 	broken := errors.New("exec: no modprobe")
 	for want, say := range map[string]func(){
@@ -262,9 +261,9 @@ func TestRetriesOfClientGoDoNotFloodTheLog(t *testing.T) {
 	}
 }
 
-// klog must not be in use when it gets a logger, and client-go uses it all the time: the race detector would
-// find that. So a changed configuration changes where the one logger writes, also for loggers that client-go
-// made of it before.
+// klog must not be in use when it gets a logger, and client-go uses it all the time: the race detector would find
+// that. So a changed configuration changes where the one logger writes, also for loggers that client-go made of it
+// before.
 func TestAChangedConfigurationMovesKlogWhileItIsInUse(t *testing.T) {
 	var libraries libraryLogs
 	_, before := openNext(t, config.Log{}, &libraries)

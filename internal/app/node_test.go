@@ -34,8 +34,8 @@ func nodeWith(address string, podCIDRs ...string) func(cluster.Sink) {
 
 func nodeLost(sink cluster.Sink) { sink.Place(cluster.Place{}) }
 
-// localNetwork is the network in the rule that distinguishes pods of this node, in one family; empty without
-// such a rule.
+// localNetwork is the network in the rule that distinguishes pods of this node, in one family; empty without such a
+// rule.
 func (h *harness) localNetwork(f state.Family) string {
 	chain := h.kernel.State.Chains[state.ChainKey{Family: f, Table: "nat", Name: "KUBE-SERVICES"}]
 	_, rest, found := strings.Cut(chain.Rules, "! -s ")
@@ -49,8 +49,8 @@ func byNodeCIDR(d *Daemon) {
 	d.Config.LocalDetector = config.LocalDetector{Kind: config.DetectNodeCIDR}
 }
 
-// kube-proxy exits when the networks change, waits for them at the start, and keeps the old ones when the
-// Node is gone.
+// kube-proxy exits when the networks change, waits for them at the start, and keeps the old ones when the Node is
+// gone.
 func TestTheRulesFollowTheNodesPodNetworks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New(), byNodeCIDR)

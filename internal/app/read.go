@@ -25,8 +25,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// ReadNode reads all tables of the kernel in the network namespace of the calling thread, and the addresses
-// of the node's other devices. A table that cannot be read is nil and named in the error.
+// ReadNode reads all tables of the kernel in the network namespace of the calling thread, and the addresses of the
+// node's other devices. A table that cannot be read is nil and named in the error.
 func ReadNode(ctx context.Context) (state.State, []netip.Addr, error) {
 	n, err := readKernel(ctx, readNode)
 	return n.state, n.addresses, err
@@ -120,8 +120,8 @@ func (k *dumpKernel) State(ctx context.Context) (s state.State, err error) {
 	return s, errors.Join(err, setsErr, linkErr)
 }
 
-// settledStore lists its table until two lists are the same. The kernel lists virtual servers in parts and
-// continues by counting rows. While others come or go, even in another network namespace, it may skip some.
+// settledStore lists its table until two lists are the same. The kernel lists virtual servers in parts and continues
+// by counting rows. While others come or go, even in another network namespace, it may skip some.
 type settledStore[K, V comparable] struct{ kernel.Store[K, V] }
 
 func settled[K, V comparable](s kernel.Store[K, V]) kernel.Store[K, V] { return settledStore[K, V]{s} }

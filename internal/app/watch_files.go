@@ -23,8 +23,8 @@ const (
 	comparePeriod = 30 * time.Second
 )
 
-// watchFiles calls changed after each change of a file's content, until ctx ends. It finds a write in place, a
-// file that replaces another, and the exchanged symlink of a mounted ConfigMap. A missing file is no change.
+// watchFiles calls changed after each change of a file's content, until ctx ends. It finds a write in place, a file
+// that replaces another, and the exchanged symlink of a mounted ConfigMap. A missing file is no change.
 func watchFiles(ctx context.Context, files []cli.File, changed func()) {
 	w := fileWatcher{files: slices.Clone(files), period: comparePeriod}
 	w.run(ctx, changed)
@@ -82,8 +82,8 @@ func (w *fileWatcher) compare() (changed bool) {
 	return changed
 }
 
-// watch watches the folders of the path and of what its symlinks lead to. A file that replaces another has no
-// watch yet. If a folder is missing, the next comparison tries again.
+// watch watches the folders of the path and of what its symlinks lead to. A file that replaces another has no watch
+// yet. If a folder is missing, the next comparison tries again.
 func (w *fileWatcher) watch(path string) {
 	if w.notify == nil {
 		return

@@ -52,8 +52,8 @@ func (f *folder) replace(name, text string) {
 	f.must(os.Rename(f.at(name+".new"), f.at(name)))
 }
 
-// mount does what the kubelet does for a ConfigMap: the files are in a folder of their own, and the symlink
-// to it, ..data, is exchanged.
+// mount does what the kubelet does for a ConfigMap: the files are in a folder of their own, and the symlink to it,
+// ..data, is exchanged.
 func (f *folder) mount(version, text string) {
 	f.t.Helper()
 	f.write("..ver"+version+"/config.conf", text)

@@ -18,8 +18,8 @@ import (
 
 func TestNoPackageStartsByItselfOrChangesBehindItsUser(t *testing.T) { each(t, hiddenState) }
 
-// hiddenState finds init functions, and package variables other than errors, compiled patterns and assertions
-// that a type implements an interface.
+// hiddenState finds init functions, and package variables other than errors, compiled patterns and assertions that a
+// type implements an interface.
 func hiddenState(f file) []problem {
 	var found []problem
 	for _, d := range f.syntax.Decls {

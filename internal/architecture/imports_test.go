@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// rule is what a package may import. Our packages are named as in docs/architecture.md (plan is
-// internal/plan), those of others by module.
+// rule is what a package may import. Our packages are named as in docs/architecture.md (plan is internal/plan), those
+// of others by module.
 type rule struct {
 	path string // with /... it includes all packages below
 	may  string // what it may import beside the standard library, which is exactly what it does import
@@ -25,8 +25,8 @@ const (
 	all, k8s, sys = everything, "k8s.io/api k8s.io/apimachinery", "golang.org/x/sys"
 )
 
-// importRules returns a rule for each package; of several the first counts. The order is: packages that
-// decide, that act, that users see, and that test from outside.
+// importRules returns a rule for each package; of several the first counts. The order is: packages that decide, that
+// act, that users see, and that test from outside.
 func importRules() []rule { return slices.Concat(kernelRules(), programRules()) }
 
 // kernelRules are for the packages that decide and for the kernel.
@@ -127,8 +127,7 @@ func (r rule) isPure(f file) bool {
 	return r.pure == everything || slices.Contains(strings.Fields(r.pure), path.Base(f.name))
 }
 
-// permission returns the element of may that allows an import; empty if none does. A module allows all its
-// packages.
+// permission returns the element of may that allows an import; empty if none does. A module allows all its packages.
 func (r rule) permission(imported string) string {
 	name := shortPath(imported)
 	for _, m := range strings.Fields(r.may) {
@@ -147,8 +146,7 @@ func TestPackagesImportOnlyWhatTheirRulesAllow(t *testing.T) {
 	report(t, wrongImports(importRules(), sources(t).files))
 }
 
-// wrongImports finds packages without a rule, imports that a rule does not allow, and rules that no longer
-// apply.
+// wrongImports finds packages without a rule, imports that a rule does not allow, and rules that no longer apply.
 func wrongImports(rules []rule, files []file) []problem {
 	var found []problem
 	inside := map[string][]file{}

@@ -20,8 +20,8 @@ func TestWhatDecidesIsPure(t *testing.T) {
 	}
 }
 
-// pureStandard returns the packages of the standard library that only compute. bufio, io and io/fs work on
-// given readers.
+// pureStandard returns the packages of the standard library that only compute. bufio, io and io/fs work on given
+// readers.
 func pureStandard() []string {
 	return []string{
 		"bufio", "bytes", "cmp", "container/heap", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt", "hash/fnv", "io", "io/fs", "iter",
@@ -37,8 +37,7 @@ func impure() []string {
 	}
 }
 
-// namesOnly returns packages that a pure file may import for constants and types. Their functions talk to the
-// kernel.
+// namesOnly returns packages that a pure file may import for constants and types. Their functions talk to the kernel.
 func namesOnly() []string {
 	return []string{"golang.org/x/sys/unix", "github.com/vishvananda/netlink/nl", "github.com/moby/ipvs"}
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package architecture checks the rules of this project: imports, purity, sizes, names and some habits. Its
-// tests read the sources as text.
+// Package architecture checks the rules of this project: imports, purity, sizes, names and some habits. Its tests
+// read the sources as text.
 package architecture
 
 import (
@@ -46,8 +46,8 @@ func (f file) problem(n ast.Node, what string) problem {
 	return problem{f.name + ":" + strconv.Itoa(f.line(n.Pos())), what}
 }
 
-// names returns the import paths of a file by the name that it uses: the given one, or the last element of
-// the path that is no version, which is right for everything that we import.
+// names returns the import paths of a file by the name that it uses: the given one, or the last element of the path
+// that is no version, which is right for everything that we import.
 func names(syntax *ast.File) map[string]string {
 	all := map[string]string{}
 	for _, s := range syntax.Imports {
@@ -65,7 +65,8 @@ func names(syntax *ast.File) map[string]string {
 
 func imported(s *ast.ImportSpec) string { return strings.Trim(s.Path.Value, "`\"") }
 
-// qualified returns the path and name of a selector, as in "golang.org/x/sys/unix.Close"; empty for other expressions.
+// qualified returns the path and name of a selector, as in "golang.org/x/sys/unix.Close"; empty for other
+// expressions.
 func (f file) qualified(e ast.Expr) string {
 	s, ok := e.(*ast.SelectorExpr)
 	if !ok {

@@ -129,8 +129,8 @@ func (x *configFlags) read(c *parsedConfig) error {
 	return nil
 }
 
-// apply applies the command line to c. It returns the names of the applied flags, by the paths of their fields,
-// and those of the ignored ones.
+// apply applies the command line to c. It returns the names of the applied flags, by the paths of their fields, and
+// those of the ignored ones.
 func (x *configFlags) apply(c *parsedConfig) (names map[string]string, ignored []string, err error) {
 	all := newBoundFlags(pflag.NewFlagSet("", pflag.ContinueOnError), &c.pair)
 	all.proxyPlanning()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster defines where Kubernetes objects come from: a Source reports to a Sink the objects of each
-// Service, and what is around them, whenever they change. Index, which every source uses, joins the objects
-// and finds the Service that a change concerns. Objects are kept in a compact form (Service, Slice).
+// Package cluster defines where Kubernetes objects come from: a Source reports to a Sink the objects of each Service,
+// and what is around them, whenever they change. Index, which every source uses, joins the objects and finds the
+// Service that a change concerns. Objects are kept in a compact form (Service, Slice).
 //
 // Its sub-packages know the API server and files. What an object means is decided in package plan.
 package cluster
@@ -19,8 +19,8 @@ import (
 
 // Source is a place that objects come from.
 type Source interface {
-	// Run reports all objects to sink, then each change, until ctx ends, which is no error. All calls to sink
-	// come from one goroutine. An error means that the source cannot go on; what it reported stays valid.
+	// Run reports all objects to sink, then each change, until ctx ends, which is no error. All calls to sink come
+	// from one goroutine. An error means that the source cannot go on; what it reported stays valid.
 	Run(ctx context.Context, sink Sink) error
 }
 
@@ -32,8 +32,8 @@ type Sink interface {
 	// Place reports what is around the Services, when a part that is used changed.
 	Place(Place)
 
-	// Listed reports how much was reported so far: Complete once, and perhaps Restored before it. Before
-	// Complete, an object that was not reported may exist.
+	// Listed reports how much was reported so far: Complete once, and perhaps Restored before it. Before Complete, an
+	// object that was not reported may exist.
 	Listed(Extent)
 }
 
@@ -76,8 +76,8 @@ func (c *Changes) Add(keys []types.NamespacedName) {
 	}
 }
 
-// Report reports changes in x to sink, as the named Node sees them. The Place comes first, because the
-// meaning of Services depends on it. Then come deleted Services, because others may have their addresses now.
+// Report reports changes in x to sink, as the named Node sees them. The Place comes first, because the meaning of
+// Services depends on it. Then come deleted Services, because others may have their addresses now.
 func (c Changes) Report(x *Index, node string, sink Sink) {
 	if c.Place {
 		sink.Place(x.Place(node))

@@ -12,12 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Services and EndpointSlices are kept in a compact form: the fields that are read, in one immutable string.
-// An endpoint takes some ten bytes, not four hundred. Objects are equal if nothing that is read differs. The
-// form stays in memory: objects on disk are in Kubernetes' own form.
+// Services and EndpointSlices are kept in a compact form: the fields that are read, in one immutable string. An
+// endpoint takes some ten bytes, not four hundred. Objects are equal if nothing that is read differs. The form stays
+// in memory: objects on disk are in Kubernetes' own form.
 
-// form visits the fields of an object in one order, to write or to read them: so the two cannot differ.
-// Writing does not change a field, and a field must be empty before reading.
+// form visits the fields of an object in one order, to write or to read them: so the two cannot differ. Writing does
+// not change a field, and a field must be empty before reading.
 type form struct {
 	writing bool
 	out     []byte   // written so far

@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Objects are a Service and its EndpointSlices, sorted by name. They are never changed, so they can be
-// shared: there is one copy of each, in compact form. nil: there is no such Service.
+// Objects are a Service and its EndpointSlices, sorted by name. They are never changed, so they can be shared: there
+// is one copy of each, in compact form. nil: there is no such Service.
 type Objects struct {
 	Service Service
 	Slices  []Slice
@@ -70,8 +70,7 @@ func (o *Objects) around(name string) (before, after []Slice) {
 	return before, after
 }
 
-// Moved returns the EndpointSlices that a Service lost and got. If many changed, both may have unchanged
-// ones.
+// Moved returns the EndpointSlices that a Service lost and got. If many changed, both may have unchanged ones.
 func Moved(before, now *Objects) (left, came []*discoveryv1.EndpointSlice) {
 	var was, is []Slice
 	if before != nil {

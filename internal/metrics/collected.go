@@ -175,12 +175,12 @@ const (
 	others = "other"
 )
 
-// traffic collects the traffic of Services. The kernel counts by virtual server, from zero when it is made
-// anew. A Service's counter is the sum of the increases of its virtual servers, so it never decreases. What a
-// virtual server counted between the last reading and its removal is lost.
+// traffic collects the traffic of Services. The kernel counts by virtual server, from zero when it is made anew. A
+// Service's counter is the sum of the increases of its virtual servers, so it never decreases. What a virtual server
+// counted between the last reading and its removal is lost.
 //
-// The first Services that are seen are named, sorted by name if several are new; a name becomes free when its
-// Service is gone. So series come and go with Services, not with their traffic.
+// The first Services that are seen are named, sorted by name if several are new; a name becomes free when its Service
+// is gone. So series come and go with Services, not with their traffic.
 type traffic struct {
 	described
 	loads Loads

@@ -163,8 +163,8 @@ func names(families []state.Family) []string {
 	return list
 }
 
-// Lasting counts across changes of the configuration: these changes, and requests to API servers, under the
-// names of every Kubernetes component. client-go reports to one place only, so there is one Lasting.
+// Lasting counts across changes of the configuration: these changes, and requests to API servers, under the names of
+// every Kubernetes component. client-go reports to one place only, so there is one Lasting.
 type Lasting struct {
 	results  *prometheus.CounterVec
 	duration *prometheus.HistogramVec

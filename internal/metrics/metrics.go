@@ -2,8 +2,8 @@
 
 // Package metrics measures the proxy for Prometheus, in a registry of its own.
 //
-// Names that begin with kubeproxy_ are those of kube-proxy's IPVS mode, with its types, labels and buckets,
-// so that dashboards and alerts keep working. Here they mean:
+// Names that begin with kubeproxy_ are those of kube-proxy's IPVS mode, with its types, labels and buckets, so that
+// dashboards and alerts keep working. Here they mean:
 //
 //   - sync_proxy_rules_duration_seconds: one round of the loop that wrote or listed something, until nothing was
 //     left to do. A round costs what changed, so most are short.
@@ -21,8 +21,8 @@
 //     kube-proxy visits all.
 //   - proxy_healthz_total, proxy_livez_total: answers by code.
 //
-// Names that begin with kubeipvs_ are ours; their help describes them. The kernel's own counters are read on
-// request, over a connection of their own (Loads).
+// Names that begin with kubeipvs_ are ours; their help describes them. The kernel's own counters are read on request,
+// over a connection of their own (Loads).
 package metrics
 
 import (

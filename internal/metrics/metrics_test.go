@@ -53,8 +53,8 @@ func gather(t *testing.T, m *Metrics) []*dto.MetricFamily {
 	return families
 }
 
-// values are all series but those of the Go runtime and the process, as "name{label=value,...}" and, for
-// histograms, "name_count" and "name_sum".
+// values are all series but those of the Go runtime and the process, as "name{label=value,...}" and, for histograms,
+// "name_count" and "name_sum".
 func values(t *testing.T, m *Metrics) map[string]float64 {
 	t.Helper()
 	all := map[string]float64{}
@@ -110,8 +110,8 @@ func namesOf(t *testing.T, m *Metrics) []string {
 	return list
 }
 
-// TestTheNamesAreThoseInTheList keeps a list of all metrics that there are, which tests of alert rules and
-// dashboards read.
+// TestTheNamesAreThoseInTheList keeps a list of all metrics that there are, which tests of alert rules and dashboards
+// read.
 func TestTheNamesAreThoseInTheList(t *testing.T) {
 	const file = "testdata/names.txt"
 	got := strings.Join(namesOf(t, full()), "\n") + "\n"

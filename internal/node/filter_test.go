@@ -69,8 +69,7 @@ func TestServiceAddressesAreNotEvenTold(t *testing.T) {
 		t.Errorf("besides the last the kernel sent %d events: %v", len(got)-1, got)
 	}
 
-	// What matters is sent: removed addresses of the device, of which one may be the anchor, and default
-	// routes.
+	// What matters is sent: removed addresses of the device, of which one may be the anchor, and default routes.
 	gone := netip.MustParseAddr("10.96.0.7")
 	if err := netlink.AddrDel(ours, host(t, gone)); err != nil {
 		t.Fatal(err)

@@ -122,8 +122,8 @@ func parseHops(raw []byte) ([]hop, error) {
 	return hops, nil
 }
 
-// parseHop reads what a route and one of its next hops have in common. An IPv4 route through an IPv6 gateway
-// has RTA_VIA: a family and an address.
+// parseHop reads what a route and one of its next hops have in common. An IPv4 route through an IPv6 gateway has
+// RTA_VIA: a family and an address.
 func parseHop(attributes []netlink.Attribute) (hop, error) {
 	var h hop
 	for _, a := range attributes {

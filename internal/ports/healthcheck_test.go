@@ -66,8 +66,8 @@ func at(address string, port uint16) string {
 	return net.JoinHostPort(address, strconv.Itoa(int(port)))
 }
 
-// freePorts returns n ports that are free in both families and protocols, and stay so: the kernel never picks one as low as
-// these.
+// freePorts returns n ports that are free in both families and protocols, and stay so: the kernel never picks one as
+// low as these.
 func freePorts(t *testing.T, n int) []uint16 {
 	t.Helper()
 	var ports []uint16

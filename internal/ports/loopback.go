@@ -18,8 +18,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// LoopbackOptions configure Loopback. The limits keep clients on the node from using up the program's open
-// files, which it needs to talk to the kernel.
+// LoopbackOptions configure Loopback. The limits keep clients on the node from using up the program's open files,
+// which it needs to talk to the kernel.
 type LoopbackOptions struct {
 	// Report gets the first error of a port, and nil when it is open again. It must not block or call back.
 	Report func(service types.NamespacedName, f state.Forward, err error)
@@ -72,8 +72,8 @@ func NewLoopback(o LoopbackOptions) *Loopback {
 	return n
 }
 
-// Set sets all forwards of a Service; an empty list ends them. Open connections stay until their ends close
-// them. UDP clients of a removed port get no more answers.
+// Set sets all forwards of a Service; an empty list ends them. Open connections stay until their ends close them. UDP
+// clients of a removed port get no more answers.
 func (n *Loopback) Set(service types.NamespacedName, forwards []state.Forward) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()

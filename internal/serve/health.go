@@ -24,11 +24,11 @@ import (
 //   - the kernel refuses a row that all Services need (a set, a chain, a jump, the device), or rows of more than one
 //     Service in a table of which it took none since.
 //
-// The node stays in service if rows of one Service are refused, or a sysctl: metrics and events report that.
-// The node must also be eligible: its Node object is known and will not be removed.
+// The node stays in service if rows of one Service are refused, or a sysctl: metrics and events report that. The node
+// must also be eligible: its Node object is known and will not be removed.
 //
-// /livez: does the loop make progress? It fails only if one round takes longer than ten sync periods, and at
-// least five minutes. A restart does not help against refusals, and would only prolong a slow start.
+// /livez: does the loop make progress? It fails only if one round takes longer than ten sync periods, and at least
+// five minutes. A restart does not help against refusals, and would only prolong a slow start.
 
 const (
 	lateRounds  = 2  // sync periods until a change is late
@@ -42,8 +42,8 @@ type HealthOptions struct {
 	Families   []state.Family
 	Count      func(page string, code int) // counts answers of "healthz" and "livez"; may be nil
 
-	// Snapshot reports whether the served objects were restored from a snapshot and not confirmed since, and
-	// its age. Many goroutines call it. nil: they never are.
+	// Snapshot reports whether the served objects were restored from a snapshot and not confirmed since, and its age.
+	// Many goroutines call it. nil: they never are.
 	Snapshot func() (age time.Duration, restored bool)
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package serve serves the HTTP endpoints of this node: /healthz and /livez (Health), /metrics, and the pages
-// that every Kubernetes component has (Pages). A Server opens a port, retries if it cannot, and limits what
-// one client can cost.
+// Package serve serves the HTTP endpoints of this node: /healthz and /livez (Health), /metrics, and the pages that
+// every Kubernetes component has (Pages). A Server opens a port, retries if it cannot, and limits what one client can
+// cost.
 //
 // Ports of Services are in package ports, metrics in package metrics.
 package serve

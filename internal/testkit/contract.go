@@ -12,12 +12,12 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Contract is what every implementation of the nine tables must do. open makes a kernel for one case; it is
-// called on the case's own goroutine.
+// Contract is what every implementation of the nine tables must do. open makes a kernel for one case; it is called on
+// the case's own goroutine.
 //
-// A kernel may hold rows before: they must be there after each case as well, as far as the tables list them.
-// Sets and chains are named KUBE-*. The settings net/ipv4/vs/conntrack and net/ipv4/ip_forward must exist,
-// and the node must have the addresses of Sources.
+// A kernel may hold rows before: they must be there after each case as well, as far as the tables list them. Sets and
+// chains are named KUBE-*. The settings net/ipv4/vs/conntrack and net/ipv4/ip_forward must exist, and the node must
+// have the addresses of Sources.
 func Contract(t *testing.T, open func(testing.TB) kernel.Tables) {
 	c := contract{open}
 	t.Run("sysctls stay and are written", c.sysctls)

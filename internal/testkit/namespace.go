@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package testkit is what tests share: network namespaces, the contract that every Store passes (in memory or
-// real), and waits for goroutines. Only tests import it.
+// Package testkit is what tests share: network namespaces, the contract that every Store passes (in memory or real),
+// and waits for goroutines. Only tests import it.
 package testkit
 
 import (
@@ -12,9 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace moves the calling test into a new network namespace with lo up. The namespace ends with the test:
-// the goroutine keeps its thread, and the Go runtime destroys a thread whose goroutine ends without unlocking
-// it.
+// Namespace moves the calling test into a new network namespace with lo up. The namespace ends with the test: the
+// goroutine keeps its thread, and the Go runtime destroys a thread whose goroutine ends without unlocking it.
 //
 // Subtests run in goroutines of their own, outside the namespace: call it in each of them instead.
 //

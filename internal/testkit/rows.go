@@ -115,8 +115,8 @@ func entryTable() table[state.SetEntry, state.Entry] {
 	}
 }
 
-// ruleTables returns two tables for each family: every changed table costs the real kernel a process, and
-// three would show no more.
+// ruleTables returns two tables for each family: every changed table costs the real kernel a process, and three would
+// show no more.
 func ruleTables(f state.Family) []state.RuleTable {
 	if f == state.IPv4 {
 		return []state.RuleTable{state.NAT, state.Mangle}
@@ -313,8 +313,8 @@ func realServerTable() table[state.RealServerKey, state.RealServer] {
 	}
 }
 
-// Sources returns addresses that the node has, two of each family. Routes may use them as the source of the
-// node's own packets.
+// Sources returns addresses that the node has, two of each family. Routes may use them as the source of the node's
+// own packets.
 func Sources() []netip.Addr {
 	var list []netip.Addr
 	for _, f := range families() {

@@ -23,8 +23,7 @@ func Eventually(t testing.TB, what string, true func() bool) {
 	}
 }
 
-// LeavesNoGoroutine calls closing at the end of the test, and fails if more goroutines are left than there
-// are now.
+// LeavesNoGoroutine calls closing at the end of the test, and fails if more goroutines are left than there are now.
 func LeavesNoGoroutine(t testing.TB, closing func()) {
 	t.Helper()
 	before := runtime.NumGoroutine()

@@ -56,8 +56,8 @@ func (c contract) upAndDown(t *testing.T) {
 // half is how many rows of each family there are in a large delta.
 const half = 5000
 
-// crowd returns a state with half rows of each family in each large table, and one row more in each that the
-// kernel refuses.
+// crowd returns a state with half rows of each family in each large table, and one row more in each that the kernel
+// refuses.
 func crowd() (good, bad state.State) {
 	good, bad = state.New(), state.New()
 	good.Links, good.Sets = links(), hashSets()

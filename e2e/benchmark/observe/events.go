@@ -34,8 +34,8 @@ func WatchNotices() (*Notices, error) {
 	return &Notices{socket}, errors.Join(socket.SetReceiveBufferSize(buffer, true), socket.SetReceiveTimeout(&rest))
 }
 
-// Close stops counting, and returns how many notices there were. ENOBUFS is that there were more than a program can have made
-// in vain.
+// Close stops counting, and returns how many notices there were. ENOBUFS is that there were more than a program can
+// have made in vain.
 func (n *Notices) Close() (count int, err error) {
 	defer n.socket.Close()
 	for !errors.Is(err, unix.EAGAIN) {
@@ -49,8 +49,8 @@ func (n *Notices) Close() (count int, err error) {
 	return count, nil
 }
 
-// Programs counts the programs of the whole machine that end, by name. The kernel reports each (taskstats), so that nothing
-// has to stand between a program and those that it runs.
+// Programs counts the programs of the whole machine that end, by name. The kernel reports each (taskstats), so that
+// nothing has to stand between a program and those that it runs.
 type Programs struct {
 	socket *nl.NetlinkSocket
 
@@ -64,7 +64,8 @@ type Ran struct {
 	CPU   time.Duration
 }
 
-// ErrSilent is that the kernel does not report which programs end. It never does in a namespace of processes, users or networks.
+// ErrSilent is that the kernel does not report which programs end. It never does in a namespace of processes, users
+// or networks.
 var ErrSilent = errors.New("the kernel does not report which programs end")
 
 // WatchPrograms begins to count.
@@ -128,8 +129,8 @@ func (p *Programs) count() {
 	}
 }
 
-// add counts a thread that ended. The sum of all threads comes only with a program's last one: those that are counted here
-// have one thread.
+// add counts a thread that ended. The sum of all threads comes only with a program's last one: those that are counted
+// here have one thread.
 func (p *Programs) add(report []byte) {
 	const header, aggregate, stats = 4, 4, 3 // TASKSTATS_TYPE_AGGR_PID and TASKSTATS_TYPE_STATS
 	const comm, commLength, user, system, end = 80, 32, 152, 160, 168

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package observe watches a node's kernel and the programs on it while something else is measured. Each look is cheap, as
-// there may be one processor for all. It changes nothing.
+// Package observe watches a node's kernel and the programs on it while something else is measured. Each look is
+// cheap, as there may be one processor for all. It changes nothing.
 package observe
 
 import (
@@ -52,8 +52,8 @@ func (k *Kernel) Close() {
 // localLeaves finds how many addresses and networks the table local has routes to.
 var localLeaves = regexp.MustCompile(`(?s)\nLocal:\n.*?\tLeaves: +(\d+)\n`)
 
-// Locals is how many IPv4 addresses are this node's: each that is assigned, and each that a local route leads to, however many
-// routes do.
+// Locals is how many IPv4 addresses are this node's: each that is assigned, and each that a local route leads to,
+// however many routes do.
 func (k *Kernel) Locals() (int, error) {
 	text := make([]byte, 16<<10)
 	n, err := k.routes.ReadAt(text, 0)
@@ -64,7 +64,8 @@ func (k *Kernel) Locals() (int, error) {
 	return strconv.Atoi(string(m[1]))
 }
 
-// Entries is how many entries a set has; 0 if there is no such set. The kernel is asked for the set without its entries.
+// Entries is how many entries a set has; 0 if there is no such set. The kernel is asked for the set without its
+// entries.
 func (k *Kernel) Entries(set state.SetName) (int, error) {
 	const command, header, withoutEntries = unix.NFNL_SUBSYS_IPSET<<8 | nl.IPSET_CMD_LIST, 4, 1 << 2
 	request := nl.NewNetlinkRequest(command, nl.GetIpsetFlags(nl.IPSET_CMD_LIST))

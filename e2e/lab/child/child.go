@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package child is what the first process of a kernel or of namespaces does: it brings up lo, runs one
-// command, reaps every orphan, passes signals on, and leaves nothing behind at the end.
+// Package child is what the first process of a kernel or of namespaces does: it brings up lo, runs one command, reaps
+// every orphan, passes signals on, and leaves nothing behind at the end.
 package child
 
 import (
@@ -62,9 +62,9 @@ func StartStatus(err error) int {
 	return StatusNotExecutable
 }
 
-// Reap waits for the command and reaps every orphan that ends before it. It passes signals on to the command
-// and returns its exit status. The os package must not wait for a process at the same time: Reap takes any
-// child that ends.
+// Reap waits for the command and reaps every orphan that ends before it. It passes signals on to the command and
+// returns its exit status. The os package must not wait for a process at the same time: Reap takes any child that
+// ends.
 func Reap(pid int, signals <-chan os.Signal) (status int, err error) {
 	done := make(chan struct{})
 	defer close(done)
@@ -94,8 +94,8 @@ func forward(pid int, signals <-chan os.Signal, done <-chan struct{}) {
 	}
 }
 
-// KillRest ends every other process of this kernel or namespace and reaps them. It does nothing unless called
-// by the first process.
+// KillRest ends every other process of this kernel or namespace and reaps them. It does nothing unless called by the
+// first process.
 func KillRest() {
 	if os.Getpid() != 1 {
 		return

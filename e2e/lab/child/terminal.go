@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FromTerminal reports whether a signal was typed at the terminal. A terminal sends it to all processes in
-// the foreground, so the command already has it.
+// FromTerminal reports whether a signal was typed at the terminal. A terminal sends it to all processes in the
+// foreground, so the command already has it.
 func FromTerminal(s os.Signal) bool {
 	return (s == syscall.SIGINT || s == syscall.SIGQUIT) && inForeground()
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package guest is the lab as the first process of a user-mode Linux kernel: it prepares the kernel, runs the
-// job's command, hands its streams and its result to the host and powers off.
+// Package guest is the lab as the first process of a user-mode Linux kernel: it prepares the kernel, runs the job's
+// command, hands its streams and its result to the host and powers off.
 package guest
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/job"
 )
 
-// Main is the whole life of the guest. It returns only if the kernel refuses to power off, and then the
-// kernel panics.
+// Main is the whole life of the guest. It returns only if the kernel refuses to power off, and then the kernel
+// panics.
 func Main(dir job.Dir) {
 	result, err := live(dir)
 	if err != nil {
@@ -121,8 +121,8 @@ func environ(host []string) []string {
 // powerTime is how long the kernel may take to power off by sysrq: a kernel worker does it.
 const powerTime = 5 * time.Second
 
-// powerOff writes everything to the host and ends the kernel. hostfs keeps written pages in the guest until
-// they are synced.
+// powerOff writes everything to the host and ends the kernel. hostfs keeps written pages in the guest until they are
+// synced.
 func powerOff() {
 	unix.Sync()
 	if os.WriteFile("/proc/sysrq-trigger", []byte("o"), 0) == nil {

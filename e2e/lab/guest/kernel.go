@@ -10,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFiles is how many files a process may have open: a test of a large cluster needs more than the kernel's
-// 1024.
+// openFiles is how many files a process may have open: a test of a large cluster needs more than the kernel's 1024.
 const openFiles = 1 << 20
 
 // release returns the version of the running kernel, which is the name of its module folder.

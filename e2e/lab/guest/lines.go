@@ -19,8 +19,7 @@ const (
 	signalLine = "/dev/ttyS2"
 )
 
-// drainTime is how long the last output may take to reach the host once the command and all other processes
-// are gone.
+// drainTime is how long the last output may take to reach the host once the command and all other processes are gone.
 const drainTime = 10 * time.Second
 
 // openLine opens a serial line as a plain channel of bytes. It blocks: the line has no use for the poller.
@@ -50,8 +49,8 @@ func makeRaw(t *unix.Termios) {
 	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
 }
 
-// stream is one output of the command on its way to the host. The command gets a pipe, not the line: programs
-// behave differently on a terminal.
+// stream is one output of the command on its way to the host. The command gets a pipe, not the line: programs behave
+// differently on a terminal.
 type stream struct {
 	line *os.File
 	pipe *os.File

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// upFront returns the modules that are loaded before the command starts. ipv6 comes first: some modules load
-// it, but others only check whether it is there. The rest would not be loaded by itself in time, or would
-// slow down a test's first call.
+// upFront returns the modules that are loaded before the command starts. ipv6 comes first: some modules load it, but
+// others only check whether it is there. The rest would not be loaded by itself in time, or would slow down a test's
+// first call.
 func upFront() []string {
 	return []string{
 		"ipv6", "nf_conntrack", "nf_conntrack_netlink", "ip_vs", "ip_set",
@@ -57,8 +57,8 @@ func moduleName(file string) string {
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-// plan returns the order in which to load files so that all named modules are there. Names without a file are
-// left out: they are built in, or not needed.
+// plan returns the order in which to load files so that all named modules are there. Names without a file are left
+// out: they are built in, or not needed.
 func (d dependencies) plan(names []string) []string {
 	var order []string
 	seen := map[string]bool{}
@@ -82,8 +82,8 @@ func (d dependencies) plan(names []string) []string {
 	return order
 }
 
-// loadModules loads the modules of upFront from a folder of modules. It calls the kernel itself: starting
-// modprobe for each would double the time to boot.
+// loadModules loads the modules of upFront from a folder of modules. It calls the kernel itself: starting modprobe
+// for each would double the time to boot.
 func loadModules(folder string) error {
 	if folder == "" {
 		return nil

@@ -19,8 +19,8 @@ type mount struct {
 	options      string
 }
 
-// mounts returns the guest's own file systems, in order. Everything else, /tmp too, is the host's: test
-// binaries come from there and results go there.
+// mounts returns the guest's own file systems, in order. Everything else, /tmp too, is the host's: test binaries come
+// from there and results go there.
 func mounts() []mount {
 	const quiet = unix.MS_NOSUID | unix.MS_NODEV
 	return []mount{
@@ -34,8 +34,8 @@ func mounts() []mount {
 	}
 }
 
-// hidden returns the paths of keep that the guest's own file systems would hide. They must be mounted again
-// from the host. A path inside another one is left out.
+// hidden returns the paths of keep that the guest's own file systems would hide. They must be mounted again from the
+// host. A path inside another one is left out.
 func hidden(keep []string, own []mount) []string {
 	var paths []string
 	for _, p := range keep {

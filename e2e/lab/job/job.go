@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package job is how the lab on the host and the lab inside the guest kernel talk: a directory with the
-// command to run, a sign of life, and the result. It handles files only.
+// Package job is how the lab on the host and the lab inside the guest kernel talk: a directory with the command to
+// run, a sign of life, and the result. It handles files only.
 package job
 
 import (
@@ -13,8 +13,8 @@ import (
 	"path/filepath"
 )
 
-// EnvName is a kernel argument, and so an environment variable of the guest's first process. It names the
-// job's directory.
+// EnvName is a kernel argument, and so an environment variable of the guest's first process. It names the job's
+// directory.
 const EnvName = "LAB_JOB"
 
 // The files of a job's directory.
@@ -94,8 +94,8 @@ func (d Dir) Booted() bool {
 	return err == nil
 }
 
-// write makes the file appear whole: the other side is another kernel, which may read at any moment, and this
-// one may be powered off right after.
+// write makes the file appear whole: the other side is another kernel, which may read at any moment, and this one may
+// be powered off right after.
 func (d Dir) write(file string, v any) error {
 	content, err := json.Marshal(v)
 	if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package need knows the programs that the lab and its users need on the host. It finds those that are
-// missing and installs them on Debian and its like.
+// Package need knows the programs that the lab and its users need on the host. It finds those that are missing and
+// installs them on Debian and its like.
 package need
 
 import (

@@ -14,8 +14,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/child"
 )
 
-// furnish makes the new namespaces usable: they see only their own processes and links, and tools have their
-// own files in /run.
+// furnish makes the new namespaces usable: they see only their own processes and links, and tools have their own
+// files in /run.
 func furnish() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -39,8 +39,7 @@ func mountFresh(kind, target string) error {
 	return nil
 }
 
-// privateSys mounts a sysfs that shows this network namespace's links, and puts the control groups back on
-// it.
+// privateSys mounts a sysfs that shows this network namespace's links, and puts the control groups back on it.
 func privateSys() error {
 	const groups = "/sys/fs/cgroup"
 	old, err := openFolder(groups)
@@ -60,12 +59,12 @@ func privateSys() error {
 	return nil
 }
 
-// notShared returns the entries of /run that the namespaces have for themselves: the named network namespaces
-// and the lock of iptables.
+// notShared returns the entries of /run that the namespaces have for themselves: the named network namespaces and the
+// lock of iptables.
 func notShared() map[string]bool { return map[string]bool{"netns": true, "xtables.lock": true} }
 
-// privateRun mounts a new /run with everything of the old one except what must not be shared. Mounting over
-// those entries alone would not do: they may not exist, and making them would leave something behind.
+// privateRun mounts a new /run with everything of the old one except what must not be shared. Mounting over those
+// entries alone would not do: they may not exist, and making them would leave something behind.
 func privateRun() error {
 	old, err := openFolder("/run")
 	if err != nil {

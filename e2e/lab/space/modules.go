@@ -21,8 +21,8 @@ const ledgerFile = "/run/kube-ipvs-lab.modules"
 // modulesFile lists the loaded modules. A kernel that cannot load any does not have it.
 const modulesFile = "/proc/modules"
 
-// releaseTime is how long the kernel may take to release a namespace's modules: it takes namespaces apart in
-// the background, after their last process.
+// releaseTime is how long the kernel may take to release a namespace's modules: it takes namespaces apart in the
+// background, after their last process.
 const releaseTime = time.Second
 
 // Ledger is held while a lab may load modules. The last one to close it removes them.
@@ -140,9 +140,9 @@ func parseModules(r io.Reader) (map[string]int, error) {
 	return modules, lines.Err()
 }
 
-// removable returns the added modules that are safe to remove: those that count their users and refuse to go
-// while there are any. The modules of iptables tables and of links (dummy, veth, bridge) do not count them:
-// removing one flushes a table or deletes links that others may have made since.
+// removable returns the added modules that are safe to remove: those that count their users and refuse to go while
+// there are any. The modules of iptables tables and of links (dummy, veth, bridge) do not count them: removing one
+// flushes a table or deletes links that others may have made since.
 func removable(before, now map[string]int) []string {
 	var names []string
 	for name := range now {

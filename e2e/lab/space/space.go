@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package space runs a command on this machine's kernel, in network, mount and process namespaces of its own,
-// and checks whether that kernel can serve as a lab. It leaves the machine as it found it.
+// Package space runs a command on this machine's kernel, in network, mount and process namespaces of its own, and
+// checks whether that kernel can serve as a lab. It leaves the machine as it found it.
 package space
 
 import (
@@ -76,8 +76,7 @@ func pass(p *os.Process, signals <-chan os.Signal, ended <-chan error) {
 	}
 }
 
-// apart starts the lab again as the first process of new namespaces. They end with it, and it ends with this
-// thread.
+// apart starts the lab again as the first process of new namespaces. They end with it, and it ends with this thread.
 func apart(ask string, argv ...string) *exec.Cmd {
 	return &exec.Cmd{
 		Path: "/proc/self/exe",

@@ -25,8 +25,8 @@ func try() error {
 	return nil
 }
 
-// tryIPVS makes a virtual service and deletes it. A loaded ip_vs proves nothing: in some containers it is
-// there and cannot be used.
+// tryIPVS makes a virtual service and deletes it. A loaded ip_vs proves nothing: in some containers it is there and
+// cannot be used.
 func tryIPVS() error {
 	c, err := dialGeneric()
 	if err != nil {

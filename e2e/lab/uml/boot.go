@@ -59,10 +59,9 @@ func start(k Kernel, dir job.Dir, memory, memoryFolder string) (*machine, error)
 	return m, nil
 }
 
-// startApart starts the keeper in a session of its own, so that the lab handles a terminal's ^C, and in a
-// process namespace if that is allowed: containers often forbid it, and the kernel runs without. It returns
-// the signal that ends the keeper and all that belongs to it. The keeper gets the same signal when this
-// thread ends.
+// startApart starts the keeper in a session of its own, so that the lab handles a terminal's ^C, and in a process
+// namespace if that is allowed: containers often forbid it, and the kernel runs without. It returns the signal that
+// ends the keeper and all that belongs to it. The keeper gets the same signal when this thread ends.
 func startApart(keeper func(*syscall.SysProcAttr) *exec.Cmd) (*exec.Cmd, syscall.Signal, error) {
 	cmd := keeper(&syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWPID})
 	err := cmd.Start()

@@ -18,8 +18,8 @@ const logLines = 30
 // statusKilled is the exit status of a command that the kernel killed, for example for lack of memory.
 const statusKilled = 128 + int(syscall.SIGKILL)
 
-// finish returns how the command ended, once the kernel has. The job's directory stays only if it holds the
-// log of a kernel that died.
+// finish returns how the command ended, once the kernel has. The job's directory stays only if it holds the log of a
+// kernel that died.
 func (m *machine) finish(stopped error) (int, error) {
 	r, ended, err := m.dir.Result()
 	log, _ := os.ReadFile(m.dir.Path(job.LogFile))

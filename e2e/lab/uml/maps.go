@@ -18,9 +18,8 @@ const (
 	mapped = 4096
 )
 
-// allowMaps allows more mappings if the guest has more memory than usual. Each page of a guest's process may
-// need a mapping on the host, and the guest's kernel kills a process that gets no more. The usual 65,530 end
-// at 256 MiB.
+// allowMaps allows more mappings if the guest has more memory than usual. Each page of a guest's process may need a
+// mapping on the host, and the guest's kernel kills a process that gets no more. The usual 65,530 end at 256 MiB.
 func allowMaps(memory uint64) error {
 	usual, err := parseMemory(DefaultMemory)
 	if err != nil || memory <= usual {

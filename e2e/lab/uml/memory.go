@@ -57,8 +57,7 @@ func chooseFolder(folders []folder, need uint64) (string, error) {
 		need>>20, strings.Join(tried, ", "), EnvMemory)
 }
 
-// memoryFolder returns where the guest's memory file goes: into memory if there is room, else to the
-// temporary files.
+// memoryFolder returns where the guest's memory file goes: into memory if there is room, else to the temporary files.
 func memoryFolder(need uint64) (string, error) {
 	var folders []folder
 	for _, path := range []string{"/dev/shm", os.TempDir()} {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package counter lets a program read the time from the processor's counter. In user-mode Linux the kernel's
-// clock is a system call, which costs 16 us and more: an API server there spends two thirds of its time
-// reading the clock. So etcd and the API server, which only serve the tests, read the counter. The program
-// under test does not: it runs as its users run it.
+// Package counter lets a program read the time from the processor's counter. In user-mode Linux the kernel's clock is
+// a system call, which costs 16 us and more: an API server there spends two thirds of its time reading the clock. So
+// etcd and the API server, which only serve the tests, read the counter. The program under test does not: it runs as
+// its users run it.
 //
-// It sets the pointer through which the Go runtime calls the clock that the kernel maps into each program. It
-// is not for programs that must keep the time for long: the counter's rate is measured once, at the start, to
-// some 50 millionths.
+// It sets the pointer through which the Go runtime calls the clock that the kernel maps into each program. It is not
+// for programs that must keep the time for long: the counter's rate is measured once, at the start, to some 50
+// millionths.
 package counter
 
 import (
@@ -20,8 +20,7 @@ import (
 // moment is the counter and the kernel's clocks at one time.
 type moment struct{ ticks, monotonic, real uint64 }
 
-// The rest is in assembly language: only that can be called as the runtime calls a clock, and can set its
-// pointer.
+// The rest is in assembly language: only that can be called as the runtime calls a clock, and can set its pointer.
 
 // set sets how clock reads the counter: nanoseconds times 2^32 a tick, and the moment to count from.
 func set(rate uint64, base moment)
@@ -29,8 +28,7 @@ func set(rate uint64, base moment)
 // clock returns the address of the function that reads the counter.
 func clock() uintptr
 
-// swap makes the function at an address the runtime's clock, and returns the previous one. 0 is a system
-// call.
+// swap makes the function at an address the runtime's clock, and returns the previous one. 0 is a system call.
 func swap(clock uintptr) (before uintptr)
 
 // ticks returns the counter.
@@ -61,8 +59,8 @@ func Use() error {
 	return nil
 }
 
-// now returns the quickest of some readings. It reads the counter first, so that the time by the counter is
-// not before the kernel's.
+// now returns the quickest of some readings. It reads the counter first, so that the time by the counter is not
+// before the kernel's.
 func now() (best moment, err error) {
 	const attempts = 8
 	var least uint64

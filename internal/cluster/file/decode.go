@@ -14,8 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// decoder fills API types from trees, by their JSON names, as encoding/json would. But it reports the line
-// and field of a problem, and goes on to find the next one.
+// decoder fills API types from trees, by their JSON names, as encoding/json would. But it reports the line and field
+// of a problem, and goes on to find the next one.
 type decoder struct {
 	fields map[reflect.Type]map[string][]int
 	budget int    // number of values that may still be visited
@@ -25,8 +25,8 @@ type decoder struct {
 	notes  []Problem
 }
 
-// newDecoder returns a decoder for a file of size bytes. A file holds hardly more values than bytes, and each
-// is visited once and counted once more in its parent. A file that needs more has endless aliases to aliases.
+// newDecoder returns a decoder for a file of size bytes. A file holds hardly more values than bytes, and each is
+// visited once and counted once more in its parent. A file that needs more has endless aliases to aliases.
 func newDecoder(size int) *decoder {
 	const spare = 100_000 // for honest use of aliases
 	return &decoder{fields: map[reflect.Type]map[string][]int{}, budget: 4*size + spare}
@@ -210,8 +210,7 @@ type pair struct {
 	key, value *yaml.Node
 }
 
-// pairs returns the entries of a map in the order of the file, last those merged in by "<<", which replace
-// none.
+// pairs returns the entries of a map in the order of the file, last those merged in by "<<", which replace none.
 func (d *decoder) pairs(n *yaml.Node, field string) []pair {
 	if n.Kind != yaml.MappingNode {
 		d.fail(n, field, "expected map, got %s", describe(n))

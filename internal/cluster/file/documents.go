@@ -49,9 +49,9 @@ func syntaxText(err error) string {
 	return "no valid YAML: " + text
 }
 
-// syntaxLine finds the line of a syntax error. The YAML package names the line where the surrounding list or
-// map starts, which in a List of all Services is the second line of the file. But it reads no further than it
-// must, and returns the same error for every beginning of the file that has the bad line.
+// syntaxLine finds the line of a syntax error. The YAML package names the line where the surrounding list or map
+// starts, which in a List of all Services is the second line of the file. But it reads no further than it must, and
+// returns the same error for every beginning of the file that has the bad line.
 func syntaxLine(content []byte, err error) int {
 	const (
 		lookahead  = 5       // lines that may be read beyond the bad one
@@ -100,8 +100,8 @@ func (r *lineReader) Read(buffer []byte) (int, error) {
 	return n, nil
 }
 
-// jsonDocuments reads JSON into trees like YAML. The YAML package reads JSON, but not surrogate pairs or
-// values without separator.
+// jsonDocuments reads JSON into trees like YAML. The YAML package reads JSON, but not surrogate pairs or values
+// without separator.
 func jsonDocuments(content []byte) ([]*yaml.Node, *Problem) {
 	r := &jsonReader{content: content, decoder: json.NewDecoder(bytes.NewReader(content)), line: 1}
 	r.decoder.UseNumber()

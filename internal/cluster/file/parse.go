@@ -131,8 +131,7 @@ func decode[T metav1.Object](p *parser, n *yaml.Node, id identity, into T) T {
 	return into
 }
 
-// nameOf returns the name of an object that may be invalid. The namespace defaults to "default", as in
-// kubectl.
+// nameOf returns the name of an object that may be invalid. The namespace defaults to "default", as in kubectl.
 func nameOf(n *yaml.Node, kind string) types.NamespacedName {
 	meta := lookup(n, "metadata")
 	name := types.NamespacedName{Namespace: text(meta, "namespace"), Name: text(meta, "name")}

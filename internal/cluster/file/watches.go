@@ -14,8 +14,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// watches are the watched directories: the one with the manifests, its nearest parent that is there (for when
-// it comes, goes or is replaced), and those that symbolic links lead to.
+// watches are the watched directories: the one with the manifests, its nearest parent that is there (for when it
+// comes, goes or is replaced), and those that symbolic links lead to.
 type watches struct {
 	dir     string
 	watcher *fsnotify.Watcher
@@ -125,8 +125,8 @@ func (w *watches) take() func(name string) bool {
 	return func(name string) bool { return all || dirty[name] }
 }
 
-// inbox takes events from a watcher at once. The watcher can hold its lock while it hands over an error, and
-// would block a reader that adds a watch. Taking events at once also keeps the kernel's queue short.
+// inbox takes events from a watcher at once. The watcher can hold its lock while it hands over an error, and would
+// block a reader that adds a watch. Taking events at once also keeps the kernel's queue short.
 type inbox struct {
 	wake chan struct{} // has an element when the inbox has
 

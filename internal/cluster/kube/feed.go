@@ -64,8 +64,8 @@ func (f *feed) run(ctx context.Context) {
 	}
 }
 
-// isUnavailable reports whether the kind is not available. A refusal must last: an API server that has just
-// started forbids everything until it knows the roles.
+// isUnavailable reports whether the kind is not available. A refusal must last: an API server that has just started
+// forbids everything until it knows the roles.
 func (f *feed) isUnavailable(err error) bool {
 	if !f.kind.optional || !isRefusal(err) {
 		f.refused = time.Time{}
@@ -167,8 +167,8 @@ func (f *feed) named(o any) (runtime.Object, types.NamespacedName, error) {
 	return object, types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}, nil
 }
 
-// impatient is a clock whose waits end with ctx, which a reflector ignores while a streaming list is refused,
-// or when another feed finds that the API server is back.
+// impatient is a clock whose waits end with ctx, which a reflector ignores while a streaming list is refused, or when
+// another feed finds that the API server is back.
 type impatient struct {
 	clock.RealClock
 	ctx  context.Context

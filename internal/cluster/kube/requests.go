@@ -74,9 +74,9 @@ func (f *feed) judge(ctx context.Context, err error) {
 	}
 }
 
-// resumable turns an error without an answer into one that a reflector takes for a refused connection. It
-// then resumes the watch. Otherwise every node of a large cluster would list all objects anew, and overload
-// an API server that has just come back.
+// resumable turns an error without an answer into one that a reflector takes for a refused connection. It then
+// resumes the watch. Otherwise every node of a large cluster would list all objects anew, and overload an API server
+// that has just come back.
 func resumable(err error) error {
 	if isAnswer(err) {
 		return err
@@ -102,8 +102,8 @@ func isEmpty(w watch.Interface) bool {
 	return reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch())
 }
 
-// stream is a watch that just ends when its connection breaks. client-go reports an error of the API server
-// instead, and a reflector would list all objects anew.
+// stream is a watch that just ends when its connection breaks. client-go reports an error of the API server instead,
+// and a reflector would list all objects anew.
 type stream struct {
 	watch.Interface
 	events chan watch.Event
@@ -158,8 +158,8 @@ func (item) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 // DeepCopyObject returns the item.
 func (i item) DeepCopyObject() runtime.Object { return i }
 
-// list is a list from an API server without streaming lists. It packs each object as it is read: all objects
-// unpacked would take a hundred times the memory.
+// list is a list from an API server without streaming lists. It packs each object as it is read: all objects unpacked
+// would take a hundred times the memory.
 type list struct {
 	metav1.ListMeta
 	Items []runtime.Object // client-go finds them by this name

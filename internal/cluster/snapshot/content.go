@@ -23,9 +23,8 @@ type content struct {
 	services []*cluster.Objects // sorted by key
 }
 
-// kind is the kind of a record, which comes first. Then come its length as uvarint, and the object in
-// Kubernetes' own protobuf, which is as stable as the API, a third of the size of JSON, and ten times as
-// fast.
+// kind is the kind of a record, which comes first. Then come its length as uvarint, and the object in Kubernetes' own
+// protobuf, which is as stable as the API, a third of the size of JSON, and ten times as fast.
 type kind byte
 
 // The kinds. EndpointSlices follow their Service.

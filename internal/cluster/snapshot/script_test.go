@@ -19,8 +19,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// What the tests of this package share: a sink that records what is reported, a source whose calls a test
-// makes, and short names for objects.
+// What the tests of this package share: a sink that records what is reported, a source whose calls a test makes, and
+// short names for objects.
 
 // diary is a sink. A call that comes while another is at work is a fault.
 type diary struct {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package snapshot keeps the last objects of a source on disk, so that a node that starts while its API
-// server is away still serves.
+// Package snapshot keeps the last objects of a source on disk, so that a node that starts while its API server is
+// away still serves.
 //
-// Source wraps the live source. If that does not answer soon, the objects of the file are reported as
-// Restored: their rows are written, and none is removed because of them. Once the live source is complete,
-// only it counts, and its objects are written to the file from then on.
+// Source wraps the live source. If that does not answer soon, the objects of the file are reported as Restored: their
+// rows are written, and none is removed because of them. Once the live source is complete, only it counts, and its
+// objects are written to the file from then on.
 //
 // A file that is damaged, or of another node, is never used.
 package snapshot
@@ -32,8 +32,8 @@ type Source struct {
 	Pause    time.Duration  // how long changes are collected before a write; 0: 10 s. See rest.
 	Log      *zap.Logger    // nil: no log
 
-	// Patience is how long Live may take before the file is used. After a restart without reboot the kernel's
-	// rows may be newer than the file, so more patience is better. Zero: 2 s.
+	// Patience is how long Live may take before the file is used. After a restart without reboot the kernel's rows
+	// may be newer than the file, so more patience is better. Zero: 2 s.
 	Patience time.Duration
 
 	status ledger
@@ -108,8 +108,8 @@ func (s *Source) restore(ctx context.Context, r *relay) {
 type Status struct {
 	From Origin
 
-	// Written is when the content of the file was complete. Zero: there is no usable file. The file is not
-	// written again while nothing changes: Written is the age of its objects, not of a write.
+	// Written is when the content of the file was complete. Zero: there is no usable file. The file is not written
+	// again while nothing changes: Written is the age of its objects, not of a write.
 	Written time.Time
 
 	// Err is the error of the last read or write of the file; nil: it succeeded.

@@ -3,8 +3,8 @@
 // Package conntrack removes connections from the kernel's connection tracking.
 //
 // A UDP client that keeps its port keeps its entry alive, and with it an endpoint that is gone. IPVS writes the
-// endpoint it chose into the entry's reply direction, as long as net.ipv4.vs.conntrack is 1. IPVS has connections
-// of its own, which are not touched here.
+// endpoint it chose into the entry's reply direction, as long as net.ipv4.vs.conntrack is 1. IPVS has connections of
+// its own, which are not touched here.
 package conntrack
 
 import (
@@ -38,12 +38,12 @@ func Open() (*Conn, error) {
 // Close closes the connection.
 func (c *Conn) Close() error { return c.socket.Close() }
 
-// Flush deletes the entries of flows and returns how many it deleted. An entry belongs to a flow if its first
-// packet went to the flow's Service and its answers come from the flow's Endpoint. One of TCP or SCTP that went
-// untranslated belongs to it only as long as it has no answer.
+// Flush deletes the entries of flows and returns how many it deleted. An entry belongs to a flow if its first packet
+// went to the flow's Service and its answers come from the flow's Endpoint. One of TCP or SCTP that went untranslated
+// belongs to it only as long as it has no answer.
 //
-// The kernel's table is dumped once for each family and protocol in flows, so flows that are known together are
-// best flushed together. An entry is kept in memory only if it is to be deleted.
+// The kernel's table is dumped once for each family and protocol in flows, so flows that are known together are best
+// flushed together. An entry is kept in memory only if it is to be deleted.
 func (c *Conn) Flush(ctx context.Context, flows []state.Flow) (deleted int, err error) {
 	var failed error
 	for _, p := range passes(flows) {
@@ -76,8 +76,7 @@ func (c *Conn) flush(ctx context.Context, p pass) (int, error) {
 	return count(refused, err)
 }
 
-// count returns how many entries were deleted. Some may be gone already, or twice in a dump of a growing
-// table.
+// count returns how many entries were deleted. Some may be gone already, or twice in a dump of a growing table.
 func count(refused []error, failed error) (deleted int, err error) {
 	var unknown []error
 	for _, refusal := range refused {

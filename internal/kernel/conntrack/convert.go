@@ -26,9 +26,9 @@ const (
 	genericSize         = 4      // struct nfgenmsg
 )
 
-// addDump appends the request for the entries of p, filtered as far as the kernel does it (5.8 and later; an
-// older one sends the whole family). It does not filter by address: the kernel's comparison of IPv6 addresses
-// was the wrong way round when this was written, and dropped exactly the entries that match.
+// addDump appends the request for the entries of p, filtered as far as the kernel does it (5.8 and later; an older
+// one sends the whole family). It does not filter by address: the kernel's comparison of IPv6 addresses was the wrong
+// way round when this was written, and dropped exactly the entries that match.
 func (p pass) addDump(b *netlink.Requests) {
 	b.Begin(subsystem|nl.IPCTNL_MSG_CT_GET, 0)
 	b.Raw(generic(p.family)...)

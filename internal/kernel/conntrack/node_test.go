@@ -67,8 +67,8 @@ func newNode(t *testing.T) node {
 	return node{t, conn, maker, servers}
 }
 
-// assign gives an address to lo, and waits for its route: that of an IPv6 address comes from a work queue of
-// the kernel, some time after the request is acknowledged.
+// assign gives an address to lo, and waits for its route: that of an IPv6 address comes from a work queue of the
+// kernel, some time after the request is acknowledged.
 func (n node) assign(a netip.Addr) {
 	n.t.Helper()
 	lo, err := vnl.LinkByName("lo")

@@ -53,8 +53,8 @@ func (k kind) rank() int {
 	return rank
 }
 
-// connects reports whether a protocol has connections that both sides agree on. Such a one that went
-// untranslated and has an answer is with another host that has the address, and not ours to end.
+// connects reports whether a protocol has connections that both sides agree on. Such a one that went untranslated and
+// has an answer is with another host that has the address, and not ours to end.
 func connects(p state.Protocol) bool { return p == state.TCP || p == state.SCTP }
 
 func (p pass) matches(e entry) bool {

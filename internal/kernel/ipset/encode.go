@@ -84,8 +84,8 @@ func (b *requests) askType(t state.SetType, f state.Family) {
 // wholeMark is the mask of an entry's mark: no bit of the packet's own is kept.
 const wholeMark = 0xffffffff
 
-// add is a request that fails with errExist if the entry is there and flags has NLM_F_EXCL; without it, an
-// entry that is there gets the new value.
+// add is a request that fails with errExist if the entry is there and flags has NLM_F_EXCL; without it, an entry that
+// is there gets the new value.
 func (b *requests) add(flags uint16, k state.SetEntry, v state.Entry) {
 	b.beginSet(commandAdd, flags, k.Set)
 	b.Nest(attrContent, func() {

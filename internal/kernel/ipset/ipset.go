@@ -2,14 +2,13 @@
 
 // Package ipset is the kernel's ipsets: the headers of sets and their entries, many in one system call.
 //
-// A set whose header differs from the desired one is replaced: a temporary set gets the desired header and
-// all entries, the two swap names, and the old one is destroyed. For packets and for rules that name the set
-// that is atomic. A crash can leave the temporary set behind. It is listed, and only a removal or the next
-// replacement of the same set touches it.
+// A set whose header differs from the desired one is replaced: a temporary set gets the desired header and all
+// entries, the two swap names, and the old one is destroyed. For packets and for rules that name the set that is
+// atomic. A crash can leave the temporary set behind. It is listed, and only a removal or the next replacement of the
+// same set touches it.
 //
-// What state.Set can't express, such as a timeout or a range of ports, is listed as part of the type
-// ("bitmap:port range 0-1023"), and nomatch in front of an entry's comment, so that a diff finds and repairs
-// it.
+// What state.Set can't express, such as a timeout or a range of ports, is listed as part of the type ("bitmap:port
+// range 0-1023"), and nomatch in front of an entry's comment, so that a diff finds and repairs it.
 //
 // ipset has no prefix of length 0: "all sources" needs two entries of half the addresses each.
 package ipset

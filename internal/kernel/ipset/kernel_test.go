@@ -23,8 +23,8 @@ import (
 
 type entryTable = map[state.SetEntry]state.Entry
 
-// open is a connection in a new network namespace where all sets are ours but those that begin with FOREIGN,
-// and temporary ones.
+// open is a connection in a new network namespace where all sets are ours but those that begin with FOREIGN, and
+// temporary ones.
 func open(t *testing.T) *Conn {
 	t.Helper()
 	testkit.Namespace(t)

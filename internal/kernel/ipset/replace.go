@@ -15,8 +15,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// temporary returns the temporary name for a set: the same each time, so that a left-over is found and
-// reused.
+// temporary returns the temporary name for a set: the same each time, so that a left-over is found and reused.
 func temporary(name state.SetName) state.SetName {
 	h := fnv.New32a()
 	h.Write([]byte(name))

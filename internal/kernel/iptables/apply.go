@@ -99,16 +99,16 @@ func (c *Conn) apply(ctx context.Context, d diff.Delta[state.ChainKey, state.Cha
 	return r
 }
 
-// piece is what iptables-restore writes for one row. The lines in first of all pieces of a table go before
-// those in then of any: chains are declared before rules go to them, and emptied before they are deleted.
+// piece is what iptables-restore writes for one row. The lines in first of all pieces of a table go before those in
+// then of any: chains are declared before rules go to them, and emptied before they are deleted.
 type piece struct {
 	table       state.RuleTable
 	first, then []string
 	done        func(error) // takes what became of it
 }
 
-// commit writes the pieces of a family, all at once if none is bad, and passes to each what became of it.
-// Tables are committed one after the other: those before the line that is refused are in the kernel.
+// commit writes the pieces of a family, all at once if none is bad, and passes to each what became of it. Tables are
+// committed one after the other: those before the line that is refused are in the kernel.
 func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
 	slices.SortStableFunc(rest, func(a, b piece) int { // those of one table together
 		return slices.Index(ruleTables(), a.table) - slices.Index(ruleTables(), b.table)
@@ -137,8 +137,7 @@ func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
 	}
 }
 
-// oneByOne writes each piece by itself, again while that makes progress, as chains need those that they go
-// to.
+// oneByOne writes each piece by itself, again while that makes progress, as chains need those that they go to.
 func (c *Conn) oneByOne(ctx context.Context, f state.Family, pieces []piece) {
 	rest := slices.Clone(pieces)
 	var refused []error

@@ -11,9 +11,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// canonicalRules is what follows "-A CHAIN " in iptables-save's spelling, for everything that kube-proxy's
-// IPVS mode writes and some rules of our own, as a template for both families. A rule that is written
-// otherwise is listed otherwise, and every audit would write it again:
+// canonicalRules is what follows "-A CHAIN " in iptables-save's spelling, for everything that kube-proxy's IPVS mode
+// writes and some rules of our own, as a template for both families. A rule that is written otherwise is listed
+// otherwise, and every audit would write it again:
 //
 //   - Source, destination, interfaces and protocol come first, in this order
 //     ([!] -s, [!] -d, [!] -i, [!] -o, -p); matches stay in the order they were

@@ -67,8 +67,7 @@ func removals(tables snapshot, work []chainWork, r *chainResult) []piece {
 	return pieces
 }
 
-// free returns the rows of chains that no remaining chain goes to. A chain that remains holds its targets,
-// too.
+// free returns the rows of chains that no remaining chain goes to. A chain that remains holds its targets, too.
 func free(tables snapshot, work []chainWork, r *chainResult) []chainWork {
 	holders := map[state.RuleTable]map[string][]string{}
 	leaving := map[state.ChainKey]bool{}

@@ -90,9 +90,8 @@ func (c *Conn) check(w jumpWork, table saved, exists bool) error {
 	return nil
 }
 
-// linesOf turns the rules that are there into the desired one, at place, all at once: packets always meet
-// one. A displaced one is deleted before it is inserted, since a deletion takes the first of several that are
-// the same.
+// linesOf turns the rules that are there into the desired one, at place, all at once: packets always meet one. A
+// displaced one is deleted before it is inserted, since a deletion takes the first of several that are the same.
 func linesOf(w jumpWork, have []string, displaced bool, place int) ([]string, error) {
 	var lines []string
 	there := w.remove

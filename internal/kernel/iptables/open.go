@@ -21,8 +21,7 @@ type tools struct{ save, restore string }
 // version is that of iptables: major, minor, patch.
 type version [3]int
 
-// oldest is the first version that can move all ports by the same number (DNAT --to-destination
-// :1-65535/32768).
+// oldest is the first version that can move all ports by the same number (DNAT --to-destination :1-65535/32768).
 func oldest() version { return version{1, 8, 0} }
 
 func (v version) before(o version) bool { return slices.Compare(v[:], o[:]) < 0 }
@@ -54,8 +53,7 @@ func (c *Conn) installed(v variant) bool {
 	})
 }
 
-// ask reads all families by one variant, all tables at once: a legacy tool makes a table that it is asked
-// for.
+// ask reads all families by one variant, all tables at once: a legacy tool makes a table that it is asked for.
 func (c *Conn) ask(ctx context.Context, v variant) finding {
 	all := finding{works: true}
 	for _, f := range c.families {

@@ -25,8 +25,7 @@ func (s snapshot) has(k state.ChainKey) bool {
 	return there
 }
 
-// parse reads the output of iptables-save. It fails on an unknown line: a skipped rule would look like a
-// missing one.
+// parse reads the output of iptables-save. It fails on an unknown line: a skipped rule would look like a missing one.
 func parse(text string) (snapshot, error) {
 	p := parser{tables: snapshot{}}
 	for number := 1; text != ""; {
@@ -124,8 +123,8 @@ func (p *parser) rule(line string) error {
 	return nil
 }
 
-// target returns the chain that a rule jumps or goes to: its last word. It is empty if the rule ends in
-// something else, as a rule to a chain never does.
+// target returns the chain that a rule jumps or goes to: its last word. It is empty if the rule ends in something
+// else, as a rule to a chain never does.
 func target(rule string) string {
 	before, name, ok := cutLast(rule)
 	_, option, _ := cutLast(before)

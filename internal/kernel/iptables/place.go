@@ -9,9 +9,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// place returns the number of a new jump in its built-in chain: 1, but in filter behind jumps to network
-// policies, which do not see what a jump of ours accepts. Calico's Felix marks packets of pods in INPUT for
-// OUTPUT.
+// place returns the number of a new jump in its built-in chain: 1, but in filter behind jumps to network policies,
+// which do not see what a jump of ours accepts. Calico's Felix marks packets of pods in INPUT for OUTPUT.
 func (t saved) place(k state.JumpKey) int {
 	rules := t.rules[k.From]
 	if k.Table != state.Filter {
@@ -31,8 +30,8 @@ func ofPolicies(chain string) bool {
 	})
 }
 
-// behind returns the first rule of a built-in chain that comes before all jumps from there to a chain of ours
-// and can decide what becomes of a packet. It is empty if there is none, or no such jump.
+// behind returns the first rule of a built-in chain that comes before all jumps from there to a chain of ours and can
+// decide what becomes of a packet. It is empty if there is none, or no such jump.
 func (t saved) behind(from, to string, ours func(string) bool) string {
 	rules := t.rules[from]
 	i := slices.IndexFunc(rules, func(rule string) bool { return target(rule) == to })
@@ -44,8 +43,8 @@ func (t saved) behind(from, to string, ours func(string) bool) string {
 	return ""
 }
 
-// decides reports whether a rule, or one that it leads to, can end a packet's way through the table. above
-// are the chains that led to it: the kernel has no circles, but what is read from elsewhere may.
+// decides reports whether a rule, or one that it leads to, can end a packet's way through the table. above are the
+// chains that led to it: the kernel has no circles, but what is read from elsewhere may.
 func (t saved) decides(rule string, builtIn bool, above []string) bool {
 	verdict, forGood := verdictOf(rule)
 	if _, chain := t.builtIn[verdict]; chain && verdict != "" {
@@ -62,8 +61,7 @@ func (t saved) decides(rule string, builtIn bool, above []string) bool {
 	return !state.Aside(verdict) && !slices.Contains(marking(), verdict)
 }
 
-// marking returns the targets that only change what the next rule may look at. Empty: a rule that only
-// counts.
+// marking returns the targets that only change what the next rule may look at. Empty: a rule that only counts.
 func marking() []string { return []string{"", "CONNMARK", "CT", "HMARK", "MARK", "NOTRACK", "SET"} }
 
 // verdictOf returns the target of a rule, built in or a chain, and whether it goes there for good.

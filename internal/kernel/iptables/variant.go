@@ -4,8 +4,8 @@ package iptables
 
 import "github.com/kube-ipvs/kube-ipvs/internal/state"
 
-// variant is one of the two kinds of tools, which write to different parts of the kernel: packets meet the
-// rules of both, but neither tool sees the other's. So kube-ipvs uses that of the machine's other programs.
+// variant is one of the two kinds of tools, which write to different parts of the kernel: packets meet the rules of
+// both, but neither tool sees the other's. So kube-ipvs uses that of the machine's other programs.
 type variant string
 
 const (
@@ -27,9 +27,9 @@ type finding struct {
 	rules          int
 }
 
-// choose finds the variant in use: where a service proxy has been before, lest its rules stay behind unseen;
-// then kubelet's, which runs with the machine's own tools; then where most rules are; then that of the plain
-// name, as a tool whose part the kernel lacks shows nothing, either.
+// choose finds the variant in use: where a service proxy has been before, lest its rules stay behind unseen; then
+// kubelet's, which runs with the machine's own tools; then where most rules are; then that of the plain name, as a
+// tool whose part the kernel lacks shows nothing, either.
 func choose(n, l finding) variant {
 	switch {
 	case !n.works && !l.works:

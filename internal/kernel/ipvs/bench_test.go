@@ -9,8 +9,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 )
 
-// BenchmarkApply2000x5 writes 2,000 virtual servers with five real servers each into an empty table: through
-// the Stores, and as the same messages encoded beforehand, which is the floor.
+// BenchmarkApply2000x5 writes 2,000 virtual servers with five real servers each into an empty table: through the
+// Stores, and as the same messages encoded beforehand, which is the floor.
 func BenchmarkApply2000x5(b *testing.B) {
 	virtuals, reals := fleet(2000, 5)
 	virtualRows, realRows := virtualsOf(virtuals), realsOf(reals)

@@ -150,8 +150,8 @@ func putAddress(b *netlink.Requests, kind uint16, a netip.Addr) {
 	}
 }
 
-// fields are the attributes of one virtual or real server by their type, in an array because there are many of
-// them. Attributes of newer kernels that do not fit are ignored.
+// fields are the attributes of one virtual or real server by their type, in an array because there are many of them.
+// Attributes of newer kernels that do not fit are ignored.
 type fields [16]netlink.Attribute
 
 func (f *fields) has(kind uint16) bool { return f[kind].Value != nil }
@@ -242,8 +242,8 @@ func (f *fields) virtualServer(family state.Family) (seenVirtualServer, error) {
 	}, err
 }
 
-// prefix reads the persistence netmask. An IPv4 mask with holes, which only other programs make, has no
-// prefix; its leading bits are never 32, so it is never taken for one of ours.
+// prefix reads the persistence netmask. An IPv4 mask with holes, which only other programs make, has no prefix; its
+// leading bits are never 32, so it is never taken for one of ours.
 func (f *fields) prefix(family state.Family) (uint8, error) {
 	if family == state.IPv4 {
 		return uint8(bits.LeadingZeros32(^f[serviceNetmask].BigUint32())), nil

@@ -2,9 +2,9 @@
 
 // Package ipvs has the kernel's virtual and real servers as Stores, their usage, and the connection timeouts.
 //
-// talk.go speaks to the kernel. convert.go and parse.go are pure: rows to and from netlink attributes, and
-// the text of /proc/net/ip_vs to rows. Only names come from moby/ipvs. Its calls write one row at a time,
-// wait for ever if an answer is lost, log, and load modules by themselves.
+// talk.go speaks to the kernel. convert.go and parse.go are pure: rows to and from netlink attributes, and the text
+// of /proc/net/ip_vs to rows. Only names come from moby/ipvs. Its calls write one row at a time, wait for ever if an
+// answer is lost, log, and load modules by themselves.
 package ipvs
 
 import (
@@ -30,8 +30,7 @@ type Conn struct {
 	requests netlink.Requests
 	room     room // for what was listed last
 
-	// dumped are the virtual servers of a list in a round, so that a list of real servers in it needs no
-	// dump.
+	// dumped are the virtual servers of a list in a round, so that a list of real servers in it needs no dump.
 	round  *kernel.Round
 	dumped map[state.VirtualServerKey]struct{}
 }
@@ -56,8 +55,7 @@ func (c *Conn) VirtualServers() kernel.Store[state.VirtualServerKey, state.Virtu
 	}
 }
 
-// RealServers returns the table of real servers. Its List does not know the thresholds: they are 0, as in
-// ours.
+// RealServers returns the table of real servers. Its List does not know the thresholds: they are 0, as in ours.
 func (c *Conn) RealServers() kernel.Store[state.RealServerKey, state.RealServer] {
 	return table[state.RealServerKey, state.RealServer]{
 		conn:   c,
@@ -121,8 +119,8 @@ func countersOf(v seenVirtualServer) state.Counters { return v.counters }
 
 // Connections counts the connections of every real server, except the persistent ones, which are templates.
 //
-// A real server may be missing although it has connections: the kernel does not lock its table for a reader of
-// /proc, so that a row can be missed while virtual servers are removed.
+// A real server may be missing although it has connections: the kernel does not lock its table for a reader of /proc,
+// so that a row can be missed while virtual servers are removed.
 func (c *Conn) Connections(ctx context.Context) (map[state.RealServerKey]state.Connections, error) {
 	connections, err := readRealServers(ctx, c, connectionsOf)
 	if err != nil {

@@ -306,8 +306,8 @@ func TestWhatOthersMadeIsListedToo(t *testing.T) {
 	}
 }
 
-// A virtual server of any protocol can be made through netlink; nothing is ever scheduled by it, but it must
-// not hide the others.
+// A virtual server of any protocol can be made through netlink; nothing is ever scheduled by it, but it must not hide
+// the others.
 func TestVirtualServersOfOddProtocolsAreListed(t *testing.T) {
 	c := connect(t)
 	virtuals, reals := map[state.VirtualServerKey]state.VirtualServer{}, map[state.RealServerKey]state.RealServer{}

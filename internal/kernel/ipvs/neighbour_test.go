@@ -35,8 +35,7 @@ func serve(t *testing.T, c *Conn, network, n int) map[state.RealServerKey]state.
 	return rows
 }
 
-// On a node whose containers have virtual servers of their own, /proc alone lost more than half of these
-// (Linux 6.1).
+// On a node whose containers have virtual servers of their own, /proc alone lost more than half of these (Linux 6.1).
 func TestWhatOtherNamespacesHaveHidesNothingOfOurs(t *testing.T) {
 	ours := connect(t)
 	want := serve(t, ours, 96, 100)

@@ -49,8 +49,8 @@ type listedRealServer struct {
 	seen    seenRealServer
 }
 
-// parseListing reads the text of /proc/net/ip_vs. It accepts only what the kernel writes: a row that is read
-// wrong is worse than none. The maps get their size from the start, since growing them is most of their cost.
+// parseListing reads the text of /proc/net/ip_vs. It accepts only what the kernel writes: a row that is read wrong is
+// worse than none. The maps get their size from the start, since growing them is most of their cost.
 func parseListing[V any](text io.Reader, room room, of func(seenRealServer) V) (listing[V], error) {
 	lines := bufio.NewReader(text)
 	if err := parseHead(lines); err != nil {
@@ -136,8 +136,8 @@ func (l *listing[V]) endSection() error {
 	return nil
 }
 
-// sectionFamily finds the family of a mark, which the kernel does not write. It is that of its real servers,
-// except tunnels, which can have another.
+// sectionFamily finds the family of a mark, which the kernel does not write. It is that of its real servers, except
+// tunnels, which can have another.
 func sectionFamily(section []listedRealServer) state.Family {
 	family := state.IPv4
 	for i, r := range section {

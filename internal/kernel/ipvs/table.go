@@ -38,8 +38,8 @@ type (
 	realServerRow    = row[state.RealServerKey, state.RealServer]
 )
 
-// verb is what happens to a row. The values are the distances of the kernel's commands from
-// IPVS_CMD_NEW_SERVICE and IPVS_CMD_NEW_DEST.
+// verb is what happens to a row. The values are the distances of the kernel's commands from IPVS_CMD_NEW_SERVICE and
+// IPVS_CMD_NEW_DEST.
 type verb uint8
 
 const (
@@ -53,8 +53,8 @@ func (v verb) String() string { return [...]string{"adding", "updating", "removi
 // List returns every row in the kernel.
 func (t table[K, V]) List(ctx context.Context) (map[K]V, error) { return t.list(ctx) }
 
-// Apply makes the changes of d in as few messages as possible. Rows that were not in the state that d expects
-// are sent again, with the right verb.
+// Apply makes the changes of d in as few messages as possible. Rows that were not in the state that d expects are
+// sent again, with the right verb.
 func (t table[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Result[K] {
 	var result kernel.Result[K]
 	var again []row[K, V]
@@ -99,8 +99,8 @@ func (t table[K, V]) send(ctx context.Context, n int, at func(int) row[K, V], re
 	}
 }
 
-// remedy reports whether err only shows that the row was not in the state that the delta expects, and returns
-// what to do then. A row to remove needs nothing.
+// remedy reports whether err only shows that the row was not in the state that the delta expects, and returns what to
+// do then. A row to remove needs nothing.
 func (t table[K, V]) remedy(v verb, err error) (second verb, drift bool) {
 	refusal, ok := errors.AsType[*netlink.Error](err)
 	if !ok {

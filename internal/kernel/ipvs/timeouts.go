@@ -36,8 +36,8 @@ func (t timeouts) List(ctx context.Context) (map[state.SysctlName]string, error)
 	return rows, nil
 }
 
-// Apply writes what is added or updated in one request. The kernel leaves the others as they are. Like a
-// sysctl, a timeout can't be removed.
+// Apply writes what is added or updated in one request. The kernel leaves the others as they are. Like a sysctl, a
+// timeout can't be removed.
 func (t timeouts) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
 	r := kernel.Result[state.SysctlName]{Drift: len(d.Add)}
 	b := &t.conn.requests

@@ -10,15 +10,15 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// addresses is the store of the Service addresses of the device, by either means: host addresses that it has,
-// and local routes of ours to it. The device's index is looked up each time: it changes when the device is
-// deleted and made again.
+// addresses is the store of the Service addresses of the device, by either means: host addresses that it has, and
+// local routes of ours to it. The device's index is looked up each time: it changes when the device is deleted and
+// made again.
 //
-// To add an address, the kernel walks all that the device has: forty thousand take half a minute. A route
-// costs the same however many there are.
+// To add an address, the kernel walks all that the device has: forty thousand take half a minute. A route costs the
+// same however many there are.
 //
-// The kernel takes no MTU with an address. So a limit, a route of ours with the MTU, stands before the route
-// that the kernel makes of an IPv4 address.
+// The kernel takes no MTU with an address. So a limit, a route of ours with the MTU, stands before the route that the
+// kernel makes of an IPv4 address.
 type addresses struct{ c *Conn }
 
 // List returns the addresses that are bound or that routes of ours lead to; none without the device.
@@ -60,11 +60,11 @@ func (s addresses) List(ctx context.Context) (map[state.Address]state.Binding, e
 	return rows, nil
 }
 
-// Apply adds and removes addresses and routes, many in one system call. A row that changes from one to the
-// other has both for a moment, so that its packets always arrive here.
+// Apply adds and removes addresses and routes, many in one system call. A row that changes from one to the other has
+// both for a moment, so that its packets always arrive here.
 //
-// A new IPv4 address attracts packets when Apply returns, and so does a route of either family; an IPv6
-// address some milliseconds later, when the kernel's work queue has made its local route.
+// A new IPv4 address attracts packets when Apply returns, and so does a route of either family; an IPv6 address some
+// milliseconds later, when the kernel's work queue has made its local route.
 func (s addresses) Apply(ctx context.Context, d diff.Delta[state.Address, state.Binding]) kernel.Result[state.Address] {
 	t := task{ctx: ctx, c: s.c}
 	var err error

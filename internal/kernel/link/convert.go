@@ -50,8 +50,8 @@ func bound(p netip.Prefix) bool {
 	return p.IsSingleIP() && !linkLocal && p.Addr() != state.Anchor()
 }
 
-// addDump appends the request for the addresses of both families that a device has; of device 0, for those of all.
-// An old kernel sends all either way.
+// addDump appends the request for the addresses of both families that a device has; of device 0, for those of all. An
+// old kernel sends all either way.
 func addDump(b *netlink.Requests, device int) {
 	b.Begin(unix.RTM_GETADDR, 0)
 	b.Raw(header(unix.AF_UNSPEC, 0, 0, device)...)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package link is the kernel's network devices and their addresses, as far as a Service proxy needs them: the
-// dummy device that carries the Service addresses, those addresses or the local routes in their place, and
-// the addresses of the other devices. Events are in package node.
+// Package link is the kernel's network devices and their addresses, as far as a Service proxy needs them: the dummy
+// device that carries the Service addresses, those addresses or the local routes in their place, and the addresses of
+// the other devices. Events are in package node.
 package link
 
 import (
@@ -69,8 +69,7 @@ func (c *Conn) Device() (index int, up bool, err error) {
 	return d.index, d.up, err
 }
 
-// Elsewhere returns the addresses of all devices but the one with the index dummy, as often as they are
-// there.
+// Elsewhere returns the addresses of all devices but the one with the index dummy, as often as they are there.
 func (c *Conn) Elsewhere(ctx context.Context, dummy int) ([]netip.Addr, error) {
 	assigned, err := c.AssignedElsewhere(ctx, dummy)
 	list := make([]netip.Addr, len(assigned))

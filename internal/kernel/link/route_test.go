@@ -134,8 +134,7 @@ func routedRows(source string, list ...string) []diff.Row[state.Address, state.B
 	return all
 }
 
-// bindings fails the test unless the store has exactly these rows, written as "10.96.0.1 routed from
-// 192.0.2.1".
+// bindings fails the test unless the store has exactly these rows, written as "10.96.0.1 routed from 192.0.2.1".
 func bindings(t *testing.T, c *Conn, want ...string) {
 	t.Helper()
 	expected := map[string]bool{}

@@ -75,9 +75,9 @@ func (t *task) route(g group) {
 // few is for how many rows asking the kernel in vain is cheaper than listing what it has.
 const few = 64
 
-// beside returns the rows that may be there by the other means too: those that change from it for sure,
-// others only by surprise. A refusal costs ten times as much as a success, so for many rows it lists what is
-// there by the other means, which is next to nothing. If that fails, the next audit finds them.
+// beside returns the rows that may be there by the other means too: those that change from it for sure, others only
+// by surprise. A refusal costs ten times as much as a success, so for many rows it lists what is there by the other
+// means, which is next to nothing. If that fails, the next audit finds them.
 func (t *task) beside(g group, list func() ([]state.Address, error)) []int {
 	changes := func(r row) bool { return r.had.Means != r.want.Means }
 	rest := g.where(0, failed, changes)
@@ -118,8 +118,8 @@ func (t *task) run(g group, some []int, q request) {
 	}
 }
 
-// backward puts the IPv6 rows into the opposite order. The kernel searches a device's IPv6 addresses from the
-// newest one: in the order in which they came, removing ten thousand takes five times as long.
+// backward puts the IPv6 rows into the opposite order. The kernel searches a device's IPv6 addresses from the newest
+// one: in the order in which they came, removing ten thousand takes five times as long.
 func backward(g group, some []int) []int {
 	v4 := func(i int) bool { return g.at(i).key.Is4() }
 	six := slices.DeleteFunc(slices.Clone(some), v4)
@@ -177,9 +177,8 @@ const (
 	localPause  = 5 * time.Millisecond // between two looks
 )
 
-// awaitLocal waits until a work queue of the kernel has made its routes of IPv6 addresses whose routes of
-// ours are to go, lest they have none. It fails those that the kernel does not come to, and returns the
-// others.
+// awaitLocal waits until a work queue of the kernel has made its routes of IPv6 addresses whose routes of ours are to
+// go, lest they have none. It fails those that the kernel does not come to, and returns the others.
 func (t *task) awaitLocal(g group, some []int) []int {
 	waiting := map[state.Address]int{}
 	for _, i := range some {
@@ -232,8 +231,8 @@ func (t *task) dropLimits(g group) {
 	}
 }
 
-// dropUnknownLimits removes the undesired limits that were not known of. Their rows are few, or else all
-// change. If the routes can't be listed, the next audit finds them.
+// dropUnknownLimits removes the undesired limits that were not known of. Their rows are few, or else all change. If
+// the routes can't be listed, the next audit finds them.
 func (t *task) dropUnknownLimits(g group) {
 	some := g.unknown()
 	if len(some) == 0 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package linux is the kernel that this process runs on: all adapters together, for the network namespace of
-// the thread that opens it. It adds the table of sysctls, and the limits of the machine and of this process.
+// Package linux is the kernel that this process runs on: all adapters together, for the network namespace of the
+// thread that opens it. It adds the table of sysctls, and the limits of the machine and of this process.
 package linux
 
 import (
@@ -81,8 +81,7 @@ func (k *Kernel) connect() (err error) {
 	return err
 }
 
-// hostSysctls is where a pod can write the machine's sysctls: /proc/sys is read-only in unprivileged
-// containers.
+// hostSysctls is where a pod can write the machine's sysctls: /proc/sys is read-only in unprivileged containers.
 const hostSysctls = "/host/proc/sys"
 
 func sysctlRoot() string {
@@ -153,8 +152,7 @@ func (k *Kernel) Connections(ctx context.Context, servers []state.VirtualServerK
 	return k.IPVS.ConnectionsOf(ctx, servers)
 }
 
-// Families returns the IP families of this thread's network namespace: IPv6 unless it is off for every
-// device.
+// Families returns the IP families of this thread's network namespace: IPv6 unless it is off for every device.
 func Families() []state.Family {
 	off, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
 	if err != nil || strings.TrimSpace(string(off)) == "1" {

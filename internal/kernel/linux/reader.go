@@ -20,9 +20,8 @@ import (
 // namespacePath is that of the calling thread.
 const namespacePath = "/proc/thread-self/ns/net"
 
-// Reader reads the tables of a Kernel over connections of its own, while another goroutine may use the
-// Kernel. A list that is read while tables change may lack rows: the kernel continues a dump of some by
-// counting rows.
+// Reader reads the tables of a Kernel over connections of its own, while another goroutine may use the Kernel. A list
+// that is read while tables change may lack rows: the kernel continues a dump of some by counting rows.
 type Reader struct {
 	kernel    *Kernel
 	namespace *os.File
@@ -52,8 +51,8 @@ func (r *Reader) Close() error { return r.kernel.Close() }
 
 // List reads all tables, as kernel.Tables.List does, at a slow pace.
 //
-// Sysctls and the tools of iptables are those of the thread's namespace. A process with several namespaces
-// calls List on a goroutine that ends with it: its thread enters the namespace and does not return.
+// Sysctls and the tools of iptables are those of the thread's namespace. A process with several namespaces calls List
+// on a goroutine that ends with it: its thread enters the namespace and does not return.
 func (r *Reader) List(ctx context.Context) (state.State, error) {
 	s, _, err := r.ListAll(ctx)
 	return s, err

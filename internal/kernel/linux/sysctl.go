@@ -47,8 +47,8 @@ func (s *SysctlStore) List(ctx context.Context) (map[state.SysctlName]string, er
 	return rows, nil
 }
 
-// Apply writes what is added or updated, and ignores removals: a sysctl can't be deleted. List did not find a
-// row to add, so if it is there now, that is drift.
+// Apply writes what is added or updated, and ignores removals: a sysctl can't be deleted. List did not find a row to
+// add, so if it is there now, that is drift.
 func (s *SysctlStore) Apply(ctx context.Context, d diff.Delta[state.SysctlName, string]) kernel.Result[state.SysctlName] {
 	var r kernel.Result[state.SysctlName]
 	for _, change := range d.Update {

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// status is the body of an answer that ends something: an error number and, as the kernel does when asked to
-// cap it, the header of the request alone.
+// status is the body of an answer that ends something: an error number and, as the kernel does when asked to cap it,
+// the header of the request alone.
 func status(errno unix.Errno) []byte {
 	return append(binary.NativeEndian.AppendUint32(nil, uint32(-int32(errno))), make([]byte, unix.NLMSG_HDRLEN)...)
 }

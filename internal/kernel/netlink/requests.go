@@ -110,8 +110,8 @@ func (b *Requests) chunkEnd(from int) int {
 	return to
 }
 
-// stamp completes the headers of the requests from..to-1 and returns their bytes: lengths, consecutive
-// sequence numbers, and more flags for the last.
+// stamp completes the headers of the requests from..to-1 and returns their bytes: lengths, consecutive sequence
+// numbers, and more flags for the last.
 func (b *Requests) stamp(from, to int, sequence uint32, lastFlags uint16) []byte {
 	b.pad()
 	for i := from; i < to; i++ {

@@ -41,8 +41,8 @@ func Outcome(refused []error, failure error, i int) error {
 	return failure
 }
 
-// Stream is Do for n requests that encode puts into b one after the other, when they are due. Only a chunk of
-// them is ever in memory: fresh memory can cost as much as the kernel's own work for a row.
+// Stream is Do for n requests that encode puts into b one after the other, when they are due. Only a chunk of them is
+// ever in memory: fresh memory can cost as much as the kernel's own work for a row.
 func (s *Socket) Stream(ctx context.Context, b *Requests, n int, encode func(i int)) (refused []error, err error) {
 	refused = make([]error, 0, n)
 	for len(refused) < n {
@@ -78,8 +78,8 @@ func (s *Socket) sendChunk(ctx context.Context, b *Requests, from, to int) ([]er
 	return a.refused, err
 }
 
-// Ask sends the single request in b, which is no dump, and passes the body of each answer to each, which may be
-// nil. It returns the kernel's refusal, an *Error.
+// Ask sends the single request in b, which is no dump, and passes the body of each answer to each, which may be nil.
+// It returns the kernel's refusal, an *Error.
 func (s *Socket) Ask(ctx context.Context, b *Requests, each func(body []byte) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -87,10 +87,9 @@ func (s *Socket) Ask(ctx context.Context, b *Requests, each func(body []byte) er
 	return s.bodies(ctx, b, unix.NLM_F_ACK, each)
 }
 
-// Dump sends the single dump request in b and passes the body of each answer to the function that collect
-// returns. It repeats a dump, and calls collect again, if the kernel marks it as interrupted, or if that
-// function returns ErrInterrupted because the answers contradict each other. After several attempts it
-// returns ErrInterrupted.
+// Dump sends the single dump request in b and passes the body of each answer to the function that collect returns. It
+// repeats a dump, and calls collect again, if the kernel marks it as interrupted, or if that function returns
+// ErrInterrupted because the answers contradict each other. After several attempts it returns ErrInterrupted.
 func (s *Socket) Dump(ctx context.Context, b *Requests, collect func() func(body []byte) error) error {
 	return repeat(ctx, func(ctx context.Context) error { return s.bodies(ctx, b, unix.NLM_F_DUMP, collect()) })
 }
@@ -137,8 +136,8 @@ func (s *Socket) bodies(ctx context.Context, b *Requests, flags uint16, each fun
 	return a.outcome()
 }
 
-// Transaction sends the requests of b, all of one netfilter subsystem, which the kernel does all or none, and
-// returns the first refusal. They have to fit into one sendmsg. nftables takes no change outside of one.
+// Transaction sends the requests of b, all of one netfilter subsystem, which the kernel does all or none, and returns
+// the first refusal. They have to fit into one sendmsg. nftables takes no change outside of one.
 func (s *Socket) Transaction(ctx context.Context, b *Requests, subsystem uint16) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package netlink sends many netlink requests in one sendmsg, of which only the last asks for an
-// acknowledgement. The kernel answers every request that fails anyway, so each error is mapped back to its
-// request by sequence number. 12,000 IPVS rows took 3.56 s with a request and an answer each, and 0.20 s this
-// way.
+// Package netlink sends many netlink requests in one sendmsg, of which only the last asks for an acknowledgement. The
+// kernel answers every request that fails anyway, so each error is mapped back to its request by sequence number.
+// 12,000 IPVS rows took 3.56 s with a request and an answer each, and 0.20 s this way.
 //
-// Requests encode, Attributes decode, a Socket sends and receives. Long reads can be Paced, so that they leave
-// the processor to others. The package knows only what all subsystems share, and has no notifications.
+// Requests encode, Attributes decode, a Socket sends and receives. Long reads can be Paced, so that they leave the
+// processor to others. The package knows only what all subsystems share, and has no notifications.
 package netlink
 
 import (
@@ -20,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A chunk is what goes into one sendmsg. 64 KiB stays well below the send buffer that Open asks for. The number
-// of requests bounds the answers that pile up in the receive buffer if all of them fail.
+// A chunk is what goes into one sendmsg. 64 KiB stays well below the send buffer that Open asks for. The number of
+// requests bounds the answers that pile up in the receive buffer if all of them fail.
 const (
 	chunkBytes    = 64 << 10
 	chunkRequests = 512
@@ -56,16 +55,15 @@ func (e *Error) Error() string {
 // Unwrap returns the Errno, which matches fs.ErrExist, fs.ErrNotExist and fs.ErrPermission where it means these.
 func (e *Error) Unwrap() error { return e.Errno }
 
-// Socket is a netlink socket in the network namespace of the thread that opened it, for one goroutine. Only
-// Close may be called by another.
+// Socket is a netlink socket in the network namespace of the thread that opened it, for one goroutine. Only Close may
+// be called by another.
 type Socket struct {
 	sequence uint32
 	buffer   []byte
 	traffic  Traffic
 	timeout  time.Duration // of an answer
 
-	// busy is held from a request to its last answer. Close waits for it: a closed descriptor is soon
-	// another's.
+	// busy is held from a request to its last answer. Close waits for it: a closed descriptor is soon another's.
 	busy       sync.Mutex
 	fd         int
 	unfinished bool // the last exchange broke off: answers may still be queued
@@ -146,8 +144,8 @@ func (s *Socket) next(n int) uint32 {
 	return first
 }
 
-// exchange sends data and passes messages to take until that reports the last one. It may pause in between. It
-// fails if no answer comes for too long, or ctx ends; the late answer is dropped before the next exchange.
+// exchange sends data and passes messages to take until that reports the last one. It may pause in between. It fails
+// if no answer comes for too long, or ctx ends; the late answer is dropped before the next exchange.
 func (s *Socket) exchange(ctx context.Context, data []byte, requests int, take func(message) (done bool, err error)) error {
 	s.busy.Lock()
 	defer s.busy.Unlock()

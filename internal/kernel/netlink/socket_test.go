@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel's register of generic netlink families answers on every kernel and to everybody: it stands for
-// the subsystems that the adapters talk to.
+// The kernel's register of generic netlink families answers on every kernel and to everybody: it stands for the
+// subsystems that the adapters talk to.
 const unknownCommand = 99
 
 func open(t *testing.T) *Socket {
@@ -282,8 +282,7 @@ func TestACancelledContextSendsNothing(t *testing.T) {
 	}
 }
 
-// A raw descriptor that is closed under a reader is soon that of another socket, whose answers the reader
-// takes.
+// A raw descriptor that is closed under a reader is soon that of another socket, whose answers the reader takes.
 func TestASocketIsNotClosedDuringAnExchange(t *testing.T) {
 	s, err := Open(unix.NETLINK_GENERIC)
 	if err != nil {

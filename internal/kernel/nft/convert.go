@@ -12,8 +12,7 @@ import (
 
 const subsystem = unix.NFNL_SUBSYS_NFTABLES << 8
 
-// header is the size of struct nfgenmsg, whose families IPv4 and IPv6 have the numbers of AF_INET and
-// AF_INET6.
+// header is the size of struct nfgenmsg, whose families IPv4 and IPv6 have the numbers of AF_INET and AF_INET6.
 const header = 4
 
 func begin(b *netlink.Requests, kind uint16, family uint8) {

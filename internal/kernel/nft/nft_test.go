@@ -17,8 +17,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// The kernel of the lab has no nftables for IPv4 and IPv6 by themselves, so these are tables of bridges. The
-// requests differ by one byte.
+// The kernel of the lab has no nftables for IPv4 and IPv6 by themselves, so these are tables of bridges. The requests
+// differ by one byte.
 
 func open(t *testing.T, names ...string) *Conn {
 	t.Helper()

@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Ruleset adds to r the chains of nftables that packets of IP meet. A kernel without nftables has none. known
-// reports whether r has a table already, as iptables-nft shows it.
+// Ruleset adds to r the chains of nftables that packets of IP meet. A kernel without nftables has none. known reports
+// whether r has a table already, as iptables-nft shows it.
 func (c *Conn) Ruleset(ctx context.Context, r state.Ruleset, known func(state.Family, string) bool) error {
 	l, err := c.listing(ctx)
 	if err == nil {

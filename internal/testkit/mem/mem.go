@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mem is a kernel in memory: the same Stores with the same rules about references and refusals, but
-// without privileges and packets. The contract in package testkit keeps it true to the real kernel.
+// Package mem is a kernel in memory: the same Stores with the same rules about references and refusals, but without
+// privileges and packets. The contract in package testkit keeps it true to the real kernel.
 package mem
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Kernel holds the rows of all tables. Tests may change State directly, as an operator with ipvsadm would. It
-// stores only the sysctls that have been written; the others exist, too, and are 0.
+// Kernel holds the rows of all tables. Tests may change State directly, as an operator with ipvsadm would. It stores
+// only the sysctls that have been written; the others exist, too, and are 0.
 type Kernel struct {
 	State       state.State
 	Connections map[state.RealServerKey]state.Connections
