@@ -3,11 +3,8 @@
 package render
 
 import (
-	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -45,22 +42,6 @@ func schedulerFlags(v state.VirtualServer) []string {
 	return names
 }
 
-// parseSchedulerFlags reads names joined by commas.
-func parseSchedulerFlags(scheduler, s string) (state.ServerFlags, error) {
-	var flags state.ServerFlags
-	for name := range strings.SplitSeq(s, ",") {
-		names := flagNames()
-		i := slices.IndexFunc(names, func(f flagName) bool {
-			return f.name == name && (f.scheduler == scheduler || f.scheduler == "")
-		})
-		if i < 0 {
-			return 0, fmt.Errorf("flag %q is none of scheduler %q", name, scheduler)
-		}
-		flags |= names[i].bit
-	}
-	return flags, nil
-}
-
 // mask returns the persistence granularity as ipvsadm writes it: a netmask for IPv4, a length for IPv6; empty if each
 // address is a client of its own.
 func mask(f state.Family, v state.VirtualServer) string {
@@ -72,14 +53,4 @@ func mask(f state.Family, v state.VirtualServer) string {
 	}
 	bits := ^uint32(0) << (32 - min(v.Prefix, 32))
 	return netip.AddrFrom4([4]byte{byte(bits >> 24), byte(bits >> 16), byte(bits >> 8), byte(bits)}).String()
-}
-
-// parseMask reads what mask wrote.
-func parseMask(f state.Family, s string) (uint8, error) {
-	for bits := range f.Bits() {
-		if mask(f, state.VirtualServer{Prefix: uint8(bits)}) == s {
-			return uint8(bits), nil
-		}
-	}
-	return 0, fmt.Errorf("mask %q is none of an %v client", s, f)
 }
