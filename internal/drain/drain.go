@@ -10,6 +10,7 @@ package drain
 
 import (
 	"container/heap"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -93,11 +94,8 @@ func (b *Book) Behind(a netip.Addr) []state.RealServerKey {
 		return nil
 	}
 	for server, servers := range b.rows {
-		if server.Address.Addr() != a {
-			continue
-		}
-		for k := range servers {
-			keys = append(keys, k)
+		if server.Address.Addr() == a {
+			keys = slices.AppendSeq(keys, maps.Keys(servers))
 		}
 	}
 	slices.SortFunc(keys, state.RealServerKey.Compare)
@@ -106,11 +104,7 @@ func (b *Book) Behind(a netip.Addr) []state.RealServerKey {
 
 // Servers are the virtual servers that have draining real servers.
 func (b *Book) Servers() []state.VirtualServerKey {
-	keys := make([]state.VirtualServerKey, 0, len(b.rows))
-	for k := range b.rows {
-		keys = append(keys, k)
-	}
-	return keys
+	return slices.Collect(maps.Keys(b.rows))
 }
 
 // Finish takes off the list, and returns, the real servers that are seen to have no connections left. One that

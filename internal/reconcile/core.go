@@ -268,7 +268,7 @@ func (c *Core) nextDelta(now time.Time) state.Delta {
 	c.phases.take(othersTaken)
 	c.release()
 	waited := !c.queue.empty()
-	if c.admit(now); waited && c.queue.empty() && c.holdsShared() {
+	if c.admit(now); waited && c.queue.empty() {
 		c.recallShared()
 	}
 	c.virtualServers.next(now)

@@ -192,21 +192,17 @@ func (l *Loop) listConcurrently(ctx context.Context, w Work, began time.Time) {
 // advance takes in the outcome of w.
 func (l *Loop) advance(w Work, o Outcome, began, now time.Time) {
 	if w.Audit {
-		l.countAudit()
+		l.audits++
+		l.cause = CauseAudit
+		if l.audits == 1 {
+			l.cause = CauseStart
+		}
 	}
 	l.core.Advance(w, o, now)
 	if w.Audit {
 		l.logPlaces()
 	}
 	l.reporter.acted(Act{Cause: l.cause, Work: w, Outcome: o, Began: began, Took: now.Sub(began)})
-}
-
-func (l *Loop) countAudit() {
-	l.audits++
-	l.cause = CauseAudit
-	if l.audits == 1 {
-		l.cause = CauseStart
-	}
 }
 
 // completeStart logs once that the start is complete, and what it wrote: nothing, if the kernel was as desired.

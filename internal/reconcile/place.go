@@ -106,11 +106,7 @@ func (l *Loop) logPlaces() {
 
 // Others are those of list whose jump is not in known.
 func Others(list, known []Displaced) []Displaced {
-	var foreign []Displaced
-	for _, d := range list {
-		if !slices.ContainsFunc(known, func(k Displaced) bool { return k.Jump == d.Jump }) {
-			foreign = append(foreign, d)
-		}
-	}
-	return foreign
+	return only(list, func(d Displaced) bool {
+		return !slices.ContainsFunc(known, func(k Displaced) bool { return k.Jump == d.Jump })
+	})
 }

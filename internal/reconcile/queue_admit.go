@@ -3,6 +3,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -41,11 +42,12 @@ func (c *Core) noteReals(w desired.WereReals, now time.Time) int {
 		}
 		changed++
 		leave = leave || is == nil || is.Weight() == 0
+		k := cmp.Or(is, was).Key(w.Server)
+		c.realServers.hasten(k, now)
 		if is != nil {
-			c.keepReal(is.Key(w.Server), now)
+			c.drains.book.End(k)
+			c.spareFlows(k)
 		} else {
-			k := was.Key(w.Server)
-			c.realServers.hasten(k, now)
 			c.drain(k, now)
 		}
 	}
@@ -53,12 +55,6 @@ func (c *Core) noteReals(w desired.WereReals, now time.Time) int {
 		c.realServers.leaving = append(c.realServers.leaving, w.Server)
 	}
 	return changed
-}
-
-func (c *Core) keepReal(k state.RealServerKey, now time.Time) {
-	c.realServers.hasten(k, now)
-	c.drains.book.End(k)
-	c.spareFlows(k)
 }
 
 // gather queues all rows that an audit found not to be as desired. What waits for its retry goes on waiting.
@@ -110,21 +106,37 @@ func (c *Core) gatherServer(k state.VirtualServerKey, g *group) int {
 
 // gatherUndesired is for rows that are not desired.
 func (c *Core) gatherUndesired() {
-	for _, a := range slices.SortedFunc(c.addresses.undesired(), state.Address.Compare) {
-		c.queue.put(group{addresses: []state.Address{a}, rows: 1})
+	servers := slices.Collect(c.virtualServers.undesired())
+	for k := range c.realServers.differ.rows {
+		if !c.wantsServer(k) {
+			servers = append(servers, k)
+		}
 	}
-	for _, k := range c.undesiredServers() {
-		var g group
+	c.queueRows(slices.Collect(c.addresses.undesired()), servers, slices.Collect(c.entries.undesired()))
+}
+
+// queueRows queues rows, each with those that it depends on.
+func (c *Core) queueRows(addresses []state.Address, servers []state.VirtualServerKey, entries []state.SetEntry) {
+	slices.SortFunc(addresses, state.Address.Compare)
+	slices.SortFunc(servers, state.VirtualServerKey.Compare)
+	slices.SortFunc(entries, state.SetEntry.Compare)
+	for _, a := range addresses {
+		c.queue.put(group{owners: ownerIf(c.desired.Addresses.Owner(a)), addresses: []state.Address{a}, rows: 1})
+	}
+	for _, k := range slices.Compact(servers) {
+		g := group{owners: ownerIf(c.desired.VirtualServers.Owner(k))}
 		g.rows = c.gatherServer(k, &g)
 		c.queue.put(g)
 	}
-	for _, e := range slices.SortedFunc(c.entries.undesired(), state.SetEntry.Compare) {
-		c.queue.put(c.undesiredEntry(e))
+	for _, e := range entries {
+		g := c.entryGroup(e)
+		g.owners = ownerIf(c.desired.Entries.Owner(e))
+		c.queue.put(g)
 	}
 }
 
-// undesiredEntry goes with the virtual server that it proves or leads to.
-func (c *Core) undesiredEntry(e state.SetEntry) group {
+// entryGroup is an entry with the virtual server that it proves or leads to.
+func (c *Core) entryGroup(e state.SetEntry) group {
 	g := group{entries: []state.SetEntry{e}, rows: 1}
 	v, _ := c.entries.get(e)
 	if to, leads := e.LeadsTo(v); leads {
@@ -134,17 +146,6 @@ func (c *Core) undesiredEntry(e state.SetEntry) group {
 		g.servers = append(g.servers, c.provable(e)...)
 	}
 	return g
-}
-
-func (c *Core) undesiredServers() []state.VirtualServerKey {
-	keys := slices.Collect(c.virtualServers.undesired())
-	for k := range c.realServers.differ.rows {
-		if _, wanted := c.desired.VirtualServers.Get(k); !wanted {
-			keys = append(keys, k)
-		}
-	}
-	slices.SortFunc(keys, state.VirtualServerKey.Compare)
-	return slices.Compact(keys)
 }
 
 // admit marks groups of about as many rows as may be written at a time: most of them the smallest, so that a small
@@ -277,13 +278,7 @@ func (c *Core) leads(e state.SetEntry, now time.Time) bool {
 }
 
 func only[T any](list []T, is func(T) bool) []T {
-	var those []T
-	for _, e := range list {
-		if is(e) {
-			those = append(those, e)
-		}
-	}
-	return those
+	return slices.DeleteFunc(slices.Clone(list), func(e T) bool { return !is(e) })
 }
 
 // release queues rows again that were held back and may not be any more, if they are too many for one delta.
@@ -295,20 +290,8 @@ func (c *Core) release() {
 	if rows <= c.chunk() {
 		return
 	}
-	for _, a := range slices.SortedFunc(slices.Values(c.addresses.takeRecalled()), state.Address.Compare) {
-		c.queue.put(group{owners: ownerIf(c.desired.Addresses.Owner(a)), addresses: []state.Address{a}, rows: 1})
-	}
 	servers := slices.Concat(c.virtualServers.takeRecalled(), c.realServers.takeRecalled())
-	slices.SortFunc(servers, state.VirtualServerKey.Compare)
-	for _, k := range slices.Compact(servers) {
-		g := group{owners: ownerIf(c.desired.VirtualServers.Owner(k)), servers: []state.VirtualServerKey{k}, rows: 1}
-		c.queue.put(g)
-	}
-	for _, e := range slices.SortedFunc(slices.Values(c.entries.takeRecalled()), state.SetEntry.Compare) {
-		g := c.undesiredEntry(e)
-		g.owners = ownerIf(c.desired.Entries.Owner(e))
-		c.queue.put(g)
-	}
+	c.queueRows(c.addresses.takeRecalled(), servers, c.entries.takeRecalled())
 	c.queue.recount(c.remaining)
 }
 
