@@ -29,8 +29,7 @@ const rounds = 7
 // other tables left out.
 //
 // All figures are medians of several rounds. A ratio is the median of the rounds' own ratios of ours to the floor: of
-// the whole (ours, with all planning), of the time in the kernel's tables alone (tables), and of each group of
-// tables.
+// the whole (ours, with all planning), of the time in the kernel's tables alone (tables), and of each group of tables.
 func BenchmarkStart(b *testing.B) {
 	for _, s := range []large.Size{large.IPv4(2000, endpoints), large.DualStack(2000, endpoints), large.IPv4(10_000, 10)} {
 		b.Run(s.String(), func(b *testing.B) {

@@ -14,8 +14,8 @@ import (
 )
 
 // What a start may take beyond the floor, however large the cluster is: looks at what is there. Rows are written some
-// thousand at a time, so that a small change need not wait for all: that ends a batch of each table early, and adds
-// no request.
+// thousand at a time, so that a small change need not wait for all: that ends a batch of each table early, and adds no
+// request.
 const (
 	beyond  = 22
 	aChunk  = 4 // tables that grow with the cluster

@@ -102,8 +102,8 @@ func (w watched[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Res
 	return r
 }
 
-// mustHold checks that all tables are as desired, and empties the large ones, so that the end of the namespace takes
-// no time from what comes next.
+// mustHold checks that all tables are as desired, and empties the large ones, so that the end of the namespace takes no
+// time from what comes next.
 func mustHold(t testing.TB, want state.State) {
 	t.Helper()
 	h := open(t)

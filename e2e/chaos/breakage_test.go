@@ -65,8 +65,8 @@ func perFamily(script string) string {
 
 func (b breakage) script() string { return perFamily(b.each) + b.once }
 
-// The rows of another program on the node: a virtual server on an address of its own, one with a firewall mark, a
-// set, chains, addresses.
+// The rows of another program on the node: a virtual server on an address of its own, one with a firewall mark, a set,
+// chains, addresses.
 const (
 	theirServers = `
 ipvsadm -A -t {their server}:80 -s wrr

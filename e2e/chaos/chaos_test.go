@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chaos breaks things: what kube-ipvs made in the kernel, kube-ipvs itself, and its manifests. It uses the
-// real program on a real kernel.
+// Package chaos breaks things: what kube-ipvs made in the kernel, kube-ipvs itself, and its manifests. It uses the real
+// program on a real kernel.
 package chaos
 
 import (

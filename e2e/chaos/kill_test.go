@@ -151,8 +151,8 @@ func (s *siege) left(t *testing.T, old, want state.State) string {
 	return halfWay
 }
 
-// TestNothingIsLostOrLeftOverHoweverOftenKubeIPVSIsKilled is about a crash at any instruction: the next start
-// recovers from whatever the last one left.
+// TestNothingIsLostOrLeftOverHoweverOftenKubeIPVSIsKilled is about a crash at any instruction: the next start recovers
+// from whatever the last one left.
 func TestNothingIsLostOrLeftOverHoweverOftenKubeIPVSIsKilled(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()

@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// A library that runs modprobe, which an image need not have, may complain on standard error if it fails. None does
-// any more, and all their messages are lines of the one log.
+// A library that runs modprobe, which an image need not have, may complain on standard error if it fails. None does any
+// more, and all their messages are lines of the one log.
 func TestNoLibrarySpeaksPastTheLog(t *testing.T) {
 	r := rig.New(t)
 	folder := t.TempDir()

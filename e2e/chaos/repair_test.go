@@ -118,8 +118,8 @@ func TestBrokenRowsAreRepairedWithinASyncPeriodAndForeignRowsStay(t *testing.T) 
 	s.mustStand(t)
 }
 
-// mustStand checks what no table of ours shows: the other program's addresses on other devices, and that packets
-// still get through.
+// mustStand checks what no table of ours shows: the other program's addresses on other devices, and that packets still
+// get through.
 func (s *sharedNode) mustStand(t *testing.T) {
 	t.Helper()
 	have, err := s.Node.Run(t.Context(), "ip", "-o", "addr")

@@ -25,8 +25,8 @@ func run(t *testing.T, r *rig.Rig, argv []string) (status int, stdout, stderr st
 	return c.ProcessState.ExitCode(), out.String(), err.String()
 }
 
-// counters returns how many connections each virtual and real server has had, and how many packets each rule has
-// seen. A row that is made anew begins at 0.
+// counters returns how many connections each virtual and real server has had, and how many packets each rule has seen.
+// A row that is made anew begins at 0.
 func counters(t *testing.T, r *rig.Rig) map[string]int {
 	t.Helper()
 	text, err := r.Node.Run(t.Context(), "sh", "-euc", "ipvsadm -Ln --stats --exact; iptables-save -c -t nat; ip6tables-save -c -t nat")

@@ -4,8 +4,8 @@
 // server. The tests write what a kubelet and controllers would write: Nodes, the addresses of load balancers, and
 // endpoints. Everything else is as in a cluster: kube-ipvs has only the roles of the manifests, and uses the API.
 //
-// Package packets tests what happens to packets in detail. This package tests that Services are served at all, on
-// every node and at any time.
+// Package packets tests what happens to packets in detail. This package tests that Services are served at all, on every
+// node and at any time.
 package cluster
 
 import (

@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// mount is a folder that changes as a mounted ConfigMap does: the files are symlinks by way of ..data, a symlink to
-// the folder of the latest version, which is replaced for all files at once.
+// mount is a folder that changes as a mounted ConfigMap does: the files are symlinks by way of ..data, a symlink to the
+// folder of the latest version, which is replaced for all files at once.
 type mount struct {
 	folder  string
 	version int

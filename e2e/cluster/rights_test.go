@@ -38,8 +38,8 @@ func (s *site) requests() ([]control.Request, error) {
 	return slices.DeleteFunc(all, func(r control.Request) bool { return r.User != accountUser }), err
 }
 
-// denied returns an error if kube-ipvs, in any test so far, asked for more than its roles allow. An API server that
-// has just started denies everything until it knows the roles.
+// denied returns an error if kube-ipvs, in any test so far, asked for more than its roles allow. An API server that has
+// just started denies everything until it knows the roles.
 func (s *site) denied() error {
 	all, err := s.requests()
 	if err != nil {

@@ -265,8 +265,8 @@ func (s *stage) settle(t *testing.T) []state.State {
 	return all
 }
 
-// withoutKubelets returns the kernel without the chain that kubelet makes: kube-proxy's iptables mode makes it as
-// well, and its owner is unknown.
+// withoutKubelets returns the kernel without the chain that kubelet makes: kube-proxy's iptables mode makes it as well,
+// and its owner is unknown.
 func (n *node) withoutKubelets(t *testing.T) state.State {
 	t.Helper()
 	const chain = "KUBE-FIREWALL"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package commands tests on a real kernel what the commands read, and that only one daemon runs in a network
-// namespace.
+// Package commands tests on a real kernel what the commands read, and that only one daemon runs in a network namespace.
 package commands
 
 import (

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Admission returns the admission plugins that an API server has by default. Each version has others, and a server
-// does not start with the name of an unknown plugin: so its help is parsed.
+// Admission returns the admission plugins that an API server has by default. Each version has others, and a server does
+// not start with the name of an unknown plugin: so its help is parsed.
 func Admission(ctx context.Context) ([]string, error) {
 	path, err := Binary("kube-apiserver")
 	if err != nil {

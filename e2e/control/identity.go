@@ -36,8 +36,7 @@ func (p *Plane) adminLine() []byte {
 	return []byte(p.adminToken + `,admin,admin,"system:masters"` + "\n")
 }
 
-// Admin may do everything. It has a token: an API server verifies a certificate anew with every request, which is
-// slow.
+// Admin may do everything. It has a token: an API server verifies a certificate anew with every request, which is slow.
 func (p *Plane) Admin() Identity { return Identity{user: api.AuthInfo{Token: p.adminToken}} }
 
 // User is a user with a certificate, which kubeadm gives to all but pods.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows kube-ipvs at work on a small cluster in network namespaces, and fails if anything that it shows
-// is wrong. It needs root and a kernel with IPVS: run it with make demo.
+// Command demo shows kube-ipvs at work on a small cluster in network namespaces, and fails if anything that it shows is
+// wrong. It needs root and a kernel with IPVS: run it with make demo.
 package main
 
 import (

@@ -17,8 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cli"
 )
 
-// understood returns the daemons that the containers of an overlay start with its ConfigMap in a folder of the
-// test's.
+// understood returns the daemons that the containers of an overlay start with its ConfigMap in a folder of the test's.
 func understood(t *testing.T, overlay, mounted, folder string) (daemons map[string]cli.Daemon, complaints string) {
 	t.Helper()
 	d := one[*appsv1.DaemonSet](t, built(t, "overlays/"+overlay), "kube-ipvs")

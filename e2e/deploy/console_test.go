@@ -94,8 +94,8 @@ func fromHere(args []string) []string {
 	return all
 }
 
-// checkConsole runs the commands of a block, which stand behind "$ ", and compares what they print with the block.
-// Only commands of ours can be shown with their output, as if run in the root of the repository.
+// checkConsole runs the commands of a block, which stand behind "$ ", and compares what they print with the block. Only
+// commands of ours can be shown with their output, as if run in the root of the repository.
 func (b block) checkConsole(t *testing.T) {
 	t.Helper()
 	var got []string

@@ -17,8 +17,8 @@ var (
 	aName      = regexp.MustCompile(`^[a-zA-Z_:][\w:]*$`)
 )
 
-// metricsIn returns the names of the metrics in a Prometheus expression: all words that are no function, label,
-// number or operator.
+// metricsIn returns the names of the metrics in a Prometheus expression: all words that are no function, label, number
+// or operator.
 func metricsIn(expression string) []string {
 	for _, part := range []*regexp.Regexp{quotedText, selectors, labelLists} {
 		expression = part.ReplaceAllString(expression, " ")

@@ -163,8 +163,7 @@ func putServer(b *netlink.Requests, k state.VirtualServerKey) {
 // one.
 const device = 1000
 
-// encodeAddresses makes the device too, and the address that it needs beside the Service addresses if these are
-// routed.
+// encodeAddresses makes the device too, and the address that it needs beside the Service addresses if these are routed.
 func encodeAddresses(addresses []diff.Row[state.Address, state.Binding]) *netlink.Requests {
 	b := &netlink.Requests{}
 	b.Begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)

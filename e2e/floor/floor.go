@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package floor is the least that rows can cost: all of them encoded beforehand, to be sent in full batches, without
-// a look at what is there or at what became of a row. It is encoded here a second time, on its own, so that no detour
-// of the adapters is in it.
+// Package floor is the least that rows can cost: all of them encoded beforehand, to be sent in full batches, without a
+// look at what is there or at what became of a row. It is encoded here a second time, on its own, so that no detour of
+// the adapters is in it.
 package floor
 
 import (
@@ -47,8 +47,8 @@ func (l Laps) Sum() time.Duration {
 	return all
 }
 
-// Floor is rows, encoded, and the sockets that they are sent over, which belong to the network namespace of the
-// thread that prepared it.
+// Floor is rows, encoded, and the sockets that they are sent over, which belong to the network namespace of the thread
+// that prepared it.
 type Floor struct {
 	over      *sockets
 	sysctls   []diff.Row[state.SysctlName, string]

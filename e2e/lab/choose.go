@@ -138,8 +138,7 @@ const (
 	envInside   = "LAB_INSIDE"
 )
 
-// environ returns the command's environment: without the choices for this lab, which are not those of a lab inside
-// it.
+// environ returns the command's environment: without the choices for this lab, which are not those of a lab inside it.
 func environ(env []string, kernel string) []string {
 	var kept []string
 	for _, e := range env {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command lab runs a command on a kernel that has IPVS: on this machine's, in namespaces of its own, if that works,
-// else on a user-mode Linux kernel that it boots for the command. Use it for tests (go test -exec) and to try things
-// by hand. It is no sandbox: the command is root and sees the machine's files.
+// else on a user-mode Linux kernel that it boots for the command. Use it for tests (go test -exec) and to try things by
+// hand. It is no sandbox: the command is root and sees the machine's files.
 package main
 
 import (
@@ -51,8 +51,8 @@ func main() {
 	os.Exit(role())
 }
 
-// role runs what this process is for: the lab also starts itself as the keeper, as the first process of namespaces,
-// and in the guest.
+// role runs what this process is for: the lab also starts itself as the keeper, as the first process of namespaces, and
+// in the guest.
 func role() int {
 	dir := os.Getenv(job.EnvName)
 	switch {

@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// ipvsScript tries what this project's tests need of a kernel, in both families, and modules that load only on
-// demand.
+// ipvsScript tries what this project's tests need of a kernel, in both families, and modules that load only on demand.
 const ipvsScript = `
 ip link add kube-ipvs0 type dummy
 ip link add v0 type veth peer name v1

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package large has the objects of large clusters, for those who measure: many Services that are all alike, and a
-// node that stays as it is. What an API server adds to objects is not in them.
+// Package large has the objects of large clusters, for those who measure: many Services that are all alike, and a node
+// that stays as it is. What an API server adds to objects is not in them.
 package large
 
 import (

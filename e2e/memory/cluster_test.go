@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package memory measures how much memory the program needs for a cluster of many Services, and limits it: live bytes
-// of each Service and endpoint, by stage, in this process, and the resident memory of the real program, in the lab.
-// It holds tests only.
+// of each Service and endpoint, by stage, in this process, and the resident memory of the real program, in the lab. It
+// holds tests only.
 //
 // Its API server implements just what a reflector uses. It makes each object when it sends it, so that its own memory
 // is not measured.

@@ -64,8 +64,8 @@ func launch(t testing.TB, url string) *program {
 	return p
 }
 
-// audited returns how many audits there were, with the one at the start. It uses no HTTP client, whose goroutines
-// would be outside this thread's namespace.
+// audited returns how many audits there were, with the one at the start. It uses no HTTP client, whose goroutines would
+// be outside this thread's namespace.
 func (p *program) audited() int {
 	c, err := net.Dial("tcp", metricsAt)
 	if err != nil {

@@ -76,8 +76,8 @@ func profile(t testing.TB, stage string, s size) {
 	}
 }
 
-// Three sizes are enough to compute what a Service and an endpoint add; the constant part drops out. Four times as
-// many rows is the same phase in the life of a map that doubles.
+// Three sizes are enough to compute what a Service and an endpoint add; the constant part drops out. Four times as many
+// rows is the same phase in the life of a map that doubles.
 func TestWhatAServiceAndAnEndpointTakeIsPublished(t *testing.T) {
 	few, more, wide := size{1_000, 8}, size{4_000, 8}, size{1_000, 32}
 	for _, stage := range []struct {

@@ -49,8 +49,8 @@ func ask(conn net.Conn) error {
 }
 
 // IPVS identifies a connection by its client and its endpoint, not by the frontend. What happens to two connections
-// from one client port is not guaranteed, but docs/services.md describes it with the figures of this test: it fails
-// if they change.
+// from one client port is not guaranteed, but docs/services.md describes it with the figures of this test: it fails if
+// they change.
 func TestOneClientPortToOneEndpointByTwoFrontends(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	one, same, other := service(1, "one", rig.Pod("pod-a")), service(2, "same", rig.Pod("pod-a")), service(3, "other", rig.Pod("pod-b"))

@@ -47,8 +47,8 @@ func TestAClientIsAnsweredThoughItKnockedBeforeTheServiceWasThere(t *testing.T) 
 	s.swallow(t)
 	svc := service(1, "late", rig.Pod("pod-a"))
 	at := frontends().clusterIP
-	// IPVS translates for all clients. But the kernel no longer masquerades a flow that conntrack knows already, so
-	// the last two, which have to be masqueraded, would get no answer.
+	// IPVS translates for all clients. But the kernel no longer masquerades a flow that conntrack knows already, so the
+	// last two, which have to be masqueraded, would get no answer.
 	clients := []string{"pod-client", "pod-a", "client"}
 	each := func(do func(client string, p state.Protocol, f state.Family)) {
 		for _, client := range clients {

@@ -92,8 +92,8 @@ func (s *stage) allStickOverAllPorts(t *testing.T, svc rig.Service) {
 	s.refusesOtherPorts(t, svc)
 }
 
-// refusesOtherPorts checks that ports which the Service does not have are closed, at its addresses and at the
-// internal address that its ports are led to.
+// refusesOtherPorts checks that ports which the Service does not have are closed, at its addresses and at the internal
+// address that its ports are led to.
 func (s *stage) refusesOtherPorts(t *testing.T, svc rig.Service) {
 	t.Helper()
 	for _, a := range []netip.Addr{svc.Addresses[0], svc.LoadBalancers[1], state.JoinedAddress(svc.Addresses[0])} {

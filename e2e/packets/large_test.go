@@ -77,8 +77,8 @@ func TestTheFirstLargeDatagramOfTheNodeIsAnswered(t *testing.T) {
 	}
 }
 
-// IPVS drops a packet that is larger than the endpoint's device carries before it is fragmented: over IPv6 always,
-// and over IPv4 at an address of the node's own, whose route is not ours to change. docs/services.md says so.
+// IPVS drops a packet that is larger than the endpoint's device carries before it is fragmented: over IPv6 always, and
+// over IPv4 at an address of the node's own, whose route is not ours to change. docs/services.md says so.
 func TestTheNodeLearnsOfLargeDatagramsThatAreDropped(t *testing.T) {
 	s := newStage(t, podsByAddress)
 	svc := service(1, "near", rig.Pod("pod-a"))

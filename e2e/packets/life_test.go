@@ -16,8 +16,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// unanswered checks that no server answers any more where a Service was. Which error the client gets depends on
-// routes.
+// unanswered checks that no server answers any more where a Service was. Which error the client gets depends on routes.
 func (s *stage) unanswered(t *testing.T, svc rig.Service, where frontend, clients ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), silence)

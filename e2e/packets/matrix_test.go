@@ -205,9 +205,9 @@ func (s *stage) perform(t *testing.T, list []cell, shapes map[string]rig.Service
 	}
 }
 
-// exploreAll explores the cells with answers one after the other, as endpoints answer in turn, and all others at
-// once, as their clients wait: on one kernel a client refused over TCP and IPv6 gets the refusal only with its second
-// try, a second later, if the first comes back before the client has finished sending.
+// exploreAll explores the cells with answers one after the other, as endpoints answer in turn, and all others at once,
+// as their clients wait: on one kernel a client refused over TCP and IPv6 gets the refusal only with its second try, a
+// second later, if the first comes back before the client has finished sending.
 func (s *stage) exploreAll(ctx context.Context, cells []cell, shapes map[string]rig.Service) [][]finding {
 	found := make([][]finding, len(cells))
 	var others sync.WaitGroup

@@ -39,8 +39,7 @@ func (s *stage) moved(t *testing.T) int {
 	return moves
 }
 
-// TestAPortOfTheHostTakesAServicesTrafficNoLongerThanToTheNextAudit: a CNI puts the rules for a host port before
-// ours.
+// TestAPortOfTheHostTakesAServicesTrafficNoLongerThanToTheNextAudit: a CNI puts the rules for a host port before ours.
 func TestAPortOfTheHostTakesAServicesTrafficNoLongerThanToTheNextAudit(t *testing.T) {
 	s := newStage(t, podsByAddress, audited)
 	svc := service(1, "web", rig.Pod("pod-a"))

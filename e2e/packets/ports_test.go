@@ -49,8 +49,7 @@ func TestALoadBalancerLearnsWhereEndpointsAre(t *testing.T) {
 	})
 }
 
-// A load balancer that leaves its address in the packet checks a node's health at that address. Its other ports
-// refuse.
+// A load balancer that leaves its address in the packet checks a node's health at that address. Its other ports refuse.
 func TestTheProxysHealthIsAnsweredAtAServicesAddress(t *testing.T) {
 	const healthz, hostPort = 10256, 10249
 	s := newStage(t, podsByAddress)

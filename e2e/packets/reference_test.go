@@ -44,8 +44,7 @@ func policies() []policy {
 	}
 }
 
-// eitherPolicy returns the same policy inside and outside: as each counts at frontends of its own, nothing is left
-// out.
+// eitherPolicy returns the same policy inside and outside: as each counts at frontends of its own, nothing is left out.
 func eitherPolicy() []policy { return []policy{policies()[0], policies()[3]} }
 
 // in returns the name of the Service of a place that has the policy.
@@ -62,8 +61,8 @@ func placed() map[string]rig.Service {
 	return numbered(50, list)
 }
 
-// rule is one rule of the reference: the endpoints of clients at a frontend by a traffic policy, and what address
-// these see.
+// rule is one rule of the reference: the endpoints of clients at a frontend by a traffic policy, and what address these
+// see.
 type rule struct {
 	clients   []string
 	frontends []frontend
@@ -75,8 +74,8 @@ type rule struct {
 }
 
 // reference returns the fate of all packets to Services of every policy and place, at every frontend, by kube-proxy's
-// TestInternalExternalMasquerade. How pods are detected decides which clients are pods of the cluster, and what
-// address others are seen with at a cluster IP.
+// TestInternalExternalMasquerade. How pods are detected decides which clients are pods of the cluster, and what address
+// others are seen with at a cluster IP.
 func reference(policies []policy, pods, others []string, at seen) []cell {
 	f := frontends()
 	inside, outside := []frontend{f.clusterIP}, []frontend{f.nodePort, f.loadBalancer, f.externalIP}
@@ -106,8 +105,7 @@ func reference(policies []policy, pods, others []string, at seen) []cell {
 	return list
 }
 
-// cells returns those of the Services whose policy at the frontend is the rule's; the other policy makes no
-// difference.
+// cells returns those of the Services whose policy at the frontend is the rule's; the other policy makes no difference.
 func (r rule) cells(policies []policy) []cell {
 	var list []cell
 	for _, p := range policies {

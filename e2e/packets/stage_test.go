@@ -81,9 +81,9 @@ func (s *stage) serve(t *testing.T, host string, p state.Protocol, port uint16) 
 	}
 }
 
-// answerEveryRefusal lifts the limits on ICMP errors. With them a client that is refused more often than once a
-// second would wait in vain, as would some of many that are refused at once. The types in ratemask are limited: here
-// an unused one, as the kernel takes no empty mask.
+// answerEveryRefusal lifts the limits on ICMP errors. With them a client that is refused more often than once a second
+// would wait in vain, as would some of many that are refused at once. The types in ratemask are limited: here an unused
+// one, as the kernel takes no empty mask.
 func (s *stage) answerEveryRefusal(t *testing.T) {
 	t.Helper()
 	err := s.Node.Do(func() error {

@@ -16,8 +16,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// tracer says, from the rows in the kernel alone, what happens to packets. Comparing it with real packets shows
-// whether trace can be trusted.
+// tracer says, from the rows in the kernel alone, what happens to packets. Comparing it with real packets shows whether
+// trace can be trusted.
 type tracer struct {
 	*stage
 	rows      state.State

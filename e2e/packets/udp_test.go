@@ -109,8 +109,8 @@ func (u *sender) ask(ctx context.Context) {
 	}
 }
 
-// reset forgets the last answer, so that the next one is news, and returns how many datagrams were lost since the
-// last reset.
+// reset forgets the last answer, so that the next one is news, and returns how many datagrams were lost since the last
+// reset.
 func (u *sender) reset() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()

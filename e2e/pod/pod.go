@@ -2,8 +2,8 @@
 
 // Package pod runs a container of a pod as a container runtime does on a node: with its mounts and no other place to
 // write, /proc/sys read-only, and only its capabilities. It needs no kubelet, runtime or image: the machine's own
-// programs stand in for the image's. It leaves out namespaces other than that of mounts, cgroups, seccomp, SELinux
-// and AppArmor.
+// programs stand in for the image's. It leaves out namespaces other than that of mounts, cgroups, seccomp, SELinux and
+// AppArmor.
 package pod
 
 import (

@@ -84,8 +84,8 @@ func (r *Rig) Expect(options ...func(*config.Config)) {
 	}
 }
 
-// EmptyFolder returns a folder in memory, until the test ends. User-mode Linux forgets the inodes of the host's
-// files, and with them their watches, as soon as they are closed.
+// EmptyFolder returns a folder in memory, until the test ends. User-mode Linux forgets the inodes of the host's files,
+// and with them their watches, as soon as they are closed.
 func EmptyFolder(t *testing.T) string {
 	t.Helper()
 	path, err := os.MkdirTemp("/dev/shm", "kube-ipvs-rig-")

@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// syncAsKubeProxy does, in its order, what the first sync of kube-proxy's IPVS mode does to existing tables. What
-// would end its sync fails the test.
+// syncAsKubeProxy does, in its order, what the first sync of kube-proxy's IPVS mode does to existing tables. What would
+// end its sync fails the test.
 func (s *stage) syncAsKubeProxy(t *testing.T) {
 	t.Helper()
 	for _, f := range families() {

@@ -31,8 +31,8 @@ func TestTakingOverFromServersLosesNothing(t *testing.T) {
 }
 
 // astray reports whether kube-proxy's IPVS mode sends a client elsewhere than other modes do: to endpoints of other
-// nodes, by the virtual server for outside clients, who must not get these. Its real servers leave, and a datagram
-// that is under way just then is lost.
+// nodes, by the virtual server for outside clients, who must not get these. Its real servers leave, and a datagram that
+// is under way just then is lost.
 func astray(c client) bool { return c.over == state.UDP && slices.Equal(c.from, []string{"pod-d"}) }
 
 // adopted checks, and logs, which rows of kube-proxy's stay.

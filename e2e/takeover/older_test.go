@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// An older version of kube-ipvs that led clients in the cluster by packet marks leaves the rows in testdata/older:
-// the output of its command plan for the Services of this package.
+// An older version of kube-ipvs that led clients in the cluster by packet marks leaves the rows in testdata/older: the
+// output of its command plan for the Services of this package.
 func TestTakingOverFromAnOlderVersionLosesNothing(t *testing.T) {
 	s := newStage(t, true)
 	s.serveAsOlder(t)

@@ -37,8 +37,8 @@ func (s *stage) serveByRules(t *testing.T) {
 	}
 }
 
-// text returns the input of iptables-restore: the shared chains, the jumps to them, each on top of those before it,
-// and the rules.
+// text returns the input of iptables-restore: the shared chains, the jumps to them, each on top of those before it, and
+// the rules.
 func (m *iptablesMode) text() string {
 	var b strings.Builder
 	line := func(text ...string) {

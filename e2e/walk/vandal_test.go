@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// foreignRows returns rows of other programs, as similar to ours as possible: one virtual server has an address of
-// the node, and one address is on our device.
+// foreignRows returns rows of other programs, as similar to ours as possible: one virtual server has an address of the
+// node, and one address is on our device.
 func foreignRows() state.State {
 	s := state.New()
 	s.Sets["OTHERS"] = state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 10, Comment: true}

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package walk makes random walks through the life of a node and checks that the kernel ends up as desired. Services
-// of both families are added, changed and deleted; a tenth of all row changes and lists fail; other programs delete
-// and alter rows, empty tables and delete the device; and the daemon is killed and started again. The same walk runs
-// on the kernel in memory and on a real one. The rows of others must survive all of it.
+// Package walk makes random walks through the life of a node and checks that the kernel ends up as desired. Services of
+// both families are added, changed and deleted; a tenth of all row changes and lists fail; other programs delete and
+// alter rows, empty tables and delete the device; and the daemon is killed and started again. The same walk runs on the
+// kernel in memory and on a real one. The rows of others must survive all of it.
 //
-// Time is a number here and there are no goroutines: the same seed makes the same walk, and an audit, which the
-// daemon runs beside its other work, reads a table at a time. go test -seed N makes only the walk of one seed.
+// Time is a number here and there are no goroutines: the same seed makes the same walk, and an audit, which the daemon
+// runs beside its other work, reads a table at a time. go test -seed N makes only the walk of one seed.
 package walk
 
 import (

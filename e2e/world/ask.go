@@ -163,8 +163,8 @@ func (c *Conn) askDatagram(question []byte) (Reply, error) {
 // Close closes the connection.
 func (c *Conn) Close() error { return c.conn.Close() }
 
-// Reset ends a connection over TCP at once, as a client that dies does. The kernel between client and server forgets
-// it sooner than a closed one.
+// Reset ends a connection over TCP at once, as a client that dies does. The kernel between client and server forgets it
+// sooner than a closed one.
 func (c *Conn) Reset() error {
 	if stream, ok := c.conn.(*net.TCPConn); ok {
 		if err := stream.SetLinger(0); err != nil {

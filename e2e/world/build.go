@@ -142,9 +142,9 @@ func (w *World) joinSegment(h *Host, own []netip.Prefix, routes []Route) error {
 	return h.addRoutes(uplink, routes)
 }
 
-// joinPod joins a pod to its node by a routed link, as the ptp plugin, kindnet and Calico do: the gateway is the
-// pod's only neighbour. If the pods were ports of a bridge, answers between them would bypass the node's IP layer and
-// keep their real addresses, unless br_netfilter is loaded and used.
+// joinPod joins a pod to its node by a routed link, as the ptp plugin, kindnet and Calico do: the gateway is the pod's
+// only neighbour. If the pods were ports of a bridge, answers between them would bypass the node's IP layer and keep
+// their real addresses, unless br_netfilter is loaded and used.
 func joinPod(node, pod *Host, gateways []netip.Addr) error {
 	link := podLink + pod.Name
 	if err := join(pod, node, link); err != nil {

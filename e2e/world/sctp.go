@@ -74,8 +74,8 @@ func dialSCTP(ctx context.Context, port uint16, to netip.AddrPort) (net.Conn, er
 	return net.FileConn(f)
 }
 
-// sourceTo returns the address that the kernel sends from. An unbound socket would offer the peer all addresses of
-// the host, which on a node with many Services do not fit into one packet.
+// sourceTo returns the address that the kernel sends from. An unbound socket would offer the peer all addresses of the
+// host, which on a node with many Services do not fit into one packet.
 func sourceTo(ctx context.Context, to netip.AddrPort) (netip.AddrPort, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "udp", to.String())

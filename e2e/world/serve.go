@@ -32,8 +32,8 @@ func (h *Host) Serve(p state.Protocol, port uint16) error {
 	return nil
 }
 
-// ServeOn answers on one address and port until the world is closed: with HTTP over TCP and SCTP, with one datagram
-// for each over UDP. An unspecified address stands for all of its family.
+// ServeOn answers on one address and port until the world is closed: with HTTP over TCP and SCTP, with one datagram for
+// each over UDP. An unspecified address stands for all of its family.
 func (h *Host) ServeOn(p state.Protocol, on netip.AddrPort) error {
 	err := h.Do(func() error {
 		if p == state.UDP {
@@ -107,8 +107,8 @@ func (h *Host) answerDatagrams(conn *net.UDPConn) {
 	}
 }
 
-// receiveDestination makes a datagram socket receive each datagram's destination: the answer must come from it, but
-// the kernel would choose an address by the route.
+// receiveDestination makes a datagram socket receive each datagram's destination: the answer must come from it, but the
+// kernel would choose an address by the route.
 func receiveDestination(network, _ string, c syscall.RawConn) error {
 	var result error
 	err := c.Control(func(fd uintptr) {

@@ -48,8 +48,7 @@ type Route struct {
 	Via netip.Addr
 }
 
-// Small returns two nodes, five pods and a client outside. The service proxy goes on node-1; node-2 is a plain
-// router.
+// Small returns two nodes, five pods and a client outside. The service proxy goes on node-1; node-2 is a plain router.
 func Small() Topology {
 	one := Node{
 		Name:      "node-1",
@@ -77,8 +76,8 @@ func Small() Topology {
 	return Topology{Nodes: []Node{one, two}, Outside: []Outside{client}}
 }
 
-// RoutesToServices returns routes to node-1 of the small world for all addresses that Services may have there:
-// cluster IPs, load balancers' and external addresses.
+// RoutesToServices returns routes to node-1 of the small world for all addresses that Services may have there: cluster
+// IPs, load balancers' and external addresses.
 func RoutesToServices() []Route {
 	var list []Route
 	for _, p := range prefixes("10.96.0.0/16", "203.0.113.0/24", "198.51.100.0/24") {

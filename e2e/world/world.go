@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package world builds a small cluster's network inside one kernel: nodes, pods behind them and hosts outside, each
-// in a network namespace, with servers that report their name and the client's address. The namespaces have no names,
-// and the machine's own namespace gets no link, so nothing is left behind even if the program dies.
+// Package world builds a small cluster's network inside one kernel: nodes, pods behind them and hosts outside, each in
+// a network namespace, with servers that report their name and the client's address. The namespaces have no names, and
+// the machine's own namespace gets no link, so nothing is left behind even if the program dies.
 //
 // It does not know Services: its user starts the program that serves virtual addresses on a node.
 package world

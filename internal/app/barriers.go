@@ -18,8 +18,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// Barriers returns the rules and policies of other programs that stop packets to Services, in the network namespace
-// of the calling thread.
+// Barriers returns the rules and policies of other programs that stop packets to Services, in the network namespace of
+// the calling thread.
 func Barriers(ctx context.Context) ([]trace.Barrier, error) {
 	return readKernel(ctx, func(ctx context.Context, k *linux.Kernel) ([]trace.Barrier, error) {
 		n, err := readNode(ctx, k)
@@ -38,8 +38,8 @@ func barriers(s state.State, addresses []netip.Addr, rules state.Ruleset) []trac
 	return trace.Barriers(s, probes(s), trace.Where{Addresses: addresses, Rules: rules}, ourChain)
 }
 
-// probes returns a packet to one Service of each family and kind, as its set names it. A cluster IP is asked by a
-// pod, everything else by a client outside, with an address reserved for examples.
+// probes returns a packet to one Service of each family and kind, as its set names it. A cluster IP is asked by a pod,
+// everything else by a client outside, with an address reserved for examples.
 func probes(s state.State) []trace.Packet {
 	endpoints := firstEndpoints(s.RealServers)
 	first := map[state.SetName]state.VirtualServerKey{}

@@ -124,8 +124,8 @@ func (h *harness) call(calls ...func(cluster.Sink)) {
 	synctest.Wait()
 }
 
-// changeBehind changes the kernel behind the daemon's back. Deleting an unknown Service changes nothing, but orders
-// the memory accesses for the race detector.
+// changeBehind changes the kernel behind the daemon's back. Deleting an unknown Service changes nothing, but orders the
+// memory accesses for the race detector.
 func (h *harness) changeBehind(change func(state.State)) {
 	h.call(func(sink cluster.Sink) {
 		change(h.kernel.State)

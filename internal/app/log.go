@@ -122,8 +122,8 @@ func (c currentCore) Write(e zapcore.Entry, fields []zap.Field) error {
 
 func (c currentCore) Sync() error { return c.libraries.current().Sync() }
 
-// libraryCore passes more levels than the core inside: zapr makes klog's V(n) the level -n. To have the columns of
-// our own lines, levels below debug become debug, and the logger's name becomes a field.
+// libraryCore passes more levels than the core inside: zapr makes klog's V(n) the level -n. To have the columns of our
+// own lines, levels below debug become debug, and the logger's name becomes a field.
 type libraryCore struct {
 	zapcore.Core
 	least zapcore.Level

@@ -261,9 +261,8 @@ func TestRetriesOfClientGoDoNotFloodTheLog(t *testing.T) {
 	}
 }
 
-// klog must not be in use when it gets a logger, and client-go uses it all the time: the race detector would find
-// that. So a changed configuration changes where the one logger writes, also for loggers that client-go made of it
-// before.
+// klog must not be in use when it gets a logger, and client-go uses it all the time: the race detector would find that.
+// So a changed configuration changes where the one logger writes, also for loggers that client-go made of it before.
 func TestAChangedConfigurationMovesKlogWhileItIsInUse(t *testing.T) {
 	var libraries libraryLogs
 	_, before := openNext(t, config.Log{}, &libraries)

@@ -27,8 +27,8 @@ func setGCPercent() {
 	}
 }
 
-// memoryReleaser gives memory back to the machine soon after work that needs much more than is kept: the start,
-// audits and reads of the traffic counters.
+// memoryReleaser gives memory back to the machine soon after work that needs much more than is kept: the start, audits
+// and reads of the traffic counters.
 type memoryReleaser struct{ due *time.Timer }
 
 func newMemoryReleaser() memoryReleaser {

@@ -49,8 +49,7 @@ func byNodeCIDR(d *Daemon) {
 	d.Config.LocalDetector = config.LocalDetector{Kind: config.DetectNodeCIDR}
 }
 
-// kube-proxy exits when the networks change, waits for them at the start, and keeps the old ones when the Node is
-// gone.
+// kube-proxy exits when the networks change, waits for them at the start, and keeps the old ones when the Node is gone.
 func TestTheRulesFollowTheNodesPodNetworks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, mem.New(), byNodeCIDR)

@@ -22,8 +22,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
 )
 
-// Prepare is run --init-only. It does what needs more than CAP_NET_ADMIN, so that the daemon does not: it loads
-// modules and writes sysctls. It may run beside a daemon.
+// Prepare is run --init-only. It does what needs more than CAP_NET_ADMIN, so that the daemon does not: it loads modules
+// and writes sysctls. It may run beside a daemon.
 func Prepare(ctx context.Context, c config.Config, log *zap.Logger) (err error) {
 	c, err = completeConfig(c)
 	if err != nil {

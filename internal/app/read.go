@@ -120,8 +120,8 @@ func (k *dumpKernel) State(ctx context.Context) (s state.State, err error) {
 	return s, errors.Join(err, setsErr, linkErr)
 }
 
-// settledStore lists its table until two lists are the same. The kernel lists virtual servers in parts and continues
-// by counting rows. While others come or go, even in another network namespace, it may skip some.
+// settledStore lists its table until two lists are the same. The kernel lists virtual servers in parts and continues by
+// counting rows. While others come or go, even in another network namespace, it may skip some.
 type settledStore[K, V comparable] struct{ kernel.Store[K, V] }
 
 func settled[K, V comparable](s kernel.Store[K, V]) kernel.Store[K, V] { return settledStore[K, V]{s} }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package architecture checks the rules of this project: imports, purity, sizes, names and some habits. Its tests
-// read the sources as text.
+// Package architecture checks the rules of this project: imports, purity, sizes, names and some habits. Its tests read
+// the sources as text.
 package architecture
 
 import (
@@ -65,8 +65,7 @@ func names(syntax *ast.File) map[string]string {
 
 func imported(s *ast.ImportSpec) string { return strings.Trim(s.Path.Value, "`\"") }
 
-// qualified returns the path and name of a selector, as in "golang.org/x/sys/unix.Close"; empty for other
-// expressions.
+// qualified returns the path and name of a selector, as in "golang.org/x/sys/unix.Close"; empty for other expressions.
 func (f file) qualified(e ast.Expr) string {
 	s, ok := e.(*ast.SelectorExpr)
 	if !ok {

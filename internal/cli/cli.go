@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package cli is the commands of kube-ipvs. Each parses its flags, calls what Env and other packages provide, and
-// prints. Commands touch nothing but Env and the files that are named on the command line, so all of them run in
-// tests. Package app implements Env on the real kernel.
+// prints. Commands touch nothing but Env and the files that are named on the command line, so all of them run in tests.
+// Package app implements Env on the real kernel.
 package cli
 
 import (
@@ -26,8 +26,8 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	// OpenKernel opens the kernel for dump. Its error wraps errors.ErrUnsupported or fs.ErrPermission.
 	OpenKernel func() (Kernel, error)
-	// ReadNode reads all tables, and the node's own addresses without those on the dummy device. A table that cannot
-	// be read is nil and named in the error, which wraps the same as OpenKernel's.
+	// ReadNode reads all tables, and the node's own addresses without those on the dummy device. A table that cannot be
+	// read is nil and named in the error, which wraps the same as OpenKernel's.
 	ReadNode func(ctx context.Context) (state.State, []netip.Addr, error)
 	// ReadRules reads all rules of this node, those of other programs too.
 	ReadRules func(ctx context.Context) (state.Ruleset, error)

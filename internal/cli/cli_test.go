@@ -76,8 +76,8 @@ func endpoint(k state.VirtualServerKey, address string) state.RealServerKey {
 	return state.RealServerKey{Server: k, Address: netip.MustParseAddrPort(address)}
 }
 
-// rows returns a small node: two Services, one of them also with a NodePort and draining, and a virtual server that
-// is not ours.
+// rows returns a small node: two Services, one of them also with a NodePort and draining, and a virtual server that is
+// not ours.
 func rows() state.State {
 	s, err := render.ParseState(strings.NewReader(`entries
   KUBE-CLUSTER-IP 10.96.0.1,tcp:443 = "default/kubernetes:https"

@@ -22,8 +22,8 @@ import (
 
 // Kernel is what dump reads.
 type Kernel interface {
-	// State reads virtual and real servers, the entries of our sets and the addresses on the dummy device. A table
-	// that cannot be read is nil and named in the error; the others are still returned.
+	// State reads virtual and real servers, the entries of our sets and the addresses on the dummy device. A table that
+	// cannot be read is nil and named in the error; the others are still returned.
 	State(ctx context.Context) (state.State, error)
 
 	// Observe reads the connections. If everything is true, it also reads counters and limits, which takes a request

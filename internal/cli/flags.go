@@ -17,8 +17,8 @@ type boundFlags struct {
 	pair  *proxyconfig.Pair
 	names map[string]string // of the flags, by the paths of their fields
 
-	// overriding are the flags that count beside --config too. kube-proxy ignores most of its flags then, and a
-	// command line that it took must mean the same.
+	// overriding are the flags that count beside --config too. kube-proxy ignores most of its flags then, and a command
+	// line that it took must mean the same.
 	overriding map[string]bool
 	overrides  bool // whether the next flags are overriding
 }

@@ -19,8 +19,8 @@ import (
 
 // Source is a place that objects come from.
 type Source interface {
-	// Run reports all objects to sink, then each change, until ctx ends, which is no error. All calls to sink come
-	// from one goroutine. An error means that the source cannot go on; what it reported stays valid.
+	// Run reports all objects to sink, then each change, until ctx ends, which is no error. All calls to sink come from
+	// one goroutine. An error means that the source cannot go on; what it reported stays valid.
 	Run(ctx context.Context, sink Sink) error
 }
 

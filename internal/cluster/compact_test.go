@@ -134,8 +134,8 @@ func TestWhatIsPackedIsNotChanged(t *testing.T) {
 	}
 }
 
-// A field that is kept is one that may be different; one that is not kept is named here. A field that a new
-// Kubernetes adds is neither, and fails this test.
+// A field that is kept is one that may be different; one that is not kept is named here. A field that a new Kubernetes
+// adds is neither, and fails this test.
 func TestEveryFieldIsKeptOrKnownToBeUnread(t *testing.T) {
 	unread := map[string]bool{}
 	for _, name := range []string{

@@ -13,8 +13,8 @@ import (
 )
 
 // Services and EndpointSlices are kept in a compact form: the fields that are read, in one immutable string. An
-// endpoint takes some ten bytes, not four hundred. Objects are equal if nothing that is read differs. The form stays
-// in memory: objects on disk are in Kubernetes' own form.
+// endpoint takes some ten bytes, not four hundred. Objects are equal if nothing that is read differs. The form stays in
+// memory: objects on disk are in Kubernetes' own form.
 
 // form visits the fields of an object in one order, to write or to read them: so the two cannot differ. Writing does
 // not change a field, and a field must be empty before reading.

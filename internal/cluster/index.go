@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Index holds Services with their EndpointSlices, Nodes and ServiceCIDRs. A change returns the keys of the Services
-// of which something that is used changed. Nodes are kept, not copied. One goroutine uses an Index.
+// Index holds Services with their EndpointSlices, Nodes and ServiceCIDRs. A change returns the keys of the Services of
+// which something that is used changed. Nodes are kept, not copied. One goroutine uses an Index.
 type Index struct {
 	services map[types.NamespacedName]*Objects // without a Service while only EndpointSlices are known
 	slices   map[types.NamespacedName]Slice

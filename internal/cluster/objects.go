@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Objects are a Service and its EndpointSlices, sorted by name. They are never changed, so they can be shared: there
-// is one copy of each, in compact form. nil: there is no such Service.
+// Objects are a Service and its EndpointSlices, sorted by name. They are never changed, so they can be shared: there is
+// one copy of each, in compact form. nil: there is no such Service.
 type Objects struct {
 	Service Service
 	Slices  []Slice

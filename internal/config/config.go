@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config holds the configuration as one value: typed, with defaults, and checked once. It reads no file and
-// no flag, and of the node it knows only the version of the kernel.
+// Package config holds the configuration as one value: typed, with defaults, and checked once. It reads no file and no
+// flag, and of the node it knows only the version of the kernel.
 package config
 
 import (
@@ -55,14 +55,14 @@ type Config struct {
 	// change after a quiet time does not wait.
 	MinSyncPeriod time.Duration
 
-	// NodePortAddresses are the networks whose node addresses serve NodePorts. None of a family: all addresses of
-	// that family, unless NodePortPrimary is set.
+	// NodePortAddresses are the networks whose node addresses serve NodePorts. None of a family: all addresses of that
+	// family, unless NodePortPrimary is set.
 	NodePortAddresses []netip.Prefix
 
 	NodePortPrimary bool // NodePorts are at the addresses of the Node object, and else only in NodePortAddresses
 
-	// NodePortRange is the API server's range. Masquerade takes its source ports from above or below: an answer to
-	// such a port must not look like a request to a NodePort.
+	// NodePortRange is the API server's range. Masquerade takes its source ports from above or below: an answer to such
+	// a port must not look like a request to a NodePort.
 	NodePortRange PortRange
 
 	NodePortSourceRanges bool // spec.loadBalancerSourceRanges guards NodePorts too

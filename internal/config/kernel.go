@@ -34,8 +34,7 @@ func (k Kernel) Before(major, minor int) bool {
 	return k.Major+k.Minor > 0 && (k.Major < major || k.Major == major && k.Minor < minor)
 }
 
-// ShiftsPorts reports whether destination NAT can move all ports by the same number (NF_NAT_RANGE_PROTO_OFFSET,
-// 4.18).
+// ShiftsPorts reports whether destination NAT can move all ports by the same number (NF_NAT_RANGE_PROTO_OFFSET, 4.18).
 func (k Kernel) ShiftsPorts() bool { return !k.Before(4, 18) }
 
 // DelaysReuse reports whether the kernel has net.ipv4.vs.conn_reuse_mode (4.1) and makes a client that reuses its

@@ -19,8 +19,7 @@ type Conflict struct {
 	// WinnerRank and LoserRank are by what right they claim it.
 	WinnerRank, LoserRank state.Rank
 
-	// HealthCheck: what is claimed is the winner's NodePort, and where load balancers ask for the health of the
-	// loser.
+	// HealthCheck: what is claimed is the winner's NodePort, and where load balancers ask for the health of the loser.
 	HealthCheck bool
 }
 
@@ -54,8 +53,8 @@ func conflict(k state.VirtualServerKey, winner, loser *claimant) Conflict {
 	}
 }
 
-// portConflicts are those that c's claim to e makes, if e is a NodePort or a port of health checks. IPVS takes
-// packets before a program on the node can, so it is always the NodePort that has them.
+// portConflicts are those that c's claim to e makes, if e is a NodePort or a port of health checks. IPVS takes packets
+// before a program on the node can, so it is always the NodePort that has them.
 func (d *Desired) portConflicts(e state.SetEntry, c *claimant) []Conflict {
 	rival, is := e.Rival()
 	if !is {

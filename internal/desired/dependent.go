@@ -18,8 +18,8 @@ type (
 	entryDelta  = diff.Delta[state.SetEntry, state.Entry]
 )
 
-// Entries are the desired set entries. One that is about a virtual server, or leads packets to one, counts only if
-// its owner also won that virtual server.
+// Entries are the desired set entries. One that is about a virtual server, or leads packets to one, counts only if its
+// owner also won that virtual server.
 type Entries struct {
 	servers serverTable
 	claims  entryTable
@@ -118,8 +118,7 @@ type wasEntry struct {
 }
 
 // were are the entries that c's change can touch, as they are: its own, and those of others that depend on a virtual
-// server which c comes to or leaves. An owner that neither has that virtual server nor is next in line for it has
-// none.
+// server which c comes to or leaves. An owner that neither has that virtual server nor is next in line for it has none.
 func (t Entries) were(entries entryDelta, servers serverDelta, c *claimant, to holdings) []wasEntry {
 	touched := slices.Collect(entries.Keys())
 	changed := slices.SortedFunc(servers.Keys(), state.VirtualServerKey.Compare)

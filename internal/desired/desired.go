@@ -4,10 +4,10 @@
 // is pure and keeps no kernel state.
 //
 // Two owners may want one row: two Services that share a node-local endpoint, or two that claim one address and port.
-// The winner is the base, then the Service with the better right to it (state.Rank), then the older one, then the
-// first by name; the same everywhere and at every start. A real server is desired only if its owner also won the
-// virtual server, and so is a set entry that is about one, or leads packets to one: Services never mix their
-// endpoints, nor the clients they let in.
+// The winner is the base, then the Service with the better right to it (state.Rank), then the older one, then the first
+// by name; the same everywhere and at every start. A real server is desired only if its owner also won the virtual
+// server, and so is a set entry that is about one, or leads packets to one: Services never mix their endpoints, nor the
+// clients they let in.
 package desired
 
 import (
@@ -126,8 +126,8 @@ func (d *Desired) Upsert(o Owner, created time.Time, f state.Fragment) Touched {
 	return d.replace(c, h)
 }
 
-// claimAnew is for a Service that was deleted and made again under its name, or claims by another right what it had:
-// it keeps the rows that stay the same, but not its place among the claimants.
+// claimAnew is for a Service that was deleted and made again under its name, or claims by another right what it had: it
+// keeps the rows that stay the same, but not its place among the claimants.
 func (d *Desired) claimAnew(c *claimant, created time.Time, h holdings) Touched {
 	gone := d.replace(c, holdings{})
 	c.created = created.Unix()
@@ -233,8 +233,7 @@ func (d *Desired) Leading(k state.VirtualServerKey) []state.SetEntry {
 	return found
 }
 
-// Conflicts are those that there are now: in the order of the virtual servers, and then of the ports for health
-// checks.
+// Conflicts are those that there are now: in the order of the virtual servers, and then of the ports for health checks.
 func (d *Desired) Conflicts() []Conflict {
 	var all []Conflict
 	for _, k := range slices.SortedFunc(maps.Keys(d.VirtualServers.losers), state.VirtualServerKey.Compare) {

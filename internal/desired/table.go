@@ -19,9 +19,9 @@ type Was[K, V comparable] struct {
 	There bool // it was desired
 }
 
-// Table is one desired table, merged from the claims of many owners. What an owner claims is in its own sorted rows
-// and nowhere else; here is only whose row counts. Almost every row has one claim, so the losing ones have a map of
-// their own.
+// Table is one desired table, merged from the claims of many owners. What an owner claims is in its own sorted rows and
+// nowhere else; here is only whose row counts. Almost every row has one claim, so the losing ones have a map of their
+// own.
 type Table[K state.Key[K], V comparable] struct {
 	id      state.Table
 	rows    func(*claimant) []diff.Row[K, V]
@@ -111,8 +111,8 @@ func (t Table[K, V]) All() iter.Seq2[K, V] {
 	}
 }
 
-// change makes d, which is in the rows of by already, the change of what by claims. It returns what the rows were
-// whose effective value or owner changed.
+// change makes d, which is in the rows of by already, the change of what by claims. It returns what the rows were whose
+// effective value or owner changed.
 func (t Table[K, V]) change(by *claimant, d diff.Delta[K, V]) []Was[K, V] {
 	touched := make([]Was[K, V], 0, d.Len())
 	for _, r := range d.Remove {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drain decides what becomes of a real server that is no longer wanted: it takes no new connections (weight
-// 0), stays while it has old ones, and leaves when they are gone or its deadline has passed. It is pure; who reads
-// the connections and removes the row is reconcile's business.
+// Package drain decides what becomes of a real server that is no longer wanted: it takes no new connections (weight 0),
+// stays while it has old ones, and leaves when they are gone or its deadline has passed. It is pure; who reads the
+// connections and removes the row is reconcile's business.
 //
 // kube-proxy keeps such a server for as long as any connection lives, looks once a minute and forgets its list at a
 // restart (kubernetes#90188, #81775). Here the kernel row itself, at weight 0, is the memory.

@@ -3,10 +3,10 @@
 // Package events reports problems of Services and of this node as events of the API (events.k8s.io/v1).
 //
 // Every node sees what is wrong with a Service. So the name of an event is made of the Service's UID, the reason and
-// the note: the first node that writes it makes the only event, and others learn that it exists. A node first waits
-// for a random part of half a minute, and has a budget (burst, then one event in refill): 5,000 nodes and any number
-// of bad Services cost at most 170 small requests a second. Choosing one node to report would need to know the
-// others, which differ in kernels, addresses and gateways.
+// the note: the first node that writes it makes the only event, and others learn that it exists. A node first waits for
+// a random part of half a minute, and has a budget (burst, then one event in refill): 5,000 nodes and any number of bad
+// Services cost at most 170 small requests a second. Choosing one node to report would need to know the others, which
+// differ in kernels, addresses and gateways.
 //
 // There are no series. A lasting fact is reported once in the time that the cluster keeps events. Reporting never
 // blocks: if too many events wait, random ones are dropped and counted, so that nodes report different ones.
@@ -274,9 +274,9 @@ func (w waiter) before(o waiter) bool {
 	return cmp.Or(cmp.Compare(w.tries, o.tries), w.due.Compare(o.due)) < 0
 }
 
-// write tries to write one event, and reports whether the API server answered. If it did not, or asks for patience,
-// all events wait, however long. If it answers with a failure, the cause may be this one event, as where a webhook
-// for its namespace fails: it is retried later, and others go on.
+// write tries to write one event, and reports whether the API server answered. If it did not, or asks for patience, all
+// events wait, however long. If it answers with a failure, the cause may be this one event, as where a webhook for its
+// namespace fails: it is retried later, and others go on.
 func (r *Recorder) write(ctx context.Context, w waiter) (answered bool) {
 	if r.budget.Wait(ctx) != nil {
 		return false

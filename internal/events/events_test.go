@@ -196,8 +196,7 @@ func TestAnAPIServerThatIsAwayIsWaitedFor(t *testing.T) {
 	})
 }
 
-// A webhook that fails for one namespace makes the API server answer 500 to events of that namespace, and of no
-// other.
+// A webhook that fails for one namespace makes the API server answer 500 to events of that namespace, and of no other.
 func TestAnEventThatTheAPIServerCannotWriteHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()

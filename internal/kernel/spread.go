@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Spread is a table of real servers that adds them in another order on every node. IPVS' schedulers begin with the
-// one added last; without this, the first connection of every node would go to the same endpoint of a Service.
+// Spread is a table of real servers that adds them in another order on every node. IPVS' schedulers begin with the one
+// added last; without this, the first connection of every node would go to the same endpoint of a Service.
 func Spread(s Store[state.RealServerKey, state.RealServer], node string) Store[state.RealServerKey, state.RealServer] {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(node)) // a hash never fails

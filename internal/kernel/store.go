@@ -17,21 +17,20 @@ import (
 
 // Store is one kernel table. It is used by one goroutine at a time.
 type Store[K, V comparable] interface {
-	// List returns every row in the kernel, ours or not. A dump that the kernel reports as interrupted is repeated,
-	// and in the end an error: never a partial map.
+	// List returns every row in the kernel, ours or not. A dump that the kernel reports as interrupted is repeated, and
+	// in the end an error: never a partial map.
 	List(ctx context.Context) (map[K]V, error)
 
-	// Apply makes the changes of d, in which no row is twice: first Remove, then Update, then Add. Each says what a
-	// row should be, not how it gets there: a row to add or update that is there is brought to its value, one that is
-	// not there is made, and one to remove may be gone already. A row that fails does not keep the others from being
-	// tried.
+	// Apply makes the changes of d, in which no row is twice: first Remove, then Update, then Add. Each says what a row
+	// should be, not how it gets there: a row to add or update that is there is brought to its value, one that is not
+	// there is made, and one to remove may be gone already. A row that fails does not keep the others from being tried.
 	Apply(ctx context.Context, d diff.Delta[K, V]) Result[K]
 }
 
 // Result is what became of a delta.
 type Result[K comparable] struct {
-	// Failed holds the rows that are not as desired, and why. An error wraps fs.ErrNotExist where the kernel lacks
-	// what the row refers to.
+	// Failed holds the rows that are not as desired, and why. An error wraps fs.ErrNotExist where the kernel lacks what
+	// the row refers to.
 	Failed map[K]error
 
 	// Drift counts the answers that did not fit what the delta took for granted: an added row was there already, an
@@ -106,8 +105,8 @@ func (r Results) Drift() int {
 	return n
 }
 
-// Written calls f for each row of d that did not fail: "removed", "changed" or "added". The tables come in the order
-// of removal.
+// Written calls f for each row of d that did not fail: "removed", "changed" or "added". The tables come in the order of
+// removal.
 func (r Results) Written(d state.Delta, f func(t state.Table, verb string, key any)) {
 	all := kinds()
 	for t, k := range slices.Backward(all[:]) {
@@ -116,8 +115,8 @@ func (r Results) Written(d state.Delta, f func(t state.Table, verb string, key a
 }
 
 // Round is one look at the kernel and what is done at once upon it. Tables that can only be read together need to be
-// read but once in a round: an adapter may take what it read in it for still true until it writes. A change by
-// another program meanwhile is found as late as if it had been made right after the reading.
+// read but once in a round: an adapter may take what it read in it for still true until it writes. A change by another
+// program meanwhile is found as late as if it had been made right after the reading.
 type Round struct{ _ byte } // not empty, so that each has an address of its own
 
 type roundKey struct{}

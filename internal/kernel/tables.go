@@ -87,8 +87,7 @@ func (rowsOf[K, V]) written(t state.Table, d *state.Delta, r *Results, f func(ve
 
 func (rowsOf[K, V]) drift(t state.Table, r *Results) int { return state.Part[Result[K]](t, r).Drift }
 
-// Absent are tables without rows, which refuse every change with an error; nil: they take all changes and keep
-// nothing.
+// Absent are tables without rows, which refuse every change with an error; nil: they take all changes and keep nothing.
 func Absent(refusal error) Tables {
 	var t Tables
 	for table, k := range kinds() {
@@ -110,8 +109,8 @@ func (s absent[K, V]) Apply(_ context.Context, d diff.Delta[K, V]) (r Result[K])
 	return r
 }
 
-// List reads all tables, in one Round. A table that can't be read is left nil in the State and named in the error;
-// the others are still returned.
+// List reads all tables, in one Round. A table that can't be read is left nil in the State and named in the error; the
+// others are still returned.
 func (t Tables) List(ctx context.Context) (state.State, error) {
 	if RoundOf(ctx) == nil {
 		ctx = NewRound(ctx)
@@ -193,8 +192,8 @@ func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	return r
 }
 
-// Split parts a delta by what a row is after it, or was if it is removed. A delta that is all of one kind, as most
-// are, is not copied.
+// Split parts a delta by what a row is after it, or was if it is removed. A delta that is all of one kind, as most are,
+// is not copied.
 func Split[K, V comparable](d diff.Delta[K, V], is func(K, V) bool) (those, others diff.Delta[K, V]) {
 	those.Remove, others.Remove = part(d.Remove, func(r diff.Row[K, V]) bool { return is(r.Key, r.Value) })
 	those.Update, others.Update = part(d.Update, func(c diff.Change[K, V]) bool { return is(c.Key, c.New) })
@@ -217,8 +216,8 @@ func part[T any](list []T, is func(T) bool) (those, others []T) {
 }
 
 // Coupled is a table of chains that can set rows of it and of the jumps to them for less together than one after the
-// other. It reports whether it has: only if the jumps are those of the same kernel, and nothing is between it and
-// their table.
+// other. It reports whether it has: only if the jumps are those of the same kernel, and nothing is between it and their
+// table.
 type Coupled interface {
 	SetWith(context.Context, diff.Delta[state.ChainKey, state.Chain], Jumps, diff.Delta[state.JumpKey, state.Jump]) (Rules, bool)
 }

@@ -29,8 +29,8 @@ func Name(override string) (string, error) {
 	return name, nil
 }
 
-// Usable returns the addresses at which a NodePort can be reached from outside, sorted and unique: all but loopback
-// and IPv6 link-local ones. assigned must not include those of the device for Service addresses.
+// Usable returns the addresses at which a NodePort can be reached from outside, sorted and unique: all but loopback and
+// IPv6 link-local ones. assigned must not include those of the device for Service addresses.
 func Usable(assigned []netip.Prefix) []netip.Addr {
 	usable := []netip.Addr{}
 	for _, p := range assigned {

@@ -36,8 +36,8 @@ type Event struct {
 	MTU       uint32         // the smallest of the devices by which packets leave the node; 0: there are none
 
 	// LinkLost reports that the device for Service addresses was deleted, renamed or moved since the last event, and
-	// all Service addresses with it, even if there is a new one with its name. Or it lost what routes need: it was
-	// set down, or lost state.Anchor.
+	// all Service addresses with it, even if there is a new one with its name. Or it lost what routes need: it was set
+	// down, or lost state.Anchor.
 	LinkLost bool
 }
 
@@ -90,8 +90,8 @@ func (c *Conn) Close() error {
 	return errors.Join(c.events.Close(), c.routes.Close(), c.links.Close())
 }
 
-// assigned returns the addresses of the node's devices. It reads again if the device for Service addresses came or
-// went in between, because its addresses could be taken for the node's.
+// assigned returns the addresses of the node's devices. It reads again if the device for Service addresses came or went
+// in between, because its addresses could be taken for the node's.
 func (c *Conn) assigned(ctx context.Context) ([]netip.Prefix, error) {
 	for range attempts {
 		before, err1 := c.links.Index()
@@ -118,8 +118,8 @@ func (c *Conn) Now(ctx context.Context) (Event, error) {
 // goroutine. Events from the kernel only trigger reading everything, so an event is always complete and lost ones do
 // not matter. Changes in quick succession make one event, Service addresses none.
 //
-// It returns the context's error when that ends, or why it cannot go on. It can be called again, but does not know
-// what happened to the device in between.
+// It returns the context's error when that ends, or why it cannot go on. It can be called again, but does not know what
+// happened to the device in between.
 func (c *Conn) Watch(ctx context.Context, each func(Event)) error {
 	// Listen before reading, so that nothing is missed.
 	err := c.join(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,

@@ -90,8 +90,8 @@ func (w *watching) next(want Event) {
 	}
 }
 
-// until waits for the addresses to be want. It returns how many events that took and whether the device was lost in
-// one of them.
+// until waits for the addresses to be want. It returns how many events that took and whether the device was lost in one
+// of them.
 func (w *watching) until(want []netip.Addr) (events int, lost bool) {
 	w.t.Helper()
 	for {

@@ -36,11 +36,11 @@ func Base(c config.Config) Fragment {
 
 func sysctls(c config.Config) map[state.SysctlName]string {
 	s := map[state.SysctlName]string{
-		// With 0, IPVS drops the conntrack entry of its packets, and POSTROUTING loses the mark and the source
-		// address that it masquerades.
+		// With 0, IPVS drops the conntrack entry of its packets, and POSTROUTING loses the mark and the source address
+		// that it masquerades.
 		"net/ipv4/vs/conntrack": "1",
-		// A packet of a connection whose real server is gone ends the connection, so that the client tries another
-		// one. With 0 the kernel drops such packets until the client gives up.
+		// A packet of a connection whose real server is gone ends the connection, so that the client tries another one.
+		// With 0 the kernel drops such packets until the client gives up.
 		"net/ipv4/vs/expire_nodest_conn": "1",
 		// Session affinity ends with its endpoint: a client leaves a real server that drains (weight 0).
 		"net/ipv4/vs/expire_quiescent_template": "1",
@@ -69,8 +69,8 @@ func sysctls(c config.Config) map[state.SysctlName]string {
 	return s
 }
 
-// timeouts returns how long the kernel keeps silent connections: IPVS its own, and conntrack those that it
-// masquerades or lets through. 0: the kernel's own value.
+// timeouts returns how long the kernel keeps silent connections: IPVS its own, and conntrack those that it masquerades
+// or lets through. 0: the kernel's own value.
 func timeouts(c config.Config) map[state.SysctlName]time.Duration {
 	return map[state.SysctlName]time.Duration{
 		state.TCPTimeout:    c.TCPTimeout,
@@ -144,8 +144,8 @@ func chains(f state.Family, c config.Config) []chain {
 	return list
 }
 
-// vocabulary replaces, for each set, {NAME} by a match of the set, {!NAME} by one that fails, and [NAME] and [!NAME]
-// by the same with kube-proxy's comment in front.
+// vocabulary replaces, for each set, {NAME} by a match of the set, {!NAME} by one that fails, and [NAME] and [!NAME] by
+// the same with kube-proxy's comment in front.
 func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 	words := []string{
 		"{loopback}", "127.0.0.0/8",
@@ -176,8 +176,8 @@ func vocabulary(f state.Family, c config.Config) *strings.Replacer {
 	return strings.NewReplacer(words...)
 }
 
-// clusterIPMasquerade returns the rule for traffic to cluster IPs that is not from this node's pods. Unmasqueraded,
-// the answer would go straight to the client, from an address that it did not ask; so it must come back here.
+// clusterIPMasquerade returns the rule for traffic to cluster IPs that is not from this node's pods. Unmasqueraded, the
+// answer would go straight to the client, from an address that it did not ask; so it must come back here.
 func clusterIPMasquerade(f state.Family, c config.Config) string {
 	const toClusterIP, mark = "[KUBE-CLUSTER-IP] dst,dst", " -j KUBE-MARK-MASQ"
 	if c.MasqueradeAll {

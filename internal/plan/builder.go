@@ -124,8 +124,8 @@ func (b *builder) notePlace(a netip.Addr, field, refused string) {
 }
 
 // serve adds a frontend with its endpoints, and reports whether it could. Without endpoints it exists as well: the
-// kernel then refuses connections at once. But if only the traffic policy keeps endpoints away, packets get no
-// answer: another node has endpoints, and a refusal would be final.
+// kernel then refuses connections at once. But if only the traffic policy keeps endpoints away, packets get no answer:
+// another node has endpoints, and a refusal would be final.
 func (b *builder) serve(f frontend, to chosen) bool {
 	targets := to.cluster
 	if f.local {
@@ -211,9 +211,9 @@ func addressEntry(a netip.Addr) state.SetEntry {
 	return state.SetEntry{Set: state.SetIPVSIPs.For(state.FamilyOf(a)), Address: a}
 }
 
-// hairpin lets each endpoint reach itself through the Service: such a packet must not come back with the endpoint's
-// own address as its source. Unready endpoints too: a connection may outlive the readiness. Ports that share an
-// endpoint share the entry, with the first one's name.
+// hairpin lets each endpoint reach itself through the Service: such a packet must not come back with the endpoint's own
+// address as its source. Unready endpoints too: a connection may outlive the readiness. Ports that share an endpoint
+// share the entry, with the first one's name.
 func (b *builder) hairpin(p port, endpoints []endpoint) {
 	for _, e := range endpoints {
 		a := e.address.Addr()

@@ -21,8 +21,8 @@ const (
 )
 
 // Census knows at which addresses the cluster has endpoints, and which Services want an address for clients from
-// outside. A Service with the address of an endpoint would cut the node off from that endpoint. K is the caller's
-// name of a Service.
+// outside. A Service with the address of an endpoint would cut the node off from that endpoint. K is the caller's name
+// of a Service.
 //
 // A change costs its own size. An IPv4 address takes some twenty bytes.
 type Census[K comparable] struct {

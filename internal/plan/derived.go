@@ -17,8 +17,8 @@ type splitFrontend struct {
 	to   []endpoint
 }
 
-// serveInside gives this node and its pods all endpoints of the frontends that have only local ones for other
-// clients. It runs after all frontends of the Service: what a Service names comes before what we derive.
+// serveInside gives this node and its pods all endpoints of the frontends that have only local ones for other clients.
+// It runs after all frontends of the Service: what a Service names comes before what we derive.
 func (b *builder) serveInside() {
 	for _, f := range b.split {
 		if len(f.to) > 0 && b.leadInside(f) {
@@ -88,9 +88,9 @@ func joined(annotations map[string]string, ns *notes) bool {
 
 // join adds the virtual servers for all ports, if the Service asks for one session affinity over them. IPVS keeps
 // affinity for each virtual server, so all ports must be one virtual server: that of port 0, which takes all ports of
-// its address. At the Service's own address other ports may be the host's or another Service's, so its packets are
-// led to an address of their own (state.JoinedNetwork). A packet keeps its port, so endpoints must listen on the
-// Service's own ports, and NodePorts cannot take part.
+// its address. At the Service's own address other ports may be the host's or another Service's, so its packets are led
+// to an address of their own (state.JoinedNetwork). A packet keeps its port, so endpoints must listen on the Service's
+// own ports, and NodePorts cannot take part.
 func (b *builder) join(e endpoints) {
 	if !b.service.joined || b.service.affinity == 0 {
 		return

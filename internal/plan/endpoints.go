@@ -34,9 +34,9 @@ const (
 	hintedUs             // for this node, or its zone
 )
 
-// compare orders two reports of one endpoint, the less credible first. Two slices have the same endpoint while it
-// moves from one to the other. The result must not depend on the order of the slices. "Not terminating" wins: that
-// slice is about a newer pod with the same address.
+// compare orders two reports of one endpoint, the less credible first. Two slices have the same endpoint while it moves
+// from one to the other. The result must not depend on the order of the slices. "Not terminating" wins: that slice is
+// about a newer pod with the same address.
 func (e endpoint) compare(o endpoint) int {
 	return cmp.Or(
 		compareBool(!e.terminating, !o.terminating),
@@ -115,12 +115,11 @@ func choose(all []endpoint) chosen {
 	return c
 }
 
-// stillServing reports whether an endpoint serves while it terminates. Such endpoints are used if there are no
-// others.
+// stillServing reports whether an endpoint serves while it terminates. Such endpoints are used if there are no others.
 func stillServing(e endpoint) bool { return e.serving && e.terminating }
 
-// byHints returns which ready endpoints get this node's traffic. Hints of a kind count only if every ready endpoint
-// has some and one is for us, so that no node is left without any.
+// byHints returns which ready endpoints get this node's traffic. Hints of a kind count only if every ready endpoint has
+// some and one is for us, so that no node is left without any.
 func byHints(all []endpoint) func(endpoint) bool {
 	ready := filter(all, func(e endpoint) bool { return e.ready })
 	for _, kind := range []func(endpoint) hint{
@@ -153,8 +152,8 @@ func filter(all []endpoint, keep func(endpoint) bool) []endpoint {
 // labelHeadless marks slices that are for DNS alone, with any value.
 const labelHeadless = "service.kubernetes.io/headless"
 
-// parseSlices merges the slices of a Service. It skips slices and ports that the Service does not use, without notes
-// on their mistakes.
+// parseSlices merges the slices of a Service. It skips slices and ports that the Service does not use, without notes on
+// their mistakes.
 func parseSlices(o Objects, s service, n Node, ns *notes) endpoints {
 	e := endpoints{}
 	wanted := map[portName]bool{}

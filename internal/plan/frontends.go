@@ -159,10 +159,10 @@ func (v vicinity) inside(ranges []netip.Prefix) bool {
 
 // binding returns how Service addresses of family f are bound.
 //
-// The node's own packets to them take the MTU of the loopback device, until IPVS sends them elsewhere: a datagram
-// that fits that MTU is sent whole with "don't fragment", and IPVS drops it if the endpoint's device carries less. So
-// IPv4 bindings have an MTU that all devices carry. For IPv6 an MTU would not help: the kernel fragments nothing
-// before IPVS, which drops what is too large (ip_vs_xmit.c).
+// The node's own packets to them take the MTU of the loopback device, until IPVS sends them elsewhere: a datagram that
+// fits that MTU is sent whole with "don't fragment", and IPVS drops it if the endpoint's device carries less. So IPv4
+// bindings have an MTU that all devices carry. For IPv6 an MTU would not help: the kernel fragments nothing before
+// IPVS, which drops what is too large (ip_vs_xmit.c).
 func (v vicinity) binding(f state.Family) state.Binding {
 	var b state.Binding
 	if f == state.IPv4 {
@@ -174,11 +174,10 @@ func (v vicinity) binding(f state.Family) state.Binding {
 	return b
 }
 
-// source returns the source of the node's own packets to routed addresses of family f: the address of the Node
-// object, by which others know the node. A route can name it only if an interface has it. Without one, the kernel
-// takes the Service address itself for IPv4, as if it were assigned. For IPv6 it would take an address of any
-// interface, even of a bridge of pods, and the node would look like a pod; so source picks one that is not in a pod
-// network.
+// source returns the source of the node's own packets to routed addresses of family f: the address of the Node object,
+// by which others know the node. A route can name it only if an interface has it. Without one, the kernel takes the
+// Service address itself for IPv4, as if it were assigned. For IPv6 it would take an address of any interface, even of
+// a bridge of pods, and the node would look like a pod; so source picks one that is not in a pod network.
 func (v vicinity) source(f state.Family) netip.Addr {
 	isSource := func(a netip.Addr) bool { return state.FamilyOf(a) == f && slices.Contains(v.node.Addresses, a) }
 	if i := slices.IndexFunc(v.node.IPs, isSource); i >= 0 {
@@ -253,8 +252,8 @@ func (v vicinity) place(f *frontend) placement {
 	return placement{bind: true}
 }
 
-// taken returns why an address that the node does not have cannot be a Service's. A load balancer's address comes
-// from an operator, so an endpoint that someone only wrote down does not outrank it.
+// taken returns why an address that the node does not have cannot be a Service's. A load balancer's address comes from
+// an operator, so an endpoint that someone only wrote down does not outrank it.
 func (v vicinity) taken(a netip.Addr, rank state.Rank) string {
 	for _, p := range v.node.Networks {
 		switch {

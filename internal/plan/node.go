@@ -32,8 +32,8 @@ func NodeOf(name string, self *corev1.Node, others []*corev1.Node) Node {
 	return n
 }
 
-// NodeAddresses returns the addresses of a Node object, internal ones first. Host names do not count, even if they
-// look like addresses.
+// NodeAddresses returns the addresses of a Node object, internal ones first. Host names do not count, even if they look
+// like addresses.
 func NodeAddresses(n *corev1.Node) []netip.Addr {
 	if n == nil {
 		return nil
@@ -63,8 +63,8 @@ func firstOfFamily(list []netip.Addr) []netip.Addr {
 	return first
 }
 
-// At returns n with address a, which its operator chose (config.BindAddress): it replaces the Node object's address
-// of its family, and comes first. An invalid or unspecified one changes nothing.
+// At returns n with address a, which its operator chose (config.BindAddress): it replaces the Node object's address of
+// its family, and comes first. An invalid or unspecified one changes nothing.
 func (n Node) At(a netip.Addr) Node {
 	if a = a.Unmap(); a.IsValid() && !a.IsUnspecified() {
 		n.IPs = firstOfFamily(append([]netip.Addr{a}, n.IPs...))

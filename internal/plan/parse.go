@@ -57,8 +57,8 @@ func withoutZeros(s string) string {
 	return strings.Join(parts, ".")
 }
 
-// checkFrontend returns why no Service can have address a. Link-local IPv4 addresses are fine: some clusters have
-// their Services there.
+// checkFrontend returns why no Service can have address a. Link-local IPv4 addresses are fine: some clusters have their
+// Services there.
 func checkFrontend(a netip.Addr) error {
 	switch {
 	case a.IsUnspecified():
@@ -107,8 +107,8 @@ func parsePort(n int32) (uint16, bool) {
 // maxComment is the kernel's IPSET_MAX_COMMENT_SIZE.
 const maxComment = 255
 
-// comment names a Service, or one port of it, in a set entry. Names from the API server are short and plain. In
-// others, an underscore replaces what ipset could not save and restore.
+// comment names a Service, or one port of it, in a set entry. Names from the API server are short and plain. In others,
+// an underscore replaces what ipset could not save and restore.
 func comment(namespace, name, port string) string {
 	s := namespace + "/" + name
 	if port != "" {

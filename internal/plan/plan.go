@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plan turns Kubernetes objects into rows: those of one Service, and those that a node has without any
-// Service.
+// Package plan turns Kubernetes objects into rows: those of one Service, and those that a node has without any Service.
 //
-// Only this package reads Kubernetes objects. It is pure and never fails: a mistake in an object costs only the
-// faulty part, and becomes a note. Package desired settles conflicts between Services; package reconcile writes rows
-// to the kernel.
+// Only this package reads Kubernetes objects. It is pure and never fails: a mistake in an object costs only the faulty
+// part, and becomes a note. Package desired settles conflicts between Services; package reconcile writes rows to the
+// kernel.
 package plan
 
 import (

@@ -12,16 +12,16 @@ import (
 
 // chain is one of our chains. Its rules are in iptables-save's spelling, with the words of vocabulary.
 //
-// Every rule always exists, even if its set is empty: then it matches nothing. So chains change with the
-// configuration alone, never with a Service. (kube-proxy writes most rules only once their set has an entry.)
+// Every rule always exists, even if its set is empty: then it matches nothing. So chains change with the configuration
+// alone, never with a Service. (kube-proxy writes most rules only once their set has an entry.)
 type chain struct {
 	table state.RuleTable
 	name  string
 	rules []string
 }
 
-// natChains decide what is masqueraded. Marking is for PREROUTING and OUTPUT, where packets still have the
-// destination that the client chose.
+// natChains decide what is masqueraded. Marking is for PREROUTING and OUTPUT, where packets still have the destination
+// that the client chose.
 func natChains(f state.Family, c config.Config) []chain {
 	return append(insideChains(f, c), []chain{
 		{state.NAT, state.ChainServices, slices.Concat([]string{
@@ -39,9 +39,9 @@ func natChains(f state.Family, c config.Config) []chain {
 			// IPVS gets packets to the virtual servers for all ports of a Service only at an address that this node
 			// has.
 		}, optional(!c.Kernel.NoNetmap, `[KUBE-ALL-PORTS] dst,dst -m addrtype --dst-type LOCAL {netmap}`), []string{
-			// Decided packets leave the table, so that later rules, such as a CNI's port mapping, cannot redirect
-			// them. An external IP is a Service's only while this node has it. (kube-proxy has two more rules, -m
-			// physdev, for packets that don't come over a bridge; they accept what these accept.)
+			// Decided packets leave the table, so that later rules, such as a CNI's port mapping, cannot redirect them.
+			// An external IP is a Service's only while this node has it. (kube-proxy has two more rules, -m physdev,
+			// for packets that don't come over a bridge; they accept what these accept.)
 			`[KUBE-EXTERNAL-IP] dst,dst -m addrtype --dst-type LOCAL -j ACCEPT`,
 			`[KUBE-EXTERNAL-IP-LOCAL] dst,dst -m addrtype --dst-type LOCAL -j ACCEPT`,
 			`{KUBE-CLUSTER-IP} dst,dst -j ACCEPT`,
@@ -116,9 +116,9 @@ func optional(wanted bool, rule string) []string {
 	return []string{rule}
 }
 
-// masquerade takes random source ports. The kernel's first choice, the same port, is a race that loses UDP packets,
-// and so DNS answers. None is a NodePort: an answer to a NodePort as source port would look like a request from the
-// other side.
+// masquerade takes random source ports. The kernel's first choice, the same port, is a race that loses UDP packets, and
+// so DNS answers. None is a NodePort: an answer to a NodePort as source port would look like a request from the other
+// side.
 func masquerade(nodePorts config.PortRange) []string {
 	const about = `-m comment --comment "kubernetes service traffic requiring SNAT" `
 	var rules []string
@@ -139,8 +139,7 @@ func masquerade(nodePorts config.PortRange) []string {
 func mangleChains() []chain {
 	return []chain{
 		{state.Mangle, state.ChainOutput, []string{
-			// The firewall in INPUT does not see the node's own packets to a load balancer: IPVS has taken them
-			// before.
+			// The firewall in INPUT does not see the node's own packets to a load balancer: IPVS has taken them before.
 			`-m conntrack --ctstate NEW [KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
 			// Only destination NAT, which comes later, leads to these.
 			`-m conntrack --ctstate NEW [KUBE-IPVS-SERVERS] dst,dst -j DROP`,
@@ -185,8 +184,8 @@ func filterChains(healthz, ping, unallocated []string) []chain {
 			`-p tcp [KUBE-HEALTH-CHECK-NODE-PORT] dst -j ACCEPT`,
 		}},
 		{state.Filter, state.ChainFirewall, []string{
-			// Load balancer addresses with spec.loadBalancerSourceRanges. Only new connections: existing ones outlive
-			// a change of the ranges.
+			// Load balancer addresses with spec.loadBalancerSourceRanges. Only new connections: existing ones outlive a
+			// change of the ranges.
 			`-m conntrack --ctstate NEW [KUBE-LOAD-BALANCER-FW] dst,dst -j KUBE-SOURCE-RANGES-FIREWALL`,
 		}},
 		{state.Filter, state.ChainSourceRanges, sourceRanges()},
@@ -194,9 +193,9 @@ func filterChains(healthz, ping, unallocated []string) []chain {
 			// What is refused to clients comes before what is let in.
 			`-j KUBE-PROXY-FIREWALL`,
 			noLocal,
-			// The ports of Services, at their addresses. IPVS takes packets in INPUT, which the host's firewall
-			// guards for the host; Services are not part of it. (kube-proxy's other modes take them in PREROUTING,
-			// and its IPVS mode leaves them to that firewall.)
+			// The ports of Services, at their addresses. IPVS takes packets in INPUT, which the host's firewall guards
+			// for the host; Services are not part of it. (kube-proxy's other modes take them in PREROUTING, and its
+			// IPVS mode leaves them to that firewall.)
 			`{KUBE-LOAD-BALANCER} dst,dst -j ACCEPT`,
 			`{KUBE-CLUSTER-IP} dst,dst -j ACCEPT`,
 			`{KUBE-EXTERNAL-IP} dst,dst -j ACCEPT`,
@@ -206,9 +205,9 @@ func filterChains(healthz, ping, unallocated []string) []chain {
 			// Load balancers may check health at a Service address.
 			`{KUBE-HEALTH-CHECK-NODE-PORT} dst -j RETURN`,
 		}, healthz, ping, []string{
-			// Service addresses are local, so whatever listens at any address of the node would be at every one of
-			// them (kubernetes#72236). Echo requests too: a Service address is no host. Only new connections:
-			// existing ones outlive their Service.
+			// Service addresses are local, so whatever listens at any address of the node would be at every one of them
+			// (kubernetes#72236). Echo requests too: a Service address is no host. Only new connections: existing ones
+			// outlive their Service.
 			`-m conntrack --ctstate NEW {KUBE-IPVS-IPS} dst -j REJECT --reject-with {unreachable}`,
 			// NodePorts, which are at the node's own addresses.
 			`-p tcp {KUBE-NODE-PORT-TCP} dst {KUBE-NODE-IPS} dst -j ACCEPT`,
@@ -219,8 +218,8 @@ func filterChains(healthz, ping, unallocated []string) []chain {
 	}
 }
 
-// unallocated drops packets to cluster IPs without a Service. Otherwise they would leave the node by the default
-// route, and perhaps come back.
+// unallocated drops packets to cluster IPs without a Service. Otherwise they would leave the node by the default route,
+// and perhaps come back.
 func unallocated(f state.Family, c config.Config) []string {
 	var rules []string
 	for _, p := range c.ServiceCIDRs {

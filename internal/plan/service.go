@@ -255,9 +255,8 @@ func bounded[T any](list []T, most int, field string, ns *notes) []T {
 }
 
 // ranges returns, by family, the networks from which clients may come to the load balancer's addresses. A family that
-// is missing in it is open to all: one of its networks is all addresses, all networks are of the other family, or
-// there are none. A family without any network in it is closed: some of the list cannot be read, so its meaning is
-// unknown.
+// is missing in it is open to all: one of its networks is all addresses, all networks are of the other family, or there
+// are none. A family without any network in it is closed: some of the list cannot be read, so its meaning is unknown.
 func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix {
 	const field = "spec.loadBalancerSourceRanges"
 	if len(spec.LoadBalancerSourceRanges) == 0 {
@@ -323,8 +322,8 @@ func isLocal(policy, field string, ns *notes) bool {
 	return false
 }
 
-// healthPort returns where a load balancer asks whether this node has endpoints. Only externalTrafficPolicy Local
-// needs that.
+// healthPort returns where a load balancer asks whether this node has endpoints. Only externalTrafficPolicy Local needs
+// that.
 func healthPort(spec *corev1.ServiceSpec, local bool, ns *notes) uint16 {
 	if spec.Type != corev1.ServiceTypeLoadBalancer || !local {
 		return 0

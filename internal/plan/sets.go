@@ -140,8 +140,8 @@ type Ownership struct {
 // Set reports whether a set of that name is ours. A temporary one is, too: a crash may leave it behind.
 func (Ownership) Set(n state.SetName) bool { return OurSet(n) || n.Temporary() }
 
-// Proofs yields the set entries any of which proves virtual server k ours. local: its address is one of the node's
-// own. Otherwise a port alone proves nothing.
+// Proofs yields the set entries any of which proves virtual server k ours. local: its address is one of the node's own.
+// Otherwise a port alone proves nothing.
 func (o Ownership) Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry] {
 	return func(yield func(state.SetEntry) bool) {
 		if !provable(k) || o.excluded(k.Address.Addr()) {

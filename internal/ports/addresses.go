@@ -10,8 +10,8 @@ import (
 )
 
 // Listening returns where a node with these addresses answers health checks, if NodePorts are served in networks. A
-// family without a network, or with one of all addresses, is answered on 0.0.0.0 or ::. Otherwise only addresses in
-// the networks count, here also loopback ones.
+// family without a network, or with one of all addresses, is answered on 0.0.0.0 or ::. Otherwise only addresses in the
+// networks count, here also loopback ones.
 func Listening(networks []netip.Prefix, addresses []netip.Addr) []netip.Addr {
 	var list []netip.Addr
 	candidates := append([]netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, addresses...)

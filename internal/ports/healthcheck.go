@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ports serves the ports of Services that no kernel table can: health check NodePorts, which load balancers
-// ask (HealthChecks), and NodePorts on 127.0.0.1 and [::1] (Loopback). Retries retries what another program is in the
-// way of.
+// Package ports serves the ports of Services that no kernel table can: health check NodePorts, which load balancers ask
+// (HealthChecks), and NodePorts on 127.0.0.1 and [::1] (Loopback). Retries retries what another program is in the way
+// of.
 //
 // Package plan counts the endpoints. The proxy's own healthz is in package serve.
 package ports

@@ -18,8 +18,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// LoopbackOptions configure Loopback. The limits keep clients on the node from using up the program's open files,
-// which it needs to talk to the kernel.
+// LoopbackOptions configure Loopback. The limits keep clients on the node from using up the program's open files, which
+// it needs to talk to the kernel.
 type LoopbackOptions struct {
 	// Report gets the first error of a port, and nil when it is open again. It must not block or call back.
 	Report func(service types.NamespacedName, f state.Forward, err error)

@@ -181,8 +181,8 @@ func isTemporary(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EINTR) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// alive ends s if it was idle for too long, and otherwise sets the time of the next check. find takes the same lock,
-// so that no datagram is sent on a session that just ends.
+// alive ends s if it was idle for too long, and otherwise sets the time of the next check. find takes the same lock, so
+// that no datagram is sent on a session that just ends.
 func (t *sessions) alive(s *session) bool {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()

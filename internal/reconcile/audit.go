@@ -87,8 +87,8 @@ func (c *Core) inDesiredSet(e state.SetEntry) bool {
 	return wanted
 }
 
-// observedRealServers lets real servers drain that are not desired, from whatever time they are. One that has weight
-// 0 already goes on draining.
+// observedRealServers lets real servers drain that are not desired, from whatever time they are. One that has weight 0
+// already goes on draining.
 func (c *Core) observedRealServers(now time.Time) {
 	l := &c.realServers
 	for k, have := range l.differ.rows {

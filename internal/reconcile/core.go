@@ -4,12 +4,12 @@
 //
 // Core decides and is pure: events and outcomes go in (Step, Advance), work comes out (Ready), time is an argument.
 // Loop acts: it does what Core says and returns the outcome. Core remembers what the kernel holds of ours from the
-// kernel's own answers, so that one change costs its own rows; a full comparison (an audit) is made at the start,
-// every sync period, and when an answer shows that another program changed the tables.
+// kernel's own answers, so that one change costs its own rows; a full comparison (an audit) is made at the start, every
+// sync period, and when an answer shows that another program changed the tables.
 //
 // The files by what they are for: core, event, phase and audit decide; table_* is what is believed of the kernel;
-// queue* are the rows that wait for their place in a delta; handover, drains, flows, foreign, place and proof are
-// rules of what may be removed and when; report* is what others read; loop and task act.
+// queue* are the rows that wait for their place in a delta; handover, drains, flows, foreign, place and proof are rules
+// of what may be removed and when; report* is what others read; loop and task act.
 package reconcile
 
 import (
@@ -100,13 +100,12 @@ func NewCore(o Options) *Core {
 		contests: map[state.JumpKey]contest{},
 	}
 	r := &c.records
-	c.sysctls = newSharedState(state.Sysctls, d.Sysctls, r, never[state.SysctlName]) // one that is not desired is not ours
-	c.sysctls.optional = true
-	c.sets = newSharedState(state.Sets, d.Sets, r, o.Ownership.Set)
+	c.sysctls = newTableState(state.Sysctls, d.Sysctls, r, never[state.SysctlName]) // one that is not desired is not ours
+	c.sets = newTableState(state.Sets, d.Sets, r, o.Ownership.Set)
 	c.entries = newTableState(state.Entries, d.Entries, r, c.inDesiredSet)
-	c.chains = newSharedState(state.Chains, d.Chains, r, always[state.ChainKey]) // the adapters list ours only
-	c.jumps = newSharedState(state.Jumps, d.Jumps, r, always[state.JumpKey])
-	c.links = newSharedState(state.Links, d.Links, r, always[state.LinkName])
+	c.chains = newTableState(state.Chains, d.Chains, r, always[state.ChainKey]) // the adapters list ours only
+	c.jumps = newTableState(state.Jumps, d.Jumps, r, always[state.JumpKey])
+	c.links = newTableState(state.Links, d.Links, r, always[state.LinkName])
 	c.virtualServers = newTableState(state.VirtualServers, d.VirtualServers, r, c.provenServer)
 	c.realServers = realServerState{
 		desired: d.RealServers, delta: &r.delta.RealServers, result: &r.results.RealServers, reals: &r.reals, book: &c.drains.book,

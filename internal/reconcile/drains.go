@@ -11,8 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Changes wait while connections are read, and where many endpoints change, many drain. So no more than so many
-// virtual servers are looked at together, and some times as long as a look took there is none.
+// Changes wait while connections are read, and where many endpoints change, many drain. So no more than so many virtual
+// servers are looked at together, and some times as long as a look took there is none.
 const (
 	lookServers = 16
 	lookPause   = 3

@@ -30,12 +30,12 @@ type Delete struct {
 	Origin Origin
 }
 
-// Restored says that the owners of some time ago are known: their rows are made, but nothing is removed that others
-// may want.
+// Restored says that the owners of some time ago are known: their rows are made, but nothing is removed that others may
+// want.
 type Restored struct{}
 
-// Synced says that every owner that was there at the start is known. Nothing is removed before, and nothing is
-// written at all before this or Restored.
+// Synced says that every owner that was there at the start is known. Nothing is removed before, and nothing is written
+// at all before this or Restored.
 type Synced struct{}
 
 // Local adds addresses to those that are or have been the node's own.

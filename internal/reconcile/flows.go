@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// maxFlows bounds the flows that wait to be flushed, should the kernel refuse that for hours. The oldest are given
-// up: they are the most likely to have ended by themselves.
+// maxFlows bounds the flows that wait to be flushed, should the kernel refuse that for hours. The oldest are given up:
+// they are the most likely to have ended by themselves.
 const maxFlows = 1 << 16
 
 // staleFlows are the flows that are to be flushed, each once, the oldest first.
@@ -82,8 +82,8 @@ func (c *Core) spareFlows(k state.RealServerKey) {
 
 // staleFlows notes the flows that the delta left behind in conntrack: those to a removed real server, and those to a
 // new virtual server from before its address was there, which would go on untranslated. TCP ends its connections to a
-// real server by itself; but a first packet of TCP that was sent before its Service was there has an entry as well,
-// and so all that are sent again.
+// real server by itself; but a first packet of TCP that was sent before its Service was there has an entry as well, and
+// so all that are sent again.
 func (c *Core) staleFlows(d state.Delta, r kernel.Results) {
 	var left map[state.VirtualServerKey][]state.SetEntry
 	for _, row := range d.RealServers.Remove {
@@ -114,8 +114,8 @@ func leavesFlows(k state.VirtualServerKey) bool {
 	return k.Transport() == state.UDP || k.Transport() == state.SCTP
 }
 
-// fronts are the addresses that clients send to whose packets reach the virtual server k: those from which entries
-// lead to it, or did until they left, or else its own.
+// fronts are the addresses that clients send to whose packets reach the virtual server k: those from which entries lead
+// to it, or did until they left, or else its own.
 func (c *Core) fronts(k state.VirtualServerKey, left []state.SetEntry) []netip.AddrPort {
 	var list []netip.AddrPort
 	for _, e := range append(c.desired.Leading(k), left...) {

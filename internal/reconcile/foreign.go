@@ -9,9 +9,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// What drains keeps its virtual server and its address. But an address that is in use elsewhere cuts the node off
-// from there for as long as it is bound, and a virtual server refuses at its port what the node sends there. So these
-// are not kept: the connections that they had led to a Service whose address is none of its own any more.
+// What drains keeps its virtual server and its address. But an address that is in use elsewhere cuts the node off from
+// there for as long as it is bound, and a virtual server refuses at its port what the node sends there. So these are
+// not kept: the connections that they had led to a Service whose address is none of its own any more.
 
 // foreign are addresses that are in use elsewhere.
 type foreign struct {

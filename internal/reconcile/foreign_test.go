@@ -54,8 +54,8 @@ func TestAnAddressOfSomebodyElseIsNotKeptAfterARestart(t *testing.T) {
 	b.mustEqualWish(t, "at once")
 }
 
-// While an address is desired for one Service, what is refused there to one Service changes nothing for the
-// connections of another.
+// While an address is desired for one Service, what is refused there to one Service changes nothing for the connections
+// of another.
 func TestAnAddressThatAServiceHasIsKeptForItsConnections(t *testing.T) {
 	b := syncedBench(t, 1)
 	front := server(0, state.TCP)

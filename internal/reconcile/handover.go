@@ -15,11 +15,10 @@ import (
 type Predecessor interface {
 	// Left reports whether a chain is one of its own, and of no use to us.
 	Left(state.ChainKey) bool
-	// Interim is what a chain of ours should be until all else is in the kernel; false: nothing but as wanted. It is
-	// so where have sends packets to endpoints by itself.
+	// Interim is what a chain of ours should be until all else is in the kernel; false: nothing but as wanted. It is so
+	// where have sends packets to endpoints by itself.
 	Interim(have, want state.Chain) (state.Chain, bool)
-	// Flows are all that the chains can have sent on, but for connections that end. local are the node's own
-	// addresses.
+	// Flows are all that the chains can have sent on, but for connections that end. local are the node's own addresses.
 	Flows(chains map[state.ChainKey]state.Chain, local []netip.Addr) []state.Flow
 }
 
@@ -37,14 +36,13 @@ type stage uint8
 
 const (
 	nothing stage = iota
-	// refusals are what drops and rejects (in filter) what is not sent on: they would refuse what virtual servers
-	// get.
+	// refusals are what drops and rejects (in filter) what is not sent on: they would refuse what virtual servers get.
 	refusals
 	everything
 )
 
-// patience is how long the handover waits for rows that fail, by the time between two tries: waiting longer would
-// keep all other Services at endpoints that may be gone.
+// patience is how long the handover waits for rows that fail, by the time between two tries: waiting longer would keep
+// all other Services at endpoints that may be gone.
 const patience = 3 * time.Second
 
 // lookForPredecessor is for an audit that has seen the chains.
@@ -124,8 +122,7 @@ func (c *Core) predecessorLets(k state.ChainKey) bool {
 	return h.stage == everything || h.stage == refusals && k.Table == state.Filter
 }
 
-// takeOver takes the next part from the predecessor, if there is nothing else to do, and reports whether there was
-// one.
+// takeOver takes the next part from the predecessor, if there is nothing else to do, and reports whether there was one.
 func (c *Core) takeOver() bool {
 	h := &c.handover
 	if h.predecessor == nil || h.stage == everything || !c.phases.mayRemove() || !c.chains.listed || c.awaited() {

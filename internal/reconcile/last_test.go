@@ -9,8 +9,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The way back to kube-proxy's IPVS mode ends all steering by marks and gives real servers to the virtual servers
-// that packets come to then.
+// The way back to kube-proxy's IPVS mode ends all steering by marks and gives real servers to the virtual servers that
+// packets come to then.
 func TestRulesForAllGoAfterTheRealServersThatPacketsMeetThen(t *testing.T) {
 	for _, chunk := range []int{1, 3, 1000} {
 		b := newChunked(t, chunk)

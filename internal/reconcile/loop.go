@@ -138,12 +138,12 @@ func (l *Loop) step(e Event, now time.Time) {
 	}
 }
 
-// settle works until nothing is due, and returns when that was. An audit alone and what is done upon it are one
-// round. Events that come while a large change is being written are taken in until all of that change is written, so
-// that there is an end.
+// settle works until nothing is due, and returns when that was. An audit alone and what is done upon it are one round.
+// Events that come while a large change is being written are taken in until all of that change is written, so that
+// there is an end.
 //
-// The clock is read no more often than needed: where the kernel has to be asked for the time, that is most of the
-// cost of a small change. What has been started is done in work, which ends later than ctx.
+// The clock is read no more often than needed: where the kernel has to be asked for the time, that is most of the cost
+// of a small change. What has been started is done in work, which ends later than ctx.
 func (l *Loop) settle(ctx, work context.Context, events <-chan Event, now time.Time) time.Time {
 	round := work
 	large := l.core.Latest()

@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// settled is a Core over a kernel that takes all rows and keeps none, with so many Services and real servers of each
-// in it.
+// settled is a Core over a kernel that takes all rows and keeps none, with so many Services and real servers of each in
+// it.
 func settled(services, endpoints int) *Core {
 	c, now := NewCore(testOptions()), time.Unix(1_000_000, 0)
 	c.Step(Upsert{Fragment: base()}, now)

@@ -33,8 +33,8 @@ func (c *Core) addressIsProven(a state.Address) bool {
 	return c.entries.surelyHas(e) || !wanted
 }
 
-// realServersHaveServer spares the kernel requests that it can only refuse. A virtual server that is added by the
-// same delta counts: it must not be reached without its real servers.
+// realServersHaveServer spares the kernel requests that it can only refuse. A virtual server that is added by the same
+// delta counts: it must not be reached without its real servers.
 func (c *Core) realServersHaveServer(k state.VirtualServerKey) bool {
 	if c.hasServer(k) {
 		return true
@@ -46,8 +46,8 @@ func (c *Core) realServersHaveServer(k state.VirtualServerKey) bool {
 	return added
 }
 
-// entryProvesNothing reports whether all that e could prove is known to be gone: not before the tables have been
-// listed once, nor while a failure to make it is all that is known.
+// entryProvesNothing reports whether all that e could prove is known to be gone: not before the tables have been listed
+// once, nor while a failure to make it is all that is known.
 func (c *Core) entryProvesNothing(e state.SetEntry) bool {
 	if !c.virtualServers.listed || !c.addresses.listed {
 		return false
@@ -70,8 +70,8 @@ func (c *Core) provenBesides(e state.SetEntry, k state.VirtualServerKey) bool {
 	})
 }
 
-// setsProveNothing reports whether no row is to go that a set could prove. A set that is not desired goes with all
-// its entries at once, so it goes after these rows.
+// setsProveNothing reports whether no row is to go that a set could prove. A set that is not desired goes with all its
+// entries at once, so it goes after these rows.
 func (c *Core) setsProveNothing() bool {
 	if !c.virtualServers.listed || !c.addresses.listed {
 		return false
@@ -127,8 +127,8 @@ func (c *Core) provenAddress(a state.Address) bool {
 	return c.hasEntry(c.options.Ownership.AddressProof(a))
 }
 
-// hasEntry reports whether an entry is among those that the audit listed, or is believed to be there if they could
-// not be listed.
+// hasEntry reports whether an entry is among those that the audit listed, or is believed to be there if they could not
+// be listed.
 func (c *Core) hasEntry(e state.SetEntry) bool {
 	if listed := c.records.listed.Entries; listed != nil {
 		_, there := listed[e]

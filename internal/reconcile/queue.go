@@ -38,9 +38,9 @@ const (
 	gone
 )
 
-// queue are the groups that wait. A change of many rows takes the kernel seconds. So that a small one need not wait
-// for it, rows of Services are not marked at once, but some thousand at a time, and the smallest changes first. The
-// order in which packets need rows is that of one delta (kernel.Tables), so a group is marked as a whole.
+// queue are the groups that wait. A change of many rows takes the kernel seconds. So that a small one need not wait for
+// it, rows of Services are not marked at once, but some thousand at a time, and the smallest changes first. The order
+// in which packets need rows is that of one delta (kernel.Tables), so a group is marked as a whole.
 type queue struct {
 	byOwner   shrinkingMap[desired.Owner, *group]
 	byServer  shrinkingMap[state.VirtualServerKey, *group]
@@ -64,8 +64,8 @@ func (b *queue) reserve(servers int) {
 	b.byAddress.reserve(servers)
 }
 
-// put adds a group to those that it depends on, or queues it by itself. One that is led waits again: what has come
-// may have to be led too.
+// put adds a group to those that it depends on, or queues it by itself. One that is led waits again: what has come may
+// have to be led too.
 func (b *queue) put(g group) {
 	if len(g.entries)+len(g.servers)+len(g.addresses) == 0 {
 		return

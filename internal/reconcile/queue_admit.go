@@ -11,8 +11,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// chunkRows is about how many rows are written at a time: few enough that other changes need not wait for long, and
-// so many that the kernel takes them in full batches.
+// chunkRows is about how many rows are written at a time: few enough that other changes need not wait for long, and so
+// many that the kernel takes them in full batches.
 const chunkRows = 4096
 
 // queueTouched queues the rows of Services that an event touched, and notes what they were.
@@ -88,8 +88,8 @@ func (c *Core) gather() {
 	}
 }
 
-// gatherServer adds a virtual server to a group if it or its real servers are not as wanted, and returns how many
-// rows those are.
+// gatherServer adds a virtual server to a group if it or its real servers are not as wanted, and returns how many rows
+// those are.
 func (c *Core) gatherServer(k state.VirtualServerKey, g *group) int {
 	rows := 0
 	if c.virtualServers.stale(k) {
@@ -216,9 +216,9 @@ func (c *Core) markAll(g *group, now time.Time) {
 	c.addresses.mark(g.addresses, now)
 }
 
-// markPart marks what of a large group can be written before all else of it, and reports whether there was anything.
-// In the order of kernel.Tables that is: the entries that come first, the real servers that are to be added, all that
-// does not come after real servers have left, and the real servers that leave.
+// markPart marks what of a large group can be written before all else of it, and reports whether there was anything. In
+// the order of kernel.Tables that is: the entries that come first, the real servers that are to be added, all that does
+// not come after real servers have left, and the real servers that leave.
 func (c *Core) markPart(g *group, room int, now time.Time) bool {
 	if !g.begun {
 		g.begun = true
@@ -255,8 +255,8 @@ func (c *Core) markSome(g *group, room int, count func(state.VirtualServerKey) i
 	return left < room
 }
 
-// precedes reports whether an entry is to be written before real servers are added. What leads elsewhere or refuses
-// has to wait for them. That by which clients keep their address comes last of all, and so has to leave now.
+// precedes reports whether an entry is to be written before real servers are added. What leads elsewhere or refuses has
+// to wait for them. That by which clients keep their address comes last of all, and so has to leave now.
 func (c *Core) precedes(e state.SetEntry) bool {
 	v, wanted := c.desired.Entries.Get(e)
 	if e.Set.KeepsClient() {
@@ -304,22 +304,10 @@ func ownerIf(o desired.Owner, owned bool) []desired.Owner {
 
 // remaining is how many rows of a group are not as desired.
 func (c *Core) remaining(g *group) int {
-	n := 0
-	for _, e := range g.entries {
-		n += one(c.entries.differ.has(e))
-	}
+	n := len(only(g.entries, c.entries.differ.has)) + len(only(g.servers, c.virtualServers.differ.has)) +
+		len(only(g.addresses, c.addresses.differ.has))
 	for _, k := range g.servers {
-		n += one(c.virtualServers.differ.has(k)) + c.realServers.distance(k)
-	}
-	for _, a := range g.addresses {
-		n += one(c.addresses.differ.has(a))
+		n += c.realServers.distance(k)
 	}
 	return n
-}
-
-func one(is bool) int {
-	if is {
-		return 1
-	}
-	return 0
 }

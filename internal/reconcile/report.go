@@ -43,8 +43,7 @@ func (r *reporter) received(e Event, t desired.Touched, now time.Time) {
 	r.observer.Received(c)
 }
 
-// enter keeps a change until it is in the kernel. The time until the source has listed everything is not the
-// kernel's.
+// enter keeps a change until it is in the kernel. The time until the source has listed everything is not the kernel's.
 func (r *reporter) enter(o desired.Owner, from Origin, c Change) {
 	if from.Anew {
 		for i := range r.open[o] {

@@ -25,8 +25,8 @@ func (c *Core) Balance(now time.Time) Balance {
 	return b
 }
 
-// expected is when something is to happen at the latest. An audit that goes on is to be over when the next one would
-// be due.
+// expected is when something is to happen at the latest. An audit that goes on is to be over when the next one would be
+// due.
 func (c *Core) expected() time.Time {
 	wake := c.Wake()
 	if end := c.audit.began.Add(c.options.SyncPeriod); c.phases.isAuditing() && end.Before(wake) {
@@ -77,8 +77,8 @@ func (l *tableState[K, V]) everyRow(f state.Family) Trouble {
 	return t
 }
 
-// severalServices is the trouble of a table with rows of Services. It is blocked if rows of more than one Service
-// have been refused since the kernel last took one: a single odd Service does not speak for the others.
+// severalServices is the trouble of a table with rows of Services. It is blocked if rows of more than one Service have
+// been refused since the kernel last took one: a single odd Service does not speak for the others.
 func severalServices[K state.Key[K]](l *retryState[K], f state.Family, owner func(K) (desired.Owner, bool)) Trouble {
 	all := l.sum(f)
 	t := Trouble{Refused: all.rows, Since: all.since}
@@ -108,8 +108,8 @@ func second(began map[desired.Owner]time.Time) time.Time {
 	return next
 }
 
-// unfinished reports whether a row of an owner is refused, or waits for such a one. It is asked when nothing is due:
-// no row is marked then.
+// unfinished reports whether a row of an owner is refused, or waits for such a one. It is asked when nothing is due: no
+// row is marked then.
 func (c *Core) unfinished(o desired.Owner) bool {
 	for _, t := range c.shared {
 		if t.waitsFor(o) {

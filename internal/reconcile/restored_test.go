@@ -9,8 +9,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// What was known some time ago is made at once. What was made since then, by a daemon that is gone, stays until all
-// is known.
+// What was known some time ago is made at once. What was made since then, by a daemon that is gone, stays until all is
+// known.
 func TestWhatIsRestoredIsMadeAndNothingIsRemoved(t *testing.T) {
 	known, newer := server(1, state.TCP), server(2, state.TCP)
 	b := newBench(nil)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
-	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -66,21 +65,4 @@ type records struct {
 	results kernel.Results
 	listed  state.State
 	reals   map[state.VirtualServerKey]state.Reals // the listed real servers
-}
-
-// parts are those of one table.
-type parts[K, V comparable] struct {
-	touched *[]desired.Was[K, V]
-	delta   *diff.Delta[K, V]
-	result  *kernel.Result[K]
-	listed  *map[K]V
-}
-
-func partsOf[K, V comparable](t state.Table, r *records) parts[K, V] {
-	return parts[K, V]{
-		touched: state.Part[[]desired.Was[K, V]](t, &r.touched),
-		delta:   state.Part[diff.Delta[K, V]](t, &r.delta),
-		result:  state.Part[kernel.Result[K]](t, &r.results),
-		listed:  state.Part[map[K]V](t, &r.listed),
-	}
 }

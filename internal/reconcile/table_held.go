@@ -12,10 +12,10 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// While deleted Services drain, their entries are held back, which may be many thousand. So that a change costs its
-// own size, it recalls the rows that wait for one of its rows, and no others are looked at. Which row waits for which
-// is the reverse of proof.go. All are looked at again after an audit, and when it changes what may be removed, or
-// which addresses are the node's own.
+// While deleted Services drain, their entries are held back, which may be many thousand. So that a change costs its own
+// size, it recalls the rows that wait for one of its rows, and no others are looked at. Which row waits for which is
+// the reverse of proof.go. All are looked at again after an audit, and when it changes what may be removed, or which
+// addresses are the node's own.
 
 // heldBack are the marked rows of one table that may not be added or removed yet, by their keys.
 type heldBack[K comparable] struct {
@@ -58,8 +58,8 @@ func (c *Core) recallAll() {
 	}
 }
 
-// recallAfterEntry is for an entry that came, went, or is wanted or not as it was not before: it may prove a row, or
-// be one proof more, which lets another go.
+// recallAfterEntry is for an entry that came, went, or is wanted or not as it was not before: it may prove a row, or be
+// one proof more, which lets another go.
 func (c *Core) recallAfterEntry(e state.SetEntry) {
 	if c.addresses.held.len() > 0 {
 		c.addresses.recall(state.Address{Addr: e.Address})

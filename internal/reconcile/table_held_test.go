@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// mustHoldRightly fails if a row is held back although what it waits for has happened: it would not be looked at
-// before the next audit.
+// mustHoldRightly fails if a row is held back although what it waits for has happened: it would not be looked at before
+// the next audit.
 func (b *bench) mustHoldRightly(t *testing.T) {
 	t.Helper()
 	c := b.core

@@ -10,12 +10,12 @@ import (
 )
 
 // An audit of a large cluster takes the kernel long. So that changes need not wait for it, they are written while the
-// tables are listed (Work.Concurrent). Such a list may have a row that was written meanwhile as it was before, or as
-// it is now: the kernel's answer to the write counts.
+// tables are listed (Work.Concurrent). Such a list may have a row that was written meanwhile as it was before, or as it
+// is now: the kernel's answer to the write counts.
 //
-// It may also lack a row that was there all the time, if others came or went: the kernel goes on with a dump of
-// virtual servers or addresses by counting rows. So a missing row proves nothing there. If one is missing, the table
-// is listed again while nothing is written.
+// It may also lack a row that was there all the time, if others came or went: the kernel goes on with a dump of virtual
+// servers or addresses by counting rows. So a missing row proves nothing there. If one is missing, the table is listed
+// again while nothing is written.
 
 // pendingWrites are the rows of a table that were written while it was listed.
 type pendingWrites[K comparable] struct {
@@ -38,8 +38,8 @@ func pend[K, V comparable](p *pendingWrites[K], d *diff.Delta[K, V]) {
 
 func (l *tableState[K, V]) pend() { pend(&l.pendingWrites, l.parts.delta) }
 
-// correct puts right in what is listed what was written meanwhile. It leaves a table out that lacks rows for which
-// the writes may be the reason, and reports whether it did not.
+// correct puts right in what is listed what was written meanwhile. It leaves a table out that lacks rows for which the
+// writes may be the reason, and reports whether it did not.
 func (l *tableState[K, V]) correct() (whole bool) {
 	rows := *l.parts.listed
 	if rows == nil {
@@ -113,8 +113,8 @@ func (l *realServerState) corrected(k state.VirtualServerKey, listed state.Reals
 	return rs
 }
 
-// correct is for all tables. A table whose rows depend on those of another one is reshaped with it. It reports
-// whether some table has to be listed again.
+// correct is for all tables. A table whose rows depend on those of another one is reshaped with it. It reports whether
+// some table has to be listed again.
 func (c *Core) correct() (lacking bool) {
 	c.entries.reshaped = c.entries.reshaped || c.sets.reshaped
 	c.realServers.reshaped = c.virtualServers.reshaped // those of one virtual server are listed at once

@@ -51,8 +51,8 @@ type realServerState struct {
 	merged  state.Reals   // scratch
 }
 
-// markedServer is a marked virtual server. Of one that has too many real servers for one delta only some rows are to
-// be written: first those that are to get packets.
+// markedServer is a marked virtual server. Of one that has too many real servers for one delta only some rows are to be
+// written: first those that are to get packets.
 type markedServer struct {
 	server state.VirtualServerKey
 	rows   int // or all
@@ -126,8 +126,7 @@ func (l *realServerState) wanted(k state.VirtualServerKey, h, w *state.Real) *st
 	return &weightless
 }
 
-// next sets the delta to what has to happen to the real servers of the marked virtual servers, as tableState.next
-// does.
+// next sets the delta to what has to happen to the real servers of the marked virtual servers, as tableState.next does.
 func (l *realServerState) next(now time.Time) {
 	l.retry(now)
 	l.touch(l.takeRecalled()...)
@@ -166,8 +165,8 @@ type comparison struct {
 	held              bool
 }
 
-// compareNext adds to the delta what has to happen to the real servers of the first of marked, and reports whether
-// some are held back.
+// compareNext adds to the delta what has to happen to the real servers of the first of marked, and reports whether some
+// are held back.
 func (l *realServerState) compareNext(marked []markedServer, now time.Time) (held bool) {
 	m := marked[0]
 	if !l.differ.has(m.server) && l.retries.len()+l.doubt.len() == 0 {
@@ -282,8 +281,8 @@ func (l *realServerState) succeeded(k state.VirtualServerKey) bool {
 	return false
 }
 
-// missing counts the real servers of a virtual server that are to be added, or to get packets in another way than
-// they do, and that do not wait for their retry.
+// missing counts the real servers of a virtual server that are to be added, or to get packets in another way than they
+// do, and that do not wait for their retry.
 func (l *realServerState) missing(k state.VirtualServerKey) int {
 	n := 0
 	for h, w := range state.Both(l.of(k), l.desired.Of(k)) {

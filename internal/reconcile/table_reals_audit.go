@@ -136,8 +136,7 @@ func (l *realServerState) compareAll(rows map[state.VirtualServerKey]state.Reals
 	return strayed
 }
 
-// changed counts what another program changed: odd are the real servers of all virtual servers that are not as
-// desired.
+// changed counts what another program changed: odd are the real servers of all virtual servers that are not as desired.
 func (l *realServerState) changed(odd map[state.VirtualServerKey]state.Reals) int {
 	n := 0
 	count := func(k state.VirtualServerKey, seen state.Reals) {

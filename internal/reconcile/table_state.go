@@ -9,6 +9,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/desired"
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -62,15 +63,25 @@ type allDesired[K, V comparable] interface {
 	Len() int
 }
 
+// newTableState returns the state of a table of which nothing is known. Its parts of the records are found once, here.
 func newTableState[K state.Key[K], V comparable](t state.Table, d desiredRows[K, V], r *records, ours func(K) bool) tableState[K, V] {
-	return tableState[K, V]{table: t, desired: d, want: d.Get, parts: partsOf[K, V](t, r), ours: ours}
+	return tableState[K, V]{
+		table: t, desired: d, want: d.Get, ours: ours, shared: t.Shared(), optional: t == state.Sysctls,
+		parts: parts[K, V]{
+			touched: state.Part[[]desired.Was[K, V]](t, &r.touched),
+			delta:   state.Part[diff.Delta[K, V]](t, &r.delta),
+			result:  state.Part[kernel.Result[K]](t, &r.results),
+			listed:  state.Part[map[K]V](t, &r.listed),
+		},
+	}
 }
 
-// newSharedState is newTableState for a table that does not grow with the cluster.
-func newSharedState[K state.Key[K], V comparable](t state.Table, d desiredRows[K, V], r *records, ours func(K) bool) tableState[K, V] {
-	l := newTableState(t, d, r, ours)
-	l.shared = true
-	return l
+// parts are those of one table of the records.
+type parts[K, V comparable] struct {
+	touched *[]desired.Was[K, V]
+	delta   *diff.Delta[K, V]
+	result  *kernel.Result[K]
+	listed  *map[K]V
 }
 
 func (l *tableState[K, V]) id() state.Table { return l.table }
@@ -280,8 +291,8 @@ func (l *tableState[K, V]) track(listed bool) {
 	}
 }
 
-// observe takes in what an audit listed, and counts the rows that another program changed. Rows of a shared table
-// that are not as desired are marked; those of Services are queued (Core.gather).
+// observe takes in what an audit listed, and counts the rows that another program changed. Rows of a shared table that
+// are not as desired are marked; those of Services are queued (Core.gather).
 func (l *tableState[K, V]) observe(now time.Time) (drift int) {
 	listed := *l.parts.listed
 	l.track(listed != nil)
@@ -302,9 +313,9 @@ func (l *tableState[K, V]) observe(now time.Time) (drift int) {
 	return drift
 }
 
-// compare takes those of rows for what the kernel holds that are desired, believed to be ours, or ours by the
-// evidence of the kernel itself. It counts the rows that are not as the kernel's own answers left them. Before the
-// first listing nothing is known, and of a row in doubt neither.
+// compare takes those of rows for what the kernel holds that are desired, believed to be ours, or ours by the evidence
+// of the kernel itself. It counts the rows that are not as the kernel's own answers left them. Before the first listing
+// nothing is known, and of a row in doubt neither.
 func (l *tableState[K, V]) compare(rows map[K]V) (strayed int) {
 	var differ shrinkingMap[K, belief[V]]
 	differ.reserve(l.desired.Len() - len(rows))

@@ -75,8 +75,8 @@ func (t Task) do(ctx context.Context, w Work) Outcome {
 	return o
 }
 
-// grace is how long what has been started may go on after ctx ends. A batch cut off half-way would be repaired, but
-// it mostly costs nothing to finish it; only an answer that never comes is not waited for.
+// grace is how long what has been started may go on after ctx ends. A batch cut off half-way would be repaired, but it
+// mostly costs nothing to finish it; only an answer that never comes is not waited for.
 const grace = 5 * time.Second
 
 // finishing returns a context that ends grace after ctx.

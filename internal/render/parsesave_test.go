@@ -56,8 +56,8 @@ func parseSaveLine(s state.State, text string) error {
 	}
 }
 
-// saved reads the words of a line, and keeps the first error. The order and spelling of options are checked at the
-// end, against what Save would write.
+// saved reads the words of a line, and keeps the first error. The order and spelling of options are checked at the end,
+// against what Save would write.
 type saved struct {
 	words []string
 	err   error

@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// ParseState reads what State wrote. A row that State would write in another way is an error, and so is a repeated
-// row or section. Rows and sections may come in any order.
+// ParseState reads what State wrote. A row that State would write in another way is an error, and so is a repeated row
+// or section. Rows and sections may come in any order.
 func ParseState(r io.Reader) (state.State, error) {
 	lines, err := readLines(r)
 	if err != nil {

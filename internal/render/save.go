@@ -15,8 +15,8 @@ import (
 // Save writes v for ipvsadm --restore: as ipvsadm -Sn does, but with the connection limits of real servers, which -Sn
 // forgets, and with marks of 2^31 and above, which it writes as negative numbers.
 //
-// Neither can express a persistence granularity without persistence, or the forwarding methods Local and Bypass,
-// which it writes as Route. A tunnel is IP in IP, the only kind that State knows.
+// Neither can express a persistence granularity without persistence, or the forwarding methods Local and Bypass, which
+// it writes as Route. A tunnel is IP in IP, the only kind that State knows.
 func Save(w io.Writer, v View) error {
 	var lines []line
 	for _, s := range v.VirtualServers {

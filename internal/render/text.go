@@ -146,8 +146,8 @@ func large(n uint64) string {
 	return fmt.Sprintf("%8dT", n/1e12)
 }
 
-// Wide writes v for a search for faults: a line for each virtual and real server, with what looks wrong at its end,
-// and then rows that steer or attract packets without a virtual server.
+// Wide writes v for a search for faults: a line for each virtual and real server, with what looks wrong at its end, and
+// then rows that steer or attract packets without a virtual server.
 func Wide(w io.Writer, v View) error {
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)

@@ -101,8 +101,8 @@ type Entry struct {
 	Comment string
 }
 
-// Claims returns the set entries any of which proves a virtual server ours. One without an address knows only the
-// port; it proves only addresses of the node, not those on the dummy device.
+// Claims returns the set entries any of which proves a virtual server ours. One without an address knows only the port;
+// it proves only addresses of the node, not those on the dummy device.
 type Claims func(state.VirtualServerKey) []state.SetEntry
 
 // nodePort is in the names of sets that claim addresses of the node.
@@ -184,8 +184,8 @@ func owner(s state.State, k state.VirtualServerKey, claims []state.SetEntry) Own
 	return found
 }
 
-// markOwners returns the owners of virtual servers to which set entries lead packets by a mark. Several entries are
-// the frontends of one Service port; the first counts.
+// markOwners returns the owners of virtual servers to which set entries lead packets by a mark. Several entries are the
+// frontends of one Service port; the first counts.
 func markOwners(s state.State) map[state.VirtualServerKey]Owner {
 	first := map[state.VirtualServerKey]state.SetEntry{}
 	for e, row := range s.Entries {

@@ -27,8 +27,8 @@ import (
 // The node stays in service if rows of one Service are refused, or a sysctl: metrics and events report that. The node
 // must also be eligible: its Node object is known and will not be removed.
 //
-// /livez: does the loop make progress? It fails only if one round takes longer than ten sync periods, and at least
-// five minutes. A restart does not help against refusals, and would only prolong a slow start.
+// /livez: does the loop make progress? It fails only if one round takes longer than ten sync periods, and at least five
+// minutes. A restart does not help against refusals, and would only prolong a slow start.
 
 const (
 	lateRounds  = 2  // sync periods until a change is late

@@ -114,16 +114,6 @@ func (s *Server) serve(server *http.Server, l net.Listener) {
 	s.retries.Failed(s.options.At, fmt.Errorf("serve %s: %w", s.options.What, err))
 }
 
-// Addr returns where the server listens, or an invalid address if it does not.
-func (s *Server) Addr() netip.AddrPort {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.listener == nil {
-		return netip.AddrPort{}
-	}
-	return s.listener.Addr().(*net.TCPAddr).AddrPort()
-}
-
 // Close frees the port. Quick requests in progress get an answer. When it returns no handler runs.
 func (s *Server) Close() {
 	s.mutex.Lock()

@@ -255,3 +255,13 @@ func TestProfilesAreServedOnlyIfAskedFor(t *testing.T) {
 		}
 	}
 }
+
+// Addr returns where the server listens, or an invalid address if it does not.
+func (s *Server) Addr() netip.AddrPort {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.listener == nil {
+		return netip.AddrPort{}
+	}
+	return s.listener.Addr().(*net.TCPAddr).AddrPort()
+}

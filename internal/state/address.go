@@ -67,8 +67,8 @@ const (
 	SCTP Protocol = 132
 )
 
-// String is "TCP", "UDP" or "SCTP", as Kubernetes and ipvsadm write it, and the bare number for a protocol that is
-// none of these.
+// String is "TCP", "UDP" or "SCTP", as Kubernetes and ipvsadm write it, and the bare number for a protocol that is none
+// of these.
 func (p Protocol) String() string {
 	switch p {
 	case TCP:
@@ -225,20 +225,19 @@ const (
 	// RouteProtocol is rtnetlink's protocol of a route, which says what made it. No routing program has it, nor is it
 	// one that operators use (static): so that no route of ours is taken for another's, or another's for ours.
 	RouteProtocol = 73
-	// RouteMetric puts our routes behind those that the kernel makes of addresses, which have none: both can be
-	// there.
+	// RouteMetric puts our routes behind those that the kernel makes of addresses, which have none: both can be there.
 	RouteMetric = 1024
 )
 
-// Anchor is an address that DummyLink has beside the Service addresses that are routed: with the last IPv4 address of
-// a device the kernel takes away all of the device's IPv4 routes. It is one of loopback, which is the node's anyway.
+// Anchor is an address that DummyLink has beside the Service addresses that are routed: with the last IPv4 address of a
+// device the kernel takes away all of the device's IPv4 routes. It is one of loopback, which is the node's anyway.
 func Anchor() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 73}) }
 
 // SysctlName is a path below /proc/sys, such as "net/ipv4/vs/conntrack", or one of IPVS' three timeouts.
 type SysctlName string
 
-// IPVS' timeouts of silent connections, in seconds. They are settings of the node like the sysctls beside them, but
-// the kernel has them behind netlink only (IPVS_CMD_SET_CONFIG).
+// IPVS' timeouts of silent connections, in seconds. They are settings of the node like the sysctls beside them, but the
+// kernel has them behind netlink only (IPVS_CMD_SET_CONFIG).
 const (
 	TCPTimeout    SysctlName = "ipvs/timeout/tcp"
 	TCPFinTimeout SysctlName = "ipvs/timeout/tcpfin"

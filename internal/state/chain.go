@@ -19,8 +19,8 @@ const (
 	Mangle RuleTable = "mangle"
 )
 
-// NFTables is where a table of nftables stands among the chains: a whole table, as one row with its name and no
-// rules. We make none; a proxy before us may have left one.
+// NFTables is where a table of nftables stands among the chains: a whole table, as one row with its name and no rules.
+// We make none; a proxy before us may have left one.
 const NFTables RuleTable = "nftables"
 
 // ChainKey identifies a chain of our own.
@@ -116,8 +116,8 @@ func ParseJumpKey(s string) (JumpKey, error) {
 	return JumpKey{Family: f, Table: t, From: parts[2], To: parts[4]}, nil
 }
 
-// ComesFirst reports whether the jump has to come before all rules of others that decide something: in nat and
-// mangle, where a packet to a Service enters. The first rule that decides there decides alone.
+// ComesFirst reports whether the jump has to come before all rules of others that decide something: in nat and mangle,
+// where a packet to a Service enters. The first rule that decides there decides alone.
 func (k JumpKey) ComesFirst() bool {
 	return (k.Table == NAT || k.Table == Mangle) && (k.From == "PREROUTING" || k.From == "OUTPUT")
 }
@@ -140,15 +140,14 @@ const (
 
 // Ruleset is all rules that a node's packets meet, ours among those of others. It is only observed.
 //
-// A table of nftables is one of the table "nftables FAMILY NAME" here, and its rules are in iptables-save's spelling
-// as far as they are simple.
+// A table of nftables is one of the table "nftables FAMILY NAME" here, and its rules are in iptables-save's spelling as
+// far as they are simple.
 type Ruleset struct {
 	Chains map[ChainKey]Chain
 	Bases  map[ChainKey]Base // nil: nothing was read
 }
 
-// Base is what is known of a chain that packets enter from nowhere: one that is built in, or a base chain of
-// nftables.
+// Base is what is known of a chain that packets enter from nowhere: one that is built in, or a base chain of nftables.
 type Base struct {
 	Hook     string // PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING, INGRESS
 	Device   string // of INGRESS; empty: not known, or several
@@ -166,8 +165,8 @@ func BuiltIn(t RuleTable, hook string) Base {
 	return Base{Hook: hook, Priority: priority, NAT: t == NAT}
 }
 
-// Aside reports whether the next rule is asked after a target of iptables, whose effect is none that a later rule
-// looks at.
+// Aside reports whether the next rule is asked after a target of iptables, whose effect is none that a later rule looks
+// at.
 func Aside(target string) bool {
 	return slices.Contains([]string{
 		"AUDIT", "CHECKSUM", "CLASSIFY", "CONNSECMARK", "DSCP", "ECN", "HL", "IDLETIMER", "LED", "LOG", "NFLOG", "RATEEST",

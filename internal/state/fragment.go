@@ -26,8 +26,8 @@ type Fragment struct {
 	// Ranks are by what right the owner claims virtual servers, of those that are not Allocated.
 	Ranks []diff.Row[VirtualServerKey, Rank]
 
-	// Refused are the addresses that the owner would have if they were not in use elsewhere: none of them is to be
-	// kept for what drains.
+	// Refused are the addresses that the owner would have if they were not in use elsewhere: none of them is to be kept
+	// for what drains.
 	Refused []netip.Addr
 
 	// HealthCheck is what a load balancer may ask of this node.

@@ -69,8 +69,8 @@ const (
 	ChainKubeletCanary    = "KUBE-KUBELET-CANARY"
 )
 
-// For returns the name of a set for family f, by its IPv4 name. Two of the IPv6 names are longer than the kernel
-// allows (IPSET_MAXNAMELEN, without the final NUL); like kube-proxy, For cuts them.
+// For returns the name of a set for family f, by its IPv4 name. Two of the IPv6 names are longer than the kernel allows
+// (IPSET_MAXNAMELEN, without the final NUL); like kube-proxy, For cuts them.
 func (n SetName) For(f Family) SetName {
 	if f == IPv4 {
 		return n

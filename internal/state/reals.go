@@ -13,8 +13,8 @@ import (
 )
 
 // Real is a real server within its virtual server: 32 bytes without a pointer, where a row of the table takes 88 with
-// two. A large cluster has hundreds of thousands of them, which stay small so, and which the garbage collector need
-// not look through.
+// two. A large cluster has hundreds of thousands of them, which stay small so, and which the garbage collector need not
+// look through.
 type Real struct {
 	address [16]byte // IPv4 ones in IPv6 form
 	port    uint16
@@ -79,8 +79,8 @@ func (rs Reals) Find(a netip.AddrPort) (RealServer, bool) {
 	return rs[i].Value(), true
 }
 
-// RealsOf packs the real servers of each of the virtual servers: the two lists are sorted, and a real server of none
-// of them is left out.
+// RealsOf packs the real servers of each of the virtual servers: the two lists are sorted, and a real server of none of
+// them is left out.
 func RealsOf(servers []diff.Row[VirtualServerKey, VirtualServer], rows []diff.Row[RealServerKey, RealServer]) []Reals {
 	if len(servers) == 0 {
 		return nil
@@ -119,8 +119,7 @@ func PackReals(rows map[RealServerKey]RealServer) map[VirtualServerKey]Reals {
 	return packed
 }
 
-// Both walks through two lists together: each address comes once, with what each list has there, nil if it has
-// nothing.
+// Both walks through two lists together: each address comes once, with what each list has there, nil if it has nothing.
 func Both(a, b Reals) iter.Seq2[*Real, *Real] {
 	return func(yield func(a, b *Real) bool) {
 		for len(a) > 0 || len(b) > 0 {

@@ -26,8 +26,8 @@ func MarkKey(f Family, mark uint32) VirtualServerKey {
 // Family is the IP family of the virtual server and of all its real servers (kube-ipvs makes no mixed ones).
 func (k VirtualServerKey) Family() Family { return FamilyOf(k.Address.Addr()) }
 
-// Transport is the protocol of the packets that reach the virtual server: one with a mark of ours knows it by the
-// mark. 0: any.
+// Transport is the protocol of the packets that reach the virtual server: one with a mark of ours knows it by the mark.
+// 0: any.
 func (k VirtualServerKey) Transport() Protocol {
 	if k.Mark != 0 {
 		return MarkProtocol(k.Mark)

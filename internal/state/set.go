@@ -33,8 +33,8 @@ func TemporarySet(of string) SetName { return SetName(temporarySet + of) }
 // Temporary reports whether n is such a name. A set that has it and is seen was left behind by a crash.
 func (n SetName) Temporary() bool { return strings.HasPrefix(string(n), temporarySet) }
 
-// KeepsClient reports whether an entry of the set lets clients keep their address, to which only endpoints of this
-// node can answer.
+// KeepsClient reports whether an entry of the set lets clients keep their address, to which only endpoints of this node
+// can answer.
 func (n SetName) KeepsClient() bool {
 	return strings.Contains(string(n), "-LOCAL") && !n.Refuses()
 }
@@ -43,8 +43,7 @@ func (n SetName) KeepsClient() bool {
 // elsewhere.
 func (n SetName) Refuses() bool { return strings.HasSuffix(string(n), "-NO-LOCAL") }
 
-// ofEndpoints reports whether the addresses and ports of the set's entries are those of endpoints, and not of
-// Services.
+// ofEndpoints reports whether the addresses and ports of the set's entries are those of endpoints, and not of Services.
 func (n SetName) ofEndpoints() bool { return strings.HasSuffix(string(n), "-LOOP-BACK") }
 
 // The ends of the names of two sets that hold ports of the node.
@@ -224,12 +223,12 @@ func parseSource(s string) (netip.Prefix, error) {
 	return p, err
 }
 
-// A frontend of traffic policy Local has two groups of clients: those from outside get its endpoints on this node,
-// and this node and its pods get all. IPVS has one virtual server for an address and port, so the second group is
-// sent to another one, by destination NAT, before IPVS sees its packets. A rule of iptables can't take the new
-// address from a set. But it can move all ports by the same number, so one rule does for all frontends at Service
-// addresses. A frontend at an address of the node keeps its port, as the node's other ports are not ours to have, and
-// moves to an address of its own.
+// A frontend of traffic policy Local has two groups of clients: those from outside get its endpoints on this node, and
+// this node and its pods get all. IPVS has one virtual server for an address and port, so the second group is sent to
+// another one, by destination NAT, before IPVS sees its packets. A rule of iptables can't take the new address from a
+// set. But it can move all ports by the same number, so one rule does for all frontends at Service addresses. A
+// frontend at an address of the node keeps its port, as the node's other ports are not ours to have, and moves to an
+// address of its own.
 
 // The port that PortShift of a rule names moves to FirstPort: the kernel counts from there
 // (nf_nat_l4proto_unique_tuple, NF_NAT_RANGE_PROTO_OFFSET, since 4.18).
@@ -239,8 +238,8 @@ const (
 	LastPort  = 65535
 )
 
-// InsidePort is the port of the virtual server that clients in the cluster get at a Service address in place of port
-// p. The kernel counts modulo 2^16 first and then modulo the ports that there are, so 32767 and 32768 have the same.
+// InsidePort is the port of the virtual server that clients in the cluster get at a Service address in place of port p.
+// The kernel counts modulo 2^16 first and then modulo the ports that there are, so 32767 and 32768 have the same.
 func InsidePort(p uint16) uint16 {
 	return FirstPort + (p-PortShift)%(LastPort-FirstPort+1)
 }
@@ -254,10 +253,10 @@ func InsideAddress(f Family) netip.Addr {
 	return netip.AddrFrom4([4]byte{169, 254, 75, 1})
 }
 
-// JoinedNetwork is where the virtual servers are that have one affinity over all ports of a Service: IPVS has that
-// only for all ports of an address, which at the Service's own address are not ours to have. A rule can't take an
-// address from a set, but it can put this network in place of the first bits of all (NETMAP). The IPv4 one is of the
-// class that is not assigned (RFC 1112), the IPv6 one was drawn at random.
+// JoinedNetwork is where the virtual servers are that have one affinity over all ports of a Service: IPVS has that only
+// for all ports of an address, which at the Service's own address are not ours to have. A rule can't take an address
+// from a set, but it can put this network in place of the first bits of all (NETMAP). The IPv4 one is of the class that
+// is not assigned (RFC 1112), the IPv6 one was drawn at random.
 func JoinedNetwork(f Family) netip.Prefix {
 	if f == IPv6 {
 		return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0x5f, 0x8a, 0x2c}), 32)
@@ -286,8 +285,7 @@ func Inside(a netip.Addr) bool {
 	return a.IsValid() && (a == InsideAddress(FamilyOf(a)) || JoinedNetwork(FamilyOf(a)).Contains(a))
 }
 
-// LeadsTo is the virtual server to which an entry leads packets that were sent to another address and port, if it
-// does.
+// LeadsTo is the virtual server to which an entry leads packets that were sent to another address and port, if it does.
 func (e SetEntry) LeadsTo(v Entry) (VirtualServerKey, bool) {
 	k := VirtualServerKey{Protocol: e.Protocol}
 	switch {

@@ -4,8 +4,8 @@
 // these tables (Table), and the records that have a part for each of them: State, Delta and Fragment.
 //
 // Keys and values are comparable, made of netip types, small integers and short strings, so that ==, a map and one
-// generic diff do all the work. A key never changes its row's identity. What is desired (VirtualServer, RealServer)
-// and what is only observed (counters) are different types.
+// generic diff do all the work. A key never changes its row's identity. What is desired (VirtualServer, RealServer) and
+// what is only observed (counters) are different types.
 //
 // The package decides nothing and reaches nothing: no Kubernetes, no kernel.
 package state
@@ -88,8 +88,8 @@ func (d Delta) Counts() (counts [Tables]Count) {
 	return counts
 }
 
-// Len is the number of rows that d touches, over all tables. Every change asks for it several times, so it names
-// them: to range over the list takes a microsecond and an allocation.
+// Len is the number of rows that d touches, over all tables. Every change asks for it several times, so it names them:
+// to range over the list takes a microsecond and an allocation.
 func (d Delta) Len() int {
 	return d.Sysctls.Len() + d.Sets.Len() + d.Entries.Len() + d.Chains.Len() + d.Jumps.Len() + d.Links.Len() +
 		d.VirtualServers.Len() + d.RealServers.Len() + d.Addresses.Len()

@@ -28,8 +28,8 @@ const (
 	Tables // is how many there are
 )
 
-// kinds is the one list of what there is to know of each table: the types of its keys and values, its name in logs
-// and metrics, and its title in sentences. How rows compare and print is in the methods of their keys.
+// kinds is the one list of what there is to know of each table: the types of its keys and values, its name in logs and
+// metrics, and its title in sentences. How rows compare and print is in the methods of their keys.
 func kinds() [Tables]kind {
 	return [Tables]kind{
 		Sysctls:        rowsOf[SysctlName, string]{"sysctls", "sysctls"},
@@ -55,6 +55,11 @@ func (t Table) String() string {
 // Title is the table's name in sentences.
 func (t Table) Title() string { return kinds()[t].names().title }
 
+// Shared reports whether the rows of the table serve all Services: it does not grow with the cluster.
+func (t Table) Shared() bool {
+	return t != Entries && t != VirtualServers && t != RealServers && t != Addresses
+}
+
 // Key is what the key of every table is.
 type Key[K any] interface {
 	comparable
@@ -62,8 +67,8 @@ type Key[K any] interface {
 	Families() Families // that a row with this key serves
 }
 
-// Part returns the field of a record that belongs to table t. A record is a pointer to a struct whose first fields
-// are one for each table, in their order and with their names, such as *State or *Delta; T is the field's type.
+// Part returns the field of a record that belongs to table t. A record is a pointer to a struct whose first fields are
+// one for each table, in their order and with their names, such as *State or *Delta; T is the field's type.
 func Part[T any](t Table, record any) *T {
 	return reflect.ValueOf(record).Elem().Field(int(t)).Addr().Interface().(*T)
 }

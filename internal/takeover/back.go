@@ -61,8 +61,8 @@ func itsChain(name string) bool {
 	}, name)
 }
 
-// ToKubeProxy returns the way back from a kernel's rows. It changes only what must change, as kube-proxy may be
-// running already: it removes our own chains and jumps, and our rules in kube-proxy's chains.
+// ToKubeProxy returns the way back from a kernel's rows. It changes only what must change, as kube-proxy may be running
+// already: it removes our own chains and jumps, and our rules in kube-proxy's chains.
 func ToKubeProxy(s state.State) Back {
 	then := state.New()
 	then.Links = s.Links
@@ -116,8 +116,8 @@ func rewrite(s, into state.State) {
 }
 
 // first returns the state before then, in which no entry leads elsewhere or refuses what another one leads away. Such
-// entries go once real servers exist in their place. Rules would not wait for that, so rules stay as they are, with
-// the sets that they match.
+// entries go once real servers exist in their place. Rules would not wait for that, so rules stay as they are, with the
+// sets that they match.
 func first(s, then state.State) state.State {
 	f := then
 	f.Sets, f.Entries, f.Chains = maps.Clone(then.Sets), maps.Clone(then.Entries), maps.Clone(then.Chains)

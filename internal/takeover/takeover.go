@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package takeover knows what kube-proxy leaves on a node, what its rules do until ours work, and what it needs to
-// take a node back.
+// Package takeover knows what kube-proxy leaves on a node, what its rules do until ours work, and what it needs to take
+// a node back.
 //
-// kube-proxy's IPVS mode has the same names as we: the first audit finds what it left, keeps what is right and
-// corrects the rest. Its other modes send packets to endpoints by rules of their own, before the routing that would
-// bring the packets to a virtual server. So both can exist together, and the rules win. A takeover first writes all
-// of ours to the kernel, and then removes those rules. Their connections go on: conntrack remembers the endpoints.
+// kube-proxy's IPVS mode has the same names as we: the first audit finds what it left, keeps what is right and corrects
+// the rest. Its other modes send packets to endpoints by rules of their own, before the routing that would bring the
+// packets to a virtual server. So both can exist together, and the rules win. A takeover first writes all of ours to
+// the kernel, and then removes those rules. Their connections go on: conntrack remembers the endpoints.
 package takeover
 
 import (
@@ -39,8 +39,8 @@ func perService(chain string) bool {
 	}, func(prefix string) bool { return strings.HasPrefix(chain, prefix) })
 }
 
-// Left reports whether a chain, or a table of nftables, is kube-proxy's and useless to us. Our KUBE-SERVICES is not
-// in filter.
+// Left reports whether a chain, or a table of nftables, is kube-proxy's and useless to us. Our KUBE-SERVICES is not in
+// filter.
 func (KubeProxy) Left(k state.ChainKey) bool {
 	if k.Table == state.NFTables {
 		return k.Name == NFTable
@@ -48,12 +48,12 @@ func (KubeProxy) Left(k state.ChainKey) bool {
 	return OnlyIts(k.Name) || k.Table == state.Filter && k.Name == state.ChainServices
 }
 
-// Interim returns a chain's content until virtual servers and addresses can do its work; false: the chain does no
-// such work. have is how kube-proxy left it, or an earlier result; want is the final content.
+// Interim returns a chain's content until virtual servers and addresses can do its work; false: the chain does no such
+// work. have is how kube-proxy left it, or an earlier result; want is the final content.
 //
-// Rules that mark packets for masquerade come first. As soon as Service addresses are local, they are the source of
-// the node's own packets to them, and kube-proxy would not masquerade those if it cannot recognize pods. So do rules
-// that lead from Service addresses to all endpoints: an IPv6 address is a source before it is local, and kube-proxy
+// Rules that mark packets for masquerade come first. As soon as Service addresses are local, they are the source of the
+// node's own packets to them, and kube-proxy would not masquerade those if it cannot recognize pods. So do rules that
+// lead from Service addresses to all endpoints: an IPv6 address is a source before it is local, and kube-proxy
 // recognizes the node by a local source.
 func (KubeProxy) Interim(have, want state.Chain) (state.Chain, bool) {
 	rules := have.Lines()
@@ -116,9 +116,9 @@ func Shared(k state.ChainKey) bool {
 }
 
 // Predecessors knows the rules of programs that may have served the node before: of kube-proxy, and of older versions
-// of ours. Those led packets to virtual servers by marks. While rules set such marks, the virtual servers must take
-// new connections and the rules that match the marks must stay. So none of them changes or goes before all else is in
-// the kernel.
+// of ours. Those led packets to virtual servers by marks. While rules set such marks, the virtual servers must take new
+// connections and the rules that match the marks must stay. So none of them changes or goes before all else is in the
+// kernel.
 type Predecessors struct{ KubeProxy }
 
 // Left reports whether a chain is a predecessor's, and useless to us.
@@ -139,8 +139,8 @@ func (p Predecessors) Interim(have, want state.Chain) (state.Chain, bool) {
 	return p.KubeProxy.Interim(have, want)
 }
 
-// refuses reports whether a rule drops packets where only other nodes have endpoints. Clients in the cluster get
-// those endpoints once they are led there. Until then, unknown rules may send them there.
+// refuses reports whether a rule drops packets where only other nodes have endpoints. Clients in the cluster get those
+// endpoints once they are led there. Until then, unknown rules may send them there.
 func refuses(rule string) bool { return strings.Contains(rule, "-NO-LOCAL dst,dst -j DROP") }
 
 // knowsMarks reports whether a rule sets or matches a mark by which an older version of ours knew a virtual server.
@@ -149,8 +149,8 @@ func knowsMarks(rule string) bool {
 }
 
 // Flows returns all that kube-proxy's rules of iptables mode can have sent on, over protocols without an end of
-// connections: a client that keeps its port keeps its endpoint. local are the node's own addresses, at which
-// NodePorts are.
+// connections: a client that keeps its port keeps its endpoint. local are the node's own addresses, at which NodePorts
+// are.
 func (KubeProxy) Flows(chains map[state.ChainKey]state.Chain, local []netip.Addr) []state.Flow {
 	var flows []state.Flow
 	for _, f := range Serving(chains) {

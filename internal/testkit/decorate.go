@@ -12,8 +12,8 @@ import (
 // ErrInjected is the failure that FaultyWhile puts in.
 var ErrInjected = errors.New("injected fault")
 
-// FaultyWhile makes a share of all row changes and lists fail, chosen by random; share is called each time. Half of
-// the failing rows are changed all the same, like a write whose answer was lost.
+// FaultyWhile makes a share of all row changes and lists fail, chosen by random; share is called each time. Half of the
+// failing rows are changed all the same, like a write whose answer was lost.
 func FaultyWhile(t kernel.Tables, random *rand.Rand, share func() float64) kernel.Tables {
 	return intercepted(t, faults{random, share})
 }

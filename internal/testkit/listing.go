@@ -10,8 +10,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Listing reads all tables one after the other, and the test may change them in between. It stands for a list that
-// runs beside a writer, without a goroutine.
+// Listing reads all tables one after the other, and the test may change them in between. It stands for a list that runs
+// beside a writer, without a goroutine.
 type Listing struct {
 	State state.State // a table that could not be read, or not yet, is nil
 	Err   error

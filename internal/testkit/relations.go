@@ -136,8 +136,8 @@ func (c contract) chainInUse(t *testing.T) {
 	b.does("removing the chains", remove)
 }
 
-// chainsTogether: a chain may go to one that the same delta adds or removes. A chain that can't be made also keeps
-// out the chains that need it.
+// chainsTogether: a chain may go to one that the same delta adds or removes. A chain that can't be made also keeps out
+// the chains that need it.
 func (c contract) chainsTogether(t *testing.T) {
 	b := c.begin(t, state.New())
 	chain := func(f state.Family, name string) state.ChainKey {

@@ -313,8 +313,8 @@ func realServerTable() table[state.RealServerKey, state.RealServer] {
 	}
 }
 
-// Sources returns addresses that the node has, two of each family. Routes may use them as the source of the node's
-// own packets.
+// Sources returns addresses that the node has, two of each family. Routes may use them as the source of the node's own
+// packets.
 func Sources() []netip.Addr {
 	var list []netip.Addr
 	for _, f := range families() {

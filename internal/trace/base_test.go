@@ -12,8 +12,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// rulesOf returns the rules of a State and of other programs: lines as iptables-save prints them, each after its
-// table.
+// rulesOf returns the rules of a State and of other programs: lines as iptables-save prints them, each after its table.
 func rulesOf(s state.State, others ...string) state.Ruleset {
 	r := state.Ruleset{Chains: maps.Clone(s.Chains), Bases: map[state.ChainKey]state.Base{}}
 	add := func(k state.ChainKey, rules ...string) {

@@ -277,8 +277,7 @@ type destination struct {
 	port    uint16
 	network netip.Prefix // replaces the first bits of the address
 
-	// If base is not 0, ports shift: base becomes first, the next port the next one, up to last, and then first
-	// again.
+	// If base is not 0, ports shift: base becomes first, the next port the next one, up to last, and then first again.
 	base, first, last uint16
 }
 
@@ -317,8 +316,8 @@ func parseNumber(s string, port *uint16) bool {
 	return err == nil && n > 0
 }
 
-// of returns where a packet to a is sent. The kernel counts ports from base, modulo 2^16, and then takes the rest of
-// a division by the number of ports (nf_nat_l4proto_unique_tuple).
+// of returns where a packet to a is sent. The kernel counts ports from base, modulo 2^16, and then takes the rest of a
+// division by the number of ports (nf_nat_l4proto_unique_tuple).
 func (d destination) of(a netip.AddrPort) netip.AddrPort {
 	address, port := a.Addr(), a.Port()
 	if d.address.IsValid() {

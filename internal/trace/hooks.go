@@ -170,8 +170,8 @@ func (w *walk) local(a netip.Addr) (why string, local bool) {
 	return "", false
 }
 
-// pickSource gives the node's own packet the source that the kernel would pick: to a local address that address,
-// unless it is routed with another source. An IPv6 route without a source leaves it open.
+// pickSource gives the node's own packet the source that the kernel would pick: to a local address that address, unless
+// it is routed with another source. An IPv6 route without a source leaves it open.
 func (w *walk) pickSource() {
 	to := w.packet.Destination.Addr()
 	if w.packet.Source.Addr().IsValid() {
@@ -199,8 +199,8 @@ func (w *walk) pickSource() {
 	w.doubt("the source that the kernel picks is not known; it counts as in no network")
 }
 
-// ephemeral is the client's port where an answer's path may depend on it: one from the range for programs that
-// request none.
+// ephemeral is the client's port where an answer's path may depend on it: one from the range for programs that request
+// none.
 const ephemeral = 49152
 
 // span is a part of a hook, by the priorities of the chains in it.
@@ -230,8 +230,8 @@ type base struct {
 	state.Base
 }
 
-// bases returns those of a part of a hook, in the kernel's order. If not all of them were read, these are the ones
-// for which a State has jumps.
+// bases returns those of a part of a hook, in the kernel's order. If not all of them were read, these are the ones for
+// which a State has jumps.
 func (w *walk) bases(hook string, part span) []base {
 	var list []base
 	add := func(k state.ChainKey, b state.Base) {

@@ -106,8 +106,8 @@ func among(have []string, local bool) outcome {
 	return outcome{fate: trace.Served, endpoints: strings.Join(got, " ")}
 }
 
-// clusterIPMasquerade: if pods are not recognized, only the node is masqueraded: with the Service's own address as
-// its source or, if that is routed, with its own.
+// clusterIPMasquerade: if pods are not recognized, only the node is masqueraded: with the Service's own address as its
+// source or, if that is routed, with its own.
 func clusterIPMasquerade(c cell) bool {
 	switch {
 	case c.detector.all:

@@ -136,8 +136,8 @@ func (w *walk) reach(r state.RealServerKey) {
 	}
 }
 
-// together returns the steps of the paths to all real servers: first those that all share, then the rest once for
-// each group that shares them.
+// together returns the steps of the paths to all real servers: first those that all share, then the rest once for each
+// group that shares them.
 func together(paths []*walk, servers []state.RealServerKey) []Step {
 	all := shared(paths)
 	steps := slices.Clone(paths[0].verdict.Steps[:all])

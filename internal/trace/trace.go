@@ -2,13 +2,13 @@
 
 // Package trace computes what becomes of one packet in a State, and why.
 //
-// It does what the kernel does with the first packet of a connection, or with a ping: it goes through the chains in
-// the order of the kernel's hooks, evaluates their rules, asks IPVS' tables, and follows the packet until it leaves
-// the node. It knows no Service and no plan, so it can check both: only the rows decide.
+// It does what the kernel does with the first packet of a connection, or with a ping: it goes through the chains in the
+// order of the kernel's hooks, evaluates their rules, asks IPVS' tables, and follows the packet until it leaves the
+// node. It knows no Service and no plan, so it can check both: only the rows decide.
 //
 // It understands what kube-ipvs and kube-proxy write, and simple rules of others. A rule that it does not understand
-// counts as not matching; if that matters, the verdict has a doubt about it. It knows nothing of routes, of
-// conntrack's entries and of listening programs, and of others' rules and policies only what Where.Rules has.
+// counts as not matching; if that matters, the verdict has a doubt about it. It knows nothing of routes, of conntrack's
+// entries and of listening programs, and of others' rules and policies only what Where.Rules has.
 //
 // The package is pure.
 package trace

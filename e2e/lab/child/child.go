@@ -63,8 +63,7 @@ func StartStatus(err error) int {
 }
 
 // Reap waits for the command and reaps every orphan that ends before it. It passes signals on to the command and
-// returns its exit status. The os package must not wait for a process at the same time: Reap takes any child that
-// ends.
+// returns its exit status. The os package must not wait for a process at the same time: Reap takes any child that ends.
 func Reap(pid int, signals <-chan os.Signal) (status int, err error) {
 	done := make(chan struct{})
 	defer close(done)

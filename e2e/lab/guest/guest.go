@@ -18,8 +18,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/job"
 )
 
-// Main is the whole life of the guest. It returns only if the kernel refuses to power off, and then the kernel
-// panics.
+// Main is the whole life of the guest. It returns only if the kernel refuses to power off, and then the kernel panics.
 func Main(dir job.Dir) {
 	result, err := live(dir)
 	if err != nil {

@@ -57,8 +57,8 @@ func moduleName(file string) string {
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-// plan returns the order in which to load files so that all named modules are there. Names without a file are left
-// out: they are built in, or not needed.
+// plan returns the order in which to load files so that all named modules are there. Names without a file are left out:
+// they are built in, or not needed.
 func (d dependencies) plan(names []string) []string {
 	var order []string
 	seen := map[string]bool{}
@@ -82,8 +82,8 @@ func (d dependencies) plan(names []string) []string {
 	return order
 }
 
-// loadModules loads the modules of upFront from a folder of modules. It calls the kernel itself: starting modprobe
-// for each would double the time to boot.
+// loadModules loads the modules of upFront from a folder of modules. It calls the kernel itself: starting modprobe for
+// each would double the time to boot.
 func loadModules(folder string) error {
 	if folder == "" {
 		return nil

@@ -19,8 +19,8 @@ const (
 	moduleRoot = ownFolder + "/lib/modules"
 )
 
-// wrapper returns a modprobe that finds the guest kernel's modules, which are not at the usual place: -d takes a
-// folder with lib/modules/VERSION in it.
+// wrapper returns a modprobe that finds the guest kernel's modules, which are not at the usual place: -d takes a folder
+// with lib/modules/VERSION in it.
 func wrapper(realModprobe string) string {
 	return "#!/bin/sh\nexec " + realModprobe + " -d " + ownFolder + " \"$@\"\n"
 }
@@ -33,8 +33,8 @@ func iptablesNames() []string {
 	}
 }
 
-// iptablesProgram returns the program of the chosen kind of iptables. iptables-nft fails on the packaged kernel,
-// which has no nf_tables for ip and ip6.
+// iptablesProgram returns the program of the chosen kind of iptables. iptables-nft fails on the packaged kernel, which
+// has no nf_tables for ip and ip6.
 func iptablesProgram(nft bool) string {
 	if nft {
 		return "xtables-nft-multi"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package job is how the lab on the host and the lab inside the guest kernel talk: a directory with the command to
-// run, a sign of life, and the result. It handles files only.
+// Package job is how the lab on the host and the lab inside the guest kernel talk: a directory with the command to run,
+// a sign of life, and the result. It handles files only.
 package job
 
 import (

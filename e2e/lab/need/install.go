@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Install installs packages with apt-get and prints one line about it. It updates the package lists only if the
-// install fails without that.
+// Install installs packages with apt-get and prints one line about it. It updates the package lists only if the install
+// fails without that.
 func Install(packages []string, say io.Writer) error {
 	if len(packages) == 0 {
 		return nil

@@ -14,8 +14,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/child"
 )
 
-// furnish makes the new namespaces usable: they see only their own processes and links, and tools have their own
-// files in /run.
+// furnish makes the new namespaces usable: they see only their own processes and links, and tools have their own files
+// in /run.
 func furnish() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)

@@ -14,10 +14,10 @@ import (
 // KeeperName is the name under which the lab starts itself as the keeper.
 const KeeperName = "lab-keeper"
 
-// Keep runs the kernel, given as its command line, and is the first process of a process namespace. A user-mode
-// kernel has one host process for each of its address spaces, and they outlive it when it is killed; the namespace
-// ends them all. The kernel cannot be the first process itself: it aborts by a signal, which first processes ignore.
-// Where namespaces are forbidden, the keeper ends the process group on SIGTERM.
+// Keep runs the kernel, given as its command line, and is the first process of a process namespace. A user-mode kernel
+// has one host process for each of its address spaces, and they outlive it when it is killed; the namespace ends them
+// all. The kernel cannot be the first process itself: it aborts by a signal, which first processes ignore. Where
+// namespaces are forbidden, the keeper ends the process group on SIGTERM.
 func Keep(argv []string) (status int) {
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package uml boots a user-mode Linux kernel on the host, with the host's files as its root, to run one command in
-// it. Package guest is the side inside.
+// Package uml boots a user-mode Linux kernel on the host, with the host's files as its root, to run one command in it.
+// Package guest is the side inside.
 package uml
 
 import (

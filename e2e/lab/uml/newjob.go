@@ -48,8 +48,8 @@ func jobFolder(temp string) string {
 	return temp
 }
 
-// keep lists the folders that the command must see as they are on the host: the job's, the temporary files, its
-// working directory, and its program's.
+// keep lists the folders that the command must see as they are on the host: the job's, the temporary files, its working
+// directory, and its program's.
 func keep(jobDir, temp string, c job.Command) []string {
 	folders := []string{jobDir, temp, c.Dir}
 	if filepath.IsAbs(c.Argv[0]) {
@@ -58,8 +58,8 @@ func keep(jobDir, temp string, c job.Command) []string {
 	return folders
 }
 
-// copySelf copies the lab's program. A link would not do: the guest may cover the program's folder, and the program
-// may be rebuilt at any moment.
+// copySelf copies the lab's program. A link would not do: the guest may cover the program's folder, and the program may
+// be rebuilt at any moment.
 func copySelf(target string) error {
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pin keeps a kernel that has just been started, with all its later processes, on one processor. Only one of them
-// runs at a time, and each system call switches between them: a switch to another processor, which may be asleep,
-// takes twice as long. While the returned file is open, no other lab takes that processor; it is nil if the processor
-// is shared.
+// pin keeps a kernel that has just been started, with all its later processes, on one processor. Only one of them runs
+// at a time, and each system call switches between them: a switch to another processor, which may be asleep, takes
+// twice as long. While the returned file is open, no other lab takes that processor; it is nil if the processor is
+// shared.
 func pin(pid int) (*os.File, error) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {

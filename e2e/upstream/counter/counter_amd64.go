@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package counter lets a program read the time from the processor's counter. In user-mode Linux the kernel's clock is
-// a system call, which costs 16 us and more: an API server there spends two thirds of its time reading the clock. So
-// etcd and the API server, which only serve the tests, read the counter. The program under test does not: it runs as
-// its users run it.
+// Package counter lets a program read the time from the processor's counter. In user-mode Linux the kernel's clock is a
+// system call, which costs 16 us and more: an API server there spends two thirds of its time reading the clock. So etcd
+// and the API server, which only serve the tests, read the counter. The program under test does not: it runs as its
+// users run it.
 //
 // It sets the pointer through which the Go runtime calls the clock that the kernel maps into each program. It is not
 // for programs that must keep the time for long: the counter's rate is measured once, at the start, to some 50
@@ -59,8 +59,8 @@ func Use() error {
 	return nil
 }
 
-// now returns the quickest of some readings. It reads the counter first, so that the time by the counter is not
-// before the kernel's.
+// now returns the quickest of some readings. It reads the counter first, so that the time by the counter is not before
+// the kernel's.
 func now() (best moment, err error) {
 	const attempts = 8
 	var least uint64

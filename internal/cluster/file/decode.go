@@ -14,8 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// decoder fills API types from trees, by their JSON names, as encoding/json would. But it reports the line and field
-// of a problem, and goes on to find the next one.
+// decoder fills API types from trees, by their JSON names, as encoding/json would. But it reports the line and field of
+// a problem, and goes on to find the next one.
 type decoder struct {
 	fields map[reflect.Type]map[string][]int
 	budget int    // number of values that may still be visited

@@ -100,8 +100,8 @@ func (r *lineReader) Read(buffer []byte) (int, error) {
 	return n, nil
 }
 
-// jsonDocuments reads JSON into trees like YAML. The YAML package reads JSON, but not surrogate pairs or values
-// without separator.
+// jsonDocuments reads JSON into trees like YAML. The YAML package reads JSON, but not surrogate pairs or values without
+// separator.
 func jsonDocuments(content []byte) ([]*yaml.Node, *Problem) {
 	r := &jsonReader{content: content, decoder: json.NewDecoder(bytes.NewReader(content)), line: 1}
 	r.decoder.UseNumber()

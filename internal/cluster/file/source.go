@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package file reads Kubernetes objects from the manifests in a directory, as `kubectl get -o yaml` prints them and
-// operators write them, and follows all changes of the files. It is for nodes without an API server, for tests and
-// for experiments.
+// operators write them, and follows all changes of the files. It is for nodes without an API server, for tests and for
+// experiments.
 //
 // An invalid file keeps its last valid objects, and so do all files while the directory cannot be read. Problems are
 // reported with their line. Sub-directories are not read.
@@ -104,8 +104,8 @@ func (r *run) loop(ctx context.Context) error {
 	}
 }
 
-// read reads the files, reports what changed, and reports whether to read again. It watches before it reads, so that
-// it misses no change; but only reading shows where links lead.
+// read reads the files, reports what changed, and reports whether to read again. It watches before it reads, so that it
+// misses no change; but only reading shows where links lead.
 func (r *run) read() (bool, error) {
 	if _, err := r.watches.follow(r.folder.files); err != nil {
 		return false, err

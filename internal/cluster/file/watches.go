@@ -14,8 +14,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// watches are the watched directories: the one with the manifests, its nearest parent that is there (for when it
-// comes, goes or is replaced), and those that symbolic links lead to.
+// watches are the watched directories: the one with the manifests, its nearest parent that is there (for when it comes,
+// goes or is replaced), and those that symbolic links lead to.
 type watches struct {
 	dir     string
 	watcher *fsnotify.Watcher

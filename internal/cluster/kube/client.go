@@ -128,8 +128,8 @@ func groups() []schema.GroupVersion {
 	}
 }
 
-// carry makes rc connect by the ring. The host in its URL is still the name that the server's certificate must have.
-// No proxy of the environment is used: the operator named the addresses.
+// carry makes rc connect by the ring. The host in its URL is still the name that the server's certificate must have. No
+// proxy of the environment is used: the operator named the addresses.
 func (r *ring) carry(rc *rest.Config) {
 	rc.Dial = r.dial
 	rc.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }

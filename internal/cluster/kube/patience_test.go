@@ -15,8 +15,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// The wait for the Node object ends when the object has come: the time that was left of it must pass without a
-// warning, and nothing may be reported twice.
+// The wait for the Node object ends when the object has come: the time that was left of it must pass without a warning,
+// and nothing may be reported twice.
 func TestANodeObjectThatComesLateEndsTheWaitForIt(t *testing.T) {
 	const patience = 30 * time.Second
 	for _, c := range []struct {

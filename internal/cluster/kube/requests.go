@@ -74,9 +74,9 @@ func (f *feed) judge(ctx context.Context, err error) {
 	}
 }
 
-// resumable turns an error without an answer into one that a reflector takes for a refused connection. It then
-// resumes the watch. Otherwise every node of a large cluster would list all objects anew, and overload an API server
-// that has just come back.
+// resumable turns an error without an answer into one that a reflector takes for a refused connection. It then resumes
+// the watch. Otherwise every node of a large cluster would list all objects anew, and overload an API server that has
+// just come back.
 func resumable(err error) error {
 	if isAnswer(err) {
 		return err

@@ -26,8 +26,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// server is an API server in as much as reflectors know one: lists, watches, streaming lists, bookmarks, versions
-// that expire, refusals, and broken connections. Selectors are only remembered.
+// server is an API server in as much as reflectors know one: lists, watches, streaming lists, bookmarks, versions that
+// expire, refusals, and broken connections. Selectors are only remembered.
 type server struct {
 	t    *testing.T
 	http *httptest.Server
@@ -260,8 +260,8 @@ func (s *server) listInProtobuf(w http.ResponseWriter, resource string, head met
 	}
 }
 
-// watch streams events as they come. It is called under the lock, and so is what it writes: a test that holds the
-// lock sees a still world.
+// watch streams events as they come. It is called under the lock, and so is what it writes: a test that holds the lock
+// sees a still world.
 func (s *server) watch(w http.ResponseWriter, r *http.Request, resource string, streams bool, from int) {
 	epoch := s.epoch
 	s.watches[resource]++

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kube reads Kubernetes objects from an API server and follows them: Services, EndpointSlices, ServiceCIDRs,
-// and the Node of this node. The server selects them and streams lists if it can. Each object is packed as it
-// arrives, and one copy is kept, in a cluster.Index that belongs to one goroutine.
+// and the Node of this node. The server selects them and streams lists if it can. Each object is packed as it arrives,
+// and one copy is kept, in a cluster.Index that belongs to one goroutine.
 //
 // client-go's reflectors list and watch. While an API server is away, everything known stays, and watches resume when
 // it is back. Only a new list or a watch event removes an object.

@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 )
 
-// relay is the sink of Live. It passes everything on, and keeps pointers to the last objects. Both Live's goroutine
-// and the one that restores report to the real sink, under the mutex.
+// relay is the sink of Live. It passes everything on, and keeps pointers to the last objects. Both Live's goroutine and
+// the one that restores report to the real sink, under the mutex.
 type relay struct {
 	complete chan struct{} // closed when Live reported everything
 	changed  chan struct{} // has an element when there may be something to write

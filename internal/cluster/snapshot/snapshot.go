@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package snapshot keeps the last objects of a source on disk, so that a node that starts while its API server is
-// away still serves.
+// Package snapshot keeps the last objects of a source on disk, so that a node that starts while its API server is away
+// still serves.
 //
 // Source wraps the live source. If that does not answer soon, the objects of the file are reported as Restored: their
 // rows are written, and none is removed because of them. Once the live source is complete, only it counts, and its
@@ -32,8 +32,8 @@ type Source struct {
 	Pause    time.Duration  // how long changes are collected before a write; 0: 10 s. See rest.
 	Log      *zap.Logger    // nil: no log
 
-	// Patience is how long Live may take before the file is used. After a restart without reboot the kernel's rows
-	// may be newer than the file, so more patience is better. Zero: 2 s.
+	// Patience is how long Live may take before the file is used. After a restart without reboot the kernel's rows may
+	// be newer than the file, so more patience is better. Zero: 2 s.
 	Patience time.Duration
 
 	status ledger

@@ -45,9 +45,9 @@ func (w *writer) run(ctx context.Context) {
 	}
 }
 
-// save writes what is not in the file yet. If that fails, also because there are too many objects, the old file
-// stays: most of its objects still exist, nothing is removed because of it, and its age is reported. Without it a
-// node would serve nothing after a reboot.
+// save writes what is not in the file yet. If that fails, also because there are too many objects, the old file stays:
+// most of its objects still exist, nothing is removed because of it, and its age is reported. Without it a node would
+// serve nothing after a reboot.
 func (w *writer) save() {
 	c, version := w.relay.current(w.saved)
 	if version == w.saved {
@@ -80,8 +80,8 @@ func (w *writer) failed(err error) {
 	w.relay.wake()
 }
 
-// rest returns how long to wait after a write. A write has all objects in it, however little changed, so the wait
-// grows with what a write costs.
+// rest returns how long to wait after a write. A write has all objects in it, however little changed, so the wait grows
+// with what a write costs.
 func rest(pause, took time.Duration, size int64, err error) time.Duration {
 	d := max(pause, share*took)
 	if size > large || err != nil {

@@ -302,8 +302,8 @@ func (x *conversion) advice() []string {
 	return warnings
 }
 
-// Meaningless returns the paths of settings that differ from the default and have no effect here: those of other
-// modes and systems, and of features that we lack.
+// Meaningless returns the paths of settings that differ from the default and have no effect here: those of other modes
+// and systems, and of features that we lack.
 func (p Pair) Meaningless() []string {
 	var paths []string
 	x, d := p.Proxy, Default().Proxy

@@ -18,9 +18,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 )
 
-// ReadConfig reads the file of kube-proxy's --config: its document, and ours if the file has it. (kube-proxy reads
-// only the first document, so one file serves both.) As with kube-proxy, unknown and repeated fields are only
-// warnings.
+// ReadConfig reads the file of kube-proxy's --config: its document, and ours if the file has it. (kube-proxy reads only
+// the first document, so one file serves both.) As with kube-proxy, unknown and repeated fields are only warnings.
 func (p *Pair) ReadConfig(text []byte) (warnings []string, err error) {
 	proxies := 0
 	err = eachDocument(text, func(d document) error {
@@ -131,8 +130,8 @@ func eachDocument(text []byte, take func(document) error) error {
 	return nil
 }
 
-// split cuts a file at its lines of three dashes. Each part begins with as many empty lines as there were lines
-// before it, so that the parser's line numbers are those of the file.
+// split cuts a file at its lines of three dashes. Each part begins with as many empty lines as there were lines before
+// it, so that the parser's line numbers are those of the file.
 func split(text string) []string {
 	var parts []string
 	var part strings.Builder

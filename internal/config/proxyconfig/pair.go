@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package proxyconfig reads and writes the two documents of a configuration: kube-proxy's KubeProxyConfiguration as
-// it is, and our KubeIPVSConfiguration for what kube-proxy does not have. It adds kube-proxy's defaults, and turns
-// the pair into the one checked config.Config. Its complaints name paths in the documents.
+// Package proxyconfig reads and writes the two documents of a configuration: kube-proxy's KubeProxyConfiguration as it
+// is, and our KubeIPVSConfiguration for what kube-proxy does not have. It adds kube-proxy's defaults, and turns the
+// pair into the one checked config.Config. Its complaints name paths in the documents.
 //
 // It opens no file and knows no flag.
 package proxyconfig

@@ -95,8 +95,8 @@ func TestOtherProtocolsAndUntranslatedEntries(t *testing.T) {
 	n.sees(n.tracked(unix.AF_INET, state.TCP))
 }
 
-// What was answered is a connection with another host that has the address, and goes on. The kernel leaves it out,
-// and so do we where it is too old for that.
+// What was answered is a connection with another host that has the address, and goes on. The kernel leaves it out, and
+// so do we where it is too old for that.
 func TestOfWhatWentUntranslatedOnlyTheUnansweredIsFlushed(t *testing.T) {
 	n := newNode(t)
 	for _, p := range []state.Protocol{state.TCP, state.SCTP} {

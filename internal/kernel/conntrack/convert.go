@@ -26,9 +26,9 @@ const (
 	genericSize         = 4      // struct nfgenmsg
 )
 
-// addDump appends the request for the entries of p, filtered as far as the kernel does it (5.8 and later; an older
-// one sends the whole family). It does not filter by address: the kernel's comparison of IPv6 addresses was the wrong
-// way round when this was written, and dropped exactly the entries that match.
+// addDump appends the request for the entries of p, filtered as far as the kernel does it (5.8 and later; an older one
+// sends the whole family). It does not filter by address: the kernel's comparison of IPv6 addresses was the wrong way
+// round when this was written, and dropped exactly the entries that match.
 func (p pass) addDump(b *netlink.Requests) {
 	b.Begin(subsystem|nl.IPCTNL_MSG_CT_GET, 0)
 	b.Raw(generic(p.family)...)
@@ -86,8 +86,8 @@ func parseEntry(body []byte) (entry, error) {
 	return e, nil
 }
 
-// addDelete appends the request to delete e. The kernel compares the id, so a newer connection with the same
-// addresses and ports stays. (A request without a tuple would delete everything.)
+// addDelete appends the request to delete e. The kernel compares the id, so a newer connection with the same addresses
+// and ports stays. (A request without a tuple would delete everything.)
 func (e entry) addDelete(b *netlink.Requests) {
 	b.Begin(subsystem|nl.IPCTNL_MSG_CT_DELETE, 0)
 	b.Raw(generic(state.FamilyOf(e.flow.Service.Addr()))...)

@@ -69,8 +69,8 @@ func (s entries) remove(ctx context.Context, rows []entryRow, r *entryResult) {
 
 // set adds entries, and gives those that are there their value; expected says whether they should be there.
 //
-// Only for a request with NLM_F_EXCL does the kernel report that the entry is there, and keeps its old value then;
-// one without sets the value. So an entry that is there takes two requests, which is rare.
+// Only for a request with NLM_F_EXCL does the kernel report that the entry is there, and keeps its old value then; one
+// without sets the value. So an entry that is there takes two requests, which is rare.
 func (s entries) set(ctx context.Context, rows []entryRow, expected bool, r *entryResult) {
 	failed := len(r.Failed)
 	there := s.send(ctx, rows, request{

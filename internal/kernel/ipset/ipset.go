@@ -2,10 +2,10 @@
 
 // Package ipset is the kernel's ipsets: the headers of sets and their entries, many in one system call.
 //
-// A set whose header differs from the desired one is replaced: a temporary set gets the desired header and all
-// entries, the two swap names, and the old one is destroyed. For packets and for rules that name the set that is
-// atomic. A crash can leave the temporary set behind. It is listed, and only a removal or the next replacement of the
-// same set touches it.
+// A set whose header differs from the desired one is replaced: a temporary set gets the desired header and all entries,
+// the two swap names, and the old one is destroyed. For packets and for rules that name the set that is atomic. A crash
+// can leave the temporary set behind. It is listed, and only a removal or the next replacement of the same set touches
+// it.
 //
 // What state.Set can't express, such as a timeout or a range of ports, is listed as part of the type ("bitmap:port
 // range 0-1023"), and nomatch in front of an entry's comment, so that a diff finds and repairs it.
@@ -76,8 +76,8 @@ func (c *Conn) Traffic() netlink.Traffic { return c.socket.Traffic() }
 // Sets returns the table of the headers of all sets, ours or not, of any type.
 func (c *Conn) Sets() kernel.Store[state.SetName, state.Set] { return sets{c} }
 
-// Entries returns the table of the entries of our sets. A set of ours with a type that we do not make shows no
-// entries: its header has to be repaired first.
+// Entries returns the table of the entries of our sets. A set of ours with a type that we do not make shows no entries:
+// its header has to be repaired first.
 func (c *Conn) Entries() kernel.Store[state.SetEntry, state.Entry] { return entries{c} }
 
 func (c *Conn) fresh() *requests {

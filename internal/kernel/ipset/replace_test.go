@@ -12,8 +12,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// replaced checks that the set is brought to want while rules refer to it, and that its entries and the rules are
-// still there.
+// replaced checks that the set is brought to want while rules refer to it, and that its entries and the rules are still
+// there.
 func replaced(t *testing.T, c *Conn, name state.SetName, want state.Set, table entryTable) {
 	t.Helper()
 	rules := testkit.Tool(t, "iptables-save", "-t", "filter")

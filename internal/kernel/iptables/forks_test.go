@@ -141,8 +141,8 @@ func TestForeignRulesMadeWithinARoundSurvive(t *testing.T) {
 	}
 }
 
-// TestABadRowInOneTableHarmsNoOther has one bad row in each of several places of a script that several tables share.
-// A jump of a table that was committed before the refusal must not be made twice.
+// TestABadRowInOneTableHarmsNoOther has one bad row in each of several places of a script that several tables share. A
+// jump of a table that was committed before the refusal must not be made twice.
 func TestABadRowInOneTableHarmsNoOther(t *testing.T) {
 	in := func(table state.RuleTable, name string) state.ChainKey {
 		return state.ChainKey{Family: state.IPv4, Table: table, Name: name}

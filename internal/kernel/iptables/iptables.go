@@ -4,8 +4,8 @@
 // iptables-restore.
 //
 // What changes of a family is written by one iptables-restore, which is atomic for the packets of a table and leaves
-// other chains alone. Running a tool costs far more than its input, so a family is read once for chains and jumps (in
-// a kernel.Round), and written once for both. Rules are compared as text, so desired ones must have iptables-save's
+// other chains alone. Running a tool costs far more than its input, so a family is read once for chains and jumps (in a
+// kernel.Round), and written once for both. Rules are compared as text, so desired ones must have iptables-save's
 // spelling (canonical_test.go). Reading makes no table; writing makes what it needs.
 //
 // A row of the table of jumps is all rules that go from one built-in chain to one chain of ours. There should be one,
@@ -61,8 +61,8 @@ func (c *Conn) Chains() kernel.Store[state.ChainKey, state.Chain] { return chain
 // Jumps returns the table of the jumps from built-in chains of nat, filter and mangle to chains of ours.
 func (c *Conn) Jumps() kernel.Store[state.JumpKey, state.Jump] { return jumps{c} }
 
-// Beside names the tools of the other variant if they show chains of a service proxy as well: rules of both are at
-// work then, and those are out of reach. It is empty if there are none.
+// Beside names the tools of the other variant if they show chains of a service proxy as well: rules of both are at work
+// then, and those are out of reach. It is empty if there are none.
 func (c *Conn) Beside() string { return c.beside }
 
 // Forks returns how many times a tool has been run.

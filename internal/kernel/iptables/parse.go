@@ -123,8 +123,8 @@ func (p *parser) rule(line string) error {
 	return nil
 }
 
-// target returns the chain that a rule jumps or goes to: its last word. It is empty if the rule ends in something
-// else, as a rule to a chain never does.
+// target returns the chain that a rule jumps or goes to: its last word. It is empty if the rule ends in something else,
+// as a rule to a chain never does.
 func target(rule string) string {
 	before, name, ok := cutLast(rule)
 	_, option, _ := cutLast(before)

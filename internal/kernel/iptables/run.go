@@ -97,8 +97,8 @@ func (c *Conn) run(ctx context.Context, path, input string, args ...string) (str
 	return "", explain(tool, stderr.String(), exit.ExitCode())
 }
 
-// Takes reports whether the kernel and the tools of a family take a rule in table nat. It tries the rule, for a
-// moment, in a chain of that name, which no packet meets and a process that is killed leaves behind.
+// Takes reports whether the kernel and the tools of a family take a rule in table nat. It tries the rule, for a moment,
+// in a chain of that name, which no packet meets and a process that is killed leaves behind.
 func (c *Conn) Takes(ctx context.Context, f state.Family, chain, rule string) (bool, error) {
 	text := fmt.Sprintf("*nat\n:%[1]s - [0:0]\n-A %[1]s %[2]s\nCOMMIT\n*nat\n-F %[1]s\n-X %[1]s\nCOMMIT\n", chain, rule)
 	err := c.restore(ctx, f, script{text: text})

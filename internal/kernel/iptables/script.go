@@ -80,8 +80,8 @@ type finding struct {
 }
 
 // choose finds the variant in use: where a service proxy has been before, lest its rules stay behind unseen; then
-// kubelet's, which runs with the machine's own tools; then where most rules are; then that of the plain name, as a
-// tool whose part the kernel lacks shows nothing, either.
+// kubelet's, which runs with the machine's own tools; then where most rules are; then that of the plain name, as a tool
+// whose part the kernel lacks shows nothing, either.
 func choose(n, l finding) variant {
 	switch {
 	case !n.works && !l.works:

@@ -2,8 +2,8 @@
 
 // Package ipvs has the kernel's virtual and real servers as Stores, their usage, and the connection timeouts.
 //
-// talk.go speaks to the kernel. convert.go and parse.go are pure: rows to and from netlink attributes, and the text
-// of /proc/net/ip_vs to rows. Only names come from moby/ipvs. Its calls write one row at a time, wait for ever if an
+// talk.go speaks to the kernel. convert.go and parse.go are pure: rows to and from netlink attributes, and the text of
+// /proc/net/ip_vs to rows. Only names come from moby/ipvs. Its calls write one row at a time, wait for ever if an
 // answer is lost, log, and load modules by themselves.
 package ipvs
 

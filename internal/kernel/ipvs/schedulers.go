@@ -13,8 +13,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Schedulers are tried at an address for documentation, as by kube-proxy, and at the first of these ports that is
-// free. By its timeout, the trial that a killed process leaves behind is known as ours.
+// Schedulers are tried at an address for documentation, as by kube-proxy, and at the first of these ports that is free.
+// By its timeout, the trial that a killed process leaves behind is known as ours.
 const (
 	trialPort    = 20000
 	trialPorts   = 16
@@ -33,8 +33,8 @@ func trial(scheduler string) state.VirtualServer {
 }
 
 // Schedulers returns those of names that the kernel has, in their order. It tries each with a virtual server that it
-// adds and removes: the kernel has no list of them, and most are modules that only the attempt loads. First it
-// removes what an earlier process left of that.
+// adds and removes: the kernel has no list of them, and most are modules that only the attempt loads. First it removes
+// what an earlier process left of that.
 func (c *Conn) Schedulers(ctx context.Context, names ...string) ([]string, error) {
 	if err := c.EndTrials(ctx); err != nil {
 		return nil, err

@@ -53,8 +53,8 @@ func (v verb) String() string { return [...]string{"adding", "updating", "removi
 // List returns every row in the kernel.
 func (t table[K, V]) List(ctx context.Context) (map[K]V, error) { return t.list(ctx) }
 
-// Apply makes the changes of d in as few messages as possible. Rows that were not in the state that d expects are
-// sent again, with the right verb.
+// Apply makes the changes of d in as few messages as possible. Rows that were not in the state that d expects are sent
+// again, with the right verb.
 func (t table[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Result[K] {
 	var result kernel.Result[K]
 	var again []row[K, V]

@@ -26,8 +26,8 @@ const (
 	listingAttempts = 5
 )
 
-// Open connects to the IPVS of the calling thread's network namespace, and loads the kernel module if needed. The
-// error wraps errors.ErrUnsupported if there is no IPVS, and fs.ErrPermission if it may not be used.
+// Open connects to the IPVS of the calling thread's network namespace, and loads the kernel module if needed. The error
+// wraps errors.ErrUnsupported if there is no IPVS, and fs.ErrPermission if it may not be used.
 func Open() (*Conn, error) {
 	socket, err := netlink.Open(unix.NETLINK_GENERIC)
 	if err != nil {
@@ -165,10 +165,10 @@ func insert[K comparable, V any](rows map[K]V, k K, v V) error {
 	return nil
 }
 
-// readRealServers reads all real servers from /proc, which is fifteen times faster than a dump for each virtual
-// server. But where other network namespaces have virtual servers too, /proc leaves out some of ours at the end of
-// each page: the kernel goes on from a count of ours (ip_vs_info_array) that it made of all (ip_vs_info_seq_next).
-// Those are dumped one by one.
+// readRealServers reads all real servers from /proc, which is fifteen times faster than a dump for each virtual server.
+// But where other network namespaces have virtual servers too, /proc leaves out some of ours at the end of each page:
+// the kernel goes on from a count of ours (ip_vs_info_array) that it made of all (ip_vs_info_seq_next). Those are
+// dumped one by one.
 func readRealServers[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (map[state.RealServerKey]V, error) {
 	l, err := readListing(ctx, c, of)
 	if err != nil {

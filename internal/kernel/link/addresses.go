@@ -10,9 +10,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// addresses is the store of the Service addresses of the device, by either means: host addresses that it has, and
-// local routes of ours to it. The device's index is looked up each time: it changes when the device is deleted and
-// made again.
+// addresses is the store of the Service addresses of the device, by either means: host addresses that it has, and local
+// routes of ours to it. The device's index is looked up each time: it changes when the device is deleted and made
+// again.
 //
 // To add an address, the kernel walks all that the device has: forty thousand take half a minute. A route costs the
 // same however many there are.

@@ -14,8 +14,8 @@ import (
 )
 
 // BenchmarkAddresses binds many Service addresses by either means, adds one more and lists them, binds them by the
-// other means, and takes them away. Only the first is the benchmark's time per operation; with -benchtime=1x
-// everything is done once.
+// other means, and takes them away. Only the first is the benchmark's time per operation; with -benchtime=1x everything
+// is done once.
 func BenchmarkAddresses(b *testing.B) {
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
 		for _, means := range []state.Means{state.Assigned, state.Routed} {

@@ -18,8 +18,8 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Thousands of addresses become routes and addresses again while a neighbour and the node itself send to some of
-// them, and every datagram arrives.
+// Thousands of addresses become routes and addresses again while a neighbour and the node itself send to some of them,
+// and every datagram arrives.
 func TestBindingOtherwiseLosesNoDatagram(t *testing.T) {
 	c, n := openBesideNeighbour(t)
 	const many = 1500

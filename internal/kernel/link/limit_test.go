@@ -20,8 +20,8 @@ func limitedRows(mtu uint32, list ...string) []diff.Row[state.Address, state.Bin
 	return all
 }
 
-// What the kernel does with its routes when the device is set up or down, or an address removed, leaves nothing
-// behind that is not seen and removed.
+// What the kernel does with its routes when the device is set up or down, or an address removed, leaves nothing behind
+// that is not seen and removed.
 func TestALimitIsNeverLeftBehind(t *testing.T) {
 	for name, between := range map[string]func(*Conn){
 		"nothing": func(*Conn) {},

@@ -20,8 +20,8 @@ import (
 const dummyKind = "dummy"
 
 // links is the store of the one device. The device stays down, as kube-proxy leaves it: the kernel makes local routes
-// for the addresses of a dummy that is down, and that announces nothing, gets no link-local address and can't lose
-// IPv6 addresses by being set down. Only IPv6 routes of our own need it up, from the first one on.
+// for the addresses of a dummy that is down, and that announces nothing, gets no link-local address and can't lose IPv6
+// addresses by being set down. Only IPv6 routes of our own need it up, from the first one on.
 type links struct{ c *Conn }
 
 func (s links) List(ctx context.Context) (map[state.LinkName]state.Link, error) {
@@ -39,8 +39,8 @@ func (s links) List(ctx context.Context) (map[state.LinkName]state.Link, error) 
 	return rows, nil
 }
 
-// Apply makes or deletes the device. A device of another kind that has its name belongs to another program: it is
-// never deleted, and the row fails.
+// Apply makes or deletes the device. A device of another kind that has its name belongs to another program: it is never
+// deleted, and the row fails.
 func (s links) Apply(ctx context.Context, d diff.Delta[state.LinkName, state.Link]) kernel.Result[state.LinkName] {
 	var r kernel.Result[state.LinkName]
 	settle := func(k state.LinkName, drift bool, err error) {

@@ -26,9 +26,9 @@ type request struct {
 
 // assigning gives an address to the device.
 //
-// A dummy is NOARP, so that the kernel looks for no duplicates of an IPv6 address in either case. With IFA_F_NODAD
-// the address is the source of what the node sends to it at once, but local only when a work queue of the kernel has
-// come to it (addrconf_dad_work): answers in between are lost. Without, it is tentative until then, and no source
+// A dummy is NOARP, so that the kernel looks for no duplicates of an IPv6 address in either case. With IFA_F_NODAD the
+// address is the source of what the node sends to it at once, but local only when a work queue of the kernel has come
+// to it (addrconf_dad_work): answers in between are lost. Without, it is tentative until then, and no source
 // (ipv6_get_saddr_eval). But of thousands at once a dump lacks some that the queue has not come to (6 to 74 of 5,000,
 // seen on 6.1), so these are not tentative.
 func assigning(tentative bool) request {

@@ -24,8 +24,8 @@ type route struct {
 	mtu                   uint32 // 0: that of the device
 }
 
-// binds reports whether the route makes an address local on the device and was made by the protocol: the kernel's,
-// for addresses of the device, or ours.
+// binds reports whether the route makes an address local on the device and was made by the protocol: the kernel's, for
+// addresses of the device, or ours.
 func (r route) binds(device int, protocol uint8) bool {
 	ours := protocol != state.RouteProtocol || r.metric == state.RouteMetric || r.limits()
 	return r.table == unix.RT_TABLE_LOCAL && r.kind == unix.RTN_LOCAL && r.device == device &&

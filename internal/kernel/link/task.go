@@ -75,9 +75,9 @@ func (t *task) route(g group) {
 // few is for how many rows asking the kernel in vain is cheaper than listing what it has.
 const few = 64
 
-// beside returns the rows that may be there by the other means too: those that change from it for sure, others only
-// by surprise. A refusal costs ten times as much as a success, so for many rows it lists what is there by the other
-// means, which is next to nothing. If that fails, the next audit finds them.
+// beside returns the rows that may be there by the other means too: those that change from it for sure, others only by
+// surprise. A refusal costs ten times as much as a success, so for many rows it lists what is there by the other means,
+// which is next to nothing. If that fails, the next audit finds them.
 func (t *task) beside(g group, list func() ([]state.Address, error)) []int {
 	changes := func(r row) bool { return r.had.Means != r.want.Means }
 	rest := g.where(0, failed, changes)
@@ -206,8 +206,8 @@ func (t *task) awaitLocal(g group, some []int) []int {
 	return slices.DeleteFunc(some, func(i int) bool { return g.marks[i]&failed != 0 })
 }
 
-// A limit is a route of ours with an MTU, before the one that the kernel makes of an IPv4 address of the device. It
-// has no metric, as the kernel's: otherwise it could not stand before that.
+// A limit is a route of ours with an MTU, before the one that the kernel makes of an IPv4 address of the device. It has
+// no metric, as the kernel's: otherwise it could not stand before that.
 
 // limits reports whether a route of ours is a limit.
 func (r route) limits() bool { return r.to.Is4() && r.metric == 0 && r.mtu > 0 }
@@ -231,8 +231,8 @@ func (t *task) dropLimits(g group) {
 	}
 }
 
-// dropUnknownLimits removes the undesired limits that were not known of. Their rows are few, or else all change. If
-// the routes can't be listed, the next audit finds them.
+// dropUnknownLimits removes the undesired limits that were not known of. Their rows are few, or else all change. If the
+// routes can't be listed, the next audit finds them.
 func (t *task) dropUnknownLimits(g group) {
 	some := g.unknown()
 	if len(some) == 0 {

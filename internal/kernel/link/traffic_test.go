@@ -111,8 +111,8 @@ func address(device string, prefixes ...string) error {
 	return netlink.LinkSetUp(l)
 }
 
-// reach asks until the address answers. An IPv6 address gets its route from a work queue of the kernel, some time
-// after the request is acknowledged.
+// reach asks until the address answers. An IPv6 address gets its route from a work queue of the kernel, some time after
+// the request is acknowledged.
 func reach(address string) error {
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
@@ -153,8 +153,8 @@ func ask(address string) (string, error) {
 	return string(answer), err
 }
 
-// The device is down, and yet its addresses are local ones, in both families: the kernel adds the local route with
-// the address. This is what kube-proxy relies on, and so do we.
+// The device is down, and yet its addresses are local ones, in both families: the kernel adds the local route with the
+// address. This is what kube-proxy relies on, and so do we.
 func TestAddressesOnADeviceThatIsDownGetTraffic(t *testing.T) {
 	for _, vip := range []string{"10.96.0.1", "fd00:96::1"} {
 		t.Run(vip, func(t *testing.T) {
@@ -227,8 +227,8 @@ func TestRoutesGetTraffic(t *testing.T) {
 	}
 }
 
-// A neighbour that takes Service addresses for its own network asks who has them. Over IPv4 the node says that it
-// has, by either means, unless it is strict; over IPv6 it does not, as the address is on another device or on none.
+// A neighbour that takes Service addresses for its own network asks who has them. Over IPv4 the node says that it has,
+// by either means, unless it is strict; over IPv6 it does not, as the address is on another device or on none.
 func TestWhoHasAServiceAddress(t *testing.T) {
 	for vip, answer := range map[string]bool{"10.97.0.1": true, "fd00:97::1": false} {
 		for _, means := range []state.Means{state.Assigned, state.Routed} {
@@ -251,8 +251,8 @@ func TestWhoHasAServiceAddress(t *testing.T) {
 	}
 }
 
-// resolves sends something to an address of the neighbour's own network, and reports whether any host answered that
-// it has it.
+// resolves sends something to an address of the neighbour's own network, and reports whether any host answered that it
+// has it.
 func (n neighbour) resolves(t *testing.T, vip string) (resolved bool) {
 	t.Helper()
 	err := n.do(func() error {

@@ -19,8 +19,8 @@ const perBucket = 4
 // RaiseConntrackMax raises nf_conntrack_max and the size of the hash table, unless they are as large already, and
 // returns what nf_conntrack_max was. It never lowers a limit: new connections could be dropped.
 //
-// The limit is the machine's, and can be written in the first network namespace only. Failing to raise it is no
-// reason not to work, nor is a missing conntrack: opening IPVS loads it.
+// The limit is the machine's, and can be written in the first network namespace only. Failing to raise it is no reason
+// not to work, nor is a missing conntrack: opening IPVS loads it.
 func RaiseConntrackMax(ctx context.Context, most int) (was int, err error) {
 	return raiseConntrackMax(ctx, OpenSysctls(sysctlRoot()), most)
 }
@@ -33,8 +33,8 @@ func raiseConntrackMax(ctx context.Context, s *SysctlStore, most int) (was int, 
 	return was, err
 }
 
-// SetOOMScore sets how readily the kernel ends this process when memory is short. Less readily than it was started
-// with takes CAP_SYS_RESOURCE.
+// SetOOMScore sets how readily the kernel ends this process when memory is short. Less readily than it was started with
+// takes CAP_SYS_RESOURCE.
 func SetOOMScore(score int) error {
 	const file = "/proc/self/oom_score_adj"
 	want := strconv.Itoa(score)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package linux is the kernel that this process runs on: all adapters together, for the network namespace of the
-// thread that opens it. It adds the table of sysctls, and the limits of the machine and of this process.
+// Package linux is the kernel that this process runs on: all adapters together, for the network namespace of the thread
+// that opens it. It adds the table of sysctls, and the limits of the machine and of this process.
 package linux
 
 import (
@@ -31,8 +31,8 @@ type Ours struct {
 	Tables   []string       // of nftables, which we remove
 }
 
-// Kernel is the kernel of one network namespace. One goroutine uses it at a time, locked to a thread of that
-// namespace unless the process has only one.
+// Kernel is the kernel of one network namespace. One goroutine uses it at a time, locked to a thread of that namespace
+// unless the process has only one.
 type Kernel struct {
 	IPVS      *ipvs.Conn
 	Sets      *ipset.Conn

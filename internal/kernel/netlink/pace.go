@@ -18,9 +18,9 @@ type pace struct{ started time.Time }
 
 type paceKey struct{}
 
-// Paced returns a context, for one goroutine, that makes long reads pause: they take a quarter of a processor and
-// leave the rest to the program. With one processor, the Go runtime lets each goroutine work for 10 ms at a time, so
-// that a change waited that long for each goroutine that it passed.
+// Paced returns a context, for one goroutine, that makes long reads pause: they take a quarter of a processor and leave
+// the rest to the program. With one processor, the Go runtime lets each goroutine work for 10 ms at a time, so that a
+// change waited that long for each goroutine that it passed.
 func Paced(ctx context.Context) context.Context {
 	return context.WithValue(ctx, paceKey{}, &pace{started: time.Now()})
 }

@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Do sends all requests of b and returns an error for each that the kernel refused (an *Error, at the request's
-// index). With the second error the exchange itself failed: nothing is known of the requests from the index
-// len(refused) on.
+// Do sends all requests of b and returns an error for each that the kernel refused (an *Error, at the request's index).
+// With the second error the exchange itself failed: nothing is known of the requests from the index len(refused) on.
 func (s *Socket) Do(ctx context.Context, b *Requests) (refused []error, err error) {
 	refused = make([]error, 0, b.Len())
 	for from := 0; from < b.Len(); {
@@ -78,8 +77,8 @@ func (s *Socket) sendChunk(ctx context.Context, b *Requests, from, to int) ([]er
 	return a.refused, err
 }
 
-// Ask sends the single request in b, which is no dump, and passes the body of each answer to each, which may be nil.
-// It returns the kernel's refusal, an *Error.
+// Ask sends the single request in b, which is no dump, and passes the body of each answer to each, which may be nil. It
+// returns the kernel's refusal, an *Error.
 func (s *Socket) Ask(ctx context.Context, b *Requests, each func(body []byte) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -144,8 +144,8 @@ func (s *Socket) next(n int) uint32 {
 	return first
 }
 
-// exchange sends data and passes messages to take until that reports the last one. It may pause in between. It fails
-// if no answer comes for too long, or ctx ends; the late answer is dropped before the next exchange.
+// exchange sends data and passes messages to take until that reports the last one. It may pause in between. It fails if
+// no answer comes for too long, or ctx ends; the late answer is dropped before the next exchange.
 func (s *Socket) exchange(ctx context.Context, data []byte, requests int, take func(message) (done bool, err error)) error {
 	s.busy.Lock()
 	defer s.busy.Unlock()
@@ -225,8 +225,8 @@ func (s *Socket) receive(each func(message) error) error {
 	return eachMessage(s.buffer[:n], each)
 }
 
-// drain drops what is left of an exchange that failed. Otherwise the next one fails too: a socket that once
-// overflowed drops every new answer until its queue is empty, and an unfinished dump forbids another.
+// drain drops what is left of an exchange that failed. Otherwise the next one fails too: a socket that once overflowed
+// drops every new answer until its queue is empty, and an unfinished dump forbids another.
 func (s *Socket) drain() error {
 	for s.unfinished {
 		_, _, err := unix.Recvfrom(s.fd, s.buffer, unix.MSG_DONTWAIT)

@@ -3,8 +3,8 @@
 // Package nft reads the rules of nftables, and removes whole tables of it by name. We have no rules in nftables; a
 // service proxy that was here before us may have.
 //
-// In the table of chains, a table of nftables is a row beside the chains of iptables: rules that packets meet.
-// Deleting one is atomic for packets.
+// In the table of chains, a table of nftables is a row beside the chains of iptables: rules that packets meet. Deleting
+// one is atomic for packets.
 package nft
 
 import (

@@ -47,8 +47,8 @@ func (s chains) Apply(ctx context.Context, d chainDelta) chainResult {
 	return r
 }
 
-// held returns the chains of rows that can't be removed because a jump or a chain that stays goes to them. A held
-// chain holds those that it goes to.
+// held returns the chains of rows that can't be removed because a jump or a chain that stays goes to them. A held chain
+// holds those that it goes to.
 func (s chains) held(rows []diff.Row[state.ChainKey, state.Chain]) map[state.ChainKey]error {
 	leaving := map[state.ChainKey]bool{}
 	for _, row := range rows {
@@ -79,8 +79,8 @@ func (s chains) held(rows []diff.Row[state.ChainKey, state.Chain]) map[state.Cha
 	return held
 }
 
-// refused returns the chains to write that need a set or chain which is neither there nor being added. A refused
-// chain keeps out those that go to it.
+// refused returns the chains to write that need a set or chain which is neither there nor being added. A refused chain
+// keeps out those that go to it.
 func (s chains) refused(d chainDelta) map[state.ChainKey]error {
 	beingAdded := map[state.ChainKey]state.Chain{}
 	for _, c := range d.Update {
