@@ -152,11 +152,6 @@ func (c *Core) setRules() {
 // removed. In the delta of a Service they would go after all that comes (kernel.Tables).
 func (c *Core) sharedRowsRemovable() bool { return c.phases.mayRemove() && c.queue.empty() }
 
-// holdsShared reports whether some are held back until then.
-func (c *Core) holdsShared() bool {
-	return c.sets.held.len()+c.chains.held.len()+c.jumps.held.len() > 0
-}
-
 func (c *Core) hasServer(k state.VirtualServerKey) bool {
 	_, there := c.virtualServers.get(k)
 	return there
