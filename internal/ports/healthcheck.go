@@ -227,7 +227,7 @@ func listen(at netip.AddrPort, handler http.Handler) (*checkServer, error) {
 		WriteTimeout:                 writeTime,
 		IdleTimeout:                  idleTime,
 		MaxHeaderBytes:               headers,
-		ErrorLog:                     log.New(io.Discard, "", 0), // broken requests of strangers
+		ErrorLog:                     log.New(io.Discard, "", 0), // broken requests
 	}}, nil
 }
 

@@ -25,7 +25,7 @@ func TestNothingDriftsThatNobodyElseTouches(t *testing.T) {
 			}
 			b.pass(t, time.Duration(random.IntN(10000))*time.Millisecond)
 			if b.core.audit.drift != [state.Tables]int{} {
-				t.Fatalf("seed %d: an audit found rows %v that somebody else would have changed", seed, b.core.audit.drift)
+				t.Fatalf("seed %d: an audit found rows %v that another program would have changed", seed, b.core.audit.drift)
 			}
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// An address that turns out to be somebody else's is not bound for what drains, nor does a virtual server stay at it,
+// An address that turns out to be in use elsewhere is not bound for what drains, nor does a virtual server stay at it,
 // however the Service that had it came to lose it.
 func TestAnAddressOfSomebodyElseIsNotKeptForWhatDrains(t *testing.T) {
 	front := server(0, state.TCP)

@@ -224,7 +224,7 @@ func TestATaskThatWishesNothingRemovesWhatIsOursAndNothingElse(t *testing.T) {
 	}
 	delete(s.Addresses, stranger)
 	if err := task(b.kernel, nil).Run(t.Context(), Synced{}); err != nil || len(s.Links) > 0 {
-		t.Errorf("the device without strangers: %v, %v", s.Links, err)
+		t.Errorf("the device without foreign addresses: %v, %v", s.Links, err)
 	}
 }
 

@@ -28,7 +28,7 @@ type reports struct {
 
 func (d reports) last() Balance { return d.balances[len(d.balances)-1] }
 
-// diary is a Witness that remembers all. Time alone does not order what two goroutines of a bubble do.
+// diary is an Observer that remembers all. Time alone does not order what two goroutines of a bubble do.
 type diary struct {
 	mutex   sync.Mutex
 	reports reports
@@ -216,7 +216,7 @@ func TestAChangeIsTakenInWhileALargeOneIsWritten(t *testing.T) {
 	})
 }
 
-// silent is a table whose kernel never answers, for as long as somebody waits.
+// silent is a table whose kernel never answers, for as long as a caller waits.
 type silent[K, V comparable] struct{ kernel.Store[K, V] }
 
 func (silent[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Result[K] {

@@ -20,7 +20,7 @@ const hostPort = "-p tcp -m tcp --dport 80 -j DNAT --to-destination 192.0.2.9:80
 
 var portal = state.JumpKey{Family: state.IPv4, Table: state.NAT, From: "PREROUTING", To: natServices.Name}
 
-// push puts somebody's rule before our jump.
+// push puts another program's rule before our jump.
 func push(k *mem.Kernel) {
 	v := k.State.Jumps[portal]
 	v.Behind = hostPort

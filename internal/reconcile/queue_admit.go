@@ -187,7 +187,7 @@ func (c *Core) chunk() int {
 // mark marks a group, or a part of one that is too large, and returns how many rows of the chunk that takes. Entries
 // without which all else would be held back come in one chunk, and the rest of the group in the next.
 func (c *Core) mark(g *group, room int, now time.Time) int {
-	if g.rows > c.chunk() && !g.begun { // what went to and fro was counted each time
+	if g.rows > c.chunk() && !g.started { // what went to and fro was counted each time
 		g.rows = c.remaining(g)
 	}
 	if g.rows > c.chunk() && c.markPart(g, room, now) {
@@ -220,8 +220,8 @@ func (c *Core) markAll(g *group, now time.Time) {
 // the order of kernel.Tables that is: the entries that come first, the real servers that are to be added, all that does
 // not come after real servers have left, and the real servers that leave.
 func (c *Core) markPart(g *group, room int, now time.Time) bool {
-	if !g.begun {
-		g.begun = true
+	if !g.started {
+		g.started = true
 		if c.markFirst(g, now) {
 			return true
 		}

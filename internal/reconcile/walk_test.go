@@ -179,7 +179,7 @@ func (b *bench) mustEqualWish(t testing.TB, when string) {
 }
 
 // TestARandomWalkWithFaultsEndsAtTheWish changes Services at random while a tenth of all row changes and lists fail,
-// somebody else deletes rows, and the daemon is killed and started now and then.
+// another program deletes rows, and the daemon is killed and started now and then.
 func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

@@ -93,7 +93,7 @@ func (s *Server) listen() error {
 		WriteTimeout:      writeTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    headers,
-		ErrorLog:          log.New(io.Discard, "", 0), // broken requests of strangers
+		ErrorLog:          log.New(io.Discard, "", 0), // broken requests
 	}
 	s.http, s.listener = server, l
 	s.serving.Go(func() { s.serve(server, l) })

@@ -61,10 +61,10 @@ func TestAPortIsServedAndFreeAfterwards(t *testing.T) {
 
 // What handlers read is closed when Close has returned.
 func TestNobodyIsBeingAnsweredAfterClose(t *testing.T) {
-	begun, ended := make(chan struct{}), make(chan struct{})
+	started, ended := make(chan struct{}), make(chan struct{})
 	s, err := Start(Options{What: "test", At: anyPort, Pages: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		defer close(ended)
-		close(begun)
+		close(started)
 		<-r.Context().Done() // its client is lost; it does not notice at once
 		for range 1000 {
 			runtime.Gosched()
@@ -75,7 +75,7 @@ func TestNobodyIsBeingAnsweredAfterClose(t *testing.T) {
 	}
 	asked := make(chan error, 1)
 	go func(at netip.AddrPort) { _, err := get(at); asked <- err }(s.Addr())
-	<-begun
+	<-started
 	s.Close()
 	select {
 	case <-ended:
@@ -88,11 +88,11 @@ func TestNobodyIsBeingAnsweredAfterClose(t *testing.T) {
 }
 
 func TestAnAnswerThatIsBeingWrittenIsNotCutOffByClose(t *testing.T) {
-	begun, goOn := make(chan struct{}), make(chan struct{})
+	started, goOn := make(chan struct{}), make(chan struct{})
 	s, err := Start(Options{What: "test", At: anyPort, Pages: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "hello, ")
 		w.(http.Flusher).Flush()
-		close(begun)
+		close(started)
 		<-goOn
 		_, _ = io.WriteString(w, "world")
 	})})
@@ -109,7 +109,7 @@ func TestAnAnswerThatIsBeingWrittenIsNotCutOffByClose(t *testing.T) {
 		text, err := get(at)
 		answers <- answer{text, err}
 	}()
-	<-begun
+	<-started
 	go func() { defer close(closed); s.Close() }()
 	for s.Addr().IsValid() {
 		runtime.Gosched()

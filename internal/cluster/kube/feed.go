@@ -241,7 +241,7 @@ func (l *link) answered(kind string) {
 	if l.state.Connected || len(l.failing) > 0 || len(l.working) < kindCount {
 		return
 	}
-	l.log.Info("connected to API server", zap.Duration("after", l.turn(true)))
+	l.log.Info("connected to API server", zap.Duration("after", l.set(true)))
 }
 
 // returns returns a channel that is closed when it is worth asking again.
@@ -261,11 +261,11 @@ func (l *link) failed(kind string, err error) {
 	}
 	l.log.Warn("API server does not answer; keeping what is known and retrying",
 		zap.String("kind", kind), zap.Time("lastEvent", l.state.LastEvent), zap.Error(err))
-	l.turn(false)
+	l.set(false)
 }
 
-// turn notes the new state of the connection, and returns how long the old one lasted.
-func (l *link) turn(connected bool) time.Duration {
+// set notes the new state of the connection, and returns how long the old one lasted.
+func (l *link) set(connected bool) time.Duration {
 	l.silent = false
 	was := l.state
 	if was.Connected != connected {

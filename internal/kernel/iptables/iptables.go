@@ -72,15 +72,15 @@ func ruleTables() []state.RuleTable {
 	return []state.RuleTable{state.NAT, state.Filter, state.Mangle}
 }
 
-// each calls visit with all tables of all families.
-func (c *Conn) each(ctx context.Context, what string, visit func(state.Family, state.RuleTable, saved)) error {
+// each calls take with all tables of all families.
+func (c *Conn) each(ctx context.Context, what string, take func(state.Family, state.RuleTable, saved)) error {
 	for _, f := range c.families {
 		tables, err := c.look(ctx, f)
 		if err != nil {
 			return fmt.Errorf("listing %s of %v: %w", what, f, err)
 		}
 		for name, table := range tables {
-			visit(f, name, table)
+			take(f, name, table)
 		}
 	}
 	return nil
