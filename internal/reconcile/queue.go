@@ -23,7 +23,7 @@ type group struct {
 	number  uint64 // in the order in which groups came
 	class   int    // the queue it waits in
 	trimmed int    // entries that are there once
-	started   bool   // of a group that is too large: what comes first has been marked
+	started bool   // of a group that is too large: what comes first has been marked
 	leaving bool   // ... and what leaves before real servers do
 	place   place
 	seen    uint64 // the last search that found it
