@@ -94,141 +94,84 @@ func TestNextHopsOfDefaultRoutes(t *testing.T) {
 	}
 }
 
+// eventCase is what an event makes of what is known.
+type eventCase struct {
+	name   string
+	before watched
+	event  []byte
+	after  watched
+}
+
+// The indexes of the device of Service addresses and of another one.
+const ours, other = 5, 6
+
+func addressEvents() []eventCase {
+	return []eventCase{
+		{"an address of ours means nothing",
+			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, ours, "10.96.0.1"), watched{device: ours}},
+		{"nor does its removal",
+			watched{device: ours}, addressEvent(unix.RTM_DELADDR, ours, "fd00:96::1"), watched{device: ours}},
+		{"but that of the address that keeps its routes",
+			watched{device: ours}, addressEvent(unix.RTM_DELADDR, ours, "127.0.0.73"), watched{device: ours, stale: true, lost: true}},
+		{"which means nothing when it comes",
+			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, ours, "127.0.0.73"), watched{device: ours}},
+		{"nor at another device",
+			watched{device: ours}, addressEvent(unix.RTM_DELADDR, other, "127.0.0.73"), watched{device: ours}},
+		{"another device's address counts",
+			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, other, "192.0.2.1"), watched{device: ours, stale: true}},
+		{"and so does its removal",
+			watched{device: ours}, addressEvent(unix.RTM_DELADDR, other, "2001:db8::1"), watched{device: ours, stale: true}},
+		{"a pod's link-local address does not",
+			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, other, "fe80::1"), watched{device: ours}},
+		{"nor a loopback one",
+			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, 1, "127.0.0.2"), watched{device: ours}},
+	}
+}
+
+func deviceEvents() []eventCase {
+	return []eventCase{
+		{"the device is set down",
+			watched{device: ours, up: true}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"), watched{device: ours, stale: true, lost: true}},
+		{"the device comes",
+			watched{}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"), watched{device: ours, stale: true}},
+		{"the device changes",
+			watched{device: ours}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"), watched{device: ours}},
+		{"the device goes",
+			watched{device: ours}, linkEvent(unix.RTM_DELLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"), watched{stale: true, lost: true}},
+		{"the device gets another name",
+			watched{device: ours}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, ours, "kube-ipvs1"), watched{stale: true, lost: true}},
+		{"another device gets the name",
+			watched{device: ours}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, other, "kube-ipvs0"), watched{device: other, stale: true, lost: true}},
+		{"the device leaves a bridge",
+			watched{device: ours}, linkEvent(unix.RTM_DELLINK, unix.AF_BRIDGE, ours, "kube-ipvs0"), watched{device: ours}},
+		{"another device comes",
+			watched{device: ours}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, other, "veth1"), watched{device: ours}},
+		{"another device goes",
+			watched{device: ours}, linkEvent(unix.RTM_DELLINK, unix.AF_UNSPEC, other, "veth1"), watched{device: ours}},
+		{"the device of a default route goes down",
+			watched{device: ours, uplinks: []int{other}}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, other, "eth0"), watched{device: ours, uplinks: []int{other}, stale: true}},
+		{"the device of a default route goes",
+			watched{device: ours, uplinks: []int{other}}, linkEvent(unix.RTM_DELLINK, unix.AF_UNSPEC, other, "eth0"), watched{device: ours, uplinks: []int{other}, stale: true}},
+		{"two events in one datagram",
+			watched{device: ours}, append(linkEvent(unix.RTM_DELLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"), linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, other, "kube-ipvs0")...), watched{device: other, stale: true, lost: true}},
+	}
+}
+
+func otherEvents() []eventCase {
+	return []eventCase{
+		{"a default route comes",
+			watched{device: ours}, routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 0, hopTo("192.0.2.254", other)), watched{device: ours, stale: true}},
+		{"a default route goes",
+			watched{device: ours}, routeEvent(unix.RTM_DELROUTE, unix.AF_INET6, 0, hopTo("fe80::1", other)), watched{device: ours, stale: true}},
+		{"another route comes",
+			watched{device: ours}, routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 32, hopTo("192.0.2.254", other)), watched{device: ours}},
+		{"something else happens",
+			watched{device: ours}, event(unix.RTM_NEWNEIGH, []byte{1, 2, 3, 4}), watched{device: ours}},
+	}
+}
+
 func TestWhatEventsMean(t *testing.T) {
-	const ours, other = 5, 6
-	for _, c := range []struct {
-		name   string
-		before watched
-		event  []byte
-		after  watched
-	}{
-		{
-			"an address of ours means nothing",
-			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, ours, "10.96.0.1"),
-			watched{device: ours},
-		},
-		{
-			"nor does its removal",
-			watched{device: ours}, addressEvent(unix.RTM_DELADDR, ours, "fd00:96::1"),
-			watched{device: ours},
-		},
-		{
-			"but that of the address that keeps its routes",
-			watched{device: ours}, addressEvent(unix.RTM_DELADDR, ours, "127.0.0.73"),
-			watched{device: ours, stale: true, lost: true},
-		},
-		{
-			"which means nothing when it comes",
-			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, ours, "127.0.0.73"),
-			watched{device: ours},
-		},
-		{
-			"nor at another device",
-			watched{device: ours}, addressEvent(unix.RTM_DELADDR, other, "127.0.0.73"),
-			watched{device: ours},
-		},
-		{
-			"the device is set down",
-			watched{device: ours, up: true}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"),
-			watched{device: ours, stale: true, lost: true},
-		},
-		{
-			"another device's address counts",
-			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, other, "192.0.2.1"),
-			watched{device: ours, stale: true},
-		},
-		{
-			"and so does its removal",
-			watched{device: ours}, addressEvent(unix.RTM_DELADDR, other, "2001:db8::1"),
-			watched{device: ours, stale: true},
-		},
-		{
-			"a pod's link-local address does not",
-			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, other, "fe80::1"),
-			watched{device: ours},
-		},
-		{
-			"nor a loopback one",
-			watched{device: ours}, addressEvent(unix.RTM_NEWADDR, 1, "127.0.0.2"),
-			watched{device: ours},
-		},
-		{
-			"the device comes",
-			watched{}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"),
-			watched{device: ours, stale: true},
-		},
-		{
-			"the device changes",
-			watched{device: ours}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"),
-			watched{device: ours},
-		},
-		{
-			"the device goes",
-			watched{device: ours}, linkEvent(unix.RTM_DELLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"),
-			watched{stale: true, lost: true},
-		},
-		{
-			"the device gets another name",
-			watched{device: ours}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, ours, "kube-ipvs1"),
-			watched{stale: true, lost: true},
-		},
-		{
-			"another device gets the name",
-			watched{device: ours}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, other, "kube-ipvs0"),
-			watched{device: other, stale: true, lost: true},
-		},
-		{
-			"the device leaves a bridge",
-			watched{device: ours}, linkEvent(unix.RTM_DELLINK, unix.AF_BRIDGE, ours, "kube-ipvs0"),
-			watched{device: ours},
-		},
-		{
-			"another device comes",
-			watched{device: ours}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, other, "veth1"),
-			watched{device: ours},
-		},
-		{
-			"another device goes",
-			watched{device: ours}, linkEvent(unix.RTM_DELLINK, unix.AF_UNSPEC, other, "veth1"),
-			watched{device: ours},
-		},
-		{
-			"a default route comes",
-			watched{device: ours}, routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 0, hopTo("192.0.2.254", other)),
-			watched{device: ours, stale: true},
-		},
-		{
-			"a default route goes",
-			watched{device: ours}, routeEvent(unix.RTM_DELROUTE, unix.AF_INET6, 0, hopTo("fe80::1", other)),
-			watched{device: ours, stale: true},
-		},
-		{
-			"another route comes",
-			watched{device: ours}, routeEvent(unix.RTM_NEWROUTE, unix.AF_INET, 32, hopTo("192.0.2.254", other)),
-			watched{device: ours},
-		},
-		{
-			"the device of a default route goes down",
-			watched{device: ours, uplinks: []int{other}}, linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, other, "eth0"),
-			watched{device: ours, uplinks: []int{other}, stale: true},
-		},
-		{
-			"the device of a default route goes",
-			watched{device: ours, uplinks: []int{other}}, linkEvent(unix.RTM_DELLINK, unix.AF_UNSPEC, other, "eth0"),
-			watched{device: ours, uplinks: []int{other}, stale: true},
-		},
-		{
-			"something else happens",
-			watched{device: ours}, event(unix.RTM_NEWNEIGH, []byte{1, 2, 3, 4}),
-			watched{device: ours},
-		},
-		{
-			"two events in one datagram",
-			watched{device: ours},
-			append(linkEvent(unix.RTM_DELLINK, unix.AF_UNSPEC, ours, "kube-ipvs0"), linkEvent(unix.RTM_NEWLINK, unix.AF_UNSPEC, other, "kube-ipvs0")...),
-			watched{device: other, stale: true, lost: true},
-		},
-	} {
+	for _, c := range slices.Concat(addressEvents(), deviceEvents(), otherEvents()) {
 		t.Run(c.name, func(t *testing.T) {
 			w := c.before
 			if err := w.take(c.event); err != nil {

@@ -64,7 +64,7 @@ func TestWhatIsWrittenDuringAnAuditCountsAsWritten(t *testing.T) {
 			t.Errorf("%s: %d rows written after the audit, drift %v", when, b.ops.Rows, b.core.audit.drift)
 		}
 		b.pass(t, 2*time.Minute) // what drains leaves
-		b.mustEqualWish(t, when)
+		b.mustEqualDesired(t, when)
 	}
 }
 
@@ -81,7 +81,7 @@ func TestWhatSomebodyBreaksDuringAnAuditIsRepaired(t *testing.T) {
 		t.Errorf("drift of real servers is %d, want 1", b.core.audit.drift[state.RealServers])
 	}
 	b.settle(t)
-	b.mustEqualWish(t, "after the audit")
+	b.mustEqualDesired(t, "after the audit")
 }
 
 // What is written of a virtual server says nothing of its other real servers.
@@ -100,7 +100,7 @@ func TestWhatSomebodyBreaksBesideWhatIsWrittenIsRepaired(t *testing.T) {
 	}
 	b.settle(t)
 	b.pass(t, 2*time.Minute) // what drains leaves
-	b.mustEqualWish(t, "after the audit")
+	b.mustEqualDesired(t, "after the audit")
 }
 
 // The kernel goes on with a dump of virtual servers by counting rows.
@@ -143,7 +143,7 @@ func TestARefusedWriteDuringAnAuditStaysInDoubt(t *testing.T) {
 	}
 	b.servers = false
 	b.pass(t, time.Minute)
-	b.mustEqualWish(t, "after the answers are heard again")
+	b.mustEqualDesired(t, "after the answers are heard again")
 }
 
 func TestDriftDuringAnAuditCallsForAnother(t *testing.T) {
@@ -201,7 +201,7 @@ func TestAuditsBesideARandomWalkFindNothing(t *testing.T) {
 			b.settle(t)
 		}
 		b.pass(t, 2*time.Minute)
-		b.mustEqualWish(t, fmt.Sprint("seed ", seed))
+		b.mustEqualDesired(t, fmt.Sprint("seed ", seed))
 	}
 }
 

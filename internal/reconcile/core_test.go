@@ -29,7 +29,7 @@ func syncedBench(t testing.TB, services int) *bench {
 	}
 	b.step(Synced{})
 	b.settle(t)
-	b.mustEqualWish(t, "after the start")
+	b.mustEqualDesired(t, "after the start")
 	return b
 }
 
@@ -52,7 +52,7 @@ func TestOneEndpointsChangeCostsTheSameWith10AndWith10000Services(t *testing.T) 
 		b.settle(t)
 		b.now = b.now.Add(2 * time.Second)
 		b.settle(t) // the drained one leaves
-		b.mustEqualWish(t, "after the change")
+		b.mustEqualDesired(t, "after the change")
 		costs = append(costs, b.ops)
 	}
 	if want := (testkit.Operations{Rows: 3}); costs[0] != want || costs[1] != want {
@@ -110,7 +110,7 @@ func TestRowsLeftBehindByADeadDaemonAreRemovedAtTheStart(t *testing.T) {
 	b := syncedBench(t, 3)
 	b.restart(map[int]state.Fragment{1: service(server(1, state.TCP), 0, 3)})
 	b.pass(t, 2*time.Second) // without connections they are soon drained
-	b.mustEqualWish(t, "after a start with fewer Services")
+	b.mustEqualDesired(t, "after a start with fewer Services")
 }
 
 func TestAStartOverAKernelThatIsRightWritesNothing(t *testing.T) {
@@ -134,7 +134,7 @@ func TestDriftSeenInAnAnswerIsRepairedWithoutWaitingForTheSyncPeriod(t *testing.
 	clear(b.kernel.State.RealServers)
 	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 4)})
 	b.pass(t, time.Second)
-	b.mustEqualWish(t, "one second after a change met the drift")
+	b.mustEqualDesired(t, "one second after a change met the drift")
 }
 
 func TestATableThatCannotBeListedIsLookedAtAgainSoon(t *testing.T) {
@@ -148,7 +148,7 @@ func TestATableThatCannotBeListedIsLookedAtAgainSoon(t *testing.T) {
 	b.settle(t)
 	share = 0
 	b.pass(t, time.Second)
-	b.mustEqualWish(t, "one second after a failed audit")
+	b.mustEqualDesired(t, "one second after a failed audit")
 }
 
 func TestAnEntryThatProvesAVirtualServerLeavesOnceAnotherDoes(t *testing.T) {
@@ -157,7 +157,7 @@ func TestAnEntryThatProvesAVirtualServerLeavesOnceAnotherDoes(t *testing.T) {
 	moved.Entries[0].Key.Set = otherSet
 	b.step(Upsert{Owner: owner(0), Fragment: moved})
 	b.settle(t)
-	b.mustEqualWish(t, "after the Service moved to another set")
+	b.mustEqualDesired(t, "after the Service moved to another set")
 }
 
 func TestAnAddressComesNoSoonerThanAllThatServesIt(t *testing.T) {
@@ -170,7 +170,7 @@ func TestAnAddressComesNoSoonerThanAllThatServesIt(t *testing.T) {
 		if len(w.Delta.Addresses.Add) > 0 {
 			w.Delta.Apply(b.kernel.State)
 			b.kernel.State.Addresses = b.core.Desired().Addresses
-			b.mustEqualWish(t, "when the address comes")
+			b.mustEqualDesired(t, "when the address comes")
 			return
 		}
 		b.tables.Apply(context.Background(), w.Delta)

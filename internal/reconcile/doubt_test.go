@@ -72,7 +72,7 @@ func TestAVirtualServerThatWasMadeUnheardLeavesWithItsService(t *testing.T) {
 	b.settle(t)
 	b.restart(nil) // knows only what the kernel can prove
 	b.pass(t, time.Minute)
-	b.mustEqualWish(t, "after the Service is gone")
+	b.mustEqualDesired(t, "after the Service is gone")
 }
 
 func TestAnEntryThatLeftUnheardIsThereAgainBeforeItsVirtualServer(t *testing.T) {
@@ -86,10 +86,10 @@ func TestAnEntryThatLeftUnheardIsThereAgainBeforeItsVirtualServer(t *testing.T) 
 	b.entries = false
 	b.step(Upsert{Owner: owner(1), Fragment: service(server(1, state.TCP), 0, 2)})
 	b.settle(t)
-	b.mustEqualWish(t, "after the Service is back")
+	b.mustEqualDesired(t, "after the Service is back")
 	b.restart(nil)
 	b.pass(t, time.Minute)
-	b.mustEqualWish(t, "after the Service is gone, unseen by the new daemon")
+	b.mustEqualDesired(t, "after the Service is gone, unseen by the new daemon")
 }
 
 // The two tables that belong together are never read in the same audit.
@@ -110,7 +110,7 @@ func TestEvidenceStaysUntilAllThatItProvesHasBeenListed(t *testing.T) {
 			b.pass(t, time.Second)
 			hide(b, 2)
 			b.pass(t, time.Minute)
-			b.mustEqualWish(t, "after the audits")
+			b.mustEqualDesired(t, "after the audits")
 		})
 	}
 }

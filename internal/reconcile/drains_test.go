@@ -27,7 +27,7 @@ func TestARealServerDrains(t *testing.T) {
 	}
 	b.kernel.Connections[gone] = state.Connections{}
 	b.pass(t, 2*time.Second)
-	b.mustEqualWish(t, "after its last connection")
+	b.mustEqualDesired(t, "after its last connection")
 }
 
 func TestADrainingRealServerLeavesAtItsDeadline(t *testing.T) {
@@ -36,7 +36,7 @@ func TestADrainingRealServerLeavesAtItsDeadline(t *testing.T) {
 	b.kernel.Connections[gone] = state.Connections{Active: 1}
 	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 1, 2)})
 	b.pass(t, 61*time.Second)
-	b.mustEqualWish(t, "after the deadline")
+	b.mustEqualDesired(t, "after the deadline")
 }
 
 func TestADeadlineIsKeptWhileConnectionsCannotBeRead(t *testing.T) {
@@ -48,7 +48,7 @@ func TestADeadlineIsKeptWhileConnectionsCannotBeRead(t *testing.T) {
 		t.Error("the real server was removed before its deadline")
 	}
 	b.pass(t, time.Second)
-	b.mustEqualWish(t, "at the deadline")
+	b.mustEqualDesired(t, "at the deadline")
 }
 
 func TestALookAtConnectionsThatTakesLongIsNotTakenAgainSoon(t *testing.T) {
@@ -68,7 +68,7 @@ func TestALookAtConnectionsThatTakesLongIsNotTakenAgainSoon(t *testing.T) {
 	}
 	b.kernel.Connections[gone] = state.Connections{}
 	b.pass(t, (lookPause+1)*time.Second)
-	b.mustEqualWish(t, "after the next look")
+	b.mustEqualDesired(t, "after the next look")
 }
 
 func TestManyDrainingRealServersAreLookedAtByAndBy(t *testing.T) {
@@ -100,7 +100,7 @@ func TestManyDrainingRealServersAreLookedAtByAndBy(t *testing.T) {
 		b.kernel.Connections[endpoint(server(n, state.TCP), 0)] = state.Connections{}
 	}
 	b.pass(t, 3*time.Second)
-	b.mustEqualWish(t, "after their last connections")
+	b.mustEqualDesired(t, "after their last connections")
 }
 
 func TestARealServerThatIsWantedAgainGetsItsWeightBackInPlace(t *testing.T) {
@@ -112,7 +112,7 @@ func TestARealServerThatIsWantedAgainGetsItsWeightBackInPlace(t *testing.T) {
 	b.ops = testkit.Operations{}
 	b.step(Upsert{Owner: owner(0), Fragment: service(server(0, state.TCP), 0, 3)})
 	b.settle(t)
-	b.mustEqualWish(t, "after it is wanted again")
+	b.mustEqualDesired(t, "after it is wanted again")
 	if b.ops.Rows != 1 {
 		t.Errorf("%d rows touched, want 1 update", b.ops.Rows)
 	}
@@ -133,7 +133,7 @@ func TestDrainingSurvivesACrash(t *testing.T) {
 	}
 	b.kernel.Connections[k] = state.Connections{}
 	b.pass(t, 2*time.Second)
-	b.mustEqualWish(t, "after its last connection")
+	b.mustEqualDesired(t, "after its last connection")
 }
 
 func TestAServiceThatGoesStaysForItsConnectionsWithoutTakingNewOnes(t *testing.T) {
@@ -153,7 +153,7 @@ func TestAServiceThatGoesStaysForItsConnectionsWithoutTakingNewOnes(t *testing.T
 	}
 	b.kernel.Connections[busy] = state.Connections{}
 	b.pass(t, 2*time.Second)
-	b.mustEqualWish(t, "after the last connection")
+	b.mustEqualDesired(t, "after the last connection")
 }
 
 func TestADeletedServiceThatDrainsSurvivesACrash(t *testing.T) {
@@ -168,7 +168,7 @@ func TestADeletedServiceThatDrainsSurvivesACrash(t *testing.T) {
 		t.Fatal("the restart cut a connection")
 	}
 	b.pass(t, 61*time.Second)
-	b.mustEqualWish(t, "after the deadline")
+	b.mustEqualDesired(t, "after the deadline")
 }
 
 func TestAServiceChoosesItsOwnDrainTimeout(t *testing.T) {
@@ -180,7 +180,7 @@ func TestAServiceChoosesItsOwnDrainTimeout(t *testing.T) {
 	b.step(Upsert{Owner: owner(0), Fragment: f})
 	b.step(Delete{Owner: owner(0)})
 	b.pass(t, 7*time.Second)
-	b.mustEqualWish(t, "after its own deadline")
+	b.mustEqualDesired(t, "after its own deadline")
 }
 
 func TestWhoLosesAVirtualServerDoesNotChooseItsDrainTimeout(t *testing.T) {
@@ -241,5 +241,5 @@ func TestUDPFlowsToARemovedEndpointAreFlushed(t *testing.T) {
 	if !slices.Equal(b.flows, want) {
 		t.Errorf("flushed %v, want %v", b.flows, want)
 	}
-	b.mustEqualWish(t, "a UDP endpoint does not drain")
+	b.mustEqualDesired(t, "a UDP endpoint does not drain")
 }

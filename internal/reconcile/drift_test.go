@@ -46,7 +46,7 @@ func TestAnAuditCountsWhatSomebodyElseChanged(t *testing.T) {
 	if b.core.audit.drift != want {
 		t.Errorf("found %v, want %v", b.core.audit.drift, want)
 	}
-	b.mustEqualWish(t, "after the audit")
+	b.mustEqualDesired(t, "after the audit")
 	b.pass(t, 31*time.Second)
 	if b.core.audit.drift != [state.Tables]int{} {
 		t.Errorf("found %v after all was mended", b.core.audit.drift)

@@ -38,7 +38,7 @@ func TestAnAddressOfSomebodyElseIsNotKeptForWhatDrains(t *testing.T) {
 		if _, there := b.kernel.State.VirtualServers[front]; there {
 			t.Errorf("%s: the virtual server is there", name)
 		}
-		b.mustEqualWish(t, name)
+		b.mustEqualDesired(t, name)
 		if len(b.core.foreign.arrived) != 0 {
 			t.Errorf("%s: remembered for good: %v", name, b.core.foreign.arrived)
 		}
@@ -51,7 +51,7 @@ func TestAnAddressOfSomebodyElseIsNotKeptAfterARestart(t *testing.T) {
 	b.kernel.Connections[endpoint(front, 0)] = state.Connections{Active: 1}
 	b.restart(map[int]state.Fragment{0: {Refused: []netip.Addr{front.Address.Addr()}}})
 	b.settle(t)
-	b.mustEqualWish(t, "at once")
+	b.mustEqualDesired(t, "at once")
 }
 
 // While an address is desired for one Service, what is refused there to one Service changes nothing for the connections

@@ -112,7 +112,7 @@ func TestAPredecessorServesUntilAllIsThereAndItsRefusalsGoBefore(t *testing.T) {
 	if want := []string{"serves", "serves beside us", "serves and refuses no more", "all of it"}; !slices.Equal(seen, want) {
 		t.Errorf("seen %v, want %v", seen, want)
 	}
-	b.mustEqualWish(t, "after the take-over")
+	b.mustEqualDesired(t, "after the take-over")
 	gone := state.Flow{Protocol: state.UDP, Service: server(0, state.UDP).Address, Endpoint: endpoint(server(0, state.UDP), 99).Address}
 	if !slices.Contains(b.flows, gone) {
 		t.Errorf("flows %v were flushed, and not %v", b.flows, gone)
@@ -131,7 +131,7 @@ func TestAPredecessorServesUntilAllIsKnown(t *testing.T) {
 	}
 	b.step(Synced{})
 	b.settle(t)
-	b.mustEqualWish(t, "when all is known")
+	b.mustEqualDesired(t, "when all is known")
 }
 
 // stubborn are addresses of which one is refused for a while.
@@ -172,7 +172,7 @@ func TestARowThatIsRefusedForLongDoesNotKeepAPredecessorForEver(t *testing.T) {
 	}
 	refuses = false
 	b.pass(t, time.Minute)
-	b.mustEqualWish(t, "in the end")
+	b.mustEqualDesired(t, "in the end")
 }
 
 func task(k *mem.Kernel, done func(state.Delta, kernel.Results)) Task {

@@ -26,7 +26,7 @@ func TestRulesForAllGoAfterTheRealServersThatPacketsMeetThen(t *testing.T) {
 		}
 		b.step(Synced{})
 		b.finish(1000)
-		b.mustEqualWish(t, "while there is steering")
+		b.mustEqualDesired(t, "while there is steering")
 		b.step(Delete{Owner: owner(0)})
 		for n := range 3 {
 			b.step(Upsert{Owner: owner(1 + n), Fragment: service(server(n, state.TCP), 0, 2)})
@@ -37,6 +37,6 @@ func TestRulesForAllGoAfterTheRealServersThatPacketsMeetThen(t *testing.T) {
 				t.Errorf("chunks of %d: nothing steers any more when %d of 6 real servers are there", chunk, there)
 			}
 		}
-		b.mustEqualWish(t, "at the end")
+		b.mustEqualDesired(t, "at the end")
 	}
 }

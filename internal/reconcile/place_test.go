@@ -33,7 +33,7 @@ func TestAJumpComesBackToItsPlaceAtTheNextAuditAndAtAStart(t *testing.T) {
 	b := syncedBench(t, 1)
 	push(b.kernel)
 	b.pass(t, 31*time.Second)
-	b.mustEqualWish(t, "after the audit")
+	b.mustEqualDesired(t, "after the audit")
 	if b.core.audit.drift != [state.Tables]int{state.Jumps: 1} {
 		t.Errorf("the audit found %v, want one jump", b.core.audit.drift)
 	}
@@ -75,7 +75,7 @@ func TestTwoThatWantTheFirstPlaceDoNotFightForEver(t *testing.T) {
 	}
 	push(b.kernel)
 	b.pass(t, 31*time.Second)
-	b.mustEqualWish(t, "after the other had gone and come back")
+	b.mustEqualDesired(t, "after the other had gone and come back")
 }
 
 func TestWhoComesBetweenNowAndThenIsNoRival(t *testing.T) {
@@ -83,7 +83,7 @@ func TestWhoComesBetweenNowAndThenIsNoRival(t *testing.T) {
 	for range 3 * maxMoves {
 		push(b.kernel)
 		b.pass(t, moveHolds+time.Minute)
-		b.mustEqualWish(t, "after the audit")
+		b.mustEqualDesired(t, "after the audit")
 	}
 }
 

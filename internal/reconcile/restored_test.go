@@ -36,5 +36,5 @@ func TestWhatIsRestoredIsMadeAndNothingIsRemoved(t *testing.T) {
 
 	b.step(Synced{})
 	b.pass(t, 5*time.Minute)
-	b.mustEqualWish(t, "when all is known")
+	b.mustEqualDesired(t, "when all is known")
 }

@@ -24,7 +24,7 @@ func TestAServiceThatMovesWhileItIsHalfWrittenHasNoAddressBeforeItsServer(t *tes
 	}
 	b.step(Upsert{Owner: owner(1), Fragment: service(after, 0, 2)})
 	b.finish(100)
-	b.mustEqualWish(t, "at the end")
+	b.mustEqualDesired(t, "at the end")
 }
 
 // Small changes of other Services come faster than they can be written.

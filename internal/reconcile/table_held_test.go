@@ -114,7 +114,7 @@ func TestWhatDrainsLeavesWithAllItsRowsWithoutAnAudit(t *testing.T) {
 		b.kernel.Connections[k] = state.Connections{}
 	}
 	b.pass(t, 10*time.Second)
-	b.mustEqualWish(t, "after the last connections")
+	b.mustEqualDesired(t, "after the last connections")
 }
 
 func TestAnOwnerIsFinishedWhateverOthersWaitFor(t *testing.T) {

@@ -171,7 +171,7 @@ func (b *bench) pass(t *testing.T, d time.Duration) {
 	}
 }
 
-func (b *bench) mustEqualWish(t testing.TB, when string) {
+func (b *bench) mustEqualDesired(t testing.TB, when string) {
 	t.Helper()
 	if d := state.Diff(b.kernel.State, b.core.Desired()); d.Len() != 0 {
 		t.Fatalf("%s: the kernel is %d rows away from the desired state: %+v", when, d.Len(), d)
@@ -208,7 +208,7 @@ func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 			}
 			share = 0
 			b.pass(t, 3*time.Minute)
-			b.mustEqualWish(t, "after the walk")
+			b.mustEqualDesired(t, "after the walk")
 			if b.core.drains.book.Len() != 0 {
 				t.Errorf("%d real servers still listed as draining", b.core.drains.book.Len())
 			}
