@@ -26,7 +26,7 @@ func TestChecksFindWhatTheyAreFor(t *testing.T) {
 		says             string // empty: nothing is wrong
 	}{
 		{"a long function", "a.go", long, tooLarge, "f has 62 lines"},
-		{"a long function of a test", "a_test.go", long, tooLarge, ""},
+		{"a long function of a test", "a_test.go", long, tooLarge, "f has 62 lines"},
 		{"a long file", "a_test.go", strings.Repeat("// line\n", fileLines), tooLarge, "has 405 lines"},
 		{"a wide interface", "a.go", "type a interface{ A(); B(); C(); D() }", tooLarge, "interface of 4 methods"},
 		{"many parameters", "a.go", "func f(a, b, c int, d, e, f string) {}", tooLarge, "6 parameters"},

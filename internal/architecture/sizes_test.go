@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What is larger does two things. Tests may have long functions: a table is read row by row.
+// What is larger does two things.
 const (
 	fileLines        = 400
 	functionLines    = 60
@@ -24,9 +24,6 @@ func tooLarge(f file) []problem {
 	found := tooManyNames(f)
 	if n := lines(f.text); n > fileLines {
 		found = append(found, f.problem(f.syntax, fmt.Sprintf("has %d lines, more than %d: divide it by what it is about", n, fileLines)))
-	}
-	if f.isTest() {
-		return found
 	}
 	for _, d := range nodes[*ast.FuncDecl](f) {
 		if n := f.length(d); n > functionLines {
