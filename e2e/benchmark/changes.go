@@ -4,13 +4,17 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
 )
@@ -91,50 +95,48 @@ func (c *changer) steps(ctx context.Context, i int) []step {
 
 // complete reports whether the kernel has all rows of a Service.
 func (c *changer) complete(n int) bool {
-	return len(must(c.look.Weights(serverOf(n)))) >= c.size.Endpoints &&
-		must(c.look.Local(serverOf(n).Address.Addr())) && must(c.look.Has(entryOf(n)))
+	return len(c.look.weights(serverOf(n))) >= c.size.Endpoints &&
+		c.look.local(serverOf(n).Address.Addr()) && c.look.has(entryOf(n))
 }
 
 // silent reports whether a Service takes no connections.
 func (c *changer) silent(n int) bool {
-	weights := slices.Collect(maps.Values(must(c.look.Weights(serverOf(n)))))
+	weights := slices.Collect(maps.Values(c.look.weights(serverOf(n))))
 	return !slices.ContainsFunc(weights, func(w int) bool { return w > 0 })
 }
 
 // gone reports whether the kernel has no row of a Service.
 func (c *changer) gone(n int) bool {
-	return !must(c.look.Served(serverOf(n))) && !must(c.look.Local(serverOf(n).Address.Addr())) && !must(c.look.Has(entryOf(n)))
+	return !c.look.served(serverOf(n)) && !c.look.local(serverOf(n).Address.Addr()) && !c.look.has(entryOf(n))
 }
 
 // serves looks whether an endpoint gets connections of its Service, as it should or not.
 func (c *changer) serves(n, endpoint int, should bool) func() bool {
 	server, at := serverOf(n), endpointOf(c.size, n, endpoint)
-	return func() bool { return must(c.look.Weights(server))[at] > 0 == should }
+	return func() bool { return c.look.weights(server)[at] > 0 == should }
 }
 
 // time makes a change, and measures how long it takes until it is answered and done.
 func (c *changer) time(ctx context.Context, s step) {
-	found, answered := c.found[s.kind], make(chan error, 1)
-	if s.write == nil {
-		answered <- nil
-	} else {
+	found := c.found[s.kind]
+	both, ctx := errgroup.WithContext(ctx)
+	if s.write != nil {
 		if s.done != nil {
 			check(sleep(ctx, quiet))
 		}
 		c.began = time.Now()
-		go func() {
-			err := attempt(s.write)
+		tryIn(both, func() {
+			s.write()
 			found.Answered = append(found.Answered, time.Since(c.began).Seconds())
-			answered <- err
-		}()
+		})
 	}
-	var waited error
 	if s.done != nil {
-		waited = attempt(func() { c.await(ctx, s.kind, often, s.done) })
-		found.Took = append(found.Took, time.Since(c.began).Seconds())
+		tryIn(both, func() {
+			c.await(ctx, s.kind, often, s.done)
+			found.Took = append(found.Took, time.Since(c.began).Seconds())
+		})
 	}
-	check(<-answered)
-	check(waited)
+	check(both.Wait())
 }
 
 // makeUnready makes the last endpoint unready.
@@ -162,4 +164,166 @@ func lastSlice(size large.Size, n int) *discoveryv1.EndpointSlice {
 func (r *runner) update(ctx context.Context, slice *discoveryv1.EndpointSlice) {
 	check(r.api.DiscoveryV1().RESTClient().Put().Namespace(slice.Namespace).Resource("endpointslices").Name(slice.Name).
 		Body(slice).Do(ctx).Error())
+}
+
+// writers is how many requests are under way at once.
+const writers = 16
+
+// change is one of many.
+type change struct {
+	service int
+	at      netip.AddrPort
+	serves  bool                       // whether the endpoint gets connections after it
+	slice   *discoveryv1.EndpointSlice // what it becomes
+
+	sent, answered, seen time.Time
+}
+
+// schedule returns the changes of a load. The Services take turns. In one turn each gets an endpoint, in the next it loses one
+// of its first: no change undoes an earlier one, so that each can be seen however late. A small cluster has fewer such changes
+// than asked for.
+func schedule(size large.Size, most int) []change {
+	inSlice := len(lastSlice(size, 0).Endpoints)
+	services, first := min(size.Services, most), size.Endpoints-inSlice
+	turns := 2*min(large.Spare, inSlice) - 1
+	list := make([]change, min(most, turns*services))
+	for i := range list {
+		n, turn := i%services*stride%size.Services, i/services
+		gained, lost := turn/2+1, turn/2+turn%2
+		c := change{service: n, serves: turn%2 == 0, slice: lastSlice(size, n)}
+		c.at = endpointOf(size, n, first+gained-1)
+		if c.serves {
+			c.at = endpointOf(size, n, size.Endpoints+gained-1)
+		}
+		c.slice.Endpoints = slices.Delete(c.slice.Endpoints, 0, lost)
+		for g := range gained {
+			c.slice.Endpoints = append(c.slice.Endpoints, size.Endpoint(corev1.IPv4Protocol, n, size.Endpoints+g))
+		}
+		list[i] = c
+	}
+	return list
+}
+
+// measureLoad measures many changes a second that are written to the API server, or as many as it takes.
+func (r *runner) measureLoad(ctx context.Context, run *Run) {
+	run.Load = r.measureWrites(ctx, r.update)
+}
+
+// measureStored measures as many that come to the API server from etcd, as if another one had written them. That is so with most
+// changes in a large cluster.
+func (r *runner) measureStored(ctx context.Context, run *Run) {
+	run.Stored = r.measureWrites(ctx, func(ctx context.Context, s *discoveryv1.EndpointSlice) {
+		check(r.plane.Store(ctx, []runtime.Object{s}))
+	})
+}
+
+// measureWrites measures many changes a second. All is as before when it is over.
+func (r *runner) measureWrites(ctx context.Context, write func(context.Context, *discoveryv1.EndpointSlice)) *Load {
+	check(sleep(ctx, calm))
+	list := schedule(r.size, int(r.options.rate*r.options.load.Seconds()))
+	before := r.cpu()
+	r.play(ctx, list, write)
+	l := loadOf(list)
+	l.Asked, l.CPU = r.options.rate, (r.cpu()-before)/float64(len(list))
+	r.say("  %d changes, %.1f a second: p50 %.3f s, p99 %.3f s; until the write was answered p50 %.3f s, p99 %.3f s; CPU %.2f ms a change",
+		l.Changes, l.Written, l.Took.P50, l.Took.P99, l.Answered.P50, l.Answered.P99, l.CPU*1000)
+	r.restore(ctx, list)
+	return &l
+}
+
+func loadOf(list []change) Load {
+	last := slices.MaxFunc(list, func(a, b change) int { return a.answered.Compare(b.answered) }).answered
+	seen := slices.MaxFunc(list, func(a, b change) int { return a.seen.Compare(b.seen) }).seen
+	return Load{
+		Changes: len(list), Written: float64(len(list)) / last.Sub(list[0].sent).Seconds(), Last: max(0, seen.Sub(last).Seconds()),
+		Took:     summarize(each(list, func(c change) float64 { return c.seen.Sub(c.sent).Seconds() })),
+		Answered: summarize(each(list, func(c change) float64 { return c.answered.Sub(c.sent).Seconds() })),
+	}
+}
+
+// play writes the changes at their times, or as fast as they are taken, and watches the kernel meanwhile.
+func (r *runner) play(ctx context.Context, list []change, write func(context.Context, *discoveryv1.EndpointSlice)) {
+	all, ctx := errgroup.WithContext(ctx)
+	sent := make(chan int, len(list))
+	tryIn(all, func() { r.watch(ctx, list, sent) })
+	tryIn(all, func() {
+		began, group := time.Now(), errgroup.Group{}
+		group.SetLimit(writers)
+		for i := range list {
+			at := began.Add(time.Duration(float64(i) / r.options.rate * float64(time.Second)))
+			tryIn(&group, func() {
+				check(sleep(ctx, time.Until(at)))
+				c := &list[i]
+				c.sent = time.Now()
+				sent <- i
+				write(ctx, c.slice)
+				c.answered = time.Now()
+			})
+		}
+		check(group.Wait())
+	})
+	check(all.Wait())
+}
+
+// tryIn does work in a group.
+func tryIn(group *errgroup.Group, work func()) { group.Go(func() error { return attempt(work) }) }
+
+// steadily is the pause between two looks under load. Where all compete for one processor, a look may take long because others
+// work: with a pause of some times as long, the looks alone once took for waits of seconds what was none.
+func steadily(took time.Duration) time.Duration {
+	return min(max(20*time.Millisecond, 4*took), 200*time.Millisecond)
+}
+
+// watch notes when the kernel has each of the changes that were sent.
+func (r *runner) watch(ctx context.Context, list []change, sent <-chan int) {
+	var open []int
+	noted := 0
+	late := exceeded{fmt.Sprintf("%d changes", len(list)), r.options.load + r.options.limit}
+	r.awaitFor(ctx, late, steadily, func() bool {
+		for range len(sent) {
+			open = append(open, <-sent)
+			noted++
+		}
+		open = r.stillOpen(list, open)
+		return noted == len(list) && len(open) == 0
+	})
+}
+
+// stillOpen looks for open changes, the oldest first, and returns those that the kernel does not have yet. One look at a Service
+// is for all its changes: with a thousand endpoints it takes as long as many changes do. After some Services in vain it looks at
+// no other: if many changes are under way, that would keep the processor from those who work.
+func (r *runner) stillOpen(list []change, open []int) (still []int) {
+	const mostMisses = 8
+	misses := 0
+	found := map[int]map[netip.AddrPort]int{}
+	for _, i := range open {
+		c := &list[i]
+		weights, looked := found[c.service]
+		if !looked && misses < mostMisses {
+			weights = r.look.weights(serverOf(c.service))
+			found[c.service] = weights
+		}
+		switch {
+		case weights == nil:
+			still = append(still, i)
+		case weights[c.at] > 0 == c.serves:
+			c.seen = time.Now()
+		default:
+			still = append(still, i)
+			if !looked {
+				misses++
+			}
+		}
+	}
+	return still
+}
+
+// restore makes the slices that a load changed what they were.
+func (r *runner) restore(ctx context.Context, list []change) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(writers)
+	for _, c := range list[:min(r.size.Services, len(list))] { // the first change of each Service
+		tryIn(group, r.writeSlice(ctx, c.service, nil))
+	}
+	check(group.Wait())
 }

@@ -4,7 +4,10 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"regexp"
 	"strconv"
@@ -12,9 +15,21 @@ import (
 	"syscall"
 	"time"
 
+	moby "github.com/moby/ipvs"
+	"github.com/vishvananda/netlink"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
+	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 	"github.com/kube-ipvs/kube-ipvs/e2e/world"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/config/proxyconfig"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
+	"github.com/kube-ipvs/kube-ipvs/internal/node"
+	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // program is a service proxy to be measured, and what its log says.
@@ -97,19 +112,22 @@ enableProfiling: false
 ---
 apiVersion: kube-ipvs.io/v1alpha1
 kind: KubeIPVSConfiguration
+vipBinding: %s
 `
 
 const configurationFile = "config.conf"
 
-// configure writes the file that says how both programs work, and returns its text.
-func (s *site) configure(binding string) string {
+// configure writes the file that says how both programs work, and returns what it means on this kernel.
+func (s *site) configure(binding config.VIPBinding) config.Config {
 	kubeconfig := must(s.plane.Kubeconfig("kube-proxy", s.server.Address, s.plane.User("system:kube-proxy")))
-	text := fmt.Sprintf(configuration, kubeconfig, large.PodNetwork())
-	if binding != string(config.AddressBinding) {
-		text += "vipBinding: " + binding + "\n"
-	}
+	text := fmt.Sprintf(configuration, kubeconfig, large.PodNetwork(), binding)
 	check(os.WriteFile(s.file(configurationFile), []byte(text), 0o644))
-	return text
+	pair := proxyconfig.Default()
+	must(pair.ReadConfig([]byte(text)))
+	c, _, err := pair.Config()
+	check(err)
+	c.Kernel = must(config.ParseKernel(field("/proc/sys/kernel/osrelease", `(.*)`)))
+	return plan.Settle(c, nil, serviceNetworks())
 }
 
 // daemon is a program that runs on the node.
@@ -159,5 +177,129 @@ func (d *daemon) stop() {
 	case <-d.Ended():
 	case <-time.After(patience):
 		d.Kill()
+	}
+}
+
+// serverOf is the virtual server of the Service n.
+func serverOf(n int) state.VirtualServerKey {
+	return state.VirtualServerKey{Protocol: state.TCP, Address: netip.AddrPortFrom(large.ServiceAddress(corev1.IPv4Protocol, n), large.Port)}
+}
+
+// entryOf is what stands in a set for the Service n.
+func entryOf(n int) state.SetEntry {
+	return state.SetEntry{Set: clusterIPs, Address: serverOf(n).Address.Addr(), Protocol: state.TCP, Port: large.Port}
+}
+
+// endpointOf is where the endpoint i of the Service n is.
+func endpointOf(size large.Size, n, i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(size.Endpoint(corev1.IPv4Protocol, n, i).Addresses[0]), large.TargetPort)
+}
+
+// answered is an error unless a request through the Service n is answered. The client's address has no way back but through
+// the node, so it takes a virtual server, an address, an entry and a rule.
+func (r *runner) answered(ctx context.Context, n int) error {
+	const limit = 200 * time.Millisecond // an attempt that goes wrong is repeated soon
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	reply, err := r.world.Host(clientName).Ask(ctx, state.TCP, serverOf(n).Address)
+	if own := r.node().Addresses[0]; err == nil && reply.Client.Addr() != own {
+		err = fmt.Errorf("the server saw %v, not the node's address %v", reply.Client, own)
+	}
+	if err != nil {
+		return fmt.Errorf("ask through Service %d: %w", n, err)
+	}
+	return nil
+}
+
+// worked is an error unless the program has done its work: its log says of nothing that it failed, the first Service and the
+// last one answer, and the kernel has all rows.
+func (r *runner) worked(ctx context.Context) error {
+	return attempt(func() {
+		check(r.daemon.check())
+		check(r.answered(ctx, 0))
+		check(r.answered(ctx, r.size.Services-1))
+		check(r.program.holds(r.kernel(ctx), r.want))
+	})
+}
+
+// holds is an error unless the kernel is as it has to be once a program has done its work. Of kube-proxy it is what any proxy
+// needs, and a rule that looks at the cluster IPs.
+func (p program) holds(got, want state.State) error {
+	if p.name == ours {
+		return rig.Differ(got, want)
+	}
+	err := rig.Differ(bare(got), bare(want))
+	for j := range got.Jumps {
+		rules := got.Chains[state.ChainKey{Family: j.Family, Table: j.Table, Name: j.To}].Rules
+		if j.Family == state.IPv4 && j.Table == state.NAT && strings.Contains(rules, "--match-set "+string(clusterIPs)+" ") {
+			return err
+		}
+	}
+	return errors.Join(err, fmt.Errorf("no rule that packets get to looks at %s", clusterIPs))
+}
+
+// clusterIPs is the set that has an entry for each cluster IP and port, of IPv4.
+const clusterIPs state.SetName = "KUBE-CLUSTER-IP"
+
+// bare is what any proxy in IPVS mode needs for the objects of package large: virtual servers, real servers that take
+// connections, and an entry and an address for every cluster IP. Sets may have other options, and chains other rules.
+func bare(s state.State) state.State {
+	b := state.New()
+	for k := range s.VirtualServers {
+		b.VirtualServers[k] = state.VirtualServer{}
+	}
+	for k, v := range s.RealServers {
+		if v.Weight > 0 {
+			b.RealServers[k] = state.RealServer{}
+		}
+	}
+	for e := range s.Entries {
+		if e.Set == clusterIPs {
+			b.Entries[e] = state.Entry{}
+		}
+	}
+	for a := range s.Addresses {
+		b.Addresses[a] = state.Binding{}
+	}
+	return b
+}
+
+// rows are what the node's kernel holds when all objects are served: those of the size, and the API server's own Service, to
+// which it adds its endpoint only some time after its start.
+func (r *runner) rows(ctx context.Context) state.State {
+	const namespace, name = metav1.NamespaceDefault, "kubernetes"
+	n := plan.NodeOf(nodeName(), r.self, nil)
+	r.onNode(func() {
+		c := must(node.Open())
+		now := must(c.Now(ctx))
+		n.Addresses, n.Networks, n.MTU = now.Addresses, now.Networks, now.MTU
+		check(c.Close())
+	})
+	own := plan.Objects{Service: must(r.api.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{}))}
+	check(poll(ctx, often, func() bool {
+		slice := must(r.api.DiscoveryV1().EndpointSlices(namespace).Get(ctx, name, metav1.GetOptions{}))
+		own.Slices = []*discoveryv1.EndpointSlice{slice}
+		return len(slice.Endpoints) > 0
+	}))
+	return large.Rows(r.config, n, append(r.size.Objects(), own))
+}
+
+// kernel is all that the node's kernel holds, whatever program made it.
+func (r *runner) kernel(ctx context.Context) (got state.State) {
+	r.onNode(func() {
+		k := must(linux.Open(ctx, rig.Everything(r.config)))
+		got = must(k.Tables().List(ctx))
+		check(k.Close())
+	})
+	return got
+}
+
+// wipe takes the large tables out of the kernel of the calling thread.
+func wipe() {
+	c := must(moby.New(""))
+	defer c.Close()
+	check(c.Flush())
+	if l, err := netlink.LinkByName(string(state.DummyLink)); err == nil {
+		check(netlink.LinkDel(l))
 	}
 }

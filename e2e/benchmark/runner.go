@@ -6,18 +6,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
+	"net/http"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/procfs"
+	"github.com/vishvananda/netlink/nl"
 	"gonum.org/v1/gonum/floats"
-	corev1 "k8s.io/api/core/v1"
 
-	"github.com/kube-ipvs/kube-ipvs/e2e/benchmark/observe"
+	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
+	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -25,6 +29,7 @@ import (
 const (
 	patience = time.Minute     // for what takes no time worth measuring
 	calm     = 5 * time.Second // after which a program is taken to have nothing left to do
+	tooMany  = 20000           // Services have addresses that take too long to give to a device one by one
 )
 
 // runner measures one program in a cluster of one size.
@@ -33,32 +38,34 @@ type runner struct {
 	program program
 	size    large.Size
 	options options
+	binding config.VIPBinding
 	config  config.Config
 	want    state.State
 	// How many IPv4 addresses and cluster IPs are in what is wanted.
 	addresses, entries int
 
-	say      func(format string, values ...any)
-	programs *observe.Programs // nil: the kernel does not report which programs end
+	say   func(format string, values ...any)
+	ended *programs // nil: the kernel does not report which programs end
 
-	look   *observe.Kernel
+	look   *look
 	locals int // addresses that the node has without any proxy
 	daemon *daemon
 }
 
 // newRunner configures a program. Its first start reads it from the disk, which may be another machine's: that is no measured one.
 func newRunner(ctx context.Context, s *site, p program, size large.Size, o options) *runner {
-	r := &runner{site: s, program: p, size: size, options: o}
-	r.config = readConfiguration(s.configure(o.binding(p.name, size)))
+	r := &runner{site: s, program: p, size: size, options: o, binding: config.AddressBinding}
+	if p.name == ours && size.Services >= tooMany {
+		r.binding = config.RouteBinding
+		r.addresses++ // routes need an address beside them
+	}
+	r.config = s.configure(r.binding)
 	r.want = r.rows(ctx)
 	r.entries = len(bare(r.want).Entries)
 	for a := range r.want.Addresses {
 		if a.Is4() {
 			r.addresses++
 		}
-	}
-	if o.binding(p.name, size) == string(config.RouteBinding) {
-		r.addresses++ // routes need an address beside them
 	}
 	must(s.node().Run(ctx, p.argv[0], "--help"))
 	return r
@@ -73,7 +80,7 @@ func (r *runner) command() string {
 // run makes the measurements that the options ask for. A program that failed has no figures; one that was not done in time has
 // those that it got.
 func (r *runner) run(ctx context.Context) Run {
-	run := Run{Program: r.program.name, Services: r.size.Services, Endpoints: r.size.Endpoints, Binding: r.options.binding(r.program.name, r.size)}
+	run := Run{Program: r.program.name, Services: r.size.Services, Endpoints: r.size.Endpoints, Binding: string(r.binding)}
 	none := run
 	err := attempt(func() { r.measure(ctx, &run) })
 	if err != nil {
@@ -119,8 +126,8 @@ func (r *runner) renew() {
 	r.stop()
 	r.onNode(wipe)
 	check(r.world.Reboot(nodeName()))
-	r.onNode(func() { r.look = must(observe.Open()) })
-	r.locals = must(r.look.Locals())
+	r.onNode(func() { r.look = newLook() })
+	r.locals = r.look.locals()
 }
 
 // stop ends the program and the looks at its kernel.
@@ -129,51 +136,9 @@ func (r *runner) stop() {
 		r.daemon.stop()
 	}
 	if r.look != nil {
-		r.look.Close()
+		r.look.close()
 	}
 	r.daemon, r.look = nil, nil
-}
-
-// serverOf is the virtual server of the Service n.
-func serverOf(n int) state.VirtualServerKey {
-	return state.VirtualServerKey{Protocol: state.TCP, Address: netip.AddrPortFrom(large.ServiceAddress(corev1.IPv4Protocol, n), large.Port)}
-}
-
-// entryOf is what stands in a set for the Service n.
-func entryOf(n int) state.SetEntry {
-	return state.SetEntry{Set: clusterIPs, Address: serverOf(n).Address.Addr(), Protocol: state.TCP, Port: large.Port}
-}
-
-// endpointOf is where the endpoint i of the Service n is.
-func endpointOf(size large.Size, n, i int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.MustParseAddr(size.Endpoint(corev1.IPv4Protocol, n, i).Addresses[0]), large.TargetPort)
-}
-
-// answered is an error unless a request through the Service n is answered. The client's address has no way back but through
-// the node, so it takes a virtual server, an address, an entry and a rule.
-func (r *runner) answered(ctx context.Context, n int) error {
-	const limit = 200 * time.Millisecond // an attempt that goes wrong is repeated soon
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	reply, err := r.world.Host(clientName).Ask(ctx, state.TCP, serverOf(n).Address)
-	if own := r.node().Addresses[0]; err == nil && reply.Client.Addr() != own {
-		err = fmt.Errorf("the server saw %v, not the node's address %v", reply.Client, own)
-	}
-	if err != nil {
-		return fmt.Errorf("ask through Service %d: %w", n, err)
-	}
-	return nil
-}
-
-// worked is an error unless the program has done its work: its log says of nothing that it failed, the first Service and the
-// last one answer, and the kernel has all rows.
-func (r *runner) worked(ctx context.Context) error {
-	return attempt(func() {
-		check(r.daemon.check())
-		check(r.answered(ctx, 0))
-		check(r.answered(ctx, r.size.Services-1))
-		check(r.program.holds(r.kernel(ctx), r.want))
-	})
 }
 
 // awaitWorked waits until the program has done its work. It returns when the last look began, and how many there were.
@@ -247,7 +212,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // measureSteady measures some time without changes.
 func (r *runner) measureSteady(ctx context.Context, run *Run) {
 	check(sleep(ctx, calm))
-	began, programs, last := time.Now(), r.programs.Seen(), r.cpu()
+	began, programs, last := time.Now(), r.ended.now(), r.cpu()
 	var seconds []float64
 	for len(seconds) == 0 || time.Since(began) < r.options.steady {
 		check(sleep(ctx, time.Second))
@@ -261,8 +226,8 @@ func (r *runner) measureSteady(ctx context.Context, run *Run) {
 	}
 	status := must(must(procfs.NewProc(r.daemon.Pid())).NewStatus())
 	s.Resident, s.Peak = int64(status.VmRSS), int64(status.VmHWM)
-	for name, ran := range r.programs.Since(programs) {
-		s.Programs[name], s.CPUPerProgram[name] = ran.Times, ran.CPU.Seconds()
+	for name, ran := range r.ended.since(programs) {
+		s.Programs[name], s.CPUPerProgram[name] = ran.times, ran.cpu.Seconds()
 	}
 	run.Steady = s
 	r.say("  CPU %.2f s in %.0f s, resident %d MiB, at most %d MiB; ran %v", s.CPU, s.Lasted, s.Resident>>20, s.Peak>>20, s.Programs)
@@ -273,4 +238,132 @@ func (r *runner) cpu() float64 {
 	const ticks = 100 // a second, for every program that asks
 	s := must(must(procfs.NewProc(r.daemon.Pid())).Stat())
 	return float64(int(s.UTime+s.STime)+s.CUTime+s.CSTime) / ticks
+}
+
+// measureCold measures starts on an empty node. The program of the last one goes on.
+func (r *runner) measureCold(ctx context.Context, run *Run) {
+	for range r.options.starts {
+		c := r.cold(ctx)
+		run.Cold = append(run.Cold, c)
+		r.say("  started after %.3f s, of which %.3f s in the kernel; CPU %.2f s", c.Took, c.Kernel, c.CPU)
+		if c.Took > (r.options.limit / time.Duration(2*r.options.starts)).Seconds() {
+			break // once is enough of what takes minutes
+		}
+	}
+}
+
+func (r *runner) cold(ctx context.Context) (c Cold) {
+	r.renew()
+	runtime.GC()
+	r.daemon = r.start(r.program)
+	r.await(ctx, coldStart, seldom, r.present)
+	c.Rows = r.daemon.age(time.Now())
+	r.await(ctx, coldStart, often, func() bool { return r.answered(ctx, r.size.Services-1) == nil })
+	c.Took = r.daemon.age(time.Now())
+	if last, looks := r.awaitWorked(ctx, coldStart); looks > 1 {
+		c.Again, c.Rows, c.Took = true, r.daemon.age(last), r.daemon.age(last)
+	}
+	c.CPU = r.cpu()
+	if r.program.written != nil {
+		c.Kernel = r.program.kernelTook(r.awaitLog(ctx, r.program.written)).Seconds()
+	}
+	return c
+}
+
+// present reports whether the kernel seems to have all rows, by their number. Which of them comes last is the program's choice.
+func (r *runner) present() bool {
+	return r.look.locals() >= r.locals+r.addresses && len(r.look.weights(serverOf(r.size.Services-1))) >= r.size.Endpoints &&
+		r.look.entries(clusterIPs) >= r.entries
+}
+
+// awaitLog waits until the log of a start has what it has to, and returns it.
+func (r *runner) awaitLog(ctx context.Context, has *regexp.Regexp) (text []byte) {
+	r.await(ctx, "start", seldom, func() bool {
+		text = r.daemon.log()
+		return has.Match(text)
+	})
+	return text
+}
+
+// measureRestart measures a start where everything is in place: until the program says that it is done, in its log, if it does,
+// else by its health, which is good only then.
+func (r *runner) measureRestart(ctx context.Context, run *Run) {
+	before := r.kernel(ctx)
+	r.daemon.stop()
+	var notices *nl.NetlinkSocket
+	r.onNode(func() { notices = listen() })
+	defer notices.Close()
+	programs, restart := r.ended.now(), &Restart{Programs: map[string]int{}}
+	r.daemon = r.start(r.program)
+	steadily := func(time.Duration) time.Duration { return 20 * time.Millisecond }
+	r.await(ctx, "restart", steadily, func() bool {
+		restart.Written = r.program.rowsWritten(r.daemon.log())
+		return restart.Written >= 0 || r.program.written == nil && r.healthy(ctx)
+	})
+	restart.Took = r.daemon.age(time.Now())
+	restart.Notices = count(notices)
+	for name, ran := range r.ended.since(programs) {
+		restart.Programs[name] = ran.times
+	}
+	if n := state.Diff(before, r.kernel(ctx)).Len(); n > 0 && restart.Written == 0 {
+		check(fmt.Errorf("says that it wrote nothing, and %d rows are not as they were", n))
+	}
+	run.Restart = restart
+	r.say("  started again after %.3f s; wrote %d rows by its own word, %d notices of the kernel; ran %v",
+		restart.Took, restart.Written, restart.Notices, restart.Programs)
+}
+
+// healthy reports whether the program says that it is well. It may not listen yet.
+func (r *runner) healthy(ctx context.Context) bool {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: r.node().DialContext}}
+	answer, err := client.Do(must(http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10256/healthz", nil)))
+	return err == nil && answer.Body.Close() == nil && answer.StatusCode == http.StatusOK
+}
+
+// measureFloor measures on empty nodes the least that the rows can cost which kube-ipvs makes, and what they cost it.
+func (r *runner) measureFloor(ctx context.Context) Floor {
+	f := Floor{Services: r.size.Services, Endpoints: r.size.Endpoints, Binding: string(r.binding), Groups: floor.Groups()}
+	r.say("floor, %v", r.size)
+	for range r.options.starts {
+		laps := r.sendFloor(ctx)
+		lap := map[string]float64{}
+		for group, took := range laps {
+			lap[group] = took.Seconds()
+		}
+		f.Laps = append(f.Laps, lap)
+		r.say("  %v: %v", laps.Sum(), laps)
+	}
+	for range r.options.starts {
+		took := r.programming(ctx)
+		f.Ours = append(f.Ours, took.Seconds())
+		r.say("  %s: %v", r.program.name, took)
+	}
+	r.stop()
+	return f
+}
+
+func (r *runner) sendFloor(ctx context.Context) (laps floor.Laps) {
+	r.renew()
+	r.onNode(func() {
+		f := must(floor.Prepare(r.want))
+		runtime.GC()
+		laps = must(f.Send(ctx))
+		check(f.Close())
+	})
+	check(rig.Differ(r.kernel(ctx), r.want))
+	return laps
+}
+
+// programming is how long kube-ipvs takes to write the same rows, by its own word. The API server, which has sent all objects
+// just before and has yet to tidy up after that, stands still meanwhile: it shares the processor with kube-ipvs, and it would
+// not with the floor.
+func (r *runner) programming(ctx context.Context) time.Duration {
+	r.renew()
+	r.daemon = r.start(r.program)
+	r.awaitLog(ctx, r.program.known)
+	check(r.server.Signal(syscall.SIGSTOP))
+	var text []byte
+	err := attempt(func() { text = r.awaitLog(ctx, r.program.written) })
+	check(errors.Join(err, r.server.Signal(syscall.SIGCONT)))
+	return r.program.kernelTook(text)
 }

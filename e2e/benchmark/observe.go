@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"net/netip"
+	"os"
+	"regexp"
+	"strconv"
+	"sync"
+	"time"
+
+	moby "github.com/moby/ipvs"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// look looks into the kernel of the network namespace of the thread that made it, from any thread, while something else is
+// measured. Each look is cheap, as there may be one processor for all. It changes nothing.
+type look struct {
+	ipvs   *moby.Handle
+	net    *netlink.Handle
+	routes *os.File
+}
+
+// newLook opens the kernel. The file stays one of the namespace in which it was opened.
+func newLook() *look {
+	return &look{
+		ipvs:   must(moby.New("")),
+		net:    must(netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)),
+		routes: must(os.Open("/proc/thread-self/net/fib_triestat")),
+	}
+}
+
+func (k *look) close() {
+	k.ipvs.Close()
+	k.net.Close()
+	k.routes.Close()
+}
+
+// locals is how many IPv4 addresses are this node's: each that is assigned, and each that a local route leads to, however many
+// routes do.
+func (k *look) locals() int {
+	text := make([]byte, 16<<10)
+	n, _ := k.routes.ReadAt(text, 0) // it ends before the buffer does
+	leaves := regexp.MustCompile(`(?s)\nLocal:\n.*?\tLeaves: +(\d+)\n`).FindSubmatch(text[:n])
+	if leaves == nil {
+		check(errors.New("the kernel does not say how large its table local is"))
+	}
+	return must(strconv.Atoi(string(leaves[1])))
+}
+
+// entries is how many entries a set has; 0 if there is no such set. It reads all of them: ask it last.
+func (k *look) entries(set state.SetName) int {
+	all, err := k.net.IpsetList(string(set))
+	if !there(err, unix.ENOENT) {
+		return 0
+	}
+	return int(all.NumEntries)
+}
+
+// has reports whether an entry is in its set.
+func (k *look) has(e state.SetEntry) bool {
+	protocol := uint8(e.Protocol)
+	has, err := k.net.IpsetTest(string(e.Set), &netlink.IPSetEntry{IP: e.Address.AsSlice(), Port: &e.Port, Protocol: &protocol})
+	return there(err, unix.ENOENT) && has
+}
+
+// there reports whether the kernel knows what it was asked for. Some errors say that it does not.
+func there(err error, absent ...error) bool {
+	for _, a := range absent {
+		if errors.Is(err, a) {
+			return false
+		}
+	}
+	check(err)
+	return true
+}
+
+func service(k state.VirtualServerKey) *moby.Service {
+	return &moby.Service{AddressFamily: nl.FAMILY_V4, Protocol: uint16(k.Protocol), Address: k.Address.Addr().AsSlice(), Port: k.Address.Port()}
+}
+
+// served reports whether there is a virtual server, of IPv4.
+func (k *look) served(server state.VirtualServerKey) bool {
+	_, err := k.ipvs.GetService(service(server))
+	return there(err, unix.ESRCH)
+}
+
+// weights are those of the real servers of a virtual server of IPv4; none if there is no such virtual server.
+func (k *look) weights(server state.VirtualServerKey) map[netip.AddrPort]int {
+	weights := map[netip.AddrPort]int{}
+	for _, d := range must(k.ipvs.GetDestinations(service(server))) {
+		address, _ := netip.AddrFromSlice(d.Address)
+		weights[netip.AddrPortFrom(address.Unmap(), d.Port)] = d.Weight
+	}
+	return weights
+}
+
+// local reports whether packets to an address are this node's.
+func (k *look) local(a netip.Addr) bool {
+	routes, err := k.net.RouteGet(a.AsSlice())
+	return there(err, unix.ENETUNREACH, unix.EHOSTUNREACH) && routes[0].Type == unix.RTN_LOCAL
+}
+
+// listen lets the kernel of the calling thread send its notices of addresses, routes and links that come, change and go.
+func listen() *nl.NetlinkSocket {
+	const buffer = 32 << 20
+	socket := must(nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE))
+	rest := unix.NsecToTimeval(time.Millisecond.Nanoseconds())
+	check(errors.Join(socket.SetReceiveBufferSize(buffer, true), socket.SetReceiveTimeout(&rest)))
+	return socket
+}
+
+// count is how many notices there are. ENOBUFS is that there were more than a program can have made in vain.
+func count(notices *nl.NetlinkSocket) (n int) {
+	for {
+		messages, _, err := notices.Receive()
+		if errors.Is(err, unix.EAGAIN) {
+			return n
+		}
+		if !errors.Is(err, unix.EINTR) {
+			check(err)
+		}
+		n += len(messages)
+	}
+}
+
+// programs counts the programs of the whole machine that end, by name. The kernel reports each (taskstats), so that nothing
+// has to stand between a program and those that it runs.
+type programs struct {
+	mutex sync.Mutex
+	seen  map[string]ran
+}
+
+// ran is how often a program ran, and for how long on a processor.
+type ran struct {
+	times int
+	cpu   time.Duration
+}
+
+// watchPrograms counts from now on whatever ends on any processor that there may ever be. It is an error in a namespace of
+// processes, users or networks: the kernel never reports there.
+func watchPrograms() (p *programs, err error) {
+	const registerMask, version, buffer = 3, 1, 4 << 20 // TASKSTATS_CMD_ATTR_REGISTER_CPUMASK
+	err = attempt(func() {
+		family, socket := must(netlink.GenlFamilyGet("TASKSTATS")), must(nl.Subscribe(unix.NETLINK_GENERIC))
+		request := nl.NewNetlinkRequest(int(family.ID), unix.NLM_F_ACK)
+		request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_GENERIC: {Socket: socket}}
+		request.AddData(&nl.Genlmsg{Command: unix.TASKSTATS_CMD_GET, Version: version})
+		request.AddData(nl.NewRtAttr(registerMask, nl.ZeroTerminated(field("/sys/devices/system/cpu/possible", `(.*)`))))
+		must(request.Execute(unix.NETLINK_GENERIC, 0))
+		check(socket.SetReceiveBufferSize(buffer, true))
+		p = &programs{seen: map[string]ran{}}
+		go p.count(socket)
+	})
+	return p, err
+}
+
+// count counts as long as the benchmark runs. What is lost in a flood is not counted.
+func (p *programs) count(socket *nl.NetlinkSocket) {
+	for {
+		messages, _, _ := socket.Receive()
+		for _, m := range messages {
+			p.add(m.Data)
+		}
+	}
+}
+
+// add counts a thread that ended. The sum of all threads comes only with a program's last one: those that are counted here
+// have one thread.
+func (p *programs) add(report []byte) {
+	const header, aggregate, stats = 4, 4, 3 // TASKSTATS_TYPE_AGGR_PID and TASKSTATS_TYPE_STATS
+	const comm, commLength, user, system, end = 80, 32, 152, 160, 168
+	all, err := nl.ParseRouteAttrAsMap(report[min(header, len(report)):])
+	inner, err2 := nl.ParseRouteAttrAsMap(all[aggregate].Value)
+	s := inner[stats].Value
+	if err != nil || err2 != nil || len(s) < end {
+		return
+	}
+	name := unix.ByteSliceToString(s[comm : comm+commLength])
+	cpu := binary.NativeEndian.Uint64(s[user:]) + binary.NativeEndian.Uint64(s[system:])
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.seen[name] = ran{p.seen[name].times + 1, p.seen[name].cpu + time.Duration(cpu)*time.Microsecond}
+}
+
+// now are the programs that have ended so far. If the kernel does not report them there are none.
+func (p *programs) now() map[string]ran {
+	if p == nil {
+		return nil
+	}
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return maps.Clone(p.seen)
+}
+
+// since are the programs that have ended since an earlier look.
+func (p *programs) since(before map[string]ran) map[string]ran {
+	now := p.now()
+	for name, r := range now {
+		now[name] = ran{r.times - before[name].times, r.cpu - before[name].cpu}
+	}
+	maps.DeleteFunc(now, func(_ string, r ran) bool { return r.times == 0 })
+	return now
+}
