@@ -93,12 +93,6 @@ func (c *changer) steps(ctx context.Context, i int) []step {
 	}
 }
 
-// complete reports whether the kernel has all rows of a Service.
-func (c *changer) complete(n int) bool {
-	return len(c.look.weights(serverOf(n))) >= c.size.Endpoints &&
-		c.look.local(serverOf(n).Address.Addr()) && c.look.has(entryOf(n))
-}
-
 // silent reports whether a Service takes no connections.
 func (c *changer) silent(n int) bool {
 	weights := slices.Collect(maps.Values(c.look.weights(serverOf(n))))
@@ -278,8 +272,7 @@ func steadily(took time.Duration) time.Duration {
 func (r *runner) watch(ctx context.Context, list []change, sent <-chan int) {
 	var open []int
 	noted := 0
-	late := exceeded{fmt.Sprintf("%d changes", len(list)), r.options.load + r.options.limit}
-	r.awaitFor(ctx, late, steadily, func() bool {
+	r.await(ctx, fmt.Sprintf("%d changes", len(list)), steadily, func() bool {
 		for range len(sent) {
 			open = append(open, <-sent)
 			noted++

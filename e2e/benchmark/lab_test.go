@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/control"
 	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
+	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
@@ -41,15 +43,15 @@ func TestOnlyProgramsThatWorkGetFigures(t *testing.T) {
 	t.Cleanup(func() { check(s.close()) })
 	s.open(t.Context())
 	s.fill(t.Context(), tiny())
-	t.Run("ours", func(t *testing.T) { mustHaveAll(t, measureOne(t, s, quick(), ours)) })
-	t.Run("theirs", func(t *testing.T) {
-		o := quick()
-		o.phases = []string{coldStart, "restart"}
-		run := measureOne(t, s, o, theirs)
-		if run.Failure+run.Exceeded != "" || len(run.Cold) != 1 || run.Cold[0].Took <= 0 || run.Restart == nil {
-			t.Errorf("%+v", run)
+	t.Run("ours", func(t *testing.T) {
+		run := measureOne(t, s, quick(), ours)
+		mustHaveAll(t, run)
+		if run.Cold[0].Kernel <= 0 || run.Restart.Written != 0 || run.Restart.Notices != 0 {
+			t.Errorf("a start wrote for %v s; a restart wrote %d rows, with %d notices of the kernel",
+				run.Cold[0].Kernel, run.Restart.Written, run.Restart.Notices)
 		}
 	})
+	t.Run("theirs", func(t *testing.T) { mustHaveAll(t, measureOne(t, s, quick(), theirs)) })
 	idle, complaining := theirs, ours
 	idle.argv = []string{"env", "sh", "-c", "sleep 1000"}
 	idle.complaint = regexp.MustCompile(`[^\s\S]`)
@@ -93,7 +95,7 @@ func mustHaveAll(t *testing.T, run Run) {
 	if run.Failure+run.Exceeded != "" || len(run.Cold) != 1 || run.Load == nil || run.Restart == nil || run.Steady == nil {
 		t.Fatalf("%+v", run)
 	}
-	if c := run.Cold[0]; c.Rows <= 0 || c.Took < c.Rows || c.Kernel <= 0 || c.CPU <= 0 {
+	if c := run.Cold[0]; c.Rows <= 0 || c.Took < c.Rows || c.CPU <= 0 {
 		t.Errorf("%+v", c)
 	}
 	for _, kind := range kinds() {
@@ -106,9 +108,6 @@ func mustHaveAll(t *testing.T, run Run) {
 	}
 	if run.Steady.Resident <= 0 || run.Steady.Peak < run.Steady.Resident {
 		t.Errorf("%+v", run.Steady)
-	}
-	if run.Restart.Written != 0 || run.Restart.Notices != 0 {
-		t.Errorf("a restart wrote %d rows, with %d notices of the kernel", run.Restart.Written, run.Restart.Notices)
 	}
 }
 
@@ -146,8 +145,8 @@ func TestALookSeesWhatIsInTheKernel(t *testing.T) {
 					put(t, c.binding)
 					before += c.more
 				}
-				if k.locals() != before+services || k.entries(clusterIPs) != services {
-					t.Errorf("%d addresses and %d entries of %d Services", k.locals()-before, k.entries(clusterIPs), services)
+				if k.locals() != before+services {
+					t.Errorf("%d addresses of %d Services", k.locals()-before, services)
 				}
 				for n := range 4 {
 					there := n < services
@@ -169,16 +168,18 @@ func TestProgramsThatEndAreCountedOrTheKernelIsSilent(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	before := p.now()
+	p.take()
 	for range 5 {
 		check(exec.Command("true").Run())
 	}
-	const patience = 10 * time.Second
-	for begin := time.Now(); p.since(before)["true"].times < 5; time.Sleep(10 * time.Millisecond) {
-		if time.Since(begin) > patience {
-			t.Fatalf("of five programs were counted %v", p.since(before))
+	counted := 0
+	rig.Until(t, 10*time.Second, func() error {
+		times, _ := p.take()
+		if counted += times["true"]; counted != 5 {
+			return fmt.Errorf("of five programs were counted %d", counted)
 		}
-	}
+		return nil
+	})
 }
 
 func TestTheKernelIsSilentInAnotherNamespace(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -59,13 +60,13 @@ func measure(arguments []string) error {
 		b.options = parseOptions(arguments)
 		b.run(ctx)
 	})
-	return errors.Join(err, b.site.close(), b.verdict())
+	return errors.Join(err, b.site.close(), b.failed)
 }
 
 // options are what is measured, and how often.
 type options struct {
 	sizes                              []large.Size
-	programs, phases                   []string
+	programs                           []string
 	theirs, starts, times              int
 	budget, load, steady, limit, whole time.Duration
 	rate                               float64
@@ -82,7 +83,6 @@ func parseOptions(arguments []string) (o options) {
 	flags := flag.NewFlagSet("benchmark run", flag.ContinueOnError)
 	sizes := flags.String("sizes", defaultSizes, "Services x endpoints, a `list`")
 	programs := flags.String("proxies", ours+","+theirs, "which to measure, a `list`")
-	what := flags.String("phases", strings.Join(phases(), ","), "what to measure, a `list`")
 	flags.IntVar(&o.theirs, "theirs", mostServices, "up to so many Services kube-proxy is measured beside kube-ipvs")
 	flags.IntVar(&o.starts, "starts", 3, "how often to start a program, if it takes no minutes")
 	flags.IntVar(&o.times, "times", 100, "how often to make each kind of change")
@@ -90,24 +90,17 @@ func parseOptions(arguments []string) (o options) {
 	flags.Float64Var(&o.rate, "rate", 100, "changes a second under load")
 	flags.DurationVar(&o.load, "load", time.Minute, "how long the load lasts")
 	flags.DurationVar(&o.steady, "steady", time.Minute, "how long to watch a program that has nothing to do")
-	flags.DurationVar(&o.limit, "limit", 10*time.Minute, "how long a program may take for a start, or for one change")
+	flags.DurationVar(&o.limit, "limit", 10*time.Minute, "how long a program may take for a start, for one change, or for the load")
 	flags.DurationVar(&o.whole, "whole", 6*time.Hour, "after this time no other program is measured")
 	check(flags.Parse(arguments))
 	o.sizes = each(strings.Split(*sizes, ","), func(text string) large.Size { return must(large.ParseSize(text)) })
-	o.programs = words(*programs, ours, theirs)
-	o.phases = words(*what, phases()...)
-	return o
-}
-
-// words are those of a list, which have to be known.
-func words(list string, known ...string) []string {
-	all := strings.Split(list, ",")
-	for _, word := range all {
-		if !slices.Contains(known, word) {
-			check(fmt.Errorf("%q is none of %s", word, strings.Join(known, ", ")))
+	o.programs = strings.Split(*programs, ",")
+	for _, name := range o.programs {
+		if name != ours && name != theirs {
+			check(fmt.Errorf("%q is neither %s nor %s", name, ours, theirs))
 		}
 	}
-	return all
+	return o
 }
 
 // measures reports whether a program is measured at a size.
@@ -122,6 +115,7 @@ type bench struct {
 	report  Report
 	site    *site // the control plane of sizes that differ in the number of Services alone
 	ended   *programs
+	failed  error // of programs that did not work
 }
 
 func (b *bench) say(format string, values ...any) {
@@ -173,13 +167,18 @@ func (b *bench) measure(ctx context.Context, size large.Size, p program) {
 	}
 	r := newRunner(ctx, b.site, p, size, b.options)
 	r.say, r.ended = b.say, b.ended
-	if line := r.command(); !slices.Contains(b.report.Commands, line) {
+	argv := p.commandLine(configurationFile)
+	argv[0] = filepath.Base(argv[0])
+	if line := strings.Join(argv, " "); !slices.Contains(b.report.Commands, line) {
 		b.report.Commands = append(b.report.Commands, line)
 	}
-	if p.name == ours && slices.Contains(b.options.phases, least) {
+	if p.name == ours {
 		b.report.Floors = append(b.report.Floors, r.measureFloor(ctx))
 	}
 	run := r.run(ctx)
+	if run.Failure != "" {
+		b.failed = errors.Join(b.failed, fmt.Errorf("no figure for %s at %v: %s", p.name, size, run.Failure))
+	}
 	if run.Failure+run.Exceeded != "" {
 		check(b.site.close())
 	}
@@ -207,16 +206,6 @@ func (b *bench) leave(format string, values ...any) {
 	text := fmt.Sprintf(format, values...)
 	b.say("left out: %s", text)
 	b.report.Unsaid = append(b.report.Unsaid, text)
-}
-
-// verdict is an error if a program was measured that did not work.
-func (b *bench) verdict() (err error) {
-	for _, r := range b.report.Runs {
-		if r.Failure != "" {
-			err = errors.Join(err, fmt.Errorf("no figure for %s at %dx%d: %s", r.Program, r.Services, r.Endpoints, r.Failure))
-		}
-	}
-	return err
 }
 
 // machine is where this runs, as far as the kernel reports it.

@@ -192,10 +192,10 @@ func replace(path string, text []byte) {
 	check(os.Rename(path+".new", path))
 }
 
-// measurement is one thing that is measured of a program.
+// measurement is one thing that is measured of a program, and written into the run.
 type measurement struct {
-	name    string                               // as the flag -phases has it
-	measure func(*runner, context.Context, *Run) // writes into the run
+	name    string
+	measure func(*runner, context.Context, *Run)
 }
 
 // measurements are all of them, in the order in which they are made: the memory is that of a program which has only started.
@@ -208,11 +208,6 @@ func measurements() []measurement {
 		{"stored load", (*runner).measureStored},
 		{"restart", (*runner).measureRestart},
 	}
-}
-
-// phases are the names of all measurements.
-func phases() []string {
-	return append(each(measurements(), func(m measurement) string { return m.name }), least)
 }
 
 // figure is a line of the page's tables.

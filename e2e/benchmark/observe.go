@@ -5,9 +5,9 @@ package main
 import (
 	"encoding/binary"
 	"errors"
-	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"sync"
@@ -54,15 +54,6 @@ func (k *look) locals() int {
 		check(errors.New("the kernel does not say how large its table local is"))
 	}
 	return must(strconv.Atoi(string(leaves[1])))
-}
-
-// entries is how many entries a set has; 0 if there is no such set. It reads all of them: ask it last.
-func (k *look) entries(set state.SetName) int {
-	all, err := k.net.IpsetList(string(set))
-	if !there(err, unix.ENOENT) {
-		return 0
-	}
-	return int(all.NumEntries)
 }
 
 // has reports whether an entry is in its set.
@@ -137,28 +128,27 @@ func count(notices *nl.NetlinkSocket) (n int) {
 // has to stand between a program and those that it runs.
 type programs struct {
 	mutex sync.Mutex
-	seen  map[string]ran
+	times map[string]int
+	cpu   map[string]float64 // seconds
 }
 
-// ran is how often a program ran, and for how long on a processor.
-type ran struct {
-	times int
-	cpu   time.Duration
-}
-
-// watchPrograms counts from now on whatever ends on any processor that there may ever be. It is an error in a namespace of
-// processes, users or networks: the kernel never reports there.
+// watchPrograms counts whatever ends on any processor that there may ever be. It is an error if the kernel does not report a first
+// program, as in a namespace of processes, users or networks.
 func watchPrograms() (p *programs, err error) {
-	const registerMask, version, buffer = 3, 1, 4 << 20 // TASKSTATS_CMD_ATTR_REGISTER_CPUMASK
+	const version, buffer = 1, 4 << 20
 	err = attempt(func() {
 		family, socket := must(netlink.GenlFamilyGet("TASKSTATS")), must(nl.Subscribe(unix.NETLINK_GENERIC))
 		request := nl.NewNetlinkRequest(int(family.ID), unix.NLM_F_ACK)
 		request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_GENERIC: {Socket: socket}}
 		request.AddData(&nl.Genlmsg{Command: unix.TASKSTATS_CMD_GET, Version: version})
-		request.AddData(nl.NewRtAttr(registerMask, nl.ZeroTerminated(field("/sys/devices/system/cpu/possible", `(.*)`))))
+		processors := nl.ZeroTerminated(field("/sys/devices/system/cpu/possible", `(.*)`))
+		request.AddData(nl.NewRtAttr(unix.TASKSTATS_CMD_ATTR_REGISTER_CPUMASK, processors))
 		must(request.Execute(unix.NETLINK_GENERIC, 0))
-		check(socket.SetReceiveBufferSize(buffer, true))
-		p = &programs{seen: map[string]ran{}}
+		second := unix.NsecToTimeval(time.Second.Nanoseconds())
+		check(errors.Join(socket.SetReceiveBufferSize(buffer, true), socket.SetReceiveTimeout(&second), exec.Command("true").Run()))
+		_, _, silent := socket.Receive()
+		check(silent)
+		p = &programs{times: map[string]int{}, cpu: map[string]float64{}}
 		go p.count(socket)
 	})
 	return p, err
@@ -177,37 +167,29 @@ func (p *programs) count(socket *nl.NetlinkSocket) {
 // add counts a thread that ended. The sum of all threads comes only with a program's last one: those that are counted here
 // have one thread.
 func (p *programs) add(report []byte) {
-	const header, aggregate, stats = 4, 4, 3 // TASKSTATS_TYPE_AGGR_PID and TASKSTATS_TYPE_STATS
-	const comm, commLength, user, system, end = 80, 32, 152, 160, 168
+	const header, comm, commLength, user, system, end = 4, 80, 32, 152, 160, 168
 	all, err := nl.ParseRouteAttrAsMap(report[min(header, len(report)):])
-	inner, err2 := nl.ParseRouteAttrAsMap(all[aggregate].Value)
-	s := inner[stats].Value
+	inner, err2 := nl.ParseRouteAttrAsMap(all[unix.TASKSTATS_TYPE_AGGR_PID].Value)
+	s := inner[unix.TASKSTATS_TYPE_STATS].Value
 	if err != nil || err2 != nil || len(s) < end {
 		return
 	}
 	name := unix.ByteSliceToString(s[comm : comm+commLength])
-	cpu := binary.NativeEndian.Uint64(s[user:]) + binary.NativeEndian.Uint64(s[system:])
+	microseconds := binary.NativeEndian.Uint64(s[user:]) + binary.NativeEndian.Uint64(s[system:])
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	p.seen[name] = ran{p.seen[name].times + 1, p.seen[name].cpu + time.Duration(cpu)*time.Microsecond}
+	p.times[name]++
+	p.cpu[name] += float64(microseconds) / 1e6
 }
 
-// now are the programs that have ended so far. If the kernel does not report them there are none.
-func (p *programs) now() map[string]ran {
-	if p == nil {
-		return nil
+// take returns the programs that have ended since it was last asked, and forgets them: how often each ran, and for how long.
+func (p *programs) take() (times map[string]int, cpu map[string]float64) {
+	times, cpu = map[string]int{}, map[string]float64{}
+	if p != nil {
+		p.mutex.Lock()
+		defer p.mutex.Unlock()
+		times, p.times = p.times, times
+		cpu, p.cpu = p.cpu, cpu
 	}
-	p.mutex.Lock()
-	defer p.mutex.Unlock()
-	return maps.Clone(p.seen)
-}
-
-// since are the programs that have ended since an earlier look.
-func (p *programs) since(before map[string]ran) map[string]ran {
-	now := p.now()
-	for name, r := range now {
-		now[name] = ran{r.times - before[name].times, r.cpu - before[name].cpu}
-	}
-	maps.DeleteFunc(now, func(_ string, r ran) bool { return r.times == 0 })
-	return now
+	return times, cpu
 }

@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	moby "github.com/moby/ipvs"
@@ -151,34 +150,28 @@ func (d *daemon) age(at time.Time) float64 { return at.Sub(d.began).Seconds() }
 
 func (d *daemon) log() []byte { return must(os.ReadFile(d.Log)) }
 
-// check is an error if the program was started and has ended, or says that something did not work.
-func (d *daemon) check() error {
+// check ends a measurement if the program was started and has ended, or says that something did not work.
+func (d *daemon) check() {
 	if d == nil {
-		return nil
+		return
 	}
-	if err := d.Alive(); err != nil {
-		return fmt.Errorf("%w: %s", err, d.LastWords(lastLines))
-	}
+	check(alive(d.Program))
 	if list := d.complaints(d.log()); len(list) > 0 {
-		return fmt.Errorf("%s says: %s", d.name, strings.Join(list, " | "))
+		check(fmt.Errorf("%s says: %s", d.name, strings.Join(list, " | ")))
+	}
+}
+
+// alive is an error with the end of its log if a program has ended.
+func alive(p *world.Program) error {
+	const lines = 5
+	if err := p.Alive(); err != nil {
+		return fmt.Errorf("%w: %s", err, p.LastWords(lines))
 	}
 	return nil
 }
 
-const lastLines = 5
-
-// stop ends the program as an operator does, and after some time by force.
-func (d *daemon) stop() {
-	if d.Alive() != nil {
-		return
-	}
-	check(d.Signal(syscall.SIGTERM))
-	select {
-	case <-d.Ended():
-	case <-time.After(patience):
-		d.Kill()
-	}
-}
+// stop ends the program. How it ends is not measured.
+func (d *daemon) stop() { _ = d.Stop(patience) }
 
 // serverOf is the virtual server of the Service n.
 func serverOf(n int) state.VirtualServerKey {
@@ -215,7 +208,7 @@ func (r *runner) answered(ctx context.Context, n int) error {
 // last one answer, and the kernel has all rows.
 func (r *runner) worked(ctx context.Context) error {
 	return attempt(func() {
-		check(r.daemon.check())
+		r.daemon.check()
 		check(r.answered(ctx, 0))
 		check(r.answered(ctx, r.size.Services-1))
 		check(r.program.holds(r.kernel(ctx), r.want))

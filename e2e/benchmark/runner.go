@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -41,15 +39,12 @@ type runner struct {
 	binding config.VIPBinding
 	config  config.Config
 	want    state.State
-	// How many IPv4 addresses and cluster IPs are in what is wanted.
-	addresses, entries int
+	say     func(format string, values ...any)
+	ended   *programs // nil: the kernel does not report which programs end
 
-	say   func(format string, values ...any)
-	ended *programs // nil: the kernel does not report which programs end
-
-	look   *look
-	locals int // addresses that the node has without any proxy
-	daemon *daemon
+	look      *look
+	addresses int // that the node has when all Services have theirs
+	daemon    *daemon
 }
 
 // newRunner configures a program. Its first start reads it from the disk, which may be another machine's: that is no measured one.
@@ -57,35 +52,21 @@ func newRunner(ctx context.Context, s *site, p program, size large.Size, o optio
 	r := &runner{site: s, program: p, size: size, options: o, binding: config.AddressBinding}
 	if p.name == ours && size.Services >= tooMany {
 		r.binding = config.RouteBinding
-		r.addresses++ // routes need an address beside them
 	}
 	r.config = s.configure(r.binding)
 	r.want = r.rows(ctx)
-	r.entries = len(bare(r.want).Entries)
-	for a := range r.want.Addresses {
-		if a.Is4() {
-			r.addresses++
-		}
-	}
 	must(s.node().Run(ctx, p.argv[0], "--help"))
 	return r
 }
 
-// command is how the program is started, without folders.
-func (r *runner) command() string {
-	argv := r.program.commandLine(configurationFile)
-	return strings.Join(append([]string{filepath.Base(argv[0])}, argv[1:]...), " ")
-}
-
-// run makes the measurements that the options ask for. A program that failed has no figures; one that was not done in time has
-// those that it got.
+// run makes all measurements. A program that failed has no figures; one that was not done in time has those that it got.
 func (r *runner) run(ctx context.Context) Run {
 	run := Run{Program: r.program.name, Services: r.size.Services, Endpoints: r.size.Endpoints, Binding: string(r.binding)}
 	none := run
 	err := attempt(func() { r.measure(ctx, &run) })
 	if err != nil {
-		bad := attempt(func() { check(r.daemon.check()) })
-		err = errors.Join(err, bad, r.serving())
+		bad := attempt(r.daemon.check)
+		err = errors.Join(err, bad, alive(r.server.Program))
 		if late, ok := errors.AsType[exceeded](err); ok && bad == nil {
 			run.Exceeded = late.Error()
 			r.say("%s has not done it: %v", r.program.name, err)
@@ -100,25 +81,19 @@ func (r *runner) run(ctx context.Context) Run {
 	return run
 }
 
-// measure makes one measurement after the other, and proves after each that the program has done its work. A program that did
-// not start cannot be measured.
+// measure makes one measurement after the other, and proves after each that the program has done its work.
 func (r *runner) measure(ctx context.Context, run *Run) {
 	for _, m := range measurements() {
-		if m.name == coldStart || slices.Contains(r.options.phases, m.name) {
-			r.say("%s, %v: %s", r.program.name, r.size, m.name)
-			m.measure(r, ctx, run)
-			r.awaitWorked(ctx, m.name)
-		}
+		r.say("%s, %v: %s", r.program.name, r.size, m.name)
+		m.measure(r, ctx, run)
+		r.awaitWorked(ctx, m.name)
 	}
 }
 
 // exceeded says what a program had not done when its time was over.
-type exceeded struct {
-	what  string
-	limit time.Duration
-}
+type exceeded string
 
-func (e exceeded) Error() string { return fmt.Sprintf("%s: not within %v", e.what, e.limit) }
+func (e exceeded) Error() string { return string(e) }
 
 // renew gives the node a new kernel. The large tables of the old one go first, lest the end of its namespace takes time from
 // what comes next.
@@ -127,7 +102,10 @@ func (r *runner) renew() {
 	r.onNode(wipe)
 	check(r.world.Reboot(nodeName()))
 	r.onNode(func() { r.look = newLook() })
-	r.locals = r.look.locals()
+	r.addresses = r.look.locals() + len(r.want.Addresses)
+	if r.binding == config.RouteBinding {
+		r.addresses++ // routes need an address beside them
+	}
 }
 
 // stop ends the program and the looks at its kernel.
@@ -150,7 +128,7 @@ func (r *runner) awaitWorked(ctx context.Context, what string) (last time.Time, 
 			return last, looks + 1
 		}
 		r.say("  not yet: %v", err)
-		check(r.daemon.check())
+		r.daemon.check()
 		check(sleep(ctx, time.Second))
 		if time.Now().After(end) {
 			check(fmt.Errorf("after %s: %w", what, err))
@@ -180,23 +158,19 @@ func poll(ctx context.Context, p pause, look func() bool) error {
 	}
 }
 
-// awaitFor is poll for a time, while the program is well. Its log is read once a second.
-func (r *runner) awaitFor(ctx context.Context, e exceeded, p pause, look func() bool) {
-	ctx, cancel := context.WithTimeoutCause(ctx, e.limit, e)
+// await is poll as long as a program may take, while it is well. Its log is read once a second.
+func (r *runner) await(ctx context.Context, what string, p pause, look func() bool) {
+	late := exceeded(fmt.Sprintf("%s: not within %v", what, r.options.limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, r.options.limit, late)
 	defer cancel()
 	next := time.Now().Add(time.Second)
 	check(poll(ctx, p, func() bool {
 		if time.Now().After(next) {
-			check(r.daemon.check())
+			r.daemon.check()
 			next = time.Now().Add(time.Second)
 		}
 		return look()
 	}))
-}
-
-// await is awaitFor as long as a program may take.
-func (r *runner) await(ctx context.Context, what string, p pause, look func() bool) {
-	r.awaitFor(ctx, exceeded{what, r.options.limit}, p, look)
 }
 
 // sleep waits, unless ctx ends.
@@ -212,7 +186,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 // measureSteady measures some time without changes.
 func (r *runner) measureSteady(ctx context.Context, run *Run) {
 	check(sleep(ctx, calm))
-	began, programs, last := time.Now(), r.ended.now(), r.cpu()
+	r.ended.take()
+	began, last := time.Now(), r.cpu()
 	var seconds []float64
 	for len(seconds) == 0 || time.Since(began) < r.options.steady {
 		check(sleep(ctx, time.Second))
@@ -220,15 +195,12 @@ func (r *runner) measureSteady(ctx context.Context, run *Run) {
 		seconds = append(seconds, now-last)
 		last = now
 	}
+	status := must(must(procfs.NewProc(r.daemon.Pid())).NewStatus())
 	s := &Steady{
 		Lasted: time.Since(began).Seconds(), CPU: floats.Sum(seconds), Busy: slices.Max(seconds), Quiet: median(seconds),
-		Programs: map[string]int{}, CPUPerProgram: map[string]float64{},
+		Resident: int64(status.VmRSS), Peak: int64(status.VmHWM),
 	}
-	status := must(must(procfs.NewProc(r.daemon.Pid())).NewStatus())
-	s.Resident, s.Peak = int64(status.VmRSS), int64(status.VmHWM)
-	for name, ran := range r.ended.since(programs) {
-		s.Programs[name], s.CPUPerProgram[name] = ran.times, ran.cpu.Seconds()
-	}
+	s.Programs, s.CPUPerProgram = r.ended.take()
 	run.Steady = s
 	r.say("  CPU %.2f s in %.0f s, resident %d MiB, at most %d MiB; ran %v", s.CPU, s.Lasted, s.Resident>>20, s.Peak>>20, s.Programs)
 }
@@ -258,7 +230,7 @@ func (r *runner) cold(ctx context.Context) (c Cold) {
 	r.daemon = r.start(r.program)
 	r.await(ctx, coldStart, seldom, r.present)
 	c.Rows = r.daemon.age(time.Now())
-	r.await(ctx, coldStart, often, func() bool { return r.answered(ctx, r.size.Services-1) == nil })
+	r.await(ctx, coldStart, steadily, func() bool { return r.answered(ctx, r.size.Services-1) == nil })
 	c.Took = r.daemon.age(time.Now())
 	if last, looks := r.awaitWorked(ctx, coldStart); looks > 1 {
 		c.Again, c.Rows, c.Took = true, r.daemon.age(last), r.daemon.age(last)
@@ -270,10 +242,24 @@ func (r *runner) cold(ctx context.Context) (c Cold) {
 	return c
 }
 
-// present reports whether the kernel seems to have all rows, by their number. Which of them comes last is the program's choice.
+// present reports whether the kernel seems to have all rows: it has all addresses, and all of some Services. Which row comes
+// last is the program's choice.
 func (r *runner) present() bool {
-	return r.look.locals() >= r.locals+r.addresses && len(r.look.weights(serverOf(r.size.Services-1))) >= r.size.Endpoints &&
-		r.look.entries(clusterIPs) >= r.entries
+	const some = 8
+	if r.look.locals() < r.addresses {
+		return false
+	}
+	for n := r.size.Services - 1; n >= 0; n -= r.size.Services/some + 1 {
+		if !r.complete(n) {
+			return false
+		}
+	}
+	return true
+}
+
+// complete reports whether the kernel has all rows of a Service.
+func (r *runner) complete(n int) bool {
+	return len(r.look.weights(serverOf(n))) >= r.size.Endpoints && r.look.local(serverOf(n).Address.Addr()) && r.look.has(entryOf(n))
 }
 
 // awaitLog waits until the log of a start has what it has to, and returns it.
@@ -293,18 +279,17 @@ func (r *runner) measureRestart(ctx context.Context, run *Run) {
 	var notices *nl.NetlinkSocket
 	r.onNode(func() { notices = listen() })
 	defer notices.Close()
-	programs, restart := r.ended.now(), &Restart{Programs: map[string]int{}}
+	restart := &Restart{}
+	r.ended.take()
 	r.daemon = r.start(r.program)
-	steadily := func(time.Duration) time.Duration { return 20 * time.Millisecond }
-	r.await(ctx, "restart", steadily, func() bool {
+	at50Hertz := func(time.Duration) time.Duration { return 20 * time.Millisecond }
+	r.await(ctx, "restart", at50Hertz, func() bool {
 		restart.Written = r.program.rowsWritten(r.daemon.log())
 		return restart.Written >= 0 || r.program.written == nil && r.healthy(ctx)
 	})
 	restart.Took = r.daemon.age(time.Now())
 	restart.Notices = count(notices)
-	for name, ran := range r.ended.since(programs) {
-		restart.Programs[name] = ran.times
-	}
+	restart.Programs, _ = r.ended.take()
 	if n := state.Diff(before, r.kernel(ctx)).Len(); n > 0 && restart.Written == 0 {
 		check(fmt.Errorf("says that it wrote nothing, and %d rows are not as they were", n))
 	}

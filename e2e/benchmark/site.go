@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -101,14 +100,6 @@ func (s *site) serve(ctx context.Context) {
 		"--max-requests-inflight=0", "--max-mutating-requests-inflight=0",
 		"--feature-gates=ListFromCacheSnapshot=false,DetectCacheInconsistency=false",
 		"--runtime-config="+groups, "--disable-admission-plugins="+strings.Join(must(control.Admission(ctx)), ",")))
-}
-
-// serving is an error if the API server has ended: then no program can work.
-func (s *site) serving() error {
-	if err := s.server.Alive(); err != nil {
-		return fmt.Errorf("%w: %s", err, s.server.LastWords(lastLines))
-	}
-	return nil
 }
 
 // prepare makes the objects that are there at any size: namespaces and the node's own.
@@ -230,8 +221,7 @@ func (s *site) await(ctx context.Context, paths ...string) {
 		check(poll(ctx, often, func() bool {
 			err := s.api.CoreV1().RESTClient().Get().AbsPath(path).Param("resourceVersion", "0").Do(ctx).Error()
 			if err != nil && !apierrors.IsNotFound(err) {
-				check(s.serving())
-				check(err)
+				check(errors.Join(alive(s.server.Program), err))
 			}
 			return err == nil
 		}))

@@ -9,11 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 )
 
-// Program is a program that runs on a host. Who started it ends it.
+// Program is a program that runs on a host. Its starter must end it.
 type Program struct {
-	// Log is the file that it writes to.
+	// Log is the file with its output.
 	Log string
 
 	name    string
@@ -27,7 +29,7 @@ func (h *Host) Launch(folder string, argv ...string) (*Program, error) {
 	return h.LaunchWith(folder, nil, argv...)
 }
 
-// LaunchWith is Launch with more in the program's environment than in ours.
+// LaunchWith is Launch with more variables in the program's environment.
 func (h *Host) LaunchWith(folder string, environment []string, argv ...string) (*Program, error) {
 	name := filepath.Base(argv[0])
 	log, err := os.CreateTemp(folder, name+"-*.log")
@@ -38,6 +40,8 @@ func (h *Host) LaunchWith(folder string, environment []string, argv ...string) (
 	c := exec.Command(argv[0], argv[1:]...)
 	c.Stdout, c.Stderr = log, log
 	c.Env = append(os.Environ(), environment...)
+	// A terminal's ^C is for the starter, which ends the program in its own way.
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := h.Start(c); err != nil {
 		return nil, fmt.Errorf("start %s on %s: %w", name, h.Name, err)
 	}
@@ -49,16 +53,16 @@ func (h *Host) LaunchWith(folder string, environment []string, argv ...string) (
 	return p, nil
 }
 
-// Pid is the number of its process.
+// Pid returns its process number.
 func (p *Program) Pid() int { return p.process.Pid }
 
 // Ended is closed once the program has ended.
 func (p *Program) Ended() <-chan struct{} { return p.ended }
 
-// Err is how a program ended that has ended.
+// Err returns how an ended program ended.
 func (p *Program) Err() error { return p.err }
 
-// Alive is an error if the program has ended.
+// Alive returns an error if the program has ended.
 func (p *Program) Alive() error {
 	select {
 	case <-p.ended:
@@ -76,13 +80,30 @@ func (p *Program) Signal(s os.Signal) error {
 	return nil
 }
 
-// Kill ends the program at once, wherever it is.
+// Stop ends the program with SIGTERM, or after a time with SIGKILL, and returns an error unless it ended well.
+func (p *Program) Stop(limit time.Duration) error {
+	if err := errors.Join(p.Alive(), p.Signal(syscall.SIGTERM)); err != nil {
+		return err
+	}
+	select {
+	case <-p.ended:
+	case <-time.After(limit):
+		p.Kill()
+		return fmt.Errorf("%s did not end within %v of SIGTERM", p.name, limit)
+	}
+	if p.err != nil {
+		return fmt.Errorf("%s did not end well: %w", p.name, p.err)
+	}
+	return nil
+}
+
+// Kill ends the program at once.
 func (p *Program) Kill() {
 	_ = p.process.Kill() // it may have ended by itself
 	<-p.ended
 }
 
-// LastWords are the last lines of the program's log.
+// LastWords returns the last lines of the program's log.
 func (p *Program) LastWords(lines int) string {
 	text, err := os.ReadFile(p.Log)
 	if err != nil {
