@@ -20,12 +20,10 @@ import (
 )
 
 const (
-	// stride leads from one Service to the next: to all of them, and not to neighbours.
-	stride = 7919
-	// quiet is the pause between two changes, so that none meets what another one left to do.
-	quiet = 100 * time.Millisecond
-	// leastTimes is how often each change is made, however long it takes.
-	leastTimes = 3
+	stride     = 7919                   // leads from one Service to the next: to all of them, and not to neighbours
+	quiet      = 100 * time.Millisecond // between two changes, so that none meets what another one left to do
+	leastTimes = 3                      // how often each change is made, however long it takes
+	writers    = 16                     // how many requests are under way at once
 )
 
 // step is one change: how it is written, and how the kernel shows that it has it.
@@ -38,28 +36,20 @@ type step struct {
 // changer makes single changes, one after the other.
 type changer struct {
 	*runner
-	found map[string]*Change
+	found []Change
 	began time.Time // the last write
 }
 
 // measureChanges measures each kind of change as often as the options say, or as the time allows.
 func (r *runner) measureChanges(ctx context.Context, run *Run) {
-	c := &changer{runner: r, found: map[string]*Change{"": {}}}
-	for _, kind := range kinds() {
-		c.found[kind] = &Change{Kind: kind}
-	}
+	c := &changer{runner: r, found: each(append(kinds(), ""), func(kind string) Change { return Change{Kind: kind} })}
 	end := time.Now().Add(r.options.budget)
 	for i := 0; i < r.options.times && (i < leastTimes || time.Now().Before(end)); i++ {
 		for _, s := range c.steps(ctx, i) {
 			c.time(ctx, s)
 		}
 	}
-	for _, kind := range kinds() {
-		one := *c.found[kind]
-		run.Changes = append(run.Changes, one)
-		r.say("  %s: p50 %.4f s, p99 %.4f s of %d; until the API server answered p50 %.4f s", kind,
-			median(one.Took), quantile(one.Took, 0.99), len(one.Took), median(one.Answered))
-	}
+	run.Changes = c.found[:len(kinds())]
 }
 
 // steps are one change of each kind, after which all is as before. A Service that is added and deleted has its endpoints
@@ -112,7 +102,7 @@ func (c *changer) serves(n, endpoint int, should bool) func() bool {
 
 // time makes a change, and measures how long it takes until it is answered and done.
 func (c *changer) time(ctx context.Context, s step) {
-	found := c.found[s.kind]
+	found := find(c.found, func(one Change) bool { return one.Kind == s.kind })
 	both, ctx := errgroup.WithContext(ctx)
 	if s.write != nil {
 		if s.done != nil {
@@ -160,9 +150,6 @@ func (r *runner) update(ctx context.Context, slice *discoveryv1.EndpointSlice) {
 		Body(slice).Do(ctx).Error())
 }
 
-// writers is how many requests are under way at once.
-const writers = 16
-
 // change is one of many.
 type change struct {
 	service int
@@ -174,8 +161,7 @@ type change struct {
 }
 
 // schedule returns the changes of a load. The Services take turns. In one turn each gets an endpoint, in the next it loses one
-// of its first: no change undoes an earlier one, so that each can be seen however late. A small cluster has fewer such changes
-// than asked for.
+// of its first: no change undoes an earlier one, so that each can be seen however late. A small cluster has fewer of them.
 func schedule(size large.Size, most int) []change {
 	inSlice := len(lastSlice(size, 0).Endpoints)
 	services, first := min(size.Services, most), size.Endpoints-inSlice
@@ -203,8 +189,7 @@ func (r *runner) measureLoad(ctx context.Context, run *Run) {
 	run.Load = r.measureWrites(ctx, r.update)
 }
 
-// measureStored measures as many that come to the API server from etcd, as if another one had written them. That is so with most
-// changes in a large cluster.
+// measureStored measures as many that come to the API server from etcd, as most changes do in a large cluster: from another one.
 func (r *runner) measureStored(ctx context.Context, run *Run) {
 	run.Stored = r.measureWrites(ctx, func(ctx context.Context, s *discoveryv1.EndpointSlice) {
 		check(r.plane.Store(ctx, []runtime.Object{s}))
@@ -219,8 +204,6 @@ func (r *runner) measureWrites(ctx context.Context, write func(context.Context, 
 	r.play(ctx, list, write)
 	l := loadOf(list)
 	l.Asked, l.CPU = r.options.rate, (r.cpu()-before)/float64(len(list))
-	r.say("  %d changes, %.1f a second: p50 %.3f s, p99 %.3f s; until the write was answered p50 %.3f s, p99 %.3f s; CPU %.2f ms a change",
-		l.Changes, l.Written, l.Took.P50, l.Took.P99, l.Answered.P50, l.Answered.P99, l.CPU*1000)
 	r.restore(ctx, list)
 	return &l
 }
@@ -237,33 +220,29 @@ func loadOf(list []change) Load {
 
 // play writes the changes at their times, or as fast as they are taken, and watches the kernel meanwhile.
 func (r *runner) play(ctx context.Context, list []change, write func(context.Context, *discoveryv1.EndpointSlice)) {
-	all, ctx := errgroup.WithContext(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(writers + 1)
 	sent := make(chan int, len(list))
-	tryIn(all, func() { r.watch(ctx, list, sent) })
-	tryIn(all, func() {
-		began, group := time.Now(), errgroup.Group{}
-		group.SetLimit(writers)
-		for i := range list {
-			at := began.Add(time.Duration(float64(i) / r.options.rate * float64(time.Second)))
-			tryIn(&group, func() {
-				check(sleep(ctx, time.Until(at)))
-				c := &list[i]
-				c.sent = time.Now()
-				sent <- i
-				write(ctx, c.slice)
-				c.answered = time.Now()
-			})
-		}
-		check(group.Wait())
-	})
-	check(all.Wait())
+	tryIn(group, func() { r.watch(ctx, list, sent) })
+	began := time.Now()
+	for i := range list {
+		at := began.Add(time.Duration(float64(i) / r.options.rate * float64(time.Second)))
+		tryIn(group, func() {
+			check(sleep(ctx, time.Until(at)))
+			c := &list[i]
+			c.sent = time.Now()
+			sent <- i
+			write(ctx, c.slice)
+			c.answered = time.Now()
+		})
+	}
+	check(group.Wait())
 }
 
 // tryIn does work in a group.
 func tryIn(group *errgroup.Group, work func()) { group.Go(func() error { return attempt(work) }) }
 
-// steadily is the pause between two looks under load. Where all compete for one processor, a look may take long because others
-// work: with a pause of some times as long, the looks alone once took for waits of seconds what was none.
+// steadily is the pause between two looks under load, when a look may take long because others work.
 func steadily(took time.Duration) time.Duration {
 	return min(max(20*time.Millisecond, 4*took), 200*time.Millisecond)
 }
@@ -283,32 +262,27 @@ func (r *runner) watch(ctx context.Context, list []change, sent <-chan int) {
 }
 
 // stillOpen looks for open changes, the oldest first, and returns those that the kernel does not have yet. One look at a Service
-// is for all its changes: with a thousand endpoints it takes as long as many changes do. After some Services in vain it looks at
-// no other: if many changes are under way, that would keep the processor from those who work.
-func (r *runner) stillOpen(list []change, open []int) (still []int) {
+// is for all its changes. After some Services in vain it looks at no other: the processor is for the programs that work.
+func (r *runner) stillOpen(list []change, open []int) []int {
 	const mostMisses = 8
 	misses := 0
 	found := map[int]map[netip.AddrPort]int{}
-	for _, i := range open {
+	return slices.DeleteFunc(open, func(i int) bool {
 		c := &list[i]
 		weights, looked := found[c.service]
 		if !looked && misses < mostMisses {
 			weights = r.look.weights(serverOf(c.service))
 			found[c.service] = weights
 		}
-		switch {
-		case weights == nil:
-			still = append(still, i)
-		case weights[c.at] > 0 == c.serves:
+		if weights != nil && weights[c.at] > 0 == c.serves {
 			c.seen = time.Now()
-		default:
-			still = append(still, i)
-			if !looked {
-				misses++
-			}
+			return true
 		}
-	}
-	return still
+		if !looked {
+			misses++
+		}
+		return false
+	})
 }
 
 // restore makes the slices that a load changed what they were.

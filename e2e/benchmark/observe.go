@@ -105,7 +105,7 @@ func listen() *nl.NetlinkSocket {
 	const buffer = 32 << 20
 	socket := must(nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE))
-	rest := unix.NsecToTimeval(time.Millisecond.Nanoseconds())
+	rest := unix.NsecToTimeval((100 * time.Millisecond).Nanoseconds())
 	check(errors.Join(socket.SetReceiveBufferSize(buffer, true), socket.SetReceiveTimeout(&rest)))
 	return socket
 }

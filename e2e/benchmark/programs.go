@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -26,7 +27,6 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/config/proxyconfig"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
-	"github.com/kube-ipvs/kube-ipvs/internal/node"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -118,8 +118,7 @@ const configurationFile = "config.conf"
 
 // configure writes the file that says how both programs work, and returns what it means on this kernel.
 func (s *site) configure(binding config.VIPBinding) config.Config {
-	kubeconfig := must(s.plane.Kubeconfig("kube-proxy", s.server.Address, s.plane.User("system:kube-proxy")))
-	text := fmt.Sprintf(configuration, kubeconfig, large.PodNetwork(), binding)
+	text := fmt.Sprintf(configuration, s.kubeconfig, large.PodNetwork(), binding)
 	check(os.WriteFile(s.file(configurationFile), []byte(text), 0o644))
 	pair := proxyconfig.Default()
 	must(pair.ReadConfig([]byte(text)))
@@ -142,7 +141,7 @@ func (p program) commandLine(file string) []string {
 
 func (s *site) start(p program) *daemon {
 	began := time.Now()
-	return &daemon{p, must(s.node().Launch(s.folder, p.commandLine(s.file(configurationFile))...)), began}
+	return &daemon{p, must(s.node().Launch(filepath.Dir(s.kubeconfig), p.commandLine(s.file(configurationFile))...)), began}
 }
 
 // age is for how many seconds the program had run.
@@ -188,24 +187,20 @@ func endpointOf(size large.Size, n, i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(size.Endpoint(corev1.IPv4Protocol, n, i).Addresses[0]), large.TargetPort)
 }
 
-// answered is an error unless a request through the Service n is answered. The client's address has no way back but through
-// the node, so it takes a virtual server, an address, an entry and a rule.
+// answered is an error unless a request through the Service n is answered. The client is reached from the node alone, so it takes
+// a virtual server, an address, an entry and a rule.
 func (r *runner) answered(ctx context.Context, n int) error {
 	const limit = 200 * time.Millisecond // an attempt that goes wrong is repeated soon
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	reply, err := r.world.Host(clientName).Ask(ctx, state.TCP, serverOf(n).Address)
 	if own := r.node().Addresses[0]; err == nil && reply.Client.Addr() != own {
-		err = fmt.Errorf("the server saw %v, not the node's address %v", reply.Client, own)
+		return fmt.Errorf("ask through Service %d: the server saw %v, not the node's address %v", n, reply.Client, own)
 	}
-	if err != nil {
-		return fmt.Errorf("ask through Service %d: %w", n, err)
-	}
-	return nil
+	return err
 }
 
-// worked is an error unless the program has done its work: its log says of nothing that it failed, the first Service and the
-// last one answer, and the kernel has all rows.
+// worked is an error unless the log complains of nothing, the first Service and the last one answer, and the kernel has all rows.
 func (r *runner) worked(ctx context.Context) error {
 	return attempt(func() {
 		r.daemon.check()
@@ -234,8 +229,8 @@ func (p program) holds(got, want state.State) error {
 // clusterIPs is the set that has an entry for each cluster IP and port, of IPv4.
 const clusterIPs state.SetName = "KUBE-CLUSTER-IP"
 
-// bare is what any proxy in IPVS mode needs for the objects of package large: virtual servers, real servers that take
-// connections, and an entry and an address for every cluster IP. Sets may have other options, and chains other rules.
+// bare is what any proxy in IPVS mode needs: virtual servers, real servers that take connections, and an entry and an address for
+// every cluster IP.
 func bare(s state.State) state.State {
 	b := state.New()
 	for k := range s.VirtualServers {
@@ -257,17 +252,12 @@ func bare(s state.State) state.State {
 	return b
 }
 
-// rows are what the node's kernel holds when all objects are served: those of the size, and the API server's own Service, to
-// which it adds its endpoint only some time after its start.
+// rows are what the node's kernel holds when all objects are served: those of the size, and the API server's own Service, whose
+// endpoint comes some time after its start.
 func (r *runner) rows(ctx context.Context) state.State {
 	const namespace, name = metav1.NamespaceDefault, "kubernetes"
-	n := plan.NodeOf(nodeName(), r.self, nil)
-	r.onNode(func() {
-		c := must(node.Open())
-		now := must(c.Now(ctx))
-		n.Addresses, n.Networks, n.MTU = now.Addresses, now.Networks, now.MTU
-		check(c.Close())
-	})
+	n, now := plan.NodeOf(nodeName(), r.self, nil), must(rig.Around(ctx, r.node()))
+	n.Addresses, n.Networks, n.MTU = now.Addresses, now.Networks, now.MTU
 	own := plan.Objects{Service: must(r.api.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{}))}
 	check(poll(ctx, often, func() bool {
 		slice := must(r.api.DiscoveryV1().EndpointSlices(namespace).Get(ctx, name, metav1.GetOptions{}))

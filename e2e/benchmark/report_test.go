@@ -19,19 +19,14 @@ import (
 )
 
 func TestQuantiles(t *testing.T) {
-	var hundred []float64
-	for i := 100; i >= 1; i-- {
-		hundred = append(hundred, float64(i))
+	hundred, three := make([]float64, 100), []float64{3, 1, 2}
+	for i := range hundred {
+		hundred[i] = float64(100 - i)
 	}
-	three := []float64{3, 1, 2}
-	for _, c := range []struct{ got, want float64 }{
-		{quantile(hundred, 0.5), 50}, {quantile(hundred, 0.99), 99}, {quantile(hundred, 1), 100}, {quantile(hundred, 0), 1},
-		{quantile(three, 0.5), 2}, {quantile(three, 0.99), 3}, {quantile([]float64{7}, 0.5), 7}, {quantile(nil, 0.5), 0},
-		{hundred[0], 100}, // not sorted in place
-	} {
-		if c.got != c.want {
-			t.Errorf("%v, want %v", c.got, c.want)
-		}
+	got := []float64{quantile(hundred, 0), quantile(hundred, 0.5), quantile(hundred, 0.99), quantile(hundred, 1), hundred[0],
+		quantile(three, 0.5), quantile(three, 0.99), quantile([]float64{7}, 0.5), quantile(nil, 0.5)}
+	if want := []float64{1, 50, 99, 100, 100, 2, 3, 7, 0}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
@@ -115,15 +110,13 @@ func TestAProgramThatHadNoTimeHasTheFiguresThatItGot(t *testing.T) {
 		"| load: changes a second that were written | 97.4 | not in time |  |")
 }
 
-func TestAReportOfNothingIsAPage(t *testing.T) {
-	(Report{}).render(t.TempDir())
-}
-
 func TestAReportIsReadAsItWasSaved(t *testing.T) {
-	folder, r := t.TempDir(), full()
-	r.save(folder)
-	if got := load(folder); !reflect.DeepEqual(got, r) {
-		t.Errorf("got %+v, want %+v", got, r)
+	folder := t.TempDir()
+	for _, r := range []Report{{}, full()} {
+		r.save(folder)
+		if got := load(folder); !reflect.DeepEqual(got, r) {
+			t.Errorf("got %+v, want %+v", got, r)
+		}
 	}
 	for _, name := range []string{"README.md", "cold-start.svg", "one-change.svg", "memory.svg"} {
 		if text, err := os.ReadFile(filepath.Join(folder, name)); err != nil || len(text) == 0 {
@@ -199,27 +192,34 @@ func TestOursSaysWhatItsStartCost(t *testing.T) {
 	}
 }
 
-// served is what the kernel holds of two Services with an endpoint each.
-func served() state.State {
+// services is what the kernel holds of some Services with an endpoint each. The third takes no connections.
+func services(count int, b state.Binding) state.State {
 	s := state.New()
-	for n := range 2 {
-		server := serverOf(n)
-		s.VirtualServers[server] = state.VirtualServer{Scheduler: "rr"}
-		s.RealServers[state.RealServerKey{Server: server, Address: netip.MustParseAddrPort("10.128.0.1:8080")}] = state.RealServer{Weight: 1}
-		s.Entries[entryOf(n)] = state.Entry{}
-		s.Addresses[state.Address{Addr: server.Address.Addr()}] = state.Binding{}
+	for n := range count {
+		s.Entries[entryOf(n)] = state.Entry{Comment: "x"}
+		s.VirtualServers[serverOf(n)] = state.VirtualServer{Scheduler: "rr"}
+		s.RealServers[realOf(n)] = state.RealServer{Weight: uint32(weightOf(n))}
+		s.Addresses[state.Address{Addr: serverOf(n).Address.Addr()}] = b
 	}
-	services := state.ChainKey{Family: state.IPv4, Table: state.NAT, Name: "KUBE-SERVICES"}
-	s.Chains[services] = state.ChainOf("-m set --match-set KUBE-CLUSTER-IP dst,dst -j KUBE-MARK-MASQ")
-	s.Jumps[state.JumpKey{Family: state.IPv4, Table: state.NAT, From: "PREROUTING", To: "KUBE-SERVICES"}] = state.Jump{Rule: "-j KUBE-SERVICES"}
 	return s
 }
 
-func anyOf[K comparable, V any](table map[K]V) K {
-	for k := range table {
-		return k
-	}
-	panic("an empty table")
+func weightOf(n int) int { return (n + 1) % 3 }
+
+func realOf(n int) state.RealServerKey {
+	return state.RealServerKey{Server: serverOf(n), Address: endpointOf(tiny(), n, 0)}
+}
+
+func rules() state.ChainKey {
+	return state.ChainKey{Family: state.IPv4, Table: state.NAT, Name: "KUBE-SERVICES"}
+}
+
+// served is what the kernel holds once a program has done its work for two Services.
+func served() state.State {
+	s := services(2, state.Binding{})
+	s.Chains[rules()] = state.ChainOf("-m set --match-set KUBE-CLUSTER-IP dst,dst -j KUBE-MARK-MASQ")
+	s.Jumps[state.JumpKey{Family: state.IPv4, Table: state.NAT, From: "PREROUTING", To: rules().Name}] = state.Jump{Rule: "-j KUBE-SERVICES"}
+	return s
 }
 
 func TestWhatIsMissingInTheKernelIsFound(t *testing.T) {
@@ -230,12 +230,12 @@ func TestWhatIsMissingInTheKernelIsFound(t *testing.T) {
 	}{
 		"nothing":                 {func(state.State) {}, "", false},
 		"a virtual server":        {func(s state.State) { delete(s.VirtualServers, serverOf(1)) }, "- virtual server", false},
-		"a real server":           {func(s state.State) { delete(s.RealServers, anyOf(s.RealServers)) }, "- real server", false},
-		"a weight":                {func(s state.State) { s.RealServers[anyOf(s.RealServers)] = state.RealServer{} }, "real server", false},
+		"a real server":           {func(s state.State) { delete(s.RealServers, realOf(0)) }, "- real server", false},
+		"a weight":                {func(s state.State) { s.RealServers[realOf(1)] = state.RealServer{} }, "real server", false},
 		"an entry":                {func(s state.State) { delete(s.Entries, entryOf(0)) }, "- entry", false},
 		"an address":              {func(s state.State) { clear(s.Addresses) }, "- address", false},
 		"the rules":               {func(s state.State) { clear(s.Chains) }, "KUBE-", false},
-		"the rule":                {func(s state.State) { s.Chains[anyOf(s.Chains)] = state.ChainOf("-j ACCEPT") }, "KUBE-", false},
+		"the rule":                {func(s state.State) { s.Chains[rules()] = state.ChainOf("-j ACCEPT") }, "KUBE-", false},
 		"the way to the rules":    {func(s state.State) { clear(s.Jumps) }, "KUBE-", false},
 		"a scheduler":             {func(s state.State) { s.VirtualServers[serverOf(0)] = state.VirtualServer{} }, "~ virtual server", true},
 		"too many virtual ones":   {func(s state.State) { s.VirtualServers[serverOf(2)] = state.VirtualServer{} }, "+ virtual server", false},
@@ -259,36 +259,33 @@ func TestEachChangeOfALoadCanBeSeenAtItsEnd(t *testing.T) {
 		if size.Services > 50 && len(list) != 6000 {
 			t.Errorf("%v: %d changes", size, len(list))
 		}
-		last := map[int]int{} // the last change of each Service
+		last := map[int][]netip.AddrPort{} // the endpoints of each Service
 		for i, c := range list {
-			k, ok := last[c.service]
-			old := list[k].slice
+			was, ok := last[c.service]
 			if !ok {
-				old = lastSlice(size, c.service)
+				was = addresses(lastSlice(size, c.service))
 			}
-			was, is := addresses(old.Endpoints), addresses(c.slice.Endpoints)
+			is := addresses(c.slice)
 			if d := len(is) - len(was); d != 1 && d != -1 || (d == 1) != c.serves {
 				t.Fatalf("%v: change %d makes %d endpoints of %d, and serves is %v", size, i, len(is), len(was), c.serves)
 			}
 			if slices.Contains(is, c.at) != c.serves || slices.Contains(was, c.at) == c.serves {
 				t.Fatalf("%v: change %d of %v does not do what it says", size, i, c.at)
 			}
-			last[c.service] = i
+			last[c.service] = is
 		}
 		for i, c := range list {
-			if at := addresses(list[last[c.service]].slice.Endpoints); slices.Contains(at, c.at) != c.serves {
+			if slices.Contains(last[c.service], c.at) != c.serves {
 				t.Fatalf("%v: change %d is undone by a later one", size, i)
 			}
 		}
 	}
 }
 
-func addresses(list []discoveryv1.Endpoint) []netip.AddrPort {
-	var all []netip.AddrPort
-	for _, e := range list {
-		all = append(all, netip.AddrPortFrom(netip.MustParseAddr(e.Addresses[0]), large.TargetPort))
-	}
-	return all
+func addresses(slice *discoveryv1.EndpointSlice) []netip.AddrPort {
+	return each(slice.Endpoints, func(e discoveryv1.Endpoint) netip.AddrPort {
+		return netip.AddrPortFrom(netip.MustParseAddr(e.Addresses[0]), large.TargetPort)
+	})
 }
 
 func TestALoadIsSummarized(t *testing.T) {

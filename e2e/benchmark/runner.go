@@ -47,7 +47,7 @@ type runner struct {
 	daemon    *daemon
 }
 
-// newRunner configures a program. Its first start reads it from the disk, which may be another machine's: that is no measured one.
+// newRunner configures a program, and starts it once unmeasured: that reads it from the disk, which may be another machine's.
 func newRunner(ctx context.Context, s *site, p program, size large.Size, o options) *runner {
 	r := &runner{site: s, program: p, size: size, options: o, binding: config.AddressBinding}
 	if p.name == ours && size.Services >= tooMany {
@@ -78,6 +78,10 @@ func (r *runner) run(ctx context.Context) Run {
 		run.Failure = err.Error()
 		r.say("no figure for %s: %v", r.program.name, err)
 	}
+	for _, f := range figures() {
+		text, _ := f.cell(&run)
+		r.say("  %s: %s", f.name, text)
+	}
 	return run
 }
 
@@ -95,8 +99,7 @@ type exceeded string
 
 func (e exceeded) Error() string { return string(e) }
 
-// renew gives the node a new kernel. The large tables of the old one go first, lest the end of its namespace takes time from
-// what comes next.
+// renew gives the node a new kernel. The large tables of the old one go first: their end would take time from what comes next.
 func (r *runner) renew() {
 	r.stop()
 	r.onNode(wipe)
@@ -196,13 +199,11 @@ func (r *runner) measureSteady(ctx context.Context, run *Run) {
 		last = now
 	}
 	status := must(must(procfs.NewProc(r.daemon.Pid())).NewStatus())
-	s := &Steady{
+	run.Steady = &Steady{
 		Lasted: time.Since(began).Seconds(), CPU: floats.Sum(seconds), Busy: slices.Max(seconds), Quiet: median(seconds),
 		Resident: int64(status.VmRSS), Peak: int64(status.VmHWM),
 	}
-	s.Programs, s.CPUPerProgram = r.ended.take()
-	run.Steady = s
-	r.say("  CPU %.2f s in %.0f s, resident %d MiB, at most %d MiB; ran %v", s.CPU, s.Lasted, s.Resident>>20, s.Peak>>20, s.Programs)
+	run.Steady.Programs, run.Steady.CPUPerProgram = r.ended.take()
 }
 
 // cpu is for how many seconds the program, and those of its children that have ended, were on a processor.
@@ -217,7 +218,6 @@ func (r *runner) measureCold(ctx context.Context, run *Run) {
 	for range r.options.starts {
 		c := r.cold(ctx)
 		run.Cold = append(run.Cold, c)
-		r.say("  started after %.3f s, of which %.3f s in the kernel; CPU %.2f s", c.Took, c.Kernel, c.CPU)
 		if c.Took > (r.options.limit / time.Duration(2*r.options.starts)).Seconds() {
 			break // once is enough of what takes minutes
 		}
@@ -242,8 +242,7 @@ func (r *runner) cold(ctx context.Context) (c Cold) {
 	return c
 }
 
-// present reports whether the kernel seems to have all rows: it has all addresses, and all of some Services. Which row comes
-// last is the program's choice.
+// present reports whether the kernel seems to have all rows: it has all addresses, and all of some Services.
 func (r *runner) present() bool {
 	const some = 8
 	if r.look.locals() < r.addresses {
@@ -271,8 +270,8 @@ func (r *runner) awaitLog(ctx context.Context, has *regexp.Regexp) (text []byte)
 	return text
 }
 
-// measureRestart measures a start where everything is in place: until the program says that it is done, in its log, if it does,
-// else by its health, which is good only then.
+// measureRestart measures a start where everything is in place, until the program says in its log that it is done, or else by its
+// health, which is good only then.
 func (r *runner) measureRestart(ctx context.Context, run *Run) {
 	before := r.kernel(ctx)
 	r.daemon.stop()
@@ -294,8 +293,6 @@ func (r *runner) measureRestart(ctx context.Context, run *Run) {
 		check(fmt.Errorf("says that it wrote nothing, and %d rows are not as they were", n))
 	}
 	run.Restart = restart
-	r.say("  started again after %.3f s; wrote %d rows by its own word, %d notices of the kernel; ran %v",
-		restart.Took, restart.Written, restart.Notices, restart.Programs)
 }
 
 // healthy reports whether the program says that it is well. It may not listen yet.
@@ -310,38 +307,33 @@ func (r *runner) measureFloor(ctx context.Context) Floor {
 	f := Floor{Services: r.size.Services, Endpoints: r.size.Endpoints, Binding: string(r.binding), Groups: floor.Groups()}
 	r.say("floor, %v", r.size)
 	for range r.options.starts {
-		laps := r.sendFloor(ctx)
-		lap := map[string]float64{}
-		for group, took := range laps {
-			lap[group] = took.Seconds()
-		}
-		f.Laps = append(f.Laps, lap)
-		r.say("  %v: %v", laps.Sum(), laps)
+		f.Laps = append(f.Laps, r.sendFloor(ctx))
 	}
 	for range r.options.starts {
-		took := r.programming(ctx)
-		f.Ours = append(f.Ours, took.Seconds())
-		r.say("  %s: %v", r.program.name, took)
+		f.Ours = append(f.Ours, r.programming(ctx).Seconds())
 	}
+	r.say("  %v s, and %s %v s", f.sums(), r.program.name, f.Ours)
 	r.stop()
 	return f
 }
 
-func (r *runner) sendFloor(ctx context.Context) (laps floor.Laps) {
+func (r *runner) sendFloor(ctx context.Context) map[string]float64 {
+	laps := map[string]float64{}
 	r.renew()
 	r.onNode(func() {
 		f := must(floor.Prepare(r.want))
 		runtime.GC()
-		laps = must(f.Send(ctx))
+		for group, took := range must(f.Send(ctx)) {
+			laps[group] = took.Seconds()
+		}
 		check(f.Close())
 	})
 	check(rig.Differ(r.kernel(ctx), r.want))
 	return laps
 }
 
-// programming is how long kube-ipvs takes to write the same rows, by its own word. The API server, which has sent all objects
-// just before and has yet to tidy up after that, stands still meanwhile: it shares the processor with kube-ipvs, and it would
-// not with the floor.
+// programming is how long kube-ipvs takes to write the same rows, by its own word. The API server, which has yet to tidy up after
+// it has sent all objects, stands still meanwhile: the floor does not share the processor with it either.
 func (r *runner) programming(ctx context.Context) time.Duration {
 	r.renew()
 	r.daemon = r.start(r.program)

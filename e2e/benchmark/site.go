@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -37,16 +36,17 @@ func nodeName() string { return large.NodeName(0) }
 
 // site is a control plane, and the network of a node that can get a new kernel.
 type site struct {
-	size   large.Size // of what is stored
-	world  *world.World
-	plane  *control.Plane
-	server *control.Server
-	api    *kubernetes.Clientset
-	self   *corev1.Node
-	folder string // of logs and configuration
+	size       large.Size // of what is stored
+	world      *world.World
+	plane      *control.Plane
+	server     *control.Server
+	kubeconfig string // a path
+	api        *kubernetes.Clientset
+	self       *corev1.Node
 }
 
-func (s *site) file(name string) string { return filepath.Join(s.folder, name) }
+// file is the path of a file that goes with the control plane, as the kubeconfig does.
+func (s *site) file(name string) string { return filepath.Join(filepath.Dir(s.kubeconfig), name) }
 
 // node is where the service proxy runs.
 func (s *site) node() *world.Host { return s.world.Host(nodeName()) }
@@ -68,10 +68,8 @@ func topology() world.Topology {
 	return world.Topology{Nodes: []world.Node{node, pods}, Outside: []world.Outside{client, control.Host()}}
 }
 
-// open builds the network and starts the control plane. etcd looks less often than by default whether it is still its own
-// leader, and whether there is something to write to its file.
+// open builds the network and starts the control plane, whose etcd has less to do than by default when nothing changes.
 func (s *site) open(ctx context.Context) {
-	s.folder = must(os.MkdirTemp("/dev/shm", "kube-ipvs-benchmark-"))
 	s.world = must(world.New(topology()))
 	pods := s.world.Host(podsName)
 	must(pods.Run(ctx, "ip", "route", "add", "local", large.PodNetwork().String(), "dev", "lo"))
@@ -79,6 +77,7 @@ func (s *site) open(ctx context.Context) {
 	s.plane = must(control.New(ctx, s.world.Host("control"),
 		"ETCD_HEARTBEAT_INTERVAL=500", "ETCD_ELECTION_TIMEOUT=5000", "ETCD_BACKEND_BATCH_INTERVAL=1s"))
 	s.serve(ctx)
+	s.kubeconfig = must(s.plane.Kubeconfig("kube-proxy", s.server.Address, s.plane.User("system:kube-proxy")))
 	c := must(s.plane.Config(s.server.Address, s.plane.Admin()))
 	c.ContentType = runtime.ContentTypeProtobuf
 	c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
@@ -123,21 +122,16 @@ func (s *site) close() (err error) {
 	if s.world != nil {
 		s.world.Close()
 	}
-	if s.folder != "" {
-		err = errors.Join(err, os.RemoveAll(s.folder))
-	}
 	*s = site{}
 	return err
 }
 
 const (
-	// atOnce is how many Services are stored at a time.
-	atOnce = 1000
+	atOnce = 1000        // how many Services are stored at a time
+	grace  = time.Minute // after which an API server deletes an IPAddress whose Service never came
 	// foundAtStart is how many Services an API server may find at its start. It looks at all of them before it is ready, and
 	// ends if that takes a minute: with many more it does in user-mode Linux.
 	foundAtStart = 10000
-	// grace is after what time an API server deletes an IPAddress whose Service never came.
-	grace = time.Minute
 )
 
 // fill makes the Services of a size that are not there yet. An API server in user-mode Linux takes some twenty a second, so they are
@@ -176,8 +170,7 @@ func (s *site) store(ctx context.Context, size large.Size, from, to int) {
 	}
 }
 
-// stored are the objects of some Services in etcd: whose the cluster IPs are, and all else. The API server adds defaults when
-// it reads them.
+// stored are the objects of some Services in etcd: whose the cluster IPs are, and all else.
 func stored(size large.Size, from, to int) (addresses, others []runtime.Object) {
 	for n := from; n < to; n++ {
 		o := size.Service(n, 0)
