@@ -102,7 +102,7 @@ func (c *changer) serves(n, endpoint int, should bool) func() bool {
 
 // time makes a change, and measures how long it takes until it is answered and done.
 func (c *changer) time(ctx context.Context, s step) {
-	found := find(c.found, func(one Change) bool { return one.Kind == s.kind })
+	found := &c.found[slices.IndexFunc(c.found, func(one Change) bool { return one.Kind == s.kind })]
 	both, ctx := errgroup.WithContext(ctx)
 	if s.write != nil {
 		if s.done != nil {

@@ -31,14 +31,17 @@ func quick() options {
 
 func measureOne(t *testing.T, s *site, o options, p program) Run {
 	t.Helper()
-	r := newRunner(t.Context(), s, p, tiny(), o)
-	r.say = t.Logf
-	r.ended, _ = watchPrograms() // where the kernel does not report them, none are counted
-	return r.run(t.Context())
+	b := &bench{site: s, options: o, report: Report{Began: time.Now()}}
+	b.ended, _ = watchPrograms() // where the kernel does not report them, none are counted
+	return newRunner(t.Context(), b, p, tiny()).run(t.Context())
 }
 
 func TestOnlyProgramsThatWorkGetFigures(t *testing.T) {
-	s, ours, theirs := &site{}, newOurs(os.Getenv("KUBE_IPVS")), newTheirs(must(control.Binary("kube-proxy")))
+	kubeProxy, err := control.Binary("kube-proxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, ours, theirs := &site{}, newOurs(os.Getenv("KUBE_IPVS")), newTheirs(kubeProxy)
 	t.Cleanup(func() { check(s.close()) })
 	s.open(t.Context())
 	s.fill(t.Context(), tiny())

@@ -111,11 +111,11 @@ func (o options) measures(program string, size large.Size) bool {
 
 // bench is one run of everything.
 type bench struct {
+	*site   // the control plane of sizes that differ in the number of Services alone
 	options options
 	report  Report
-	site    *site // the control plane of sizes that differ in the number of Services alone
-	ended   *programs
-	failed  error // of programs that did not work
+	ended   *programs // nil: the kernel does not report which programs end
+	failed  error     // of programs that did not work
 }
 
 func (b *bench) say(format string, values ...any) {
@@ -165,8 +165,7 @@ func (b *bench) measure(ctx context.Context, size large.Size, p program) {
 		b.leave("%s at %v: not tried: %s", p.name, size, why)
 		return
 	}
-	r := newRunner(ctx, b.site, p, size, b.options)
-	r.say, r.ended = b.say, b.ended
+	r := newRunner(ctx, b, p, size)
 	argv := p.commandLine(configurationFile)
 	argv[0] = filepath.Base(argv[0])
 	if line := strings.Join(argv, " "); !slices.Contains(b.report.Commands, line) {

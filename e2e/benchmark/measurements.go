@@ -156,21 +156,21 @@ func (r Report) sizes() []size {
 	return slices.Compact(list)
 }
 
-// run returns the run of a program at a size; nil if there is none.
-func (r Report) run(program string, s size) *Run {
+// run returns the run of a program at a size; one without figures if there is none.
+func (r Report) run(program string, s size) Run {
 	return find(r.Runs, func(run Run) bool { return run.Program == program && run.size() == s })
 }
 
-// floor returns the floor at a size; nil if it was not measured.
-func (r Report) floor(s size) *Floor {
-	return find(r.Floors, func(f Floor) bool { return size{f.Services, f.Endpoints} == s && len(f.Laps) > 0 })
+// floor returns the floor at a size; one without laps if it was not measured.
+func (r Report) floor(s size) Floor {
+	return find(r.Floors, func(f Floor) bool { return size{f.Services, f.Endpoints} == s })
 }
 
-func find[T any](list []T, is func(T) bool) *T {
+func find[T any](list []T, is func(T) bool) (one T) {
 	if i := slices.IndexFunc(list, is); i >= 0 {
-		return &list[i]
+		one = list[i]
 	}
-	return nil
+	return one
 }
 
 // save writes the report into a folder, with the page and the charts of it.
@@ -322,11 +322,11 @@ func (c Cold) took() float64 { return c.Took }
 
 func ofChange(kind string, get func(Change) []float64) getter {
 	return func(r Run) []float64 {
-		c := find(r.Changes, func(c Change) bool { return c.Kind == kind })
-		if c == nil || len(get(*c)) == 0 {
+		list := get(find(r.Changes, func(c Change) bool { return c.Kind == kind }))
+		if len(list) == 0 {
 			return nil
 		}
-		return values(median(get(*c)), quantile(get(*c), 0.99))
+		return values(median(list), quantile(list, 0.99))
 	}
 }
 

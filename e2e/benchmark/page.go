@@ -56,14 +56,11 @@ func (r Report) page() string {
 }
 
 // cell is what a table shows of a run, and the values in it.
-func (f figure) cell(run *Run) (text string, values []float64) {
-	switch {
-	case run == nil:
-		return "", nil
-	case run.Failure != "":
+func (f figure) cell(run Run) (text string, values []float64) {
+	if run.Failure != "" {
 		return "no figure", nil
 	}
-	values = f.get(*run)
+	values = f.get(run)
 	if len(values) == 0 && run.Exceeded != "" {
 		return "not in time", nil
 	}
@@ -74,14 +71,14 @@ func (f figure) cell(run *Run) (text string, values []float64) {
 func (r Report) table(s size, add func(string, ...any)) {
 	a, b := r.run(ours, s), r.run(theirs, s)
 	add("## %s Services, %s endpoints each\n", thousands(s.services), thousands(s.endpoints))
-	for _, run := range []*Run{a, b} {
-		if run != nil && run.Failure != "" {
+	for _, run := range []Run{a, b} {
+		if run.Failure != "" {
 			add("**No figure for %s**: %s\n", run.Program, oneLine(run.Failure))
-		} else if run != nil && run.Exceeded != "" {
+		} else if run.Exceeded != "" {
 			add("%s: %s.\n", run.Program, run.Exceeded)
 		}
 	}
-	if a != nil && a.Binding == "route" {
+	if a.Binding == "route" {
 		add("%s with `vipBinding: route`.\n", ours)
 	}
 	add("| | %s | %s | ratio |\n| --- | ---: | ---: | ---: |", ours, theirs)
@@ -93,13 +90,13 @@ func (r Report) table(s size, add func(string, ...any)) {
 		}
 	}
 	add("")
-	if f := r.floor(s); f != nil {
+	if f := r.floor(s); len(f.Laps) > 0 {
 		f.table(a, add)
 	}
 }
 
 // table compares what kube-ipvs took to write its rows with the least that they can take.
-func (f Floor) table(run *Run, add func(string, ...any)) {
+func (f Floor) table(run Run, add func(string, ...any)) {
 	parts := each(f.Groups, func(g string) string {
 		return g + " " + seconds(median(each(f.Laps, func(lap map[string]float64) float64 { return lap[g] })))
 	})
@@ -109,7 +106,7 @@ func (f Floor) table(run *Run, add func(string, ...any)) {
 		kernel := median(f.Ours)
 		add("%s wrote them in %s, the API server standing still meanwhile: **%s of the floor**.", ours, seconds(kernel), times(kernel/least))
 	}
-	if run != nil && len(run.Cold) > 0 {
+	if len(run.Cold) > 0 {
 		start := median(each(run.Cold, Cold.took))
 		add("Its whole start, from the process to the last row, is %s of it.", times(start/least))
 	}
@@ -197,9 +194,9 @@ type goal struct{ what, want, found string }
 
 func (r Report) goals() []goal {
 	tiny, usual, larger := size{100, 10}, size{1000, 10}, size{10000, 10}
-	change, start := r.values(ours, larger, added), r.values(ours, usual, coldStart)
+	change, start, floor := r.values(ours, larger, added), r.values(ours, usual, coldStart), r.floor(larger)
 	return []goal{
-		{"programming 10,000 x 10, against the floor", "at most 1.5 x", r.overFloor(larger)},
+		{"programming 10,000 x 10, against the floor", "at most 1.5 x", ratio(values(median(floor.sums())), values(median(floor.Ours)))},
 		{"cold start at 1,000 x 10, against kube-proxy's", "at least 50 x faster", ratio(start, r.values(theirs, usual, coldStart))},
 		{"one endpoint's change, 10,000 x 10 against 100 x 10", "at most 3 x", ratio(r.values(ours, tiny, added), change)},
 		{"one endpoint's change, kube-proxy's at 1,000 x 10 against ours at 10,000 x 10", "at least 200 x", ratio(change, r.values(theirs, usual, added))},
@@ -215,13 +212,6 @@ func (r Report) goals() []goal {
 func (r Report) values(program string, s size, name string) []float64 {
 	_, values := find(figures(), func(f figure) bool { return f.name == name }).cell(r.run(program, s))
 	return values
-}
-
-func (r Report) overFloor(s size) string {
-	if f := r.floor(s); f != nil {
-		return ratio(values(median(f.sums())), values(median(f.Ours)))
-	}
-	return ""
 }
 
 // beside writes the first values of figures, if all have one.
@@ -268,12 +258,7 @@ func (r Report) series(f figure) []series {
 	if !f.chart.floor {
 		return list
 	}
-	return append(list, series{least, "#8c959f", each(r.sizes(), func(s size) bar {
-		if floor := r.floor(s); floor != nil {
-			return bar{height: median(floor.sums())}
-		}
-		return bar{}
-	})})
+	return append(list, series{least, "#8c959f", each(r.sizes(), func(s size) bar { return bar{height: median(r.floor(s).sums())} })})
 }
 
 // scale is the range of heights, in whole powers of ten. It is logarithmic, as heights differ by a thousand. The library has no

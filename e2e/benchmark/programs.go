@@ -128,35 +128,37 @@ func (s *site) configure(binding config.VIPBinding) config.Config {
 	return plan.Settle(c, nil, serviceNetworks())
 }
 
-// daemon is a program that runs on the node.
-type daemon struct {
-	program
-	*world.Program
-	began time.Time
-}
-
 func (p program) commandLine(file string) []string {
 	return append(p.argv[:len(p.argv):len(p.argv)], "--config", file, "--hostname-override", nodeName())
 }
 
-func (s *site) start(p program) *daemon {
-	began := time.Now()
-	return &daemon{p, must(s.node().Launch(filepath.Dir(s.kubeconfig), p.commandLine(s.file(configurationFile))...)), began}
+// start starts the program on the node.
+func (r *runner) start() {
+	r.began = time.Now()
+	r.process = must(r.node().Launch(filepath.Dir(r.kubeconfig), r.program.commandLine(r.file(configurationFile))...))
+}
+
+// end ends the program if it runs. How it ends is not measured.
+func (r *runner) end() {
+	if r.process != nil {
+		_ = r.process.Stop(patience)
+	}
+	r.process = nil
 }
 
 // age is for how many seconds the program had run.
-func (d *daemon) age(at time.Time) float64 { return at.Sub(d.began).Seconds() }
+func (r *runner) age(at time.Time) float64 { return at.Sub(r.began).Seconds() }
 
-func (d *daemon) log() []byte { return must(os.ReadFile(d.Log)) }
+func (r *runner) log() []byte { return must(os.ReadFile(r.process.Log)) }
 
 // check ends a measurement if the program was started and has ended, or says that something did not work.
-func (d *daemon) check() {
-	if d == nil {
+func (r *runner) check() {
+	if r.process == nil {
 		return
 	}
-	check(alive(d.Program))
-	if list := d.complaints(d.log()); len(list) > 0 {
-		check(fmt.Errorf("%s says: %s", d.name, strings.Join(list, " | ")))
+	check(alive(r.process))
+	if list := r.program.complaints(r.log()); len(list) > 0 {
+		check(fmt.Errorf("%s says: %s", r.program.name, strings.Join(list, " | ")))
 	}
 }
 
@@ -168,9 +170,6 @@ func alive(p *world.Program) error {
 	}
 	return nil
 }
-
-// stop ends the program. How it ends is not measured.
-func (d *daemon) stop() { _ = d.Stop(patience) }
 
 // serverOf is the virtual server of the Service n.
 func serverOf(n int) state.VirtualServerKey {
@@ -203,7 +202,7 @@ func (r *runner) answered(ctx context.Context, n int) error {
 // worked is an error unless the log complains of nothing, the first Service and the last one answer, and the kernel has all rows.
 func (r *runner) worked(ctx context.Context) error {
 	return attempt(func() {
-		r.daemon.check()
+		r.check()
 		check(r.answered(ctx, 0))
 		check(r.answered(ctx, r.size.Services-1))
 		check(r.program.holds(r.kernel(ctx), r.want))

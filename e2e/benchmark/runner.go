@@ -20,6 +20,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
 	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
+	"github.com/kube-ipvs/kube-ipvs/e2e/world"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -32,30 +33,28 @@ const (
 
 // runner measures one program in a cluster of one size.
 type runner struct {
-	*site
+	*bench
 	program program
 	size    large.Size
-	options options
 	binding config.VIPBinding
 	config  config.Config
 	want    state.State
-	say     func(format string, values ...any)
-	ended   *programs // nil: the kernel does not report which programs end
 
 	look      *look
-	addresses int // that the node has when all Services have theirs
-	daemon    *daemon
+	addresses int            // that the node has when all Services have theirs
+	process   *world.Program // of the program
+	began     time.Time      // when it was started
 }
 
 // newRunner configures a program, and starts it once unmeasured: that reads it from the disk, which may be another machine's.
-func newRunner(ctx context.Context, s *site, p program, size large.Size, o options) *runner {
-	r := &runner{site: s, program: p, size: size, options: o, binding: config.AddressBinding}
+func newRunner(ctx context.Context, b *bench, p program, size large.Size) *runner {
+	r := &runner{bench: b, program: p, size: size, binding: config.AddressBinding}
 	if p.name == ours && size.Services >= tooMany {
 		r.binding = config.RouteBinding
 	}
-	r.config = s.configure(r.binding)
+	r.config = b.configure(r.binding)
 	r.want = r.rows(ctx)
-	must(s.node().Run(ctx, p.argv[0], "--help"))
+	must(b.node().Run(ctx, p.argv[0], "--help"))
 	return r
 }
 
@@ -65,7 +64,7 @@ func (r *runner) run(ctx context.Context) Run {
 	none := run
 	err := attempt(func() { r.measure(ctx, &run) })
 	if err != nil {
-		bad := attempt(r.daemon.check)
+		bad := attempt(r.check)
 		err = errors.Join(err, bad, alive(r.server.Program))
 		if late, ok := errors.AsType[exceeded](err); ok && bad == nil {
 			run.Exceeded = late.Error()
@@ -79,7 +78,7 @@ func (r *runner) run(ctx context.Context) Run {
 		r.say("no figure for %s: %v", r.program.name, err)
 	}
 	for _, f := range figures() {
-		text, _ := f.cell(&run)
+		text, _ := f.cell(run)
 		r.say("  %s: %s", f.name, text)
 	}
 	return run
@@ -113,13 +112,11 @@ func (r *runner) renew() {
 
 // stop ends the program and the looks at its kernel.
 func (r *runner) stop() {
-	if r.daemon != nil {
-		r.daemon.stop()
-	}
+	r.end()
 	if r.look != nil {
 		r.look.close()
 	}
-	r.daemon, r.look = nil, nil
+	r.look = nil
 }
 
 // awaitWorked waits until the program has done its work. It returns when the last look began, and how many there were.
@@ -131,7 +128,7 @@ func (r *runner) awaitWorked(ctx context.Context, what string) (last time.Time, 
 			return last, looks + 1
 		}
 		r.say("  not yet: %v", err)
-		r.daemon.check()
+		r.check()
 		check(sleep(ctx, time.Second))
 		if time.Now().After(end) {
 			check(fmt.Errorf("after %s: %w", what, err))
@@ -169,7 +166,7 @@ func (r *runner) await(ctx context.Context, what string, p pause, look func() bo
 	next := time.Now().Add(time.Second)
 	check(poll(ctx, p, func() bool {
 		if time.Now().After(next) {
-			r.daemon.check()
+			r.check()
 			next = time.Now().Add(time.Second)
 		}
 		return look()
@@ -198,7 +195,7 @@ func (r *runner) measureSteady(ctx context.Context, run *Run) {
 		seconds = append(seconds, now-last)
 		last = now
 	}
-	status := must(must(procfs.NewProc(r.daemon.Pid())).NewStatus())
+	status := must(must(procfs.NewProc(r.process.Pid())).NewStatus())
 	run.Steady = &Steady{
 		Lasted: time.Since(began).Seconds(), CPU: floats.Sum(seconds), Busy: slices.Max(seconds), Quiet: median(seconds),
 		Resident: int64(status.VmRSS), Peak: int64(status.VmHWM),
@@ -209,7 +206,7 @@ func (r *runner) measureSteady(ctx context.Context, run *Run) {
 // cpu is for how many seconds the program, and those of its children that have ended, were on a processor.
 func (r *runner) cpu() float64 {
 	const ticks = 100 // a second, for every program that asks
-	s := must(must(procfs.NewProc(r.daemon.Pid())).Stat())
+	s := must(must(procfs.NewProc(r.process.Pid())).Stat())
 	return float64(int(s.UTime+s.STime)+s.CUTime+s.CSTime) / ticks
 }
 
@@ -227,13 +224,13 @@ func (r *runner) measureCold(ctx context.Context, run *Run) {
 func (r *runner) cold(ctx context.Context) (c Cold) {
 	r.renew()
 	runtime.GC()
-	r.daemon = r.start(r.program)
+	r.start()
 	r.await(ctx, coldStart, seldom, r.present)
-	c.Rows = r.daemon.age(time.Now())
+	c.Rows = r.age(time.Now())
 	r.await(ctx, coldStart, steadily, func() bool { return r.answered(ctx, r.size.Services-1) == nil })
-	c.Took = r.daemon.age(time.Now())
+	c.Took = r.age(time.Now())
 	if last, looks := r.awaitWorked(ctx, coldStart); looks > 1 {
-		c.Again, c.Rows, c.Took = true, r.daemon.age(last), r.daemon.age(last)
+		c.Again, c.Rows, c.Took = true, r.age(last), r.age(last)
 	}
 	c.CPU = r.cpu()
 	if r.program.written != nil {
@@ -264,7 +261,7 @@ func (r *runner) complete(n int) bool {
 // awaitLog waits until the log of a start has what it has to, and returns it.
 func (r *runner) awaitLog(ctx context.Context, has *regexp.Regexp) (text []byte) {
 	r.await(ctx, "start", seldom, func() bool {
-		text = r.daemon.log()
+		text = r.log()
 		return has.Match(text)
 	})
 	return text
@@ -274,19 +271,19 @@ func (r *runner) awaitLog(ctx context.Context, has *regexp.Regexp) (text []byte)
 // health, which is good only then.
 func (r *runner) measureRestart(ctx context.Context, run *Run) {
 	before := r.kernel(ctx)
-	r.daemon.stop()
+	r.end()
 	var notices *nl.NetlinkSocket
 	r.onNode(func() { notices = listen() })
 	defer notices.Close()
 	restart := &Restart{}
 	r.ended.take()
-	r.daemon = r.start(r.program)
+	r.start()
 	at50Hertz := func(time.Duration) time.Duration { return 20 * time.Millisecond }
 	r.await(ctx, "restart", at50Hertz, func() bool {
-		restart.Written = r.program.rowsWritten(r.daemon.log())
+		restart.Written = r.program.rowsWritten(r.log())
 		return restart.Written >= 0 || r.program.written == nil && r.healthy(ctx)
 	})
-	restart.Took = r.daemon.age(time.Now())
+	restart.Took = r.age(time.Now())
 	restart.Notices = count(notices)
 	restart.Programs, _ = r.ended.take()
 	if n := state.Diff(before, r.kernel(ctx)).Len(); n > 0 && restart.Written == 0 {
@@ -336,7 +333,7 @@ func (r *runner) sendFloor(ctx context.Context) map[string]float64 {
 // it has sent all objects, stands still meanwhile: the floor does not share the processor with it either.
 func (r *runner) programming(ctx context.Context) time.Duration {
 	r.renew()
-	r.daemon = r.start(r.program)
+	r.start()
 	r.awaitLog(ctx, r.program.known)
 	check(r.server.Signal(syscall.SIGSTOP))
 	var text []byte
