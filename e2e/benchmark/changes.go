@@ -52,8 +52,7 @@ func (r *runner) measureChanges(ctx context.Context, run *Run) {
 	run.Changes = c.found[:len(kinds())]
 }
 
-// steps are one change of each kind, after which all is as before. A Service that is added and deleted has its endpoints
-// before and after.
+// steps are one change of each kind, after which all is as before. The endpoints of a Service come before it and go after it.
 func (c *changer) steps(ctx context.Context, i int) []step {
 	n, extra := i*stride%c.size.Services, c.size.Services+i
 	o := c.size.Service(extra, 0)
@@ -83,13 +82,11 @@ func (c *changer) steps(ctx context.Context, i int) []step {
 	}
 }
 
-// silent reports whether a Service takes no connections.
 func (c *changer) silent(n int) bool {
 	weights := slices.Collect(maps.Values(c.look.weights(serverOf(n))))
 	return !slices.ContainsFunc(weights, func(w int) bool { return w > 0 })
 }
 
-// gone reports whether the kernel has no row of a Service.
 func (c *changer) gone(n int) bool {
 	return !c.look.served(serverOf(n)) && !c.look.local(serverOf(n).Address.Addr()) && !c.look.has(entryOf(n))
 }
@@ -123,7 +120,6 @@ func (c *changer) time(ctx context.Context, s step) {
 	check(both.Wait())
 }
 
-// makeUnready makes the last endpoint unready.
 func makeUnready(s *discoveryv1.EndpointSlice) {
 	no := false
 	c := &s.Endpoints[len(s.Endpoints)-1].Conditions
@@ -150,7 +146,6 @@ func (r *runner) update(ctx context.Context, slice *discoveryv1.EndpointSlice) {
 		Body(slice).Do(ctx).Error())
 }
 
-// change is one of many.
 type change struct {
 	service int
 	at      netip.AddrPort
@@ -160,8 +155,8 @@ type change struct {
 	sent, answered, seen time.Time
 }
 
-// schedule returns the changes of a load. The Services take turns. In one turn each gets an endpoint, in the next it loses one
-// of its first: no change undoes an earlier one, so that each can be seen however late. A small cluster has fewer of them.
+// schedule returns the changes of a load. In one turn each Service gets an endpoint, in the next it loses one of its first: no
+// change undoes an earlier one, so that each can be seen however late. A small cluster has fewer of them.
 func schedule(size large.Size, most int) []change {
 	inSlice := len(lastSlice(size, 0).Endpoints)
 	services, first := min(size.Services, most), size.Endpoints-inSlice
@@ -204,7 +199,12 @@ func (r *runner) measureWrites(ctx context.Context, write func(context.Context, 
 	r.play(ctx, list, write)
 	l := loadOf(list)
 	l.Asked, l.CPU = r.options.rate, (r.cpu()-before)/float64(len(list))
-	r.restore(ctx, list)
+	restored, ctx := errgroup.WithContext(ctx)
+	restored.SetLimit(writers)
+	for _, c := range list[:min(r.size.Services, len(list))] { // the first change of each Service
+		tryIn(restored, r.writeSlice(ctx, c.service, nil))
+	}
+	check(restored.Wait())
 	return &l
 }
 
@@ -239,7 +239,6 @@ func (r *runner) play(ctx context.Context, list []change, write func(context.Con
 	check(group.Wait())
 }
 
-// tryIn does work in a group.
 func tryIn(group *errgroup.Group, work func()) { group.Go(func() error { return attempt(work) }) }
 
 // steadily is the pause between two looks under load, when a look may take long because others work.
@@ -261,8 +260,7 @@ func (r *runner) watch(ctx context.Context, list []change, sent <-chan int) {
 	})
 }
 
-// stillOpen looks for open changes, the oldest first, and returns those that the kernel does not have yet. One look at a Service
-// is for all its changes. After some Services in vain it looks at no other: the processor is for the programs that work.
+// stillOpen returns the open changes that the kernel does not have yet. After some Services in vain it looks at no other.
 func (r *runner) stillOpen(list []change, open []int) []int {
 	const mostMisses = 8
 	misses := 0
@@ -283,14 +281,4 @@ func (r *runner) stillOpen(list []change, open []int) []int {
 		}
 		return false
 	})
-}
-
-// restore makes the slices that a load changed what they were.
-func (r *runner) restore(ctx context.Context, list []change) {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(writers)
-	for _, c := range list[:min(r.size.Services, len(list))] { // the first change of each Service
-		tryIn(group, r.writeSlice(ctx, c.service, nil))
-	}
-	check(group.Wait())
 }

@@ -63,7 +63,6 @@ func measure(arguments []string) error {
 	return errors.Join(err, b.site.close(), b.failed)
 }
 
-// options are what is measured, and how often.
 type options struct {
 	sizes                              []large.Size
 	programs                           []string
@@ -103,7 +102,6 @@ func parseOptions(arguments []string) (o options) {
 	return o
 }
 
-// measures reports whether a program is measured at a size.
 func (o options) measures(program string, size large.Size) bool {
 	return slices.Contains(o.programs, program) &&
 		(program == ours || len(o.sizes) == 1 || size.Services <= o.theirs && size.Endpoints <= mostEndpoints)
@@ -122,7 +120,6 @@ func (b *bench) say(format string, values ...any) {
 	fmt.Printf("%8s  %s\n", time.Since(b.report.Began).Round(time.Second), fmt.Sprintf(format, values...))
 }
 
-// run measures all programs at all sizes.
 func (b *bench) run(ctx context.Context) {
 	kubeProxy := must(control.Binary("kube-proxy"))
 	b.report.Machine = machine(ctx, kubeProxy)
@@ -158,8 +155,7 @@ func (b *bench) prepare(ctx context.Context, size large.Size) {
 	}
 }
 
-// measure measures a program at a size, and the floor before kube-ipvs, and saves all that is known so far. A program that did
-// not come to its end may have left changes in the control plane.
+// measure measures a program at a size, and the floor before kube-ipvs, and saves all that is known so far.
 func (b *bench) measure(ctx context.Context, size large.Size, p program) {
 	if why := b.hopeless(p.name, size); why != "" {
 		b.leave("%s at %v: not tried: %s", p.name, size, why)
@@ -200,7 +196,6 @@ func (b *bench) hopeless(program string, size large.Size) string {
 	return ""
 }
 
-// leave notes what is left out.
 func (b *bench) leave(format string, values ...any) {
 	text := fmt.Sprintf(format, values...)
 	b.say("left out: %s", text)

@@ -17,7 +17,6 @@ import (
 	"gonum.org/v1/gonum/stat"
 )
 
-// The programs, and what else is measured.
 const (
 	ours   = "kube-ipvs"
 	theirs = "kube-proxy"
@@ -143,7 +142,6 @@ func each[T, V any](list []T, value func(T) V) []V {
 	return values
 }
 
-// size orders runs.
 type size struct{ services, endpoints int }
 
 func (r Run) size() size { return size{r.Services, r.Endpoints} }
@@ -173,13 +171,11 @@ func find[T any](list []T, is func(T) bool) (one T) {
 	return one
 }
 
-// save writes the report into a folder, with the page and the charts of it.
 func (r Report) save(folder string) {
 	replace(filepath.Join(folder, "results.json"), append(must(json.MarshalIndent(r, "", "  ")), '\n'))
 	r.render(folder)
 }
 
-// load reads the report that save wrote.
 func load(folder string) (r Report) {
 	check(json.Unmarshal(must(os.ReadFile(filepath.Join(folder, "results.json"))), &r))
 	return r
@@ -237,7 +233,6 @@ const (
 	cpuOfChange = ": CPU time for one change"
 )
 
-// The kinds of changes.
 const (
 	added          = "endpoint added"
 	removed        = "endpoint removed"

@@ -21,8 +21,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// look looks into the kernel of the network namespace of the thread that made it, from any thread, while something else is
-// measured. Each look is cheap, as there may be one processor for all. It changes nothing.
+// look looks into the kernel of the network namespace in which it was made. Each look is cheap, and changes nothing.
 type look struct {
 	ipvs   *moby.Handle
 	net    *netlink.Handle
@@ -44,8 +43,7 @@ func (k *look) close() {
 	k.routes.Close()
 }
 
-// locals is how many IPv4 addresses are this node's: each that is assigned, and each that a local route leads to, however many
-// routes do.
+// locals is how many IPv4 addresses are this node's, assigned to it or by a local route.
 func (k *look) locals() int {
 	text := make([]byte, 16<<10)
 	n, _ := k.routes.ReadAt(text, 0) // it ends before the buffer does
@@ -56,7 +54,6 @@ func (k *look) locals() int {
 	return must(strconv.Atoi(string(leaves[1])))
 }
 
-// has reports whether an entry is in its set.
 func (k *look) has(e state.SetEntry) bool {
 	protocol := uint8(e.Protocol)
 	has, err := k.net.IpsetTest(string(e.Set), &netlink.IPSetEntry{IP: e.Address.AsSlice(), Port: &e.Port, Protocol: &protocol})
@@ -78,7 +75,6 @@ func service(k state.VirtualServerKey) *moby.Service {
 	return &moby.Service{AddressFamily: nl.FAMILY_V4, Protocol: uint16(k.Protocol), Address: k.Address.Addr().AsSlice(), Port: k.Address.Port()}
 }
 
-// served reports whether there is a virtual server, of IPv4.
 func (k *look) served(server state.VirtualServerKey) bool {
 	_, err := k.ipvs.GetService(service(server))
 	return there(err, unix.ESRCH)
@@ -124,16 +120,14 @@ func count(notices *nl.NetlinkSocket) (n int) {
 	}
 }
 
-// programs counts the programs of the whole machine that end, by name. The kernel reports each (taskstats), so that nothing
-// has to stand between a program and those that it runs.
+// programs counts the programs of the whole machine that end, as the kernel reports them (taskstats), by name.
 type programs struct {
 	mutex sync.Mutex
 	times map[string]int
 	cpu   map[string]float64 // seconds
 }
 
-// watchPrograms counts whatever ends on any processor that there may ever be. It is an error if the kernel does not report a first
-// program, as in a namespace of processes, users or networks.
+// watchPrograms is an error if the kernel reports no program that ends, as in a namespace of processes, users or networks.
 func watchPrograms() (p *programs, err error) {
 	const version, buffer = 1, 4 << 20
 	err = attempt(func() {
@@ -164,8 +158,7 @@ func (p *programs) count(socket *nl.NetlinkSocket) {
 	}
 }
 
-// add counts a thread that ended. The sum of all threads comes only with a program's last one: those that are counted here
-// have one thread.
+// add counts a thread that ended. The programs that are counted have one: the sum of many would come with the last alone.
 func (p *programs) add(report []byte) {
 	const header, comm, commLength, user, system, end = 4, 80, 32, 152, 160, 168
 	all, err := nl.ParseRouteAttrAsMap(report[min(header, len(report)):])

@@ -16,7 +16,6 @@ import (
 	"github.com/go-analyze/charts"
 )
 
-// render writes the page and the charts into a folder.
 func (r Report) render(folder string) {
 	replace(filepath.Join(folder, "README.md"), []byte(r.page()))
 	for _, f := range figures() {
@@ -26,7 +25,6 @@ func (r Report) render(folder string) {
 	}
 }
 
-// page is the report as Markdown.
 func (r Report) page() string {
 	var w strings.Builder
 	add := func(format string, values ...any) { fmt.Fprintf(&w, format+"\n", values...) }
@@ -113,7 +111,6 @@ func (f Floor) table(run Run, add func(string, ...any)) {
 	add("")
 }
 
-// circumstances are where and how this was measured.
 func (r Report) circumstances(add func(string, ...any)) {
 	add("## Where and how\n")
 	m := r.Machine
@@ -261,8 +258,7 @@ func (r Report) series(f figure) []series {
 	return append(list, series{least, "#8c959f", each(r.sizes(), func(s size) bar { return bar{height: median(r.floor(s).sums())} })})
 }
 
-// scale is the range of heights, in whole powers of ten. It is logarithmic, as heights differ by a thousand. The library has no
-// such scale, so it gets how many powers of ten a bar is above the lowest.
+// scale is the range of heights, as powers of ten. The library knows no logarithms: it gets powers above the lowest.
 type scale struct{ low, high float64 }
 
 func scaleOf(list []series) scale {
@@ -282,8 +278,7 @@ func scaleOf(list []series) scale {
 	return scale{low, max(math.Ceil(highest), low+1)}
 }
 
-// add adds a series to a chart. The library asks for labels by height alone: the reason why there is no bar stands
-// on one that is not seen.
+// add adds a series to a chart. The library asks for labels by height alone: a reason stands on a bar too short to be seen.
 func (s scale) add(all charts.BarSeriesList, one series, write func(float64) string) charts.BarSeriesList {
 	const unseen = 1e-6
 	labels := map[float64]string{}
@@ -305,7 +300,6 @@ func (s scale) add(all charts.BarSeriesList, one series, write func(float64) str
 	}})
 }
 
-// draw draws the chart of a figure as SVG.
 func (r Report) draw(f figure) []byte {
 	all := r.series(f)
 	scale := scaleOf(all)

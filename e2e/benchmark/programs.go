@@ -97,8 +97,7 @@ func (p program) kernelTook(log []byte) (sum time.Duration) {
 	return sum
 }
 
-// configuration is kubeadm's, without what a network namespace cannot have. Both programs have one and the same file:
-// kube-proxy does not read the second document.
+// configuration is kubeadm's, without what a network namespace cannot have. kube-proxy does not read the second document.
 const configuration = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 bindAddress: 0.0.0.0
@@ -132,7 +131,6 @@ func (p program) commandLine(file string) []string {
 	return append(p.argv[:len(p.argv):len(p.argv)], "--config", file, "--hostname-override", nodeName())
 }
 
-// start starts the program on the node.
 func (r *runner) start() {
 	r.began = time.Now()
 	r.process = must(r.node().Launch(filepath.Dir(r.kubeconfig), r.program.commandLine(r.file(configurationFile))...))
@@ -146,7 +144,6 @@ func (r *runner) end() {
 	r.process = nil
 }
 
-// age is for how many seconds the program had run.
 func (r *runner) age(at time.Time) float64 { return at.Sub(r.began).Seconds() }
 
 func (r *runner) log() []byte { return must(os.ReadFile(r.process.Log)) }
@@ -186,8 +183,7 @@ func endpointOf(size large.Size, n, i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(size.Endpoint(corev1.IPv4Protocol, n, i).Addresses[0]), large.TargetPort)
 }
 
-// answered is an error unless a request through the Service n is answered. The client is reached from the node alone, so it takes
-// a virtual server, an address, an entry and a rule.
+// answered is an error unless a request through the Service n is answered. To the client leads no way but the node's.
 func (r *runner) answered(ctx context.Context, n int) error {
 	const limit = 200 * time.Millisecond // an attempt that goes wrong is repeated soon
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -209,8 +205,7 @@ func (r *runner) worked(ctx context.Context) error {
 	})
 }
 
-// holds is an error unless the kernel is as it has to be once a program has done its work. Of kube-proxy it is what any proxy
-// needs, and a rule that looks at the cluster IPs.
+// holds is an error unless the kernel is as it has to be. kube-proxy may do more than a proxy needs, in its own way.
 func (p program) holds(got, want state.State) error {
 	if p.name == ours {
 		return rig.Differ(got, want)
@@ -228,8 +223,7 @@ func (p program) holds(got, want state.State) error {
 // clusterIPs is the set that has an entry for each cluster IP and port, of IPv4.
 const clusterIPs state.SetName = "KUBE-CLUSTER-IP"
 
-// bare is what any proxy in IPVS mode needs: virtual servers, real servers that take connections, and an entry and an address for
-// every cluster IP.
+// bare is what any proxy in IPVS mode needs of a state, but for its rules.
 func bare(s state.State) state.State {
 	b := state.New()
 	for k := range s.VirtualServers {
@@ -251,8 +245,7 @@ func bare(s state.State) state.State {
 	return b
 }
 
-// rows are what the node's kernel holds when all objects are served: those of the size, and the API server's own Service, whose
-// endpoint comes some time after its start.
+// rows are what the node's kernel holds when all objects are served, those of the API server itself too.
 func (r *runner) rows(ctx context.Context) state.State {
 	const namespace, name = metav1.NamespaceDefault, "kubernetes"
 	n, now := plan.NodeOf(nodeName(), r.self, nil), must(rig.Around(ctx, r.node()))

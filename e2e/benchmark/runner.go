@@ -93,7 +93,6 @@ func (r *runner) measure(ctx context.Context, run *Run) {
 	}
 }
 
-// exceeded says what a program had not done when its time was over.
 type exceeded string
 
 func (e exceeded) Error() string { return string(e) }
@@ -110,7 +109,6 @@ func (r *runner) renew() {
 	}
 }
 
-// stop ends the program and the looks at its kernel.
 func (r *runner) stop() {
 	r.end()
 	if r.look != nil {
@@ -173,17 +171,13 @@ func (r *runner) await(ctx context.Context, what string, p pause, look func() bo
 	}))
 }
 
-// sleep waits, unless ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
+	slept, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-slept.Done()
+	return context.Cause(ctx)
 }
 
-// measureSteady measures some time without changes.
 func (r *runner) measureSteady(ctx context.Context, run *Run) {
 	check(sleep(ctx, calm))
 	r.ended.take()
@@ -253,7 +247,6 @@ func (r *runner) present() bool {
 	return true
 }
 
-// complete reports whether the kernel has all rows of a Service.
 func (r *runner) complete(n int) bool {
 	return len(r.look.weights(serverOf(n))) >= r.size.Endpoints && r.look.local(serverOf(n).Address.Addr()) && r.look.has(entryOf(n))
 }
@@ -267,8 +260,7 @@ func (r *runner) awaitLog(ctx context.Context, has *regexp.Regexp) (text []byte)
 	return text
 }
 
-// measureRestart measures a start where everything is in place, until the program says in its log that it is done, or else by its
-// health, which is good only then.
+// measureRestart measures a start where everything is in place, until the log says that it is done, or else a good health.
 func (r *runner) measureRestart(ctx context.Context, run *Run) {
 	before := r.kernel(ctx)
 	r.end()

@@ -48,7 +48,6 @@ type site struct {
 // file is the path of a file that goes with the control plane, as the kubeconfig does.
 func (s *site) file(name string) string { return filepath.Join(filepath.Dir(s.kubeconfig), name) }
 
-// node is where the service proxy runs.
 func (s *site) node() *world.Host { return s.world.Host(nodeName()) }
 
 // onNode works on a thread that is on the node.
@@ -85,14 +84,12 @@ func (s *site) open(ctx context.Context) {
 	s.prepare(ctx)
 }
 
-// groups are those of the API that kube-proxy, kube-ipvs and the API server itself ask for. For each kind of object that it
-// serves an API server looks every second whether there is something to report.
+// groups are those of the API that have to be served. Each kind of object costs an API server some time every second.
 const groups = "api/all=false,/v1=true,admissionregistration.k8s.io/v1=true,apiextensions.k8s.io/v1=true,apiregistration.k8s.io/v1=true," +
 	"authentication.k8s.io/v1=true,authorization.k8s.io/v1=true,coordination.k8s.io/v1=true,discovery.k8s.io/v1=true,events.k8s.io/v1=true," +
 	"networking.k8s.io/v1=true,rbac.authorization.k8s.io/v1=true"
 
-// serve starts the API server, without what costs it time with each change and has nothing to do with what is written here:
-// the audit log, protection from its clients, older states of the objects, and admission plugins.
+// serve starts the API server, without what costs it time with each change and has nothing to do with what is measured.
 func (s *site) serve(ctx context.Context) {
 	s.server = must(s.plane.Serve(ctx, control.Host().Addresses[0].Addr(),
 		"--audit-policy-file=", "--audit-log-path=", "--enable-priority-and-fairness=false",
@@ -129,31 +126,29 @@ func (s *site) close() (err error) {
 const (
 	atOnce = 1000        // how many Services are stored at a time
 	grace  = time.Minute // after which an API server deletes an IPAddress whose Service never came
-	// foundAtStart is how many Services an API server may find at its start. It looks at all of them before it is ready, and
-	// ends if that takes a minute: with many more it does in user-mode Linux.
+	// foundAtStart is how many Services an API server may find at its start, so that it is ready within its minute.
 	foundAtStart = 10000
 )
 
-// fill makes the Services of a size that are not there yet. An API server in user-mode Linux takes some twenty a second, so they are
-// stored in etcd: up to foundAtStart while it is down, which takes the least time, and the rest while it watches.
+// fill stores in etcd the Services that are missing, for an API server takes some twenty a second: while it is down, which takes
+// the least time, or else while it watches.
 func (s *site) fill(ctx context.Context, size large.Size) {
 	from := s.size.Services
 	s.size = size
-	if down := min(foundAtStart, size.Services); from < down {
+	down := max(from, min(foundAtStart, size.Services))
+	if from < down {
 		check(s.server.Stop())
 		s.store(ctx, size, from, down)
 		s.serve(ctx)
-		from = down
 	}
-	if from < size.Services {
-		s.store(ctx, size, from, size.Services)
+	if down < size.Services {
+		s.store(ctx, size, down, size.Services)
 		check(sleep(ctx, grace))
 	}
 	s.await(ctx, paths(size, size.Services-1)...)
 }
 
-// store stores Services. An API server that watches takes a Service without an IPAddress for damaged, and repairs it: so it has
-// to know the addresses first.
+// store stores Services after their IPAddresses: an API server that watches would repair a Service without one.
 func (s *site) store(ctx context.Context, size large.Size, from, to int) {
 	for ; from < to; from += atOnce {
 		end := min(from+atOnce, to)
