@@ -33,47 +33,40 @@ type step struct {
 	done  func() bool // nil: the kernel does not show it
 }
 
-// changer makes single changes, one after the other.
-type changer struct {
-	*runner
-	found []Change
-	began time.Time // the last write
-}
-
 // measureChanges measures each kind of change as often as the options say, or as the time allows.
 func (r *runner) measureChanges(ctx context.Context, run *Run) {
-	c := &changer{runner: r, found: each(append(kinds(), ""), func(kind string) Change { return Change{Kind: kind} })}
+	r.changes = each(append(kinds(), ""), func(kind string) Change { return Change{Kind: kind} })
 	end := time.Now().Add(r.options.budget)
 	for i := 0; i < r.options.times && (i < leastTimes || time.Now().Before(end)); i++ {
-		for _, s := range c.steps(ctx, i) {
-			c.time(ctx, s)
+		for _, s := range r.steps(ctx, i) {
+			r.time(ctx, s)
 		}
 	}
-	run.Changes = c.found[:len(kinds())]
+	run.Changes = r.changes[:len(kinds())]
 }
 
 // steps are one change of each kind, after which all is as before. The endpoints of a Service come before it and go after it.
-func (c *changer) steps(ctx context.Context, i int) []step {
-	n, extra := i*stride%c.size.Services, c.size.Services+i
-	o := c.size.Service(extra, 0)
-	services := c.api.CoreV1().Services(o.Service.Namespace)
-	endpoints := c.api.DiscoveryV1().EndpointSlices(o.Service.Namespace)
+func (r *runner) steps(ctx context.Context, i int) []step {
+	n, extra := i*stride%r.size.Services, r.size.Services+i
+	o := r.size.Service(extra, 0)
+	services := r.api.CoreV1().Services(o.Service.Namespace)
+	endpoints := r.api.DiscoveryV1().EndpointSlices(o.Service.Namespace)
 	addOne := func(s *discoveryv1.EndpointSlice) {
-		s.Endpoints = append(s.Endpoints, c.size.Endpoint(corev1.IPv4Protocol, n, c.size.Endpoints))
+		s.Endpoints = append(s.Endpoints, r.size.Endpoint(corev1.IPv4Protocol, n, r.size.Endpoints))
 	}
 	return []step{
-		{added, c.writeSlice(ctx, n, addOne), c.serves(n, c.size.Endpoints, true)},
-		{removed, c.writeSlice(ctx, n, nil), c.serves(n, c.size.Endpoints, false)},
-		{unready, c.writeSlice(ctx, n, makeUnready), c.serves(n, c.size.Endpoints-1, false)},
-		{"", c.writeSlice(ctx, n, nil), c.serves(n, c.size.Endpoints-1, true)},
+		{added, r.writeSlice(ctx, n, addOne), r.serves(n, r.size.Endpoints, true)},
+		{removed, r.writeSlice(ctx, n, nil), r.serves(n, r.size.Endpoints, false)},
+		{unready, r.writeSlice(ctx, n, makeUnready), r.serves(n, r.size.Endpoints-1, false)},
+		{"", r.writeSlice(ctx, n, nil), r.serves(n, r.size.Endpoints-1, true)},
 		{"", func() {
 			for _, s := range o.Slices {
 				must(endpoints.Create(ctx, s, metav1.CreateOptions{}))
 			}
 		}, nil},
-		{serviceAdded, func() { must(services.Create(ctx, o.Service, metav1.CreateOptions{})) }, func() bool { return c.complete(extra) }},
-		{serviceDeleted, func() { check(services.Delete(ctx, o.Service.Name, metav1.DeleteOptions{})) }, func() bool { return c.silent(extra) }},
-		{serviceGone, nil, func() bool { return c.gone(extra) }},
+		{serviceAdded, func() { must(services.Create(ctx, o.Service, metav1.CreateOptions{})) }, func() bool { return r.complete(extra) }},
+		{serviceDeleted, func() { check(services.Delete(ctx, o.Service.Name, metav1.DeleteOptions{})) }, func() bool { return r.silent(extra) }},
+		{serviceGone, nil, func() bool { return r.gone(extra) }},
 		{"", func() {
 			for _, s := range o.Slices {
 				check(endpoints.Delete(ctx, s.Name, metav1.DeleteOptions{}))
@@ -82,39 +75,39 @@ func (c *changer) steps(ctx context.Context, i int) []step {
 	}
 }
 
-func (c *changer) silent(n int) bool {
-	weights := slices.Collect(maps.Values(c.look.weights(serverOf(n))))
+func (r *runner) silent(n int) bool {
+	weights := slices.Collect(maps.Values(r.look.weights(serverOf(n))))
 	return !slices.ContainsFunc(weights, func(w int) bool { return w > 0 })
 }
 
-func (c *changer) gone(n int) bool {
-	return !c.look.served(serverOf(n)) && !c.look.local(serverOf(n).Address.Addr()) && !c.look.has(entryOf(n))
+func (r *runner) gone(n int) bool {
+	return !r.look.served(serverOf(n)) && !r.look.local(serverOf(n).Address.Addr()) && !r.look.has(entryOf(n))
 }
 
 // serves looks whether an endpoint gets connections of its Service, as it should or not.
-func (c *changer) serves(n, endpoint int, should bool) func() bool {
-	server, at := serverOf(n), endpointOf(c.size, n, endpoint)
-	return func() bool { return c.look.weights(server)[at] > 0 == should }
+func (r *runner) serves(n, endpoint int, should bool) func() bool {
+	server, at := serverOf(n), endpointOf(r.size, n, endpoint)
+	return func() bool { return r.look.weights(server)[at] > 0 == should }
 }
 
 // time makes a change, and measures how long it takes until it is answered and done.
-func (c *changer) time(ctx context.Context, s step) {
-	found := &c.found[slices.IndexFunc(c.found, func(one Change) bool { return one.Kind == s.kind })]
+func (r *runner) time(ctx context.Context, s step) {
+	found := &r.changes[slices.IndexFunc(r.changes, func(one Change) bool { return one.Kind == s.kind })]
 	both, ctx := errgroup.WithContext(ctx)
 	if s.write != nil {
 		if s.done != nil {
 			check(sleep(ctx, quiet))
 		}
-		c.began = time.Now()
+		r.written = time.Now()
 		tryIn(both, func() {
 			s.write()
-			found.Answered = append(found.Answered, time.Since(c.began).Seconds())
+			found.Answered = append(found.Answered, time.Since(r.written).Seconds())
 		})
 	}
 	if s.done != nil {
 		tryIn(both, func() {
-			c.await(ctx, s.kind, often, s.done)
-			found.Took = append(found.Took, time.Since(c.began).Seconds())
+			r.await(ctx, s.kind, often, s.done)
+			found.Took = append(found.Took, time.Since(r.written).Seconds())
 		})
 	}
 	check(both.Wait())
@@ -179,20 +172,13 @@ func schedule(size large.Size, most int) []change {
 	return list
 }
 
-// measureLoad measures many changes a second that are written to the API server, or as many as it takes.
-func (r *runner) measureLoad(ctx context.Context, run *Run) {
-	run.Load = r.measureWrites(ctx, r.update)
+// store writes an EndpointSlice to etcd. It comes to the API server as most changes do in a large cluster, from another one.
+func (r *runner) store(ctx context.Context, slice *discoveryv1.EndpointSlice) {
+	check(r.plane.Store(ctx, []runtime.Object{slice}))
 }
 
-// measureStored measures as many that come to the API server from etcd, as most changes do in a large cluster: from another one.
-func (r *runner) measureStored(ctx context.Context, run *Run) {
-	run.Stored = r.measureWrites(ctx, func(ctx context.Context, s *discoveryv1.EndpointSlice) {
-		check(r.plane.Store(ctx, []runtime.Object{s}))
-	})
-}
-
-// measureWrites measures many changes a second. All is as before when it is over.
-func (r *runner) measureWrites(ctx context.Context, write func(context.Context, *discoveryv1.EndpointSlice)) *Load {
+// measureLoad measures many changes a second, or as many as can be written. All is as before when it is over.
+func (r *runner) measureLoad(ctx context.Context, write func(context.Context, *discoveryv1.EndpointSlice)) *Load {
 	check(sleep(ctx, calm))
 	list := schedule(r.size, int(r.options.rate*r.options.load.Seconds()))
 	before := r.cpu()
@@ -223,7 +209,18 @@ func (r *runner) play(ctx context.Context, list []change, write func(context.Con
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(writers + 1)
 	sent := make(chan int, len(list))
-	tryIn(group, func() { r.watch(ctx, list, sent) })
+	var open []int
+	noted := 0
+	tryIn(group, func() {
+		r.await(ctx, fmt.Sprintf("%d changes", len(list)), steadily, func() bool {
+			for range len(sent) {
+				open = append(open, <-sent)
+				noted++
+			}
+			open = r.stillOpen(list, open)
+			return noted == len(list) && len(open) == 0
+		})
+	})
 	began := time.Now()
 	for i := range list {
 		at := began.Add(time.Duration(float64(i) / r.options.rate * float64(time.Second)))
@@ -244,20 +241,6 @@ func tryIn(group *errgroup.Group, work func()) { group.Go(func() error { return 
 // steadily is the pause between two looks under load, when a look may take long because others work.
 func steadily(took time.Duration) time.Duration {
 	return min(max(20*time.Millisecond, 4*took), 200*time.Millisecond)
-}
-
-// watch notes when the kernel has each of the changes that were sent.
-func (r *runner) watch(ctx context.Context, list []change, sent <-chan int) {
-	var open []int
-	noted := 0
-	r.await(ctx, fmt.Sprintf("%d changes", len(list)), steadily, func() bool {
-		for range len(sent) {
-			open = append(open, <-sent)
-			noted++
-		}
-		open = r.stillOpen(list, open)
-		return noted == len(list) && len(open) == 0
-	})
 }
 
 // stillOpen returns the open changes that the kernel does not have yet. After some Services in vain it looks at no other.

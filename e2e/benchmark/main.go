@@ -28,10 +28,7 @@ import (
 )
 
 const (
-	usage = `usage: benchmark run [FLAG...]   measure, and write results, a page and charts
-       benchmark render          write the page and the charts of earlier results anew
-
-benchmark run --help lists the flags. UPSTREAM names the folder of etcd, kube-apiserver and kube-proxy.`
+	usage    = "usage: benchmark run [FLAG...] | benchmark render (--help lists the flags; render writes the page of results.json anew)"
 	folder   = "docs/benchmarks"
 	kubeIPVS = "bin/kube-ipvs"
 )
@@ -129,15 +126,10 @@ func (b *bench) run(ctx context.Context) {
 	}
 	for _, size := range b.options.sizes {
 		for _, p := range []program{newOurs(kubeIPVS), newTheirs(kubeProxy)} {
-			if !b.options.measures(p.name, size) {
-				continue
+			if b.options.measures(p.name, size) {
+				b.prepare(ctx, size)
+				b.measure(ctx, size, p)
 			}
-			if err := attempt(func() { b.prepare(ctx, size) }); err != nil {
-				b.leave("%s at %v: there is no such cluster: %v", p.name, size, err)
-				check(errors.Join(ctx.Err(), b.site.close()))
-				continue
-			}
-			b.measure(ctx, size, p)
 		}
 	}
 }
@@ -149,10 +141,7 @@ func (b *bench) prepare(ctx context.Context, size large.Size) {
 		b.say("starting a control plane")
 		b.site.open(ctx)
 	}
-	if more := size.Services - b.site.size.Services; more > 0 {
-		b.say("making %d Services with %d endpoints each", more, size.Endpoints)
-		b.site.fill(ctx, size)
-	}
+	b.site.fill(ctx, size)
 }
 
 // measure measures a program at a size, and the floor before kube-ipvs, and saves all that is known so far.
@@ -202,7 +191,6 @@ func (b *bench) leave(format string, values ...any) {
 	b.report.Unsaid = append(b.report.Unsaid, text)
 }
 
-// machine is where this runs, as far as the kernel reports it.
 func machine(ctx context.Context, kubeProxy string) Machine {
 	kib, _ := strconv.Atoi(field("/proc/meminfo", `MemTotal:\s+(\d+) kB`)) // digits alone
 	return Machine{
@@ -224,7 +212,6 @@ func field(path, expression string) string {
 	return ""
 }
 
-// said is the first line that a program writes.
 func said(ctx context.Context, argv ...string) string {
 	out, _ := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput() // ipset says it, and fails without its module
 	line, _, _ := bytes.Cut(bytes.TrimSpace(out), []byte("\n"))

@@ -4,7 +4,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"maps"
 	"os"
@@ -34,7 +33,6 @@ type Report struct {
 	Unsaid   []string `json:",omitempty"` // what was left out, and why
 }
 
-// Machine is where the benchmark ran.
 type Machine struct {
 	Processor             string
 	Processors, MemoryMiB int // that the lab's kernel has
@@ -133,7 +131,6 @@ func (f Floor) sums() []float64 {
 	return each(f.Laps, func(lap map[string]float64) float64 { return floats.Sum(slices.Collect(maps.Values(lap))) })
 }
 
-// each is one value of each element of a list.
 func each[T, V any](list []T, value func(T) V) []V {
 	values := make([]V, len(list))
 	for i, one := range list {
@@ -154,12 +151,10 @@ func (r Report) sizes() []size {
 	return slices.Compact(list)
 }
 
-// run returns the run of a program at a size; one without figures if there is none.
 func (r Report) run(program string, s size) Run {
 	return find(r.Runs, func(run Run) bool { return run.Program == program && run.size() == s })
 }
 
-// floor returns the floor at a size; one without laps if it was not measured.
 func (r Report) floor(s size) Floor {
 	return find(r.Floors, func(f Floor) bool { return size{f.Services, f.Endpoints} == s })
 }
@@ -185,24 +180,6 @@ func load(folder string) (r Report) {
 func replace(path string, text []byte) {
 	check(os.WriteFile(path+".new", text, 0o644))
 	check(os.Rename(path+".new", path))
-}
-
-// measurement is one thing that is measured of a program, and written into the run.
-type measurement struct {
-	name    string
-	measure func(*runner, context.Context, *Run)
-}
-
-// measurements are all of them, in the order in which they are made: the memory is that of a program which has only started.
-func measurements() []measurement {
-	return []measurement{
-		{coldStart, (*runner).measureCold},
-		{"steady state", (*runner).measureSteady},
-		{"changes", (*runner).measureChanges},
-		{underLoad, (*runner).measureLoad},
-		{"stored load", (*runner).measureStored},
-		{"restart", (*runner).measureRestart},
-	}
 }
 
 // figure is a line of the page's tables.
@@ -246,7 +223,6 @@ func kinds() []string {
 	return []string{added, removed, unready, serviceAdded, serviceDeleted, serviceGone}
 }
 
-// figures are the lines of a table, from top to bottom.
 func figures() []figure {
 	load, stored := of(func(r Run) *Load { return r.Load }), of(func(r Run) *Load { return r.Stored })
 	restart, steady := of(func(r Run) *Restart { return r.Restart }), of(func(r Run) *Steady { return r.Steady })

@@ -90,7 +90,6 @@ func (k *look) weights(server state.VirtualServerKey) map[netip.AddrPort]int {
 	return weights
 }
 
-// local reports whether packets to an address are this node's.
 func (k *look) local(a netip.Addr) bool {
 	routes, err := k.net.RouteGet(a.AsSlice())
 	return there(err, unix.ENETUNREACH, unix.EHOSTUNREACH) && routes[0].Type == unix.RTN_LOCAL
@@ -148,31 +147,27 @@ func watchPrograms() (p *programs, err error) {
 	return p, err
 }
 
-// count counts as long as the benchmark runs. What is lost in a flood is not counted.
+// count counts threads that end, as long as the benchmark runs. The programs that are counted have one: the sum of many would come
+// with the last alone. What is lost in a flood is not counted.
 func (p *programs) count(socket *nl.NetlinkSocket) {
+	const header, comm, commLength, user, system, end = 4, 80, 32, 152, 160, 168
 	for {
 		messages, _, _ := socket.Receive()
 		for _, m := range messages {
-			p.add(m.Data)
+			all, err := nl.ParseRouteAttrAsMap(m.Data[min(header, len(m.Data)):])
+			inner, err2 := nl.ParseRouteAttrAsMap(all[unix.TASKSTATS_TYPE_AGGR_PID].Value)
+			s := inner[unix.TASKSTATS_TYPE_STATS].Value
+			if err != nil || err2 != nil || len(s) < end {
+				continue
+			}
+			name := unix.ByteSliceToString(s[comm : comm+commLength])
+			microseconds := binary.NativeEndian.Uint64(s[user:]) + binary.NativeEndian.Uint64(s[system:])
+			p.mutex.Lock()
+			p.times[name]++
+			p.cpu[name] += float64(microseconds) / 1e6
+			p.mutex.Unlock()
 		}
 	}
-}
-
-// add counts a thread that ended. The programs that are counted have one: the sum of many would come with the last alone.
-func (p *programs) add(report []byte) {
-	const header, comm, commLength, user, system, end = 4, 80, 32, 152, 160, 168
-	all, err := nl.ParseRouteAttrAsMap(report[min(header, len(report)):])
-	inner, err2 := nl.ParseRouteAttrAsMap(all[unix.TASKSTATS_TYPE_AGGR_PID].Value)
-	s := inner[unix.TASKSTATS_TYPE_STATS].Value
-	if err != nil || err2 != nil || len(s) < end {
-		return
-	}
-	name := unix.ByteSliceToString(s[comm : comm+commLength])
-	microseconds := binary.NativeEndian.Uint64(s[user:]) + binary.NativeEndian.Uint64(s[system:])
-	p.mutex.Lock()
-	defer p.mutex.Unlock()
-	p.times[name]++
-	p.cpu[name] += float64(microseconds) / 1e6
 }
 
 // take returns the programs that have ended since it was last asked, and forgets them: how often each ran, and for how long.

@@ -8,7 +8,6 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -36,15 +35,9 @@ func (r Report) page() string {
 			add("![%s](%s)\n", f.chart.title, f.chart.file)
 		}
 	}
-	head := "| | wanted | found |\n| --- | --- | --- |\n"
-	for _, g := range r.goals() {
-		if g.found != "" {
-			add("%s| %s | %s | %s |", head, g.what, g.want, g.found)
-			head = ""
-		}
-	}
-	if head == "" {
-		add("")
+	if goals := slices.DeleteFunc(r.goals(), func(g goal) bool { return g.found == "" }); len(goals) > 0 {
+		rows := each(goals, func(g goal) string { return fmt.Sprintf("| %s | %s | %s |", g.what, g.want, g.found) })
+		add("| | wanted | found |\n| --- | --- | --- |\n%s\n", strings.Join(rows, "\n"))
 	}
 	for _, s := range r.sizes() {
 		r.table(s, add)
@@ -65,7 +58,6 @@ func (f figure) cell(run Run) (text string, values []float64) {
 	return strings.Join(each(values, f.write), " / "), values
 }
 
-// table has all figures of a size.
 func (r Report) table(s size, add func(string, ...any)) {
 	a, b := r.run(ours, s), r.run(theirs, s)
 	add("## %s Services, %s endpoints each\n", thousands(s.services), thousands(s.endpoints))
@@ -140,7 +132,6 @@ func (r Report) circumstances(add func(string, ...any)) {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// ratio is how many times the first of some values the first of others is.
 func ratio(a, b []float64) string {
 	if len(a) == 0 || len(b) == 0 || a[0] <= 0 || b[0] <= 0 {
 		return ""
@@ -164,12 +155,12 @@ func seconds(v float64) string {
 // digits writes a number with three significant digits, and without a power of ten.
 func digits(v float64) string {
 	after := 2 - int(math.Floor(math.Log10(v*1.0005)))
-	return strconv.FormatFloat(v, 'f', max(after, 0), 64)
+	return fmt.Sprintf("%.*f", max(after, 0), v)
 }
 
 func thousands(n int) string     { return humanize.Comma(int64(n)) }
 func whole(v float64) string     { return thousands(int(v)) }
-func plain(v float64) string     { return strconv.FormatFloat(v, 'f', 1, 64) }
+func plain(v float64) string     { return fmt.Sprintf("%.1f", v) }
 func mebibytes(v float64) string { return fmt.Sprintf("%.0f MiB", v) }
 
 func rowsSaid(v float64) string {
@@ -240,7 +231,6 @@ type series struct {
 	bars        []bar
 }
 
-// series are the bars of all programs in the chart of a figure, and of the floor.
 func (r Report) series(f figure) []series {
 	list := []series{{name: ours, color: "#0969da"}, {name: theirs, color: "#e16f24"}}
 	for i := range list {

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"time"
 
-	moby "github.com/moby/ipvs"
-	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,55 +35,55 @@ type program struct {
 	argv      []string       // the flags that both programs have are added to it
 	complaint *regexp.Regexp // finds what did not work
 	harmless  *regexp.Regexp // finds complaints that have nothing to do with what is measured
-	// written finds how many rows the program wrote at its start. Nil: it does not say; nor does it say the rest.
-	written *regexp.Regexp
-	kernel  *regexp.Regexp // finds how long it took to write them
-	known   *regexp.Regexp // finds that it knows all objects
+	written   *regexp.Regexp // finds how many rows it wrote at its start
+	kernel    *regexp.Regexp // finds how long it took to write them
+	known     *regexp.Regexp // finds that it knows all objects
 }
+
+// never matches nothing.
+const never = `[^\s\S]`
 
 func newOurs(path string) program {
 	return program{
 		name:      ours,
 		argv:      []string{path, "run"},
 		complaint: regexp.MustCompile(`\t(warn|error|dpanic|panic|fatal)\t|^panic:|^Error:`),
+		harmless:  regexp.MustCompile(never),
 		written:   regexp.MustCompile(`\tstart completed\t\{.*"written": ?(\d+)`),
 		kernel:    regexp.MustCompile(`\tinfo\t[^\t]*\t\{"cause": ?"start", .*"took": ?"([^"]+)"`),
 		known:     regexp.MustCompile(`\tall objects are known\t`),
 	}
 }
 
-// newTheirs is kube-proxy. What it could not do it says in its log and nowhere else: it goes on without.
+// newTheirs is kube-proxy. It says in its log what it could not do and goes on without, and nothing of what it did.
 func newTheirs(path string) program {
 	return program{
 		name:      theirs,
 		argv:      []string{path},
 		complaint: regexp.MustCompile(`^[EF]\d{4} |(?i)\bfailed\b|^panic:`),
 		harmless:  regexp.MustCompile(`(?i)deprecat`), // as its IPVS mode is
+		written:   regexp.MustCompile(never),
 	}
 }
 
-// complaints are the first lines of a log that say that something did not work.
-func (p program) complaints(log []byte) []string {
-	const most = 3
-	var list []string
+// firstComplaint is the first line of a log that says that something did not work.
+func (p program) firstComplaint(log []byte) string {
 	for line := range bytes.Lines(log) {
 		line = bytes.TrimSpace(line)
-		if len(list) < most && p.complaint.Match(line) && (p.harmless == nil || !p.harmless.Match(line)) {
-			list = append(list, string(line))
+		if p.complaint.Match(line) && !p.harmless.Match(line) {
+			return string(line)
 		}
 	}
-	return list
+	return ""
 }
 
 // rowsWritten is how many rows it says that it wrote at its start; -1 if it does not say.
 func (p program) rowsWritten(log []byte) int {
-	if p.written != nil {
-		if m := p.written.FindSubmatch(log); m != nil {
-			n, _ := strconv.Atoi(string(m[1])) // digits alone
-			return n
-		}
+	m := p.written.FindSubmatch(log)
+	if m == nil {
+		return -1
 	}
-	return -1
+	return must(strconv.Atoi(string(m[1])))
 }
 
 // kernelTook is how long it says that it wrote to the kernel at its start.
@@ -154,8 +152,8 @@ func (r *runner) check() {
 		return
 	}
 	check(alive(r.process))
-	if list := r.program.complaints(r.log()); len(list) > 0 {
-		check(fmt.Errorf("%s says: %s", r.program.name, strings.Join(list, " | ")))
+	if line := r.program.firstComplaint(r.log()); line != "" {
+		check(fmt.Errorf("%s says: %s", r.program.name, line))
 	}
 }
 
@@ -168,17 +166,14 @@ func alive(p *world.Program) error {
 	return nil
 }
 
-// serverOf is the virtual server of the Service n.
 func serverOf(n int) state.VirtualServerKey {
 	return state.VirtualServerKey{Protocol: state.TCP, Address: netip.AddrPortFrom(large.ServiceAddress(corev1.IPv4Protocol, n), large.Port)}
 }
 
-// entryOf is what stands in a set for the Service n.
 func entryOf(n int) state.SetEntry {
 	return state.SetEntry{Set: clusterIPs, Address: serverOf(n).Address.Addr(), Protocol: state.TCP, Port: large.Port}
 }
 
-// endpointOf is where the endpoint i of the Service n is.
 func endpointOf(size large.Size, n, i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(size.Endpoint(corev1.IPv4Protocol, n, i).Addresses[0]), large.TargetPort)
 }
@@ -259,7 +254,6 @@ func (r *runner) rows(ctx context.Context) state.State {
 	return large.Rows(r.config, n, append(r.size.Objects(), own))
 }
 
-// kernel is all that the node's kernel holds, whatever program made it.
 func (r *runner) kernel(ctx context.Context) (got state.State) {
 	r.onNode(func() {
 		k := must(linux.Open(ctx, rig.Everything(r.config)))
@@ -267,14 +261,4 @@ func (r *runner) kernel(ctx context.Context) (got state.State) {
 		check(k.Close())
 	})
 	return got
-}
-
-// wipe takes the large tables out of the kernel of the calling thread.
-func wipe() {
-	c := must(moby.New(""))
-	defer c.Close()
-	check(c.Flush())
-	if l, err := netlink.LinkByName(string(state.DummyLink)); err == nil {
-		check(netlink.LinkDel(l))
-	}
 }

@@ -175,8 +175,8 @@ func TestWhatFailedIsFoundInALog(t *testing.T) {
 		{newTheirs(""), theirLog, `E1121 20:38:58.1     904 proxier.go:1] "Failed to ensure chain exists" table="nat"`},
 		{newTheirs(""), theirLog, `I1121 20:38:58.1     904 proxier.go:1] "iptables-restore failed" err="x"`},
 	} {
-		if got := strings.Join(c.program.complaints([]byte(c.log+c.line+"\n")), "\n"); got != c.line {
-			t.Errorf("complaints of %s are %q, want the line %q", c.program.name, got, c.line)
+		if got := c.program.firstComplaint([]byte(c.log + c.line + "\n")); got != c.line {
+			t.Errorf("the complaint of %s is %q, want the line %q", c.program.name, got, c.line)
 		}
 	}
 }

@@ -13,7 +13,9 @@ import (
 	"syscall"
 	"time"
 
+	moby "github.com/moby/ipvs"
 	"github.com/prometheus/procfs"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"gonum.org/v1/gonum/floats"
 
@@ -44,6 +46,8 @@ type runner struct {
 	addresses int            // that the node has when all Services have theirs
 	process   *world.Program // of the program
 	began     time.Time      // when it was started
+	changes   []Change       // one for each kind, as far as they are made
+	written   time.Time      // the last of them
 }
 
 // newRunner configures a program, and starts it once unmeasured: that reads it from the disk, which may be another machine's.
@@ -86,9 +90,19 @@ func (r *runner) run(ctx context.Context) Run {
 
 // measure makes one measurement after the other, and proves after each that the program has done its work.
 func (r *runner) measure(ctx context.Context, run *Run) {
-	for _, m := range measurements() {
+	for _, m := range []struct {
+		name    string
+		measure func(context.Context, *Run)
+	}{
+		{coldStart, r.measureCold},
+		{"steady state", r.measureSteady}, // of a program that has only started
+		{"changes", r.measureChanges},
+		{underLoad, func(ctx context.Context, run *Run) { run.Load = r.measureLoad(ctx, r.update) }},
+		{"stored load", func(ctx context.Context, run *Run) { run.Stored = r.measureLoad(ctx, r.store) }},
+		{"restart", r.measureRestart},
+	} {
 		r.say("%s, %v: %s", r.program.name, r.size, m.name)
-		m.measure(r, ctx, run)
+		m.measure(ctx, run)
 		r.awaitWorked(ctx, m.name)
 	}
 }
@@ -100,7 +114,14 @@ func (e exceeded) Error() string { return string(e) }
 // renew gives the node a new kernel. The large tables of the old one go first: their end would take time from what comes next.
 func (r *runner) renew() {
 	r.stop()
-	r.onNode(wipe)
+	r.onNode(func() {
+		c := must(moby.New(""))
+		defer c.Close()
+		check(c.Flush())
+		if l, err := netlink.LinkByName(string(state.DummyLink)); err == nil {
+			check(netlink.LinkDel(l))
+		}
+	})
 	check(r.world.Reboot(nodeName()))
 	r.onNode(func() { r.look = newLook() })
 	r.addresses = r.look.locals() + len(r.want.Addresses)
@@ -119,15 +140,15 @@ func (r *runner) stop() {
 
 // awaitWorked waits until the program has done its work. It returns when the last look began, and how many there were.
 func (r *runner) awaitWorked(ctx context.Context, what string) (last time.Time, looks int) {
-	for end := time.Now().Add(r.options.limit); ; looks++ {
+	for end := time.Now().Add(r.options.limit); ; check(sleep(ctx, time.Second)) {
 		last = time.Now()
+		looks++
 		err := r.worked(ctx)
 		if err == nil {
-			return last, looks + 1
+			return last, looks
 		}
 		r.say("  not yet: %v", err)
 		r.check()
-		check(sleep(ctx, time.Second))
 		if time.Now().After(end) {
 			check(fmt.Errorf("after %s: %w", what, err))
 		}
@@ -227,7 +248,7 @@ func (r *runner) cold(ctx context.Context) (c Cold) {
 		c.Again, c.Rows, c.Took = true, r.age(last), r.age(last)
 	}
 	c.CPU = r.cpu()
-	if r.program.written != nil {
+	if r.program.name == ours {
 		c.Kernel = r.program.kernelTook(r.awaitLog(ctx, r.program.written)).Seconds()
 	}
 	return c
@@ -273,7 +294,7 @@ func (r *runner) measureRestart(ctx context.Context, run *Run) {
 	at50Hertz := func(time.Duration) time.Duration { return 20 * time.Millisecond }
 	r.await(ctx, "restart", at50Hertz, func() bool {
 		restart.Written = r.program.rowsWritten(r.log())
-		return restart.Written >= 0 || r.program.written == nil && r.healthy(ctx)
+		return restart.Written >= 0 || r.program.name != ours && r.healthy(ctx)
 	})
 	restart.Took = r.age(time.Now())
 	restart.Notices = count(notices)
@@ -296,7 +317,18 @@ func (r *runner) measureFloor(ctx context.Context) Floor {
 	f := Floor{Services: r.size.Services, Endpoints: r.size.Endpoints, Binding: string(r.binding), Groups: floor.Groups()}
 	r.say("floor, %v", r.size)
 	for range r.options.starts {
-		f.Laps = append(f.Laps, r.sendFloor(ctx))
+		laps := map[string]float64{}
+		r.renew()
+		r.onNode(func() {
+			rows := must(floor.Prepare(r.want))
+			runtime.GC()
+			for group, took := range must(rows.Send(ctx)) {
+				laps[group] = took.Seconds()
+			}
+			check(rows.Close())
+		})
+		check(rig.Differ(r.kernel(ctx), r.want))
+		f.Laps = append(f.Laps, laps)
 	}
 	for range r.options.starts {
 		f.Ours = append(f.Ours, r.programming(ctx).Seconds())
@@ -304,21 +336,6 @@ func (r *runner) measureFloor(ctx context.Context) Floor {
 	r.say("  %v s, and %s %v s", f.sums(), r.program.name, f.Ours)
 	r.stop()
 	return f
-}
-
-func (r *runner) sendFloor(ctx context.Context) map[string]float64 {
-	laps := map[string]float64{}
-	r.renew()
-	r.onNode(func() {
-		f := must(floor.Prepare(r.want))
-		runtime.GC()
-		for group, took := range must(f.Send(ctx)) {
-			laps[group] = took.Seconds()
-		}
-		check(f.Close())
-	})
-	check(rig.Differ(r.kernel(ctx), r.want))
-	return laps
 }
 
 // programming is how long kube-ipvs takes to write the same rows, by its own word. The API server, which has yet to tidy up after

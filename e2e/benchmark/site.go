@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -208,8 +207,8 @@ func (s *site) await(ctx context.Context, paths ...string) {
 	for _, path := range paths {
 		check(poll(ctx, often, func() bool {
 			err := s.api.CoreV1().RESTClient().Get().AbsPath(path).Param("resourceVersion", "0").Do(ctx).Error()
-			if err != nil && !apierrors.IsNotFound(err) {
-				check(errors.Join(alive(s.server.Program), err))
+			if !apierrors.IsNotFound(err) {
+				check(err)
 			}
 			return err == nil
 		}))
