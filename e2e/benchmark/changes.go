@@ -54,6 +54,9 @@ func (r *runner) steps(ctx context.Context, i int) []step {
 	addOne := func(s *discoveryv1.EndpointSlice) {
 		s.Endpoints = append(s.Endpoints, r.size.Endpoint(corev1.IPv4Protocol, n, r.size.Endpoints))
 	}
+	makeUnready := func(s *discoveryv1.EndpointSlice) {
+		s.Endpoints[len(s.Endpoints)-1].Conditions = discoveryv1.EndpointConditions{Ready: new(bool), Serving: new(bool)}
+	}
 	return []step{
 		{added, r.writeSlice(ctx, n, addOne), r.serves(n, r.size.Endpoints, true)},
 		{removed, r.writeSlice(ctx, n, nil), r.serves(n, r.size.Endpoints, false)},
@@ -84,13 +87,11 @@ func (r *runner) gone(n int) bool {
 	return !r.look.served(serverOf(n)) && !r.look.local(serverOf(n).Address.Addr()) && !r.look.has(entryOf(n))
 }
 
-// serves looks whether an endpoint gets connections of its Service, as it should or not.
 func (r *runner) serves(n, endpoint int, should bool) func() bool {
 	server, at := serverOf(n), endpointOf(r.size, n, endpoint)
 	return func() bool { return r.look.weights(server)[at] > 0 == should }
 }
 
-// time makes a change, and measures how long it takes until it is answered and done.
 func (r *runner) time(ctx context.Context, s step) {
 	found := &r.changes[slices.IndexFunc(r.changes, func(one Change) bool { return one.Kind == s.kind })]
 	both, ctx := errgroup.WithContext(ctx)
@@ -111,12 +112,6 @@ func (r *runner) time(ctx context.Context, s step) {
 		})
 	}
 	check(both.Wait())
-}
-
-func makeUnready(s *discoveryv1.EndpointSlice) {
-	no := false
-	c := &s.Endpoints[len(s.Endpoints)-1].Conditions
-	c.Ready, c.Serving = &no, &no
 }
 
 // writeSlice makes the last EndpointSlice of a Service what it was at first, but for one change.
@@ -140,11 +135,10 @@ func (r *runner) update(ctx context.Context, slice *discoveryv1.EndpointSlice) {
 }
 
 type change struct {
-	service int
-	at      netip.AddrPort
-	serves  bool                       // whether the endpoint gets connections after it
-	slice   *discoveryv1.EndpointSlice // what it becomes
-
+	service              int
+	at                   netip.AddrPort
+	serves               bool                       // whether the endpoint gets connections after it
+	slice                *discoveryv1.EndpointSlice // what it becomes
 	sent, answered, seen time.Time
 }
 

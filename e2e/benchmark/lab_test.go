@@ -43,7 +43,6 @@ func TestOnlyProgramsThatWorkGetFigures(t *testing.T) {
 	}
 	s, ours, theirs := &site{}, newOurs(os.Getenv("KUBE_IPVS")), newTheirs(kubeProxy)
 	t.Cleanup(func() { check(s.close()) })
-	s.open(t.Context())
 	s.fill(t.Context(), tiny())
 	t.Run("ours", func(t *testing.T) {
 		run := measureOne(t, s, quick(), ours)
@@ -94,7 +93,7 @@ func broken(t *testing.T, p program) program {
 
 func mustHaveAll(t *testing.T, run Run) {
 	t.Helper()
-	if run.Failure+run.Exceeded != "" || len(run.Cold) != 1 || run.Load == nil || run.Restart == nil || run.Steady == nil {
+	if run.Failure+run.Exceeded != "" || len(run.Cold) != 1 || run.Load == nil || run.Stored == nil || run.Restart == nil || run.Steady == nil {
 		t.Fatalf("%+v", run)
 	}
 	if c := run.Cold[0]; c.Rows <= 0 || c.Took < c.Rows || c.CPU <= 0 {

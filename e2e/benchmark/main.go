@@ -28,7 +28,6 @@ import (
 )
 
 const (
-	usage    = "usage: benchmark run [FLAG...] | benchmark render (--help lists the flags; render writes the page of results.json anew)"
 	folder   = "docs/benchmarks"
 	kubeIPVS = "bin/kube-ipvs"
 )
@@ -41,7 +40,7 @@ func main() {
 	case "render":
 		err = attempt(func() { load(folder).render(folder) })
 	default:
-		err = errors.New(usage)
+		err = errors.New("usage: benchmark run [FLAG...], of which --help lists the flags, or benchmark render")
 	}
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
@@ -99,12 +98,6 @@ func parseOptions(arguments []string) (o options) {
 	return o
 }
 
-func (o options) measures(program string, size large.Size) bool {
-	return slices.Contains(o.programs, program) &&
-		(program == ours || len(o.sizes) == 1 || size.Services <= o.theirs && size.Endpoints <= mostEndpoints)
-}
-
-// bench is one run of everything.
 type bench struct {
 	*site   // the control plane of sizes that differ in the number of Services alone
 	options options
@@ -126,22 +119,12 @@ func (b *bench) run(ctx context.Context) {
 	}
 	for _, size := range b.options.sizes {
 		for _, p := range []program{newOurs(kubeIPVS), newTheirs(kubeProxy)} {
-			if b.options.measures(p.name, size) {
-				b.prepare(ctx, size)
+			tooLarge := size.Services > b.options.theirs || size.Endpoints > mostEndpoints
+			if slices.Contains(b.options.programs, p.name) && (p.name == ours || len(b.options.sizes) == 1 || !tooLarge) {
 				b.measure(ctx, size, p)
 			}
 		}
 	}
-}
-
-// prepare makes the objects of a size, in the control plane of the size before if it only lacks some.
-func (b *bench) prepare(ctx context.Context, size large.Size) {
-	if size.Endpoints != b.site.size.Endpoints || size.Services < b.site.size.Services {
-		check(b.site.close())
-		b.say("starting a control plane")
-		b.site.open(ctx)
-	}
-	b.site.fill(ctx, size)
 }
 
 // measure measures a program at a size, and the floor before kube-ipvs, and saves all that is known so far.
@@ -150,6 +133,8 @@ func (b *bench) measure(ctx context.Context, size large.Size, p program) {
 		b.leave("%s at %v: not tried: %s", p.name, size, why)
 		return
 	}
+	b.say("making %v", size)
+	b.site.fill(ctx, size)
 	r := newRunner(ctx, b, p, size)
 	argv := p.commandLine(configurationFile)
 	argv[0] = filepath.Base(argv[0])
@@ -221,14 +206,13 @@ func said(ctx context.Context, argv ...string) string {
 // failure is what ends a measurement: whatever goes wrong in one, there is no figure, and what comes after is not tried.
 type failure struct{ error }
 
-// check ends what attempt does if err is an error.
+// check, as must, ends what attempt does if err is an error.
 func check(err error) {
 	if err != nil {
 		panic(failure{err})
 	}
 }
 
-// must is a value that there is unless err is an error, which ends what attempt does.
 func must[T any](value T, err error) T {
 	check(err)
 	return value

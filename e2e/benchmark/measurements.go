@@ -109,7 +109,6 @@ type Floor struct {
 	Ours                []float64            // how long kube-ipvs wrote the same rows, each time
 }
 
-// Summary is many times in a few numbers.
 type Summary struct{ P50, P90, P99, Most float64 }
 
 func summarize(list []float64) Summary {
@@ -126,7 +125,6 @@ func quantile(list []float64, part float64) float64 {
 
 func median(list []float64) float64 { return quantile(list, 0.5) }
 
-// sums are how long all groups of tables took together, each time.
 func (f Floor) sums() []float64 {
 	return each(f.Laps, func(lap map[string]float64) float64 { return floats.Sum(slices.Collect(maps.Values(lap))) })
 }
@@ -193,7 +191,6 @@ type figure struct {
 // getter returns the values of a figure; none if a run has none. The first is compared; a second stands beside it.
 type getter func(Run) []float64
 
-// chart draws the first value of a figure for each program and size.
 type chart struct {
 	file, title, axis string
 	floor             bool // whether the floor is in it too

@@ -46,7 +46,6 @@ func (r Report) page() string {
 	return w.String()
 }
 
-// cell is what a table shows of a run, and the values in it.
 func (f figure) cell(run Run) (text string, values []float64) {
 	if run.Failure != "" {
 		return "no figure", nil
@@ -196,7 +195,6 @@ func (r Report) goals() []goal {
 	}
 }
 
-// values are those of a figure; none if a program has none at a size.
 func (r Report) values(program string, s size, name string) []float64 {
 	_, values := find(figures(), func(f figure) bool { return f.name == name }).cell(r.run(program, s))
 	return values
@@ -225,7 +223,6 @@ type bar struct {
 	why    string
 }
 
-// series is one bar at each size.
 type series struct {
 	name, color string
 	bars        []bar

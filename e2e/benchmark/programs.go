@@ -159,9 +159,8 @@ func (r *runner) check() {
 
 // alive is an error with the end of its log if a program has ended.
 func alive(p *world.Program) error {
-	const lines = 5
 	if err := p.Alive(); err != nil {
-		return fmt.Errorf("%w: %s", err, p.LastWords(lines))
+		return fmt.Errorf("%w: %s", err, p.LastWords(5))
 	}
 	return nil
 }

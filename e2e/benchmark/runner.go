@@ -36,18 +36,17 @@ const (
 // runner measures one program in a cluster of one size.
 type runner struct {
 	*bench
-	program program
-	size    large.Size
-	binding config.VIPBinding
-	config  config.Config
-	want    state.State
-
+	program   program
+	size      large.Size
+	binding   config.VIPBinding
+	config    config.Config
+	want      state.State
 	look      *look
 	addresses int            // that the node has when all Services have theirs
 	process   *world.Program // of the program
 	began     time.Time      // when it was started
 	changes   []Change       // one for each kind, as far as they are made
-	written   time.Time      // the last of them
+	written   time.Time      // when the last of them was
 }
 
 // newRunner configures a program, and starts it once unmeasured: that reads it from the disk, which may be another machine's.
@@ -80,10 +79,6 @@ func (r *runner) run(ctx context.Context) Run {
 		run = none
 		run.Failure = err.Error()
 		r.say("no figure for %s: %v", r.program.name, err)
-	}
-	for _, f := range figures() {
-		text, _ := f.cell(run)
-		r.say("  %s: %s", f.name, text)
 	}
 	return run
 }
@@ -228,30 +223,25 @@ func (r *runner) cpu() float64 {
 // measureCold measures starts on an empty node. The program of the last one goes on.
 func (r *runner) measureCold(ctx context.Context, run *Run) {
 	for range r.options.starts {
-		c := r.cold(ctx)
+		r.renew()
+		runtime.GC()
+		r.start()
+		r.await(ctx, coldStart, seldom, r.present)
+		c := Cold{Rows: r.age(time.Now())}
+		r.await(ctx, coldStart, steadily, func() bool { return r.answered(ctx, r.size.Services-1) == nil })
+		c.Took = r.age(time.Now())
+		if last, looks := r.awaitWorked(ctx, coldStart); looks > 1 {
+			c.Again, c.Rows, c.Took = true, r.age(last), r.age(last)
+		}
+		c.CPU = r.cpu()
+		if r.program.name == ours {
+			c.Kernel = r.program.kernelTook(r.awaitLog(ctx, r.program.written)).Seconds()
+		}
 		run.Cold = append(run.Cold, c)
 		if c.Took > (r.options.limit / time.Duration(2*r.options.starts)).Seconds() {
 			break // once is enough of what takes minutes
 		}
 	}
-}
-
-func (r *runner) cold(ctx context.Context) (c Cold) {
-	r.renew()
-	runtime.GC()
-	r.start()
-	r.await(ctx, coldStart, seldom, r.present)
-	c.Rows = r.age(time.Now())
-	r.await(ctx, coldStart, steadily, func() bool { return r.answered(ctx, r.size.Services-1) == nil })
-	c.Took = r.age(time.Now())
-	if last, looks := r.awaitWorked(ctx, coldStart); looks > 1 {
-		c.Again, c.Rows, c.Took = true, r.age(last), r.age(last)
-	}
-	c.CPU = r.cpu()
-	if r.program.name == ours {
-		c.Kernel = r.program.kernelTook(r.awaitLog(ctx, r.program.written)).Seconds()
-	}
-	return c
 }
 
 // present reports whether the kernel seems to have all rows: it has all addresses, and all of some Services.
@@ -272,7 +262,6 @@ func (r *runner) complete(n int) bool {
 	return len(r.look.weights(serverOf(n))) >= r.size.Endpoints && r.look.local(serverOf(n).Address.Addr()) && r.look.has(entryOf(n))
 }
 
-// awaitLog waits until the log of a start has what it has to, and returns it.
 func (r *runner) awaitLog(ctx context.Context, has *regexp.Regexp) (text []byte) {
 	r.await(ctx, "start", seldom, func() bool {
 		text = r.log()
@@ -333,7 +322,6 @@ func (r *runner) measureFloor(ctx context.Context) Floor {
 	for range r.options.starts {
 		f.Ours = append(f.Ours, r.programming(ctx).Seconds())
 	}
-	r.say("  %v s, and %s %v s", f.sums(), r.program.name, f.Ours)
 	r.stop()
 	return f
 }

@@ -30,7 +30,6 @@ const (
 	clientName = "client"
 )
 
-// nodeName is where the service proxy runs: one of the nodes that endpoints are on.
 func nodeName() string { return large.NodeName(0) }
 
 // site is a control plane, and the network of a node that can get a new kernel.
@@ -97,7 +96,6 @@ func (s *site) serve(ctx context.Context) {
 		"--runtime-config="+groups, "--disable-admission-plugins="+strings.Join(must(control.Admission(ctx)), ",")))
 }
 
-// prepare makes the objects that are there at any size: namespaces and the node's own.
 func (s *site) prepare(ctx context.Context) {
 	for _, name := range large.Namespaces() {
 		o := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -130,8 +128,12 @@ const (
 )
 
 // fill stores in etcd the Services that are missing, for an API server takes some twenty a second: while it is down, which takes
-// the least time, or else while it watches.
+// the least time, or else while it watches. If others are there it opens a new site.
 func (s *site) fill(ctx context.Context, size large.Size) {
+	if size.Endpoints != s.size.Endpoints || size.Services < s.size.Services {
+		check(s.close())
+		s.open(ctx)
+	}
 	from := s.size.Services
 	s.size = size
 	down := max(from, min(foundAtStart, size.Services))
