@@ -232,14 +232,14 @@ func TestWhatIsMissingInTheKernelIsFound(t *testing.T) {
 		"a virtual server":        {func(s state.State) { delete(s.VirtualServers, serverOf(1)) }, "- virtual server", false},
 		"a real server":           {func(s state.State) { delete(s.RealServers, realOf(0)) }, "- real server", false},
 		"a weight":                {func(s state.State) { s.RealServers[realOf(1)] = state.RealServer{} }, "real server", false},
-		"an entry":                {func(s state.State) { delete(s.Entries, entryOf(0)) }, "- entry", false},
+		"an entry":                {func(s state.State) { delete(s.Entries, entryOf(0)) }, "KUBE-CLUSTER-IP", false},
 		"an address":              {func(s state.State) { clear(s.Addresses) }, "- address", false},
 		"the rules":               {func(s state.State) { clear(s.Chains) }, "KUBE-", false},
 		"the rule":                {func(s state.State) { s.Chains[rules()] = state.ChainOf("-j ACCEPT") }, "KUBE-", false},
 		"the way to the rules":    {func(s state.State) { clear(s.Jumps) }, "KUBE-", false},
 		"a scheduler":             {func(s state.State) { s.VirtualServers[serverOf(0)] = state.VirtualServer{} }, "~ virtual server", true},
 		"too many virtual ones":   {func(s state.State) { s.VirtualServers[serverOf(2)] = state.VirtualServer{} }, "+ virtual server", false},
-		"another program's entry": {func(s state.State) { s.Entries[state.SetEntry{Set: "OTHERS"}] = state.Entry{} }, "+ entry", true},
+		"another program's entry": {func(s state.State) { s.Entries[state.SetEntry{Set: "OTHERS"}] = state.Entry{} }, "OTHERS", true},
 	} {
 		got := served()
 		c.spoil(got)
