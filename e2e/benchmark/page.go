@@ -8,14 +8,13 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/go-analyze/charts"
 )
 
-// render writes the page and the charts into a folder.
 func (r Report) render(folder string) {
 	replace(filepath.Join(folder, "README.md"), []byte(r.page()))
 	for _, f := range figures() {
@@ -25,7 +24,6 @@ func (r Report) render(folder string) {
 	}
 }
 
-// page is the report as Markdown.
 func (r Report) page() string {
 	var w strings.Builder
 	add := func(format string, values ...any) { fmt.Fprintf(&w, format+"\n", values...) }
@@ -37,15 +35,9 @@ func (r Report) page() string {
 			add("![%s](%s)\n", f.chart.title, f.chart.file)
 		}
 	}
-	head := "| | wanted | found |\n| --- | --- | --- |\n"
-	for _, g := range r.goals() {
-		if g.found != "" {
-			add("%s| %s | %s | %s |", head, g.what, g.want, g.found)
-			head = ""
-		}
-	}
-	if head == "" {
-		add("")
+	if goals := slices.DeleteFunc(r.goals(), func(g goal) bool { return g.found == "" }); len(goals) > 0 {
+		rows := each(goals, func(g goal) string { return fmt.Sprintf("| %s | %s | %s |", g.what, g.want, g.found) })
+		add("| | wanted | found |\n| --- | --- | --- |\n%s\n", strings.Join(rows, "\n"))
 	}
 	for _, s := range r.sizes() {
 		r.table(s, add)
@@ -54,33 +46,28 @@ func (r Report) page() string {
 	return w.String()
 }
 
-// cell is what a table shows of a run, and the values in it.
-func (f figure) cell(run *Run) (text string, values []float64) {
-	switch {
-	case run == nil:
-		return "", nil
-	case run.Failure != "":
+func (f figure) cell(run Run) (text string, values []float64) {
+	if run.Failure != "" {
 		return "no figure", nil
 	}
-	values = f.get(*run)
+	values = f.get(run)
 	if len(values) == 0 && run.Exceeded != "" {
 		return "not in time", nil
 	}
 	return strings.Join(each(values, f.write), " / "), values
 }
 
-// table has all figures of a size.
 func (r Report) table(s size, add func(string, ...any)) {
 	a, b := r.run(ours, s), r.run(theirs, s)
 	add("## %s Services, %s endpoints each\n", thousands(s.services), thousands(s.endpoints))
-	for _, run := range []*Run{a, b} {
-		if run != nil && run.Failure != "" {
+	for _, run := range []Run{a, b} {
+		if run.Failure != "" {
 			add("**No figure for %s**: %s\n", run.Program, oneLine(run.Failure))
-		} else if run != nil && run.Exceeded != "" {
+		} else if run.Exceeded != "" {
 			add("%s: %s.\n", run.Program, run.Exceeded)
 		}
 	}
-	if a != nil && a.Binding == "route" {
+	if a.Binding == "route" {
 		add("%s with `vipBinding: route`.\n", ours)
 	}
 	add("| | %s | %s | ratio |\n| --- | ---: | ---: | ---: |", ours, theirs)
@@ -92,13 +79,13 @@ func (r Report) table(s size, add func(string, ...any)) {
 		}
 	}
 	add("")
-	if f := r.floor(s); f != nil {
+	if f := r.floor(s); len(f.Laps) > 0 {
 		f.table(a, add)
 	}
 }
 
 // table compares what kube-ipvs took to write its rows with the least that they can take.
-func (f Floor) table(run *Run, add func(string, ...any)) {
+func (f Floor) table(run Run, add func(string, ...any)) {
 	parts := each(f.Groups, func(g string) string {
 		return g + " " + seconds(median(each(f.Laps, func(lap map[string]float64) float64 { return lap[g] })))
 	})
@@ -108,14 +95,13 @@ func (f Floor) table(run *Run, add func(string, ...any)) {
 		kernel := median(f.Ours)
 		add("%s wrote them in %s, the API server standing still meanwhile: **%s of the floor**.", ours, seconds(kernel), times(kernel/least))
 	}
-	if run != nil && len(run.Cold) > 0 {
+	if len(run.Cold) > 0 {
 		start := median(each(run.Cold, Cold.took))
 		add("Its whole start, from the process to the last row, is %s of it.", times(start/least))
 	}
 	add("")
 }
 
-// circumstances are where and how this was measured.
 func (r Report) circumstances(add func(string, ...any)) {
 	add("## Where and how\n")
 	m := r.Machine
@@ -145,7 +131,6 @@ func (r Report) circumstances(add func(string, ...any)) {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// ratio is how many times the first of some values the first of others is.
 func ratio(a, b []float64) string {
 	if len(a) == 0 || len(b) == 0 || a[0] <= 0 || b[0] <= 0 {
 		return ""
@@ -169,12 +154,12 @@ func seconds(v float64) string {
 // digits writes a number with three significant digits, and without a power of ten.
 func digits(v float64) string {
 	after := 2 - int(math.Floor(math.Log10(v*1.0005)))
-	return strconv.FormatFloat(v, 'f', max(after, 0), 64)
+	return fmt.Sprintf("%.*f", max(after, 0), v)
 }
 
 func thousands(n int) string     { return humanize.Comma(int64(n)) }
 func whole(v float64) string     { return thousands(int(v)) }
-func plain(v float64) string     { return strconv.FormatFloat(v, 'f', 1, 64) }
+func plain(v float64) string     { return fmt.Sprintf("%.1f", v) }
 func mebibytes(v float64) string { return fmt.Sprintf("%.0f MiB", v) }
 
 func rowsSaid(v float64) string {
@@ -196,9 +181,9 @@ type goal struct{ what, want, found string }
 
 func (r Report) goals() []goal {
 	tiny, usual, larger := size{100, 10}, size{1000, 10}, size{10000, 10}
-	change, start := r.values(ours, larger, added), r.values(ours, usual, coldStart)
+	change, start, floor := r.values(ours, larger, added), r.values(ours, usual, coldStart), r.floor(larger)
 	return []goal{
-		{"programming 10,000 x 10, against the floor", "at most 1.5 x", r.overFloor(larger)},
+		{"programming 10,000 x 10, against the floor", "at most 1.5 x", ratio(values(median(floor.sums())), values(median(floor.Ours)))},
 		{"cold start at 1,000 x 10, against kube-proxy's", "at least 50 x faster", ratio(start, r.values(theirs, usual, coldStart))},
 		{"one endpoint's change, 10,000 x 10 against 100 x 10", "at most 3 x", ratio(r.values(ours, tiny, added), change)},
 		{"one endpoint's change, kube-proxy's at 1,000 x 10 against ours at 10,000 x 10", "at least 200 x", ratio(change, r.values(theirs, usual, added))},
@@ -210,17 +195,9 @@ func (r Report) goals() []goal {
 	}
 }
 
-// values are those of a figure; none if a program has none at a size.
 func (r Report) values(program string, s size, name string) []float64 {
 	_, values := find(figures(), func(f figure) bool { return f.name == name }).cell(r.run(program, s))
 	return values
-}
-
-func (r Report) overFloor(s size) string {
-	if f := r.floor(s); f != nil {
-		return ratio(values(median(f.sums())), values(median(f.Ours)))
-	}
-	return ""
 }
 
 // beside writes the first values of figures, if all have one.
@@ -238,4 +215,98 @@ func (r Report) p99(load string, s size) string {
 	}
 	written, cpu := r.values(ours, s, load+writtenRate), r.values(ours, s, load+cpuOfChange)
 	return fmt.Sprintf("%s at %.1f a second, CPU %s a change", seconds(took[1]), written[0], seconds(cpu[0]))
+}
+
+// bar is a height, or why there is none. Both are empty if none was wanted.
+type bar struct {
+	height float64
+	why    string
+}
+
+type series struct {
+	name, color string
+	bars        []bar
+}
+
+func (r Report) series(f figure) []series {
+	list := []series{{name: ours, color: "#0969da"}, {name: theirs, color: "#e16f24"}}
+	for i := range list {
+		list[i].bars = each(r.sizes(), func(s size) bar {
+			text, values := f.cell(r.run(list[i].name, s))
+			if len(values) == 0 {
+				return bar{why: text}
+			}
+			return bar{height: values[0]}
+		})
+	}
+	if !f.chart.floor {
+		return list
+	}
+	return append(list, series{least, "#8c959f", each(r.sizes(), func(s size) bar { return bar{height: median(r.floor(s).sums())} })})
+}
+
+// scale is the range of heights, as powers of ten. The library knows no logarithms: it gets powers above the lowest.
+type scale struct{ low, high float64 }
+
+func scaleOf(list []series) scale {
+	lowest, highest := math.Inf(1), math.Inf(-1)
+	for _, b := range slices.Concat(each(list, func(s series) []bar { return s.bars })...) {
+		if b.height > 0 {
+			lowest, highest = min(lowest, math.Log10(b.height)), max(highest, math.Log10(b.height))
+		}
+	}
+	if lowest > highest {
+		return scale{0, 1}
+	}
+	low := math.Floor(lowest)
+	if lowest-low < 0.1 { // so short a bar would not be seen
+		low--
+	}
+	return scale{low, max(math.Ceil(highest), low+1)}
+}
+
+// add adds a series to a chart. The library asks for labels by height alone: a reason stands on a bar too short to be
+// seen.
+func (s scale) add(all charts.BarSeriesList, one series, write func(float64) string) charts.BarSeriesList {
+	const unseen = 1e-6
+	labels := map[float64]string{}
+	var heights []float64
+	for i, b := range one.bars {
+		height, label := charts.GetNullValue(), b.why
+		switch {
+		case b.height > 0:
+			height, label = math.Log10(b.height)-s.low, write(b.height)
+		case b.why != "":
+			height = unseen * float64(i+1)
+		}
+		labels[height] = label
+		heights = append(heights, height)
+	}
+	return append(all, charts.BarSeries{Name: one.name, Values: heights, Label: charts.SeriesLabel{
+		Show: charts.Ptr(true), FontStyle: charts.FontStyle{FontSize: 8},
+		LabelFormatter: func(_ int, _ string, height float64) (string, *charts.LabelStyle) { return labels[height], nil },
+	}})
+}
+
+func (r Report) draw(f figure) []byte {
+	all := r.series(f)
+	scale := scaleOf(all)
+	var list charts.BarSeriesList
+	for _, one := range all {
+		list = scale.add(list, one, f.write)
+	}
+	o := charts.NewBarChartOptionWithSeries(list)
+	o.Theme = charts.GetTheme(charts.ThemeLight).WithSeriesColors(each(all, func(s series) charts.Color { return charts.ColorFromHex(s.color) }))
+	o.Title = charts.TitleOption{Text: f.chart.title}
+	o.Legend = charts.LegendOption{Offset: charts.OffsetStr{Top: "24", Left: "80"}}
+	o.CategoryAxis = charts.CategoryAxisOption{Title: "Services x endpoints", Labels: each(r.sizes(), func(s size) string {
+		return thousands(s.services) + " x " + thousands(s.endpoints)
+	})}
+	o.ValueAxis[0] = charts.ValueAxisOption{
+		Title: f.chart.axis + ", logarithmic", Min: charts.Ptr(0.0), Max: charts.Ptr(scale.high - scale.low), LabelCount: int(scale.high-scale.low) + 1,
+		RangeValuePaddingScale: charts.Ptr(0.0), ValueFormatter: func(v float64) string { return f.write(math.Pow(10, v+scale.low)) },
+	}
+	p := charts.NewPainter(charts.PainterOptions{OutputFormat: charts.ChartOutputSVG, Width: max(520, 120+120*len(r.sizes())), Height: 440})
+	check(p.BarChart(o))
+	return must(p.Bytes())
 }

@@ -6,18 +6,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"path/filepath"
+	"net/http"
+	"regexp"
+	"runtime"
 	"slices"
-	"strings"
+	"syscall"
 	"time"
 
+	moby "github.com/moby/ipvs"
 	"github.com/prometheus/procfs"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"gonum.org/v1/gonum/floats"
-	corev1 "k8s.io/api/core/v1"
 
-	"github.com/kube-ipvs/kube-ipvs/e2e/benchmark/observe"
+	"github.com/kube-ipvs/kube-ipvs/e2e/floor"
 	"github.com/kube-ipvs/kube-ipvs/e2e/large"
+	"github.com/kube-ipvs/kube-ipvs/e2e/rig"
+	"github.com/kube-ipvs/kube-ipvs/e2e/world"
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -25,61 +30,47 @@ import (
 const (
 	patience = time.Minute     // for what takes no time worth measuring
 	calm     = 5 * time.Second // after which a program is taken to have nothing left to do
+	tooMany  = 20000           // Services have addresses that take too long to give to a device one by one
 )
 
 // runner measures one program in a cluster of one size.
 type runner struct {
-	*site
-	program program
-	size    large.Size
-	options options
-	config  config.Config
-	want    state.State
-	// How many IPv4 addresses and cluster IPs are in what is wanted.
-	addresses, entries int
-
-	say      func(format string, values ...any)
-	programs *observe.Programs // nil: the kernel does not report which programs end
-
-	look   *observe.Kernel
-	locals int // addresses that the node has without any proxy
-	daemon *daemon
+	*bench
+	program   program
+	size      large.Size
+	binding   config.VIPBinding
+	config    config.Config
+	want      state.State
+	look      *look
+	addresses int            // that the node has when all Services have theirs
+	process   *world.Program // of the program
+	began     time.Time      // when it was started
+	changes   []Change       // one for each kind, as far as they are made
+	written   time.Time      // when the last of them was
 }
 
-// newRunner configures a program. Its first start reads it from the disk, which may be another machine's: that is no
-// measured one.
-func newRunner(ctx context.Context, s *site, p program, size large.Size, o options) *runner {
-	r := &runner{site: s, program: p, size: size, options: o}
-	r.config = readConfiguration(s.configure(o.binding(p.name, size)))
+// newRunner configures a program, and starts it once unmeasured: that reads it from the disk, which may be another
+// machine's.
+func newRunner(ctx context.Context, b *bench, p program, size large.Size) *runner {
+	r := &runner{bench: b, program: p, size: size, binding: config.AddressBinding}
+	if p.name == ours && size.Services >= tooMany {
+		r.binding = config.RouteBinding
+	}
+	r.config = b.configure(r.binding)
 	r.want = r.rows(ctx)
-	r.entries = len(bare(r.want).Entries)
-	for a := range r.want.Addresses {
-		if a.Is4() {
-			r.addresses++
-		}
-	}
-	if o.binding(p.name, size) == string(config.RouteBinding) {
-		r.addresses++ // routes need an address beside them
-	}
-	must(s.node().Run(ctx, p.argv[0], "--help"))
+	must(b.node().Run(ctx, p.argv[0], "--help"))
 	return r
 }
 
-// command is how the program is started, without folders.
-func (r *runner) command() string {
-	argv := r.program.commandLine(configurationFile)
-	return strings.Join(append([]string{filepath.Base(argv[0])}, argv[1:]...), " ")
-}
-
-// run makes the measurements that the options ask for. A program that failed has no figures; one that was not done in
-// time has those that it got.
+// run makes all measurements. A program that failed has no figures; one that was not done in time has those that it
+// got.
 func (r *runner) run(ctx context.Context) Run {
-	run := Run{Program: r.program.name, Services: r.size.Services, Endpoints: r.size.Endpoints, Binding: r.options.binding(r.program.name, r.size)}
+	run := Run{Program: r.program.name, Services: r.size.Services, Endpoints: r.size.Endpoints, Binding: string(r.binding)}
 	none := run
 	err := attempt(func() { r.measure(ctx, &run) })
 	if err != nil {
-		bad := attempt(func() { check(r.daemon.check()) })
-		err = errors.Join(err, bad, r.serving())
+		bad := attempt(r.check)
+		err = errors.Join(err, bad, alive(r.server.Program))
 		if late, ok := errors.AsType[exceeded](err); ok && bad == nil {
 			run.Exceeded = late.Error()
 			r.say("%s has not done it: %v", r.program.name, err)
@@ -94,101 +85,68 @@ func (r *runner) run(ctx context.Context) Run {
 	return run
 }
 
-// measure makes one measurement after the other, and proves after each that the program has done its work. A program
-// that did not start cannot be measured.
+// measure makes one measurement after the other, and proves after each that the program has done its work.
 func (r *runner) measure(ctx context.Context, run *Run) {
-	for _, m := range measurements() {
-		if m.name == coldStart || slices.Contains(r.options.phases, m.name) {
-			r.say("%s, %v: %s", r.program.name, r.size, m.name)
-			m.measure(r, ctx, run)
-			r.awaitWorked(ctx, m.name)
-		}
+	for _, m := range []struct {
+		name    string
+		measure func(context.Context, *Run)
+	}{
+		{coldStart, r.measureCold},
+		{"steady state", r.measureSteady}, // of a program that has only started
+		{"changes", r.measureChanges},
+		{underLoad, func(ctx context.Context, run *Run) { run.Load = r.measureLoad(ctx, r.update) }},
+		{"stored load", func(ctx context.Context, run *Run) { run.Stored = r.measureLoad(ctx, r.store) }},
+		{"restart", r.measureRestart},
+	} {
+		r.say("%s, %v: %s", r.program.name, r.size, m.name)
+		m.measure(ctx, run)
+		r.awaitWorked(ctx, m.name)
 	}
 }
 
-// exceeded says what a program had not done when its time was over.
-type exceeded struct {
-	what  string
-	limit time.Duration
-}
+type exceeded string
 
-func (e exceeded) Error() string { return fmt.Sprintf("%s: not within %v", e.what, e.limit) }
+func (e exceeded) Error() string { return string(e) }
 
-// renew gives the node a new kernel. The large tables of the old one go first, lest the end of its namespace takes
-// time from what comes next.
+// renew gives the node a new kernel. The large tables of the old one go first: their end would take time from what
+// comes next.
 func (r *runner) renew() {
 	r.stop()
-	r.onNode(wipe)
-	check(r.world.Reboot(nodeName()))
-	r.onNode(func() { r.look = must(observe.Open()) })
-	r.locals = must(r.look.Locals())
-}
-
-// stop ends the program and the looks at its kernel.
-func (r *runner) stop() {
-	if r.daemon != nil {
-		r.daemon.stop()
-	}
-	if r.look != nil {
-		r.look.Close()
-	}
-	r.daemon, r.look = nil, nil
-}
-
-// serverOf is the virtual server of the Service n.
-func serverOf(n int) state.VirtualServerKey {
-	return state.VirtualServerKey{Protocol: state.TCP, Address: netip.AddrPortFrom(large.ServiceAddress(corev1.IPv4Protocol, n), large.Port)}
-}
-
-// entryOf is what stands in a set for the Service n.
-func entryOf(n int) state.SetEntry {
-	return state.SetEntry{Set: clusterIPs, Address: serverOf(n).Address.Addr(), Protocol: state.TCP, Port: large.Port}
-}
-
-// endpointOf is where the endpoint i of the Service n is.
-func endpointOf(size large.Size, n, i int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.MustParseAddr(size.Endpoint(corev1.IPv4Protocol, n, i).Addresses[0]), large.TargetPort)
-}
-
-// answered is an error unless a request through the Service n is answered. The client's address has no way back but
-// through the node, so it takes a virtual server, an address, an entry and a rule.
-func (r *runner) answered(ctx context.Context, n int) error {
-	const limit = 200 * time.Millisecond // an attempt that goes wrong is repeated soon
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	reply, err := r.world.Host(clientName).Ask(ctx, state.TCP, serverOf(n).Address)
-	if own := r.node().Addresses[0]; err == nil && reply.Client.Addr() != own {
-		err = fmt.Errorf("the server saw %v, not the node's address %v", reply.Client, own)
-	}
-	if err != nil {
-		return fmt.Errorf("ask through Service %d: %w", n, err)
-	}
-	return nil
-}
-
-// worked is an error unless the program has done its work: its log says of nothing that it failed, the first Service
-// and the last one answer, and the kernel has all rows.
-func (r *runner) worked(ctx context.Context) error {
-	return attempt(func() {
-		check(r.daemon.check())
-		check(r.answered(ctx, 0))
-		check(r.answered(ctx, r.size.Services-1))
-		check(r.program.holds(r.kernel(ctx), r.want))
+	r.onNode(func() {
+		c := must(moby.New(""))
+		defer c.Close()
+		check(c.Flush())
+		if l, err := netlink.LinkByName(string(state.DummyLink)); err == nil {
+			check(netlink.LinkDel(l))
+		}
 	})
+	check(r.world.Reboot(nodeName()))
+	r.onNode(func() { r.look = newLook() })
+	r.addresses = r.look.locals() + len(r.want.Addresses)
+	if r.binding == config.RouteBinding {
+		r.addresses++ // routes need an address beside them
+	}
 }
 
-// awaitWorked waits until the program has done its work. It returns when the last look began, and how many there
-// were.
+func (r *runner) stop() {
+	r.end()
+	if r.look != nil {
+		r.look.close()
+	}
+	r.look = nil
+}
+
+// awaitWorked waits until the program has done its work. It returns when the last look began, and how many there were.
 func (r *runner) awaitWorked(ctx context.Context, what string) (last time.Time, looks int) {
-	for end := time.Now().Add(r.options.limit); ; looks++ {
+	for end := time.Now().Add(r.options.limit); ; check(sleep(ctx, time.Second)) {
 		last = time.Now()
+		looks++
 		err := r.worked(ctx)
 		if err == nil {
-			return last, looks + 1
+			return last, looks
 		}
 		r.say("  not yet: %v", err)
-		check(r.daemon.check())
-		check(sleep(ctx, time.Second))
+		r.check()
 		if time.Now().After(end) {
 			check(fmt.Errorf("after %s: %w", what, err))
 		}
@@ -218,39 +176,32 @@ func poll(ctx context.Context, p pause, look func() bool) error {
 	}
 }
 
-// awaitFor is poll for a time, while the program is well. Its log is read once a second.
-func (r *runner) awaitFor(ctx context.Context, e exceeded, p pause, look func() bool) {
-	ctx, cancel := context.WithTimeoutCause(ctx, e.limit, e)
+// await is poll as long as a program may take, while it is well. Its log is read once a second.
+func (r *runner) await(ctx context.Context, what string, p pause, look func() bool) {
+	late := exceeded(fmt.Sprintf("%s: not within %v", what, r.options.limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, r.options.limit, late)
 	defer cancel()
 	next := time.Now().Add(time.Second)
 	check(poll(ctx, p, func() bool {
 		if time.Now().After(next) {
-			check(r.daemon.check())
+			r.check()
 			next = time.Now().Add(time.Second)
 		}
 		return look()
 	}))
 }
 
-// await is awaitFor as long as a program may take.
-func (r *runner) await(ctx context.Context, what string, p pause, look func() bool) {
-	r.awaitFor(ctx, exceeded{what, r.options.limit}, p, look)
-}
-
-// sleep waits, unless ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
+	slept, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-slept.Done()
+	return context.Cause(ctx)
 }
 
-// measureSteady measures some time without changes.
 func (r *runner) measureSteady(ctx context.Context, run *Run) {
 	check(sleep(ctx, calm))
-	began, programs, last := time.Now(), r.programs.Seen(), r.cpu()
+	r.ended.take()
+	began, last := time.Now(), r.cpu()
 	var seconds []float64
 	for len(seconds) == 0 || time.Since(began) < r.options.steady {
 		check(sleep(ctx, time.Second))
@@ -258,22 +209,137 @@ func (r *runner) measureSteady(ctx context.Context, run *Run) {
 		seconds = append(seconds, now-last)
 		last = now
 	}
-	s := &Steady{
+	status := must(must(procfs.NewProc(r.process.Pid())).NewStatus())
+	run.Steady = &Steady{
 		Lasted: time.Since(began).Seconds(), CPU: floats.Sum(seconds), Busy: slices.Max(seconds), Quiet: median(seconds),
-		Programs: map[string]int{}, CPUPerProgram: map[string]float64{},
+		Resident: int64(status.VmRSS), Peak: int64(status.VmHWM),
 	}
-	status := must(must(procfs.NewProc(r.daemon.Pid())).NewStatus())
-	s.Resident, s.Peak = int64(status.VmRSS), int64(status.VmHWM)
-	for name, ran := range r.programs.Since(programs) {
-		s.Programs[name], s.CPUPerProgram[name] = ran.Times, ran.CPU.Seconds()
-	}
-	run.Steady = s
-	r.say("  CPU %.2f s in %.0f s, resident %d MiB, at most %d MiB; ran %v", s.CPU, s.Lasted, s.Resident>>20, s.Peak>>20, s.Programs)
+	run.Steady.Programs, run.Steady.CPUPerProgram = r.ended.take()
 }
 
 // cpu is for how many seconds the program, and those of its children that have ended, were on a processor.
 func (r *runner) cpu() float64 {
 	const ticks = 100 // a second, for every program that asks
-	s := must(must(procfs.NewProc(r.daemon.Pid())).Stat())
+	s := must(must(procfs.NewProc(r.process.Pid())).Stat())
 	return float64(int(s.UTime+s.STime)+s.CUTime+s.CSTime) / ticks
+}
+
+// measureCold measures starts on an empty node. The program of the last one goes on.
+func (r *runner) measureCold(ctx context.Context, run *Run) {
+	for range r.options.starts {
+		r.renew()
+		runtime.GC()
+		r.start()
+		r.await(ctx, coldStart, seldom, r.present)
+		c := Cold{Rows: r.age(time.Now())}
+		r.await(ctx, coldStart, steadily, func() bool { return r.answered(ctx, r.size.Services-1) == nil })
+		c.Took = r.age(time.Now())
+		if last, looks := r.awaitWorked(ctx, coldStart); looks > 1 {
+			c.Again, c.Rows, c.Took = true, r.age(last), r.age(last)
+		}
+		c.CPU = r.cpu()
+		if r.program.name == ours {
+			c.Kernel = r.program.kernelTook(r.awaitLog(ctx, r.program.written)).Seconds()
+		}
+		run.Cold = append(run.Cold, c)
+		if c.Took > (r.options.limit / time.Duration(2*r.options.starts)).Seconds() {
+			break // once is enough of what takes minutes
+		}
+	}
+}
+
+// present reports whether the kernel seems to have all rows: it has all addresses, and all of some Services.
+func (r *runner) present() bool {
+	const some = 8
+	if r.look.locals() < r.addresses {
+		return false
+	}
+	for n := r.size.Services - 1; n >= 0; n -= r.size.Services/some + 1 {
+		if !r.complete(n) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *runner) complete(n int) bool {
+	return len(r.look.weights(serverOf(n))) >= r.size.Endpoints && r.look.local(serverOf(n).Address.Addr()) && r.look.has(entryOf(n))
+}
+
+func (r *runner) awaitLog(ctx context.Context, has *regexp.Regexp) (text []byte) {
+	r.await(ctx, "start", seldom, func() bool {
+		text = r.log()
+		return has.Match(text)
+	})
+	return text
+}
+
+// measureRestart measures a start where everything is in place, until the log says that it is done, or else a good
+// health.
+func (r *runner) measureRestart(ctx context.Context, run *Run) {
+	before := r.kernel(ctx)
+	r.end()
+	var notices *nl.NetlinkSocket
+	r.onNode(func() { notices = listen() })
+	defer notices.Close()
+	restart := &Restart{}
+	r.ended.take()
+	r.start()
+	at50Hertz := func(time.Duration) time.Duration { return 20 * time.Millisecond }
+	r.await(ctx, "restart", at50Hertz, func() bool {
+		restart.Written = r.program.rowsWritten(r.log())
+		return restart.Written >= 0 || r.program.name != ours && r.healthy(ctx)
+	})
+	restart.Took = r.age(time.Now())
+	restart.Notices = count(notices)
+	restart.Programs, _ = r.ended.take()
+	if n := state.Diff(before, r.kernel(ctx)).Len(); n > 0 && restart.Written == 0 {
+		check(fmt.Errorf("says that it wrote nothing, and %d rows are not as they were", n))
+	}
+	run.Restart = restart
+}
+
+// healthy reports whether the program says that it is well. It may not listen yet.
+func (r *runner) healthy(ctx context.Context) bool {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: r.node().DialContext}}
+	answer, err := client.Do(must(http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10256/healthz", nil)))
+	return err == nil && answer.Body.Close() == nil && answer.StatusCode == http.StatusOK
+}
+
+// measureFloor measures on empty nodes the least that the rows can cost which kube-ipvs makes, and what they cost it.
+func (r *runner) measureFloor(ctx context.Context) Floor {
+	f := Floor{Services: r.size.Services, Endpoints: r.size.Endpoints, Binding: string(r.binding), Groups: floor.Groups()}
+	r.say("floor, %v", r.size)
+	for range r.options.starts {
+		laps := map[string]float64{}
+		r.renew()
+		r.onNode(func() {
+			rows := must(floor.Prepare(r.want))
+			runtime.GC()
+			for group, took := range must(rows.Send(ctx)) {
+				laps[group] = took.Seconds()
+			}
+			check(rows.Close())
+		})
+		check(rig.Differ(r.kernel(ctx), r.want))
+		f.Laps = append(f.Laps, laps)
+	}
+	for range r.options.starts {
+		f.Ours = append(f.Ours, r.programming(ctx).Seconds())
+	}
+	r.stop()
+	return f
+}
+
+// programming is how long kube-ipvs takes to write the same rows, by its own word. The API server, which has yet to
+// tidy up after it has sent all objects, stands still meanwhile: the floor does not share the processor with it either.
+func (r *runner) programming(ctx context.Context) time.Duration {
+	r.renew()
+	r.start()
+	r.awaitLog(ctx, r.program.known)
+	check(r.server.Signal(syscall.SIGSTOP))
+	var text []byte
+	err := attempt(func() { text = r.awaitLog(ctx, r.program.written) })
+	check(errors.Join(err, r.server.Signal(syscall.SIGCONT)))
+	return r.program.kernelTook(text)
 }

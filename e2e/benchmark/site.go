@@ -4,10 +4,7 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -26,30 +23,29 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The hosts of the world beside the node. All endpoints are on one, so that a request through any Service is
-// answered. The client is no pod: an answer that is not masqueraded goes past the node, and is lost.
+// The hosts of the world beside the node. All endpoints are on one, so that a request through any Service is answered.
+// The client is no pod: an answer that is not masqueraded goes past the node, and is lost.
 const (
 	podsName   = "pods"
 	clientName = "client"
 )
 
-// nodeName is where the service proxy runs: one of the nodes that endpoints are on.
 func nodeName() string { return large.NodeName(0) }
 
 // site is a control plane, and the network of a node that can get a new kernel.
 type site struct {
-	size   large.Size // of what is stored
-	world  *world.World
-	plane  *control.Plane
-	server *control.Server
-	api    *kubernetes.Clientset
-	self   *corev1.Node
-	folder string // of logs and configuration
+	size       large.Size // of what is stored
+	world      *world.World
+	plane      *control.Plane
+	server     *control.Server
+	kubeconfig string // a path
+	api        *kubernetes.Clientset
+	self       *corev1.Node
 }
 
-func (s *site) file(name string) string { return filepath.Join(s.folder, name) }
+// file is the path of a file that goes with the control plane, as the kubeconfig does.
+func (s *site) file(name string) string { return filepath.Join(filepath.Dir(s.kubeconfig), name) }
 
-// node is where the service proxy runs.
 func (s *site) node() *world.Host { return s.world.Host(nodeName()) }
 
 // onNode works on a thread that is on the node.
@@ -69,10 +65,8 @@ func topology() world.Topology {
 	return world.Topology{Nodes: []world.Node{node, pods}, Outside: []world.Outside{client, control.Host()}}
 }
 
-// open builds the network and starts the control plane. etcd looks less often than by default whether it is still its
-// own leader, and whether there is something to write to its file.
+// open builds the network and starts the control plane, whose etcd has less to do than by default when nothing changes.
 func (s *site) open(ctx context.Context) {
-	s.folder = must(os.MkdirTemp("/dev/shm", "kube-ipvs-benchmark-"))
 	s.world = must(world.New(topology()))
 	pods := s.world.Host(podsName)
 	must(pods.Run(ctx, "ip", "route", "add", "local", large.PodNetwork().String(), "dev", "lo"))
@@ -80,6 +74,7 @@ func (s *site) open(ctx context.Context) {
 	s.plane = must(control.New(ctx, s.world.Host("control"),
 		"ETCD_HEARTBEAT_INTERVAL=500", "ETCD_ELECTION_TIMEOUT=5000", "ETCD_BACKEND_BATCH_INTERVAL=1s"))
 	s.serve(ctx)
+	s.kubeconfig = must(s.plane.Kubeconfig("kube-proxy", s.server.Address, s.plane.User("system:kube-proxy")))
 	c := must(s.plane.Config(s.server.Address, s.plane.Admin()))
 	c.ContentType = runtime.ContentTypeProtobuf
 	c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
@@ -87,14 +82,12 @@ func (s *site) open(ctx context.Context) {
 	s.prepare(ctx)
 }
 
-// groups are those of the API that kube-proxy, kube-ipvs and the API server itself ask for. For each kind of object
-// that it serves an API server looks every second whether there is something to report.
+// groups are those of the API that have to be served. Each kind of object costs an API server some time every second.
 const groups = "api/all=false,/v1=true,admissionregistration.k8s.io/v1=true,apiextensions.k8s.io/v1=true,apiregistration.k8s.io/v1=true," +
 	"authentication.k8s.io/v1=true,authorization.k8s.io/v1=true,coordination.k8s.io/v1=true,discovery.k8s.io/v1=true,events.k8s.io/v1=true," +
 	"networking.k8s.io/v1=true,rbac.authorization.k8s.io/v1=true"
 
-// serve starts the API server, without what costs it time with each change and has nothing to do with what is written
-// here: the audit log, protection from its clients, older states of the objects, and admission plugins.
+// serve starts the API server, without what costs it time with each change and has nothing to do with what is measured.
 func (s *site) serve(ctx context.Context) {
 	s.server = must(s.plane.Serve(ctx, control.Host().Addresses[0].Addr(),
 		"--audit-policy-file=", "--audit-log-path=", "--enable-priority-and-fairness=false",
@@ -103,15 +96,6 @@ func (s *site) serve(ctx context.Context) {
 		"--runtime-config="+groups, "--disable-admission-plugins="+strings.Join(must(control.Admission(ctx)), ",")))
 }
 
-// serving is an error if the API server has ended: then no program can work.
-func (s *site) serving() error {
-	if err := s.server.Alive(); err != nil {
-		return fmt.Errorf("%w: %s", err, s.server.LastWords(lastLines))
-	}
-	return nil
-}
-
-// prepare makes the objects that are there at any size: namespaces and the node's own.
 func (s *site) prepare(ctx context.Context) {
 	for _, name := range large.Namespaces() {
 		o := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -132,44 +116,40 @@ func (s *site) close() (err error) {
 	if s.world != nil {
 		s.world.Close()
 	}
-	if s.folder != "" {
-		err = errors.Join(err, os.RemoveAll(s.folder))
-	}
 	*s = site{}
 	return err
 }
 
 const (
-	// atOnce is how many Services are stored at a time.
-	atOnce = 1000
-	// foundAtStart is how many Services an API server may find at its start. It looks at all of them before it is
-	// ready, and ends if that takes a minute: with many more it does in user-mode Linux.
+	atOnce = 1000        // how many Services are stored at a time
+	grace  = time.Minute // after which an API server deletes an IPAddress whose Service never came
+	// foundAtStart is how many Services an API server may find at its start, so that it is ready within its minute.
 	foundAtStart = 10000
-	// grace is after what time an API server deletes an IPAddress whose Service never came.
-	grace = time.Minute
 )
 
-// fill makes the Services of a size that are not there yet. An API server in user-mode Linux takes some twenty a
-// second, so they are stored in etcd: up to foundAtStart while it is down, which takes the least time, and the rest
-// while it watches.
+// fill stores in etcd the Services that are missing, for an API server takes some twenty a second: while it is down,
+// which takes the least time, or else while it watches. If others are there it opens a new site.
 func (s *site) fill(ctx context.Context, size large.Size) {
+	if size.Endpoints != s.size.Endpoints || size.Services < s.size.Services {
+		check(s.close())
+		s.open(ctx)
+	}
 	from := s.size.Services
 	s.size = size
-	if down := min(foundAtStart, size.Services); from < down {
+	down := max(from, min(foundAtStart, size.Services))
+	if from < down {
 		check(s.server.Stop())
 		s.store(ctx, size, from, down)
 		s.serve(ctx)
-		from = down
 	}
-	if from < size.Services {
-		s.store(ctx, size, from, size.Services)
+	if down < size.Services {
+		s.store(ctx, size, down, size.Services)
 		check(sleep(ctx, grace))
 	}
 	s.await(ctx, paths(size, size.Services-1)...)
 }
 
-// store stores Services. An API server that watches takes a Service without an IPAddress for damaged, and repairs it:
-// so it has to know the addresses first.
+// store stores Services after their IPAddresses: an API server that watches would repair a Service without one.
 func (s *site) store(ctx context.Context, size large.Size, from, to int) {
 	for ; from < to; from += atOnce {
 		end := min(from+atOnce, to)
@@ -186,8 +166,7 @@ func (s *site) store(ctx context.Context, size large.Size, from, to int) {
 	}
 }
 
-// stored are the objects of some Services in etcd: whose the cluster IPs are, and all else. The API server adds
-// defaults when it reads them.
+// stored are the objects of some Services in etcd: whose the cluster IPs are, and all else.
 func stored(size large.Size, from, to int) (addresses, others []runtime.Object) {
 	for n := from; n < to; n++ {
 		o := size.Service(n, 0)
@@ -230,8 +209,7 @@ func (s *site) await(ctx context.Context, paths ...string) {
 	for _, path := range paths {
 		check(poll(ctx, often, func() bool {
 			err := s.api.CoreV1().RESTClient().Get().AbsPath(path).Param("resourceVersion", "0").Do(ctx).Error()
-			if err != nil && !apierrors.IsNotFound(err) {
-				check(s.serving())
+			if !apierrors.IsNotFound(err) {
 				check(err)
 			}
 			return err == nil

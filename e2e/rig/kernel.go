@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kube-ipvs/kube-ipvs/e2e/world"
 	"github.com/kube-ipvs/kube-ipvs/internal/app"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster"
 	"github.com/kube-ipvs/kube-ipvs/internal/cluster/file"
@@ -116,20 +117,25 @@ func (r *Rig) Addresses(t testing.TB) []netip.Addr {
 // around returns what kube-ipvs gets to know about the node.
 func (r *Rig) around(t testing.TB) node.Event {
 	t.Helper()
-	var now node.Event
-	err := r.Node.Do(func() error {
+	now, err := Around(context.Background(), r.Node)
+	if err != nil {
+		t.Fatalf("reading the addresses of %s: %v", r.Node.Name, err)
+	}
+	return now
+}
+
+// Around is what kube-ipvs sees of the node that it runs on.
+func Around(ctx context.Context, h *world.Host) (now node.Event, err error) {
+	err = h.Do(func() error {
 		c, err := node.Open()
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		now, err = c.Now(context.Background())
+		now, err = c.Now(ctx)
 		return err
 	})
-	if err != nil {
-		t.Fatalf("reading the addresses of %s: %v", r.Node.Name, err)
-	}
-	return now
+	return now, err
 }
 
 // Union returns all rows of some states. Of rows with the same key the last wins.

@@ -128,17 +128,21 @@ func onThisKernel(t *testing.T, c config.Config) config.Config {
 
 // open opens the kernel so that everything counts as ours: its lists must be complete.
 func (r *Rig) open(ctx context.Context) (err error) {
-	var sysctls []state.SysctlName
-	for _, row := range plan.Base(r.config).Sysctls {
-		sysctls = append(sysctls, row.Key)
-	}
-	r.kernel, err = linux.Open(ctx, linux.Ours{
+	r.kernel, err = linux.Open(ctx, Everything(r.config))
+	return err
+}
+
+// Everything counts all that a kernel holds as ours.
+func Everything(c config.Config) linux.Ours {
+	ours := linux.Ours{
 		Set:      func(state.SetName) bool { return true },
 		Chain:    func(string) bool { return true },
-		Sysctls:  sysctls,
-		Families: r.config.Families,
-	})
-	return err
+		Families: c.Families,
+	}
+	for _, row := range plan.Base(c).Sysctls {
+		ours.Sysctls = append(ours.Sysctls, row.Key)
+	}
+	return ours
 }
 
 // Until waits for a condition, whose error says what is missing, and returns how long it took. It sleeps most of the

@@ -28,7 +28,6 @@ func listers() map[string]string {
 		"internal/testkit crowd":       "many rows of the tables that grow",
 		"internal/testkit many":        "counts of these",
 		"e2e/floor encode":             "the cheapest way to write each table",
-		"e2e/benchmark exactly":        "how rows of each table differ",
 	}
 }
 
