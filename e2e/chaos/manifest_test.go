@@ -23,7 +23,7 @@ func TestABrokenManifestIsReportedWithItsLineAndDisturbsNothing(t *testing.T) {
 	broken := strings.Replace(string(good), "port: 80", "port: eighty", 1)
 	at := 1 + strings.Count(broken[:strings.Index(broken, "port: eighty")], "\n")
 	r.WriteText(t, "later", []byte(broken))
-	d.AwaitLog(t, "error\tmanifest is broken", fmt.Sprintf("later.yaml:%d: Service rig/later: spec.ports[0].port:", at))
+	d.AwaitLog(t, "error\tmanifest is invalid", fmt.Sprintf("later.yaml:%d: Service rig/later: spec.ports[0].port:", at))
 	mustHold(t, r, want) // with the last good objects of the broken file
 
 	r.Write(t, "web", dual("web", 10, "pod-b")) // others still change
