@@ -13,7 +13,9 @@ import (
 func listers() map[string]string {
 	return map[string]string{
 		"internal/state kinds":         "the list",
-		"internal/state Len":           "every change asks for it several times",
+		"internal/state Counts":        "every change asks for it several times",
+		"internal/state Families":      "the same",
+		"internal/kernel Refused":      "the same",
 		"internal/kernel kinds":        "the types of the stores",
 		"internal/kernel Apply":        "the order that is safe for packets",
 		"internal/desired New":         "how each table merges",

@@ -82,18 +82,28 @@ type Results struct {
 
 // Failures returns the first errors of r, at most limit, and how many there are in all.
 func (r Results) Failures(limit int) (first []error, all int) {
-	for t, k := range kinds() {
-		all += k.failures(state.Table(t), &r, limit, &first)
+	for _, n := range r.Refused() {
+		all += n
+	}
+	if all > 0 { // it mostly is not, and then the list is not ranged over
+		first = r.first(limit)
 	}
 	return first, all
 }
 
-// Refused are the numbers of rows that failed, by table.
-func (r Results) Refused() (refused [state.Tables]int) {
+func (r Results) first(limit int) (first []error) {
 	for t, k := range kinds() {
-		refused[t] = k.failures(state.Table(t), &r, 0, nil)
+		k.failures(state.Table(t), &r, limit, &first)
 	}
-	return refused
+	return first
+}
+
+// Refused are the numbers of rows that failed, by table.
+func (r Results) Refused() [state.Tables]int {
+	return [state.Tables]int{
+		len(r.Sysctls.Failed), len(r.Sets.Failed), len(r.Entries.Failed), len(r.Chains.Failed), len(r.Jumps.Failed),
+		len(r.Links.Failed), len(r.VirtualServers.Failed), len(r.RealServers.Failed), len(r.Addresses.Failed),
+	}
 }
 
 // Drift is the sum over all tables.

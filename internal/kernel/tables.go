@@ -39,7 +39,7 @@ type inTables interface {
 }
 
 type inResults interface {
-	failures(t state.Table, r *Results, limit int, first *[]error) int
+	failures(t state.Table, r *Results, limit int, first *[]error)
 	drift(state.Table, *Results) int
 	written(t state.Table, d *state.Delta, r *Results, f func(verb string, key any))
 }
@@ -54,17 +54,13 @@ func (rowsOf[K, V]) absent(t state.Table, into *Tables, refusal error) {
 	*state.Part[Store[K, V]](t, into) = absent[K, V]{refusal}
 }
 
-func (rowsOf[K, V]) failures(t state.Table, r *Results, limit int, first *[]error) int {
-	failed := state.Part[Result[K]](t, r).Failed
-	if limit > 0 {
-		for _, err := range failed {
-			if len(*first) == limit {
-				break
-			}
-			*first = append(*first, err)
+func (rowsOf[K, V]) failures(t state.Table, r *Results, limit int, first *[]error) {
+	for _, err := range state.Part[Result[K]](t, r).Failed {
+		if len(*first) == limit {
+			return
 		}
+		*first = append(*first, err)
 	}
-	return len(failed)
 }
 
 func (rowsOf[K, V]) written(t state.Table, d *state.Delta, r *Results, f func(verb string, key any)) {

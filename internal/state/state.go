@@ -80,26 +80,40 @@ type Count struct{ Add, Update, Remove int }
 // Sum is how many rows it touches.
 func (c Count) Sum() int { return c.Add + c.Update + c.Remove }
 
-// Counts are the numbers of rows that d touches, by Table.
-func (d Delta) Counts() (counts [Tables]Count) {
-	for t, k := range kinds() {
-		counts[t] = k.count(Table(t), &d)
+// Counts are the numbers of rows that d touches, by Table. Every change asks for them several times, so they name the
+// tables, as Families does: to range over the list takes a microsecond and an allocation.
+func (d Delta) Counts() [Tables]Count {
+	return [Tables]Count{
+		count(d.Sysctls), count(d.Sets), count(d.Entries), count(d.Chains), count(d.Jumps), count(d.Links),
+		count(d.VirtualServers), count(d.RealServers), count(d.Addresses),
 	}
-	return counts
 }
 
-// Len is the number of rows that d touches, over all tables. Every change asks for it several times, so it names them:
-// to range over the list takes a microsecond and an allocation.
+func count[K, V comparable](d diff.Delta[K, V]) Count {
+	return Count{Add: len(d.Add), Update: len(d.Update), Remove: len(d.Remove)}
+}
+
+// Len is the number of rows that d touches, over all tables.
 func (d Delta) Len() int {
-	return d.Sysctls.Len() + d.Sets.Len() + d.Entries.Len() + d.Chains.Len() + d.Jumps.Len() + d.Links.Len() +
-		d.VirtualServers.Len() + d.RealServers.Len() + d.Addresses.Len()
+	n := 0
+	for _, c := range d.Counts() {
+		n += c.Sum()
+	}
+	return n
 }
 
 // Families are those whose rows d touches.
 func (d Delta) Families() Families {
+	return families(d.Sysctls) | families(d.Sets) | families(d.Entries) | families(d.Chains) | families(d.Jumps) |
+		families(d.Links) | families(d.VirtualServers) | families(d.RealServers) | families(d.Addresses)
+}
+
+func families[K Key[K], V comparable](d diff.Delta[K, V]) Families {
 	found := NoFamily
-	for t, k := range kinds() {
-		found |= k.families(Table(t), &d)
+	for k := range d.Keys() {
+		if found |= k.Families(); found == BothFamilies {
+			break
+		}
 	}
 	return found
 }

@@ -76,7 +76,7 @@ func Part[T any](t Table, record any) *T {
 // kind is what can be done with the rows of a table without their types: in each of the records.
 type kind interface {
 	inStates
-	inReports
+	inTexts
 	inFragments
 }
 
@@ -86,16 +86,14 @@ type inStates interface {
 	apply(Table, *Delta, *State)
 }
 
-type inReports interface {
+type inTexts interface {
 	names() rowNames
-	count(Table, *Delta) Count
-	families(Table, *Delta) Families
+	missing(Table, *State) bool
 }
 
 type inFragments interface {
 	list(Table, *State, *Fragment)
 	collect(Table, *Fragment, *State)
-	missing(Table, *State) bool
 }
 
 type rowNames struct{ name, title string }
@@ -115,21 +113,6 @@ func (rowsOf[K, V]) diff(t Table, have, want *State, d *Delta) {
 
 func (rowsOf[K, V]) apply(t Table, d *Delta, s *State) {
 	Part[diff.Delta[K, V]](t, d).Apply(*Part[map[K]V](t, s))
-}
-
-func (rowsOf[K, V]) count(t Table, d *Delta) Count {
-	p := Part[diff.Delta[K, V]](t, d)
-	return Count{Add: len(p.Add), Update: len(p.Update), Remove: len(p.Remove)}
-}
-
-func (rowsOf[K, V]) families(t Table, d *Delta) Families {
-	found := NoFamily
-	for k := range Part[diff.Delta[K, V]](t, d).Keys() {
-		if found |= k.Families(); found == BothFamilies {
-			break
-		}
-	}
-	return found
 }
 
 // list leaves an empty table nil: equal fragments are equal to the last nil.
