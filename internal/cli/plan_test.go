@@ -300,10 +300,28 @@ func checkOutput(t *testing.T, output, text string) {
 		if !strings.HasPrefix(timeouts, "--set ") {
 			t.Fatalf("no timeouts in\n%s", text)
 		}
-		for line := range strings.Lines(servers) {
-			if !strings.HasPrefix(line, "-A ") && !strings.HasPrefix(line, "-a ") {
-				t.Fatalf("line %q in\n%s", line, text)
-			}
+		mustBeIpvsadms(t, servers)
+	}
+}
+
+// mustBeIpvsadms fails unless each line is one that ipvsadm --restore reads, and real servers follow their virtual server.
+func mustBeIpvsadms(t *testing.T, servers string) {
+	t.Helper()
+	const key = `(-t \S+:\d+|-u \S+:\d+|--sctp-service \S+:\d+|-f \d+(?: -6)?)`
+	virtual := regexp.MustCompile(`^-A ` + key + ` -s [a-z]+( -p \d+( -M \S+)?)?( --pe \w+)?( -o)?( -b [a-z0-9,-]+)?$`)
+	real := regexp.MustCompile(`^-a ` + key + ` -r \S+:\d+ -[mig] -w \d+( -x \d+)?( -y \d+)?( --tun-type ipip)?$`)
+	seen := map[string]bool{}
+	var last string
+	for line := range strings.Lines(servers) {
+		line = strings.TrimSuffix(line, "\n")
+		if v := virtual.FindStringSubmatch(line); v != nil {
+			last = v[1]
+		} else if r := real.FindStringSubmatch(line); r == nil || r[1] != last {
+			t.Fatalf("line %q in\n%s", line, servers)
 		}
+		if seen[line] {
+			t.Fatalf("line %q is there twice in\n%s", line, servers)
+		}
+		seen[line] = true
 	}
 }
