@@ -34,7 +34,7 @@ type meteredKernel struct {
 func newMeteredKernel(t *testing.T, most int) meteredKernel {
 	t.Helper()
 	testkit.Namespace(t)
-	k := meteredKernel{t: t, endpoint: echo(t)}
+	k := meteredKernel{t: t, endpoint: testkit.Echo(t)}
 	for _, conn := range []**ipvs.Conn{&k.writes, new(*ipvs.Conn)} {
 		c, err := ipvs.Open()
 		if err != nil {
@@ -45,29 +45,6 @@ func newMeteredKernel(t *testing.T, most int) meteredKernel {
 		k.metrics = metrics.New(metrics.Options{Families: []state.Family{state.IPv4}, Traffic: most, Loads: c})
 	}
 	return k
-}
-
-// echo answers UDP packets at a loopback address, which it returns.
-func echo(t *testing.T) netip.AddrPort {
-	t.Helper()
-	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
-	go func() {
-		packet := make([]byte, 2000)
-		for {
-			size, from, err := server.ReadFromUDPAddrPort(packet)
-			if err != nil {
-				return
-			}
-			if _, err := server.WriteToUDPAddrPort(packet[:size], from); err != nil {
-				return
-			}
-		}
-	}()
-	return server.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
 func key(address string) state.VirtualServerKey {

@@ -92,9 +92,9 @@ func NewCore(o Options) *Core {
 	c := &Core{
 		options:  o,
 		desired:  d,
-		phases:   newPhases(),
+		phases:   phases{starting, waiting, leaving},
 		drains:   drains{standard: o.DrainTimeout, every: o.DrainCheck, chosen: map[state.VirtualServerKey]time.Duration{}},
-		foreign:  newForeign(),
+		foreign:  foreign{refused: map[desired.Owner][]netip.Addr{}, count: map[netip.Addr]int{}, arrived: map[netip.Addr]struct{}{}},
 		local:    map[netip.Addr]struct{}{},
 		handover: handover{predecessor: o.Predecessor},
 		contests: map[state.JumpKey]contest{},
@@ -115,7 +115,11 @@ func NewCore(o Options) *Core {
 	c.tables = []table{
 		&c.sysctls, &c.sets, &c.entries, &c.chains, &c.jumps, &c.links, &c.addresses, &c.virtualServers, &c.realServers,
 	}
-	c.shared = []sharedTable{&c.sysctls, &c.sets, &c.chains, &c.jumps, &c.links}
+	for _, t := range c.tables {
+		if s, ok := t.(sharedTable); ok && t.id().Shared() {
+			c.shared = append(c.shared, s)
+		}
+	}
 	c.setRules()
 	return c
 }

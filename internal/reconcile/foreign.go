@@ -20,10 +20,6 @@ type foreign struct {
 	arrived map[netip.Addr]struct{}        // that are bound for what drains, and nothing else
 }
 
-func newForeign() foreign {
-	return foreign{refused: map[desired.Owner][]netip.Addr{}, count: map[netip.Addr]int{}, arrived: map[netip.Addr]struct{}{}}
-}
-
 // taken reports whether an address is in use elsewhere and not desired.
 func (c *Core) taken(a netip.Addr) bool {
 	_, arrived := c.foreign.arrived[a]

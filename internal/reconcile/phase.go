@@ -67,8 +67,6 @@ func transitions() [14]transition {
 // phases are the present ones, one of each kind.
 type phases struct{ objects, audit, delta phase }
 
-func newPhases() phases { return phases{starting, waiting, leaving} }
-
 // take moves every phase from which t leads to another one.
 func (p *phases) take(t trigger) {
 	for _, at := range []*phase{&p.objects, &p.audit, &p.delta} {

@@ -22,7 +22,7 @@ func TestPhases(t *testing.T) {
 		"... and then what leaves":           {[]trigger{allLeft, othersTaken}, phases{starting, waiting, leaving}},
 		"others before all has left":         {[]trigger{othersTaken}, phases{starting, waiting, leaving}},
 	} {
-		p := newPhases()
+		p := NewCore(testOptions()).phases
 		for _, on := range c.on {
 			p.take(on)
 		}

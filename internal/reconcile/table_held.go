@@ -34,6 +34,9 @@ func (h *heldBack[K]) recall(k K) {
 }
 
 func (h *heldBack[K]) recallAll() {
+	if h.held.len() == 0 { // as after most changes
+		return
+	}
 	h.recalled = slices.AppendSeq(h.recalled, maps.Keys(h.held.rows))
 	h.held = shrinkingMap[K, struct{}]{}
 }

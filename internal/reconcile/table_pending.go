@@ -25,7 +25,7 @@ type pendingWrites[K comparable] struct {
 
 func (p *pendingWrites[K]) endListing() { *p = pendingWrites[K]{} }
 
-// add notes the rows of a delta, with whatever result.
+// pend notes the rows of a delta, with whatever result.
 func pend[K, V comparable](p *pendingWrites[K], d *diff.Delta[K, V]) {
 	for k := range d.Keys() {
 		if p.written == nil {

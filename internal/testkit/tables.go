@@ -93,12 +93,12 @@ func (s interceptedStore[K, V]) List(ctx context.Context) (map[K]V, error) {
 }
 
 func (s interceptedStore[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) kernel.Result[K] {
-	failed := map[K]error{}
+	var failed kernel.Result[K]
 	var rest diff.Delta[K, V]
 	passes := func(k K) bool {
 		pass, err := s.interceptor.row()
 		if err != nil {
-			failed[k] = err
+			failed.Fail(k, err)
 		}
 		return pass
 	}
@@ -118,8 +118,6 @@ func (s interceptedStore[K, V]) Apply(ctx context.Context, d diff.Delta[K, V]) k
 		}
 	}
 	result := s.Store.Apply(ctx, rest)
-	for k, err := range failed {
-		result.Fail(k, err)
-	}
+	result.Merge(failed)
 	return result
 }

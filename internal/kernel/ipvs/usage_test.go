@@ -19,32 +19,9 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
 
-// echo answers UDP packets at a loopback address, and returns where.
-func echo(t *testing.T) netip.AddrPort {
-	t.Helper()
-	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
-	go func() {
-		packet := make([]byte, 2000)
-		for {
-			n, from, err := server.ReadFromUDPAddrPort(packet)
-			if err != nil {
-				return
-			}
-			if _, err := server.WriteToUDPAddrPort(packet[:n], from); err != nil {
-				return
-			}
-		}
-	}()
-	return server.LocalAddr().(*net.UDPAddr).AddrPort()
-}
-
 func TestConnectionsAndCountersOfRealTraffic(t *testing.T) {
 	c := connect(t)
-	k := state.RealServerKey{Server: virtualKey("UDP 127.0.0.10:53"), Address: echo(t)}
+	k := state.RealServerKey{Server: virtualKey("UDP 127.0.0.10:53"), Address: testkit.Echo(t)}
 	idle := state.RealServerKey{Server: virtualKey("UDP 127.0.0.11:53"), Address: k.Address}
 	apply(t, c.VirtualServers(), virtualDelta{Add: []virtualRow{{Key: k.Server, Value: plain}, {Key: idle.Server, Value: plain}}}, 0)
 	apply(t, c.RealServers(), realDelta{Add: []realRow{{Key: k, Value: state.RealServer{Weight: 1}}, {Key: idle, Value: state.RealServer{Weight: 1}}}}, 0)
