@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # Everything works from a checkout with Go and make. Tests of the kernel run in the lab (bin/lab): on this machine's kernel if it
-# has IPVS, else on a user-mode Linux kernel, which needs neither virtualisation nor modules.
+# has IPVS, else on a user-mode Linux kernel, which needs neither virtualisation nor modules. LAB_KERNEL chooses one: bin/lab --help.
 
 export CGO_ENABLED := 0
 
@@ -26,7 +26,7 @@ try_compiler = echo 'int main(void) { return 0; }' | $$(go env CC) -include stdl
 race         = $(eval race := $(shell $(try_compiler) && echo -race))$(race)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-outside test-lab e2e cluster-test lint bench bench-render bench-go fuzz kernel-test image clean FORCE
+.PHONY: help build demo test test-outside test-lab test-newest test-kernels kernels e2e cluster-test lint bench bench-render bench-go fuzz kernel-test image clean FORCE
 
 help: ## list the targets
 	@echo 'make TARGET'
@@ -45,20 +45,42 @@ demo: build ## show kube-ipvs on a small cluster (as root; about half a minute)
 	@bin/lab --install
 	@if test -t 1; then color=--color; fi; bin/lab bin/demo $$color
 
-test: test-outside test-lab ## test all packages, on this machine and in the lab (as root)
+test: test-outside test-lab test-newest ## test all packages, on this machine and in the lab (as root)
 
-# The tests of the lab start it themselves.
-test-outside: bin/lab
-	@bin/lab --install
+# The tests of the lab start it themselves, with its newest kernel, too.
+test-outside: bin/lab kernels
 	@test '$(race)' || echo 'There is no C compiler here: testing without the race detector.'
 	$(if $(race),CGO_ENABLED=1 )go test -count=1 $(race) $(outside_lab)
 
 # The tests of e2e run the program. Building it in the lab would take minutes.
-test-lab kernel-test e2e cluster-test bench-go: export KUBE_IPVS := $(CURDIR)/bin/kube-ipvs
+test-lab test-newest test-kernels kernel-test e2e cluster-test bench-go: export KUBE_IPVS := $(CURDIR)/bin/kube-ipvs
 
 test-lab: bin/lab bin/kube-ipvs
 	@bin/lab --install
 	go test -count=1 -timeout=20m -exec $(LAB) $(in_lab)
+
+# A cell is a kernel of the lab, a firewall of kube-ipvs, and the kind of iptables that is there. NEWEST is like today's nodes.
+NEWEST ?= 7/iptables/nft
+CELLS  ?= 6.1/iptables/legacy 6.12/iptables/nft 7/iptables/legacy 7/iptables/nft
+
+part       = $(word $2,$(subst /, ,$1))
+set_cell   = LAB_KERNEL=$(call part,$1,1) KUBE_IPVS_FIREWALL=$(call part,$1,2) LAB_IPTABLES=$(call part,$1,3)
+on_kernels = $(filter ./internal/kernel/% ./e2e/packets,$(in_lab))
+test_cell  = $(set_cell) go test -count=1 -timeout=20m -exec $(LAB) $(on_kernels)
+KERNELS   ?= $(call part,$(NEWEST),1)
+
+kernels: bin/lab ## build kernels of the lab from Debian's sources, each once: make kernels KERNELS='6.12 7'
+	@bin/lab --install
+	@for kernel in $(KERNELS); do bin/lab --kernel $$kernel --install || exit 1; done
+
+test-newest: bin/lab bin/kube-ipvs kernels
+	$(call test_cell,$(NEWEST))
+
+test-kernels: KERNELS = $(sort $(foreach cell,$(CELLS),$(call part,$(cell),1)))
+
+test-kernels: bin/lab bin/kube-ipvs kernels ## test what depends on the kernel, on each kernel of the lab with each firewall (as root)
+	@failed=; $(foreach cell,$(CELLS),echo '== $(cell)'; $(call test_cell,$(cell)) || failed="$$failed $(cell)";) \
+	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi
 
 # The real control plane, and kube-proxy. They take minutes to build, once.
 upstream := $(addprefix bin/upstream/,etcd kube-apiserver kube-proxy)

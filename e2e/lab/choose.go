@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kube-ipvs/kube-ipvs/e2e/lab/build"
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/child"
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/job"
 	"github.com/kube-ipvs/kube-ipvs/e2e/lab/need"
@@ -20,10 +22,27 @@ import (
 // envKernel names the variable with which the user insists on a kernel.
 const envKernel = "LAB_KERNEL"
 
+// The kernels that are not built: this machine's, and the one that Debian has as a package, which is 6.1 in Debian 12.
 const (
-	kernelHost = "host"
-	kernelUML  = "uml"
+	kernelHost     = "host"
+	kernelUML      = "uml"
+	kernelPackaged = "6.1"
 )
+
+// kernels returns all values of envKernel.
+func kernels() []string {
+	names := []string{kernelHost, kernelUML, kernelPackaged}
+	for _, s := range build.All() {
+		names = append(names, string(s))
+	}
+	return names
+}
+
+// seriesOf returns the series of a kernel that is built for the lab.
+func seriesOf(kernel string) (build.Series, bool) {
+	s := build.Series(kernel)
+	return s, slices.Contains(build.All(), s)
+}
 
 // choice is the kernel to run on.
 type choice struct {
@@ -43,19 +62,17 @@ func (c choice) String() string {
 // choose finds a kernel that can be used now.
 func choose() (choice, error) {
 	wanted := os.Getenv(envKernel)
-	here := "this kernel (" + release() + ")"
+	if wanted != "" && !slices.Contains(kernels(), wanted) {
+		return choice{}, fmt.Errorf("parse %s=%s: want one of %s", envKernel, wanted, strings.Join(kernels(), ", "))
+	}
 	if missing := need.Missing(need.ForCommands(), os.Getenv("PATH")); len(missing) > 0 {
 		return choice{}, missingError(missing)
 	}
-	var refusal error
-	switch wanted {
-	case kernelUML:
-		refusal = errors.New("is not wanted: " + envKernel + "=" + kernelUML)
-	case kernelHost, "":
-		refusal = space.Probe()
-	default:
-		return choice{}, fmt.Errorf("parse %s=%s: want %s or %s", envKernel, wanted, kernelHost, kernelUML)
+	if wanted != "" && wanted != kernelHost {
+		return chooseGuest(wanted, wanted+" is wanted")
 	}
+	here := "this kernel (" + release() + ")"
+	refusal := space.Probe()
 	if refusal == nil {
 		return choice{name: here, reason: here + " has IPVS and ipset"}, nil
 	}
@@ -63,18 +80,41 @@ func choose() (choice, error) {
 	if wanted == kernelHost {
 		return choice{}, errors.New(reason)
 	}
-	return chooseGuest(reason)
+	return chooseGuest(kernelUML, reason)
 }
 
-func chooseGuest(reason string) (choice, error) {
-	k, err := uml.Find(os.Getenv)
+// chooseGuest returns a kernel to boot.
+func chooseGuest(wanted, reason string) (choice, error) {
+	k, err := findGuest(wanted)
 	if err != nil {
-		return choice{}, fmt.Errorf("%s; user-mode Linux cannot stand in: %w", reason, err)
+		return choice{}, fmt.Errorf("%s; it cannot be booted: %w", reason, err)
 	}
 	if missing := need.Missing(need.ForGuest()[1:], os.Getenv("PATH")); len(missing) > 0 {
 		return choice{}, missingError(missing)
 	}
 	return choice{guest: &k, name: "user-mode Linux " + k.Version, reason: reason}, nil
+}
+
+func findGuest(wanted string) (uml.Kernel, error) {
+	if series, ok := seriesOf(wanted); ok {
+		store, err := build.OpenStore()
+		if err != nil {
+			return uml.Kernel{}, err
+		}
+		built, err := store.Find(series)
+		if err != nil {
+			return uml.Kernel{}, err
+		}
+		return uml.Built(built.Program(), built.Modules, os.Getenv)
+	}
+	if wanted == kernelUML {
+		return uml.Find(os.Getenv)
+	}
+	k, err := uml.Packaged(os.Getenv)
+	if err == nil && !strings.HasPrefix(k.Version, wanted+".") {
+		err = fmt.Errorf("the package user-mode-linux of this machine has %s", k.Version)
+	}
+	return k, err
 }
 
 func missingError(packages []string) error {
@@ -128,7 +168,11 @@ func boot(k uml.Kernel, argv, env []string, signals <-chan os.Signal) (int, erro
 	if memory == "" {
 		memory = uml.DefaultMemory
 	}
-	c := job.Command{Argv: argv, Env: env, Dir: dir, NFT: os.Getenv(envIptables) == "nft"}
+	nft, err := wantsNFT(os.Getenv(envIptables), k)
+	if err != nil {
+		return 0, err
+	}
+	c := job.Command{Argv: argv, Env: env, Dir: dir, NFT: nft}
 	return uml.Run(k, c, memory, signals)
 }
 
@@ -137,6 +181,23 @@ const (
 	envIptables = "LAB_IPTABLES"
 	envInside   = "LAB_INSIDE"
 )
+
+// wantsNFT reports whether iptables is to be the one on nf_tables, as on today's systems. Debian's packaged kernel
+// cannot: it has no nf_tables for ip and ip6.
+func wantsNFT(kind string, k uml.Kernel) (bool, error) {
+	switch kind {
+	case "":
+		return !k.Packaged, nil
+	case "legacy":
+		return false, nil
+	case "nft":
+		if k.Packaged {
+			return false, fmt.Errorf("%s=%s: the packaged kernel has no nf_tables for ip and ip6; choose another with %s", envIptables, kind, envKernel)
+		}
+		return true, nil
+	}
+	return false, fmt.Errorf("parse %s=%s: want nft or legacy", envIptables, kind)
+}
 
 // environ returns the command's environment: without the choices for this lab, which are not those of a lab inside it.
 func environ(env []string, kernel string) []string {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,8 +62,14 @@ type bench struct {
 	stdout, stderr bytes.Buffer
 }
 
-// newBench fails the test where user-mode Linux cannot be booted, and says what is missing.
+// newBench returns a lab with the packaged kernel.
 func newBench(t *testing.T) *bench {
+	t.Helper()
+	return newBenchOn(t, kernelUML)
+}
+
+// newBenchOn fails the test where the kernel cannot be booted, and says what is missing.
+func newBenchOn(t *testing.T, kernel string, env ...string) *bench {
 	t.Helper()
 	if inside := os.Getenv(envInside); inside != "" {
 		t.Fatalf("this is %s, where no kernel can be booted: run the tests of the lab outside of it, as make test-outside does", inside)
@@ -71,11 +78,11 @@ func newBench(t *testing.T) *bench {
 		t.Fatal("must be root to boot a kernel on this machine's files: run make test as root")
 	}
 	b := &bench{t: t, lab: program.path(t), temp: t.TempDir()}
-	b.env = append(os.Environ(), envKernel+"="+kernelUML, "TMPDIR="+b.temp)
+	b.env = slices.Concat(os.Environ(), []string{envKernel + "=" + kernel, envIptables + "=", "TMPDIR=" + b.temp}, env)
 	check := exec.Command(b.lab, "--check")
 	check.Env = b.env
 	if out, err := check.CombinedOutput(); err != nil {
-		t.Fatalf("user-mode Linux cannot be booted; bin/lab --install installs it. %s", out)
+		t.Fatalf("user-mode Linux cannot be booted; bin/lab --kernel %s --install installs it. %s", kernel, out)
 	}
 	t.Parallel()
 	return b

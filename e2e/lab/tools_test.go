@@ -74,11 +74,71 @@ func TestTools(t *testing.T) {
 	}
 }
 
+// nftScript makes tables of all families, and rules with the expressions of service proxies.
+const nftScript = `
+for family in ip ip6 inet arp bridge netdev; do nft add table $family lab; done
+nft -f - <<'EOF'
+table inet lab {
+  set ports { type inet_service; flags interval; elements = { 30000-32767 } }
+  set nodes { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 } }
+  set affinity { type ipv4_addr; flags dynamic,timeout; timeout 3h; }
+  map services { type ipv4_addr . inet_proto . inet_service : verdict; elements = { 10.96.0.1 . tcp . 443 : goto refuse } }
+  chain refuse { reject with icmpx admin-prohibited; }
+  chain choose {
+    update @affinity { ip saddr }
+    jhash ip saddr mod 2 vmap { 0 : accept }
+    numgen random mod 2 vmap { 0 : accept, 1 : drop }
+  }
+  chain services {
+    ip daddr . meta l4proto . th dport vmap @services
+    fib daddr type local meta mark set mark or 0x4000
+    ct state related,established ct direction original ct mark set 1 notrack
+    limit rate 1/second log prefix "x" group 3 counter
+    socket transparent 1 accept
+  }
+  chain prerouting { type nat hook prerouting priority dstnat; jump services; ip protocol tcp dnat ip to 10.0.0.1:80; }
+  chain postrouting { type nat hook postrouting priority srcnat; meta mark & 0x4000 != 0 masquerade fully-random; }
+}
+EOF
+nft list chain inet lab postrouting
+iptables -V
+ipset create S hash:ip
+iptables -t nat -A POSTROUTING -m statistic --mode random --probability 0.5 -m physdev --physdev-is-bridged -m set --match-set S src -j MASQUERADE
+iptables -t nat -S POSTROUTING
+cat /proc/net/ip_vs_status
+modprobe -a ip_vs nf_conntrack xt_set && echo built in
+modprobe no_such_module || echo not built in
+`
+
+// A kernel of today has nf_tables for all families, iptables on it, and IPVS's tables that grow.
+func TestTheNewestKernelHasNFTables(t *testing.T) {
+	b := newBenchOn(t, "7")
+	wantLines(t, b.shell(nftScript),
+		"\t\tmeta mark & 0x00004000 != 0x00000000 masquerade fully-random", "iptables v1.", "-A POSTROUTING -m statistic --mode random",
+		"Conn buckets:", "built in\n", "not built in\n")
+	if !strings.Contains(b.stdout.String(), "(nf_tables)") {
+		t.Error("iptables is not the one on nf_tables")
+	}
+}
+
+func TestTheNewestKernelCanDoWithLegacyIptables(t *testing.T) {
+	b := newBenchOn(t, "7", envIptables+"=legacy")
+	out := b.shell(strings.ReplaceAll(ipvsScript, "modprobe -va", "modprobe -a"))
+	wantLines(t, out, "-A -t 10.96.0.1:80 -s sh -b sh-port", "-A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE --random-fully")
+	if !strings.Contains(out, "(legacy)") {
+		t.Error("iptables is not the legacy one")
+	}
+}
+
 // The guest starts with lo alone, up, in both families.
 func TestLinksAtStart(t *testing.T) {
-	b := newBench(t)
-	out := b.shell("ip -o address; echo links:; ip -o link | wc -l")
-	wantLines(t, strings.Join(strings.Fields(out), "\n"), "127.0.0.1/8", "::1/128", "links:\n1")
+	for _, kernel := range []string{kernelUML, "7"} {
+		t.Run(kernel, func(t *testing.T) {
+			b := newBenchOn(t, kernel)
+			out := b.shell("ip -o address; echo links:; ip -o link | wc -l")
+			wantLines(t, strings.Join(strings.Fields(out), "\n"), "127.0.0.1/8", "::1/128", "links:\n1")
+		})
+	}
 }
 
 // Named network namespaces work, each with an IPVS of its own.

@@ -37,6 +37,7 @@ func TestChecksFindWhatTheyAreFor(t *testing.T) {
 		{"a variable", "a.go", "var a = map[string]int{}", hiddenState, "variable a of a package"},
 		{"a variable without a value", "a.go", "var a error", hiddenState, "variable a of a package"},
 		{"errors and proofs", "a.go", "import \"errors\"\nvar a, b = errors.New(\"a\"), errors.New(\"b\")\nvar _ error = T{}", hiddenState, ""},
+		{"a file's text", "a.go", "import _ \"embed\"\n//go:embed a.txt\nvar a string", hiddenState, ""},
 		{"another's errors", "a.go", "import \"example.com/errors\"\nvar a = errors.New(\"a\")", hiddenState, "variable a"},
 
 		{"a skip", "a_test.go", "func f(t T) { t.Skipf(\"%d\", 1) }", skips, "Skipf"},

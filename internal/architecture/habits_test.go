@@ -18,8 +18,8 @@ import (
 
 func TestNoPackageStartsByItselfOrChangesBehindItsUser(t *testing.T) { each(t, hiddenState) }
 
-// hiddenState finds init functions, and package variables other than errors, compiled patterns and assertions that a
-// type implements an interface.
+// hiddenState finds init functions, and package variables other than errors, compiled patterns, embedded files and
+// assertions that a type implements an interface.
 func hiddenState(f file) []problem {
 	var found []problem
 	for _, d := range f.syntax.Decls {
@@ -29,12 +29,17 @@ func hiddenState(f file) []problem {
 				found = append(found, f.problem(d, "init runs without a call: make a function that main calls"))
 			}
 		case *ast.GenDecl:
-			if d.Tok == token.VAR && !f.isTest() {
+			if d.Tok == token.VAR && !f.isTest() && !embeds(d) {
 				found = append(found, variables(f, d)...)
 			}
 		}
 	}
 	return found
+}
+
+// embeds reports whether a variable is the text of a file.
+func embeds(d *ast.GenDecl) bool {
+	return d.Doc != nil && slices.ContainsFunc(d.Doc.List, func(c *ast.Comment) bool { return strings.HasPrefix(c.Text, "//go:embed ") })
 }
 
 func variables(f file, d *ast.GenDecl) []problem {

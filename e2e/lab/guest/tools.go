@@ -3,7 +3,9 @@
 package guest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,8 +35,7 @@ func iptablesNames() []string {
 	}
 }
 
-// iptablesProgram returns the program of the chosen kind of iptables. iptables-nft fails on the packaged kernel, which
-// has no nf_tables for ip and ip6.
+// iptablesProgram returns the program of the chosen kind of iptables.
 func iptablesProgram(nft bool) string {
 	if nft {
 		return "xtables-nft-multi"
@@ -61,19 +62,28 @@ func installTools(c job.Command, version string) error {
 	return installModprobe(c.Modules, version)
 }
 
+// pretender is the modprobe of a kernel without a folder of modules: what it has is built in.
+const pretender = "#!/bin/sh\nexit 0\n"
+
 // installModprobe makes modprobe work for commands, and for the kernel when it loads a module on demand.
 func installModprobe(modules, version string) error {
 	realModprobe, err := exec.LookPath("modprobe")
-	if err != nil || modules == "" {
+	if err != nil {
 		return nil
 	}
-	if err := os.Symlink(modules, filepath.Join(moduleRoot, version)); err != nil {
-		return fmt.Errorf("link the module folder: %w", err)
+	program := pretender
+	if modules != "" {
+		if err := os.Symlink(modules, filepath.Join(moduleRoot, version)); err != nil {
+			return fmt.Errorf("link the module folder: %w", err)
+		}
+		program = wrapper(realModprobe)
 	}
-	if err := os.WriteFile(modprobe, []byte(wrapper(realModprobe)), 0o755); err != nil {
+	if err := os.WriteFile(modprobe, []byte(program), 0o755); err != nil {
 		return fmt.Errorf("wrap modprobe: %w", err)
 	}
-	if err := os.WriteFile("/proc/sys/kernel/modprobe", []byte(modprobe), 0); err != nil {
+	err = os.WriteFile("/proc/sys/kernel/modprobe", []byte(modprobe), 0)
+	// A kernel that cannot load modules calls no modprobe.
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("set the kernel.modprobe sysctl: %w", err)
 	}
 	return nil

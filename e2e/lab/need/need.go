@@ -36,7 +36,17 @@ func ForDevelopers() []Tool {
 		{"conntrack", "conntrack"},
 		{"sysctl", "procps"},
 		{"curl", "curl"},
+		{"nft", "nftables"},
 	})
+}
+
+// ForBuilding returns the tools that build a kernel. The headers of the C library have no program of their own, but one
+// that comes with them.
+func ForBuilding() []Tool {
+	return []Tool{
+		{"gcc", "gcc"}, {"gencat", "libc6-dev"}, {"make", "make"}, {"flex", "flex"}, {"bison", "bison"}, {"bc", "bc"},
+		{"perl", "perl"}, {"tar", "tar"}, {"xz", "xz-utils"}, {"depmod", "kmod"},
+	}
 }
 
 // Missing returns the packages of the tools that are not in a search path, each once.

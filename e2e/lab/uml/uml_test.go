@@ -157,6 +157,29 @@ func TestFind(t *testing.T) {
 	}
 }
 
+func TestBuiltKernelsHaveTheirModulesInOneFolder(t *testing.T) {
+	program, root := script(t), t.TempDir()
+	modules := func(version string) string { return filepath.Join(root, version) }
+	getenv := func(name string) string { return map[string]string{EnvArguments: "seccomp=off"}[name] }
+	if _, err := Built(program, modules, getenv); err == nil || !strings.Contains(err.Error(), "modules of "+program+" are missing") {
+		t.Errorf("no folder of its version: error %v", err)
+	}
+	if err := os.MkdirAll(modules("9.9"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(modules("9.9"), "modules.dep"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k, err := Built(program, modules, getenv)
+	if err != nil || k.Modules != modules("9.9") || k.Packaged {
+		t.Errorf("got %+v, error %v", k, err)
+	}
+	// The last argument wins.
+	if n := len(k.Arguments); n < 2 || k.Arguments[n-1] != "seccomp=off" {
+		t.Errorf("got arguments %q", k.Arguments)
+	}
+}
+
 func TestFindSaysWhatToInstall(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := Find(func(string) string { return "" })

@@ -117,7 +117,7 @@ func (c *Conn) commit(ctx context.Context, f state.Family, rest []piece) {
 		s := scriptOf(rest)
 		err := c.restore(ctx, f, s)
 		refused, ok := errors.AsType[*toolError](err)
-		if err == nil || !ok || refused.exit == exitBusy || len(rest) == 1 {
+		if err == nil || !ok || refused.busy() || len(rest) == 1 {
 			for _, p := range rest {
 				p.done(err)
 			}

@@ -218,7 +218,11 @@ func TestAChainThatOnlyTheKernelRefusesDoesNotHarmTheOthers(t *testing.T) {
 		all[k] = v
 	}
 	r := c.Chains().Apply(context.Background(), chainDelta{Add: testkit.Rows(all)})
-	wantText(t, r.Failed[chainOf("KUBE-BAD")], "writing chain IPv4 nat KUBE-BAD: iptables-restore: the kernel refused the change")
+	refusal := "the kernel refused the change"
+	if c.onNFT {
+		refusal = "RULE_APPEND failed (Invalid argument): rule in chain KUBE-BAD"
+	}
+	wantText(t, r.Failed[chainOf("KUBE-BAD")], "writing chain IPv4 nat KUBE-BAD: iptables-restore: ", refusal)
 	if len(r.Failed) != 1 {
 		t.Errorf("failed: %v, want 1", r.Failed)
 	}

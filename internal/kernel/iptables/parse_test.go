@@ -259,3 +259,15 @@ func TestToolsErrorsAreOneClearLine(t *testing.T) {
 		}
 	}
 }
+
+// The exit status of a busy lock is also that of iptables-nft for a line that the kernel refuses.
+func TestOnlyALockMakesAToolBusy(t *testing.T) {
+	for stderr, want := range map[string]bool{
+		"Another app is currently holding the xtables lock. Stopped waiting after 1s.\n":                          true,
+		"iptables-restore v1.8.9 (nf_tables): \nline 3: RULE_APPEND failed (Invalid argument): rule in chain A\n": false,
+	} {
+		if got := explain("iptables-restore", stderr, exitBusy).busy(); got != want {
+			t.Errorf("%q: busy is %v", stderr, got)
+		}
+	}
+}

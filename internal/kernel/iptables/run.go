@@ -27,7 +27,7 @@ const (
 	// runTimeout ends a tool that hangs. Tens of thousands of rules take iptables-nft many seconds.
 	runTimeout = 60 * time.Second
 
-	exitBusy = 4 // another program holds the lock
+	exitBusy = 4 // another program holds the lock, or a tool on nf_tables was refused a line
 )
 
 // toolError is a run that failed.
@@ -39,6 +39,9 @@ type toolError struct {
 }
 
 func (e *toolError) Error() string { return e.tool + ": " + e.text }
+
+// busy reports whether the tool did nothing, as another program holds the lock.
+func (e *toolError) busy() bool { return e.exit == exitBusy && e.line == 0 }
 
 // Is reports fs.ErrNotExist for a missing chain or set: the tools have one exit status for everything.
 func (e *toolError) Is(other error) bool {
@@ -103,7 +106,7 @@ func (c *Conn) Takes(ctx context.Context, f state.Family, chain, rule string) (b
 	text := fmt.Sprintf("*nat\n:%[1]s - [0:0]\n-A %[1]s %[2]s\nCOMMIT\n*nat\n-F %[1]s\n-X %[1]s\nCOMMIT\n", chain, rule)
 	err := c.restore(ctx, f, script{text: text})
 	refused, is := errors.AsType[*toolError](err)
-	if is && refused.exit != exitBusy {
+	if is && !refused.busy() {
 		return false, nil
 	}
 	if err != nil {

@@ -162,7 +162,7 @@ func (f *flood) end(t *testing.T) {
 	f.senders.Wait()
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
-	for deadline := time.Now().Add(time.Second); f.received.Load() < f.sent.Load() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); f.received.Load() < f.sent.Load() && time.Now().Before(deadline); {
 		<-poll.C
 	}
 	f.receiver.Close()
