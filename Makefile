@@ -57,29 +57,36 @@ test-lab test-newest test-kernels kernel-test e2e cluster-test bench-go: export 
 
 test-lab: bin/lab bin/kube-ipvs
 	@bin/lab --install
-	go test -count=1 -timeout=20m -exec $(LAB) $(in_lab)
+	go test -count=1 -timeout=20m -skip=NFTables -exec $(LAB) $(filter-out $(in_nftables),$(in_lab))
 
-# A cell is a kernel of the lab, a firewall of kube-ipvs, and the kind of iptables that is there. NEWEST is like today's nodes.
-NEWEST ?= 7/iptables/nft
-CELLS  ?= 6.1/iptables/legacy 6.12/iptables/nft 7/iptables/legacy 7/iptables/nft
+# A cell is a kernel of the lab, a firewall of kube-ipvs, and the iptables that is there. test-newest is the cell of today's nodes.
+# Tests that need nftables have NFTables in their names, or are in_nftables. Those of rules in iptables alone have InIPTables.
+NEWEST ?= 7/nftables/nft
+CELLS  ?= 6.1/iptables/legacy 6.12/nftables/nft 7/iptables/legacy 7/iptables/nft 7/nftables/nft
 
-part       = $(word $2,$(subst /, ,$1))
-set_cell   = LAB_KERNEL=$(call part,$1,1) KUBE_IPVS_FIREWALL=$(call part,$1,2) LAB_IPTABLES=$(call part,$1,3)
-on_kernels = $(filter ./internal/kernel/% ./e2e/packets,$(in_lab))
-test_cell  = $(set_cell) go test -count=1 -timeout=20m -exec $(LAB) $(on_kernels)
-KERNELS   ?= $(call part,$(NEWEST),1)
+in_nftables = ./internal/kernel/nftables
+by_name     = ./e2e/chaos ./e2e/takeover
+part        = $(word $2,$(subst /, ,$1))
+on_nftables = $(filter nftables,$(call part,$1,2))
+on_kernel   = $(filter-out $(if $(on_nftables),,$(in_nftables)),$(filter ./internal/kernel/% ./e2e/packets,$(in_lab)))
+set_cell    = LAB_KERNEL=$(call part,$1,1) KUBE_IPVS_FIREWALL=$(call part,$1,2) LAB_IPTABLES=$(call part,$1,3)
+test_cell   = $(set_cell) go test -count=1 -timeout=20m -exec $(LAB)
+test_on     = $(test_cell) -skip=$(if $(on_nftables),InIPTables,NFTables) $(on_kernel) $(if $(on_nftables),&& $(test_cell) -run=NFTables $(by_name))
+KERNELS    ?= $(call part,$(NEWEST),1)
 
 kernels: bin/lab ## build kernels of the lab from Debian's sources, each once: make kernels KERNELS='6.12 7'
 	@bin/lab --install
 	@for kernel in $(KERNELS); do bin/lab --kernel $$kernel --install || exit 1; done
 
+# Of the packets, the whole matrix of fates. test-kernels runs all of their tests.
 test-newest: bin/lab bin/kube-ipvs kernels
-	$(call test_cell,$(NEWEST))
+	$(call test_cell,$(NEWEST)) -skip=InIPTables $(filter ./internal/kernel/%,$(in_lab))
+	$(call test_cell,$(NEWEST)) -run='NFTables|TestEveryPacket' -skip=InIPTables $(by_name) ./e2e/packets
 
 test-kernels: KERNELS = $(sort $(foreach cell,$(CELLS),$(call part,$(cell),1)))
 
 test-kernels: bin/lab bin/kube-ipvs kernels ## test what depends on the kernel, on each kernel of the lab with each firewall (as root)
-	@failed=; $(foreach cell,$(CELLS),echo '== $(cell)'; $(call test_cell,$(cell)) || failed="$$failed $(cell)";) \
+	@failed=; $(foreach cell,$(CELLS),echo '== $(cell)'; { $(call test_on,$(cell)); } || failed="$$failed $(cell)";) \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi
 
 # The real control plane, and kube-proxy. They take minutes to build, once.

@@ -53,11 +53,11 @@ func offline(t *testing.T, stdin string, out io.Writer) cli.Env {
 	}
 }
 
-// rowsOfTheDemo returns what node-1 has in its kernel.
+// rowsOfTheDemo returns what node-1 has in its kernel, whose firewall is nftables.
 func rowsOfTheDemo(t *testing.T) state.State {
 	t.Helper()
 	var out bytes.Buffer
-	args := []string{"plan", "-f", demoFolder, "--node", "node-1", "--cluster-cidr", "10.244.0.0/16,fd00:10:244::/56"}
+	args := []string{"plan", "-f", demoFolder, "--node", "node-1", "--cluster-cidr", "10.244.0.0/16,fd00:10:244::/56", "--firewall", "nftables"}
 	if status := cli.Execute(t.Context(), cli.Env{Stdout: &out, Stderr: &out}, args); status != cli.ExitOK {
 		t.Fatalf("%v: %s", args, out.String())
 	}

@@ -280,7 +280,7 @@ func TestOutOfMemoryIsExplained(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct{ name, env, want string }{
 		{"memory", "LAB_MEM=lots", "LAB_MEM=lots"},
-		{"kernel", "LAB_KERNEL=bsd", "want host or uml"},
+		{"kernel", "LAB_KERNEL=bsd", "want one of host, uml, 6.1, 6.12, 7"},
 		{"program", "LAB_UML=/nowhere/linux", "/nowhere/linux is missing"},
 		{"modules", "LAB_UML_MODULES=/nowhere", "are missing"},
 	} {

@@ -11,14 +11,17 @@ import (
 )
 
 // syncAsKubeProxy does, in its order, what the first sync of kube-proxy's IPVS mode does to existing tables. What would
-// end its sync fails the test.
-func (s *stage) syncAsKubeProxy(t *testing.T) {
+// end its sync fails the test. jumps is whether those of kube-proxy are there, as kube-ipvs made them.
+func (s *stage) syncAsKubeProxy(t *testing.T, there bool) {
 	t.Helper()
 	for _, f := range families() {
 		m := s.ipvsMode(t, f)
 		rules, jumps := m.parted()
+		if !there {
+			s.feed(t, declared(rules), tool(f, "-restore"), "--noflush")
+		}
 		for _, j := range jumps {
-			if strings.Contains(j, " INPUT ") && strings.HasSuffix(j, "KUBE-PROXY-FIREWALL") { // KUBE-IPVS-FILTER goes there for us
+			if !there || strings.Contains(j, " INPUT ") && strings.HasSuffix(j, "KUBE-PROXY-FIREWALL") { // KUBE-IPVS-FILTER goes there for us
 				j = strings.Replace(j, " -C ", " -I ", 1)
 			}
 			s.feed(t, "", tool(f, ""), j) // there already, or it would be made a second time
@@ -29,6 +32,17 @@ func (s *stage) syncAsKubeProxy(t *testing.T) {
 		s.feed(t, m.setText(), "ipset", "restore")
 		s.feed(t, rules, tool(f, "-restore"), "--noflush", "--counters")
 	}
+}
+
+// declared returns the chains of rules without what is in them.
+func declared(rules string) string {
+	var kept []string
+	for line := range strings.Lines(rules) {
+		if !strings.HasPrefix(line, "-") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "")
 }
 
 // parted returns the rules without the jumps, and the jumps as arguments of iptables -C.
@@ -50,6 +64,7 @@ func (m *ipvsMode) parted() (rules string, jumps []string) {
 
 func TestKubeProxyCanNotUseOurSetsAsTheyAre(t *testing.T) {
 	s := newStage(t, true)
+	s.UseFirewall(state.OnIPTables)
 	d := s.Start(t)
 	d.AwaitStart(t)
 	s.Settle(t)
@@ -67,8 +82,14 @@ func TestKubeProxyCanNotUseOurSetsAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestGoingBackToServersLosesNothing(t *testing.T) {
+func TestGoingBackToServersLosesNothing(t *testing.T) { goBack(t, state.OnIPTables) }
+
+// Our table serves until kube-proxy's rules do, and goes then.
+func TestGoingBackToServersFromNFTablesLosesNothing(t *testing.T) { goBack(t, state.OnNFTables) }
+
+func goBack(t *testing.T, from state.Firewall) {
 	s := newStage(t, true)
+	s.UseFirewall(from)
 	d := s.Start(t)
 	d.AwaitStart(t)
 	before := s.Settle(t)
@@ -79,9 +100,17 @@ func TestGoingBackToServersLosesNothing(t *testing.T) {
 		t.Fatalf("status %d: %s", status, stderr)
 	}
 	t.Logf("the way back:\n%s%s", stdout, stderr)
+	const holds = "table kube-ipvs of nftables stays until rules of kube-proxy's IPVS mode serve"
+	if strings.Contains(stderr, holds) != (from == state.OnNFTables) {
+		t.Errorf("the way back says %q", stderr)
+	}
 	l.more(t, 5)
-	s.syncAsKubeProxy(t)
+	s.syncAsKubeProxy(t, from == state.OnIPTables)
 	l.more(t, 5)
+	if from == state.OnNFTables {
+		t.Logf("once kube-proxy serves:\n%s", s.mustCleanup(t, "--for-kube-proxy"))
+		l.more(t, 5)
+	}
 	l.end(t)
 	s.isKubeProxys(t, before)
 }

@@ -29,7 +29,10 @@ func Prepare(ctx context.Context, c config.Config, log *zap.Logger) (err error) 
 	if err != nil {
 		return err
 	}
-	k, err := linux.Open(ctx, ours(c)) // loads the modules of IPVS, ipset, conntrack and iptables
+	if c.Firewall, err = chooseFirewall(ctx, c, zap.NewNop()); err != nil { // the daemon will log it
+		return err
+	}
+	k, err := linux.Open(ctx, ours(c)) // loads the modules of IPVS, conntrack and the firewall
 	if err != nil {
 		return err
 	}
@@ -114,7 +117,8 @@ func ours(c config.Config) linux.Ours {
 		sysctls = append(sysctls, row.Key)
 	}
 	return linux.Ours{
-		Set: plan.OurSet, Chain: ourChain, Tables: []string{takeover.NFTable}, Sysctls: sysctls, Families: c.Families,
+		Firewall: c.Firewall,
+		Set:      plan.OurSet, Chain: ourChain, Tables: []string{takeover.NFTable}, Sysctls: sysctls, Families: c.Families,
 	}
 }
 

@@ -119,6 +119,7 @@ func serviceSettings() []setting {
 		sets("LocalhostNodePorts", "--localhost-nodeports", true),
 		sets("RemoteHairpins", "--remote-hairpins", true),
 		sets("VIPBinding", "--vip-binding=route", config.RouteBinding),
+		sets("FirewallChoice", "--firewall=iptables", config.IPTablesFirewall),
 		sets("AnswerPing", "--answer-ping", true),
 		sets("ServiceCIDRs", "--service-cidrs=10.96.0.0/12,fd00:96::/112", prefixes("10.96.0.0/12", "fd00:96::/112")),
 		sets("ExternalIPCIDRs", "--external-ip-cidrs=203.0.113.0/24,2001:db8:e::/48", prefixes("203.0.113.0/24", "2001:db8:e::/48")),
@@ -157,7 +158,7 @@ func compare() cmp.Option {
 
 func TestEveryFieldOfTheConfigurationHasAFlag(t *testing.T) {
 	// What the node has is not chosen, and kube-proxy has no flag for the last one.
-	reached := []string{"Families", "Kernel", "Schedulers", "Client.AcceptContentTypes"}
+	reached := []string{"Families", "Firewall", "Kernel", "Schedulers", "Client.AcceptContentTypes"}
 	for _, s := range settings() {
 		got, status, stderr := started(t, "run "+s.flags)
 		if status != ExitOK {
@@ -219,6 +220,7 @@ func TestComplaintsNameTheFlag(t *testing.T) {
 		"--hostname-override=$(NODE_NAME)":                              "kube-ipvs: --hostname-override: ",
 		"--healthz-bind-address=localhost:80":                           `kube-ipvs: --healthz-bind-address: "localhost:80" is not an IP address and a port`,
 		"--healthz-port=99999 --healthz-bind-address=::1":               `kube-ipvs: --healthz-bind-address: "[::1]:99999" is not`,
+		"--firewall=ipfw":                                               `kube-ipvs: --firewall: "ipfw" is none of auto, nftables, iptables`,
 		"--vip-binding=both":                                            `kube-ipvs: --vip-binding: "both" is none of address, route`,
 		"--oom-score-adj=1001":                                          "kube-ipvs: --oom-score-adj: 1001 is not",
 		"--kube-api-qps=NaN":                                            "kube-ipvs: --kube-api-qps: NaN is no number",

@@ -163,7 +163,11 @@ func readNode(ctx context.Context, env Env) (s state.State, addresses []netip.Ad
 		say(env, "Not everything could be read: %s", oneLine(err))
 	}
 	if rules, err = env.ReadRules(ctx); err != nil {
-		say(env, "The rules of other programs could not be read and are not considered: %s", oneLine(err))
+		which := "The"
+		if rules.Bases != nil {
+			which = "Some"
+		}
+		say(env, "%s rules of other programs could not be read and are not considered: %s", which, oneLine(err))
 	}
 	return s, addresses, rules, nil
 }

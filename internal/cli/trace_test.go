@@ -183,6 +183,17 @@ func TestTraceSaysWhatItCannotRead(t *testing.T) {
 	}
 }
 
+func TestTraceSaysWhichRulesOfOthersItDoesNotConsider(t *testing.T) {
+	for which, rules := range map[string]state.Ruleset{"The": {}, "Some": {Bases: map[state.ChainKey]state.Base{}}} {
+		w := traceWorld()
+		w.env.ReadRules = func(context.Context) (state.Ruleset, error) { return rules, errors.New("no tools") }
+		status, _, stderr := w.run(t, "trace node 10.96.0.1:443")
+		if want := which + " rules of other programs could not be read and are not considered: no tools\n"; status != ExitOK || stderr != want {
+			t.Errorf("status %d, stderr %q, want %q", status, stderr, want)
+		}
+	}
+}
+
 func FuzzParsePacket(f *testing.F) {
 	for _, s := range []string{"node", "10.0.0.1@eth0", "10.0.0.1@node", "[fd00::1]:80/udp", "10.96.0.1/icmp", "::ffff:10.0.0.1:80", "[::1"} {
 		f.Add(s, s)

@@ -150,6 +150,11 @@ func newOwnMetrics(r prometheus.Registerer, o Options, families []string) ownMet
 	}
 	f.NewGaugeVec(prometheus.GaugeOpts{Subsystem: ownSubsystem, Name: "build_info", Help: "Always 1; the labels describe the build."},
 		[]string{"version", "revision", "go_version"}).WithLabelValues(o.Version, o.Revision, runtime.Version()).Set(1)
+	firewall := f.NewGaugeVec(prometheus.GaugeOpts{Subsystem: ownSubsystem, Name: "firewall", Help: "1 for the firewall that holds the rules: iptables, nftables."},
+		[]string{"firewall"})
+	for _, w := range state.Firewalls() {
+		firewall.WithLabelValues(w.String()).Set(one(w == o.Firewall))
+	}
 	return m
 }
 

@@ -16,7 +16,8 @@
 //     Service are written.
 //   - sync_proxy_rules_no_local_endpoints_total: ports of Services that have no endpoints on this node, by their
 //     traffic policy.
-//   - sync_proxy_rules_iptables_restore_failures_total: writes of which iptables refused a chain or a jump.
+//   - sync_proxy_rules_iptables_restore_failures_total: writes of which the firewall, iptables or nftables, refused a
+//     chain or a jump.
 //   - conntrack_reconciler_*: the flushing of stale flows. Only flows that are known to be stale are visited;
 //     kube-proxy visits all.
 //   - proxy_healthz_total, proxy_livez_total: answers by code.
@@ -45,11 +46,12 @@ import (
 // Options say what is measured.
 type Options struct {
 	Families          []state.Family
-	Version, Revision string        // of the build
-	Loads             Loads         // reads the kernel's counters; nil: no traffic is counted
-	Traffic           int           // maximum number of Services whose traffic is counted one by one; 0: none
-	Lasting           *Lasting      // counts across reconfigurations; may be nil
-	Status            func() Status // the source of the objects, for many goroutines; nil: it is not known
+	Firewall          state.Firewall // the one that holds the rules
+	Version, Revision string         // of the build
+	Loads             Loads          // reads the kernel's counters; nil: no traffic is counted
+	Traffic           int            // maximum number of Services whose traffic is counted one by one; 0: none
+	Lasting           *Lasting       // counts across reconfigurations; may be nil
+	Status            func() Status  // the source of the objects, for many goroutines; nil: it is not known
 }
 
 // Status is the source of the objects.

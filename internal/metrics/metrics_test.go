@@ -250,6 +250,14 @@ func TestWhereTheObjectsComeFrom(t *testing.T) {
 	}
 }
 
+func TestTheFirewallIsNamed(t *testing.T) {
+	for _, w := range state.Firewalls() {
+		want(t, w.String(), New(Options{Families: both, Firewall: w}), map[string]float64{
+			"kubeipvs_firewall{firewall=iptables}": one(w == state.OnIPTables), "kubeipvs_firewall{firewall=nftables}": one(w == state.OnNFTables),
+		})
+	}
+}
+
 func TestTheBuildIsNamed(t *testing.T) {
 	for name := range values(t, full()) {
 		if strings.HasPrefix(name, "kubeipvs_build_info{go_version=go") && strings.HasSuffix(name, ",revision=abc,version=v1.2.3}") {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 var update = flag.Bool("update", false, "rewrite the expectations of testdata/*.txtar")
@@ -153,7 +154,8 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		ServiceCIDRs, ExcludeCIDRs, ExternalIPCIDRs       []netip.Prefix
 		NodePortPrimary, NodePortSourceRanges, AnswerPing bool
 		RemoteHairpins                                    bool
-		LocalhostNodePorts, IgnoreExternalIPs, NoNetmap   bool
+		LocalhostNodePorts, IgnoreExternalIPs             bool
+		NoNetmap, NFTables                                bool
 		VIPBinding                                        config.VIPBinding
 		Healthz                                           *netip.AddrPort
 	}
@@ -192,6 +194,9 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		c.Kernel = k
 	}
 	c.Kernel.NoNetmap = in.NoNetmap
+	if in.NFTables {
+		c.Firewall = state.OnNFTables
+	}
 	return c
 }
 

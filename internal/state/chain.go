@@ -58,7 +58,7 @@ func parseFamilyTable(family, table string) (Family, RuleTable, error) {
 	if err != nil {
 		return 0, "", err
 	}
-	switch t := RuleTable(table); t {
+	switch t := RuleTable(table); t.Bare() {
 	case NAT, Filter, Mangle, NFTables:
 		return f, t, nil
 	}
@@ -119,7 +119,7 @@ func ParseJumpKey(s string) (JumpKey, error) {
 // ComesFirst reports whether the jump has to come before all rules of others that decide something: in nat and mangle,
 // where a packet to a Service enters. The first rule that decides there decides alone.
 func (k JumpKey) ComesFirst() bool {
-	return (k.Table == NAT || k.Table == Mangle) && (k.From == "PREROUTING" || k.From == "OUTPUT")
+	return k.Table.Firewall() == OnIPTables && (k.Table == NAT || k.Table == Mangle) && (k.From == "PREROUTING" || k.From == "OUTPUT")
 }
 
 // Jump is the rule that jumps.
@@ -138,7 +138,8 @@ const (
 	Security RuleTable = "security"
 )
 
-// Ruleset is all rules that a node's packets meet, ours among those of others. It is only observed.
+// Ruleset is all rules that a node's packets meet, ours among those of others, but for those of our table of nftables:
+// these are the rows of a State. It is only observed.
 //
 // A table of nftables is one of the table "nftables FAMILY NAME" here, and its rules are in iptables-save's spelling as
 // far as they are simple.
@@ -156,8 +157,11 @@ type Base struct {
 	Drops    bool   // its policy is DROP
 }
 
-// BuiltIn is the Base of a chain of iptables, but for its policy.
+// BuiltIn is the Base of a chain of iptables, or of a base chain of ours in nftables, but for its policy.
 func BuiltIn(t RuleTable, hook string) Base {
+	if t.Firewall() == OnNFTables {
+		return nftBase(t.Bare(), hook)
+	}
 	priority := map[RuleTable]int{Raw: -300, Mangle: -150, NAT: -100, Filter: 0, Security: 50}[t]
 	if t == NAT && (hook == "INPUT" || hook == "POSTROUTING") {
 		priority = 100

@@ -18,7 +18,7 @@ func (n SetName) Compare(o SetName) int { return cmp.Compare(n, o) }
 
 // Family goes by the name, as kube-proxy gives it: the header of a set of ports has no family.
 func (n SetName) Family() Family {
-	if strings.HasPrefix(string(n), "KUBE-6-") {
+	if strings.HasPrefix(string(n.Bare()), "KUBE-6-") {
 		return IPv6
 	}
 	return IPv4
@@ -43,6 +43,15 @@ func (n SetName) KeepsClient() bool {
 // elsewhere.
 func (n SetName) Refuses() bool { return strings.HasSuffix(string(n), "-NO-LOCAL") }
 
+// Maps reports whether an entry of the set says where packets are led to, if the set can hold that: in nftables it is a
+// map.
+func (n SetName) Maps() bool {
+	return strings.HasSuffix(string(n), "-INSIDE") || strings.HasSuffix(string(n), "-ALL-PORTS")
+}
+
+// HoldsSources reports whether the set's entries are what may come to a guarded frontend, and from where.
+func (n SetName) HoldsSources() bool { return strings.Contains(string(n), "-SOURCE-") }
+
 // ofEndpoints reports whether the addresses and ports of the set's entries are those of endpoints, and not of Services.
 func (n SetName) ofEndpoints() bool { return strings.HasSuffix(string(n), "-LOOP-BACK") }
 
@@ -55,6 +64,11 @@ const (
 // HealthChecks reports whether the set's entries are ports at which load balancers ask for the health of Services.
 func (n SetName) HealthChecks() bool { return strings.HasSuffix(string(n), healthChecks) }
 
+// PortsAlone reports whether the set's entries are ports of the node, without an address or a protocol.
+func (n SetName) PortsAlone() bool {
+	return n.HealthChecks() || strings.HasSuffix(string(n), "-TCP") || strings.HasSuffix(string(n), "-UDP")
+}
+
 // SetType is ipset's name of what the entries of a set are made of.
 type SetType string
 
@@ -65,7 +79,14 @@ const (
 	HashIPPortIP  SetType = "hash:ip,port,ip"
 	HashIPPortNet SetType = "hash:ip,port,net"
 	BitmapPort    SetType = "bitmap:port"
+
+	// Of nftables alone: what an entry leads to is in the entry, and not in the rule.
+	MapIPPortToPort SetType = "map:ip,port:port"
+	MapIPPortToIP   SetType = "map:ip,port:ip"
 )
+
+// IsMap reports whether an entry of such a set says where packets are led to.
+func (t SetType) IsMap() bool { return t == MapIPPortToPort || t == MapIPPortToIP }
 
 // Set is the header of a set. The kernel grows the hash size by itself, so it is no part of what is desired.
 type Set struct {

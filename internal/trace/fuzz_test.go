@@ -20,9 +20,10 @@ func FuzzRules(f *testing.F) {
 	}
 	f.Add("-j TWO\n-j TWO", "-j ONE\n-j ONE\n-j TWO", false)
 	f.Add(`-m comment --comment "\`, `! ! -m`, false)
+	f.Add("-j ACCEPT", "[immediate 1=1]", true)
 	f.Fuzz(func(t *testing.T, one, two string, own bool) {
 		s := small()
-		for _, table := range []state.RuleTable{state.Mangle, state.NAT, state.Filter} {
+		for _, table := range []state.RuleTable{state.Mangle, state.NAT, state.Filter, "nft-mangle", "nft-nat", "nft-filter"} {
 			for name, rules := range map[string]string{"ONE": one, "TWO": two} {
 				s = withChain(s, state.IPv4, table, name, rules)
 				for _, from := range []string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"} {

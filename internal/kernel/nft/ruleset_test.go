@@ -71,6 +71,10 @@ func verdict(code int32, chain string) expression {
 	}}
 }
 
+func extended(kind, name string) expression {
+	return expression{kind, func(b *netlink.Requests) { b.String(unix.NFTA_TARGET_NAME, name) }} // a match has it at the same place
+}
+
 func plain(name string) expression { return expression{name, func(*netlink.Requests) {}} }
 
 func host(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
@@ -102,6 +106,12 @@ func TestRulesOfNftablesAreSpelledAsThoseOfIptables(t *testing.T) {
 		"-m mark --mark 0x8/0xff -j DROP":                  {meta(unix.NFT_META_MARK), masked(host(0xff)...), compare(eq, host(8)...), drop},
 		"-m conntrack --ctstate INVALID -j DROP":           {ct(unix.NFT_CT_STATE), masked(host(1)...), compare(neq, host(0)...), drop},
 		"-m conntrack ! --ctstate NEW -j DROP":             {ct(unix.NFT_CT_STATE), masked(host(8)...), compare(eq, host(0)...), drop},
+		"-p 6 -j DROP":                                     {meta(unix.NFT_META_L4PROTO), compare(eq, 6), extended("match", "comment"), drop},
+		"[-m multiport] -j DROP":                           {extended("match", "multiport"), drop},
+		"-s 10.0.0.0/8 -j REJECT --reject-with nftables":   {payload(network, 12, 1), compare(eq, 10), extended("target", "REJECT")},
+		"-j DNAT --to-destination nftables":                {extended("target", "DNAT")},
+		"-j LOG":                                           {extended("target", "LOG")},
+		"-j XT-TARGET":                                     {extended("target", "MARK")},
 		"[limit] -j DROP":                                  {plain("limit"), drop},
 		"-j VERDICT-MAP":                                   {ct(unix.NFT_CT_STATE), {"lookup", func(b *netlink.Requests) { number(b, unix.NFTA_LOOKUP_DREG, 0) }}},
 		"":                                                 {meta(unix.NFT_META_NFPROTO), compare(eq, unix.NFPROTO_IPV6), drop}, // never for IPv4

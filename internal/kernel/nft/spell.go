@@ -97,6 +97,12 @@ func (s *speller) expression(name string, e netlink.Attributes) {
 		if e.Has(unix.NFTA_NAT_TYPE) && e.Get(unix.NFTA_NAT_TYPE).BigUint32() == unix.NFT_NAT_SNAT {
 			s.target = "-j SNAT --to-source nftables"
 		}
+	case "match":
+		if m := e.Get(unix.NFTA_MATCH_NAME).String(); m != "comment" {
+			s.unknown("-m " + m)
+		}
+	case "target":
+		s.target = extension(e.Get(unix.NFTA_TARGET_NAME).String())
 	default:
 		if target, is := targets()[name]; is {
 			s.target = target
@@ -113,12 +119,30 @@ func targets() map[string]string {
 		"tproxy":   "-j TPROXY",
 		"fwd":      "-j FWD",
 		"synproxy": "-j SYNPROXY",
-		"target":   "-j XT-TARGET",
 		"reject":   "-j REJECT --reject-with nftables",
 		"masq":     "-j MASQUERADE",
 		"queue":    "-j NFQUEUE",
 		"notrack":  "-j NOTRACK",
 	}
+}
+
+// extension spells a target of iptables that iptables-nft has put into nftables. What it has to say is in a form of the
+// target's own, which is not read.
+func extension(name string) string {
+	switch name {
+	case "REJECT":
+		return targets()["reject"]
+	case "MASQUERADE":
+		return targets()["masq"]
+	case "SNAT":
+		return "-j SNAT --to-source nftables"
+	case "DNAT", "REDIRECT", "NETMAP":
+		return targets()["redir"]
+	}
+	if state.Aside(name) {
+		return "-j " + name
+	}
+	return "-j XT-TARGET"
 }
 
 func (s *speller) meta(e netlink.Attributes) {
