@@ -26,7 +26,7 @@ try_compiler = echo 'int main(void) { return 0; }' | $$(go env CC) -include stdl
 race         = $(eval race := $(shell $(try_compiler) && echo -race))$(race)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-outside test-lab e2e cluster-test lint bench bench-render bench-go fuzz kernel-test image clean FORCE
+.PHONY: help build demo test test-outside test-lab e2e cluster-test lint bench bench-render bench-go fuzz kernel-test image image-files image-push image-root clean FORCE
 
 help: ## list the targets
 	@echo 'make TARGET'
@@ -47,8 +47,10 @@ demo: build ## show kube-ipvs on a small cluster (as root; about half a minute)
 
 test: test-outside test-lab ## test all packages, on this machine and in the lab (as root)
 
+test-outside test-lab kernel-test: export IMAGES := $(CURDIR)/bin/image
+
 # The tests of the lab start it themselves.
-test-outside: bin/lab
+test-outside: bin/lab image
 	@bin/lab --install
 	@test '$(race)' || echo 'There is no C compiler here: testing without the race detector.'
 	$(if $(race),CGO_ENABLED=1 )go test -count=1 $(race) $(outside_lab)
@@ -56,7 +58,7 @@ test-outside: bin/lab
 # The tests of e2e run the program. Building it in the lab would take minutes.
 test-lab kernel-test e2e cluster-test bench-go: export KUBE_IPVS := $(CURDIR)/bin/kube-ipvs
 
-test-lab: bin/lab bin/kube-ipvs
+test-lab: bin/lab bin/kube-ipvs image-root
 	@bin/lab --install
 	go test -count=1 -timeout=20m -exec $(LAB) $(in_lab)
 
@@ -107,17 +109,100 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 		go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) $$package || exit 1; \
 	done
 
-kernel-test: bin/lab bin/kube-ipvs ## test in the lab only: make kernel-test PKG=./internal/kernel/ipvs RUN=TestName
+kernel-test: bin/lab bin/kube-ipvs $(if $(findstring e2e/pod,$(PKG)),image-root) ## test in the lab only: make kernel-test PKG=./internal/kernel/ipvs RUN=TestName
 	go test -count=1 -v -timeout=20m -exec $(LAB) -run '$(RUN)' $(PKG)
 
 cluster-test: bin/lab bin/kube-ipvs $(upstream) ## the same for what e2e tests: make cluster-test PKG=./e2e/cluster RUN=TestName
 	go test -count=1 -v -timeout=20m -exec $(LAB) -run '$(RUN)' $(PKG)
 
-# IMAGE_FLAGS: --platform=linux/amd64,linux/arm64 --push, for more platforms than this one.
-IMAGE ?= kube-ipvs:dev
+# The images. Two builds of a commit are the same, bit by bit, if they have the same Go, buildah and Debian packages: all times are
+# that of the commit, and nothing of the machine is in them.
+OUT     ?= bin/image
+ARCHS   ?= amd64 arm64
+# The release of Debian whose packages are in kube-ipvs-iptables, and where to get them if not at Debian's own place.
+DEBIAN  ?= trixie
+MIRROR  ?=
 
-image: ## build the container image IMAGE (with docker and its buildx)
-	docker buildx build --tag=$(IMAGE) $(IMAGE_FLAGS) .
+images  := kube-ipvs kube-ipvs-iptables
+buildah  = buildah --storage-driver=vfs --root=$(abspath $(OUT))/storage --runroot=$(abspath $(OUT))/storage/run
+
+# What a user has chosen for other builds does not count. The checkout may belong to another user: git is asked anyway.
+image image-files image-push image-root: export GOFLAGS            :=
+image image-files image-push image-root: export GOEXPERIMENT       :=
+image image-files image-push image-root: export GOFIPS140          := off
+image image-files image-push image-root: export GOAMD64            := v1
+image image-files image-push image-root: export GOARM64            := v8.0
+image image-files image-push image-root: export GIT_CONFIG_COUNT   := 1
+image image-files image-push image-root: export GIT_CONFIG_KEY_0   := safe.directory
+image image-files image-push image-root: export GIT_CONFIG_VALUE_0 := *
+image image-files image-push image-root: export SOURCE_DATE_EPOCH  ?= $(shell git -c safe.directory='*' log -1 --format=%ct 2>/dev/null || echo 0)
+
+# Installs the Debian packages that have the names of missing programs.
+define install
+@set --; for p in $1; do command -v $$p >/dev/null || set -- "$$@" $$p; done; test $$# = 0 || { \
+	echo "Installing $$* with apt-get"; apt="apt-get -qq --yes --no-install-recommends install"; \
+	DEBIAN_FRONTEND=noninteractive $$apt "$$@" >/dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive $$apt "$$@" >/dev/null; }; }
+endef
+
+image-files: $(foreach arch,$(ARCHS),$(OUT)/files/$(arch)/kube-ipvs $(OUT)/files/$(arch)/debian.tar \
+	$(OUT)/kube-ipvs-$(arch).spdx.json $(OUT)/kube-ipvs-iptables-$(arch).spdx.json) ## build what is in the images, and their bills of materials
+
+image: image-files ## build the images kube-ipvs and kube-ipvs-iptables into bin/image, for amd64 and arm64 (with buildah; as root)
+	$(call install,buildah)
+	@rm -rf $(images:%=$(OUT)/%) $(OUT)/storage
+	@set -e; export BUILDAH_ISOLATION=chroot; \
+	version=$$(go version -m $(OUT)/files/$(firstword $(ARCHS))/kube-ipvs | awk '$$1 == "mod" { print $$3 }'); \
+	for image in $(images); do \
+		for arch in $(ARCHS); do \
+			$(buildah) build --quiet --file=Dockerfile --target=$$image --platform=linux/$$arch --tag=$$image:$$arch \
+				--timestamp=$$SOURCE_DATE_EPOCH --identity-label=false --build-arg=VERSION="$$version" \
+				--build-arg=REVISION="$$(git rev-parse HEAD 2>/dev/null)" $(OUT)/files >/dev/null; \
+		done; \
+		$(buildah) manifest create $$image $(ARCHS:%=$$image:%) >/dev/null; \
+		$(buildah) manifest push --quiet --all $$image oci:$(OUT)/$$image >/dev/null; \
+		sed -E "s,.*\"digest\":\"([^\"]*)\".*,$(OUT)/$$image \1 $$version\n," $(OUT)/$$image/index.json; \
+	done; \
+	rm -rf $(OUT)/storage
+
+# REGISTRY/kube-ipvs:TAG and REGISTRY/kube-ipvs-iptables:TAG.
+image-push: image ## build the images and copy them: make image-push REGISTRY=registry.example/team TAG=v1
+	$(call install,skopeo)
+	@test -n '$(REGISTRY)' -a -n '$(TAG)' || { echo 'Set REGISTRY and TAG.'; exit 1; }
+	@for image in $(images); do skopeo copy --all --preserve-digests $(SKOPEO_FLAGS) oci:$(OUT)/$$image docker://$(REGISTRY)/$$image:$(TAG) || exit; done
+
+# The root file systems of this machine's images, as a container runtime unpacks them, for tests.
+image-root: image
+	@set -e; rm -rf $(OUT)/root; \
+	for image in $(images); do \
+		container=$$($(buildah) from --arch=$(shell go env GOARCH) oci:$(OUT)/$$image); \
+		mkdir -p $(OUT)/root/$$image; cp -a "$$($(buildah) mount $$container)/." $(OUT)/root/$$image; \
+	done; \
+	rm -rf $(OUT)/storage
+
+$(OUT)/files/%/kube-ipvs: FORCE
+	umask 022; GOOS=linux GOARCH=$* go build -trimpath -buildvcs=$(if $(wildcard .git),true,false) -ldflags=-s -o $@ ./cmd/kube-ipvs
+
+# Debian's packages are unpacked, and not installed: their scripts would have to run on the image's architecture. What dpkg knows of
+# them is where scanners look for it in images without dpkg. They are fetched again after half a day, for security updates.
+$(OUT)/files/%/debian.tar: FORCE
+	$(call install,mmdebstrap)
+	@test -n "$$(find $@ -newer Makefile -mmin -720 2>/dev/null)" || { \
+		mkdir -p $(@D); echo "Fetching packages of Debian $(DEBIAN) for $*"; umask 022; \
+		mmdebstrap --quiet --format=tar --variant=extract --architectures=$* --include=base-files,iptables,ipset,kmod --skip=output/dev \
+			--dpkgopt='path-exclude=/usr/share/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' --dpkgopt='path-include=/usr/share/common-licenses/*' \
+			--dpkgopt='path-exclude=/usr/lib/*/gconv/*' \
+			--extract-hook='cd "$$1"/var/cache/apt/archives; mkdir ../../../lib/dpkg/status.d; for p in *.deb; do dpkg-deb --field $$p >../../../lib/dpkg/status.d/$${p%%_*}; done' \
+			--customize-hook='rm -r "$$1"/etc/apt "$$1"/etc/dpkg "$$1"/etc/hostname "$$1"/etc/resolv.conf' \
+			$(DEBIAN) $@.new $(MIRROR) && mv $@.new $@; }
+
+$(OUT)/kube-ipvs-%.spdx.json: bin/sbom $(OUT)/files/%/kube-ipvs
+	bin/sbom -image=kube-ipvs -arch=$* -program=$(OUT)/files/$*/kube-ipvs -out=$@
+
+$(OUT)/kube-ipvs-iptables-%.spdx.json: bin/sbom $(OUT)/files/%/kube-ipvs $(OUT)/files/%/debian.tar
+	bin/sbom -image=kube-ipvs-iptables -arch=$* -program=$(OUT)/files/$*/kube-ipvs -debian=$(OUT)/files/$*/debian.tar -out=$@
+
+bin/sbom: FORCE
+	go build -trimpath -o $@ ./cmd/sbom
 
 clean: ## remove what was built
 	rm -rf bin

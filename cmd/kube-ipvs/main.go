@@ -22,17 +22,18 @@ func run() int {
 	signal.Ignore(syscall.SIGPIPE) // if the reader exits early, writing fails, which cli takes for the end
 	build, _ := debug.ReadBuildInfo()
 	return cli.Execute(ctx, cli.Env{
-		Stdin:      os.Stdin,
-		Stdout:     os.Stdout,
-		Stderr:     os.Stderr,
-		OpenKernel: app.Open,
-		ReadNode:   app.ReadNode,
-		ReadRules:  app.ReadRules,
-		Barriers:   app.Barriers,
-		Run:        app.Run,
-		Cleanup:    app.Cleanup,
-		Running:    app.Running,
-		Stored:     app.Stored,
-		Build:      build,
+		Stdin:       os.Stdin,
+		Stdout:      os.Stdout,
+		Stderr:      os.Stderr,
+		OpenKernel:  app.Open,
+		ReadNode:    app.ReadNode,
+		ReadRules:   app.ReadRules,
+		Barriers:    app.Barriers,
+		Run:         app.Run,
+		Cleanup:     app.Cleanup,
+		Running:     app.Running,
+		LoadModules: app.LoadModules,
+		Stored:      app.Stored,
+		Build:       build,
 	}, os.Args[1:])
 }

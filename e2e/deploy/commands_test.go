@@ -123,12 +123,17 @@ func checkFolder(_ *testing.T, args []string) error {
 // checkBinary accepts the programs of make build with any arguments: those of the lab are a command of the reader's.
 func checkBinary(*testing.T, []string) error { return nil }
 
-// checkKustomize accepts what sets the image that the manifests have.
+// checkKustomize accepts what sets the images that the manifests have.
 func checkKustomize(t *testing.T, args []string) error {
 	t.Helper()
-	image, _, _ := strings.Cut(args[len(args)-1], "=")
-	if !slices.Equal(args[:len(args)-1], []string{"edit", "set", "image"}) || !strings.Contains(allManifests(t), "image: "+image) {
-		return fmt.Errorf("kustomize %v sets no image of the manifests", args)
+	const verb = 3 // words: edit set image
+	if len(args) <= verb || !slices.Equal(args[:verb], []string{"edit", "set", "image"}) {
+		return fmt.Errorf("kustomize %v sets no image", args)
+	}
+	for _, a := range args[verb:] {
+		if image, _, _ := strings.Cut(a, "="); !strings.Contains(allManifests(t), "image: "+image+":") {
+			return fmt.Errorf("kustomize %v sets no image of the manifests", args)
+		}
 	}
 	return nil
 }

@@ -36,8 +36,27 @@ func TestTheDaemonSetIsRolledOutNodeByNodeAndOutlivesEverybody(t *testing.T) {
 	}
 }
 
+// podOf returns the pod of the DaemonSet that a folder makes.
+func podOf(t *testing.T, folder string) corev1.PodSpec {
+	t.Helper()
+	return one[*appsv1.DaemonSet](t, built(t, folder)).Spec.Template.Spec
+}
+
 func TestNoContainerMayDoMoreThanItsWork(t *testing.T) {
-	p := daemonSet(t).Spec.Template.Spec
+	for folder, want := range map[string]map[string][]corev1.Capability{
+		"base":                       {"kube-ipvs": {"NET_ADMIN"}},
+		"overlays/kube-proxy-config": {"kube-ipvs": {"NET_ADMIN", "NET_RAW"}, "modules": {"SYS_MODULE"}},
+		"overlays/own-config":        {"kube-ipvs": {"NET_ADMIN", "NET_RAW"}, "modules": {"SYS_MODULE"}},
+	} {
+		if d := cmp.Diff(want, privileges(t, podOf(t, folder))); d != "" {
+			t.Errorf("%s: capabilities (-want +got):\n%s", folder, d)
+		}
+	}
+}
+
+// privileges returns the capabilities of each container, and reports what else none may have.
+func privileges(t *testing.T, p corev1.PodSpec) map[string][]corev1.Capability {
+	t.Helper()
 	if p.HostPID || p.HostIPC || p.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("host PIDs %v, host IPC %v, seccomp %v", p.HostPID, p.HostIPC, p.SecurityContext.SeccompProfile)
 	}
@@ -52,14 +71,23 @@ func TestNoContainerMayDoMoreThanItsWork(t *testing.T) {
 			t.Errorf("%s asks for %v: it should ask for what it needs, and not be held to it", c.Name, c.Resources)
 		}
 	}
-	want := map[string][]corev1.Capability{"init": {"NET_ADMIN", "NET_RAW", "SYS_MODULE"}, "kube-ipvs": {"NET_ADMIN", "NET_RAW", "SYS_RESOURCE"}}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("capabilities (-want +got):\n%s", d)
-	}
+	return got
 }
 
 func TestEveryMountHasItsVolumeAndOnlyWhatMustBeIsWritable(t *testing.T) {
-	p := daemonSet(t).Spec.Template.Spec
+	own := map[string]bool{"/host/proc/sys/net": true, "/var/lib/kube-ipvs": true}
+	if d := cmp.Diff(own, writableIn(t, podOf(t, "base"))); d != "" {
+		t.Errorf("writable (-want +got):\n%s", d)
+	}
+	own["/run/xtables.lock"] = true
+	if d := cmp.Diff(own, writableIn(t, podOf(t, "overlays/own-config"))); d != "" {
+		t.Errorf("writable with iptables (-want +got):\n%s", d)
+	}
+}
+
+// writableIn returns where containers of a pod may write, and reports mounts and volumes without each other.
+func writableIn(t *testing.T, p corev1.PodSpec) map[string]bool {
+	t.Helper()
 	writable := map[string]bool{}
 	used := map[string]bool{}
 	for _, c := range slices.Concat(p.InitContainers, p.Containers) {
@@ -76,10 +104,10 @@ func TestEveryMountHasItsVolumeAndOnlyWhatMustBeIsWritable(t *testing.T) {
 		}
 		delete(used, v.Name)
 	}
-	want := map[string]bool{"/run/xtables.lock": true, "/host/proc/sys/net": true, "/var/lib/kube-ipvs": true}
-	if d := cmp.Diff(want, writable); d != "" || len(used) > 0 {
-		t.Errorf("mounted without a volume: %v; writable (-want +got):\n%s", used, d)
+	if len(used) > 0 {
+		t.Errorf("mounted without a volume: %v", used)
 	}
+	return writable
 }
 
 func TestProbesAskTheLoopbackAddressAtTheDefaultPorts(t *testing.T) {

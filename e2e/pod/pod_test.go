@@ -18,8 +18,11 @@ import (
 
 const example = `
 hostNetwork: true
+priorityClassName: system-node-critical
+securityContext: {seccompProfile: {type: RuntimeDefault}}
 containers:
 - name: a
+  image: machine:latest
   args: [--node=$(NODE_NAME), "$(OTHER)"]
   securityContext:
     allowPrivilegeEscalation: false
@@ -45,56 +48,64 @@ echo "$@"
 cat /etc-of-pod/key
 may() { if eval "$2" 2>/dev/null; then echo "may $1"; else echo "may not $1"; fi; }
 may "write to the root" 'true >/file'
-may "write to its program" 'true >>/usr/local/bin/kube-ipvs'
 may "write to the image" 'true >/etc/of-pod-test'
-may "write to the host" 'true >/tmp/file'
 may "write to the config" 'true >/etc-of-pod/key'
 may "lock" 'flock /run/xtables.lock true'
 may "keep state" 'echo kept >/var/lib/state/file'
 may "set in /proc/sys" 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 may "set in /host/proc/sys" 'echo 1 >/host/proc/sys/net/ipv4/ip_forward'
+may "change its network" 'ip link add of-pod type dummy'
+may "mount" 'mount -t tmpfs tmpfs /mnt'
+may "make a namespace of users" 'unshare --user true'
 may "see the optional" 'test -e /optional'
-sed -n '/^Cap[^I]/p; /^NoNew/p' /proc/self/status
+may "see other processes" 'test -e /proc/3000'
+echo $$ of the container has OOM score $(cat /proc/self/oom_score_adj)
+sed -n '/^Cap[^I]/p; /^NoNew/p; /^Seccomp:/p' /proc/self/status
 `
 
 func TestAContainerHasWhatItsManifestGivesItAndNoMore(t *testing.T) {
 	testkit.Namespace(t)
 	folder := t.TempDir()
-	write(t, filepath.Join(folder, "program"), looks)
 	write(t, filepath.Join(folder, "config", "key"), "configured\n")
+	write(t, filepath.Join(folder, "config", "looks"), looks)
 	n := pod.Node{
-		Name: "node-1", Program: filepath.Join(folder, "program"), Root: filepath.Join(folder, "host"),
-		ConfigMaps: map[string]string{"config": filepath.Join(folder, "config")},
+		Name: "node-1", Root: filepath.Join(folder, "host"), ConfigMaps: map[string]string{"config": filepath.Join(folder, "config")},
+		Images: map[string]pod.Image{"machine": {Root: "/", Entrypoint: []string{"/etc-of-pod/looks"}, Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}}},
 	}
 	var p corev1.PodSpec
 	if err := yaml.UnmarshalStrict([]byte(example), &p); err != nil {
 		t.Fatal(err)
 	}
-	argv, err := n.Argv(p, "a")
+	c, err := n.Container(p, "a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	testkit.CloseAtEnd(t, c)
+	out, err := exec.Command(c.Argv()[0], c.Argv()[1:]...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	want := `--node=node-1 $(OTHER)
 configured
 may not write to the root
-may not write to its program
 may not write to the image
-may not write to the host
 may not write to the config
 may lock
 may keep state
 may not set in /proc/sys
 may set in /host/proc/sys
+may change its network
+may not mount
+may not make a namespace of users
 may not see the optional
+may not see other processes
+1 of the container has OOM score -997
 CapPrm:	0000000000003000
 CapEff:	0000000000003000
 CapBnd:	0000000000003000
 CapAmb:	0000000000000000
 NoNewPrivs:	1
+Seccomp:	2
 `
 	if d := cmp.Diff(want, string(out)); d != "" {
 		t.Errorf("-want +got:\n%s", d)

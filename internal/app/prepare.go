@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -41,6 +42,9 @@ func Prepare(ctx context.Context, c config.Config, log *zap.Logger) (err error) 
 	return writeSysctls(ctx, k, c, log)
 }
 
+// LoadModules loads the kernel's IPVS unless it is there.
+func LoadModules() error { return ipvs.Load() }
+
 // writeSysctls writes the sysctls that differ from the desired ones.
 func writeSysctls(ctx context.Context, k *linux.Kernel, c config.Config, log *zap.Logger) error {
 	table := k.Tables().Sysctls
@@ -67,6 +71,17 @@ func raiseConntrackMax(ctx context.Context, c config.Config, log *zap.Logger) {
 		log.Warn("could not raise nf_conntrack_max", zap.Int("is", was), zap.Int("wanted", most), zap.Error(err))
 	case was < most:
 		log.Info("raised nf_conntrack_max", zap.Int("from", was), zap.Int("to", most))
+	}
+}
+
+// setOOMScore sets the score of this process, if it may. The kubelet starts pods that a node cannot do without with a
+// score that is as good.
+func setOOMScore(score int, log *zap.Logger) {
+	switch err := linux.SetOOMScore(score); {
+	case errors.Is(err, fs.ErrPermission):
+		log.Info("keeping the OOM score that this process was started with", zap.Error(err))
+	case err != nil:
+		log.Warn("could not set the OOM score", zap.Error(err))
 	}
 }
 

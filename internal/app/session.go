@@ -89,9 +89,7 @@ func (s *session) openKernel(ctx context.Context) (err error) {
 	if c.Schedulers, err = schedulers(ctx, s.kernel.IPVS, c.Scheduler); err != nil {
 		return err
 	}
-	if err := linux.SetOOMScore(c.OOMScoreAdj); err != nil {
-		s.log.Warn("could not set the OOM score", zap.Error(err))
-	}
+	setOOMScore(c.OOMScoreAdj, s.log)
 	raiseConntrackMax(ctx, c, s.log)
 	s.config = c
 	return nil

@@ -89,6 +89,8 @@ func programRules() []rule {
 			"the program on this machine: it knows every package so that no other has to"},
 		{"architecture", "", "", "these rules: its tests read the sources as text"},
 		{"cmd/kube-ipvs", "app cli", "", "only wires: what it starts is elsewhere"},
+		{"cmd/sbom", "github.com/google/licenseclassifier github.com/spdx/tools-golang golang.org/x/mod", "",
+			"says what is in the images: part of the build, and of no image"},
 
 		{"e2e/lab/...", "e2e/lab/... " + sys, "", "runs any command on a kernel with IPVS: a program of its own, which knows nothing of this one"},
 		{"e2e/world", "state github.com/vishvananda/netlink github.com/vishvananda/netns " + sys, "",

@@ -39,6 +39,8 @@ type Env struct {
 	Cleanup func(ctx context.Context, c Cleanup) (Cleaned, error)
 	// Running reports whether the daemon runs in this network namespace.
 	Running func() bool
+	// LoadModules loads the kernel's IPVS unless it is there. Its error wraps errors.ErrUnsupported.
+	LoadModules func() error
 	// Stored describes a daemon's snapshot. Its error wraps fs.ErrNotExist if there is none.
 	Stored func(file string) (Stored, error)
 	// Build is how this program was built; nil if unknown.
@@ -74,7 +76,7 @@ func Execute(ctx context.Context, env Env, args []string) int {
 
 // commands returns the commands, in the order of the help text.
 func commands(env Env) []*cobra.Command {
-	return []*cobra.Command{newRun(env), newDump(env), newPlan(env), newTrace(env), newCleanup(env), newVersion(env)}
+	return []*cobra.Command{newRun(env), newDump(env), newPlan(env), newTrace(env), newCleanup(env), newVersion(env), newPause(), newLoadModules(env)}
 }
 
 func newRoot(env Env) *cobra.Command {

@@ -36,6 +36,8 @@ func ForDevelopers() []Tool {
 		{"conntrack", "conntrack"},
 		{"sysctl", "procps"},
 		{"curl", "curl"},
+		{"crun", "crun"},
+		{"strace", "strace"},
 	})
 }
 

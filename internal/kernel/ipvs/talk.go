@@ -46,6 +46,20 @@ func Open() (*Conn, error) {
 	return c, nil
 }
 
+// Load loads the kernel module unless IPVS is there. That takes CAP_SYS_MODULE and modprobe where the kernel does not do
+// it by itself, which it does since Linux 5.16. The error wraps errors.ErrUnsupported if there is no IPVS.
+func Load() (err error) {
+	socket, err := netlink.Open(unix.NETLINK_GENERIC)
+	if err != nil {
+		return fmt.Errorf("loading IPVS: %w", err)
+	}
+	defer func() { err = errors.Join(err, socket.Close()) }()
+	if _, err := (&Conn{socket: socket}).resolve(familyName, loadModule); err != nil {
+		return fmt.Errorf("loading IPVS: %w", err)
+	}
+	return nil
+}
+
 // probe changes nothing but needs the permission to: resolving the family needs none.
 func (c *Conn) probe() error {
 	c.requests.Reset()
