@@ -13,7 +13,7 @@ import (
 func unload(t *testing.T) {
 	t.Helper()
 	testkit.Namespace(t)
-	for line := range strings.Lines(read(t, "/proc/modules")) {
+	for line := range strings.Lines(string(read(t, "/proc/modules"))) {
 		if name, _, _ := strings.Cut(line, " "); strings.HasPrefix(name, "ip_vs_") {
 			testkit.Tool(t, "rmmod", name)
 		}
@@ -24,7 +24,7 @@ func unload(t *testing.T) {
 
 func loaded(t *testing.T) bool {
 	t.Helper()
-	return strings.Contains("\n"+read(t, "/proc/modules"), "\nip_vs ")
+	return strings.Contains("\n"+string(read(t, "/proc/modules")), "\nip_vs ")
 }
 
 // By one request for IPVS, from any container: since Linux 5.16.

@@ -126,11 +126,11 @@ func used(b *testing.B, c *exec.Cmd) time.Duration {
 	return time.Duration(ticks) * time.Second / 100
 }
 
-func read(b *testing.B, path string) []byte {
-	b.Helper()
+func read(t testing.TB, path string) []byte {
+	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	return text
 }
