@@ -47,8 +47,14 @@ demo: build ## show kube-ipvs on a small cluster (as root; about half a minute)
 
 test: test-outside test-lab test-newest ## test all packages, on this machine and in the lab (as root)
 
+# The real helm. It takes minutes to build, once.
+bin/helm: e2e/helm/go.mod e2e/helm/go.sum
+	cd e2e/helm && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/bin/ helm.sh/helm/v4/cmd/helm
+
+test-outside e2e cluster-test: export HELM := $(CURDIR)/bin/helm
+
 # The tests of the lab start it themselves, with its newest kernel, too.
-test-outside: bin/lab kernels
+test-outside: bin/lab bin/helm kernels
 	@test '$(race)' || echo 'There is no C compiler here: testing without the race detector.'
 	$(if $(race),CGO_ENABLED=1 )go test -count=1 $(race) $(outside_lab)
 
@@ -92,7 +98,7 @@ $(upstream) &: e2e/upstream/go.mod e2e/upstream/go.sum $(wildcard e2e/upstream/*
 
 e2e cluster-test bench: export UPSTREAM := $(CURDIR)/bin/upstream
 
-e2e: bin/lab bin/kube-ipvs $(upstream) ## test on a real API server and against the real kube-proxy, in the lab (as root)
+e2e: bin/lab bin/kube-ipvs bin/helm $(upstream) ## test on a real API server and against the real kube-proxy, in the lab (as root)
 	@bin/lab --install
 	cd e2e/upstream && go test -count=1 -exec $(LAB) ./counter
 	go test -count=1 -v -timeout=25m -exec $(LAB) $(in_cluster)
@@ -132,7 +138,7 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 kernel-test: bin/lab bin/kube-ipvs ## test in the lab only: make kernel-test PKG=./internal/kernel/ipvs RUN=TestName
 	go test -count=1 -v -timeout=20m -exec $(LAB) -run '$(RUN)' $(PKG)
 
-cluster-test: bin/lab bin/kube-ipvs $(upstream) ## the same for what e2e tests: make cluster-test PKG=./e2e/cluster RUN=TestName
+cluster-test: bin/lab bin/kube-ipvs bin/helm $(upstream) ## the same for what e2e tests: make cluster-test PKG=./e2e/cluster RUN=TestName
 	go test -count=1 -v -timeout=20m -exec $(LAB) -run '$(RUN)' $(PKG)
 
 # IMAGE_FLAGS: --platform=linux/amd64,linux/arm64 --push, for more platforms than this one.

@@ -17,7 +17,8 @@ import (
 // block is a fenced block of a page.
 type block struct {
 	page, language string
-	line           int // of the fence that opens it
+	reader         string // the word after the language: who reads it
+	line           int    // of the fence that opens it
 	lines          []string
 }
 
@@ -33,8 +34,8 @@ func blocksIn(page, text string) []block {
 		info, isFence := strings.CutPrefix(strings.TrimSpace(line), "```")
 		switch {
 		case isFence && open == nil:
-			language, _, _ := strings.Cut(info, " ") // "sh node" is a block of sh
-			open = &block{page: page, language: language, line: i + 1}
+			language, reader, _ := strings.Cut(info, " ") // "sh node" is a block of sh
+			open = &block{page: page, language: language, reader: reader, line: i + 1}
 		case isFence:
 			all = append(all, *open)
 			open = nil
@@ -103,10 +104,19 @@ func (b block) checkShell(t *testing.T) {
 	}
 }
 
-// checkYAML holds a block to the reader of its kind: the daemon's for configuration, a strict one for objects. A
-// Service must also mean something on a node, without a note.
+// checkYAML holds a block to its reader, or to that of its kind: the daemon's for configuration, a strict one for
+// objects. A Service must also mean something on a node, without a note.
 func (b block) checkYAML(t *testing.T) {
 	t.Helper()
+	if b.reader != "" {
+		check := readers()[b.reader]
+		if check == nil {
+			t.Errorf("%v: nothing reads YAML for %s", b, b.reader)
+			return
+		}
+		check(t, b)
+		return
+	}
 	if strings.Contains(b.text(), "Configuration\n") {
 		b.checkConfiguration(t)
 		return
@@ -161,8 +171,10 @@ func TestCommandsAndFlagsInProseAreUnderstood(t *testing.T) {
 	}
 }
 
-// flagsOfOthers returns the flags in prose that are kubeadm's.
-func flagsOfOthers() map[string]bool { return map[string]bool{"--skip-phases": true} }
+// flagsOfOthers returns the flags in prose that are kubeadm's and k3s'.
+func flagsOfOthers() map[string]bool {
+	return map[string]bool{"--skip-phases": true, "--disable-kube-proxy": true}
+}
 
 // hasFlag reports whether a command of kube-ipvs knows a flag.
 func hasFlag(t *testing.T, flag string) bool {
@@ -179,7 +191,7 @@ func hasFlag(t *testing.T, flag string) bool {
 
 func TestBlocksAreFoundWithTheirLanguage(t *testing.T) {
 	all := blocksIn("a.md", "# A\n```sh node\nls\n```\ntext\n```\nb\nc\n```\n```yaml\n```\n")
-	if len(all) != 3 || all[0].language != "sh" || all[0].text() != "ls\n" || all[1].language != "" || len(all[1].lines) != 2 || all[2].String() != "a.md:10" {
+	if len(all) != 3 || all[0].language != "sh" || all[0].reader != "node" || all[0].text() != "ls\n" || all[1].language != "" || len(all[1].lines) != 2 || all[2].String() != "a.md:10" {
 		t.Errorf("%+v", all)
 	}
 }

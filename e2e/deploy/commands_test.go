@@ -28,9 +28,13 @@ func checkers() map[string]func(t *testing.T, args []string) error {
 		"kubectl":   checkKubectl,
 		"kustomize": checkKustomize,
 		"curl":      checkCurl,
+		"helm":      checkHelm,
 		"cd":        checkFolder,
+		"cp":        checkCopy,
 		"bin/lab":   checkBinary, "bin/demo": checkBinary,
-		"grep": unread, "ip": unread, "iptables": unread, "ipset": unread, "ipvsadm": unread, "nft": unread, "kubeadm": unread,
+		"grep": unread, "ip": unread, "iptables": unread, "ipset": unread, "ipvsadm": unread, "nft": unread,
+		"ansible-playbook": unread, "mkdir": unread, "sed": unread, "systemctl": unread, "talosctl": unread,
+		"kubeadm": unread, // e2e/upstream/kubeadm has kubeadm read them
 	}
 }
 
@@ -152,7 +156,7 @@ func kubectlFlags() map[string]bool {
 	return map[string]bool{
 		"-n": true, "--namespace": true, "-A": false, "--all-namespaces": false, "-l": true, "--selector": true, "-o": true, "--output": true,
 		"--field-selector": true, "-c": true, "-k": true, "--kustomize": true, "--patch": true, "--patch-file": true,
-		"--overwrite": false, "--watch": false,
+		"--overwrite": false, "--watch": false, "--from-file": true,
 	}
 }
 
@@ -178,7 +182,7 @@ func checkKubectl(t *testing.T, args []string) error {
 			return err
 		}
 	}
-	if verbs := []string{"apply", "get", "label", "patch", "rollout", "delete", "exec", "logs", "describe"}; !slices.Contains(verbs, words[0]) {
+	if verbs := []string{"apply", "get", "label", "patch", "rollout", "delete", "exec", "logs", "describe", "create"}; !slices.Contains(verbs, words[0]) {
 		return fmt.Errorf("kubectl %s is no command of the documents", words[0])
 	}
 	if err := checkObjects(t, words); err != nil || len(inside) == 0 {

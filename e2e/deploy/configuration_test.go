@@ -21,13 +21,27 @@ import (
 func understood(t *testing.T, overlay, mounted, folder string) (daemons map[string]cli.Daemon, complaints string) {
 	t.Helper()
 	d := one[*appsv1.DaemonSet](t, built(t, "overlays/"+overlay), "kube-ipvs")
+	return understoodIn(t, d, map[string]string{mounted: folder})
+}
+
+// understoodIn returns the daemons that the containers of a DaemonSet start, with folders of the test's in place of
+// those that are mounted.
+func understoodIn(t *testing.T, d *appsv1.DaemonSet, folders map[string]string) (daemons map[string]cli.Daemon, complaints string) {
+	t.Helper()
 	p := d.Spec.Template.Spec
 	daemons = map[string]cli.Daemon{}
 	var stderr bytes.Buffer
 	for _, c := range slices.Concat(p.InitContainers, p.Containers) {
 		var args []string
 		for _, a := range c.Args {
-			a = strings.ReplaceAll(a, mounted+"/", folder+"/")
+			for mounted, folder := range folders {
+				if strings.Contains(a, mounted+"/") && !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool {
+					return m.MountPath == mounted && m.SubPath == "" && m.ReadOnly
+				}) {
+					t.Errorf("%s has no %s, or a file of it that would never change", c.Name, mounted)
+				}
+				a = strings.ReplaceAll(a, mounted+"/", folder+"/")
+			}
 			args = append(args, strings.ReplaceAll(a, "$(NODE_NAME)", "Node-1"))
 		}
 		env := cli.Env{Stdout: &stderr, Stderr: &stderr, Run: func(_ context.Context, d cli.Daemon) error {
@@ -36,9 +50,6 @@ func understood(t *testing.T, overlay, mounted, folder string) (daemons map[stri
 		}}
 		if status := cli.Execute(t.Context(), env, args); (status == cli.ExitOK) != (stderr.Len() == 0) {
 			t.Errorf("%s %v: status %d, %s", c.Name, args, status, stderr.String())
-		}
-		if !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == mounted && m.SubPath == "" && m.ReadOnly }) {
-			t.Errorf("%s has no %s, or a file of it that would never change", c.Name, mounted)
 		}
 	}
 	return daemons, stderr.String()

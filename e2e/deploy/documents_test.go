@@ -13,7 +13,7 @@ import (
 // pages returns the documents, by their paths from the root of the repository.
 func pages(t *testing.T) []string {
 	t.Helper()
-	all := []string{"README.md"}
+	all := []string{"README.md", chartPage}
 	for _, pattern := range []string{"docs/*.md", "docs/*/*.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil || len(found) == 0 {
@@ -83,6 +83,9 @@ const (
 	stylePage  = "docs/style.md"
 	parityPage = "docs/parity.md"
 	columns    = 120
+
+	// chartPage is beside the chart, where Helm shows it.
+	chartPage = "manifests/chart/kube-ipvs/README.md"
 
 	// benchmarksPage is written by e2e/benchmark.
 	benchmarksPage = "docs/benchmarks/README.md"

@@ -23,9 +23,11 @@ type podMonitor struct {
 	Spec              struct {
 		Selector            metav1.LabelSelector `json:"selector"`
 		PodMetricsEndpoints []struct {
-			Port        string `json:"port"`
-			HonorLabels bool   `json:"honorLabels"`
-			Relabelings []struct {
+			Port          string `json:"port"`
+			Interval      string `json:"interval"`
+			ScrapeTimeout string `json:"scrapeTimeout"`
+			HonorLabels   bool   `json:"honorLabels"`
+			Relabelings   []struct {
 				SourceLabels []string `json:"sourceLabels"`
 				TargetLabel  string   `json:"targetLabel"`
 			} `json:"relabelings"`

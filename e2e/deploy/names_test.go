@@ -69,9 +69,12 @@ func TestNamesInDocumentsExist(t *testing.T) {
 	}
 }
 
-// namesOfOthers returns what only other programs read: Calico, the controller of EndpointSlices.
+// namesOfOthers returns what only other programs read: Calico, the controller of EndpointSlices, Cluster API, k3s.
 func namesOfOthers() map[string]bool {
-	return map[string]bool{"chainInsertMode": true, "trafficDistribution": true}
+	return map[string]bool{
+		"chainInsertMode": true, "trafficDistribution": true,
+		"KubeadmControlPlane": true, "skipPhases": true, "HelmChartProxy": true, "HelmChart": true,
+	}
 }
 
 // tests returns the text of the tests of a package, or of all.
