@@ -94,8 +94,9 @@ func TestAnUnknownFieldAndAWarningAreFound(t *testing.T) {
 		t.Errorf("an unknown field: %v", err)
 	}
 	shared.warnings.take()
-	old := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: space}}
-	_, err = shared.admin.CoreV1().Endpoints(space).Create(t.Context(), old, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	const old = `{"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "a"}}`
+	err = shared.admin.RESTClient().Post().AbsPath("/api/v1/namespaces/"+space+"/endpoints").Param("dryRun", "All").
+		SetHeader("Content-Type", "application/json").Body([]byte(old)).Do(t.Context()).Error()
 	if warned := shared.warnings.take(); err != nil || len(warned) == 0 {
 		t.Errorf("a deprecated kind: %v, warnings %q", err, warned)
 	}
