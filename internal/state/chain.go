@@ -58,7 +58,7 @@ func parseFamilyTable(family, table string) (Family, RuleTable, error) {
 	if err != nil {
 		return 0, "", err
 	}
-	switch t := RuleTable(table); t {
+	switch t := RuleTable(table); t.Bare() {
 	case NAT, Filter, Mangle, NFTables:
 		return f, t, nil
 	}
@@ -119,7 +119,7 @@ func ParseJumpKey(s string) (JumpKey, error) {
 // ComesFirst reports whether the jump has to come before all rules of others that decide something: in nat and mangle,
 // where a packet to a Service enters. The first rule that decides there decides alone.
 func (k JumpKey) ComesFirst() bool {
-	return (k.Table == NAT || k.Table == Mangle) && (k.From == "PREROUTING" || k.From == "OUTPUT")
+	return k.Table.Firewall() == OnIPTables && (k.Table == NAT || k.Table == Mangle) && (k.From == "PREROUTING" || k.From == "OUTPUT")
 }
 
 // Jump is the rule that jumps.

@@ -77,5 +77,5 @@ func (n SetName) For(f Family) SetName {
 	}
 	const longest = 31
 	name := "KUBE-6" + n[len("KUBE"):]
-	return name[:min(len(name), longest)]
+	return intern(name[:min(len(name), longest)])
 }

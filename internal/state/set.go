@@ -18,7 +18,7 @@ func (n SetName) Compare(o SetName) int { return cmp.Compare(n, o) }
 
 // Family goes by the name, as kube-proxy gives it: the header of a set of ports has no family.
 func (n SetName) Family() Family {
-	if strings.HasPrefix(string(n), "KUBE-6-") {
+	if strings.HasPrefix(string(n.Bare()), "KUBE-6-") {
 		return IPv6
 	}
 	return IPv4
@@ -65,6 +65,10 @@ const (
 	HashIPPortIP  SetType = "hash:ip,port,ip"
 	HashIPPortNet SetType = "hash:ip,port,net"
 	BitmapPort    SetType = "bitmap:port"
+
+	// Of nftables alone: what an entry leads to is in the entry, and not in the rule.
+	MapIPPortToPort SetType = "map:ip,port:port"
+	MapIPPortToIP   SetType = "map:ip,port:ip"
 )
 
 // Set is the header of a set. The kernel grows the hash size by itself, so it is no part of what is desired.
