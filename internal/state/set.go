@@ -71,6 +71,9 @@ const (
 	MapIPPortToIP   SetType = "map:ip,port:ip"
 )
 
+// IsMap reports whether an entry of such a set says where packets are led to.
+func (t SetType) IsMap() bool { return t == MapIPPortToPort || t == MapIPPortToIP }
+
 // Set is the header of a set. The kernel grows the hash size by itself, so it is no part of what is desired.
 type Set struct {
 	Type    SetType

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nftables
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/rule"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// writeRules appends what makes chains and jumps where there are none.
+func (c *Conn) writeRules(l layout, headers map[state.SetName]state.Set) error {
+	w := rewriting{c: c, headers: headers}
+	return w.requests(l)
+}
+
+// requests appends what brings chains and jumps to what they should be: first all chains are made and emptied, then
+// filled, then those that go are deleted, when nothing goes to them any more.
+func (w rewriting) requests(l layout) error {
+	bases := w.bases(l.jumps)
+	w.makeTables(l)
+	for _, k := range l.chains {
+		w.emptied(k.key.Family, chainName(k.key.Table, k.key.Name), nil, k.remove)
+	}
+	for _, b := range bases {
+		w.emptied(b.family, b.name, &b.hook, len(b.lines) == 0)
+	}
+	for _, k := range l.chains {
+		if !k.remove {
+			if err := w.fill(k.key.Family, chainName(k.key.Table, k.key.Name), k.value.Lines()); err != nil {
+				return err
+			}
+		}
+	}
+	for _, b := range bases {
+		if err := w.fill(b.family, b.name, b.lines); err != nil {
+			return err
+		}
+		if len(b.lines) == 0 && w.have.chains[chainID{b.family, b.name}] != nil {
+			w.c.deleteChain(b.family, b.name)
+		}
+	}
+	for _, k := range l.chains {
+		if k.remove {
+			w.c.deleteChain(k.key.Family, chainName(k.key.Table, k.key.Name))
+		}
+	}
+	return nil
+}
+
+// base is a base chain with the jumps that it should have.
+type base struct {
+	family state.Family
+	name   string
+	hook   hook
+	lines  []string
+}
+
+// bases returns the base chains whose jumps change. Each is written whole.
+func (w rewriting) bases(work []jumpWork) []base {
+	jumps := map[chainID]map[state.JumpKey]string{}
+	hooks := map[chainID]hook{}
+	for _, k := range work {
+		id := chainID{k.key.Family, chainName(k.key.Table, k.key.From)}
+		if jumps[id] == nil {
+			jumps[id] = map[state.JumpKey]string{}
+			hooks[id], _ = hookOf(k.key.Table, k.key.From)
+			for k, line := range w.jumps(k.key) {
+				jumps[id][k] = firstLine(line)
+			}
+		}
+		if k.remove {
+			delete(jumps[id], k.key)
+		} else {
+			jumps[id][k.key] = k.value.Rule
+		}
+	}
+	var list []base
+	for id, rows := range jumps {
+		b := base{family: id.family, name: id.name, hook: hooks[id]}
+		for _, k := range slices.SortedFunc(maps.Keys(rows), state.JumpKey.Compare) {
+			b.lines = append(b.lines, rows[k])
+		}
+		list = append(list, b)
+	}
+	return list
+}
+
+func firstLine(s string) string {
+	for i := range s {
+		if s[i] == '\n' {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+func (w rewriting) makeTables(l layout) {
+	needs := map[state.Family]bool{}
+	for _, k := range l.chains {
+		needs[k.key.Family] = needs[k.key.Family] || !k.remove
+	}
+	for _, k := range l.jumps {
+		needs[k.key.Family] = needs[k.key.Family] || !k.remove
+	}
+	for _, f := range []state.Family{state.IPv4, state.IPv6} {
+		if needs[f] {
+			w.c.makeTable(f)
+		}
+	}
+}
+
+// emptied makes a chain, or takes the rules out of one that is there. A base chain with another hook is made anew.
+func (w rewriting) emptied(f state.Family, name string, h *hook, leaves bool) {
+	have := w.have.chains[chainID{f, name}]
+	if have != nil {
+		w.c.emptyChain(f, name)
+	}
+	if have != nil && h != nil && have.hook != *h {
+		w.c.deleteChain(f, name)
+	}
+	if !leaves {
+		w.c.makeChain(f, name, h)
+	}
+}
+
+func (w rewriting) fill(f state.Family, name string, lines []string) error {
+	t, _, _ := parseChainName(name)
+	x := encoder{family: f, table: t.Bare(), headers: w.headers}
+	for _, line := range lines {
+		r, err := rule.Parse(f, line)
+		if err == nil {
+			err = w.c.appendRule(x, name, line, r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
