@@ -34,6 +34,7 @@ func kernelRules() []rule {
 	return []rule{
 		{"diff", "", all, "compares any two tables, so it knows none"},
 		{"state", "diff", all, "the nouns: every package knows them, they know only how to compare them"},
+		{"rule", "state", all, "what our rules mean: plan wants them, and each firewall writes them"},
 		{"config", "state", all, "choices, in the words of the tables"},
 		{"config/proxyconfig", "config k8s.io/apimachinery k8s.io/component-base k8s.io/kube-proxy k8s.io/utils sigs.k8s.io/json sigs.k8s.io/yaml", all,
 			"the documents that choices are written in: kube-proxy's and ours, but no file and no flag"},

@@ -25,7 +25,7 @@ func TestWhatDecidesIsPure(t *testing.T) {
 func pureStandard() []string {
 	return []string{
 		"bufio", "bytes", "cmp", "container/heap", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt", "hash/fnv", "io", "io/fs", "iter",
-		"maps", "math", "math/bits", "net/netip", "reflect", "regexp", "slices", "strconv", "strings", "text/tabwriter", "time", "unicode",
+		"maps", "math", "math/bits", "net/netip", "reflect", "regexp", "slices", "strconv", "strings", "text/tabwriter", "time", "unicode", "unique",
 	}
 }
 

@@ -3,35 +3,13 @@
 package rule_test
 
 import (
-	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/rule"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
-
-const (
-	tcp  = rule.Proto(state.TCP)
-	udp  = rule.Proto(state.UDP)
-	sctp = rule.Proto(state.SCTP)
-
-	toCIDR  = rule.About("the comment of a set")
-	clients = state.SetName("KUBE-LOAD-BALANCER-SOURCE-CIDR")
-)
-
-// spelling is one rule in all three forms. The second one of nft was read from what nft lists, of version 1.0.6.
-type spelling struct {
-	family state.Family
-	rule   rule.Rule
-	text   string
-	nft    string
-}
-
-func network(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 func TestTextIsWhatIPTablesSaves(t *testing.T) {
 	for _, s := range spellings() {
@@ -47,15 +25,20 @@ func TestParseReadsWhatTextWrote(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		if d := cmp.Diff(s.rule, got, byValue()); d != "" {
-			t.Errorf("%s (-want +got):\n%s", s.text, d)
+		if !reflect.DeepEqual(got, s.rule) {
+			t.Errorf("%s:\n got %#v\nwant %#v", s.text, got, s.rule)
 		}
 	}
 }
 
-func byValue() cmp.Options {
-	return cmp.Options{cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmpopts.EquateEmpty(),
-		cmp.Comparer(func(a, b rule.Redirect) bool { return a == b })}
+func TestNFTIsWhatNFTLists(t *testing.T) {
+	for _, s := range spellings() {
+		for _, table := range []state.RuleTable{state.NAT, state.NAT.On(state.OnNFTables)} {
+			if got := s.rule.NFT(s.family, table); got != s.nft {
+				t.Errorf("%s:\n got %s\nwant %s", s.text, got, s.nft)
+			}
+		}
+	}
 }
 
 // A rule is stored in one spelling, in whatever order it was put together.
@@ -69,41 +52,41 @@ func TestWhatIPTablesListsFirstComesFirst(t *testing.T) {
 
 func TestParseRefusesAllElse(t *testing.T) {
 	for text, why := range map[string]string{
-		"":                          "no target",
-		"-s 10.0.0.0/8":             "no target",
-		"-s fd00::/8 -j DROP":       "no network of IPv4",
-		"-s 10.0.0.1/8 -j DROP":     `spells it "-s 10.0.0.0/8 -j DROP"`,
-		"-p tcp -s 1.0.0.0/8":       "no target",
-		"-p tcp -s 1.0.0.0/8 -j KUBE-X":                       `spells it "-s 1.0.0.0/8 -p tcp -j KUBE-X"`,
-		"-p gre -j DROP":                                      `protocol "gre"`,
-		"-p icmp -j DROP":                                     `spells it "-j DROP"`,
-		"-p icmp -m icmp --icmp-type 0 -j DROP":               `spells it "-p icmp -m icmp --icmp-type 8 -j DROP"`,
-		"-o eth0 -j DROP":                                     `option "-o"`,
-		"! -p tcp -j DROP":                                    `"-p" cannot come after !`,
-		"-m limit --limit 3/min -j DROP":                      `match "limit"`,
-		"-m tcp --dport 80 -j DROP":                           "spells it",
-		"-p tcp -m tcp --dport 80:90 -j DROP":                 `"80:90" is no number`,
-		"-p tcp -m tcp --sport 80 -j DROP":                    `"--sport" is not --dport`,
-		"-m set --match-set KUBE-X dst,src -j DROP":           `"dst,src" is none of`,
-		"-m set --match-set cali40 dst -j DROP":               `set "cali40"`,
-		"-m set --match-set KUBE-X -j DROP":                   `"-j" is none of`,
-		"-m conntrack --ctstate INVALID -j DROP":              `"INVALID" is none of`,
-		"-m addrtype --dst-type MULTICAST -j DROP":            `"MULTICAST" is not LOCAL`,
-		"-m mark --mark 0x1/0xffffffff -j DROP":               `spells it "-m mark --mark 0x1 -j DROP"`,
-		"-m mark --mark 4294967296 -j DROP":                   "is no number",
-		"-j LOG":                                              `target "LOG"`,
-		"-j cali-INPUT":                                       `target "cali-INPUT"`,
-		"-j REJECT --reject-with tcp-reset":                   `"tcp-reset" is not icmp-port-unreachable`,
-		"-j MASQUERADE":                                       "ends too early",
-		"-j DNAT --to-destination fd00::1":                    "no address of IPv4",
-		"-j DNAT --to-destination 10.0.0.1:80":                "no address of IPv4",
-		"-j NETMAP --to 10.0.0.0/8":                           `"10.0.0.0/8" is not 250.0.0.0/8`,
-		"-j DROP -m comment --comment x":                      `"-m" comes after the target`,
-		"-m comment --comment \"x\" -j DROP":                  `spells it "-m comment --comment x -j DROP"`,
-		"-m comment --comment":                                "ends too early",
-		"-m":                                                  "ends too early",
-		"!":                                                   "ends too early",
-		"-j  DROP":                                            "spells it",
+		"":                                          "no target",
+		"-s 10.0.0.0/8":                             "no target",
+		"-s fd00::/8 -j DROP":                       "no network of IPv4",
+		"-s 10.0.0.1/8 -j DROP":                     `spells it "-s 10.0.0.0/8 -j DROP"`,
+		"-p tcp -s 1.0.0.0/8":                       "no target",
+		"-p tcp -s 1.0.0.0/8 -j KUBE-X":             `spells it "-s 1.0.0.0/8 -p tcp -j KUBE-X"`,
+		"-p gre -j DROP":                            `protocol "gre"`,
+		"-p icmp -j DROP":                           `spells it "-j DROP"`,
+		"-p icmp -m icmp --icmp-type 0 -j DROP":     `spells it "-p icmp -m icmp --icmp-type 8 -j DROP"`,
+		"-o eth0 -j DROP":                           `option "-o"`,
+		"! -p tcp -j DROP":                          `"-p" cannot come after !`,
+		"-m limit --limit 3/min -j DROP":            `match "limit"`,
+		"-m tcp --dport 80 -j DROP":                 "spells it",
+		"-p tcp -m tcp --dport 80:90 -j DROP":       `"80:90" is no number`,
+		"-p tcp -m tcp --sport 80 -j DROP":          `"--sport" is not --dport`,
+		"-m set --match-set KUBE-X dst,src -j DROP": `"dst,src" is none of`,
+		"-m set --match-set cali40 dst -j DROP":     `set "cali40"`,
+		"-m set --match-set KUBE-X -j DROP":         `"-j" is none of`,
+		"-m conntrack --ctstate INVALID -j DROP":    `"INVALID" is none of`,
+		"-m addrtype --dst-type MULTICAST -j DROP":  `"MULTICAST" is not LOCAL`,
+		"-m mark --mark 0x1/0xffffffff -j DROP":     `spells it "-m mark --mark 0x1 -j DROP"`,
+		"-m mark --mark 4294967296 -j DROP":         "is no number",
+		"-j LOG":                                    `target "LOG"`,
+		"-j cali-INPUT":                             `target "cali-INPUT"`,
+		"-j REJECT --reject-with tcp-reset":         `"tcp-reset" is not icmp-port-unreachable`,
+		"-j MASQUERADE":                             "ends too early",
+		"-j DNAT --to-destination fd00::1":          "no address of IPv4",
+		"-j DNAT --to-destination 10.0.0.1:80":      "no address of IPv4",
+		"-j NETMAP --to 10.0.0.0/8":                 `"10.0.0.0/8" is not 250.0.0.0/8`,
+		"-j DROP -m comment --comment x":            `"-m" comes after the target`,
+		"-m comment --comment \"x\" -j DROP":        `spells it "-m comment --comment x -j DROP"`,
+		"-m comment --comment":                      "ends too early",
+		"-m":                                        "ends too early",
+		"!":                                         "ends too early",
+		"-j  DROP":                                  "spells it",
 	} {
 		_, err := rule.Parse(state.IPv4, text)
 		if err == nil || !strings.Contains(err.Error(), why) {

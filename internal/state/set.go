@@ -55,6 +55,11 @@ const (
 // HealthChecks reports whether the set's entries are ports at which load balancers ask for the health of Services.
 func (n SetName) HealthChecks() bool { return strings.HasSuffix(string(n), healthChecks) }
 
+// PortsAlone reports whether the set's entries are ports of the node, without an address or a protocol.
+func (n SetName) PortsAlone() bool {
+	return n.HealthChecks() || strings.HasSuffix(string(n), "-TCP") || strings.HasSuffix(string(n), "-UDP")
+}
+
 // SetType is ipset's name of what the entries of a set are made of.
 type SetType string
 

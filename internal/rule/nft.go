@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
+)
+
+// NFT returns the rule as nft lists it in our table of family f, for a chain that stands in table t among our rows.
+// Chains have the names that NFTChain gives them, and a comment comes last.
+func (r Rule) NFT(f state.Family, t state.RuleTable) string {
+	n := nft{rule: r, family: f}
+	var words, comments []string
+	for _, m := range r.Matches {
+		switch m := m.(type) {
+		case About:
+			comments = append(comments, fmt.Sprintf(`comment "%s"`, string(m))) // nft escapes nothing
+		case Proto:
+			if !r.asksPorts() { // else the protocol is said with them
+				words = append(words, "meta l4proto "+state.Protocol(m).Lower())
+			}
+		default:
+			words = append(words, n.match(m))
+		}
+	}
+	if r.Verdict != nil {
+		words = append(words, n.verdict(r.Verdict, t))
+	}
+	return strings.Join(append(words, comments...), " ")
+}
+
+// NFTChain is the name of a chain in our table of nftables, which has the chains of all tables of iptables.
+func NFTChain(t state.RuleTable, name string) string { return string(t.Bare()) + "-" + name }
+
+// nft spells the parts of one rule.
+type nft struct {
+	rule   Rule
+	family state.Family
+}
+
+func (n nft) match(m Match) string {
+	switch m := m.(type) {
+	case In:
+		return n.address(m.Side) + unequal(m.Not, " != ", " ") + hostOrNetwork(m.Network.Masked())
+	case Via:
+		return fmt.Sprintf(`iifname%s"%s"`, unequal(m.Not, " != ", " "), m.pattern("*"))
+	case Port:
+		return fmt.Sprintf("%s %d", n.port(), uint16(m))
+	case Member:
+		return n.key(m) + unequal(m.Not, " != @", " @") + string(m.Set.Bare())
+	case Local:
+		return "fib " + Side(m).word("saddr", "daddr") + " type local"
+	case Tracked:
+		return "ct " + []string{New: "state new", Established: "state established,related", Translated: "status dnat"}[m]
+	case Marked:
+		if m.Mask == ^uint32(0) {
+			return fmt.Sprintf("meta mark%s0x%08x", unequal(m.Not, " != ", " "), m.Value)
+		}
+		return fmt.Sprintf("meta mark & 0x%08x%s0x%08x", m.Mask, unequal(m.Not, " != ", " == "), m.Value)
+	case EchoRequest:
+		if n.family == state.IPv6 {
+			return "icmpv6 type echo-request"
+		}
+		return "icmp type echo-request"
+	}
+	return fmt.Sprintf("%T", m) // there is no other type
+}
+
+func (n nft) verdict(v Verdict, t state.RuleTable) string {
+	switch v := v.(type) {
+	case Do:
+		return []string{Accept: "accept", Return: "return", Drop: "drop", Refuse: "reject"}[v]
+	case Jump:
+		return "jump " + NFTChain(t, string(v))
+	case Mark:
+		return "meta mark set meta mark" + v.operations()
+	case Masquerade:
+		if v == (Masquerade{}) {
+			return "masquerade fully-random"
+		}
+		return "masquerade to :" + v.ports() + " fully-random"
+	case ShiftPort:
+		return "dnat to :" + n.lookup()
+	case Redirect:
+		return "dnat to " + netip.Addr(v).String()
+	case Join:
+		return "dnat to " + n.lookup()
+	}
+	return fmt.Sprintf("%T", v) // there is no other type
+}
+
+// address is the field of the IP header.
+func (n nft) address(s Side) string {
+	if n.family == state.IPv6 {
+		return "ip6 " + s.word("saddr", "daddr")
+	}
+	return "ip " + s.word("saddr", "daddr")
+}
+
+// port is the field of the transport header, by the protocol if the rule says it.
+func (n nft) port() string {
+	if p := n.rule.protocol(); p != 0 {
+		return p.Lower() + " dport"
+	}
+	return "th dport"
+}
+
+// key is what a set is asked for.
+func (n nft) key(m Member) string {
+	withPort := func(s Side) string { return n.address(s) + " . meta l4proto . " + n.port() }
+	switch m.Of {
+	case ToPort:
+		return withPort(Destination)
+	case ToPortFrom:
+		return withPort(Destination) + " . " + n.address(Source)
+	case FromPort:
+		return withPort(Source)
+	case From:
+		return n.address(Source)
+	}
+	if m.Set.PortsAlone() {
+		return n.port()
+	}
+	return n.address(Destination)
+}
+
+// lookup is the value that the rule's set has for where the packet goes.
+func (n nft) lookup() string {
+	for _, m := range n.rule.Matches {
+		if m, ok := m.(Member); ok && m.Of == ToPort && !m.Not {
+			return n.key(m) + " map @" + string(m.Set.Bare())
+		}
+	}
+	return "map" // no rule of ours
+}
+
+// asksPorts reports whether a match of the rule looks at ports.
+func (r Rule) asksPorts() bool {
+	for _, m := range r.Matches {
+		switch m := m.(type) {
+		case Port:
+			return true
+		case Member:
+			if m.Of != From && (m.Of != To || m.Set.PortsAlone()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// operations are those that nft finds in what the kernel does, which is to clear bits and then to flip some: a bit that
+// is cleared and flipped is set.
+func (v Mark) operations() string {
+	set, flipped := v.Value&v.Mask, v.Value&^v.Mask
+	var words string
+	if kept := ^v.Mask | set; kept != ^uint32(0) {
+		words += fmt.Sprintf(" & 0x%08x", kept)
+	}
+	if flipped != 0 {
+		words += fmt.Sprintf(" ^ 0x%08x", flipped)
+	}
+	if set != 0 {
+		words += fmt.Sprintf(" | 0x%08x", set)
+	}
+	return words
+}
+
+func unequal(not bool, yes, no string) string {
+	if not {
+		return yes
+	}
+	return no
+}
+
+// hostOrNetwork leaves out the length of a network of one address.
+func hostOrNetwork(n netip.Prefix) string {
+	if n.IsSingleIP() {
+		return n.Addr().String()
+	}
+	return n.String()
+}
