@@ -101,13 +101,18 @@ func (c *Conn) transactIf(ctx context.Context, write func() error) error {
 	return c.socket.Transaction(ctx, &c.requests, unix.NFNL_SUBSYS_NFTABLES)
 }
 
-// dump lists what a kind of request names in our tables of all families. take gets each answer. Rules are those of our
-// tables alone; for the rest the kernel filters nothing where a request is for all families.
+// dump lists what a kind of request names in our tables of all families. take gets each answer.
 func (c *Conn) dump(ctx context.Context, kind, tableAttribute uint16, start func() func(state.Family, netlink.Attributes) error) error {
+	return c.dumpOf(ctx, kind, tableAttribute, unix.NFPROTO_UNSPEC, start)
+}
+
+// dumpOf is dump for one family, or for all. Rules are listed by family: a kernel that is asked for those of a table
+// stops after the first table of that name.
+func (c *Conn) dumpOf(ctx context.Context, kind, tableAttribute uint16, family uint8, start func() func(state.Family, netlink.Attributes) error) error {
 	c.requests.Reset()
 	c.requests.Begin(subsystem|kind, 0)
-	c.requests.Raw(unix.NFPROTO_UNSPEC, unix.NFNETLINK_V0, 0, 0)
-	if kind == unix.NFT_MSG_GETRULE {
+	c.requests.Raw(family, unix.NFNETLINK_V0, 0, 0)
+	if family != unix.NFPROTO_UNSPEC {
 		c.requests.String(tableAttribute, c.table)
 	}
 	err := c.socket.Dump(ctx, &c.requests, func() func([]byte) error {

@@ -76,7 +76,6 @@ func TestWhatIsWrittenIsListed(t *testing.T) {
 	if failures, n := r.Failures(5); n > 0 || r.Drift() > 0 {
 		t.Fatalf("%d failures, drift %d: %v", n, r.Drift(), failures)
 	}
-	t.Log(testkit.Tool(t, "nft", "list", "table", "ip", "kube-ipvs"))
 	have, err := c.tables().List(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -101,16 +101,24 @@ func (c *Conn) readRules(ctx context.Context) (tables, error) {
 	if err != nil {
 		return t, fmt.Errorf("listing chains of nftables: %w", err)
 	}
-	err = c.dump(ctx, unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE, func() func(state.Family, netlink.Attributes) error {
-		for _, ch := range t.chains {
-			ch.rules = nil
+	for _, f := range c.families {
+		err = c.dumpOf(ctx, unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE, netlink.FamilyNumber(f), func() func(state.Family, netlink.Attributes) error {
+			t.forgetRules(f)
+			return t.addRule
+		})
+		if err != nil {
+			return t, fmt.Errorf("listing rules of nftables of %v: %w", f, err)
 		}
-		return t.addRule
-	})
-	if err != nil {
-		return t, fmt.Errorf("listing rules of nftables: %w", err)
 	}
 	return t, nil
+}
+
+func (t tables) forgetRules(f state.Family) {
+	for id, ch := range t.chains {
+		if id.family == f {
+			ch.rules = nil
+		}
+	}
 }
 
 func (t tables) addChain(f state.Family, a netlink.Attributes) error {
