@@ -44,6 +44,7 @@ type Config struct {
 	LocalDetector LocalDetector  // recognizes pods of this node; other traffic to cluster IPs needs masquerade
 	PodCIDRs      []netip.Prefix // networks of pods: Services have no addresses for clients from outside there
 	VIPBinding    VIPBinding     // how the node takes packets to Service addresses
+	Firewall      state.Firewall // the one that holds our rules
 
 	// StrictARP keeps the node from answering ARP for Service addresses. Programs that announce them (MetalLB,
 	// keepalived) need that.
@@ -176,6 +177,13 @@ type Log struct {
 
 // Mark returns the firewall mark that requests masquerade.
 func (c Config) Mark() uint32 { return 1 << c.MasqueradeBit }
+
+// ShiftsPorts reports whether one rule can lead packets to many ports to other ports. iptables needs the kernel for it.
+func (c Config) ShiftsPorts() bool { return c.Firewall == state.OnNFTables || c.Kernel.ShiftsPorts() }
+
+// JoinsPorts reports whether one rule can lead packets to many addresses to other addresses, which one affinity over all
+// ports needs. iptables needs the target NETMAP for it.
+func (c Config) JoinsPorts() bool { return c.Firewall == state.OnNFTables || !c.Kernel.NoNetmap }
 
 // VIPBinding is a way to bind Service addresses to the node.
 type VIPBinding string
