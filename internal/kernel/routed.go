@@ -123,19 +123,21 @@ func (c routedChains) SetWith(ctx context.Context, d diff.Delta[state.ChainKey, 
 }
 
 // Retiring is a store of rows that are only to be removed: once it has listed none, it is not read any more.
-func Retiring[K, V comparable](s Store[K, V]) Store[K, V] {
-	if s == nil {
-		return nil
-	}
-	return &retiring[K, V]{Store: s}
+func Retiring[K, V comparable](s Store[K, V]) *RetiringStore[K, V] {
+	return &RetiringStore[K, V]{Store: s}
 }
 
-type retiring[K, V comparable] struct {
+// RetiringStore is what Retiring returns.
+type RetiringStore[K, V comparable] struct {
 	Store[K, V]
 	empty bool
 }
 
-func (r *retiring[K, V]) List(ctx context.Context) (map[K]V, error) {
+// Retired reports whether the store is not read any more.
+func (r *RetiringStore[K, V]) Retired() bool { return r.empty }
+
+// List returns the rows, as long as there are some.
+func (r *RetiringStore[K, V]) List(ctx context.Context) (map[K]V, error) {
 	if r.empty {
 		return map[K]V{}, nil
 	}

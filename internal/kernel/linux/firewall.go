@@ -11,6 +11,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/iptables"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/nft"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/nftables"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -72,7 +73,7 @@ func (k *Kernel) openBesideNFTables(ctx context.Context) error {
 			return err
 		}
 	}
-	why, err := k.oldRules(ctx)
+	why, err := OldRules(ctx, k.ours.Chain)
 	if err != nil || why == "" {
 		return err
 	}
@@ -92,18 +93,22 @@ func (k *Kernel) openBesideNFTables(ctx context.Context) error {
 // here; nil: there are none.
 func (k *Kernel) Beyond() error { return k.beyond }
 
-// oldRules returns what shows that iptables may have chains of ours; empty: it has none. It runs no program. Chains of
-// iptables-nft are in nftables. Of the others, the kernel shows only which tables exist.
-func (k *Kernel) oldRules(ctx context.Context) (string, error) {
-	if k.nft != nil {
-		all := state.Ruleset{Chains: map[state.ChainKey]state.Chain{}, Bases: map[state.ChainKey]state.Base{}}
-		if err := k.nft.Ruleset(ctx, all, func(state.Family, string) bool { return false }); err != nil {
-			return "", err
-		}
-		for c := range all.Chains {
-			if k.ours.Chain(c.Name) && strings.HasPrefix(string(c.Table), "nftables ip") {
-				return fmt.Sprintf("there are rules of iptables (chain %s)", c.Name), nil
-			}
+// OldRules returns what shows that iptables may have chains of ours, or of another service proxy, by the name of a
+// chain; empty: it has none. It runs no program. Chains of iptables-nft are in nftables. Of the others, the kernel shows
+// only which tables exist.
+func OldRules(ctx context.Context, ours func(chain string) bool) (_ string, err error) {
+	c, err := nft.Open()
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	all := state.Ruleset{Chains: map[state.ChainKey]state.Chain{}, Bases: map[state.ChainKey]state.Base{}}
+	if err := c.Ruleset(ctx, all, func(state.Family, string) bool { return false }); err != nil {
+		return "", err
+	}
+	for k := range all.Chains {
+		if ours(k.Name) && strings.HasPrefix(string(k.Table), "nftables ip") {
+			return fmt.Sprintf("there are rules of iptables (chain %s)", k.Name), nil
 		}
 	}
 	for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
@@ -115,29 +120,40 @@ func (k *Kernel) oldRules(ctx context.Context) (string, error) {
 	return "", nil
 }
 
+// Watch watches for changes of our table of nftables by other programs; nil: the firewall is iptables, which has no
+// events.
+func (k *Kernel) Watch() (*nftables.Watch, error) {
+	if k.ours.Firewall != state.OnNFTables {
+		return nil, nil
+	}
+	return k.Table.Watch()
+}
+
 // rows sets the stores of what is in firewalls: of one alone, or of both by their keys.
 func (k *Kernel) rows(t *kernel.Tables) {
-	var sets kernel.Parts[state.SetName, state.Set]
-	var entries kernel.Parts[state.SetEntry, state.Entry]
-	var chains kernel.Parts[state.ChainKey, state.Chain]
-	var jumps kernel.Parts[state.JumpKey, state.Jump]
 	if k.Sets != nil {
-		sets.IPTables, entries.IPTables = k.Sets.Sets(), k.Sets.Entries()
+		t.Sets, t.Entries = k.Sets.Sets(), k.Sets.Entries()
 	}
 	if k.Rules != nil {
-		chains.IPTables, jumps.IPTables = k.Rules.Chains(), k.Rules.Jumps()
+		t.Chains, t.Jumps = k.Rules.Chains(), k.Rules.Jumps()
+	}
+	if k.Rules != nil && k.ours.Firewall == state.OnNFTables { // each list would run a program
+		k.old = kernel.Retiring(t.Chains)
+		t.Chains, t.Jumps = k.old, kernel.Retiring(t.Jumps)
 	}
 	if k.Table != nil {
-		sets.NFTables, entries.NFTables = k.Table.Sets(), k.Table.Entries()
-		chains.NFTables, jumps.NFTables = k.Table.Chains(), k.Table.Jumps()
+		*t = WithTable(*t, k.Table)
 	}
-	if k.Table == nil {
-		t.Sets, t.Entries, t.Chains, t.Jumps = sets.IPTables, entries.IPTables, chains.IPTables, jumps.IPTables
-		return
-	}
-	t.Sets = kernel.Routed(sets, state.SetName.Firewall)
-	t.Entries = kernel.Routed(entries, func(e state.SetEntry) state.Firewall { return e.Set.Firewall() })
-	t.Chains, t.Jumps = kernel.RoutedChains(chains), kernel.RoutedJumps(jumps)
+}
+
+// WithTable adds our table of nftables to tables that have what is in iptables and ipset, or nothing of it.
+func WithTable(t kernel.Tables, c *nftables.Conn) kernel.Tables {
+	t.Sets = kernel.Routed(kernel.Parts[state.SetName, state.Set]{IPTables: t.Sets, NFTables: c.Sets()}, state.SetName.Firewall)
+	t.Entries = kernel.Routed(kernel.Parts[state.SetEntry, state.Entry]{IPTables: t.Entries, NFTables: c.Entries()},
+		func(e state.SetEntry) state.Firewall { return e.Set.Firewall() })
+	t.Chains = kernel.RoutedChains(kernel.Parts[state.ChainKey, state.Chain]{IPTables: t.Chains, NFTables: c.Chains()})
+	t.Jumps = kernel.RoutedJumps(kernel.Parts[state.JumpKey, state.Jump]{IPTables: t.Jumps, NFTables: c.Jumps()})
+	return t
 }
 
 // Ruleset returns all rules of the node, ours or not, as far as they can be read without running a program that this
@@ -145,7 +161,7 @@ func (k *Kernel) rows(t *kernel.Tables) {
 func (k *Kernel) Ruleset(ctx context.Context) (r state.Ruleset, err error) {
 	r = state.Ruleset{Chains: map[state.ChainKey]state.Chain{}, Bases: map[state.ChainKey]state.Base{}}
 	shown := func(state.Family, string) bool { return false }
-	if k.Rules != nil {
+	if k.Rules != nil && (k.old == nil || !k.old.Retired()) {
 		if r, err = k.Rules.Ruleset(ctx); err != nil {
 			return r, err
 		}

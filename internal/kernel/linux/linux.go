@@ -37,11 +37,13 @@ type Ours struct {
 // unless the process has only one.
 type Kernel struct {
 	IPVS      *ipvs.Conn
-	Sets      *ipset.Conn    // nil: the firewall is nftables, and no ipset is ours
-	Rules     *iptables.Conn // nil: the firewall is nftables, and no rule of iptables is ours
-	Table     *nftables.Conn // nil: the firewall is iptables, and no table of nftables is ours
-	nft       *nft.Conn      // nil: there are no tables of nftables to remove
-	beyond    error          // why rules of iptables that may be ours can't be reached
+	Sets      *ipset.Conn                                        // nil: the firewall is nftables, and no ipset is ours
+	Rules     *iptables.Conn                                     // nil: the firewall is nftables, and no rule of iptables is ours
+	Table     *nftables.Conn                                     // nil: the firewall is iptables, and no table of nftables is ours
+	nft       *nft.Conn                                          // nil: there are no tables of nftables to remove
+	tables    *kernel.Tables                                     // nil: not asked for yet
+	old       *kernel.RetiringStore[state.ChainKey, state.Chain] // chains of iptables that are only to be removed
+	beyond    error                                              // why rules of iptables that may be ours can't be reached
 	Link      *link.Conn
 	Conntrack *conntrack.Conn
 	sysctls   *SysctlStore
@@ -128,6 +130,9 @@ func (k *Kernel) Close() error {
 
 // Tables returns the stores of the kernel.
 func (k *Kernel) Tables() kernel.Tables {
+	if k.tables != nil {
+		return *k.tables
+	}
 	t := kernel.Tables{
 		Sysctls:        settings{k.sysctls, k.IPVS.Timeouts(), k.timeouts},
 		Links:          k.Link.Links(),
@@ -139,6 +144,7 @@ func (k *Kernel) Tables() kernel.Tables {
 	if k.nft != nil {
 		t.Chains = k.nft.Beside(t.Chains)
 	}
+	k.tables = &t
 	return t
 }
 
