@@ -34,7 +34,7 @@ func (r Rule) NFT(f state.Family, t state.RuleTable) string {
 }
 
 // NFTChain is the name of a chain in our table of nftables, which has the chains of all tables of iptables.
-func NFTChain(t state.RuleTable, name string) string { return string(t.Bare()) + "-" + name }
+func NFTChain(t state.RuleTable, name string) string { return t.NFTChain(name) }
 
 // nft spells the parts of one rule.
 type nft struct {

@@ -156,8 +156,11 @@ type Base struct {
 	Drops    bool   // its policy is DROP
 }
 
-// BuiltIn is the Base of a chain of iptables, but for its policy.
+// BuiltIn is the Base of a chain of iptables, or of a base chain of ours in nftables, but for its policy.
 func BuiltIn(t RuleTable, hook string) Base {
+	if t.Firewall() == OnNFTables {
+		return nftBase(t.Bare(), hook)
+	}
 	priority := map[RuleTable]int{Raw: -300, Mangle: -150, NAT: -100, Filter: 0, Security: 50}[t]
 	if t == NAT && (hook == "INPUT" || hook == "POSTROUTING") {
 		priority = 100
