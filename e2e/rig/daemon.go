@@ -42,6 +42,7 @@ func flags(c config.Config) []string {
 		"--ipvs-udp-timeout", c.UDPTimeout.String(), "--answer-ping=" + strconv.FormatBool(c.AnswerPing),
 		"--nodeport-source-ranges=" + strconv.FormatBool(c.NodePortSourceRanges),
 		"--remote-hairpins=" + strconv.FormatBool(c.RemoteHairpins),
+		"--firewall", string(c.FirewallChoice),
 		"--localhost-nodeports=" + strconv.FormatBool(c.LocalhostNodePorts),
 	}
 	if c.VIPBinding != config.Default().VIPBinding {

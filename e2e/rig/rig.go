@@ -7,6 +7,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"testing"
@@ -123,8 +124,16 @@ func onThisKernel(t *testing.T, c config.Config) config.Config {
 	if c.Kernel, err = config.ParseKernel(unix.ByteSliceToString(name.Release[:])); err != nil {
 		t.Fatal(err)
 	}
+	c.FirewallChoice = config.FirewallChoice(cmp.Or(os.Getenv(FirewallVariable), string(config.IPTablesFirewall)))
+	if c.FirewallChoice == config.NFTablesFirewall {
+		c.Firewall = state.OnNFTables
+	}
 	return c
 }
+
+// FirewallVariable is the environment variable that names the firewall with which kube-ipvs runs: iptables, unless it
+// says nftables.
+const FirewallVariable = "KUBE_IPVS_FIREWALL"
 
 // open opens the kernel so that everything counts as ours: its lists must be complete.
 func (r *Rig) open(ctx context.Context) (err error) {
@@ -135,6 +144,7 @@ func (r *Rig) open(ctx context.Context) (err error) {
 // Everything counts all that a kernel holds as ours.
 func Everything(c config.Config) linux.Ours {
 	ours := linux.Ours{
+		Firewall: c.Firewall,
 		Set:      func(state.SetName) bool { return true },
 		Chain:    func(string) bool { return true },
 		Families: c.Families,

@@ -21,6 +21,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/link"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/nftables"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 	"github.com/kube-ipvs/kube-ipvs/internal/takeover"
@@ -44,7 +45,7 @@ func openCleanupTables(ctx context.Context) (m *cleanupTables, err error) {
 			err = errors.Join(err, m.Close())
 		}
 	}()
-	for _, open := range []func(context.Context) error{m.openServers, m.openSets, m.openLink, m.openRules, m.openFlows} {
+	for _, open := range []func(context.Context) error{m.openServers, m.openSets, m.openLink, m.openRules, m.openTable, m.openFlows} {
 		if err := open(ctx); err != nil {
 			return m, err
 		}
@@ -98,15 +99,33 @@ func (m *cleanupTables) openLink(ctx context.Context) error {
 
 // openRules opens iptables. Without its tools, rules may be left, but everything else is still removed.
 func (m *cleanupTables) openRules(ctx context.Context) error {
+	old, err := linux.OldRules(ctx, ourChain)
+	if err != nil {
+		return err
+	}
 	c, err := iptables.Open(ctx, plan.OurChain, linux.Families()...)
 	if errors.Is(err, context.Canceled) || errors.Is(err, fs.ErrPermission) {
 		return err
+	}
+	if err != nil && old == "" { // a node whose firewall is nftables needs no tools
+		return nil
 	}
 	if err != nil {
 		m.broken = fmt.Errorf("chains and jumps stay: %w", err)
 		return nil
 	}
 	m.tables.Chains, m.tables.Jumps = c.Chains(), c.Jumps()
+	return nil
+}
+
+// openTable adds our table of nftables to what is in iptables and ipset.
+func (m *cleanupTables) openTable(context.Context) error {
+	c, err := nftables.Open(linux.Families()...)
+	if err != nil {
+		return err
+	}
+	m.closers = append(m.closers, c)
+	m.tables = linux.WithTable(m.tables, c)
 	return nil
 }
 

@@ -147,6 +147,7 @@ type Daemon struct {
 	NodeName  string
 	Source    cluster.Source
 	Addresses Addresses
+	Changes   Changes // nil: the firewall has no events
 	Kernel    reconcile.Kernel
 	Ports     Ports
 	Observer  reconcile.Observer  // may be nil
@@ -165,6 +166,11 @@ const (
 	// watchAgain is the pause after the watch on the node's addresses failed.
 	watchAgain = time.Second
 )
+
+// Changes calls each after other programs changed our rules, until ctx ends or it fails.
+type Changes interface {
+	Run(ctx context.Context, each func()) error
+}
 
 // Run keeps the kernel in sync until ctx ends or the source fails. Forwarding goes on after it returns.
 func (d Daemon) Run(ctx context.Context) error {
@@ -189,6 +195,9 @@ func (d Daemon) Run(ctx context.Context) error {
 		}
 	})
 	inputs.Go(func() { d.watchAddresses(ctx, p) })
+	if d.Changes != nil {
+		inputs.Go(func() { d.watchFirewall(ctx, p) })
+	}
 	reconcile.NewLoop(d.loopOptions(), d.Kernel, d.Log, d.observer()).Run(ctx, events)
 	inputs.Wait()
 	return failed
@@ -210,6 +219,22 @@ func (d Daemon) loopOptions() reconcile.Options {
 		DrainCheck:    drainCheck,
 		AuditPause:    auditPause,
 		Predecessor:   takeover.Predecessors{},
+	}
+}
+
+// watchFirewall has the kernel compared soon after another program changed our rules.
+func (d Daemon) watchFirewall(ctx context.Context, p *planner) {
+	for ctx.Err() == nil {
+		err := d.Changes.Run(ctx, func() { p.send(reconcile.Drifted{}) })
+		if ctx.Err() != nil {
+			return
+		}
+		d.Log.Warn("watch on the firewall failed; watching again", zap.Error(err))
+		p.send(reconcile.Drifted{})
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchAgain):
+		}
 	}
 }
 

@@ -29,7 +29,10 @@ func Prepare(ctx context.Context, c config.Config, log *zap.Logger) (err error) 
 	if err != nil {
 		return err
 	}
-	k, err := linux.Open(ctx, ours(c)) // loads the modules of IPVS, ipset, conntrack and iptables
+	if c.Firewall, err = chooseFirewall(ctx, c, log); err != nil {
+		return err
+	}
+	k, err := linux.Open(ctx, ours(c)) // loads the modules of IPVS, conntrack and the firewall
 	if err != nil {
 		return err
 	}

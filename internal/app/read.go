@@ -20,6 +20,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/link"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/nftables"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
 	"github.com/kube-ipvs/kube-ipvs/internal/render"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -44,6 +45,9 @@ func readKernel[T any](ctx context.Context, read func(context.Context, *linux.Ke
 		return got, err
 	}
 	c.Families = linux.Families()
+	if c.Firewall, err = linux.InUse(ctx); err != nil {
+		return got, err
+	}
 	k, err := linux.Open(ctx, ours(c))
 	if err != nil {
 		return got, err
@@ -75,6 +79,7 @@ func readNode(ctx context.Context, k *linux.Kernel) (n nodeRows, err error) {
 type dumpKernel struct {
 	servers *ipvs.Conn
 	sets    *ipset.Conn // nil if setsErr is not
+	table   *nftables.Conn
 	setsErr error
 	link    *link.Conn // nil if linkErr is not
 	linkErr error
@@ -87,6 +92,9 @@ func Open() (cli.Kernel, error) {
 		return nil, err
 	}
 	k := &dumpKernel{servers: servers}
+	if k.table, err = nftables.Open(linux.Families()...); err != nil {
+		return nil, errors.Join(err, servers.Close())
+	}
 	k.sets, k.setsErr = ipset.Open(plan.OurSet)
 	k.link, k.linkErr = link.Open()
 	return k, nil
@@ -94,7 +102,7 @@ func Open() (cli.Kernel, error) {
 
 // Close closes all connections.
 func (k *dumpKernel) Close() error {
-	err := k.servers.Close()
+	err := errors.Join(k.servers.Close(), k.table.Close())
 	if k.sets != nil {
 		err = errors.Join(err, k.sets.Close())
 	}
@@ -111,13 +119,24 @@ func (k *dumpKernel) State(ctx context.Context) (s state.State, err error) {
 		kernel.List(ctx, state.VirtualServers, settled(k.servers.VirtualServers()), &s.VirtualServers),
 		kernel.List(ctx, state.RealServers, settled(k.servers.RealServers()), &s.RealServers),
 	)
-	if setsErr == nil {
-		setsErr = kernel.List(ctx, state.Entries, k.sets.Entries(), &s.Entries)
+	if err := kernel.List(ctx, state.Entries, k.entries(), &s.Entries); err != nil {
+		setsErr = err
+	} else if len(s.Entries) > 0 {
+		setsErr = nil // those of a kernel without ipset are in nftables
 	}
 	if linkErr == nil {
 		linkErr = kernel.List(ctx, state.Addresses, k.link.Addresses(), &s.Addresses)
 	}
 	return s, errors.Join(err, setsErr, linkErr)
+}
+
+// entries is the table of the entries of both firewalls.
+func (k *dumpKernel) entries() kernel.Store[state.SetEntry, state.Entry] {
+	parts := kernel.Parts[state.SetEntry, state.Entry]{NFTables: k.table.Entries()}
+	if k.sets != nil {
+		parts.IPTables = k.sets.Entries()
+	}
+	return kernel.Routed(parts, func(e state.SetEntry) state.Firewall { return e.Set.Firewall() })
 }
 
 // settledStore lists its table until two lists are the same. The kernel lists virtual servers in parts and continues by

@@ -18,10 +18,12 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/linux"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/nftables"
 	"github.com/kube-ipvs/kube-ipvs/internal/metrics"
 	"github.com/kube-ipvs/kube-ipvs/internal/node"
 	"github.com/kube-ipvs/kube-ipvs/internal/reconcile"
 	"github.com/kube-ipvs/kube-ipvs/internal/serve"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // session is the daemon with one configuration, and everything that it has open.
@@ -35,6 +37,7 @@ type session struct {
 	kernel    *linux.Kernel
 	reader    *linux.Reader // for audits, so that changes do not wait for them
 	addresses *node.Conn
+	changes   *nftables.Watch // nil: the firewall has no events
 	source    source
 	events    *events.Recorder // nil without an API server
 	metrics   *metrics.Metrics
@@ -72,19 +75,28 @@ func (s *session) openKernel(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if c.Firewall, err = chooseFirewall(ctx, c, s.log); err != nil {
+		return err
+	}
 	if s.kernel, err = linux.Open(ctx, ours(c)); err != nil {
 		return err
 	}
-	if tools := s.kernel.Rules.Beside(); tools != "" {
-		s.log.Warn("other iptables tools show rules of a service proxy; where those forward packets, they win", zap.String("tools", tools))
-	}
 	s.closeLater(s.kernel.Close)
+	s.warnOfRules()
 	if s.reader, err = s.kernel.Reader(); err != nil {
 		return err
 	}
 	s.closeLater(s.reader.Close)
-	if c.Kernel.NoNetmap, err = lacksNetmap(ctx, s.kernel.Rules, c); err != nil {
+	if s.changes, err = s.kernel.Watch(); err != nil {
 		return err
+	}
+	if s.changes != nil {
+		s.closeLater(s.changes.Close)
+	}
+	if c.Firewall == state.OnIPTables {
+		if c.Kernel.NoNetmap, err = lacksNetmap(ctx, s.kernel.Rules, c); err != nil {
+			return err
+		}
 	}
 	if c.Schedulers, err = schedulers(ctx, s.kernel.IPVS, c.Scheduler); err != nil {
 		return err
@@ -95,6 +107,16 @@ func (s *session) openKernel(ctx context.Context) (err error) {
 	raiseConntrackMax(ctx, c, s.log)
 	s.config = c
 	return nil
+}
+
+// warnOfRules logs which rules of a service proxy are out of reach.
+func (s *session) warnOfRules() {
+	if s.kernel.Rules != nil && s.kernel.Rules.Beside() != "" {
+		s.log.Warn("other iptables tools show rules of a service proxy; where those forward packets, they win", zap.String("tools", s.kernel.Rules.Beside()))
+	}
+	if err := s.kernel.Beyond(); err != nil {
+		s.log.Warn("rules of a service proxy may be left in iptables, and can't be removed without its tools; run the image with iptables once", zap.Error(err))
+	}
 }
 
 func (s *session) openNode(context.Context) (err error) {
@@ -170,7 +192,7 @@ func (s *session) daemon(notices *Notices, ports Ports) Daemon {
 	tables := s.kernel.Tables()
 	tables.RealServers = kernel.Spread(tables.RealServers, s.node)
 	audits := &auditReader{reader: s.reader, log: s.log, events: s.events}
-	return Daemon{
+	d := Daemon{
 		Config:    s.config,
 		NodeName:  s.node,
 		Source:    s.source.objects,
@@ -182,4 +204,8 @@ func (s *session) daemon(notices *Notices, ports Ports) Daemon {
 		Placed:    func(p cluster.Place) { s.health.Node(p.Node) },
 		Log:       s.log,
 	}
+	if s.changes != nil {
+		d.Changes = s.changes
+	}
+	return d
 }

@@ -38,7 +38,7 @@ func kernelRules() []rule {
 		{"config", "state", all, "choices, in the words of the tables"},
 		{"config/proxyconfig", "config k8s.io/apimachinery k8s.io/component-base k8s.io/kube-proxy k8s.io/utils sigs.k8s.io/json sigs.k8s.io/yaml", all,
 			"the documents that choices are written in: kube-proxy's and ours, but no file and no flag"},
-		{"plan", "config diff state k8s.io/api", all, "Service semantics, which neither a kernel nor a client can change"},
+		{"plan", "config diff rule state k8s.io/api", all, "Service semantics, which neither a kernel nor a client can change"},
 		{"takeover", "state", all, "what kube-proxy leaves and expects, as rows: neither plan nor kernel"},
 		{"desired", "diff state", all, "merges rows of any owners, so it knows no Service"},
 		{"drain", "state", all, "the life of a real server, in values and times"},

@@ -161,6 +161,7 @@ func (b *boundFlags) ownPlanning() {
 	b.boolean("remote-hairpins", "remoteHairpins", &x.RemoteHairpins, "masquerade pods of other nodes that reach themselves through this node")
 	b.boolean("answer-ping", "answerPing", &x.AnswerPing, "answer ICMP echo requests to Service addresses")
 	b.text("vip-binding", "vipBinding", &x.VIPBinding, "how the node accepts packets to Service addresses: address, as kube-proxy does, or route, for thousands of them")
+	b.text("firewall", "firewall", &x.Firewall, "what holds the rules: nftables, iptables (with ipset), or auto: nftables where the kernel takes them")
 	b.duration("idle-tcp-timeout", "idleTCPTimeout", &x.IdleTCPTimeout, "how long IPVS keeps an idle TCP connection if --ipvs-tcp-timeout is 0; 0: the kernel's value")
 }
 

@@ -45,6 +45,10 @@ type Config struct {
 	PodCIDRs      []netip.Prefix // networks of pods: Services have no addresses for clients from outside there
 	VIPBinding    VIPBinding     // how the node takes packets to Service addresses
 
+	// FirewallChoice is the operator's choice of what Firewall becomes.
+	FirewallChoice FirewallChoice
+	Firewall       state.Firewall // the one that holds our rules
+
 	// StrictARP keeps the node from answering ARP for Service addresses. Programs that announce them (MetalLB,
 	// keepalived) need that.
 	StrictARP bool
@@ -91,7 +95,10 @@ func Default() Config {
 		Scheduler:     "rr",
 		MasqueradeBit: 14,
 		VIPBinding:    AddressBinding,
-		SyncPeriod:    30 * time.Second,
+
+		FirewallChoice: AutoFirewall,
+
+		SyncPeriod: 30 * time.Second,
 
 		Client: Client{ContentType: "application/vnd.kubernetes.protobuf", QPS: 5, Burst: 10},
 		Serving: Serving{
@@ -176,6 +183,28 @@ type Log struct {
 
 // Mark returns the firewall mark that requests masquerade.
 func (c Config) Mark() uint32 { return 1 << c.MasqueradeBit }
+
+// ShiftsPorts reports whether one rule can lead packets to many ports to other ports. iptables needs the kernel for it.
+func (c Config) ShiftsPorts() bool { return c.Firewall == state.OnNFTables || c.Kernel.ShiftsPorts() }
+
+// JoinsPorts reports whether one rule can lead packets to many addresses to other addresses, which one affinity over all
+// ports needs. iptables needs the target NETMAP for it.
+func (c Config) JoinsPorts() bool { return c.Firewall == state.OnNFTables || !c.Kernel.NoNetmap }
+
+// FirewallChoice is which firewall an operator wants to hold our rules.
+type FirewallChoice string
+
+// The choices.
+const (
+	// AutoFirewall takes nftables if the kernel takes our rules there, and else iptables.
+	AutoFirewall FirewallChoice = "auto"
+
+	// IPTablesFirewall takes iptables and ipset, whose names CNIs and scripts know.
+	IPTablesFirewall FirewallChoice = "iptables"
+
+	// NFTablesFirewall takes nftables, and does not start where the kernel refuses our rules.
+	NFTablesFirewall FirewallChoice = "nftables"
+)
 
 // VIPBinding is a way to bind Service addresses to the node.
 type VIPBinding string

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -30,6 +31,8 @@ func (c Config) Validate() error {
 	notNegative(&v, "Log.Verbosity", c.Log.Verbosity)
 	v.word("Scheduler", c.Scheduler, maxScheduler)
 	v.Unless(c.MasqueradeBit < 32, "MasqueradeBit", "%d is not in 0..31", c.MasqueradeBit)
+	v.Unless(slices.Contains([]FirewallChoice{AutoFirewall, IPTablesFirewall, NFTablesFirewall}, c.FirewallChoice),
+		"FirewallChoice", "%q is none of %s, %s, %s", c.FirewallChoice, AutoFirewall, NFTablesFirewall, IPTablesFirewall)
 	v.Unless(c.VIPBinding == AddressBinding || c.VIPBinding == RouteBinding, "VIPBinding", "%q is none of %s, %s", c.VIPBinding, AddressBinding, RouteBinding)
 	c.LocalDetector.validate(&v)
 	c.validatePeriods(&v)

@@ -148,15 +148,23 @@ func List[K, V comparable](ctx context.Context, t state.Table, s Store[K, V], in
 //
 // A set entry by which clients keep their address leaves before real servers come, and comes after they have left:
 // those of other nodes answer only to this node's address.
+//
+// Ranges of sources in nftables come and go together, in one transaction: it refuses one that overlaps another.
 func (t Tables) Apply(ctx context.Context, d state.Delta) Results {
 	var r Results
 	leading, entries := Split(d.Entries, func(e state.SetEntry, v state.Entry) bool { _, leads := e.LeadsTo(v); return leads })
 	refusing, entries := Split(entries, func(e state.SetEntry, _ state.Entry) bool { return e.Set.Refuses() })
 	keeping, entries := Split(entries, func(e state.SetEntry, _ state.Entry) bool { return e.Set.KeepsClient() })
+	ranges, entries := Split(entries, func(e state.SetEntry, _ state.Entry) bool {
+		return e.Set.HoldsSources() && e.Set.Firewall() == state.OnNFTables
+	})
 	resting, servers := Split(d.RealServers, func(_ state.RealServerKey, s state.RealServer) bool { return s.Weight == 0 })
 	set(ctx, t.Sysctls, d.Sysctls, &r.Sysctls)
 	set(ctx, t.Sets, d.Sets, &r.Sets)
 	set(ctx, t.Entries, entries, &r.Entries)
+	if ranges.Len() > 0 {
+		r.Entries.Merge(t.Entries.Apply(ctx, ranges))
+	}
 	remove(ctx, t.Entries, keeping, &r.Entries)
 	late := len(resting.Add)+len(resting.Update)+len(d.RealServers.Remove) > 0
 	if !late {

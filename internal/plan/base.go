@@ -3,14 +3,12 @@
 package plan
 
 import (
-	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/rule"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -21,14 +19,14 @@ func Base(c config.Config) Fragment {
 	rows.Links[state.DummyLink] = state.Link{Kind: "dummy"}
 	for _, f := range c.Families {
 		for _, s := range sets() {
-			rows.Sets[s.name.For(f)] = s.header(f)
+			rows.Sets[s.name.For(f).On(c.Firewall)] = s.header(f, c.Firewall)
 		}
-		for _, ch := range chains(f, c) {
-			rows.Chains[state.ChainKey{Family: f, Table: ch.table, Name: ch.name}] = state.ChainOf(ch.rules...)
+		for _, ch := range (firewall{f, c}).chains() {
+			rows.Chains[state.ChainKey{Family: f, Table: ch.table.On(c.Firewall), Name: ch.name}] = ch.row(f)
 		}
 		for _, j := range jumps() {
-			k := state.JumpKey{Family: f, Table: j.table, From: j.from, To: j.to}
-			rows.Jumps[k] = state.Jump{Rule: about(j.about) + "-j " + j.to}
+			k := state.JumpKey{Family: f, Table: j.table.On(c.Firewall), From: j.from, To: j.to}
+			rows.Jumps[k] = state.Jump{Rule: rule.When(rule.About(j.about)).Then(rule.Jump(j.to)).Text(f)}
 		}
 	}
 	return state.FragmentOf(rows, nil)
@@ -123,89 +121,4 @@ func jumps() []jump {
 		{state.Filter, "INPUT", state.ChainIPVSFilter, "kubernetes ipvs access filter"},
 		{state.Filter, "OUTPUT", state.ChainIPVSOut, "kubernetes ipvs access filter"},
 	}
-}
-
-// about returns a match that only carries kube-proxy's comment.
-func about(text string) string { return `-m comment --comment "` + text + `" ` }
-
-// chains returns our chains for family f, with the words of vocabulary replaced.
-func chains(f state.Family, c config.Config) []chain {
-	words := vocabulary(f, c)
-	list := slices.Concat(
-		mangleChains(),
-		natChains(f, c),
-		filterChains(healthz(c), optional(c.AnswerPing, `{echo-request} {KUBE-IPVS-IPS} dst -j RETURN`), unallocated(f, c)),
-	)
-	for _, ch := range list {
-		for i := range ch.rules {
-			ch.rules[i] = words.Replace(ch.rules[i])
-		}
-	}
-	return list
-}
-
-// vocabulary replaces, for each set, {NAME} by a match of the set, {!NAME} by one that fails, and [NAME] and [!NAME] by
-// the same with kube-proxy's comment in front.
-func vocabulary(f state.Family, c config.Config) *strings.Replacer {
-	words := []string{
-		"{loopback}", "127.0.0.0/8",
-		"{unreachable}", "icmp-port-unreachable",
-		"{echo-request}", "-p icmp -m icmp --icmp-type 8",
-	}
-	if f == state.IPv6 {
-		words = []string{
-			"{loopback}", "::1/128",
-			"{unreachable}", "icmp6-port-unreachable",
-			"{echo-request}", "-p ipv6-icmp -m icmp6 --icmpv6-type 128",
-		}
-	}
-	words = append(words,
-		"{inside}", state.InsideAddress(f).String(),
-		"{shifted}", fmt.Sprintf(":%d-%d/%d", state.FirstPort, state.LastPort, state.PortShift),
-		"{mark}", fmt.Sprintf("%#x", c.Mark()),
-		"{netmap}", NetmapRule(f))
-	for _, s := range sets() {
-		name := string(s.name.For(f))
-		look := "-m set --match-set " + name
-		words = append(words,
-			"{!"+string(s.name)+"}", "-m set ! --match-set "+name,
-			"{"+string(s.name)+"}", look,
-			"["+string(s.name)+"]", about(s.about)+look,
-			"[!"+string(s.name)+"]", about(s.about)+"-m set ! --match-set "+name)
-	}
-	return strings.NewReplacer(words...)
-}
-
-// clusterIPMasquerade returns the rule for traffic to cluster IPs that is not from this node's pods. Unmasqueraded, the
-// answer would go straight to the client, from an address that it did not ask; so it must come back here.
-func clusterIPMasquerade(f state.Family, c config.Config) string {
-	const toClusterIP, mark = "[KUBE-CLUSTER-IP] dst,dst", " -j KUBE-MARK-MASQ"
-	if c.MasqueradeAll {
-		return toClusterIP + mark
-	}
-	if pods := local(f, c.LocalDetector); pods != "" {
-		return "! " + pods + " " + toClusterIP + mark
-	}
-	// Pods are not recognized. But a source that is itself a Service address is the node's, which got it from
-	// DummyLink; and if Service addresses are routed, so is a source that is one of the node's own.
-	if c.VIPBinding == config.RouteBinding {
-		return "-m addrtype --src-type LOCAL " + toClusterIP + mark
-	}
-	return "[KUBE-CLUSTER-IP] src,dst" + mark
-}
-
-// local returns a match for packets from this node's pods; empty if the detector recognizes none of family f.
-func local(f state.Family, d config.LocalDetector) string {
-	switch d.Kind {
-	case config.DetectCIDR:
-		i := slices.IndexFunc(d.CIDRs, func(p netip.Prefix) bool { return state.FamilyOf(p.Addr()) == f })
-		if i >= 0 {
-			return "-s " + d.CIDRs[i].Masked().String()
-		}
-	case config.DetectBridge:
-		return "-i " + d.Interface
-	case config.DetectPrefix:
-		return "-i " + d.Interface + "+"
-	}
-	return ""
 }

@@ -36,7 +36,7 @@ func (b *builder) leadInside(f splitFrontend) bool {
 	}
 	k, _ := lead.LeadsTo(state.Entry{})
 	switch {
-	case f.bound && !b.vicinity.config.Kernel.ShiftsPorts():
+	case f.bound && !b.vicinity.config.ShiftsPorts():
 		b.notes.add(state.InvalidPolicy, f.field, "%v has only endpoints of this node for clients in the cluster too: the kernel is older than 4.18", f.server)
 		return false
 	case !f.bound && b.has(k): // made for this NodePort at another of the node's addresses
@@ -95,7 +95,7 @@ func (b *builder) join(e endpoints) {
 	if !b.service.joined || b.service.affinity == 0 {
 		return
 	}
-	if b.vicinity.config.Kernel.NoNetmap {
+	if !b.vicinity.config.JoinsPorts() {
 		b.notes.add(state.InvalidAffinity, field(annotationAffinity), "each port has its own: the kernel, or iptables, has no target NETMAP")
 		return
 	}

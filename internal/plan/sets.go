@@ -14,7 +14,7 @@ import (
 type set struct {
 	name  state.SetName // for IPv4
 	kind  state.SetType
-	about string // kube-proxy's comment of the rules that look into it, as iptables-save escapes it
+	about string // kube-proxy's comment of the rules that look into it
 }
 
 // sets lists all of them. Every set always exists: rules cannot name a missing one, and the rules never change.
@@ -33,8 +33,8 @@ func sets() []set {
 		{state.SetNodePortLocalTCP, state.BitmapPort, "Kubernetes nodeport TCP port with externalTrafficPolicy=local"},
 		{state.SetNodePortUDP, state.BitmapPort, "Kubernetes nodeport UDP port for masquerade purpose"},
 		{state.SetNodePortLocalUDP, state.BitmapPort, "Kubernetes nodeport UDP port with externalTrafficPolicy=local"},
-		{state.SetNodePortSCTP, state.HashIPPort, `Kubernetes nodeport SCTP port for masquerade purpose with type \'hash ip:port\'`},
-		{state.SetNodePortLocalSCTP, state.HashIPPort, `Kubernetes nodeport SCTP port with externalTrafficPolicy=local with type \'hash ip:port\'`},
+		{state.SetNodePortSCTP, state.HashIPPort, "Kubernetes nodeport SCTP port for masquerade purpose with type 'hash ip:port'"},
+		{state.SetNodePortLocalSCTP, state.HashIPPort, "Kubernetes nodeport SCTP port with externalTrafficPolicy=local with type 'hash ip:port'"},
 		{state.SetHealthCheckNodePort, state.BitmapPort, "Kubernetes health check node port"},
 		{state.SetIPVSIPs, state.HashIP, "Addresses on the ipvs interface"},
 		{state.SetInside, state.HashIPPort, "Service frontends with local endpoints only, for which clients in the cluster get all"},
@@ -50,12 +50,20 @@ func sets() []set {
 // this number. Its default, 65,536, is too small for a large cluster.
 const maxElem = 1 << 20
 
-// header returns the header of set s for family f.
-func (s set) header(f state.Family) state.Set {
-	if s.kind == state.BitmapPort {
-		return state.Set{Type: s.kind, Comment: true}
+// header returns the header of set s for family f in a firewall. Sets of nftables have no greatest number.
+func (s set) header(f state.Family, w state.Firewall) state.Set {
+	h := state.Set{Type: s.kind, Family: f, Comment: true}
+	switch {
+	case s.kind == state.BitmapPort:
+		h.Family = 0
+	case w == state.OnIPTables:
+		h.MaxElem = maxElem
+	case s.name == state.SetInside:
+		h.Type = state.MapIPPortToPort
+	case s.name == state.SetAllPorts:
+		h.Type = state.MapIPPortToIP
 	}
-	return state.Set{Type: s.kind, Family: f, MaxElem: maxElem, Comment: true}
+	return h
 }
 
 // SetNames returns the names of all our sets for family f.

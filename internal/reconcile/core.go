@@ -136,11 +136,14 @@ func (c *Core) setRules() {
 
 	c.entries.mayRemove = func(e state.SetEntry) bool { return c.phases.mayRemove() && c.entryProvesNothing(e) }
 	c.sets.mayRemove = func(n state.SetName) bool {
-		return c.sharedRowsRemovable() && (n.Temporary() || c.setsProveNothing())
+		return c.sharedRowsRemovable() && (n.Temporary() || c.setsProveNothing() && c.chainsLet(n))
 	}
-	c.chains.mayRemove = func(k state.ChainKey) bool { return c.sharedRowsRemovable() && c.predecessorLets(k) }
+	c.chains.mayRemove = func(k state.ChainKey) bool {
+		return c.sharedRowsRemovable() && c.predecessorLets(k) && c.firewallLets(k.Table)
+	}
+	c.jumps.mayAdd = c.jumpMayCome
 	c.jumps.mayRemove = func(k state.JumpKey) bool {
-		return c.sharedRowsRemovable() && c.predecessorLets(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
+		return c.chains.mayRemove(state.ChainKey{Family: k.Family, Table: k.Table, Name: k.To})
 	}
 	c.links.mayRemove = func(state.LinkName) bool { return c.phases.mayRemove() && c.deviceIsUnused() }
 	c.virtualServers.mayRemove = func(state.VirtualServerKey) bool { return c.phases.mayRemove() }

@@ -54,7 +54,7 @@ func (c *Core) lookForPredecessor() {
 	c.handover.serving = map[state.ChainKey]struct{}{}
 	for k, have := range c.chains.believed() {
 		want, wanted := c.desired.Chains.Get(k)
-		if !wanted {
+		if !wanted && !c.otherFirewall(k.Table) {
 			continue
 		}
 		if _, serves := c.handover.predecessor.Interim(have, want); serves {

@@ -9,6 +9,7 @@ package rule
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
@@ -24,6 +25,12 @@ func When(matches ...Match) Rule { return Rule{Matches: matches} }
 
 // Always is a rule for every packet.
 func Always() Rule { return Rule{} }
+
+// And returns the rule with more matches.
+func (r Rule) And(matches ...Match) Rule {
+	r.Matches = slices.Concat(r.Matches, matches)
+	return r
+}
 
 // Then returns the rule with a verdict.
 func (r Rule) Then(v Verdict) Rule {

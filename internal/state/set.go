@@ -43,6 +43,9 @@ func (n SetName) KeepsClient() bool {
 // elsewhere.
 func (n SetName) Refuses() bool { return strings.HasSuffix(string(n), "-NO-LOCAL") }
 
+// HoldsSources reports whether the set's entries are what may come to a guarded frontend, and from where.
+func (n SetName) HoldsSources() bool { return strings.Contains(string(n), "-SOURCE-") }
+
 // ofEndpoints reports whether the addresses and ports of the set's entries are those of endpoints, and not of Services.
 func (n SetName) ofEndpoints() bool { return strings.HasSuffix(string(n), "-LOOP-BACK") }
 

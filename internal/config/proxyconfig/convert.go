@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Config returns the configuration of the pair, and warnings. Its error is config.Complaints with field paths.
@@ -162,6 +163,10 @@ func (x *conversion) own() {
 	x.to.RemoteHairpins = o.RemoteHairpins
 	x.to.AnswerPing = o.AnswerPing
 	x.to.VIPBinding = config.VIPBinding(o.VIPBinding)
+	x.to.FirewallChoice = config.FirewallChoice(o.Firewall)
+	if x.to.FirewallChoice == config.NFTablesFirewall { // auto is decided on the node
+		x.to.Firewall = state.OnNFTables
+	}
 	x.to.DrainTimeout = o.DrainTimeout.Duration
 	x.to.Snapshot = config.Snapshot{File: o.Snapshot.File, MaxBytes: o.Snapshot.MaxBytes}
 }
@@ -210,6 +215,7 @@ func (x *conversion) paths() map[string]string {
 		"DrainTimeout":             "drainTimeout",
 		"ExcludeCIDRs":             "ipvs.excludeCIDRs",
 		"ExternalIPCIDRs":          "externalIPCIDRs",
+		"FirewallChoice":           "firewall",
 		"Hostname":                 "hostnameOverride",
 		"LocalDetector.CIDRs":      "clusterCIDR",
 		"LocalDetector.Interface":  device,

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 func prefixes(list ...string) []netip.Prefix {
@@ -171,6 +172,7 @@ func ownEffects() []effect {
 		{"remoteHairpins", "remoteHairpins: true", wants{"RemoteHairpins": true}},
 		{"answerPing", "answerPing: true", wants{"AnswerPing": true}},
 		{"vipBinding", "vipBinding: route", wants{"VIPBinding": config.RouteBinding}},
+		{"firewall", "firewall: nftables", wants{"FirewallChoice": config.NFTablesFirewall, "Firewall": state.OnNFTables}},
 		{"drainTimeout", "drainTimeout: 0s", wants{"DrainTimeout": time.Duration(0)}},
 		{"idleTCPTimeout", "idleTCPTimeout: 0s", wants{"TCPTimeout": time.Duration(0)}},
 		{"snapshot.file", "snapshot: {file: /s}", wants{"Snapshot.File": "/s"}},

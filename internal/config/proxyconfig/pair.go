@@ -59,6 +59,9 @@ type KubeIPVSConfiguration struct {
 	// vipBinding is how the node takes packets to Service addresses: "address", as kube-proxy does, or "route", for
 	// more than a few thousand.
 	VIPBinding string `json:"vipBinding"`
+	// firewall is what holds our rules: "nftables", "iptables" with ipset, or "auto": nftables if the kernel takes our
+	// rules there, and else iptables.
+	Firewall string `json:"firewall"`
 	// drainTimeout is the time after which a removed endpoint loses its connections. "0s": at once.
 	DrainTimeout metav1.Duration `json:"drainTimeout"`
 	// idleTCPTimeout is how long IPVS keeps an idle TCP connection if ipvs.tcpTimeout is "0s", as it usually is. "0s"
@@ -87,6 +90,7 @@ func Default() Pair {
 		RemoteHairpins:         c.RemoteHairpins,
 		AnswerPing:             c.AnswerPing,
 		VIPBinding:             string(c.VIPBinding),
+		Firewall:               string(c.FirewallChoice),
 		DrainTimeout:           duration(c.DrainTimeout),
 		IdleTCPTimeout:         duration(c.TCPTimeout),
 		Snapshot:               Snapshot{File: c.Snapshot.File, MaxBytes: c.Snapshot.MaxBytes},

@@ -19,11 +19,13 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/ipvs"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/link"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/nft"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/nftables"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // Ours says what is ours by name, and which sysctls we want to know.
 type Ours struct {
+	Firewall state.Firewall // that holds our rows; the other one is opened too if it has some
 	Set      func(state.SetName) bool
 	Chain    func(name string) bool
 	Sysctls  []state.SysctlName
@@ -35,9 +37,13 @@ type Ours struct {
 // unless the process has only one.
 type Kernel struct {
 	IPVS      *ipvs.Conn
-	Sets      *ipset.Conn
-	Rules     *iptables.Conn
-	nft       *nft.Conn // nil: there are no tables of nftables to remove
+	Sets      *ipset.Conn                                        // nil: the firewall is nftables, and no ipset is ours
+	Rules     *iptables.Conn                                     // nil: the firewall is nftables, and no rule of iptables is ours
+	Table     *nftables.Conn                                     // nil: the firewall is iptables, and no table of nftables is ours
+	nft       *nft.Conn                                          // nil: there are no tables of nftables to remove
+	tables    *kernel.Tables                                     // nil: not asked for yet
+	old       *kernel.RetiringStore[state.ChainKey, state.Chain] // chains of iptables that are only to be removed
+	beyond    error                                              // why rules of iptables that may be ours can't be reached
 	Link      *link.Conn
 	Conntrack *conntrack.Conn
 	sysctls   *SysctlStore
@@ -59,8 +65,10 @@ func Open(ctx context.Context, ours Ours) (k *Kernel, err error) {
 	if err != nil {
 		return k, err
 	}
-	k.Rules, err = iptables.Open(ctx, ours.Chain, ours.Families...)
-	return k, err
+	if ours.Firewall == state.OnNFTables {
+		return k, k.openBesideNFTables(ctx)
+	}
+	return k, k.openBesideIPTables(ctx)
 }
 
 func unconnected(ours Ours) *Kernel {
@@ -69,16 +77,25 @@ func unconnected(ours Ours) *Kernel {
 	return &Kernel{sysctls: OpenSysctls(sysctlRoot(), sysctls...), timeouts: timeouts, ours: ours}
 }
 
-// connect opens the connections by which tables are read and written.
+// connect opens the connections by which tables are read and written, but for the rules of iptables.
 func (k *Kernel) connect() (err error) {
-	set := func(n state.SetName) bool { return k.ours.Set(n) || n.Temporary() }
 	k.IPVS = keep(k, &err, ipvs.Open)
-	k.Sets = keep(k, &err, func() (*ipset.Conn, error) { return ipset.Open(set) })
 	k.Link = keep(k, &err, link.Open)
+	if k.ours.Firewall == state.OnNFTables {
+		k.Table = keep(k, &err, k.openTable)
+	} else {
+		k.Sets = keep(k, &err, k.openSets)
+	}
 	if len(k.ours.Tables) > 0 {
 		k.nft = keep(k, &err, func() (*nft.Conn, error) { return nft.Open(k.ours.Tables...) })
 	}
 	return err
+}
+
+func (k *Kernel) openTable() (*nftables.Conn, error) { return nftables.Open(k.ours.Families...) }
+
+func (k *Kernel) openSets() (*ipset.Conn, error) {
+	return ipset.Open(func(n state.SetName) bool { return k.ours.Set(n) || n.Temporary() })
 }
 
 // hostSysctls is where a pod can write the machine's sysctls: /proc/sys is read-only in unprivileged containers.
@@ -113,33 +130,22 @@ func (k *Kernel) Close() error {
 
 // Tables returns the stores of the kernel.
 func (k *Kernel) Tables() kernel.Tables {
-	return kernel.Tables{
+	if k.tables != nil {
+		return *k.tables
+	}
+	t := kernel.Tables{
 		Sysctls:        settings{k.sysctls, k.IPVS.Timeouts(), k.timeouts},
-		Sets:           k.Sets.Sets(),
-		Entries:        k.Sets.Entries(),
-		Chains:         k.chains(),
-		Jumps:          k.Rules.Jumps(),
 		Links:          k.Link.Links(),
 		VirtualServers: k.IPVS.VirtualServers(),
 		RealServers:    k.IPVS.RealServers(),
 		Addresses:      k.Link.Addresses(),
 	}
-}
-
-func (k *Kernel) chains() nft.Chains {
-	if k.nft == nil {
-		return k.Rules.Chains()
+	k.rows(&t)
+	if k.nft != nil {
+		t.Chains = k.nft.Beside(t.Chains)
 	}
-	return k.nft.Beside(k.Rules.Chains())
-}
-
-// Ruleset returns all rules of the node, ours or not.
-func (k *Kernel) Ruleset(ctx context.Context) (state.Ruleset, error) {
-	r, err := k.Rules.Ruleset(ctx)
-	if err != nil || k.nft == nil {
-		return r, err
-	}
-	return r, k.nft.Ruleset(ctx, r, k.Rules.Shows)
+	k.tables = &t
+	return t
 }
 
 // Flush removes the conntrack entries of all flows.

@@ -31,7 +31,9 @@ type Reader struct {
 // Reader opens a Reader for the calling thread's network namespace, which has to be the Kernel's.
 func (k *Kernel) Reader() (r *Reader, err error) {
 	own := unconnected(k.ours)
-	own.Rules = k.Rules.Another()
+	if k.Rules != nil {
+		own.Rules = k.Rules.Another()
+	}
 	r = &Reader{kernel: own}
 	defer func() {
 		if err != nil {
@@ -43,7 +45,19 @@ func (k *Kernel) Reader() (r *Reader, err error) {
 	if err != nil {
 		return r, err
 	}
-	return r, own.connect()
+	return r, own.connectLike(k)
+}
+
+// connectLike connects to what another Kernel is connected to.
+func (k *Kernel) connectLike(other *Kernel) error {
+	err := k.connect()
+	if other.Table != nil && k.Table == nil {
+		k.Table = keep(k, &err, k.openTable)
+	}
+	if other.Sets != nil && k.Sets == nil {
+		k.Sets = keep(k, &err, k.openSets)
+	}
+	return err
 }
 
 // Close closes the connections.

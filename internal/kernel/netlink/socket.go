@@ -134,6 +134,19 @@ func (s *Socket) Close() error {
 	return nil
 }
 
+// Port returns the socket's address, by which the kernel names it in events.
+func (s *Socket) Port() (uint32, error) {
+	a, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return 0, fmt.Errorf("asking for the address of a netlink socket: %w", err)
+	}
+	own, ok := a.(*unix.SockaddrNetlink)
+	if !ok {
+		return 0, fmt.Errorf("the address of a netlink socket is a %T", a)
+	}
+	return own.Pid, nil
+}
+
 // Traffic returns what the socket has sent so far.
 func (s *Socket) Traffic() Traffic { return s.traffic }
 
