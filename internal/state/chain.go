@@ -138,7 +138,8 @@ const (
 	Security RuleTable = "security"
 )
 
-// Ruleset is all rules that a node's packets meet, ours among those of others. It is only observed.
+// Ruleset is all rules that a node's packets meet, ours among those of others, but for those of our table of nftables:
+// these are the rows of a State. It is only observed.
 //
 // A table of nftables is one of the table "nftables FAMILY NAME" here, and its rules are in iptables-save's spelling as
 // far as they are simple.

@@ -14,8 +14,7 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
 
-// onNFTables returns the same sets and rules in nftables. A set that says where packets are led to is a map there, and
-// one of ports alone is asked only about packets that have some.
+// onNFTables returns the same sets and rules in nftables. A set that says where packets are led to is a map there.
 func onNFTables(s state.State) state.State {
 	maptypes := map[string]state.SetType{"-INSIDE": state.MapIPPortToPort, "-ALL-PORTS": state.MapIPPortToIP}
 	moved := s
@@ -35,14 +34,7 @@ func onNFTables(s state.State) state.State {
 	}
 	for k, v := range s.Chains {
 		k.Table = k.Table.On(state.OnNFTables)
-		lines := v.Lines()
-		for i, line := range lines {
-			if strings.HasSuffix(line, "-HEALTH-CHECK-NODE-PORT dst -j RETURN") {
-				line = "-p tcp " + line
-			}
-			lines[i] = strings.ReplaceAll(line, "match-set ", "match-set nft:")
-		}
-		moved.Chains[k] = state.ChainOf(lines...)
+		moved.Chains[k] = state.Chain{Rules: strings.ReplaceAll(v.Rules, "match-set ", "match-set nft:")}
 	}
 	for k, v := range s.Jumps {
 		k.Table = k.Table.On(state.OnNFTables)
