@@ -53,7 +53,7 @@ func probes(s state.State) []trace.Packet {
 	for _, set := range slices.Sorted(maps.Keys(first)) {
 		k := first[set]
 		client := endpoints[k]
-		if set != plan.ServerEntries(k)[0].Set { // no cluster IP
+		if set.Bare() != state.SetClusterIP.For(k.Family()) {
 			client = clientOutside(k.Family())
 		}
 		packets = append(packets, trace.Packet{Protocol: k.Protocol, Source: netip.AddrPortFrom(client, 0), Destination: k.Address})

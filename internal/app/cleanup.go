@@ -173,21 +173,22 @@ func (backOwnership) Set(n state.SetName) bool {
 	return plan.OurSet(n) && !takeover.ItsSet(n) || n.Temporary()
 }
 
-// Proofs returns proofs by sets that kube-proxy does not know: what its own sets prove stays.
+// Proofs yields proofs by sets that kube-proxy does not know: what its own sets prove stays, and also what those of the
+// same names in nftables prove.
 func (backOwnership) Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry] {
 	return func(yield func(state.SetEntry) bool) {
 		for e := range (plan.Ownership{}).Proofs(k, local) {
-			if !takeover.ItsSet(e.Set) && !yield(e) {
+			if !takeover.ItsSet(e.Set.Bare()) && !yield(e) {
 				return
 			}
 		}
 	}
 }
 
-// AddressProof proves only addresses that belong to no Service: kube-proxy knows all others.
-func (backOwnership) AddressProof(a state.Address) state.SetEntry {
+// AddressProofs proves only addresses that belong to no Service: kube-proxy knows all others.
+func (backOwnership) AddressProofs(a state.Address) iter.Seq[state.SetEntry] {
 	if !state.Inside(a.Addr) {
-		return state.SetEntry{}
+		return func(func(state.SetEntry) bool) {}
 	}
-	return plan.Ownership{}.AddressProof(a)
+	return plan.Ownership{}.AddressProofs(a)
 }

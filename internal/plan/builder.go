@@ -68,7 +68,9 @@ func (b *builder) fragment() Fragment {
 	return f
 }
 
+// enter adds an entry to its set in the firewall that holds our rules.
 func (b *builder) enter(k state.SetEntry, comment string) {
+	k.Set = k.Set.On(b.vicinity.config.Firewall)
 	b.entries = append(b.entries, entryRow{Key: k, Value: state.Entry{Comment: comment}})
 }
 

@@ -57,9 +57,13 @@ func checkInvariants(t testing.TB, f plan.Fragment) {
 // entered reports whether the entry is in one of the sets.
 func entered(s state.State, sets []state.SetName, e state.SetEntry) bool {
 	return slices.ContainsFunc(sets, func(n state.SetName) bool {
-		e.Set = n
-		_, ok := s.Entries[e]
-		return ok
+		for _, w := range state.Firewalls() {
+			e.Set = n.On(w)
+			if _, ok := s.Entries[e]; ok {
+				return true
+			}
+		}
+		return false
 	})
 }
 
@@ -68,7 +72,7 @@ func checkEntry(t testing.TB, s state.State, k state.SetEntry, v state.Entry) {
 	if !plan.OurSet(k.Set) {
 		t.Errorf("entry %v is in a set that is not ours", k)
 	}
-	if k.Address.IsValid() && !slices.Contains(plan.SetNames(state.FamilyOf(k.Address)), k.Set) {
+	if k.Address.IsValid() && !slices.Contains(plan.SetNames(state.FamilyOf(k.Address)), k.Set.Bare()) {
 		t.Errorf("entry %v is in a set of the other family", k)
 	}
 	if back, err := state.ParseSetEntry(k.String()); err != nil || back != k {

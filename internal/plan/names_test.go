@@ -3,13 +3,12 @@
 package plan_test
 
 import (
-	"regexp"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/rule"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -19,7 +18,7 @@ func TestSetsAndChainsOfTheBaseAreOurs(t *testing.T) {
 		t.Errorf("%d sets, %d chains, %d jumps; want 46, 30, 18", len(base.Sets), len(base.Chains), len(base.Jumps))
 	}
 	for _, r := range base.Sets {
-		if !plan.OurSet(r.Key) || len(r.Key) > 31 {
+		if !plan.OurSet(r.Key) || !plan.OurSet(r.Key.On(state.OnNFTables)) || len(r.Key) > 31 {
 			t.Errorf("set %s is not ours or too long", r.Key)
 		}
 	}
@@ -41,32 +40,43 @@ func TestKubeletAndOthersOwnTheirSetsAndChains(t *testing.T) {
 	}
 }
 
-// TestRulesNameOnlyWhatIsThere finds misspelt sets, chains and words, even in rules of only one configuration.
+// TestRulesNameOnlyWhatIsThere finds rules that cannot be read, and misspelt sets and chains, even in rules of only one
+// configuration.
 func TestRulesNameOnlyWhatIsThere(t *testing.T) {
-	match := regexp.MustCompile(`(?:--match-set|--map-set) (\S+)`)
-	target := regexp.MustCompile(`-j (KUBE-\S+)`)
 	for name, s := range scripts(t) {
 		if s.objects.Service != nil {
 			continue
 		}
 		base := s.run().State()
 		for k, chain := range base.Chains {
-			ours := plan.SetNames(k.Family)
-			if strings.ContainsAny(chain.Rules, "{}[]") {
-				t.Errorf("%s: chain %v has an unknown word: %s", name, k, chain.Rules)
-			}
-			for _, m := range match.FindAllStringSubmatch(chain.Rules, -1) {
-				if !slices.Contains(ours, state.SetName(m[1])) {
-					t.Errorf("%s: chain %v looks into %s", name, k, m[1])
+			for _, line := range chain.Lines() {
+				r, err := rule.Parse(k.Family, line)
+				if err != nil {
+					t.Errorf("%s: chain %v: %v", name, k, err)
 				}
-			}
-			for _, m := range target.FindAllStringSubmatch(chain.Rules, -1) {
-				if _, ok := base.Chains[state.ChainKey{Family: k.Family, Table: k.Table, Name: m[1]}]; !ok {
-					t.Errorf("%s: chain %v goes to %s", name, k, m[1])
+				for _, m := range r.Matches {
+					if m, is := m.(rule.Member); is && !hasSetOfFamily(base, m.Set, k.Family) {
+						t.Errorf("%s: chain %v looks into %s", name, k, m.Set)
+					}
+				}
+				if to, is := r.Verdict.(rule.Jump); is && !hasChain(base, k, string(to)) {
+					t.Errorf("%s: chain %v goes to %s", name, k, to)
 				}
 			}
 		}
 	}
+}
+
+func hasSetOfFamily(s state.State, n state.SetName, f state.Family) bool {
+	_, there := s.Sets[n]
+	return there && n.Family() == f
+}
+
+// hasChain reports whether a chain is in the table of another one.
+func hasChain(s state.State, of state.ChainKey, name string) bool {
+	of.Name = name
+	_, there := s.Chains[of]
+	return there
 }
 
 func TestAVirtualServerByMarkHasNoEntries(t *testing.T) {

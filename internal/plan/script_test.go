@@ -20,6 +20,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
 	"github.com/kube-ipvs/kube-ipvs/internal/plan"
+	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 var update = flag.Bool("update", false, "rewrite the expectations of testdata/*.txtar")
@@ -155,6 +156,7 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		RemoteHairpins                                    bool
 		LocalhostNodePorts, IgnoreExternalIPs, NoNetmap   bool
 		VIPBinding                                        config.VIPBinding
+		Firewall                                          *string
 		Healthz                                           *netip.AddrPort
 	}
 	unmarshal(t, path, data, &in)
@@ -192,6 +194,13 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		c.Kernel = k
 	}
 	c.Kernel.NoNetmap = in.NoNetmap
+	if in.Firewall != nil {
+		w, err := state.ParseFirewall(*in.Firewall)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Firewall = w
+	}
 	return c
 }
 

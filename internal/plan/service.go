@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -274,18 +275,34 @@ func ranges(spec *corev1.ServiceSpec, ns *notes) map[state.Family][]netip.Prefix
 		}
 		f := state.FamilyOf(p.Addr())
 		all[f] = all[f] || p.Bits() == 0
-		if !slices.Contains(byFamily[f], p) {
-			byFamily[f] = append(byFamily[f], p)
-		}
+		byFamily[f] = append(byFamily[f], p)
 	}
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
-		if all[f] {
+		switch list := byFamily[f]; {
+		case all[f]:
 			delete(byFamily, f)
-		} else if unread && len(byFamily[f]) == 0 {
+		case len(list) > 0:
+			byFamily[f] = outermost(list)
+		case unread:
 			byFamily[f] = []netip.Prefix{}
 		}
 	}
 	return byFamily
+}
+
+// outermost leaves out what is inside of another network of the list: it lets no one else in, and nftables refuses
+// networks that overlap.
+func outermost(list []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(list, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	var kept []netip.Prefix
+	for _, p := range list { // one that another contains comes behind it, before any that it does not
+		if len(kept) == 0 || !kept[len(kept)-1].Contains(p.Addr()) {
+			kept = append(kept, p)
+		}
+	}
+	return kept
 }
 
 // note notes the families that ranges closes, and a health check port that is a NodePort of the same Service. Package

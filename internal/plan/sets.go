@@ -66,7 +66,7 @@ func (s set) header(f state.Family, w state.Firewall) state.Set {
 	return h
 }
 
-// SetNames returns the names of all our sets for family f.
+// SetNames returns the names of all our sets for family f, as ipset has them.
 func SetNames(f state.Family) []state.SetName {
 	var names []state.SetName
 	for _, s := range sets() {
@@ -75,22 +75,33 @@ func SetNames(f state.Family) []state.SetName {
 	return names
 }
 
-// OurSet reports whether a set of this name is ours, of either family and of any version.
+// OurSet reports whether a set of this name is ours, in either firewall, of either family and of any version.
 func OurSet(n state.SetName) bool {
 	return slices.ContainsFunc([]state.Family{state.IPv4, state.IPv6}, func(f state.Family) bool {
 		older := []state.SetName{state.SetClusterMark.For(f), state.SetMark.For(f), state.SetMarkMasq.For(f)}
-		return slices.Contains(SetNames(f), n) || slices.Contains(older, n)
+		return slices.Contains(SetNames(f), n.Bare()) || slices.Contains(older, n.Bare())
 	})
 }
 
-// ServerEntries returns the set entries that prove virtual server k ours: one of them in the kernel is enough. One
-// without an address knows only the port, and counts only if k's address is one of the node's.
+// ServerEntries returns the set entries of either firewall that prove virtual server k ours: one of them in the kernel
+// is enough. One without an address knows only the port, and counts only if k's address is one of the node's.
 func ServerEntries(k state.VirtualServerKey) []state.SetEntry {
 	if !provable(k) {
 		return nil
 	}
-	entries := serverEntries(k)
-	return entries[:]
+	var all []state.SetEntry
+	for _, w := range state.Firewalls() {
+		for _, e := range serverEntries(k) {
+			all = append(all, on(e, w))
+		}
+	}
+	return all
+}
+
+// on returns the same entry in a firewall.
+func on(e state.SetEntry, w state.Firewall) state.SetEntry {
+	e.Set = e.Set.On(w)
+	return e
 }
 
 // provable reports whether set entries can prove k ours. A virtual server with a mark of ours needs no proof.
@@ -148,27 +159,36 @@ type Ownership struct {
 // Set reports whether a set of that name is ours. A temporary one is, too: a crash may leave it behind.
 func (Ownership) Set(n state.SetName) bool { return OurSet(n) || n.Temporary() }
 
-// Proofs yields the set entries any of which proves virtual server k ours. local: its address is one of the node's own.
-// Otherwise a port alone proves nothing.
+// Proofs yields the set entries any of which proves virtual server k ours. They are of both firewalls, as a node that
+// changes its firewall has virtual servers that only entries of the other one prove. local: its address is one of the
+// node's own. Otherwise a port alone proves nothing.
 func (o Ownership) Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry] {
 	return func(yield func(state.SetEntry) bool) {
 		if !provable(k) || o.excluded(k.Address.Addr()) {
 			return
 		}
-		for _, e := range serverEntries(k) {
-			if (local || e.Address.IsValid()) && !yield(e) {
-				return
+		for _, w := range state.Firewalls() {
+			for _, e := range serverEntries(k) {
+				if (local || e.Address.IsValid()) && !yield(on(e, w)) {
+					return
+				}
 			}
 		}
 	}
 }
 
-// AddressProof returns the set entry that proves address a ours, or the zero entry, which no set has, if nothing can.
-func (o Ownership) AddressProof(a state.Address) state.SetEntry {
-	if o.excluded(a.Addr) {
-		return state.SetEntry{}
+// AddressProofs yields the set entries any of which proves address a ours.
+func (o Ownership) AddressProofs(a state.Address) iter.Seq[state.SetEntry] {
+	return func(yield func(state.SetEntry) bool) {
+		if o.excluded(a.Addr) {
+			return
+		}
+		for _, w := range state.Firewalls() {
+			if !yield(on(addressEntry(a.Addr), w)) {
+				return
+			}
+		}
 	}
-	return addressEntry(a.Addr)
 }
 
 func (o Ownership) excluded(a netip.Addr) bool {
@@ -179,14 +199,14 @@ func (o Ownership) excluded(a netip.Addr) bool {
 // NoLocal counts the ports of a Service that traffic policy Local leaves without endpoints on this node while other
 // nodes have some: for clients in the cluster, and for those outside.
 func NoLocal(f Fragment, family state.Family) (internal, external int) {
-	set, clusterIPs := state.SetNoLocal.For(family), state.SetClusterIP.For(family)
+	set := state.SetNoLocal.For(family)
 	inside, outside := map[string]struct{}{}, map[string]struct{}{} // ports, by comment
 	for _, r := range f.Entries {
-		if r.Key.Set != set {
+		if r.Key.Set.Bare() != set {
 			continue
 		}
 		k := r.Key
-		k.Set = clusterIPs
+		k.Set = state.SetClusterIP.For(family).On(k.Set.Firewall())
 		if _, found := slices.BinarySearchFunc(f.Entries, k, func(r entryRow, k state.SetEntry) int { return r.Key.Compare(k) }); found {
 			inside[r.Value.Comment] = struct{}{}
 		} else {

@@ -32,8 +32,8 @@ type Ownership interface {
 	// Proofs are the set entries any of which shows that the virtual server k is ours. local says that its address is
 	// one of the node's own.
 	Proofs(k state.VirtualServerKey, local bool) iter.Seq[state.SetEntry]
-	// AddressProof is the set entry that shows that the address a is ours.
-	AddressProof(a state.Address) state.SetEntry
+	// AddressProofs are the set entries any of which shows that the address a is ours.
+	AddressProofs(a state.Address) iter.Seq[state.SetEntry]
 }
 
 // Options configure a Core.

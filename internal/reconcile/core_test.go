@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
@@ -151,13 +152,27 @@ func TestATableThatCannotBeListedIsLookedAtAgainSoon(t *testing.T) {
 	b.mustEqualDesired(t, "one second after a failed audit")
 }
 
-func TestAnEntryThatProvesAVirtualServerLeavesOnceAnotherDoes(t *testing.T) {
+func TestAnEntryThatProvesARowLeavesOnceAnotherDoes(t *testing.T) {
 	b := syncedBench(t, 1)
-	moved := service(server(0, state.TCP), 0, 3)
-	moved.Entries[0].Key.Set = otherSet
-	b.step(Upsert{Owner: owner(0), Fragment: moved})
+	b.step(Upsert{Owner: owner(0), Fragment: moved(service(server(0, state.TCP), 0, 3))})
 	b.settle(t)
-	b.mustEqualDesired(t, "after the Service moved to another set")
+	b.mustEqualDesired(t, "after the Service moved to other sets")
+}
+
+// As on a node whose firewall changes while Services go.
+func TestWhatOtherSetsProveIsOursAsLongAsTheyAreThere(t *testing.T) {
+	b := syncedBench(t, 3)
+	b.core = NewCore(testOptions())
+	other := base()
+	other.Sets = slices.DeleteFunc(other.Sets, func(r diff.Row[state.SetName, state.Set]) bool {
+		return r.Key == ourSet || r.Key == addressSet
+	})
+	other.Chains[0].Value = state.ChainOf("-m set --match-set KUBE-EXTERNAL-IP dst,dst -j ACCEPT")
+	b.step(Upsert{Fragment: other})
+	b.step(Upsert{Owner: owner(1), Fragment: moved(service(server(1, state.TCP), 0, 3))})
+	b.step(Synced{})
+	b.pass(t, 2*time.Minute)
+	b.mustEqualDesired(t, "after two Services went with their sets, and one moved to others")
 }
 
 func TestAnAddressComesNoSoonerThanAllThatServesIt(t *testing.T) {

@@ -15,9 +15,14 @@ import (
 // address is made only once its entry is known to be in the kernel, and an entry leaves only once what it proves is
 // known to be gone. The order of tables ensures that where all goes well; the functions here where single rows fail.
 
-func (c *Core) virtualServerIsProven(k state.VirtualServerKey) bool {
+func (c *Core) virtualServerIsProven(k state.VirtualServerKey) bool { return c.proven(c.proofs(k)) }
+
+func (c *Core) addressIsProven(a state.Address) bool { return c.proven(c.addressProofs(a)) }
+
+// proven reports whether one of the proofs is there, or none is wanted.
+func (c *Core) proven(proofs iter.Seq[state.SetEntry]) bool {
 	wanted := false
-	for e := range c.proofs(k) {
+	for e := range proofs {
 		if c.entries.surelyHas(e) {
 			return true
 		}
@@ -25,12 +30,6 @@ func (c *Core) virtualServerIsProven(k state.VirtualServerKey) bool {
 		wanted = wanted || w
 	}
 	return !wanted
-}
-
-func (c *Core) addressIsProven(a state.Address) bool {
-	e := c.options.Ownership.AddressProof(a)
-	_, wanted := c.desired.Entries.Get(e)
-	return c.entries.surelyHas(e) || !wanted
 }
 
 // realServersHaveServer spares the kernel requests that it can only refuse. A virtual server that is added by the same
@@ -53,18 +52,18 @@ func (c *Core) entryProvesNothing(e state.SetEntry) bool {
 		return false
 	}
 	for _, k := range c.provable(e) {
-		if c.virtualServers.mayHave(k) && some(c.proofs(k), func(proof state.SetEntry) bool { return proof == e }) && !c.provenBesides(e, k) {
+		if c.virtualServers.mayHave(k) && c.provesAlone(e, c.proofs(k)) {
 			return false
 		}
 	}
 	a := state.Address{Addr: e.Address}
-	return !c.addresses.mayHave(a) || c.options.Ownership.AddressProof(a) != e
+	return !c.addresses.mayHave(a) || !c.provesAlone(e, c.addressProofs(a))
 }
 
-// provenBesides reports whether another entry that is to stay proves k as well, as where a change of the Service only
-// moves it from one set to another.
-func (c *Core) provenBesides(e state.SetEntry, k state.VirtualServerKey) bool {
-	return some(c.proofs(k), func(other state.SetEntry) bool {
+// provesAlone reports whether e is among the proofs of a row, and no other that is to stay proves it as well. One does
+// where a change of the Service only moves it from one set to another, or where another firewall is used.
+func (c *Core) provesAlone(e state.SetEntry, proofs iter.Seq[state.SetEntry]) bool {
+	return some(proofs, func(proof state.SetEntry) bool { return proof == e }) && !some(proofs, func(other state.SetEntry) bool {
 		_, wanted := c.desired.Entries.Get(other)
 		return other != e && wanted && c.entries.surelyHas(other)
 	})
@@ -100,6 +99,10 @@ func (c *Core) proofs(k state.VirtualServerKey) iter.Seq[state.SetEntry] {
 	return c.options.Ownership.Proofs(k, local)
 }
 
+func (c *Core) addressProofs(a state.Address) iter.Seq[state.SetEntry] {
+	return c.options.Ownership.AddressProofs(a)
+}
+
 // provable are the virtual servers that an entry of e's form can prove: the one with its address and port, or for a
 // port alone those on the node's addresses.
 func (c *Core) provable(e state.SetEntry) []state.VirtualServerKey {
@@ -123,9 +126,7 @@ func (c *Core) provenServer(k state.VirtualServerKey) bool {
 	return state.OurMark(k.Mark) || some(c.proofs(k), c.hasEntry)
 }
 
-func (c *Core) provenAddress(a state.Address) bool {
-	return c.hasEntry(c.options.Ownership.AddressProof(a))
-}
+func (c *Core) provenAddress(a state.Address) bool { return some(c.addressProofs(a), c.hasEntry) }
 
 // hasEntry reports whether an entry is among those that the audit listed, or is believed to be there if they could not
 // be listed.

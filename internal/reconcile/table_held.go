@@ -70,7 +70,11 @@ func (c *Core) recallAfterEntry(e state.SetEntry) {
 	if c.virtualServers.held.len()+c.entries.held.len() == 0 {
 		return
 	}
-	for _, k := range c.provable(e) {
+	servers := c.provable(e)
+	if len(servers) == 0 { // an address alone
+		c.recallAddressProofs(state.Address{Addr: e.Address})
+	}
+	for _, k := range servers {
 		c.virtualServers.recall(k)
 		c.recallProofs(k)
 	}
@@ -91,6 +95,15 @@ func (c *Core) recallProofs(k state.VirtualServerKey) {
 	}
 }
 
+func (c *Core) recallAddressProofs(a state.Address) {
+	if c.entries.held.len() == 0 || !a.Addr.IsValid() {
+		return
+	}
+	for e := range c.addressProofs(a) {
+		c.entries.recall(e)
+	}
+}
+
 // recallAfter is for what was written.
 func (c *Core) recallAfter(d state.Delta, r kernel.Results) {
 	if d.Len() == d.RealServers.Len() {
@@ -100,9 +113,7 @@ func (c *Core) recallAfter(d state.Delta, r kernel.Results) {
 	c.releaseMarked()
 	eachWritten(d.Entries, r.Entries, c.recallAfterEntry)
 	eachWritten(d.VirtualServers, r.VirtualServers, c.recallAfterServer)
-	eachWritten(d.Addresses, r.Addresses, func(a state.Address) {
-		c.entries.recall(c.options.Ownership.AddressProof(a))
-	})
+	eachWritten(d.Addresses, r.Addresses, c.recallAddressProofs)
 }
 
 // eachWritten calls f for the rows of a delta that did not fail.

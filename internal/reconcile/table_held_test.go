@@ -82,15 +82,13 @@ func counted[K any](n *int, may func(K) bool) func(K) bool {
 
 // A change of every kind, while ever more deleted Services drain.
 func TestAChangeLooksAtNoMoreRowsWhile10000DeletedServicesDrain(t *testing.T) {
-	moved := service(server(3, state.TCP), 0, 3)
-	moved.Entries[0].Key.Set = otherSet
 	changes := []struct {
 		name  string
 		event Event
 	}{
 		{"a Service comes", Upsert{Owner: owner(20_000), Fragment: service(server(20_000, state.TCP), 0, 3)}},
 		{"a Service goes", Delete{Owner: owner(4)}},
-		{"a Service moves", Upsert{Owner: owner(3), Fragment: moved}},
+		{"a Service moves", Upsert{Owner: owner(3), Fragment: moved(service(server(3, state.TCP), 0, 3))}},
 		{"the node's own addresses come again", Local{}},
 	}
 	few, many := draining(t, 10), draining(t, 10_000)

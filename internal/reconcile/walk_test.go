@@ -52,21 +52,25 @@ func testOptions() Options {
 	}
 }
 
-// oneSet is a small Ownership: our one set holds our servers' addresses, and another our addresses.
+// oneSet is a small Ownership: our one set holds our servers' addresses, and another our addresses. Of each there is a
+// second one.
 type oneSet struct{}
 
-func (oneSet) Set(n state.SetName) bool { return n == ourSet || n == otherSet || n == addressSet }
+func (oneSet) Set(n state.SetName) bool {
+	return n == ourSet || n == otherSet || n == addressSet || n == otherAddressSet
+}
 func (oneSet) Proofs(k state.VirtualServerKey, _ bool) iter.Seq[state.SetEntry] {
 	return slices.Values([]state.SetEntry{entryOf(k), inSet(otherSet, entryOf(k))})
 }
-func (oneSet) AddressProof(a state.Address) state.SetEntry {
-	return state.SetEntry{Set: addressSet, Address: a.Addr}
+func (oneSet) AddressProofs(a state.Address) iter.Seq[state.SetEntry] {
+	return slices.Values([]state.SetEntry{{Set: addressSet, Address: a.Addr}, {Set: otherAddressSet, Address: a.Addr}})
 }
 
 const (
-	ourSet     state.SetName = "KUBE-CLUSTER-IP"
-	otherSet   state.SetName = "KUBE-EXTERNAL-IP"
-	addressSet state.SetName = "KUBE-IPVS-IPS"
+	ourSet          state.SetName = "KUBE-CLUSTER-IP"
+	otherSet        state.SetName = "KUBE-EXTERNAL-IP"
+	addressSet      state.SetName = "KUBE-IPVS-IPS"
+	otherAddressSet state.SetName = "KUBE-NODE-IPS"
 )
 
 func inSet(n state.SetName, e state.SetEntry) state.SetEntry {
@@ -84,6 +88,7 @@ func base() state.Fragment {
 			{Key: ourSet, Value: state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1 << 16, Comment: true}},
 			{Key: otherSet, Value: state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 1 << 16, Comment: true}},
 			{Key: addressSet, Value: state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 1 << 16, Comment: true}},
+			{Key: otherAddressSet, Value: state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 1 << 16, Comment: true}},
 		},
 		Links:  []diff.Row[state.LinkName, state.Link]{{Key: state.DummyLink, Value: state.Link{Kind: "dummy"}}},
 		Chains: []diff.Row[state.ChainKey, state.Chain]{{Key: natServices, Value: state.ChainOf("-m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT")}},
@@ -123,6 +128,13 @@ func service(k state.VirtualServerKey, first, n int) state.Fragment {
 			Key: endpoint(k, first+i), Value: state.RealServer{Weight: 1},
 		})
 	}
+	return f
+}
+
+// moved returns a Service with its entries in the second ones of the sets.
+func moved(f state.Fragment) state.Fragment {
+	f.Entries = slices.Clone(f.Entries)
+	f.Entries[0].Key.Set, f.Entries[1].Key.Set = otherSet, otherAddressSet
 	return f
 }
 
@@ -202,6 +214,9 @@ func TestARandomWalkWithFaultsEndsAtTheWish(t *testing.T) {
 				default:
 					protocol := []state.Protocol{state.TCP, state.UDP}[random.IntN(2)]
 					fragments[n] = service(server(n%15, protocol), random.IntN(5), random.IntN(4))
+					if random.IntN(3) == 0 {
+						fragments[n] = moved(fragments[n])
+					}
 					b.step(Upsert{Owner: owner(n), Fragment: fragments[n]})
 				}
 				b.pass(t, time.Duration(random.IntN(3000))*time.Millisecond)
