@@ -128,10 +128,11 @@ func TestAPlannedNodeTreatsEveryClientAsTheReferenceDoes(t *testing.T) {
 					externalLocal: bits&1 != 0, internalLocal: bits&2 != 0,
 					here: bits&4 != 0, there: bits&8 != 0,
 				}
-				s := rows(t, d.config, p)
-				firewalls := []state.State{s}
+				firewalls := []state.State{rows(t, d.config, p)}
 				if !d.routed && !d.all && d.by != "veth1234" { // enough for nftables: the others differ in the same rules
-					firewalls = append(firewalls, onNFTables(s))
+					nft := d.config
+					nft.Firewall = state.OnNFTables
+					firewalls = append(firewalls, rows(t, nft, p))
 				}
 				for _, c := range []client{pod, node, nodeSrc, foreign} {
 					for _, frontend := range []string{"ClusterIP", "NodePort", "LB", "externalIP"} {

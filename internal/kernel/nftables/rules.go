@@ -216,11 +216,8 @@ func (c *Conn) ruleRequest(f state.Family, chain string, inside func(*netlink.Re
 // ruleUserData is a rule's text and, if there is room beside it, its comment.
 func ruleUserData(text string, r rule.Rule) []byte {
 	data := piece(nil, textKind, text)
-	for _, m := range r.Matches {
-		about, is := m.(rule.About)
-		if is && len(data)+len(about)+3 <= unix.NFT_USERDATA_MAXLEN {
-			return append(piece(nil, commentKind, string(about)), data...)
-		}
+	if about := r.Comment(text); about != "" {
+		return append(piece(nil, commentKind, about), data...)
 	}
 	return data
 }
