@@ -117,7 +117,8 @@ func ours(c config.Config) linux.Ours {
 		sysctls = append(sysctls, row.Key)
 	}
 	return linux.Ours{
-		Set: plan.OurSet, Chain: ourChain, Tables: []string{takeover.NFTable}, Sysctls: sysctls, Families: c.Families,
+		Firewall: c.Firewall,
+		Set:      plan.OurSet, Chain: ourChain, Tables: []string{takeover.NFTable}, Sysctls: sysctls, Families: c.Families,
 	}
 }
 

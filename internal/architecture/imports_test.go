@@ -60,7 +60,7 @@ func kernelRules() []rule {
 		{"kernel/nft", "diff kernel kernel/netlink state " + sys, "convert.go", "tables of nftables that another program left: it has no rules of its own"},
 		{"kernel/linux", "diff kernel kernel/conntrack kernel/ipset kernel/iptables kernel/ipvs kernel/link kernel/netlink kernel/nft state " + sys, "",
 			"all adapters of this machine together, and its sysctls"},
-		{"testkit/mem", "diff kernel state", "", "a kernel in memory, for tests that need no other"},
+		{"testkit/mem", "diff kernel rule state", "", "a kernel in memory, for tests that need no other"},
 		{"testkit", "diff kernel state " + sys, "", "what tests share: a namespace, the contract of a Store, waits"},
 	}
 }

@@ -12,40 +12,55 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// Contract is what every implementation of the nine tables must do. open makes a kernel for one case; it is called on
-// the case's own goroutine.
+// Contract is what every implementation of the nine tables must do, with sets and rules of one firewall. open makes a
+// kernel for one case; it is called on the case's own goroutine.
 //
 // A kernel may hold rows before: they must be there after each case as well, as far as the tables list them. Sets and
 // chains are named KUBE-*. The settings net/ipv4/vs/conntrack and net/ipv4/ip_forward must exist, and the node must
 // have the addresses of Sources.
-func Contract(t *testing.T, open func(testing.TB) kernel.Tables) {
-	c := contract{open}
+func Contract(t *testing.T, w state.Firewall, open func(testing.TB) kernel.Tables) {
+	c := contract{firewall(w), open}
 	t.Run("sysctls stay and are written", c.sysctls)
-	check(t, c, setTable())
-	check(t, c, entryTable())
-	check(t, c, chainTable())
-	check(t, c, jumpTable())
+	c.ofFirewall(t)
 	check(t, c, linkTable())
 	check(t, c, virtualServerTable())
 	check(t, c, realServerTable())
 	check(t, c, addressTable())
 	t.Run("removing a virtual server takes its real servers", c.serverTakesRealServers)
-	t.Run("removing a set takes its entries", c.setTakesEntries)
 	t.Run("removing the device takes its addresses", c.linkTakesAddresses)
 	t.Run("without the device there are no addresses", c.noDeviceNoAddress)
 	t.Run("addresses become routes and addresses again", c.otherMeans)
-	t.Run("a set in use by a chain stays", c.setInUse)
-	t.Run("a chain in use by a jump or a chain stays", c.chainInUse)
-	t.Run("chains that need each other come and go together", c.chainsTogether)
-	t.Run("another header keeps the entries of a set", c.headerKeepsEntries)
-	t.Run("a set keeps its type and family", c.setKeepsType)
-	t.Run("a set takes so many entries and no more", c.fullSet)
 	t.Run("ten thousand rows in one delta", c.many)
 	t.Run("all tables up and down again", c.upAndDown)
 	t.Run("a cancelled change changes nothing", c.cancelled)
 }
 
+// FirewallContract is the part of Contract that needs no more than sets, entries, chains and jumps.
+func FirewallContract(t *testing.T, w state.Firewall, open func(testing.TB) kernel.Tables) {
+	contract{firewall(w), open}.ofFirewall(t)
+}
+
+func (c contract) ofFirewall(t *testing.T) {
+	check(t, c, c.setTable())
+	check(t, c, c.entryTable())
+	check(t, c, c.chainTable())
+	check(t, c, c.jumpTable())
+	t.Run("removing a set takes its entries", c.setTakesEntries)
+	t.Run("a set in use by a chain stays", c.setInUse)
+	t.Run("a chain in use by a jump or a chain stays", c.chainInUse)
+	t.Run("chains that need each other come and go together", c.chainsTogether)
+	if c.nftables() {
+		t.Run("another type keeps the entries that it can hold", c.typeKeepsEntries)
+		t.Run("one change exchanges networks that overlap", c.overlap)
+		return
+	}
+	t.Run("another header keeps the entries of a set", c.headerKeepsEntries)
+	t.Run("a set keeps its type and family", c.setKeepsType)
+	t.Run("a set takes so many entries and no more", c.fullSet)
+}
+
 type contract struct {
+	firewall
 	open func(testing.TB) kernel.Tables
 }
 

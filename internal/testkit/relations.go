@@ -33,18 +33,18 @@ func (c contract) serverTakesRealServers(t *testing.T) {
 	}
 }
 
-func setRows() state.State {
+func (w firewall) setRows() state.State {
 	s := state.New()
-	s.Sets = setTable().rows
-	s.Entries = with(entriesOf(state.IPv4), entriesOf(state.IPv6))
+	s.Sets = w.setTable().rows
+	s.Entries = with(w.entriesOf(state.IPv4), w.entriesOf(state.IPv6))
 	return s
 }
 
 func (c contract) setTakesEntries(t *testing.T) {
-	b := c.begin(t, setRows())
-	for _, n := range []state.SetName{setName(state.IPv4, state.HashIPPort), setName(state.IPv6, state.HashIPPortNet), setName(0, state.BitmapPort)} {
+	b := c.begin(t, c.setRows())
+	for _, n := range []state.SetName{c.set(state.IPv4, state.HashIPPort), c.set(state.IPv6, state.HashIPPortNet), c.ports(state.IPv4)} {
 		maps.DeleteFunc(b.want.Entries, func(e state.SetEntry, _ state.Entry) bool { return e.Set == n })
-		row := []diff.Row[state.SetName, state.Set]{{Key: n, Value: setTable().rows[n]}}
+		row := []diff.Row[state.SetName, state.Set]{{Key: n, Value: c.setTable().rows[n]}}
 		b.does("removing set "+string(n), state.Delta{Sets: diff.Delta[state.SetName, state.Set]{Remove: row}})
 		b.does("making again set "+string(n), state.Delta{Sets: diff.Delta[state.SetName, state.Set]{Add: row}})
 	}
@@ -101,37 +101,38 @@ func (c contract) otherMeans(t *testing.T) {
 }
 
 // ruleRows returns chains with all that they need, and jumps to them.
-func ruleRows() state.State {
+func (w firewall) ruleRows() state.State {
 	s := state.New()
-	s.Sets = hashSets()
-	s.Chains = chainTable().rows
-	s.Jumps = jumpTable().rows
+	s.Sets = w.hashSets()
+	s.Chains = w.chainTable().rows
+	s.Jumps = w.jumpTable().rows
 	return s
 }
 
 func (c contract) setInUse(t *testing.T) {
-	rows := ruleRows()
+	rows := c.ruleRows()
 	used := maps.Clone(rows.Sets)
-	rows.Sets["KUBE-UNUSED"] = state.Set{Type: state.BitmapPort}
+	unused := c.named("KUBE-UNUSED")
+	rows.Sets[unused] = c.header(state.IPv4, state.BitmapPort)
 	b := c.begin(t, rows)
-	delete(b.want.Sets, "KUBE-UNUSED")
+	delete(b.want.Sets, unused)
 	b.refuses("removing sets in use", state.Delta{Sets: diff.Of(rows.Sets, nil, state.SetName.Compare)}, len(used))
-	b.does("removing jumps, chains and sets", state.Diff(ruleRows(), state.New()))
+	b.does("removing jumps, chains and sets", state.Diff(c.ruleRows(), state.New()))
 }
 
 func (c contract) chainInUse(t *testing.T) {
-	b := c.begin(t, ruleRows())
-	remove := state.Delta{Chains: state.Diff(ruleRows(), state.New()).Chains}
+	b := c.begin(t, c.ruleRows())
+	remove := state.Delta{Chains: state.Diff(c.ruleRows(), state.New()).Chains}
 	b.refuses("removing chains in use by jumps", remove, remove.Len())
 	only := map[state.ChainKey]state.Chain{}
-	for k, v := range chainTable().rows {
+	for k, v := range c.chainTable().rows {
 		if k.Name == "KUBE-B" {
 			only[k] = v
 		}
 	}
 	d := state.Delta{Chains: diff.Of(only, nil, state.ChainKey.Compare)}
 	b.refuses("removing chains in use by chains", d, len(only))
-	b.does("removing the jumps", state.Delta{Jumps: diff.Of(jumpTable().rows, nil, state.JumpKey.Compare)})
+	b.does("removing the jumps", state.Delta{Jumps: diff.Of(c.jumpTable().rows, nil, state.JumpKey.Compare)})
 	b.refuses("removing chains in use by chains", d, len(only))
 	b.does("removing the chains", remove)
 }
@@ -141,7 +142,7 @@ func (c contract) chainInUse(t *testing.T) {
 func (c contract) chainsTogether(t *testing.T) {
 	b := c.begin(t, state.New())
 	chain := func(f state.Family, name string) state.ChainKey {
-		return state.ChainKey{Family: f, Table: state.NAT, Name: name}
+		return state.ChainKey{Family: f, Table: c.rules(state.NAT), Name: name}
 	}
 	for _, f := range families() {
 		rows := map[state.ChainKey]state.Chain{
@@ -158,7 +159,7 @@ func (c contract) chainsTogether(t *testing.T) {
 		rows[chain(f, "KUBE-C")], rows[chain(f, "KUBE-D")] = state.ChainOf("-j KUBE-D"), state.Chain{}
 		b.does("removing chains", state.Delta{Chains: diff.Of(rows, nil, state.ChainKey.Compare)})
 
-		rows[chain(f, "KUBE-D")] = state.ChainOf("-m set --match-set KUBE-NOWHERE dst -j RETURN")
+		rows[chain(f, "KUBE-D")] = state.ChainOf("-m set --match-set " + string(c.named("KUBE-NOWHERE")) + " dst -j RETURN")
 		rows[chain(f, "KUBE-E")] = state.ChainOf("-j RETURN")
 		r := b.Chains.Apply(context.Background(), diff.Of(nil, rows, state.ChainKey.Compare))
 		for _, name := range []string{"KUBE-A", "KUBE-B", "KUBE-C", "KUBE-D"} {
@@ -168,93 +169,5 @@ func (c contract) chainsTogether(t *testing.T) {
 		}
 		b.want.Chains[chain(f, "KUBE-E")] = rows[chain(f, "KUBE-E")]
 		b.isAsWanted("adding chains that need a bad one")
-	}
-}
-
-func (c contract) headerKeepsEntries(t *testing.T) {
-	rows := setRows()
-	maps.Copy(rows.Chains, chainTable().rows) // a set that is in use
-	b := c.begin(t, rows)
-	larger, bare := map[state.SetName]state.Set{}, map[state.SetName]state.Set{}
-	for k, v := range rows.Sets {
-		if v.MaxElem > 0 {
-			v.MaxElem = 5000
-		}
-		larger[k] = v
-		v.Comment, v.Marks = false, false
-		bare[k] = v
-	}
-	update := func(to map[state.SetName]state.Set) state.Delta {
-		return state.Delta{Sets: diff.Delta[state.SetName, state.Set]{Update: updates(diff.Of(nil, to, state.SetName.Compare).Add)}}
-	}
-	b.does("updating headers", update(larger))
-	for k := range rows.Entries {
-		b.want.Entries[k] = state.Entry{} // there is no room for comments and marks
-	}
-	b.does("updating headers to those without comments and marks", update(bare))
-	b.does("updating headers to those with comments and marks", update(larger))
-	small := map[state.SetName]state.Set{}
-	for k, v := range rows.Sets {
-		if v.Type == state.HashIPPort {
-			v.MaxElem = 2
-			small[k] = v
-		}
-	}
-	r := b.Sets.Apply(context.Background(), update(small).Sets)
-	if len(r.Failed) != len(small) {
-		t.Errorf("updating headers to those that hold fewer entries than there are: %v", r)
-	}
-	b.isAsWanted("a refused update")
-}
-
-func (c contract) setKeepsType(t *testing.T) {
-	b := c.begin(t, setRows())
-	good := state.SetName("KUBE-GOOD")
-	d := diff.Delta[state.SetName, state.Set]{
-		Update: []diff.Change[state.SetName, state.Set]{
-			{Key: setName(state.IPv4, state.HashIP), New: state.Set{Type: state.HashIPPort, Family: state.IPv4, MaxElem: 9}},
-			{Key: setName(state.IPv6, state.HashIP), New: state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 9}},
-		},
-		Add: []diff.Row[state.SetName, state.Set]{
-			{Key: setName(state.IPv4, state.HashIPPort), Value: state.Set{Type: state.BitmapPort}},
-			{Key: good, Value: state.Set{Type: state.BitmapPort}},
-		},
-	}
-	b.want.Sets[good] = state.Set{Type: state.BitmapPort}
-	r := b.Sets.Apply(context.Background(), d)
-	if len(r.Failed) != 3 || r.Failed[good] != nil {
-		t.Errorf("failed: %v, want the three whose type or family can't change", r.Failed)
-	}
-	b.isAsWanted("sets were to change type or family")
-}
-
-// fullSet also shows that removed entries make room for those that are added.
-func (c contract) fullSet(t *testing.T) {
-	rows := state.New()
-	for _, f := range families() {
-		rows.Sets[setName(f, state.HashIP)] = state.Set{Type: state.HashIP, Family: f, MaxElem: 2}
-	}
-	b := c.begin(t, rows)
-	row := func(f state.Family, n int) diff.Row[state.SetEntry, state.Entry] {
-		return diff.Row[state.SetEntry, state.Entry]{Key: state.SetEntry{Set: setName(f, state.HashIP), Address: address(f, services, n)}}
-	}
-	for _, f := range families() {
-		type d = diff.Delta[state.SetEntry, state.Entry]
-		b.does("filling a set", state.Delta{Entries: d{Add: []diff.Row[state.SetEntry, state.Entry]{row(f, 1), row(f, 2)}}})
-		r := b.Entries.Apply(context.Background(), d{Add: []diff.Row[state.SetEntry, state.Entry]{row(f, 2), row(f, 3)}})
-		if r.Failed[row(f, 3).Key] == nil || len(r.Failed) != 1 || r.Drift != 1 {
-			t.Errorf("adding to a full set: %+v, want one failure and one drift", r)
-		}
-		b.isAsWanted("adding to a full set")
-		r = b.Entries.Apply(context.Background(), d{
-			Remove: []diff.Row[state.SetEntry, state.Entry]{row(f, 1)},
-			Add:    []diff.Row[state.SetEntry, state.Entry]{row(f, 3)},
-		})
-		if len(r.Failed) > 0 || r.Drift != 0 {
-			t.Errorf("exchanging an entry of a full set: %+v", r)
-		}
-		delete(b.want.Entries, row(f, 1).Key)
-		b.want.Entries[row(f, 3).Key] = state.Entry{}
-		b.isAsWanted("exchanging an entry of a full set")
 	}
 }

@@ -3,16 +3,14 @@
 package testkit
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
-	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// The rows that the contract is tried with.
+// The rows that the contract is tried with, but for those of firewall.go.
 
 func families() []state.Family { return []state.Family{state.IPv4, state.IPv6} }
 
@@ -29,187 +27,6 @@ const (
 	endpoints byte = 244
 	nodes     byte = 1
 )
-
-// setName returns a name for each type and family.
-func setName(f state.Family, kind state.SetType) state.SetName {
-	return state.SetName(fmt.Sprintf("KUBE-%d-%s", f, strings.ToUpper(strings.NewReplacer(":", "-", ",", "-").Replace(string(kind)))))
-}
-
-func setTable() table[state.SetName, state.Set] {
-	rows, other := map[state.SetName]state.Set{}, map[state.SetName]state.Set{}
-	for _, f := range families() {
-		for _, kind := range []state.SetType{state.HashIP, state.HashIPPort, state.HashIPPortIP, state.HashIPPortNet} {
-			rows[setName(f, kind)] = state.Set{Type: kind, Family: f, MaxElem: 1000, Comment: true, Marks: kind == state.HashIPPort}
-			other[setName(f, kind)] = state.Set{Type: kind, Family: f, MaxElem: 1001}
-		}
-	}
-	rows[setName(0, state.BitmapPort)] = state.Set{Type: state.BitmapPort, Comment: true}
-	other[setName(0, state.BitmapPort)] = state.Set{Type: state.BitmapPort}
-	return table[state.SetName, state.Set]{
-		name:    "sets",
-		store:   func(t kernel.Tables) kernel.Store[state.SetName, state.Set] { return t.Sets },
-		compare: state.SetName.Compare,
-		rows:    rows,
-		other:   other,
-		refused: map[state.SetName]state.Set{
-			"KUBE-NET":  {Type: "hash:net", Family: state.IPv4, MaxElem: 1},
-			"KUBE-NONE": {Type: state.HashIP, Family: state.IPv4},
-		},
-	}
-}
-
-// entriesOf returns entries of every kind for one address.
-func entriesOf(f state.Family) map[state.SetEntry]state.Entry {
-	const n = 1
-	a, bits := address(f, services, n), f.Bits()
-	host, network := netip.PrefixFrom(a, bits), netip.PrefixFrom(address(f, endpoints, 0), bits-8)
-	value := state.Entry{Comment: fmt.Sprintf("shop/web-%d:http", n)}
-	marked := state.Entry{Comment: value.Comment, Mark: uint32(1 + n)}
-	port := uint16(1 + n)
-	return map[state.SetEntry]state.Entry{
-		{Set: setName(f, state.HashIP), Address: a}:                                                          value,
-		{Set: setName(f, state.HashIPPort), Address: a, Protocol: state.TCP, Port: port}:                     value,
-		{Set: setName(f, state.HashIPPort), Address: a, Protocol: state.UDP, Port: port}:                     marked,
-		{Set: setName(f, state.HashIPPort), Address: a, Protocol: state.SCTP, Port: port}:                    value,
-		{Set: setName(f, state.HashIPPort), Address: a, Protocol: state.TCP}:                                 value,
-		{Set: setName(f, state.HashIPPortIP), Address: a, Protocol: state.TCP, Port: port, Source: host}:     value,
-		{Set: setName(f, state.HashIPPortNet), Address: a, Protocol: state.TCP, Port: port, Source: network}: value,
-		{Set: setName(f, state.HashIPPortNet), Address: a, Protocol: state.TCP, Port: port, Source: host}:    value,
-		{Set: setName(0, state.BitmapPort), Port: port + 10_000*uint16(f)}:                                   value,
-	}
-}
-
-func entryTable() table[state.SetEntry, state.Entry] {
-	needs := state.New()
-	needs.Sets = setTable().rows
-	plain := state.SetName("KUBE-PLAIN")
-	needs.Sets[plain] = state.Set{Type: state.HashIP, Family: state.IPv4, MaxElem: 9}
-	rows := with(entriesOf(state.IPv4), entriesOf(state.IPv6))
-	other := map[state.SetEntry]state.Entry{}
-	for k, v := range rows {
-		other[k] = state.Entry{Comment: "shop/other", Mark: 2 * v.Mark}
-	}
-	dangling := map[state.SetEntry]state.Entry{}
-	for k, v := range rows {
-		k.Set = "KUBE-NOWHERE"
-		dangling[k] = v
-	}
-	v4, v6 := setName(state.IPv4, state.HashIP), setName(state.IPv6, state.HashIP)
-	return table[state.SetEntry, state.Entry]{
-		name:     "set entries",
-		store:    func(t kernel.Tables) kernel.Store[state.SetEntry, state.Entry] { return t.Entries },
-		compare:  state.SetEntry.Compare,
-		needs:    needs,
-		rows:     rows,
-		other:    other,
-		dangling: dangling,
-		refused: map[state.SetEntry]state.Entry{
-			{Set: v4, Address: address(state.IPv6, services, 1)}:    {},
-			{Set: v6, Address: address(state.IPv4, services, 1)}:    {},
-			{Set: v4, Address: address(state.IPv4, services, 2)}:    {Comment: strings.Repeat("x", 256)},
-			{Set: plain, Address: address(state.IPv4, services, 1)}: {Comment: "in a set without comments"},
-			{Set: v6, Address: address(state.IPv6, services, 2)}:    {Mark: 1}, // in a set without marks
-			{Set: setName(state.IPv4, state.HashIPPortNet), Address: address(state.IPv4, services, 1), Protocol: state.TCP,
-				Port: 1, Source: netip.MustParsePrefix("0.0.0.0/0")}: {},
-		},
-	}
-}
-
-// ruleTables returns two tables for each family: every changed table costs the real kernel a process, and three would
-// show no more.
-func ruleTables(f state.Family) []state.RuleTable {
-	if f == state.IPv4 {
-		return []state.RuleTable{state.NAT, state.Mangle}
-	}
-	return []state.RuleTable{state.NAT, state.Filter}
-}
-
-// chainsOf returns two chains in some tables. The first looks into a set and goes to the second.
-func chainsOf(f state.Family) map[state.ChainKey]state.Chain {
-	const first, second = "KUBE-A", "KUBE-B"
-	chains := map[state.ChainKey]state.Chain{}
-	for _, t := range ruleTables(f) {
-		look := "-m set --match-set " + string(setName(f, state.HashIP)) + " dst "
-		chains[state.ChainKey{Family: f, Table: t, Name: first}] = state.ChainOf(
-			"-p tcp "+look+"-j RETURN", `-m comment --comment "all the rest" -j `+second)
-		chains[state.ChainKey{Family: f, Table: t, Name: second}] = state.ChainOf("-j MARK --set-xmark 0x4000/0x4000")
-	}
-	return chains
-}
-
-func hashSets() map[state.SetName]state.Set {
-	sets := map[state.SetName]state.Set{}
-	for _, f := range families() {
-		sets[setName(f, state.HashIP)] = state.Set{Type: state.HashIP, Family: f, MaxElem: 1 << 20, Comment: true}
-	}
-	return sets
-}
-
-func chainTable() table[state.ChainKey, state.Chain] {
-	needs := state.New()
-	needs.Sets = hashSets()
-	rows := with(chainsOf(state.IPv4), chainsOf(state.IPv6))
-	other, dangling := map[state.ChainKey]state.Chain{}, map[state.ChainKey]state.Chain{}
-	for k := range rows {
-		other[k] = state.Chain{}
-		if k.Name == "KUBE-B" {
-			other[k] = state.ChainOf("-p udp -j RETURN", "-j ACCEPT")
-			continue
-		}
-		k.Name += "-SET"
-		dangling[k] = state.ChainOf("-j RETURN", "-m set --match-set KUBE-NOWHERE dst -j RETURN")
-		k.Name += "-CHAIN"
-		dangling[k] = state.ChainOf("-j KUBE-NOWHERE")
-	}
-	return table[state.ChainKey, state.Chain]{
-		name:     "chains",
-		store:    func(t kernel.Tables) kernel.Store[state.ChainKey, state.Chain] { return t.Chains },
-		compare:  state.ChainKey.Compare,
-		needs:    needs,
-		rows:     rows,
-		other:    other,
-		dangling: dangling,
-	}
-}
-
-// jumpsOf returns jumps to a chain in some tables.
-func jumpsOf(f state.Family, to string) map[state.JumpKey]state.Jump {
-	from := map[state.RuleTable][]string{
-		state.NAT:    {"PREROUTING", "POSTROUTING"},
-		state.Filter: {"INPUT", "FORWARD"},
-		state.Mangle: {"OUTPUT", "POSTROUTING"},
-	}
-	jumps := map[state.JumpKey]state.Jump{}
-	for _, t := range ruleTables(f) {
-		for _, chain := range from[t] {
-			jumps[state.JumpKey{Family: f, Table: t, From: chain, To: to}] = state.Jump{Rule: `-m comment --comment "from ours" -j ` + to}
-		}
-	}
-	return jumps
-}
-
-func jumpTable() table[state.JumpKey, state.Jump] {
-	needs := state.New()
-	needs.Sets = hashSets()
-	needs.Chains = with(chainsOf(state.IPv4), chainsOf(state.IPv6))
-	rows := with(jumpsOf(state.IPv4, "KUBE-A"), jumpsOf(state.IPv6, "KUBE-A"))
-	other, refused := map[state.JumpKey]state.Jump{}, map[state.JumpKey]state.Jump{}
-	for k := range rows {
-		other[k] = state.Jump{Rule: "-p tcp -j " + k.To}
-		refused[state.JumpKey{Family: k.Family, Table: k.Table, From: "KUBE-A", To: "KUBE-B"}] = state.Jump{Rule: "-j KUBE-B"}
-		refused[state.JumpKey{Family: k.Family, Table: k.Table, From: k.From, To: "KUBE-B"}] = state.Jump{Rule: "-j KUBE-A"}
-	}
-	return table[state.JumpKey, state.Jump]{
-		name:     "jumps",
-		store:    func(t kernel.Tables) kernel.Store[state.JumpKey, state.Jump] { return t.Jumps },
-		compare:  state.JumpKey.Compare,
-		needs:    needs,
-		rows:     rows,
-		other:    other,
-		dangling: with(jumpsOf(state.IPv4, "KUBE-NOWHERE"), jumpsOf(state.IPv6, "KUBE-NOWHERE")),
-		refused:  refused,
-	}
-}
 
 func links() map[state.LinkName]state.Link {
 	return map[state.LinkName]state.Link{state.DummyLink: {Kind: "dummy"}}

@@ -16,11 +16,18 @@ import (
 
 // The cases of all tables together.
 
+// FirewallRows returns rows of every kind in the tables of a firewall.
+func FirewallRows(w state.Firewall) state.State {
+	rows := firewall(w)
+	s := rows.ruleRows()
+	maps.Copy(s.Sets, rows.setTable().rows)
+	s.Entries = rows.setRows().Entries
+	return s
+}
+
 // everything returns a state with rows of every kind in every table.
-func everything() state.State {
-	s := ruleRows()
-	maps.Copy(s.Sets, setTable().rows)
-	s.Entries = setRows().Entries
+func (w firewall) everything() state.State {
+	s := FirewallRows(state.Firewall(w))
 	s.Links, s.Addresses = links(), addressTable().rows
 	s.VirtualServers, s.RealServers = serverRows().VirtualServers, serverRows().RealServers
 	return s
@@ -36,7 +43,7 @@ func (c contract) upAndDown(t *testing.T) {
 	before := clone(b.want)
 	settings := map[state.SysctlName]string{"net/ipv4/vs/conntrack": "1", "net/ipv4/ip_forward": "1"}
 	for range 2 {
-		up := everything()
+		up := c.everything()
 		d := state.Diff(state.New(), up)
 		d.Sysctls.Update = updates(sysctlRows(settings))
 		b.does("making everything", d)
@@ -58,21 +65,21 @@ const half = 5000
 
 // crowd returns a state with half rows of each family in each large table, and one row more in each that the kernel
 // refuses.
-func crowd() (good, bad state.State) {
+func (w firewall) crowd() (good, bad state.State) {
 	good, bad = state.New(), state.New()
-	good.Links, good.Sets = links(), hashSets()
+	good.Links, good.Sets = links(), w.hashSets()
 	for _, f := range families() {
 		bits := uint8(f.Bits())
 		for n := range half {
 			a, k := address(f, services, n), server(f, n, state.TCP)
-			good.Entries[state.SetEntry{Set: setName(f, state.HashIP), Address: a}] = state.Entry{Comment: fmt.Sprint("shop/web-", n)}
+			good.Entries[state.SetEntry{Set: w.set(f, state.HashIP), Address: a}] = state.Entry{Comment: fmt.Sprint("shop/web-", n)}
 			good.VirtualServers[k] = state.VirtualServer{Scheduler: "rr", Prefix: bits}
 			good.RealServers[state.RealServerKey{Server: k, Address: netip.AddrPortFrom(address(f, endpoints, n), 80)}] = state.RealServer{Weight: 1}
 			good.Addresses[state.Address{Addr: a}] = state.Binding{Means: state.Means(n % 2)} // assigned and routed
 		}
 		// In the order of keys these are among the good ones.
 		a, k := address(f, services, half/2), server(f, half/2, state.UDP)
-		bad.Entries[state.SetEntry{Set: "KUBE-5", Address: a}] = state.Entry{}
+		bad.Entries[state.SetEntry{Set: w.named("KUBE-5"), Address: a}] = state.Entry{}
 		bad.VirtualServers[k] = state.VirtualServer{Scheduler: "nonesuch", Prefix: bits}
 		bad.RealServers[state.RealServerKey{Server: k, Address: netip.AddrPortFrom(address(f, endpoints, 1), 80)}] = state.RealServer{Weight: 1}
 	}
@@ -87,7 +94,7 @@ func clone(s state.State) state.State {
 }
 
 func (c contract) many(t *testing.T) {
-	good, bad := crowd()
+	good, bad := c.crowd()
 	needs := state.New()
 	needs.Sets, needs.Links = good.Sets, good.Links
 	b := c.begin(t, needs)
@@ -106,7 +113,7 @@ func (c contract) cancelled(t *testing.T) {
 	b := c.begin(t, state.New())
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	d := state.Diff(state.New(), everything())
+	d := state.Diff(state.New(), c.everything())
 	d.Sysctls.Update = updates(sysctlRows(map[state.SysctlName]string{"net/ipv4/ip_forward": "1"}))
 	r := b.Apply(ctx, d)
 	if failures, all := r.Failures(d.Len()); all != d.Len() {

@@ -15,7 +15,7 @@ import (
 )
 
 func TestTheRealKernelKeepsTheContract(t *testing.T) {
-	testkit.Contract(t, func(t testing.TB) kernel.Tables {
+	testkit.Contract(t, state.OnIPTables, func(t testing.TB) kernel.Tables {
 		k := open(t, "net/ipv4/vs/conntrack", "net/ipv4/ip_forward")
 		for _, a := range testkit.Sources() {
 			testkit.Tool(t, "ip", "address", "add", netip.PrefixFrom(a, a.BitLen()).String(), "dev", "lo")

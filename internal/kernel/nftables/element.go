@@ -22,22 +22,24 @@ const (
 )
 
 // appendElement appends one element to the list of a request.
-func (s shape) appendElement(b *netlink.Requests, e state.SetEntry, v state.Entry, key []byte) {
+func (s *shape) appendElement(b *netlink.Requests, e state.SetEntry, v state.Entry) {
+	var room [256]byte
 	b.Nest(unix.NFTA_LIST_ELEM, func() {
-		s.appendKey(b, e, key)
+		s.appendKey(b, e)
 		if s.data.length > 0 {
-			b.Nest(unix.NFTA_SET_ELEM_DATA, func() { b.Bytes(unix.NFTA_DATA_VALUE, s.dataOf(e)) })
+			b.Nest(unix.NFTA_SET_ELEM_DATA, func() { b.Bytes(unix.NFTA_DATA_VALUE, s.dataOf(room[:0], e)) })
 		}
 		if v.Comment != "" {
-			b.Bytes(unix.NFTA_SET_ELEM_USERDATA, piece(key[:0], commentKind, v.Comment))
+			b.Bytes(unix.NFTA_SET_ELEM_USERDATA, piece(room[:0], commentKind, v.Comment))
 		}
 	})
 }
 
-func (s shape) appendKey(b *netlink.Requests, e state.SetEntry, key []byte) {
-	b.Nest(unix.NFTA_SET_ELEM_KEY, func() { b.Bytes(unix.NFTA_DATA_VALUE, s.key(key[:0], e, e.Source.Addr())) })
+func (s *shape) appendKey(b *netlink.Requests, e state.SetEntry) {
+	var room [longestKey]byte
+	b.Nest(unix.NFTA_SET_ELEM_KEY, func() { b.Bytes(unix.NFTA_DATA_VALUE, s.key(room[:0], e, e.Source.Addr())) })
 	if s.net {
-		b.Nest(elementKeyEnd, func() { b.Bytes(unix.NFTA_DATA_VALUE, s.key(key[:0], e, lastOf(e.Source))) })
+		b.Nest(elementKeyEnd, func() { b.Bytes(unix.NFTA_DATA_VALUE, s.key(room[:0], e, lastOf(e.Source))) })
 	}
 }
 
@@ -59,8 +61,11 @@ func pieceIn(userData []byte, kind byte) string {
 	return ""
 }
 
+// longestKey is an IPv6 address, a protocol, a port, and another address.
+const longestKey = 16 + 4 + 4 + 16
+
 // key appends the key of an element, with source as its last address.
-func (s shape) key(b []byte, e state.SetEntry, source netip.Addr) []byte {
+func (s *shape) key(b []byte, e state.SetEntry, source netip.Addr) []byte {
 	for i, p := range s.parts {
 		switch {
 		case p.kind == typeProtocol:
@@ -70,96 +75,126 @@ func (s shape) key(b []byte, e state.SetEntry, source netip.Addr) []byte {
 		case p.kind == typePort:
 			b = append(binary.BigEndian.AppendUint16(b, e.Port), 0, 0)
 		case i == 0:
-			b = append(b, e.Address.AsSlice()...)
+			b = appendAddress(b, e.Address)
 		default:
-			b = append(b, source.AsSlice()...)
+			b = appendAddress(b, source)
 		}
 	}
 	return b
 }
 
-// dataOf returns what an element leads to: a port at the same address, or another address.
-func (s shape) dataOf(e state.SetEntry) []byte {
+func appendAddress(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		bytes := a.As4()
+		return append(b, bytes[:]...)
+	}
+	bytes := a.As16()
+	return append(b, bytes[:]...)
+}
+
+// dataOf appends what an element leads to: a port at the same address, or another address.
+func (s *shape) dataOf(b []byte, e state.SetEntry) []byte {
 	to, _ := e.LeadsTo(state.Entry{})
 	if s.data.kind == typePort {
-		return binary.BigEndian.AppendUint16(nil, to.Address.Port())
+		return binary.BigEndian.AppendUint16(b, to.Address.Port())
 	}
-	return to.Address.Addr().AsSlice()
+	return appendAddress(b, to.Address.Addr())
 }
 
 // lastOf returns the last address of a network.
 func lastOf(p netip.Prefix) netip.Addr {
-	bytes := p.Masked().Addr().AsSlice()
-	for i := p.Bits(); i < 8*len(bytes); i++ {
-		bytes[i/8] |= 0x80 >> (i % 8)
+	if p.Addr().Is4() {
+		bytes := p.Masked().Addr().As4()
+		fill(bytes[:], p.Bits())
+		return netip.AddrFrom4(bytes)
 	}
-	last, _ := netip.AddrFromSlice(bytes)
-	return last
+	bytes := p.Masked().Addr().As16()
+	fill(bytes[:], p.Bits())
+	return netip.AddrFrom16(bytes)
 }
 
+// fill sets all bits from one on.
+func fill(bytes []byte, from int) {
+	for i := from; i < 8*len(bytes); i++ {
+		bytes[i/8] |= 0x80 >> (i % 8)
+	}
+}
+
+// ports reports whether the elements are ports alone.
+func (s *shape) ports() bool { return len(s.parts) == 1 && s.parts[0].kind == typePort }
+
+// frontends reports whether the elements begin with address, protocol and port.
+func (s *shape) frontends() bool { return len(s.parts) > 1 }
+
+// sources reports whether the elements end with the address of a client, or a network.
+func (s *shape) sources() bool { return len(s.parts) > 3 }
+
 // check returns why a set of this shape can't hold an element.
-func (s shape) check(e state.SetEntry, v state.Entry) error {
+func (s *shape) check(e state.SetEntry, v state.Entry) error {
 	f := e.Set.Family()
-	has := map[uint32]bool{}
-	for _, p := range s.parts {
-		has[p.kind] = true
-	}
 	fits := func(a netip.Addr) bool { return a.IsValid() && a.Zone() == "" && state.FamilyOf(a) == f }
-	addresses := len(s.parts) - 2 // beside protocol and port
-	if len(s.parts) == 1 {
-		addresses = map[bool]int{true: 0, false: 1}[has[typePort]]
-	}
 	switch {
-	case addresses > 0 != e.Address.IsValid() || addresses > 0 && !fits(e.Address):
+	case s.ports() == e.Address.IsValid() || !s.ports() && !fits(e.Address):
 		return fmt.Errorf("the set takes an address of %v first", f)
-	case has[typeProtocol] != (e.Protocol != 0) || !has[typePort] && e.Port != 0:
+	case s.frontends() != (e.Protocol != 0) || e.Port != 0 && !s.ports() && !s.frontends() || s.ports() && e.Port == 0:
 		return errors.New("its parts are not those of the set's type")
-	case addresses > 1 != e.Source.IsValid() || addresses > 1 && !fits(e.Source.Addr()):
+	case s.sources() != e.Source.IsValid() || s.sources() && !fits(e.Source.Addr()):
 		return fmt.Errorf("the set takes a source of %v last", f)
-	case !s.net && e.Source.IsValid() && !e.Source.IsSingleIP():
-		return errors.New("the set takes a source that is one address")
+	case e.Source.IsValid() && (e.Source != e.Source.Masked() || !s.net && !e.Source.IsSingleIP()):
+		return errors.New("its source is no network or, where the set takes no networks, no single address")
 	case v.Mark != 0:
 		return errors.New("a set of nftables carries no marks")
 	case len(v.Comment) > maxComment:
 		return fmt.Errorf("its comment has %d bytes, nftables takes %d", len(v.Comment), maxComment)
 	}
+	if _, leads := e.LeadsTo(v); s.data.length > 0 && !leads {
+		return errors.New("it leads nowhere, by the name of its set")
+	}
 	return nil
 }
 
-// parseElement reads one element of a set. One whose data is not what an entry of ours leads to shows that in its
-// comment, so that a diff repairs it.
-func (s shape) parseElement(n state.SetName, a netlink.Attributes) (e state.SetEntry, v state.Entry, err error) {
-	e.Set = n
+// parseElement reads one element of a set; not ours: no entry of ours makes such a one. One whose data is not what an
+// entry of ours leads to shows that in its comment, so that a diff repairs it.
+func (s *shape) parseElement(n state.SetName, a netlink.Attributes) (e state.SetEntry, v state.Entry, ours bool) {
 	key, end := dataIn(a.Get(unix.NFTA_SET_ELEM_KEY)), dataIn(a.Get(elementKeyEnd))
-	if len(key) != int(s.keyLength()) {
-		return e, v, fmt.Errorf("element of set %s has a key of %d bytes, not %d", n, len(key), s.keyLength())
+	if len(end) == 0 {
+		end = key
 	}
-	e = s.parseKey(e, key)
+	if len(key) != int(s.keyLength()) || s.net && len(end) != len(key) {
+		return e, v, false
+	}
+	e = s.parseKey(state.SetEntry{Set: n}, key)
 	if s.net {
-		e.Source = between(e.Source.Addr(), s.parseKey(state.SetEntry{}, pad(end, len(key))).Source.Addr())
+		e.Source = between(e.Source.Addr(), s.parseKey(state.SetEntry{}, end).Source.Addr())
+	}
+	var room [longestKey]byte
+	if s.check(e, v) != nil || string(s.key(room[:0], e, e.Source.Addr())) != string(key) ||
+		s.net && string(s.key(room[:0], e, lastOf(e.Source))) != string(end) {
+		return e, v, false
 	}
 	v.Comment = pieceIn(a.Get(unix.NFTA_SET_ELEM_USERDATA).Value, commentKind)
 	if s.data.length > 0 {
-		if have := dataIn(a.Get(unix.NFTA_SET_ELEM_DATA)); string(have) != string(s.dataOf(e)) {
+		if have := dataIn(a.Get(unix.NFTA_SET_ELEM_DATA)); string(have) != string(s.dataOf(room[:0], e)) {
 			v.Comment += fmt.Sprintf(" leads to %x", have)
 		}
 	}
-	return e, v, nil
+	return e, v, true
 }
 
-func pad(b []byte, n int) []byte {
-	if len(b) == n {
-		return b
+// dataIn returns the value in a nest of the kernel's own form for data.
+func dataIn(a netlink.Attribute) (value []byte) {
+	err := netlink.EachAttribute(a.Value, func(a netlink.Attribute) {
+		if a.Type == unix.NFTA_DATA_VALUE {
+			value = a.Value
+		}
+	})
+	if err != nil {
+		return nil
 	}
-	return make([]byte, n)
+	return value
 }
 
-func dataIn(a netlink.Attribute) []byte {
-	inside, _ := a.Nested()
-	return inside.Get(unix.NFTA_DATA_VALUE).Value
-}
-
-func (s shape) parseKey(e state.SetEntry, key []byte) state.SetEntry {
+func (s *shape) parseKey(e state.SetEntry, key []byte) state.SetEntry {
 	for i, p := range s.parts {
 		value := key[:p.length]
 		switch {
@@ -178,10 +213,12 @@ func (s shape) parseKey(e state.SetEntry, key []byte) state.SetEntry {
 	return e
 }
 
-// between returns the network from first to last. What is no network becomes an invalid one, which no entry of ours
-// has.
+// between returns the network from first to last, an invalid one if they are not those of one.
 func between(first, last netip.Addr) netip.Prefix {
-	for bits := range first.BitLen() + 1 {
+	if first == last {
+		return netip.PrefixFrom(first, first.BitLen())
+	}
+	for bits := range first.BitLen() {
 		if p := netip.PrefixFrom(first, bits); p.Masked() == p && lastOf(p) == last {
 			return p
 		}

@@ -5,6 +5,7 @@ package nftables
 import (
 	"encoding/binary"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"strings"
 
@@ -21,6 +22,12 @@ type encoder struct {
 	family  state.Family
 	table   state.RuleTable // without the firewall
 	headers map[state.SetName]state.Set
+}
+
+// encoderOf returns the encoder of a chain's rules.
+func encoderOf(id chainID, headers map[state.SetName]state.Set) encoder {
+	t, _, _ := parseChainName(id.name)
+	return encoder{family: id.family, table: t.Bare(), headers: headers}
 }
 
 // rule appends the expressions of a rule, or returns why nftables can't do it.
@@ -176,7 +183,7 @@ const found register = 8
 func (x encoder) member(m rule.Member) error {
 	header, there := x.headers[m.Set]
 	if !there {
-		return fmt.Errorf("there is no set %s", m.Set.Bare())
+		return fmt.Errorf("there is no set %s (%w)", m.Set.Bare(), fs.ErrNotExist)
 	}
 	if err := x.loadKey(m, header.Type); err != nil {
 		return err

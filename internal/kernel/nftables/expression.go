@@ -3,7 +3,6 @@
 package nftables
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -238,7 +237,7 @@ func attributes(name string, list netlink.Attributes) string {
 // expression, of which those here are the first.
 func impliedBy(name string, a netlink.Attribute) bool {
 	const bitwiseOperation = 6
-	return name == "bitwise" && a.Type == bitwiseOperation && binary.BigEndian.Uint32(append(a.Value, 0, 0, 0, 1)) == 0
+	return name == "bitwise" && a.Type == bitwiseOperation && a.BigUint32() == 0
 }
 
 // valueOf writes an attribute of an expression. Data is nested: a value or a verdict.

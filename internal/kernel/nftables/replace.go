@@ -5,6 +5,7 @@ package nftables
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,27 +16,28 @@ import (
 )
 
 // replaceSet gives a set another header, in one transaction: nftables can't swap sets, so the rules that look into it
-// are taken out and put back. Elements that the new header can hold stay.
-func (c *Conn) replaceSet(ctx context.Context, n state.SetName, have, want state.Set) error {
+// are taken out and put back. Elements that the new header can hold stay. headers are those of all sets as they are; the
+// set's gets the new one.
+func (c *Conn) replaceSet(ctx context.Context, n state.SetName, want state.Set, headers map[state.SetName]state.Set) error {
 	rules, err := c.readRules(ctx)
 	if err != nil {
 		return err
 	}
+	have := headers[n]
 	rows := map[state.SetEntry]state.Entry{}
 	if s, known := shapeOf(n.Family(), have.Type); known {
 		if err := c.addElements(ctx, n, s, rows); err != nil {
 			return err
 		}
 	}
-	x := writing{c: c, headers: map[state.SetName]state.Set{n: want}}
-	s, _ := shapeOf(n.Family(), want.Type)
-	var work []entryWork
-	for e, v := range rows {
-		if s.check(e, v) == nil {
-			work = append(work, entryWork{key: e, value: v})
-		}
-	}
+	after := maps.Clone(headers)
+	after[n] = want
 	lookers := rules.lookingInto(n)
+	for _, ch := range lookers {
+		ch.lookAnew(headers, after)
+	}
+	x := writing{c: c, headers: after}
+	work := x.kept(n, rows)
 	err = c.transact(ctx, func() {
 		for _, ch := range lookers {
 			c.emptyChain(ch.family, ch.name)
@@ -52,7 +54,41 @@ func (c *Conn) replaceSet(ctx context.Context, n state.SetName, have, want state
 	if err != nil {
 		return fmt.Errorf("replacing a set of type %s (%w)", have.Type, err)
 	}
+	headers[n] = want
 	return nil
+}
+
+// kept returns the elements that a set can hold.
+func (x *writing) kept(n state.SetName, rows map[state.SetEntry]state.Entry) (work []entryWork) {
+	s := x.shapeOf(n)
+	for e, v := range rows {
+		if s.check(e, v) == nil {
+			work = append(work, entryWork{key: e, value: v})
+		}
+	}
+	return work
+}
+
+// lookAnew gives rules of ours the expressions for other headers. A rule that asks what the new ones don't hold is left
+// out: the chain shows that, and who wants other headers wants other rules.
+func (ch *chainAt) lookAnew(before, after map[state.SetName]state.Set) {
+	id := chainID{ch.family, ch.name}
+	was, is := encoderOf(id, before), encoderOf(id, after)
+	ch.rules = slices.DeleteFunc(ch.rules, func(r ruleAt) bool {
+		_, err := is.expressionsOf(pieceIn(r.userData, textKind))
+		return err != nil && r.isOurs(was)
+	})
+	for i, r := range ch.rules {
+		if r.isOurs(was) {
+			ch.rules[i].expressions, _ = is.expressionsOf(pieceIn(r.userData, textKind))
+		}
+	}
+}
+
+// isOurs reports whether a rule does what its text says.
+func (r ruleAt) isOurs(x encoder) bool {
+	want, err := x.expressionsOf(pieceIn(r.userData, textKind))
+	return err == nil && canonical(want) == canonical(r.expressions)
 }
 
 // append appends a rule as it was listed.

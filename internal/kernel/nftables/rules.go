@@ -141,23 +141,29 @@ func (t tables) addRule(f state.Family, a netlink.Attributes) error {
 
 // text returns a rule's text if its expressions are those of the text, and what it is made of if they are not.
 func (r ruleAt) text(x encoder) string {
-	text := pieceIn(r.userData, textKind)
-	have := canonical(r.expressions)
-	if parsed, err := rule.Parse(x.family, text); err == nil && text != "" {
-		var b netlink.Requests
-		b.Begin(0, 0)
-		x.b = &b
-		if x.rule(parsed) == nil && canonical(b.Body(0)) == have {
-			return text
-		}
+	if r.isOurs(x) {
+		return pieceIn(r.userData, textKind)
 	}
-	return "[" + strings.Join(strings.Split(strings.TrimSuffix(have, "\n"), "\n"), "; ") + "]"
+	list := strings.TrimSuffix(canonical(r.expressions), "\n")
+	return "[" + strings.ReplaceAll(list, "\n", "; ") + "]"
+}
+
+// expressionsOf returns the expressions of a rule.
+func (x encoder) expressionsOf(text string) ([]byte, error) {
+	r, err := rule.Parse(x.family, text)
+	if err != nil {
+		return nil, err
+	}
+	var b netlink.Requests
+	b.Begin(0, 0)
+	x.b = &b
+	err = x.rule(r)
+	return b.Body(0), err
 }
 
 // lines returns the text of all rules of a chain.
 func (ch *chainAt) lines(headers map[state.SetName]state.Set) []string {
-	t, _, _ := parseChainName(ch.name)
-	x := encoder{family: ch.family, table: t.Bare(), headers: headers}
+	x := encoderOf(chainID{ch.family, ch.name}, headers)
 	var list []string
 	for _, r := range ch.rules {
 		list = append(list, r.text(x))

@@ -53,6 +53,7 @@ func (c *Conn) headers(ctx context.Context) (map[state.SetName]state.Set, error)
 // Apply makes the changes of d: sets come together in one transaction, and go in another.
 func (s sets) Apply(ctx context.Context, d diff.Delta[state.SetName, state.Set]) setResult {
 	var r setResult
+	s.c.known = nil
 	s.remove(ctx, d.Remove, &r)
 	s.set(ctx, d, &r)
 	return r
@@ -127,7 +128,7 @@ func (s sets) set(ctx context.Context, d diff.Delta[state.SetName, state.Set], r
 		case !there:
 			made = append(made, row)
 		case h != row.Value:
-			if err := s.c.replaceSet(ctx, row.Key, h, row.Value); err != nil {
+			if err := s.c.replaceSet(ctx, row.Key, row.Value, have); err != nil {
 				r.Fail(row.Key, fmt.Errorf("replacing set %s: %w", row.Key, err))
 			}
 		}

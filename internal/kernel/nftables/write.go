@@ -127,8 +127,7 @@ func (w rewriting) emptied(f state.Family, name string, h *hook, leaves bool) {
 }
 
 func (w rewriting) fill(f state.Family, name string, lines []string) error {
-	t, _, _ := parseChainName(name)
-	x := encoder{family: f, table: t.Bare(), headers: w.headers}
+	x := encoderOf(chainID{f, name}, w.headers)
 	for _, line := range lines {
 		r, err := rule.Parse(f, line)
 		if err == nil {

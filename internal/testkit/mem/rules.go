@@ -10,6 +10,7 @@ import (
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
+	"github.com/kube-ipvs/kube-ipvs/internal/rule"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -104,13 +105,33 @@ func (s chains) refused(d chainDelta) map[state.ChainKey]error {
 }
 
 func (s chains) fits(c state.ChainKey, chain state.Chain, beingAdded map[state.ChainKey]state.Chain) error {
-	if err := s.k.hasSets(c, chain.Rules); err != nil {
+	if err := s.k.checkRules(c, c.Table, c.Family, chain.Rules); err != nil {
 		return err
 	}
 	for _, to := range goesTo(c, chain.Rules) {
 		_, there := s.k.State.Chains[to]
 		if _, added := beingAdded[to]; !there && !added {
 			return missing(c, to)
+		}
+	}
+	return nil
+}
+
+// checkRules checks the sets that rules match on and, of nftables, that the rules are ours and look into sets of their
+// own family.
+func (k *Kernel) checkRules(row any, t state.RuleTable, f state.Family, rules string) error {
+	if err := k.hasSets(row, rules); err != nil || t.Firewall() == state.OnIPTables {
+		return err
+	}
+	for _, line := range (state.Chain{Rules: rules}).Lines() {
+		r, err := rule.Parse(f, line)
+		if err != nil {
+			return fmt.Errorf("%v: %w", row, err)
+		}
+		for _, m := range r.Matches {
+			if member, is := m.(rule.Member); is && member.Set.Family() != f {
+				return missing(row, member.Set.Bare())
+			}
 		}
 	}
 	return nil
@@ -152,11 +173,11 @@ func (k *Kernel) checkJump(j state.JumpKey, v state.Jump) error {
 	if _, ok := k.State.Chains[target]; !ok {
 		return missing(j, target)
 	}
-	return k.hasSets(j, v.Rule)
+	return k.checkRules(j, j.Table, j.Family, v.Rule)
 }
 
 func builtInChains(t state.RuleTable) []string {
-	switch t {
+	switch t.Bare() {
 	case state.NAT:
 		return []string{"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"}
 	case state.Filter:

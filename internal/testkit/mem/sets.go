@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
@@ -14,16 +16,21 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
+// What a set can hold differs between the firewalls: an ipset keeps its type and has a limit, a set of nftables takes
+// another type and keeps the entries that fit it.
+
 const (
 	maxNameLength    = 31
 	maxCommentLength = 255
+	maxNFTComment    = 253
 )
 
 // checkSet also refuses a header that does not fit the entries of the set.
 func (k *Kernel) checkSet(n state.SetName, s state.Set) error {
-	switch s.Type {
-	case state.HashIP, state.HashIPPort, state.HashIPPortIP, state.HashIPPortNet, state.BitmapPort:
-	default:
+	if n.Firewall() == state.OnNFTables {
+		return checkNFTSet(n, s)
+	}
+	if !slices.Contains(ipsetTypes(), s.Type) {
 		return fmt.Errorf("set %v: type %q is unknown", n, s.Type)
 	}
 	bitmap := s.Type == state.BitmapPort
@@ -36,6 +43,24 @@ func (k *Kernel) checkSet(n state.SetName, s state.Set) error {
 	}
 	if there && s.MaxElem < have.MaxElem && k.members()[n] > s.MaxElem {
 		return fmt.Errorf("set %v has more entries than %d", n, s.MaxElem)
+	}
+	return nil
+}
+
+func ipsetTypes() []state.SetType {
+	return []state.SetType{state.HashIP, state.HashIPPort, state.HashIPPortIP, state.HashIPPortNet, state.BitmapPort}
+}
+
+func checkNFTSet(n state.SetName, s state.Set) error {
+	if !s.Type.IsMap() && !slices.Contains(ipsetTypes(), s.Type) {
+		return fmt.Errorf("set %v: type %q is unknown", n, s.Type)
+	}
+	want := state.Set{Type: s.Type, Family: n.Family(), Comment: true}
+	if s.Type == state.BitmapPort {
+		want.Family = 0
+	}
+	if s != want {
+		return fmt.Errorf("set %v of nftables can't be %+v", n, s)
 	}
 	return nil
 }
@@ -71,14 +96,19 @@ func (k *Kernel) setsGone(removed map[state.SetName]bool) {
 	maps.DeleteFunc(k.State.Entries, func(e state.SetEntry, _ state.Entry) bool { return removed[e.Set] })
 }
 
-// setChanged drops the comments and marks of a set that has no room for them any more.
+// setChanged drops the comments and marks of a set that has no room for them any more, and the entries that a new type
+// can't hold.
 func (k *Kernel) setChanged(n state.SetName, s state.Set) {
 	have, there := k.State.Sets[n]
-	if !there || (s.Comment || !have.Comment) && (s.Marks || !have.Marks) {
+	if !there || s.Type == have.Type && (s.Comment || !have.Comment) && (s.Marks || !have.Marks) {
 		return
 	}
 	for e, v := range k.State.Entries {
 		if e.Set != n {
+			continue
+		}
+		if checkForm(e, s) != nil {
+			delete(k.State.Entries, e)
 			continue
 		}
 		if !s.Comment {
@@ -102,6 +132,7 @@ func (s entries) List(ctx context.Context) (map[state.SetEntry]state.Entry, erro
 
 func (s entries) Apply(ctx context.Context, d diff.Delta[state.SetEntry, state.Entry]) kernel.Result[state.SetEntry] {
 	var members map[state.SetName]uint32
+	var networks networks
 	if len(d.Add)+len(d.Update) > 0 {
 		members = s.k.members()
 	}
@@ -115,7 +146,7 @@ func (s entries) Apply(ctx context.Context, d diff.Delta[state.SetEntry, state.E
 			if most := s.k.State.Sets[e.Set].MaxElem; !there && most > 0 && members[e.Set] >= most {
 				return fmt.Errorf("set entry %v: the set is full with %d", e, most)
 			}
-			return nil
+			return networks.check(s.k, e)
 		},
 		gone: func(removed map[state.SetEntry]bool) {
 			for e := range removed {
@@ -137,7 +168,11 @@ func (k *Kernel) checkEntry(e state.SetEntry, v state.Entry) error {
 	if !ok {
 		return missing(e, e.Set)
 	}
-	if len(v.Comment) > maxCommentLength || v.Comment != "" && !s.Comment {
+	most := maxCommentLength
+	if e.Set.Firewall() == state.OnNFTables {
+		most = maxNFTComment
+	}
+	if len(v.Comment) > most || v.Comment != "" && !s.Comment {
 		return fmt.Errorf("set entry %v has no room for a comment of %d bytes", e, len(v.Comment))
 	}
 	if v.Mark != 0 && !s.Marks {
@@ -161,14 +196,55 @@ func checkForm(e state.SetEntry, s state.Set) error {
 	if address && state.FamilyOf(e.Address) != s.Family {
 		return errors.New("not of its set's IP family")
 	}
+	if _, leads := e.LeadsTo(state.Entry{}); s.Type.IsMap() && !leads {
+		return errors.New("leads nowhere, by the name of its set")
+	}
 	if !source {
 		return nil
 	}
-	if e.Source.Addr().Is4() != e.Address.Is4() || e.Source.Bits() == 0 || e.Source != e.Source.Masked() {
+	return checkSource(e, s)
+}
+
+func checkSource(e state.SetEntry, s state.Set) error {
+	all := e.Source.Bits() == 0 && e.Set.Firewall() == state.OnIPTables
+	if e.Source.Addr().Is4() != e.Address.Is4() || all || e.Source != e.Source.Masked() {
 		return errors.New("a source of another IP family, of all addresses, or with bits behind its length")
 	}
 	if s.Type == state.HashIPPortIP && !e.Source.IsSingleIP() {
 		return errors.New("a source that is no host")
 	}
 	return nil
+}
+
+// networks are the sources of the entries of nftables, by what else is in the entry.
+type networks map[state.SetEntry][]netip.Prefix
+
+// check refuses an entry whose source overlaps that of another one. nftables does not refuse all of these, but what it
+// takes depends on the order.
+func (n *networks) check(k *Kernel, e state.SetEntry) error {
+	if e.Set.Firewall() != state.OnNFTables || !e.Source.IsValid() {
+		return nil
+	}
+	if *n == nil {
+		*n = networks{}
+		for there := range k.State.Entries {
+			n.add(there)
+		}
+	}
+	rest := e
+	rest.Source = netip.Prefix{}
+	for _, other := range (*n)[rest] {
+		if other != e.Source && other.Overlaps(e.Source) {
+			return fmt.Errorf("set entry %v overlaps the one of %v", e, other)
+		}
+	}
+	n.add(e)
+	return nil
+}
+
+func (n *networks) add(e state.SetEntry) {
+	if source := e.Source; e.Set.Firewall() == state.OnNFTables && source.IsValid() {
+		e.Source = netip.Prefix{}
+		(*n)[e] = append((*n)[e], source)
+	}
 }
