@@ -131,6 +131,11 @@ func onThisKernel(t *testing.T, c config.Config) config.Config {
 	return c
 }
 
+// UseFirewall makes a firewall the one that the node should have. Daemons that start from now on take it.
+func (r *Rig) UseFirewall(w state.Firewall) {
+	r.config.Firewall, r.config.FirewallChoice = w, config.FirewallChoice(w.String())
+}
+
 // FirewallVariable is the environment variable that names the firewall with which kube-ipvs runs: iptables, unless it
 // says nftables.
 const FirewallVariable = "KUBE_IPVS_FIREWALL"
@@ -144,7 +149,7 @@ func (r *Rig) open(ctx context.Context) (err error) {
 // Everything counts all that a kernel holds as ours.
 func Everything(c config.Config) linux.Ours {
 	ours := linux.Ours{
-		Firewall: c.Firewall,
+		Firewall: c.Firewall, Both: true,
 		Set:      func(state.SetName) bool { return true },
 		Chain:    func(string) bool { return true },
 		Families: c.Families,

@@ -157,7 +157,7 @@ func compare() cmp.Option {
 
 func TestEveryFieldOfTheConfigurationHasAFlag(t *testing.T) {
 	// What the node has is not chosen, and kube-proxy has no flag for the last one.
-	reached := []string{"Families", "Kernel", "Schedulers", "Client.AcceptContentTypes"}
+	reached := []string{"Families", "Firewall", "Kernel", "Schedulers", "Client.AcceptContentTypes"}
 	for _, s := range settings() {
 		got, status, stderr := started(t, "run "+s.flags)
 		if status != ExitOK {

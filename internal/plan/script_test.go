@@ -154,9 +154,9 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		ServiceCIDRs, ExcludeCIDRs, ExternalIPCIDRs       []netip.Prefix
 		NodePortPrimary, NodePortSourceRanges, AnswerPing bool
 		RemoteHairpins                                    bool
-		LocalhostNodePorts, IgnoreExternalIPs, NoNetmap   bool
+		LocalhostNodePorts, IgnoreExternalIPs             bool
+		NoNetmap, NFTables                                bool
 		VIPBinding                                        config.VIPBinding
-		Firewall                                          *string
 		Healthz                                           *netip.AddrPort
 	}
 	unmarshal(t, path, data, &in)
@@ -194,12 +194,8 @@ func readConfig(t testing.TB, path string, data []byte) config.Config {
 		c.Kernel = k
 	}
 	c.Kernel.NoNetmap = in.NoNetmap
-	if in.Firewall != nil {
-		w, err := state.ParseFirewall(*in.Firewall)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Firewall = w
+	if in.NFTables {
+		c.Firewall = state.OnNFTables
 	}
 	return c
 }

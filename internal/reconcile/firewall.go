@@ -38,9 +38,12 @@ func (c *Core) jumpsAlone(of state.RuleTable) bool {
 	return true
 }
 
-// jumpMayCome holds jumps back while another firewall serves and Services are still to be written.
+// jumpMayCome holds jumps back while another firewall serves and Services are still to be written, by this delta or a
+// later one.
 func (c *Core) jumpMayCome(k state.JumpKey) bool {
-	return c.sharedRowsRemovable() || c.jumpsAlone(k.Table)
+	d := &c.records.delta
+	written := c.sharedRowsRemovable() && d.Entries.Len()+d.VirtualServers.Len() == 0
+	return written || c.jumpsAlone(k.Table)
 }
 
 // firewallLets reports whether a chain, or a jump to it, may leave as far as the change of firewalls goes.

@@ -4,6 +4,7 @@ package rule
 
 import (
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -98,10 +99,7 @@ func (n nft) match(m Match) string {
 	case Tracked:
 		return "ct " + []string{New: "state new", Established: "state established,related", Translated: "status dnat"}[m]
 	case Marked:
-		if m.Mask == ^uint32(0) {
-			return fmt.Sprintf("meta mark%s0x%08x", unequal(m.Not, " != ", " "), m.Value)
-		}
-		return fmt.Sprintf("meta mark & 0x%08x%s0x%08x", m.Mask, unequal(m.Not, " != ", " == "), m.Value)
+		return m.nft()
 	case EchoRequest:
 		if n.family == state.IPv6 {
 			return "icmpv6 type echo-request"
@@ -199,6 +197,18 @@ func (n nft) asksPorts() bool {
 		}
 	}
 	return false
+}
+
+// nft takes a mask of the first bits for the length of a network.
+func (m Marked) nft() string {
+	length := bits.LeadingZeros32(^m.Mask)
+	switch plain := fmt.Sprintf("meta mark%s0x%08x", unequal(m.Not, " != ", " "), m.Value); {
+	case length == 32:
+		return plain
+	case length > 0 && m.Mask<<length == 0:
+		return fmt.Sprintf("%s/%d", plain, length)
+	}
+	return fmt.Sprintf("meta mark & 0x%08x%s0x%08x", m.Mask, unequal(m.Not, " != ", " == "), m.Value)
 }
 
 // operations are those that nft finds in what the kernel does, which is to clear bits and then to flip some: a bit that

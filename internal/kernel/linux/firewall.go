@@ -47,7 +47,7 @@ func (k *Kernel) openBesideIPTables(ctx context.Context) (err error) {
 		return err
 	}
 	has, err := hasRows(ctx, k.Table.Sets())
-	if err == nil && has {
+	if err == nil && (has || k.ours.Both) {
 		k.closers = append(k.closers, k.Table)
 		return nil
 	}
@@ -63,7 +63,7 @@ func (k *Kernel) openBesideNFTables(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(err, sets.Close())
 		}
-		ours := false
+		ours := k.ours.Both
 		for n := range rows {
 			ours = ours || k.ours.Set(n)
 		}
@@ -74,16 +74,19 @@ func (k *Kernel) openBesideNFTables(ctx context.Context) error {
 		}
 	}
 	why, err := OldRules(ctx, k.ours.Chain)
-	if err != nil || why == "" {
+	if err != nil || why == "" && !k.ours.Both {
 		return err
 	}
 	rules, err := iptables.Open(ctx, k.ours.Chain, k.ours.Families...)
+	if err != nil && why == "" {
+		return nil
+	}
 	if err != nil {
 		k.beyond = fmt.Errorf("%s, which need the tools of iptables: %w", why, err)
 		return nil
 	}
 	has, err := hasRows(ctx, rules.Chains())
-	if err == nil && has {
+	if err == nil && (has || k.ours.Both) {
 		k.Rules = rules
 	}
 	return err
@@ -137,7 +140,7 @@ func (k *Kernel) rows(t *kernel.Tables) {
 	if k.Rules != nil {
 		t.Chains, t.Jumps = k.Rules.Chains(), k.Rules.Jumps()
 	}
-	if k.Rules != nil && k.ours.Firewall == state.OnNFTables { // each list would run a program
+	if k.Rules != nil && k.ours.Firewall == state.OnNFTables && !k.ours.Both { // each list would run a program
 		k.old = kernel.Retiring(t.Chains)
 		t.Chains, t.Jumps = k.old, kernel.Retiring(t.Jumps)
 	}

@@ -26,6 +26,7 @@ import (
 // Ours says what is ours by name, and which sysctls we want to know.
 type Ours struct {
 	Firewall state.Firewall // that holds our rows; the other one is opened too if it has some
+	Both     bool           // the other one is opened even if it has none of ours, to see it
 	Set      func(state.SetName) bool
 	Chain    func(name string) bool
 	Sysctls  []state.SysctlName
