@@ -90,19 +90,35 @@ func (x *cleanup) removeAll(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing chains: %w", err)
 	}
-	if families := takeover.Serving(chains); len(families) > 0 {
-		// Rules that lead packets by marks go first: the marks also match what kube-proxy's rules forwarded.
-		t := x.task(backOwnership{})
-		t.Kernel.Tables = x.kernel.mangle()
-		if err := t.Run(ctx, reconcile.Synced{}); err != nil {
-			return err
-		}
+	families := takeover.Serving(chains)
+	if err := x.removeEarly(ctx, chains, len(families) > 0); err != nil {
+		return err
+	}
+	if len(families) > 0 {
 		x.kernel.hide(families)
 		x.leave("kube-proxy serves by iptables rules (%v): its chains stay", families)
 	}
 	err = x.task(plan.Ownership{Exclude: x.options.Exclude}).Run(ctx, reconcile.Local{Addresses: x.kernel.local}, reconcile.Synced{})
 	x.leave("sysctls stay as they are")
 	return errors.Join(err, x.explainLink(ctx))
+}
+
+// removeEarly removes the chains that come before the rules of another proxy. Ours of nftables translate connections
+// first, and so alone. Where rules of kube-proxy serve, marks of an older version's also match what those forwarded.
+func (x *cleanup) removeEarly(ctx context.Context, chains map[state.ChainKey]state.Chain, served bool) error {
+	early := func(k state.ChainKey) bool {
+		ahead := k.Table.Firewall() == state.OnNFTables && k.Table.Bare() != state.Filter
+		return ahead || served && k.Table == state.Mangle
+	}
+	for k := range chains {
+		if early(k) {
+			t := x.task(backOwnership{})
+			t.Kernel.Tables = kernel.Absent(errors.ErrUnsupported)
+			t.Kernel.Tables.Chains, t.Kernel.Tables.Jumps = x.kernel.only(early)
+			return t.Run(ctx, reconcile.Synced{})
+		}
+	}
+	return nil
 }
 
 // explainLink says why the dummy device is still there, if it is.
@@ -138,6 +154,9 @@ func (x *cleanup) handBack(ctx context.Context) error {
 	}
 	if len(back.Flows) > 0 {
 		_, err = x.kernel.Flush(ctx, back.Flows)
+	}
+	if back.Holds {
+		x.leave("table %s of nftables stays until rules of kube-proxy's IPVS mode serve: run this again once kube-proxy is ready, as that table knows no new Service", state.NFTable)
 	}
 	return errors.Join(err, x.countLeft(ctx))
 }

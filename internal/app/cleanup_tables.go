@@ -166,13 +166,6 @@ func (m *cleanupTables) hide(families []state.Family) {
 // showOnly hides the chains and jumps that the way back to kube-proxy does not change.
 func (m *cleanupTables) showOnly(b takeover.Back) { m.tables.Chains, m.tables.Jumps = m.only(b.Speaks) }
 
-// mangle returns tables with the chains and jumps of mangle alone.
-func (m *cleanupTables) mangle() kernel.Tables {
-	t := kernel.Absent(errors.ErrUnsupported)
-	t.Chains, t.Jumps = m.only(func(k state.ChainKey) bool { return k.Table == state.Mangle })
-	return t
-}
-
 // only returns the chains that match, and the jumps to them.
 func (m *cleanupTables) only(match func(state.ChainKey) bool) (kernel.Store[state.ChainKey, state.Chain], kernel.Jumps) {
 	return filtered[state.ChainKey, state.Chain]{m.tables.Chains, match},

@@ -79,7 +79,7 @@ func programRules() []rule {
 		{"serve", "cluster ports reconcile state k8s.io/api", "", "what the proxy itself serves: its health, by what the loop reports, and the HTTP servers"},
 		{"events", "go.uber.org/zap k8s.io/client-go " + k8s, "", "events of objects and the node; when and what is its callers' choice"},
 
-		{"render", "state sigs.k8s.io/yaml", all, "rows as text: it asks nothing, so that the program, its tests and its users see the same"},
+		{"render", "rule state sigs.k8s.io/yaml", all, "rows as text: it asks nothing, so that the program, its tests and its users see the same"},
 		{"trace", "state", all, "what becomes of a packet, by the rows alone: it knows no plan, so that it can judge one"},
 		{"cli", "cluster cluster/file config config/proxyconfig desired plan render state trace github.com/spf13/cobra " +
 			"github.com/spf13/pflag k8s.io/api k8s.io/apimachinery k8s.io/component-base", "", "commands over an Env; the only package with cobra, and without a kernel"},

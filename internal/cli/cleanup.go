@@ -39,6 +39,8 @@ device kube-ipvs0, chains and the jumps to them, sets. Rows of other programs st
 virtual server is ours only if our sets say so. Sysctls stay as they are. Chains of
 kube-proxy's iptables mode stay while it uses them.
 
+Rows in nftables are in a table of our own, kube-ipvs, which leaves with them.
+
 Stop the daemon first. Connections to Services end, unless another proxy serves the
 Services. With --drain-timeout they may go on for a while, and new connections go to
 the other proxy.
@@ -47,7 +49,8 @@ the other proxy.
 sets get the form that it requires, and what it does not know is removed. Services
 are served all the time, and no connection is lost. Connections through what it does
 not know (to addresses whose traffic policy is Local, from pods and from the node
-itself) are left to end. Run this again later to remove what they used.
+itself) are left to end. Run this again later to remove what they used. Rules of ours
+in nftables serve until kube-proxy's do: run this again as soon as it is ready.
 
 A second run finds nothing to do.`
 

@@ -48,6 +48,8 @@ virtual server with a firewall mark is in no set.
   -o json   a VirtualServerList
   -o yaml   the same
   -o save   what ipvsadm --restore reads
+  -o nft    what nft list table prints of our table of nftables, whole: sets with
+            their elements, and chains
 
 Without a match nothing is listed. That is no failure.`
 
@@ -55,7 +57,8 @@ const dumpExample = `  kube-ipvs dump
   kube-ipvs dump --service kube-system/kube-dns -o wide
   kube-ipvs dump --address 10.96.0.1:443 --stats
   kube-ipvs dump -n default --protocol udp -o json
-  kube-ipvs dump -o save > rows && ipvsadm --restore < rows`
+  kube-ipvs dump -o save > rows && ipvsadm --restore < rows
+  kube-ipvs dump -o nft`
 
 type dumpFlags struct {
 	service, address, protocol, output, snapshot string
@@ -109,6 +112,7 @@ func dumpOutputs() []format[func(io.Writer, render.View, render.Columns) error] 
 	}
 	return []format[func(io.Writer, render.View, render.Columns) error]{
 		{"text", render.Text}, {"wide", plain(render.Wide)}, {"json", render.JSON}, {"yaml", render.YAML}, {"save", plain(render.Save)},
+		{name: nftOutput}, // of no View: dumpTable writes it
 	}
 }
 
@@ -120,7 +124,7 @@ func (f *dumpFlags) parse() (err error) {
 	switch {
 	case f.stats && f.rate:
 		return errors.New("--stats and --rate exclude each other")
-	case (f.stats || f.rate) && (f.output == "wide" || f.output == "save"):
+	case (f.stats || f.rate) && (f.output == "wide" || f.output == "save" || f.output == nftOutput):
 		return fmt.Errorf("-o %s has no columns for --stats or --rate", f.output)
 	case f.stats:
 		f.columns = render.Traffic
@@ -135,6 +139,9 @@ func (f *dumpFlags) parse() (err error) {
 	}
 	if f.protocol != "" {
 		f.filter.Protocol, err = state.ParseProtocol(f.protocol)
+	}
+	if err == nil && f.output == nftOutput && f.filter != (render.Filter{}) {
+		return errors.New("-o nft shows the whole table: it takes no Service, namespace, address or protocol")
 	}
 	return err
 }
@@ -177,6 +184,9 @@ func parseAddress(s string, f *render.Filter) error {
 
 // dump reads everything first, then computes, then writes once.
 func (f *dumpFlags) dump(ctx context.Context, env Env) error {
+	if f.output == nftOutput {
+		return env.dumpTable(ctx)
+	}
 	s, seen, err := read(ctx, env, f.output != "text" || f.columns != render.Connections)
 	if err != nil {
 		return err
@@ -186,9 +196,7 @@ func (f *dumpFlags) dump(ctx context.Context, env Env) error {
 	if err := f.write(&b, v, f.columns); err != nil {
 		return err
 	}
-	if !env.Running() {
-		say(env, "kube-ipvs is not running in this network namespace: what follows is what it, or another proxy, left in the kernel.")
-	}
+	env.sayIfNotRunning()
 	if len(v.VirtualServers) == 0 && f.filter != (render.Filter{}) {
 		more := ""
 		if !v.Empty() {
@@ -202,6 +210,12 @@ func (f *dumpFlags) dump(ctx context.Context, env Env) error {
 	}
 	_, err = env.Stdout.Write(b.Bytes())
 	return err
+}
+
+func (env Env) sayIfNotRunning() {
+	if !env.Running() {
+		say(env, "kube-ipvs is not running in this network namespace: what follows is what it, or another proxy, left in the kernel.")
+	}
 }
 
 // writeBarriers writes which rules of other programs stop packets to Services.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/render"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 	"github.com/kube-ipvs/kube-ipvs/internal/trace"
 )
@@ -75,6 +76,48 @@ func TestWhatIsCostlyIsReadOnlyIfItIsShown(t *testing.T) {
 		if w.kernel.closed != 1 {
 			t.Errorf("%s closes the kernel %d times, want once", line, w.kernel.closed)
 		}
+	}
+}
+
+func TestDumpShowsTheTableOfNFTables(t *testing.T) {
+	w := newWorld()
+	text, _ := wantPlanned(t, clusterYAML, "--node n1 --firewall nftables")
+	want, _ := wantPlanned(t, clusterYAML, "--node n1 -o nft")
+	s, err := render.ParseState(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.env.ReadNode = func(context.Context) (state.State, []netip.Addr, error) { return s, nil, nil }
+	if status, stdout, stderr := w.run(t, "dump -o nft"); status != ExitOK || stdout != want || stderr != "" {
+		t.Errorf("status %d, stderr %q, stdout\n%s", status, stderr, stdout)
+	}
+	for line, want := range map[string]string{
+		"dump -o nft -n shop":            "-o nft shows the whole table: it takes no Service, namespace, address or protocol",
+		"dump -o nft --protocol tcp":     "-o nft shows the whole table: it takes no Service, namespace, address or protocol",
+		"dump -o nft --stats":            "-o nft has no columns for --stats or --rate",
+		"dump -o nft --address 10.0.0.1": "-o nft shows the whole table: it takes no Service, namespace, address or protocol",
+	} {
+		if status, stdout, stderr := w.run(t, line); status != ExitUsage || stdout != "" || !strings.HasPrefix(stderr, "kube-ipvs: "+want+"\n") {
+			t.Errorf("%s: status %d, stdout %q, stderr %q", line, status, stdout, stderr)
+		}
+	}
+}
+
+func TestDumpSaysWhichFirewallTheNodeHas(t *testing.T) {
+	w := traceWorld()
+	const iptables = "kube-ipvs: the firewall of this node is iptables: see ipset list, iptables-save and ip6tables-save\n"
+	if status, stdout, stderr := w.run(t, "dump -o nft"); status != ExitFailed || stdout != "" || stderr != iptables {
+		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
+	}
+	w.env.ReadNode = func(context.Context) (state.State, []netip.Addr, error) { return state.New(), nil, nil }
+	if status, _, stderr := w.run(t, "dump -o nft"); status != ExitFailed || stderr != "kube-ipvs: there is no table kube-ipvs of nftables\n" {
+		t.Errorf("status %d, stderr %q", status, stderr)
+	}
+	w.env.ReadNode = func(context.Context) (state.State, []netip.Addr, error) {
+		return state.State{}, nil, errors.New("no netlink")
+	}
+	if status, _, stderr := w.run(t, "dump -o nft"); status != ExitFailed || stderr != "kube-ipvs: no netlink\n" {
+		t.Errorf("status %d, stderr %q", status, stderr)
 	}
 }
 

@@ -25,9 +25,10 @@ import (
 
 // nodePlan is the desired state that manifests mean for one node.
 type nodePlan struct {
-	node  plan.Node
-	state state.State
-	notes []render.PlanNote
+	node     plan.Node
+	firewall state.Firewall
+	state    state.State
+	notes    []render.PlanNote
 }
 
 // manifestFlags are the flags of commands that plan objects from files, with the daemon's configuration.
@@ -36,6 +37,7 @@ type manifestFlags struct {
 	node      string
 	addresses []netip.Addr
 	config    *configFlags
+	output    string // the format that the plan is for
 }
 
 func newManifestFlags() *manifestFlags { return &manifestFlags{config: newConfigFlags()} }
@@ -55,6 +57,9 @@ func (m *manifestFlags) plan(env Env) (nodePlan, error) {
 	}
 	c, err := m.config.parse()
 	if err != nil {
+		return nodePlan{}, err
+	}
+	if c.config.Firewall, err = planFirewall(c.config, m.output); err != nil {
 		return nodePlan{}, err
 	}
 	if len(c.files) > 0 {
@@ -132,7 +137,7 @@ func nodeNames(nodes []*corev1.Node) string {
 
 // planOf plans all Services for node n. Notes are in the order of the Services, older ones first.
 func planOf(index *cluster.Index, n plan.Node, c config.Config) nodePlan {
-	p := nodePlan{node: n}
+	p := nodePlan{node: n, firewall: c.Firewall}
 	d := desired.New()
 	d.Upsert(desired.Owner{}, time.Time{}, plan.Base(c))
 	all, notes := byAge(index), map[desired.Owner][]render.PlanNote{}

@@ -24,13 +24,17 @@ external addresses of the Node object are known; add others with --node-addresse
   -o text       one row per line
   -o json       a Plan, with the notes
   -o yaml       the same
-  -o save       all of the following, for reading
+  -o save       all of the following that the node has, for reading
   -o sysctl     what sysctl -p reads
   -o ipset      what ipset restore reads
   -o iptables   what iptables-restore --noflush reads
   -o ip6tables  what ip6tables-restore --noflush reads
+  -o nft        what nft list table prints, for reading
   -o ipvsadm    what ipvsadm --restore reads
   -o ip         what ip -batch reads: the device kube-ipvs0 and its addresses
+
+Rules and sets are in one of two firewalls (--firewall). With auto, -o nft plans for
+nftables, and all else for iptables: the node decides by its kernel.
 
 Notes are printed to standard error; JSON and YAML contain them. They are no failure.
 Manifests that cannot be read are one, with file and line.`
@@ -54,6 +58,7 @@ func newPlan(env Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			flags.output = output
 			p, err := flags.plan(env)
 			if err != nil {
 				return err
@@ -81,7 +86,7 @@ func planOutputs() []planFormat {
 	}, restorable()...)
 }
 
-// restorable returns the formats that standard tools read, in the order of their dependencies.
+// restorable returns the formats of standard tools, in the order of their dependencies.
 func restorable() []planFormat {
 	rules := func(f state.Family) func(io.Writer, nodePlan) error {
 		return func(w io.Writer, p nodePlan) error { return render.Rules(w, p.state, f) }
@@ -91,6 +96,7 @@ func restorable() []planFormat {
 		{name: "ipset", write: func(w io.Writer, p nodePlan) error { return render.Sets(w, p.state) }},
 		{name: "iptables", write: rules(state.IPv4)},
 		{name: "ip6tables", write: rules(state.IPv6)},
+		{name: nftOutput, write: func(w io.Writer, p nodePlan) error { return render.NFT(w, p.state) }},
 		{name: "ipvsadm", write: saveServers},
 		{name: "ip", write: func(w io.Writer, p nodePlan) error { return render.Links(w, p.state) }},
 	}
@@ -100,10 +106,14 @@ func saveServers(w io.Writer, p nodePlan) error {
 	return errors.Join(render.Timeouts(w, p.state), render.Save(w, render.Join(p.state, render.Observed{}, plan.ServerEntries)))
 }
 
-// saveAll writes all sections below their names, which are comments to most of the tools, but not to ipvsadm.
+// saveAll writes all sections of the node's firewall below their names, which are comments to most of the tools, but not
+// to ipvsadm.
 func saveAll(w io.Writer, p nodePlan) error {
 	var failed error
 	for _, f := range restorable() {
+		if firewall, only := shownBy(f.name); only && firewall != p.firewall {
+			continue
+		}
 		_, err := fmt.Fprintf(w, "# -o %s\n", f.name)
 		failed = errors.Join(failed, err, f.write(w, p))
 	}

@@ -107,9 +107,10 @@ shop/rival: Conflict: TCP 198.51.100.7:80 is served by shop/web, which is older 
 
 func TestPlanAsTextIsAStateOfOneNode(t *testing.T) {
 	for flags, want := range map[string][]string{
-		"--node n1":                            {"TCP 198.51.100.1:80 -> 10.244.1.10:8080", "TCP 192.0.2.1:30080 -> 10.244.1.10:8080", "!TCP 198.51.100.1:80 -> 10.244.2.10:8080", "!TCP 192.0.2.2"},
-		"--node n2":                            {"TCP 198.51.100.1:80 -> 10.244.2.10:8080", "TCP 192.0.2.2:30080 -> 10.244.2.10:8080", "!TCP 192.0.2.1"},
-		"--node n1 --node-addresses 192.0.2.9": {"TCP 192.0.2.9:30080 = rr", "TCP 192.0.2.1:30080 = rr"},
+		"--node n1 --firewall nftables":                 {"nft:KUBE-INSIDE = map:ip,port:port IPv4 comment", "nft:KUBE-CLUSTER-IP 10.96.0.80,tcp:80", "IPv4 nft-nat KUBE-SERVICES", "IPv4 nft-nat OUTPUT -> KUBE-SERVICES", "!  KUBE-"},
+		"--node n1":                                     {"TCP 198.51.100.1:80 -> 10.244.1.10:8080", "TCP 192.0.2.1:30080 -> 10.244.1.10:8080", "!TCP 198.51.100.1:80 -> 10.244.2.10:8080", "!TCP 192.0.2.2"},
+		"--node n2":                                     {"TCP 198.51.100.1:80 -> 10.244.2.10:8080", "TCP 192.0.2.2:30080 -> 10.244.2.10:8080", "!TCP 192.0.2.1"},
+		"--node n1 --node-addresses 192.0.2.9":          {"TCP 192.0.2.9:30080 = rr", "TCP 192.0.2.1:30080 = rr"},
 		"--node n1 --api-server-addresses 198.51.100.7": {"!TCP 198.51.100.7:80"},
 		"--node n1 --nodeport-addresses 10.0.0.0/8":     {"!TCP 192.0.2.1:30080"},
 		"--node n1 --ipvs-scheduler wlc":                {"TCP 198.51.100.1:80 = wlc", "SCTP 10.96.0.82:80 = mh"},
@@ -179,6 +180,44 @@ func TestSavedSectionsAreWhatEachToolGets(t *testing.T) {
 	}
 	if d := cmp.Diff(joined, all); d != "" {
 		t.Errorf("-o save is not all of them:\n%s", d)
+	}
+	all, _ = wantPlanned(t, clusterYAML, "--node n1 --firewall nftables -o save")
+	joined = ""
+	for _, tool := range []string{"sysctl", "nft", "ipvsadm", "ip"} {
+		one, _ := wantPlanned(t, clusterYAML, "--node n1 --firewall nftables -o "+tool)
+		joined += "# -o " + tool + "\n" + one
+	}
+	if d := cmp.Diff(joined, all); d != "" {
+		t.Errorf("-o save is not all of them, in nftables:\n%s", d)
+	}
+}
+
+func TestAnOutputOfTheOtherFirewallSaysWhichOneItIs(t *testing.T) {
+	for flags, want := range map[string]string{
+		"--firewall iptables -o nft":       "-o nft: the firewall is iptables (--firewall): see -o ipset, -o iptables and -o ip6tables",
+		"--firewall nftables -o ipset":     "-o ipset: the firewall is nftables (--firewall): see -o nft",
+		"--firewall nftables -o iptables":  "-o iptables: the firewall is nftables (--firewall): see -o nft",
+		"--firewall nftables -o ip6tables": "-o ip6tables: the firewall is nftables (--firewall): see -o nft",
+	} {
+		status, stdout, stderr := planned(t, clusterYAML, "--node n1 "+flags)
+		if status != ExitUsage || stdout != "" || !strings.HasPrefix(stderr, "kube-ipvs: "+want+"\n") {
+			t.Errorf("%s: status %d, stdout %q, stderr %q", flags, status, stdout, stderr)
+		}
+	}
+	byChoice, _ := wantPlanned(t, clusterYAML, "--node n1 --firewall nftables -o nft")
+	if byOutput, _ := wantPlanned(t, clusterYAML, "--node n1 -o nft"); byOutput != byChoice {
+		t.Errorf("with auto, -o nft prints\n%s", byOutput)
+	}
+	for _, line := range []string{
+		"table ip kube-ipvs {\n", "table ip6 kube-ipvs {\n",
+		"\tset KUBE-CLUSTER-IP {\n\t\ttype ipv4_addr . inet_proto . inet_service\n\t\telements = { 10.96.0.80 . tcp . 80 comment \"shop/web:http\",\n",
+		"\tmap KUBE-INSIDE {\n\t\ttype ipv4_addr . inet_proto . inet_service : inet_service\n\t\telements = { 198.51.100.1 . tcp . 80 comment \"shop/web:http\" : 32849,\n",
+		"\t\tflags interval\n", " . 203.0.113.0/24 comment \"shop/web:http\"",
+		"\tchain nat-OUTPUT {\n\t\ttype nat hook output priority -101; policy accept;\n\t\tjump nat-KUBE-SERVICES comment \"kubernetes service portals\"\n\t}\n",
+	} {
+		if !strings.Contains(byChoice, line) {
+			t.Errorf("no %q in\n%s", line, byChoice)
+		}
 	}
 }
 

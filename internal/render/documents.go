@@ -30,7 +30,7 @@ type List struct {
 // ListServer is one virtual server. It has a protocol, an address and a port, or a mark.
 type ListServer struct {
 	Service        string     `json:"service,omitempty"` // namespace/name:port; absent if not ours, or if not known
-	Set            string     `json:"set,omitempty"`     // the ipset that proves it ours
+	Set            string     `json:"set,omitempty"`     // the one that proves it ours; nft:NAME in nftables
 	Family         string     `json:"family"`            // IPv4 or IPv6
 	Protocol       string     `json:"protocol,omitempty"`
 	Address        string     `json:"address,omitempty"`
@@ -182,7 +182,7 @@ type Plan struct {
 	Notes          []PlanNote        `json:"notes"`
 }
 
-// PlanSet is an ipset.
+// PlanSet is an ipset or, if its name begins with nft:, a set of nftables.
 type PlanSet struct {
 	Name    string `json:"name"`
 	Type    string `json:"type"`
@@ -192,7 +192,7 @@ type PlanSet struct {
 	Marks   bool   `json:"marks"`
 }
 
-// PlanEntry is an entry of an ipset.
+// PlanEntry is an entry of a set.
 type PlanEntry struct {
 	Set     string `json:"set"`
 	Member  string `json:"member"` // as ipset prints it
@@ -200,12 +200,12 @@ type PlanEntry struct {
 	Mark    uint32 `json:"mark,omitempty"`
 }
 
-// PlanChain is a chain of iptables.
+// PlanChain is a chain of iptables or, if its table begins with nft-, of nftables.
 type PlanChain struct {
 	Family string   `json:"family"`
 	Table  string   `json:"table"`
 	Name   string   `json:"name"`
-	Rules  []string `json:"rules"` // as iptables-save prints them, without -A NAME
+	Rules  []string `json:"rules"` // as iptables-save prints them, without -A NAME, also in nftables
 }
 
 // PlanJump is the rule in a built-in chain that leads to one of Chains.

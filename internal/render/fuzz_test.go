@@ -3,6 +3,7 @@
 package render
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -42,17 +43,23 @@ const everyTable = `sysctls
 sets
   KUBE-CLUSTER-IP = hash:ip,port IPv4 maxelem 1048576 comment
   KUBE-NODE-PORT-TCP = bitmap:port
+  nft:KUBE-ALL-PORTS = map:ip,port:ip IPv4 comment
 entries
   KUBE-CLUSTER-IP 10.96.0.1,tcp:443 = "default/kubernetes:https"
   KUBE-SOURCE fd00::1,udp:53,fd00::/64 = "a \"b\""
   KUBE-NODE-PORT-TCP 30080 = ""
+  nft:KUBE-ALL-PORTS 10.96.0.1,tcp:443 = "default/kubernetes:https"
 chains
   IPv4 nat KUBE-SERVICES
     -m comment --comment "a = b" -j KUBE-MARK-MASQ
     -j RETURN
+  IPv4 nft-nat KUBE-SERVICES
+    [immediate 1=1]
   IPv6 mangle KUBE-EMPTY
 jumps
   IPv4 nat PREROUTING -> KUBE-SERVICES = -m comment --comment "a = b" -j KUBE-SERVICES
+  IPv4 nft-nat OUTPUT -> KUBE-SERVICES = -j KUBE-SERVICES
+    [asleep]
 links
   kube-ipvs0 = dummy
 virtual servers
@@ -76,8 +83,8 @@ func FuzzParseState(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var again strings.Builder
-		if err := State(&again, s); err != nil {
+		var again, nft strings.Builder
+		if err := errors.Join(State(&again, s), NFT(&nft, s)); err != nil {
 			t.Fatal(err)
 		}
 		back, err := ParseState(strings.NewReader(again.String()))

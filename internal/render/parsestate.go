@@ -121,6 +121,15 @@ func parseChain(text string) (state.ChainKey, state.Chain, error) {
 	return k, state.Chain{Rules: strings.ReplaceAll(rules, "\n"+inRow, "\n")}, err
 }
 
+func parseJumpRow(text string) (state.JumpKey, state.Jump, error) {
+	rule, rest, more := strings.Cut(text, "\n")
+	k, v, err := pair(state.ParseJumpKey, parseJump)(rule)
+	if more {
+		v.Rule += "\n" + strings.ReplaceAll(strings.TrimPrefix(rest, inRow), "\n"+inRow, "\n")
+	}
+	return k, v, err
+}
+
 func parseAddressRow(text string) (k state.Address, v state.Binding, err error) {
 	address, binding, has := strings.Cut(text, equals)
 	if k, err = state.ParseAddress(address); err != nil || !has {
@@ -156,6 +165,10 @@ func parseName[N ~string](s string) (N, error) {
 
 func parseSet(s string) (state.Set, error) {
 	kind, rest, _ := strings.Cut(s, " ")
+	kind, err := parseWord(kind)
+	if err != nil {
+		return state.Set{}, err
+	}
 	v := state.Set{Type: state.SetType(kind)}
 	words := strings.Fields(rest)
 	for i := 0; i < len(words); i++ {

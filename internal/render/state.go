@@ -22,10 +22,12 @@ import (
 //	  KUBE-CLUSTER-IP = hash:ip,port IPv4 maxelem 1048576 comment
 //	entries
 //	  KUBE-CLUSTER-IP 10.96.0.1,tcp:443 = "default/kubernetes:https"
-//	  KUBE-CLUSTER-MARK 192.0.2.1,tcp:30443 = "shop/web:https" mark 1262515931
+//	  nft:KUBE-CLUSTER-IP 10.96.0.1,tcp:443 = "default/kubernetes:https"
 //	chains
 //	  IPv4 nat KUBE-MARK-MASQ
-//	    -j MARK --or-mark 0x4000
+//	    -j MARK --set-xmark 0x4000/0x4000
+//	  IPv4 nft-nat KUBE-MARK-MASQ
+//	    -j MARK --set-xmark 0x4000/0x4000
 //	jumps
 //	  IPv4 nat PREROUTING -> KUBE-SERVICES = -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 //	links
@@ -52,7 +54,7 @@ func sections() [state.Tables]section {
 		state.Sets:           rows[state.SetName, state.Set]{setLine, pair(parseName[state.SetName], parseSet)},
 		state.Entries:        rows[state.SetEntry, state.Entry]{entryLine, pair(state.ParseSetEntry, parseEntry)},
 		state.Chains:         rows[state.ChainKey, state.Chain]{chainLines, parseChain},
-		state.Jumps:          rows[state.JumpKey, state.Jump]{jumpLine, pair(state.ParseJumpKey, parseJump)},
+		state.Jumps:          rows[state.JumpKey, state.Jump]{jumpLine, parseJumpRow},
 		state.Links:          rows[state.LinkName, state.Link]{linkLine, pair(parseName[state.LinkName], parseLink)},
 		state.VirtualServers: rows[state.VirtualServerKey, state.VirtualServer]{virtualServerLine, parseVirtualServerRow},
 		state.RealServers:    rows[state.RealServerKey, state.RealServer]{realServerLine, pair(state.ParseRealServerKey, parseRealServer)},
@@ -153,7 +155,10 @@ func chainLines(k state.ChainKey, v state.Chain) string {
 	return text
 }
 
-func jumpLine(k state.JumpKey, v state.Jump) string { return k.String() + equals + v.Rule }
+// jumpLine writes what a jump has besides its own rule below it.
+func jumpLine(k state.JumpKey, v state.Jump) string {
+	return k.String() + equals + strings.ReplaceAll(v.Rule, "\n", "\n"+inRow)
+}
 
 func linkLine(k state.LinkName, v state.Link) string { return word(string(k)) + equals + word(v.Kind) }
 

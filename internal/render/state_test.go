@@ -37,7 +37,10 @@ func full() state.State {
 		"KUBE-6-LOOP-BACK":   {Type: state.HashIPPortIP, Family: state.IPv6, MaxElem: 65536},
 		"KUBE-NODE-PORT-TCP": {Type: state.BitmapPort},
 		"KUBE-CLUSTER-MARK":  {Type: state.HashIPPort, Family: state.IPv4, MaxElem: 9, Comment: true, Marks: true},
+		"nft:KUBE-INSIDE":    {Type: state.MapIPPortToPort, Family: state.IPv4, Comment: true},
+		"nft:KUBE-ODD":       {Type: "type 7, length 4, data 0, flags 0x4", Family: state.IPv4, Comment: true},
 	}
+	s.Entries[entry("nft:KUBE-INSIDE 192.0.2.1,tcp:443")] = state.Entry{Comment: "shop/web:https"}
 	s.Entries[entry("KUBE-CLUSTER-MARK 192.0.2.1,tcp:443")] = state.Entry{Comment: "a mark 5", Mark: 1<<32 - 1}
 	s.Entries[entry("KUBE-CLUSTER-MARK 192.0.2.2,tcp:443")] = state.Entry{Mark: 1}
 	s.Entries[entry("KUBE-ODD 10.96.0.1,tcp:443,10.0.0.0/8")] = state.Entry{Comment: "a \"quoted\" = \\ \n comment"}
@@ -46,10 +49,15 @@ func full() state.State {
 			`-m comment --comment "a = b" -j KUBE-MARK-MASQ`, "-j  RETURN ", "    -j ODD"),
 		{Family: state.IPv6, Table: state.Mangle, Name: "KUBE-EMPTY"}: {},
 		{Family: state.IPv4, Table: state.Filter, Name: "KUBE-BLANK"}: {Rules: "\n"},
+		{Family: state.IPv4, Table: "nft-nat", Name: "KUBE-SERVICES"}: state.ChainOf(
+			"-m set --match-set nft:KUBE-INSIDE dst,dst -j KUBE-INSIDE", "[immediate 1=1; verdict 0]"),
 	}
 	s.Jumps = map[state.JumpKey]state.Jump{
 		{Family: state.IPv4, Table: state.NAT, From: "PREROUTING", To: "KUBE-SERVICES"}: {
 			Rule: `-m comment --comment "a = b" -j KUBE-SERVICES`,
+		},
+		{Family: state.IPv6, Table: "nft-filter", From: "INPUT", To: "KUBE-NODE-PORT"}: {
+			Rule: "-j KUBE-NODE-PORT\n[hook {1 0 filter}, drops true, asleep false]\n-j  DROP = x ",
 		},
 	}
 	s.Links = map[state.LinkName]state.Link{state.DummyLink: {Kind: "dummy"}}
@@ -79,6 +87,8 @@ sets
   KUBE-CLUSTER-IP = hash:ip,port IPv4 maxelem 1048576 comment
   KUBE-CLUSTER-MARK = hash:ip,port IPv4 maxelem 9 comment marks
   KUBE-NODE-PORT-TCP = bitmap:port
+  nft:KUBE-INSIDE = map:ip,port:port IPv4 comment
+  nft:KUBE-ODD = "type\x207,\x20length\x204,\x20data\x200,\x20flags\x200x4" IPv4 comment
 entries
   KUBE-CLUSTER-IP 10.96.0.1,tcp:443 = "default/kubernetes:https"
   KUBE-CLUSTER-IP 10.96.0.10,udp:53 = "kube-system/kube-dns:dns"
@@ -89,6 +99,7 @@ entries
   KUBE-NODE-PORT-TCP 443 = "default/other"
   KUBE-NODE-PORT-TCP 30080 = ""
   KUBE-ODD 10.96.0.1,tcp:443,10.0.0.0/8 = "a \"quoted\" = \\ \n comment"
+  nft:KUBE-INSIDE 192.0.2.1,tcp:443 = "shop/web:https"
 chains
   IPv4 filter KUBE-BLANK
     `+`
@@ -97,9 +108,15 @@ chains
     -m comment --comment "a = b" -j KUBE-MARK-MASQ
     -j  RETURN `+`
         -j ODD
+  IPv4 nft-nat KUBE-SERVICES
+    -m set --match-set nft:KUBE-INSIDE dst,dst -j KUBE-INSIDE
+    [immediate 1=1; verdict 0]
   IPv6 mangle KUBE-EMPTY
 jumps
   IPv4 nat PREROUTING -> KUBE-SERVICES = -m comment --comment "a = b" -j KUBE-SERVICES
+  IPv6 nft-filter INPUT -> KUBE-NODE-PORT = -j KUBE-NODE-PORT
+    [hook {1 0 filter}, drops true, asleep false]
+    -j  DROP = x `+`
 links
   kube-ipvs0 = dummy
 virtual servers
@@ -176,7 +193,8 @@ func TestStateIsReadStrictly(t *testing.T) {
 		{"chains\n  IPv4 nat A -j B\n", "is not family, table and name"},
 		{"chains\n  IPv4 nat A\n   -j B\n", "neither IPv4 nor IPv6"},
 		{"chains\n  IPv4 nat A\n    \n", "not written as it should be"},
-		{"jumps\n  IPv4 nat A -> B = -j B\n    -j C\n", `not one line with a " = "`},
+		{"jumps\n  IPv4 nat A -> B\n    -j C\n", `not one line with a " = "`},
+		{"links\n  a = dummy\n    b\n", `not one line with a " = "`},
 		{"links\n  a = dummy\n  a = dummy\n", "there twice"},
 		{"virtual servers\n  TCP 10.0.0.1:80 = rr prefix 32\n", "not written as it should be"},
 		{"virtual servers\n  TCP 10.0.0.1:80 = rr flags ops,persistent\n", "not written as it should be"},

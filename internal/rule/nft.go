@@ -6,41 +6,79 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
 // NFT returns the rule as nft lists it in our table of family f, for a chain that stands in table t among our rows.
-// Chains have the names that NFTChain gives them, and a comment comes last.
+// Chains have the names that NFTChain gives them, and a comment comes last, if there is room for it.
+//
+// nft shows a match of a map as "map @KUBE-INSIDE != 0x0 [invalid type]". Here it is "!= 0". nft reads neither.
 func (r Rule) NFT(f state.Family, t state.RuleTable) string {
-	n := nft{rule: r, family: f}
-	var words, comments []string
-	for _, m := range r.Matches {
+	n := nft{rule: r, family: f, leads: r.leads()}
+	var words []string
+	for i, m := range r.Matches {
 		switch m := m.(type) {
 		case About:
-			comments = append(comments, fmt.Sprintf(`comment "%s"`, string(m))) // nft escapes nothing
 		case Proto:
-			if !r.asksPorts() { // else the protocol is said with them
+			if !n.asksPorts() { // else the protocol is said with them
 				words = append(words, "meta l4proto "+state.Protocol(m).Lower())
 			}
 		default:
-			words = append(words, n.match(m))
+			if i != n.leads {
+				words = append(words, n.match(m))
+			}
 		}
 	}
 	if r.Verdict != nil {
 		words = append(words, n.verdict(r.Verdict, t))
 	}
-	return strings.Join(append(words, comments...), " ")
+	if about := r.Comment(r.Text(f)); about != "" {
+		words = append(words, fmt.Sprintf(`comment "%s"`, about)) // nft escapes nothing
+	}
+	return strings.Join(words, " ")
+}
+
+// The kernel keeps some bytes beside a rule of nftables. There a rule of ours has its text and its comment, as pieces
+// with a kind, a length and a final NUL.
+const (
+	userData = 256
+	ofPiece  = 3
+)
+
+// Comment returns the comment that the rule has beside its text in nftables; empty: none, or there is no room for it.
+func (r Rule) Comment(text string) string {
+	for _, m := range r.Matches {
+		if about, is := m.(About); is && len(text)+len(about)+2*ofPiece <= userData {
+			return string(about)
+		}
+	}
+	return ""
+}
+
+// leads is the index of the match that the verdict includes: a look-up in a map, which ends the rule if it finds
+// nothing. -1: there is none.
+func (r Rule) leads() int {
+	switch r.Verdict.(type) {
+	case ShiftPort, Join:
+		return slices.IndexFunc(r.Matches, func(m Match) bool {
+			member, is := m.(Member)
+			return is && member.Set.Maps()
+		})
+	}
+	return -1
 }
 
 // NFTChain is the name of a chain in our table of nftables, which has the chains of all tables of iptables.
-func NFTChain(t state.RuleTable, name string) string { return string(t.Bare()) + "-" + name }
+func NFTChain(t state.RuleTable, name string) string { return t.NFTChain(name) }
 
 // nft spells the parts of one rule.
 type nft struct {
 	rule   Rule
 	family state.Family
+	leads  int
 }
 
 func (n nft) match(m Match) string {
@@ -52,6 +90,9 @@ func (n nft) match(m Match) string {
 	case Port:
 		return fmt.Sprintf("%s %d", n.port(), uint16(m))
 	case Member:
+		if m.Set.Maps() {
+			return n.lookup(m) + unequal(m.Not, " == 0", " != 0")
+		}
 		return n.key(m) + unequal(m.Not, " != @", " @") + string(m.Set.Bare())
 	case Local:
 		return "fib " + Side(m).word("saddr", "daddr") + " type local"
@@ -71,6 +112,9 @@ func (n nft) match(m Match) string {
 func (n nft) verdict(v Verdict, t state.RuleTable) string {
 	switch v := v.(type) {
 	case Do:
+		if v == Accept && t.Bare() == state.NAT {
+			return "dnat to " + n.address(Destination) // the connection keeps it: no other program translates it
+		}
 		return []string{Accept: "accept", Return: "return", Drop: "drop", Refuse: "reject"}[v]
 	case Jump:
 		return "jump " + NFTChain(t, string(v))
@@ -82,11 +126,11 @@ func (n nft) verdict(v Verdict, t state.RuleTable) string {
 		}
 		return "masquerade to :" + v.ports() + " fully-random"
 	case ShiftPort:
-		return "dnat to :" + n.lookup()
+		return "dnat to :" + n.lookup(n.leading())
 	case Redirect:
 		return "dnat to " + netip.Addr(v).String()
 	case Join:
-		return "dnat to " + n.lookup()
+		return "dnat to " + n.lookup(n.leading())
 	}
 	return fmt.Sprintf("%T", v) // there is no other type
 }
@@ -126,19 +170,23 @@ func (n nft) key(m Member) string {
 	return n.address(Destination)
 }
 
-// lookup is the value that the rule's set has for where the packet goes.
-func (n nft) lookup() string {
-	for _, m := range n.rule.Matches {
-		if m, ok := m.(Member); ok && m.Of == ToPort && !m.Not {
-			return n.key(m) + " map @" + string(m.Set.Bare())
-		}
+// lookup is the value that a map has for a packet.
+func (n nft) lookup(m Member) string { return n.key(m) + " map @" + string(m.Set.Bare()) }
+
+// leading is the match that leads.
+func (n nft) leading() (m Member) {
+	if n.leads >= 0 {
+		m, _ = n.rule.Matches[n.leads].(Member)
 	}
-	return "map" // no rule of ours
+	return m
 }
 
-// asksPorts reports whether a match of the rule looks at ports.
-func (r Rule) asksPorts() bool {
-	for _, m := range r.Matches {
+// asksPorts reports whether a match of the rule looks at ports. Those of the verdict do not count.
+func (n nft) asksPorts() bool {
+	for i, m := range n.rule.Matches {
+		if i == n.leads {
+			continue
+		}
 		switch m := m.(type) {
 		case Port:
 			return true

@@ -14,6 +14,8 @@ const (
 	tcp  = rule.Proto(state.TCP)
 	udp  = rule.Proto(state.UDP)
 	sctp = rule.Proto(state.SCTP)
+
+	isNew = rule.Tracked(rule.New)
 )
 
 // spelling is one rule of table nat in all three forms. nft (1.0.6) lists it so.
@@ -50,11 +52,11 @@ func ofMatches() []spelling {
 		{v4, rule.When(rule.Tracked(rule.New)).Then(rule.Drop),
 			`-m conntrack --ctstate NEW -j DROP`, `ct state new drop`},
 		{v4, rule.When(rule.Tracked(rule.Established)).Then(rule.Accept),
-			`-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`, `ct state established,related accept`},
+			`-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`, `ct state established,related dnat to ip daddr`},
 		{v4, rule.When(rule.Tracked(rule.Translated)).Then(rule.Accept),
-			`-m conntrack --ctstate DNAT -j ACCEPT`, `ct status dnat accept`},
+			`-m conntrack --ctstate DNAT -j ACCEPT`, `ct status dnat dnat to ip daddr`},
 		{v4, rule.When(rule.Marked{Value: 0x4000, Mask: 0x4000}).Then(rule.Accept),
-			`-m mark --mark 0x4000/0x4000 -j ACCEPT`, `meta mark & 0x00004000 == 0x00004000 accept`},
+			`-m mark --mark 0x4000/0x4000 -j ACCEPT`, `meta mark & 0x00004000 == 0x00004000 dnat to ip daddr`},
 		{v4, rule.When(rule.Marked{Value: 0x4000, Mask: 0x4000, Not: true}).Then(rule.Return),
 			`-m mark ! --mark 0x4000/0x4000 -j RETURN`, `meta mark & 0x00004000 != 0x00004000 return`},
 		{v4, rule.When(rule.Marked{Value: 0x100, Mask: 0xffffffff}).Then(rule.Return),
@@ -64,7 +66,7 @@ func ofMatches() []spelling {
 		{v4, rule.When(rule.Marked{Value: 0xa0000000, Mask: 0xa0000000, Not: true}).Then(rule.Return),
 			`-m mark ! --mark 0xa0000000/0xa0000000 -j RETURN`, `meta mark & 0xa0000000 != 0xa0000000 return`},
 		{v4, rule.When(rule.About("word")).Then(rule.Accept),
-			`-m comment --comment word -j ACCEPT`, `accept comment "word"`},
+			`-m comment --comment word -j ACCEPT`, `dnat to ip daddr comment "word"`},
 		{v4, rule.When(rule.About(`a type 'hash ip:port'`)).Then(rule.Jump("KUBE-X")),
 			`-m comment --comment "a type \'hash ip:port\'" -j KUBE-X`, `jump nat-KUBE-X comment "a type 'hash ip:port'"`},
 	}
@@ -91,7 +93,7 @@ func ofSets() []spelling {
 			`ip daddr . meta l4proto . sctp dport @KUBE-NODE-PORT-SCTP-HASH return`},
 		{v4, rule.When(tcp, in("nft:KUBE-NODE-PORT-TCP", rule.To), in("nft:KUBE-NODE-IPS", rule.To)).Then(rule.Accept),
 			`-p tcp -m set --match-set nft:KUBE-NODE-PORT-TCP dst -m set --match-set nft:KUBE-NODE-IPS dst -j ACCEPT`,
-			`tcp dport @KUBE-NODE-PORT-TCP ip daddr @KUBE-NODE-IPS accept`},
+			`tcp dport @KUBE-NODE-PORT-TCP ip daddr @KUBE-NODE-IPS dnat to ip daddr`},
 		{v4, rule.When(udp, rule.About("b"), in("nft:KUBE-NODE-PORT-LOCAL-UDP", rule.To)).Then(rule.Return),
 			`-p udp -m comment --comment b -m set --match-set nft:KUBE-NODE-PORT-LOCAL-UDP dst -j RETURN`,
 			`udp dport @KUBE-NODE-PORT-LOCAL-UDP return comment "b"`},
@@ -118,13 +120,16 @@ func ofVerdicts() []spelling {
 			`-p tcp -j MASQUERADE --to-ports 1024 --random-fully`, `meta l4proto tcp masquerade to :1024 fully-random`},
 		{v4, rule.When(udp, in("nft:KUBE-INSIDE", rule.ToPort)).Then(rule.ShiftPort{}),
 			`-p udp -m set --match-set nft:KUBE-INSIDE dst,dst -j DNAT --to-destination :1-65535/32768`,
-			`ip daddr . meta l4proto . udp dport @KUBE-INSIDE dnat to :ip daddr . meta l4proto . udp dport map @KUBE-INSIDE`},
+			`meta l4proto udp dnat to :ip daddr . meta l4proto . udp dport map @KUBE-INSIDE`},
+		{v4, rule.When(isNew, in("nft:KUBE-INSIDE", rule.ToPort)).Then(rule.Return),
+			`-m conntrack --ctstate NEW -m set --match-set nft:KUBE-INSIDE dst,dst -j RETURN`,
+			`ct state new ip daddr . meta l4proto . th dport map @KUBE-INSIDE != 0 return`},
 		{v4, rule.When(in("nft:KUBE-INSIDE-NODE", rule.ToPort)).Then(rule.Redirect(netip.MustParseAddr("169.254.75.1"))),
 			`-m set --match-set nft:KUBE-INSIDE-NODE dst,dst -j DNAT --to-destination 169.254.75.1`,
 			`ip daddr . meta l4proto . th dport @KUBE-INSIDE-NODE dnat to 169.254.75.1`},
 		{v4, rule.When(in("nft:KUBE-ALL-PORTS", rule.ToPort), rule.Local(rule.Destination)).Then(rule.Join{}),
 			`-m set --match-set nft:KUBE-ALL-PORTS dst,dst -m addrtype --dst-type LOCAL -j NETMAP --to 250.0.0.0/8`,
-			`ip daddr . meta l4proto . th dport @KUBE-ALL-PORTS fib daddr type local dnat to ip daddr . meta l4proto . th dport map @KUBE-ALL-PORTS`},
+			`fib daddr type local dnat to ip daddr . meta l4proto . th dport map @KUBE-ALL-PORTS`},
 	}
 }
 
@@ -141,6 +146,6 @@ func ofIPv6() []spelling {
 			`-j DNAT --to-destination fd5f:8a2c:91d3::1`, `dnat to fd5f:8a2c:91d3::1`},
 		{v6, rule.When(in("nft:KUBE-6-ALL-PORTS", rule.ToPort)).Then(rule.Join{}),
 			`-m set --match-set nft:KUBE-6-ALL-PORTS dst,dst -j NETMAP --to fd5f:8a2c::/32`,
-			`ip6 daddr . meta l4proto . th dport @KUBE-6-ALL-PORTS dnat to ip6 daddr . meta l4proto . th dport map @KUBE-6-ALL-PORTS`},
+			`dnat to ip6 daddr . meta l4proto . th dport map @KUBE-6-ALL-PORTS`},
 	}
 }

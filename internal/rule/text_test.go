@@ -41,6 +41,29 @@ func TestNFTIsWhatNFTLists(t *testing.T) {
 	}
 }
 
+func TestToAcceptInNATIsToKeepTheDestination(t *testing.T) {
+	r := rule.When(tcp, rule.Port(80)).Then(rule.Accept)
+	for table, want := range map[state.RuleTable]string{state.NAT: "dnat to ip daddr", state.Filter: "accept", state.Mangle: "accept"} {
+		if got := r.NFT(state.IPv4, table.On(state.OnNFTables)); got != "tcp dport 80 "+want {
+			t.Errorf("in %s: %s", table, got)
+		}
+	}
+}
+
+// The text of a rule stands beside it in the kernel, and the comment only if it has room there.
+func TestNFTShowsACommentThatHasRoomBesideTheText(t *testing.T) {
+	for length, shown := range map[int]bool{110: true, 111: false} {
+		r := rule.When(rule.About(strings.Repeat("x", length))).Then(rule.Drop)
+		text, want := r.Text(state.IPv4), "drop"
+		if shown {
+			want += ` comment "` + strings.Repeat("x", length) + `"`
+		}
+		if got := r.NFT(state.IPv4, state.Filter); got != want || (r.Comment(text) != "") != shown {
+			t.Errorf("with a text of %d and a comment of %d bytes: %s", len(text), length, got)
+		}
+	}
+}
+
 // A rule is stored in one spelling, in whatever order it was put together.
 func TestWhatIPTablesListsFirstComesFirst(t *testing.T) {
 	r := rule.When(rule.About("x"), rule.EchoRequest{}, rule.Via{Interface: "eth0"}, rule.In{Side: rule.Destination, Network: network("10.1.2.3/8")}).Then(rule.Drop)

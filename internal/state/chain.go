@@ -138,7 +138,8 @@ const (
 	Security RuleTable = "security"
 )
 
-// Ruleset is all rules that a node's packets meet, ours among those of others. It is only observed.
+// Ruleset is all rules that a node's packets meet, ours among those of others, but for those of our table of nftables:
+// these are the rows of a State. It is only observed.
 //
 // A table of nftables is one of the table "nftables FAMILY NAME" here, and its rules are in iptables-save's spelling as
 // far as they are simple.
@@ -156,8 +157,11 @@ type Base struct {
 	Drops    bool   // its policy is DROP
 }
 
-// BuiltIn is the Base of a chain of iptables, but for its policy.
+// BuiltIn is the Base of a chain of iptables, or of a base chain of ours in nftables, but for its policy.
 func BuiltIn(t RuleTable, hook string) Base {
+	if t.Firewall() == OnNFTables {
+		return nftBase(t.Bare(), hook)
+	}
 	priority := map[RuleTable]int{Raw: -300, Mangle: -150, NAT: -100, Filter: 0, Security: 50}[t]
 	if t == NAT && (hook == "INPUT" || hook == "POSTROUTING") {
 		priority = 100

@@ -101,3 +101,24 @@ func (t RuleTable) Firewall() Firewall {
 	}
 	return OnIPTables
 }
+
+// NFTChain is the name of a chain of the table in our table of nftables, which has the chains of all tables.
+func (t RuleTable) NFTChain(name string) string { return string(t.Bare()) + "-" + name }
+
+// nftBase is the Base of a base chain of ours in nftables, by the table of iptables that its rules would be in.
+//
+// Priorities are those of kube-proxy's nftables mode. Where packets enter, the rules of nat come one before those of all
+// other programs, with which they compete: the first that translates a connection translates it alone. What comes
+// before that is in mangle. IPVS takes packets at 99 in INPUT, and at -98 in OUTPUT.
+func nftBase(t RuleTable, hook string) Base {
+	b := Base{Hook: hook, NAT: t == NAT}
+	switch {
+	case t == NAT && (hook == "INPUT" || hook == "POSTROUTING"):
+		b.Priority = 99
+	case t == NAT:
+		b.Priority = -101
+	case t == Mangle:
+		b.Priority = -110
+	}
+	return b
+}

@@ -43,6 +43,12 @@ func (n SetName) KeepsClient() bool {
 // elsewhere.
 func (n SetName) Refuses() bool { return strings.HasSuffix(string(n), "-NO-LOCAL") }
 
+// Maps reports whether an entry of the set says where packets are led to, if the set can hold that: in nftables it is a
+// map.
+func (n SetName) Maps() bool {
+	return strings.HasSuffix(string(n), "-INSIDE") || strings.HasSuffix(string(n), "-ALL-PORTS")
+}
+
 // HoldsSources reports whether the set's entries are what may come to a guarded frontend, and from where.
 func (n SetName) HoldsSources() bool { return strings.Contains(string(n), "-SOURCE-") }
 

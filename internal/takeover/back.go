@@ -23,12 +23,14 @@ type Back struct {
 	Then state.State
 	// Flows are those through these virtual servers that have no end.
 	Flows []state.Flow
+	// Holds reports whether our table of nftables stays, as kube-proxy's own rules are not there yet.
+	Holds bool
 }
 
 // Speaks reports whether the way back defines a chain. All others, and the jumps to them, must stay as they are.
 func (b Back) Speaks(k state.ChainKey) bool {
 	_, changes := b.Then.Chains[k]
-	return changes || k.Table == state.Mangle || !itsChain(k.Name)
+	return changes || k.Table == state.Mangle || !itsChain(k.Name) || k.Table.Firewall() == state.OnNFTables
 }
 
 // setSize is the maxelem of kube-proxy's sets.
@@ -63,6 +65,9 @@ func itsChain(name string) bool {
 
 // ToKubeProxy returns the way back from a kernel's rows. It changes only what must change, as kube-proxy may be running
 // already: it removes our own chains and jumps, and our rules in kube-proxy's chains.
+//
+// Our table of nftables serves until kube-proxy's rules do, but for what leads packets elsewhere. Then it has to go: its
+// rules come first, and know no Service that is new.
 func ToKubeProxy(s state.State) Back {
 	then := state.New()
 	then.Links = s.Links
@@ -83,7 +88,66 @@ func ToKubeProxy(s state.State) Back {
 	}
 	rewrite(s, then)
 	flows := unlead(s, then)
-	return Back{First: first(s, then), Then: then, Flows: flows}
+	b := Back{First: first(s, then), Then: then, Flows: flows, Holds: inNFTables(s) && !rulesServe(s)}
+	holdTable(s, b.First, true)
+	if b.Holds {
+		holdTable(s, b.Then, false)
+	}
+	return b
+}
+
+// inNFTables reports whether rules of ours are in nftables.
+func inNFTables(s state.State) bool {
+	for k := range s.Jumps {
+		if k.Table.Firewall() == state.OnNFTables {
+			return true
+		}
+	}
+	return false
+}
+
+// rulesServe reports whether kube-proxy's rules serve every family that our table of nftables serves.
+func rulesServe(s state.State) bool {
+	have := map[state.SetName]bool{}
+	for e := range s.Entries {
+		have[e.Set] = true
+	}
+	for k := range s.Jumps {
+		set := state.SetClusterIP.For(k.Family)
+		its := state.JumpKey{Family: k.Family, Table: state.NAT, From: "PREROUTING", To: state.ChainServices}
+		_, jumps := s.Jumps[its]
+		if k.Table.Firewall() == state.OnNFTables && (!jumps || have[set.On(state.OnNFTables)] && !have[set]) {
+			return false
+		}
+	}
+	return true
+}
+
+// holdTable keeps our table of nftables, but for the entries that lead packets elsewhere, and for those that refuse what
+// others led away. servers is whether the virtual servers behind the former stay, with what proves and admits them.
+func holdTable(s, into state.State, servers bool) {
+	for n, v := range s.Sets {
+		if n.Firewall() == state.OnNFTables {
+			into.Sets[n] = v
+		}
+	}
+	for e, v := range s.Entries {
+		_, leads := e.LeadsTo(v)
+		behind := state.Inside(e.Address) || e.Set.Bare() == state.SetServers.For(e.Set.Family())
+		if e.Set.Firewall() == state.OnNFTables && !leads && !e.Set.Refuses() && (servers || !behind) {
+			into.Entries[e] = v
+		}
+	}
+	for k, v := range s.Chains {
+		if k.Table.Firewall() == state.OnNFTables {
+			into.Chains[k] = v
+		}
+	}
+	for k, v := range s.Jumps {
+		if k.Table.Firewall() == state.OnNFTables {
+			into.Jumps[k] = v
+		}
+	}
 }
 
 // rewrite removes our rules from kube-proxy's chains.
@@ -93,7 +157,7 @@ func rewrite(s, into state.State) {
 		return set && !ItsSet(state.SetName(word))
 	}
 	for k := range s.Chains {
-		if k.Table == state.Mangle || !itsChain(k.Name) {
+		if k.Table == state.Mangle || !itsChain(k.Name) || k.Table.Firewall() == state.OnNFTables {
 			continue
 		}
 		own := func(word string) bool {
@@ -121,6 +185,7 @@ func rewrite(s, into state.State) {
 func first(s, then state.State) state.State {
 	f := then
 	f.Sets, f.Entries, f.Chains = maps.Clone(then.Sets), maps.Clone(then.Entries), maps.Clone(then.Chains)
+	f.Jumps = maps.Clone(then.Jumps)
 	f.Addresses = maps.Clone(then.Addresses)
 	for a, b := range s.Addresses {
 		if state.Inside(a.Addr) {
@@ -129,7 +194,8 @@ func first(s, then state.State) state.State {
 	}
 	f.VirtualServers, f.RealServers = maps.Clone(then.VirtualServers), maps.Clone(then.RealServers)
 	for k, v := range s.Chains {
-		if _, changes := then.Chains[k]; changes || k.Table != state.Mangle && !itsChain(k.Name) {
+		own := k.Table != state.Mangle && !itsChain(k.Name) && k.Table.Firewall() == state.OnIPTables
+		if _, changes := then.Chains[k]; changes || own {
 			f.Chains[k] = v
 		}
 	}
@@ -151,7 +217,7 @@ func first(s, then state.State) state.State {
 		}
 	}
 	for n, set := range s.Sets {
-		if !ItsSet(n) {
+		if !ItsSet(n) && n.Firewall() == state.OnIPTables {
 			f.Sets[n] = set
 		}
 	}

@@ -42,8 +42,11 @@ func perService(chain string) bool {
 // Left reports whether a chain, or a table of nftables, is kube-proxy's and useless to us. Our KUBE-SERVICES is not in
 // filter.
 func (KubeProxy) Left(k state.ChainKey) bool {
-	if k.Table == state.NFTables {
+	switch {
+	case k.Table == state.NFTables:
 		return k.Name == NFTable
+	case k.Table.Firewall() == state.OnNFTables: // in our own table nothing is kube-proxy's
+		return false
 	}
 	return OnlyIts(k.Name) || k.Table == state.Filter && k.Name == state.ChainServices
 }

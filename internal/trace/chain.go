@@ -19,7 +19,7 @@ type action uint8
 const (
 	goOn       action = iota // to the next rule
 	leave                    // to the rule after the jump to this chain
-	accept                   // to the next table
+	accept                   // to the next table or, in nftables, base chain
 	masquerade               // that too, with another source
 	drop
 	reject
@@ -29,17 +29,24 @@ const (
 func (a action) final() bool { return a >= accept }
 
 type outcome struct {
-	action action
-	by     string // the rule of a final action
+	action  action
+	by      string // the rule of a final action
+	settles bool   // the connection's address: other chains of nat are not asked
 }
 
 // hook evaluates the jumps from a built-in chain. Rows do not have their order; this is the one in which kube-ipvs
-// makes them, each above the one before it.
+// makes them: in iptables each above the one before it, in nftables below. A base chain of nftables is ours alone, so
+// there the order is sure.
 func (w *walk) hook(table state.RuleTable, builtIn string) outcome {
 	jumps := w.jumps(table, builtIn)
+	if table.Firewall() == state.OnNFTables {
+		slices.Reverse(jumps)
+	}
 	for i, k := range jumps {
 		if o := w.jump(k); o.action.final() {
-			w.checkOrder(o, k, jumps[i+1:])
+			if table.Firewall() == state.OnIPTables {
+				w.checkOrder(o, k, jumps[i+1:])
+			}
 			return o
 		}
 	}
@@ -85,11 +92,24 @@ type place struct {
 	number int
 }
 
+// String is "nat KUBE-SERVICES 2", or "nft nat-KUBE-SERVICES 2" for a chain of our table of nftables.
 func (p place) String() string {
-	if p.number == 0 {
-		return fmt.Sprintf("%s %s", p.table, p.chain)
+	text := string(p.table) + " " + p.chain
+	if p.table.Firewall() == state.OnNFTables {
+		text = ourNFTables + chainName(p.table, p.chain)
 	}
-	return fmt.Sprintf("%s %s %d", p.table, p.chain, p.number)
+	if p.number != 0 {
+		text += fmt.Sprintf(" %d", p.number)
+	}
+	return text
+}
+
+// chainName returns the name under which operators find a chain.
+func chainName(t state.RuleTable, name string) string {
+	if t.Firewall() == state.OnNFTables {
+		return t.NFTChain(name)
+	}
+	return name
 }
 
 // chain evaluates the rules of a chain. above are the chains that led to it.
@@ -188,20 +208,19 @@ func (w *walk) apply(at place, line string, t target, because matched) outcome {
 		say("leaves the chain")
 		return outcome{action: leave}
 	case "ACCEPT":
-		say("no more of %s", at.table)
-		return outcome{accept, at.String()}
+		return w.accept(at, say)
 	case "DROP":
 		say("dropped, without an answer")
-		return outcome{drop, at.String()}
+		return outcome{action: drop, by: at.String()}
 	case "REJECT":
 		say("refused (%s)", t.with)
-		return outcome{reject, at.String()}
+		return outcome{action: reject, by: at.String()}
 	case "MASQUERADE":
 		say("masqueraded: the source becomes an address of this node")
-		return outcome{masquerade, at.String()}
+		return outcome{masquerade, at.String(), true}
 	case "SNAT":
 		say("the source becomes %s", t.with)
-		return outcome{masquerade, at.String()}
+		return outcome{masquerade, at.String(), true}
 	case "DNAT", "REDIRECT", "NETMAP":
 		return w.redirect(at, t, say)
 	case "MARK":
@@ -220,6 +239,22 @@ func (w *walk) apply(at place, line string, t target, because matched) outcome {
 	return outcome{}
 }
 
+// accept ends the table of iptables, or the base chain of nftables: others at the same hook still see the packet. Our
+// rules of nat in nftables give the connection the destination that it has, so that no other program gives it another.
+func (w *walk) accept(at place, say func(string, ...any)) outcome {
+	o := outcome{action: accept, by: at.String()}
+	switch {
+	case at.table == state.NAT.On(state.OnNFTables):
+		o.settles = true
+		say("keeps its destination, no more of nat")
+	case at.table.Firewall() == state.OnNFTables || strings.HasPrefix(string(at.table), Nftables):
+		say("no more of %s", w.base)
+	default:
+		say("no more of %s", at.table)
+	}
+	return o
+}
+
 // redirect gives the packet another destination.
 func (w *walk) redirect(at place, t target, say func(string, ...any)) outcome {
 	if t.to == (destination{}) {
@@ -232,7 +267,7 @@ func (w *walk) redirect(at place, t target, say func(string, ...any)) outcome {
 	to := t.to.of(w.packet.Destination)
 	say("sent to %v instead", to)
 	w.packet.Destination, w.packet.redirected, w.verdict.Sent = to, true, to
-	return outcome{accept, at.String()}
+	return outcome{accept, at.String(), true}
 }
 
 // mapped gives the packet the mark that a set has for it, and returns the reason. That set identifies the Service
@@ -262,7 +297,7 @@ func (w *walk) enter(at place, t target, because matched, say func(string, ...an
 		return outcome{}
 	}
 	if len(because.words) > 0 {
-		say("to %s", t.name)
+		say("to %s", chainName(at.table, t.name))
 	}
 	o := w.chain(at.table, t.name, because.above)
 	if !o.action.final() && t.leaves {

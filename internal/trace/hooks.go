@@ -32,6 +32,7 @@ type walk struct {
 	family  state.Family
 	packet  packet
 	verdict Verdict
+	base    string          // the base chain whose rules are evaluated
 	rules   map[string]rule // those parsed before
 	budget  *int            // how many more rules may be evaluated
 }
@@ -230,8 +231,8 @@ type base struct {
 	state.Base
 }
 
-// bases returns those of a part of a hook, in the kernel's order. If not all of them were read, these are the ones for
-// which a State has jumps.
+// bases returns those of a part of a hook, in the kernel's order. Ours of nftables are in the State. So are those of
+// iptables, if the rules of the whole node were not read.
 func (w *walk) bases(hook string, part span) []base {
 	var list []base
 	add := func(k state.ChainKey, b state.Base) {
@@ -243,9 +244,11 @@ func (w *walk) bases(hook string, part span) []base {
 	for k, b := range w.where.Rules.Bases {
 		add(k, b)
 	}
-	if w.where.Rules.Bases == nil {
-		for _, t := range []state.RuleTable{state.Mangle, state.NAT, state.Filter} {
-			add(state.ChainKey{Family: w.family, Table: t, Name: hook}, state.BuiltIn(t, hook))
+	for _, t := range []state.RuleTable{state.Mangle, state.NAT, state.Filter} {
+		for _, firewall := range state.Firewalls() {
+			if t := t.On(firewall); w.inState(t) {
+				add(state.ChainKey{Family: w.family, Table: t, Name: hook}, state.BuiltIn(t, hook))
+			}
 		}
 	}
 	slices.SortFunc(list, func(a, b base) int {
@@ -254,38 +257,50 @@ func (w *walk) bases(hook string, part span) []base {
 	return list
 }
 
+// inState reports whether the chains of a table are those of the State, and not those of the whole node.
+func (w *walk) inState(t state.RuleTable) bool {
+	return w.where.Rules.Bases == nil || t.Firewall() == state.OnNFTables
+}
+
 // ask evaluates the rules of a base chain, and then its policy.
 func (w *walk) ask(b base) outcome {
-	if w.where.Rules.Bases == nil {
+	w.base = place{b.Table, b.Name, 0}.String()
+	if w.inState(b.Table) {
 		return w.hook(b.Table, b.Name)
 	}
 	o := w.chain(b.Table, b.Name, nil)
 	if o.action.final() || !b.Drops {
 		return o
 	}
-	by := place{b.Table, b.Name, 0}.String() + ", policy DROP"
-	w.step(place{b.Table, b.Name, 0}.String(), "no rule decides, and the policy is DROP -> dropped, without an answer")
-	return outcome{drop, by}
+	w.step(w.base, "no rule decides, and the policy is DROP -> dropped, without an answer")
+	return outcome{action: drop, by: w.base + ", policy DROP"}
 }
 
 // rows returns the rules of a chain, and whether it exists.
 func (w *walk) rows(t state.RuleTable, name string) (state.Chain, bool) {
-	chains := w.state.Chains
-	if w.where.Rules.Bases != nil {
-		chains = w.where.Rules.Chains
+	chains := w.where.Rules.Chains
+	if w.inState(t) {
+		chains = w.state.Chains
 	}
 	c, there := chains[state.ChainKey{Family: w.family, Table: t, Name: name}]
 	return c, there
 }
 
-// through leads the packet through a part of a hook, and reports whether it passed.
+// through leads the packet through a part of a hook, and reports whether it passed. A connection is translated once:
+// the chains of nat that come after the one that did it are not asked.
 func (w *walk) through(hook string, part span) bool {
+	settled := false
 	for _, b := range w.bases(hook, part) {
-		if b.NAT && w.packet.untracked {
-			w.step(string(b.Table)+" "+b.Name, "conntrack does not know the packet -> no rule is asked")
+		if b.NAT && settled {
 			continue
 		}
-		switch o := w.ask(b); o.action {
+		if b.NAT && w.packet.untracked {
+			w.step(place{b.Table, b.Name, 0}.String(), "conntrack does not know the packet -> no rule is asked")
+			continue
+		}
+		o := w.ask(b)
+		settled = settled || o.settles
+		switch o.action {
 		case drop:
 			w.end(Dropped, o.by)
 			return false

@@ -243,7 +243,7 @@ func dimensions(t state.SetType) int {
 	switch t {
 	case state.HashIP, state.BitmapPort:
 		return 1
-	case state.HashIPPort:
+	case state.HashIPPort, state.MapIPPortToPort, state.MapIPPortToIP:
 		return 2
 	case state.HashIPPortIP, state.HashIPPortNet:
 		return 3
@@ -251,34 +251,39 @@ func dimensions(t state.SetType) int {
 	return 0
 }
 
+// namesServices reports whether the comment of an entry is that of the Service that the packet is for.
+func namesServices(t state.SetType) bool { return t == state.BitmapPort || dimensions(t) == 2 }
+
 // look looks for the packet in a set, as the kernel does. The finding has words even if the answer is no.
 func (w *walk) look(name state.SetName, directions []string) finding {
 	set, exists := w.state.Sets[name]
-	needs := dimensions(set.Type)
+	needs, called := dimensions(set.Type), name.Bare()
 	switch {
 	case !exists:
-		return finding{answer: maybe, words: fmt.Sprintf("set %s is not known", name)}
+		return finding{answer: maybe, words: fmt.Sprintf("set %s is not known", called)}
 	case needs == 0:
-		return finding{answer: maybe, words: fmt.Sprintf("set %s is of type %s", name, set.Type)}
+		return finding{answer: maybe, words: fmt.Sprintf("set %s is of type %s", called, set.Type)}
 	case len(directions) < needs, set.Family != 0 && set.Family != w.family:
-		return finding{words: fmt.Sprintf("%s has nothing of this kind", name)}
+		return finding{words: fmt.Sprintf("%s has nothing of this kind", called)}
 	}
 	key, fits, known := w.key(name, set.Type, directions)
 	switch {
+	case !known && w.packet.Protocol == Ping:
+		return finding{answer: maybe, words: "a ping has other things in the place of a port"}
 	case !known:
 		return finding{answer: maybe, words: "the source port is not known"}
 	case !fits:
-		return finding{words: fmt.Sprintf("%s has no entry for such packets", name)}
+		return finding{words: fmt.Sprintf("%s has no entry for such packets", called)}
 	}
 	entry, row, found := w.entry(key, set.Type)
 	if !found {
-		return finding{words: fmt.Sprintf("%s does not have %s", name, key.Member())}
+		return finding{words: fmt.Sprintf("%s does not have %s", called, key.Member())}
 	}
-	f := finding{answer: yes, mark: row.Mark, words: fmt.Sprintf("%s has %s", name, entry.Member())}
+	f := finding{answer: yes, mark: row.Mark, words: fmt.Sprintf("%s has %s", called, entry.Member())}
 	if row.Comment != "" {
 		f.words += " (" + row.Comment + ")"
 	}
-	if set.Type == state.HashIPPort || set.Type == state.BitmapPort {
+	if namesServices(set.Type) {
 		f.service = row.Comment
 	}
 	return f
@@ -294,7 +299,11 @@ func (w *walk) key(name state.SetName, t state.SetType, directions []string) (k 
 	k = state.SetEntry{Set: name}
 	if t == state.BitmapPort {
 		k.Port = at(0).Port()
-		return k, w.packet.Protocol == state.TCP || w.packet.Protocol == state.UDP, k.Port != 0 || w.packet.Protocol == Ping
+		tcpOrUDP := w.packet.Protocol == state.TCP || w.packet.Protocol == state.UDP
+		if name.Firewall() == state.OnNFTables { // it takes what is in the header there, of any protocol
+			return k, true, k.Port != 0
+		}
+		return k, tcpOrUDP, k.Port != 0 || w.packet.Protocol == Ping
 	}
 	k.Address = at(0).Addr()
 	if t == state.HashIP {

@@ -66,7 +66,12 @@ type parser struct {
 	rule   rule
 }
 
+// parseRule reads a rule. One in brackets is what our table of nftables has in place of a rule of ours: it does what
+// nothing here can follow.
 func parseRule(line string) rule {
+	if strings.HasPrefix(line, "[") {
+		return rule{unknown: []string{"not as kube-ipvs wrote it"}, target: target{name: "?"}}
+	}
 	p := parser{words: split(line)}
 	for len(p.words) > 0 {
 		p.option()

@@ -177,7 +177,7 @@ func sameStep(a, b Step) bool { return a.At == b.At && a.Text == b.Text }
 // named returns the Service whose entry for the address and port is in a set.
 func (w *walk) named(at netip.AddrPort) string {
 	for _, name := range slices.Sorted(maps.Keys(w.state.Sets)) {
-		if w.state.Sets[name].Type != state.HashIPPort {
+		if t := w.state.Sets[name].Type; t == state.BitmapPort || !namesServices(t) {
 			continue
 		}
 		e := state.SetEntry{Set: name, Address: at.Addr(), Protocol: w.packet.Protocol, Port: at.Port()}

@@ -121,7 +121,7 @@ type Endpoint struct {
 
 // Step is something that happened to the packet on its path.
 type Step struct {
-	At   string // "nat KUBE-SERVICES 2", with the number of the rule; "IPVS", "routing"
+	At   string // "nat KUBE-SERVICES 2", with the number of the rule; "nft nat-KUBE-SERVICES 2"; "IPVS", "routing"
 	Text string
 	Rule string           // as iptables-save writes it; empty if it was none
 	Only []netip.AddrPort // the endpoints whose paths have it; empty: all
@@ -140,6 +140,9 @@ func Of(s state.State, p Packet, where Where) Verdict {
 
 // Nftables begins the names of nftables tables in a Ruleset.
 const Nftables = "nftables "
+
+// ourNFTables begins the names of places in our own table of nftables.
+const ourNFTables = "nft "
 
 // Barrier is a rule or a policy of another program that stops packets to Services.
 type Barrier struct {
@@ -166,13 +169,13 @@ func (b Barrier) String() string {
 	return fmt.Sprintf("%s %s packets to Services, such as %v: %s", at, verb, b.Packet, remedy)
 }
 
-// Barriers returns what stops some of the packets, once each, except for our own rules. ours recognizes our chains by
-// name.
+// Barriers returns what stops some of the packets, once each, except for our own rules. ours recognizes our chains of
+// iptables by name.
 func Barriers(s state.State, packets []Packet, where Where, ours func(chain string) bool) []Barrier {
 	var list []Barrier
 	for _, p := range packets {
 		v := Of(s, p, where)
-		own := slices.ContainsFunc(strings.Fields(v.By), ours) || v.By == "IPVS" || v.By == "routing"
+		own := slices.ContainsFunc(strings.Fields(v.By), ours) || strings.HasPrefix(v.By, ourNFTables) || v.By == "IPVS" || v.By == "routing"
 		known := slices.ContainsFunc(list, func(b Barrier) bool {
 			return b.By == v.By && b.Packet.Destination.Addr().Is4() == p.Destination.Addr().Is4()
 		})

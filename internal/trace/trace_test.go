@@ -50,12 +50,15 @@ type question struct {
 	want   string
 }
 
+// ask asks the rows of iptables, and the same in nftables.
 func ask(t *testing.T, s state.State, questions []question) {
 	t.Helper()
 	for _, q := range questions {
 		t.Run(q.name, func(t *testing.T) {
-			if v := trace.Of(s, q.packet, q.where); fate(v) != q.want || len(v.Doubts) > 0 {
-				t.Errorf("got %s, want %s\n%s", fate(v), q.want, text(t, v))
+			for _, s := range []state.State{s, onNFTables(s)} {
+				if v := trace.Of(s, q.packet, q.where); asInIPTables(fate(v)) != q.want || len(v.Doubts) > 0 {
+					t.Errorf("got %s, want %s\n%s", fate(v), q.want, text(t, v))
+				}
 			}
 		})
 	}

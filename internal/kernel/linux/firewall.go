@@ -159,8 +159,8 @@ func WithTable(t kernel.Tables, c *nftables.Conn) kernel.Tables {
 	return t
 }
 
-// Ruleset returns all rules of the node, ours or not, as far as they can be read without running a program that this
-// kernel has no other use for.
+// Ruleset returns all rules of the node, but for those of our table of nftables, as far as they can be read without
+// running a program that this kernel has no other use for.
 func (k *Kernel) Ruleset(ctx context.Context) (r state.Ruleset, err error) {
 	r = state.Ruleset{Chains: map[state.ChainKey]state.Chain{}, Bases: map[state.ChainKey]state.Base{}}
 	shown := func(state.Family, string) bool { return false }
@@ -173,5 +173,5 @@ func (k *Kernel) Ruleset(ctx context.Context) (r state.Ruleset, err error) {
 	if k.nft == nil {
 		return r, nil
 	}
-	return r, k.nft.Ruleset(ctx, r, shown)
+	return r, k.nft.Ruleset(ctx, r, func(f state.Family, table string) bool { return table == state.NFTable || shown(f, table) })
 }

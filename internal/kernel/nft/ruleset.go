@@ -14,7 +14,7 @@ import (
 )
 
 // Ruleset adds to r the chains of nftables that packets of IP meet. A kernel without nftables has none. known reports
-// whether r has a table already, as iptables-nft shows it.
+// whether a table is left out, of the family's own: one that iptables-nft shows, or our own.
 func (c *Conn) Ruleset(ctx context.Context, r state.Ruleset, known func(state.Family, string) bool) error {
 	l, err := c.listing(ctx)
 	if err == nil {

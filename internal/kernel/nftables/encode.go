@@ -305,7 +305,7 @@ func (x encoder) plain(v rule.Do) {
 }
 
 // chainName is the name of a chain in our table.
-func chainName(t state.RuleTable, name string) string { return string(t.Bare()) + "-" + name }
+func chainName(t state.RuleTable, name string) string { return t.NFTChain(name) }
 
 // parseChainName takes a chain's name apart.
 func parseChainName(s string) (t state.RuleTable, name string, ok bool) {

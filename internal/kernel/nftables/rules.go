@@ -28,24 +28,15 @@ type hook struct {
 }
 
 // hookOf returns the hook of a base chain; false: we have none of that name.
-//
-// Priorities are those of kube-proxy's nftables mode. Where packets enter, the rules of nat come one before those of all
-// other programs, with which they compete: the first that translates a connection translates it alone. What comes
-// before that is in mangle. IPVS takes packets at 98 in INPUT, and at -98 in OUTPUT.
 func hookOf(t state.RuleTable, from string) (hook, bool) {
 	numbers := map[string]uint32{"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
-	h := hook{kind: "filter"}
+	base := state.BuiltIn(t.On(state.OnNFTables), from)
+	h := hook{kind: "filter", priority: int32(base.Priority)}
 	n, known := numbers[from]
 	h.number = n
-	switch t.Bare() {
-	case state.NAT:
-		h.kind, h.priority = "nat", -101
-		if from == "POSTROUTING" || from == "INPUT" {
-			h.priority = 99
-		}
+	if base.NAT {
+		h.kind = "nat"
 		known = known && from != "FORWARD"
-	case state.Mangle:
-		h.priority = -110
 	}
 	return h, known
 }
@@ -231,11 +222,8 @@ func (c *Conn) ruleRequest(f state.Family, chain string, inside func(*netlink.Re
 // ruleUserData is a rule's text and, if there is room beside it, its comment.
 func ruleUserData(text string, r rule.Rule) []byte {
 	data := piece(nil, textKind, text)
-	for _, m := range r.Matches {
-		about, is := m.(rule.About)
-		if is && len(data)+len(about)+3 <= unix.NFT_USERDATA_MAXLEN {
-			return append(piece(nil, commentKind, string(about)), data...)
-		}
+	if about := r.Comment(text); about != "" {
+		return append(piece(nil, commentKind, about), data...)
 	}
 	return data
 }
