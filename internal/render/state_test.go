@@ -69,19 +69,13 @@ func full() state.State {
 	return s
 }
 
-func TestStateIsOneRowALine(t *testing.T) {
-	s := full()
-	s.VirtualServers = map[state.VirtualServerKey]state.VirtualServer{
-		web: s.VirtualServers[web], dns: s.VirtualServers[dns], marked6: {Scheduler: "rr", Prefix: 128, Flags: 0x102},
-	}
-	s.RealServers = map[state.RealServerKey]state.RealServer{
-		webReal1: {Weight: 1}, real(web, "192.0.2.9:1"): {Method: state.Tunnel, Upper: 2, Lower: 1},
-	}
-	equal(t, stateText(t, s), `sysctls
+// fullText is full as text, with fewer servers.
+func fullText() string {
+	return `sysctls
   net/ipv4/empty = ""
   net/ipv4/tcp_rmem = "4096\t131072 6291456"
   net/ipv4/vs/conntrack = 1
-  "net/odd\x20\"name\x20=\x20\"" = "`+"`"+`"
+  "net/odd\x20\"name\x20=\x20\"" = "` + "`" + `"
 sets
   KUBE-6-LOOP-BACK = hash:ip,port,ip IPv6 maxelem 65536
   KUBE-CLUSTER-IP = hash:ip,port IPv4 maxelem 1048576 comment
@@ -102,11 +96,11 @@ entries
   nft:KUBE-INSIDE 192.0.2.1,tcp:443 = "shop/web:https"
 chains
   IPv4 filter KUBE-BLANK
-    `+`
-    `+`
+    ` + `
+    ` + `
   IPv4 nat KUBE-SERVICES
     -m comment --comment "a = b" -j KUBE-MARK-MASQ
-    -j  RETURN `+`
+    -j  RETURN ` + `
         -j ODD
   IPv4 nft-nat KUBE-SERVICES
     -m set --match-set nft:KUBE-INSIDE dst,dst -j KUBE-INSIDE
@@ -116,7 +110,7 @@ jumps
   IPv4 nat PREROUTING -> KUBE-SERVICES = -m comment --comment "a = b" -j KUBE-SERVICES
   IPv6 nft-filter INPUT -> KUBE-NODE-PORT = -j KUBE-NODE-PORT
     [hook {1 0 filter}, drops true, asleep false]
-    -j  DROP = x `+`
+    -j  DROP = x ` + `
 links
   kube-ipvs0 = dummy
 virtual servers
@@ -132,7 +126,18 @@ addresses
   10.96.8.8
   fd00::1
   fd00::2 = doubled
-`)
+`
+}
+
+func TestStateIsOneRowALine(t *testing.T) {
+	s := full()
+	s.VirtualServers = map[state.VirtualServerKey]state.VirtualServer{
+		web: s.VirtualServers[web], dns: s.VirtualServers[dns], marked6: {Scheduler: "rr", Prefix: 128, Flags: 0x102},
+	}
+	s.RealServers = map[state.RealServerKey]state.RealServer{
+		webReal1: {Weight: 1}, real(web, "192.0.2.9:1"): {Method: state.Tunnel, Upper: 2, Lower: 1},
+	}
+	equal(t, stateText(t, s), fullText())
 }
 
 func TestStateIsReadBackExactly(t *testing.T) {

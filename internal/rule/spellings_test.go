@@ -62,7 +62,7 @@ func ofMatches() []spelling {
 		{v4, rule.When(rule.Marked{Value: 0x100, Mask: 0xffffffff}).Then(rule.Return),
 			`-m mark --mark 0x100 -j RETURN`, `meta mark 0x00000100 return`},
 		{v4, rule.When(rule.Marked{Value: 0x80000000, Mask: 0x80000000}).Then(rule.Accept),
-			`-m mark --mark 0x80000000/0x80000000 -j ACCEPT`, `meta mark 0x80000000/1 accept`},
+			`-m mark --mark 0x80000000/0x80000000 -j ACCEPT`, `meta mark 0x80000000/1 dnat to ip daddr`},
 		{v4, rule.When(rule.Marked{Value: 0xa0000000, Mask: 0xa0000000, Not: true}).Then(rule.Return),
 			`-m mark ! --mark 0xa0000000/0xa0000000 -j RETURN`, `meta mark & 0xa0000000 != 0xa0000000 return`},
 		{v4, rule.When(rule.About("word")).Then(rule.Accept),
