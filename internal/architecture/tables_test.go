@@ -26,7 +26,6 @@ func listers() map[string]string {
 		"internal/kernel/linux Tables": "the adapter of each table",
 		"internal/testkit/mem Tables":  "the same in memory",
 		"internal/testkit kinds":       "what tests do with each table",
-		"internal/testkit everything":  "sample rows of each table",
 		"internal/testkit crowd":       "many rows of the tables that grow",
 		"internal/testkit many":        "counts of these",
 		"e2e/floor encode":             "the cheapest way to write each table",

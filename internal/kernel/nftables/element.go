@@ -27,7 +27,7 @@ func (s *shape) appendElement(b *netlink.Requests, e state.SetEntry, v state.Ent
 	b.Nest(unix.NFTA_LIST_ELEM, func() {
 		s.appendKey(b, e)
 		if s.data.length > 0 {
-			b.Nest(unix.NFTA_SET_ELEM_DATA, func() { b.Bytes(unix.NFTA_DATA_VALUE, s.dataOf(room[:0], e)) })
+			b.Nest(unix.NFTA_SET_ELEM_DATA, func() { b.Bytes(unix.NFTA_DATA_VALUE, s.targetOf(room[:0], e)) })
 		}
 		if v.Comment != "" {
 			b.Bytes(unix.NFTA_SET_ELEM_USERDATA, piece(room[:0], commentKind, v.Comment))
@@ -92,8 +92,8 @@ func appendAddress(b []byte, a netip.Addr) []byte {
 	return append(b, bytes[:]...)
 }
 
-// dataOf appends what an element leads to: a port at the same address, or another address.
-func (s *shape) dataOf(b []byte, e state.SetEntry) []byte {
+// targetOf appends what an element leads to: a port at the same address, or another address.
+func (s *shape) targetOf(b []byte, e state.SetEntry) []byte {
 	to, _ := e.LeadsTo(state.Entry{})
 	if s.data.kind == typePort {
 		return binary.BigEndian.AppendUint16(b, to.Address.Port())
@@ -156,7 +156,7 @@ func (s *shape) check(e state.SetEntry, v state.Entry) error {
 // parseElement reads one element of a set; not ours: no entry of ours makes such a one. One whose data is not what an
 // entry of ours leads to shows that in its comment, so that a diff repairs it.
 func (s *shape) parseElement(n state.SetName, a netlink.Attributes) (e state.SetEntry, v state.Entry, ours bool) {
-	key, end := dataIn(a.Get(unix.NFTA_SET_ELEM_KEY)), dataIn(a.Get(elementKeyEnd))
+	key, end := valueIn(a.Get(unix.NFTA_SET_ELEM_KEY)), valueIn(a.Get(elementKeyEnd))
 	if len(end) == 0 {
 		end = key
 	}
@@ -174,15 +174,15 @@ func (s *shape) parseElement(n state.SetName, a netlink.Attributes) (e state.Set
 	}
 	v.Comment = pieceIn(a.Get(unix.NFTA_SET_ELEM_USERDATA).Value, commentKind)
 	if s.data.length > 0 {
-		if have := dataIn(a.Get(unix.NFTA_SET_ELEM_DATA)); string(have) != string(s.dataOf(room[:0], e)) {
+		if have := valueIn(a.Get(unix.NFTA_SET_ELEM_DATA)); string(have) != string(s.targetOf(room[:0], e)) {
 			v.Comment += fmt.Sprintf(" leads to %x", have)
 		}
 	}
 	return e, v, true
 }
 
-// dataIn returns the value in a nest of the kernel's own form for data.
-func dataIn(a netlink.Attribute) (value []byte) {
+// valueIn returns the value in a nest of the kernel's own form for data.
+func valueIn(a netlink.Attribute) (value []byte) {
 	err := netlink.EachAttribute(a.Value, func(a netlink.Attribute) {
 		if a.Type == unix.NFTA_DATA_VALUE {
 			value = a.Value

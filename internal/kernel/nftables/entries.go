@@ -232,7 +232,7 @@ func unknownSet(known map[state.SetName]state.Set, d entryDelta) bool {
 func stray(n state.SetName) state.SetEntry { return state.SetEntry{Set: n} }
 
 func strayRow(n state.SetName, a netlink.Attributes) (state.SetEntry, state.Entry) {
-	return stray(n), state.Entry{Comment: fmt.Sprintf("no entry of ours: %x to %x", dataIn(a.Get(unix.NFTA_SET_ELEM_KEY)), dataIn(a.Get(elementKeyEnd)))}
+	return stray(n), state.Entry{Comment: fmt.Sprintf("no entry of ours: %x to %x", valueIn(a.Get(unix.NFTA_SET_ELEM_KEY)), valueIn(a.Get(elementKeyEnd)))}
 }
 
 // strays returns what names the stray elements of a set in requests, some hundreds at most.

@@ -34,8 +34,8 @@ func (x expressions) one(name string, inside func()) {
 	})
 }
 
-// data appends bytes as an attribute of the kernel's own form for data.
-func (x expressions) data(kind uint16, value []byte) {
+// value appends bytes as an attribute of the kernel's own form for data.
+func (x expressions) value(kind uint16, value []byte) {
 	x.b.Nest(kind, func() { x.b.Bytes(unix.NFTA_DATA_VALUE, value) })
 }
 
@@ -77,7 +77,7 @@ func (x expressions) compare(from register, not bool, with []byte) {
 	x.one("cmp", func() {
 		x.b.BigUint32(unix.NFTA_CMP_SREG, from.number())
 		x.b.BigUint32(unix.NFTA_CMP_OP, op)
-		x.data(unix.NFTA_CMP_DATA, with)
+		x.value(unix.NFTA_CMP_DATA, with)
 	})
 }
 
@@ -87,8 +87,8 @@ func (x expressions) mask(at register, mask, flips []byte) {
 		x.b.BigUint32(unix.NFTA_BITWISE_SREG, at.number())
 		x.b.BigUint32(unix.NFTA_BITWISE_DREG, at.number())
 		x.b.BigUint32(unix.NFTA_BITWISE_LEN, uint32(len(mask)))
-		x.data(unix.NFTA_BITWISE_MASK, mask)
-		x.data(unix.NFTA_BITWISE_XOR, flips)
+		x.value(unix.NFTA_BITWISE_MASK, mask)
+		x.value(unix.NFTA_BITWISE_XOR, flips)
 	})
 }
 
@@ -133,7 +133,7 @@ func (x expressions) translate(set string, from, to register) {
 func (x expressions) load(value []byte, to register) {
 	x.one("immediate", func() {
 		x.b.BigUint32(unix.NFTA_IMMEDIATE_DREG, to.number())
-		x.data(unix.NFTA_IMMEDIATE_DATA, value)
+		x.value(unix.NFTA_IMMEDIATE_DATA, value)
 	})
 }
 

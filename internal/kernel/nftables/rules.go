@@ -207,7 +207,7 @@ func (c *Conn) appendRule(x encoder, chain, text string, r rule.Rule) error {
 	c.ruleRequest(x.family, chain, func(b *netlink.Requests) {
 		x.b = b
 		b.Nest(unix.NFTA_RULE_EXPRESSIONS, func() { err = x.rule(r) })
-		b.Bytes(unix.NFTA_RULE_USERDATA, ruleUserData(text, r))
+		b.Bytes(unix.NFTA_RULE_USERDATA, notesOf(text, r))
 	})
 	return err
 }
@@ -219,8 +219,8 @@ func (c *Conn) ruleRequest(f state.Family, chain string, inside func(*netlink.Re
 	inside(&c.requests)
 }
 
-// ruleUserData is a rule's text and, if there is room beside it, its comment.
-func ruleUserData(text string, r rule.Rule) []byte {
+// notesOf is a rule's text and, if there is room beside it, its comment.
+func notesOf(text string, r rule.Rule) []byte {
 	data := piece(nil, textKind, text)
 	if about := r.Comment(text); about != "" {
 		return append(piece(nil, commentKind, about), data...)

@@ -21,7 +21,7 @@ type Watch struct {
 	table  string
 }
 
-// eventBuffer holds what others change while nobody reads. What does not fit is an event too.
+// eventBuffer holds what others change between two reads. What does not fit is an event too.
 const eventBuffer = 1 << 20
 
 // Watch opens a watch in the current thread's network namespace. The changes of c itself are kept back by the kernel.
