@@ -13,8 +13,25 @@ import (
 )
 
 // The fates are the same on a node whose firewall lets in only what it must, like that of ufw and firewalld.
-func TestEveryPacketPassesAFirewallThatDropsTheRest(t *testing.T) {
+func TestEveryPacketPassesAFirewallThatDropsTheRestInIPTables(t *testing.T) {
 	beside(t, firewall)
+}
+
+// In nftables a table accepts packets for itself alone: what the firewall of ufw or firewalld drops is dropped. So
+// kube-ipvs reports it, with the place of the rule.
+func TestAFirewallThatDropsServicesIsReportedInNFTables(t *testing.T) {
+	s := newStage(t, podsByAddress, audited)
+	s.offer(t, service(1, "web", rig.Pod("pod-a")))
+	s.restore(t, firewall)
+	s.daemon.AwaitLog(t, "a rule of another program stops packets to Services", "INPUT", "policy DROP")
+	const shown = "INPUT, policy DROP stops packets to Services, such as "
+	if wide := s.run(t, "node-1", s.Command("dump", "-o", "wide")...); !strings.Contains(wide, shown) {
+		t.Errorf("dump -o wide does not say %q:\n%s", shown, wide)
+	}
+	for _, tool := range tools() {
+		s.run(t, "node-1", tool, "-P", "INPUT", "ACCEPT")
+	}
+	s.daemon.AwaitLog(t, "a rule of another program no longer stops packets to Services")
 }
 
 // The fates are the same on a node of Calico. Felix marks what IPVS forwards as soon as it sees kube-ipvs0.
@@ -46,7 +63,7 @@ COMMIT
 }
 
 // Felix marks packets in INPUT before we accept them: otherwise it would not apply pods' policies in OUTPUT.
-func TestNetworkPoliciesAreAskedBeforeServicesAreAccepted(t *testing.T) {
+func TestNetworkPoliciesAreAskedBeforeServicesAreAcceptedInIPTables(t *testing.T) {
 	s := prepare(t, podsByAddress)
 	s.restore(t, felix)
 	s.begin(t, s.Argv()...)

@@ -63,8 +63,8 @@ func TestAPortOfTheHostTakesAServicesTrafficNoLongerThanToTheNextAudit(t *testin
 	s.answered(t, svc, at.clusterIP, "pod-b", keeping("pod-a"))
 }
 
-// TestAJumpIsNeverMissingWhileItIsMoved: without the jump an outside client would keep its own address.
-func TestAJumpIsNeverMissingWhileItIsMoved(t *testing.T) {
+// TestAJumpIsNeverMissingWhileItIsMovedInIPTables: without the jump an outside client would keep its own address.
+func TestAJumpIsNeverMissingWhileItIsMovedInIPTables(t *testing.T) {
 	s := newStage(t, podsByAddress, audited)
 	svc := service(1, "web", rig.Pod("pod-a"))
 	s.offer(t, svc)
