@@ -113,6 +113,9 @@ func (w firewall) refusedSets() map[state.SetName]state.Set {
 	}
 }
 
+// longestComment is how many bytes an entry of nftables can carry along.
+const longestComment = 251
+
 // entriesOf returns entries of every kind for one address.
 func (w firewall) entriesOf(f state.Family) map[state.SetEntry]state.Entry {
 	const n = 1
@@ -136,6 +139,7 @@ func (w firewall) entriesOf(f state.Family) map[state.SetEntry]state.Entry {
 		{Set: w.ports(f), Port: port + 10_000*uint16(f)}:                                                   value,
 	}
 	if w.nftables() {
+		rows[state.SetEntry{Set: w.set(f, state.HashIP), Address: address(f, services, 2)}] = state.Entry{Comment: strings.Repeat("x", longestComment)}
 		all := netip.PrefixFrom(network.Addr(), 0).Masked()
 		rows[state.SetEntry{Set: w.set(f, state.HashIPPortNet), Address: a, Protocol: state.UDP, Port: port, Source: all}] = value
 		rows[state.SetEntry{Set: w.set(f, state.MapIPPortToPort), Address: a, Protocol: state.TCP, Port: port}] = value
@@ -177,8 +181,8 @@ func (w firewall) refuseEntries(t *table[state.SetEntry, state.Entry]) {
 	t.refused = map[state.SetEntry]state.Entry{
 		{Set: v4, Address: address(state.IPv6, services, 1)}: {},
 		{Set: v6, Address: address(state.IPv4, services, 1)}: {},
-		{Set: v4, Address: address(state.IPv4, services, 2)}: {Comment: strings.Repeat("x", 256)},
-		{Set: v6, Address: address(state.IPv6, services, 2)}: {Mark: 1}, // in a set without marks
+		{Set: v4, Address: address(state.IPv4, services, 5)}: {Comment: strings.Repeat("x", 256)},
+		{Set: v6, Address: address(state.IPv6, services, 5)}: {Mark: 1}, // in a set without marks
 	}
 	if !w.nftables() {
 		plain := w.named("KUBE-PLAIN")
@@ -188,7 +192,7 @@ func (w firewall) refuseEntries(t *table[state.SetEntry, state.Entry]) {
 			Source: netip.MustParsePrefix("0.0.0.0/0")}] = state.Entry{}
 		return
 	}
-	t.refused[state.SetEntry{Set: v4, Address: address(state.IPv4, services, 3)}] = state.Entry{Comment: strings.Repeat("x", 254)}
+	t.refused[state.SetEntry{Set: v4, Address: address(state.IPv4, services, 3)}] = state.Entry{Comment: strings.Repeat("x", longestComment+1)}
 	maps.Copy(t.refused, map[state.SetEntry]state.Entry{
 		{Set: w.set(state.IPv4, state.HashIPPort), Address: service}:                                      {}, // no port
 		{Set: w.set(state.IPv4, state.HashIPPortNet), Address: service, Protocol: state.TCP}:              {}, // no source

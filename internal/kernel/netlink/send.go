@@ -142,12 +142,10 @@ func (s *Socket) Transaction(ctx context.Context, b *Requests, subsystem uint16)
 		return err
 	}
 	whole := framed(b, subsystem)
-	t := transaction{first: s.next(whole.Len()), open: b.Len()}
+	t := transaction{first: s.next(whole.Len()), last: uint32(b.Len())}
 	data := whole.stamp(0, whole.Len(), t.first, 0)
-	for i := range b.Len() { // the frame is answered only if it is refused
-		header := data[whole.starts[i+1]:]
-		binary.NativeEndian.PutUint16(header[6:], binary.NativeEndian.Uint16(header[6:])|unix.NLM_F_ACK)
-	}
+	last := data[whole.starts[b.Len()]:] // the frame is answered only if it is refused
+	binary.NativeEndian.PutUint16(last[6:], binary.NativeEndian.Uint16(last[6:])|unix.NLM_F_ACK)
 	if err := s.exchange(ctx, data, whole.Len(), t.take); err != nil {
 		return err
 	}
@@ -170,24 +168,22 @@ func framed(b *Requests, subsystem uint16) *Requests {
 	return &whole
 }
 
+// transaction is one of which the last request asks for an answer. The kernel looks at all of them, also after it has
+// refused one.
 type transaction struct {
 	first   uint32 // sequence number of the frame's beginning
-	open    int    // requests that have not been answered
+	last    uint32 // how much later that of the last request is
 	refusal error
 }
 
 func (t *transaction) take(m message) (done bool, err error) {
 	i := m.sequence - t.first
-	if m.kind != unix.NLMSG_ERROR || i >= 1<<16 { // a late answer to an earlier request
+	if m.kind != unix.NLMSG_ERROR || i > t.last { // a late answer to an earlier request
 		return false, nil
 	}
 	refusal, err := m.refusal()
 	if t.refusal == nil {
 		t.refusal = refusal
 	}
-	if i == 0 { // all is refused, and no request was looked at
-		return true, err
-	}
-	t.open--
-	return t.open <= 0, err
+	return i == 0 || i == t.last, err // at 0 all is refused, and no request was looked at
 }

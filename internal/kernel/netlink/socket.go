@@ -196,11 +196,16 @@ func (s *Socket) exchange(ctx context.Context, data []byte, requests int, take f
 func (s *Socket) send(data []byte, requests int) error {
 	s.traffic.Calls++
 	s.traffic.Requests += uint64(requests)
-	for {
+	for larger := true; ; {
 		err := unix.Sendto(s.fd, data, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		switch {
 		case err == nil:
 			return nil
+		case errors.Is(err, unix.EMSGSIZE) && larger: // a transaction can't be sent in parts
+			larger = false
+			if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, len(data)) != nil {
+				return fmt.Errorf("sending %d netlink requests of %d bytes: %w", requests, len(data), err)
+			}
 		case !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("sending %d netlink requests: %w", requests, err)
 		}

@@ -21,6 +21,7 @@ type (
 	chains struct{ c *Conn }
 	jumps  struct{ c *Conn }
 
+	chainRow   = diff.Row[state.ChainKey, state.Chain]
 	chainDelta = diff.Delta[state.ChainKey, state.Chain]
 	jumpDelta  = diff.Delta[state.JumpKey, state.Jump]
 )
@@ -37,7 +38,8 @@ func (s chains) List(ctx context.Context) (map[state.ChainKey]state.Chain, error
 	}
 	rows := map[state.ChainKey]state.Chain{}
 	for k, ch := range all.chains {
-		if t, name, ok := parseChainName(k.name); ok && !ch.base {
+		t, name, ok := parseChainName(k.name)
+		if _, isHook := hookOf(t, name); ok && !ch.base && !isHook {
 			rows[state.ChainKey{Family: k.family, Table: t, Name: name}] = state.ChainOf(ch.lines(headers)...)
 		}
 	}
@@ -209,7 +211,8 @@ type rewriting struct {
 // settle counts what is not as expected, takes out what is gone already, and fails what can't be written.
 func (w rewriting) settle(l *layout) {
 	l.chains = slices.DeleteFunc(l.chains, func(k chainWork) bool {
-		_, there := w.have.chains[chainID{k.key.Family, chainName(k.key.Table, k.key.Name)}]
+		ch := w.have.chains[chainID{k.key.Family, chainName(k.key.Table, k.key.Name)}]
+		there := ch != nil && !ch.base
 		if there != k.expected {
 			w.result.Chains.Drift++
 		}

@@ -15,10 +15,11 @@ import (
 )
 
 // User data is pieces with a byte for the kind and one for the length. An element has one piece, which nft prints as a
-// comment (libnftnl's NFTNL_UDATA_SET_ELEM_COMMENT), with a final NUL. The kernel takes 256 bytes.
+// comment (libnftnl's NFTNL_UDATA_SET_ELEM_COMMENT), with a final NUL. The kernel takes 254 bytes. It takes 256 as well,
+// and forgets them: with its own byte they are one more than fits into the byte for the length.
 const (
 	commentKind = 0
-	maxComment  = 253
+	maxComment  = 254 - 3
 )
 
 // appendElement appends one element to the list of a request.

@@ -47,14 +47,37 @@ func (s entries) List(ctx context.Context) (map[state.SetEntry]state.Entry, erro
 	return rows, nil
 }
 
+// dumpAttempts is how often a set is dumped until that counts.
+const dumpAttempts = 5
+
 // addElements reads the elements of a set into rows of several. A set that is gone has none.
 //
 // The kernel marks a dump as interrupted by any change of nftables, of any table. Changes come all the time, so in the
-// end such a dump counts: what it lists is there. It may lack other elements. That removes nothing: they are added
-// again, found to be there, and listed once more.
+// end such a dump counts: what it lists is there. And without a mark, a dump lacks elements of a hash table that is just
+// growing. So a dump counts if it has as many as there should be, or as many as the one before it. It may still lack
+// some. That removes nothing: they are added again, found to be there, and listed once more.
 func (c *Conn) addElements(ctx context.Context, n state.SetName, s shape, rows map[state.SetEntry]state.Entry) error {
-	others := len(rows)
+	others, before := len(rows), -1
+	for range dumpAttempts {
+		found, err := c.addDump(ctx, n, s, rows, others)
+		if err != nil {
+			return err
+		}
+		expected, known := c.counts[n]
+		c.counts[n] = found
+		if known && found >= expected || found == before {
+			break
+		}
+		before = found
+	}
+	return nil
+}
+
+// addDump is one attempt of addElements. It returns how many elements it found.
+func (c *Conn) addDump(ctx context.Context, n state.SetName, s shape, rows map[state.SetEntry]state.Entry, others int) (int, error) {
+	strays := 0
 	reset := func() {
+		strays = 0
 		if len(rows) > others {
 			maps.DeleteFunc(rows, func(e state.SetEntry, _ state.Entry) bool { return e.Set == n })
 		}
@@ -64,6 +87,7 @@ func (c *Conn) addElements(ctx context.Context, n state.SetName, s shape, rows m
 		return func(a netlink.Attributes) error {
 			e, v, ours := s.parseElement(n, a)
 			if !ours {
+				strays++
 				e, v = strayRow(n, a)
 			}
 			rows[e] = v
@@ -72,9 +96,9 @@ func (c *Conn) addElements(ctx context.Context, n state.SetName, s shape, rows m
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		reset()
-		return nil
+		err = nil
 	}
-	return err
+	return len(rows) - others + max(0, strays-1), err
 }
 
 // dumpElements passes the attributes of each element of a set to what start returns.

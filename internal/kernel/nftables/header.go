@@ -26,6 +26,7 @@ const (
 	setDescConcat  = 2    // NFTA_SET_DESC_CONCAT
 	setFieldLength = 1    // NFTA_SET_FIELD_LEN
 	elementKeyEnd  = 10   // NFTA_SET_ELEM_KEY_END
+	setCount       = 20   // NFTA_SET_COUNT, of new kernels
 )
 
 // shape is how the elements of a set are laid out. Each part of a key begins at a multiple of four bytes.
@@ -148,13 +149,15 @@ func parseSet(f state.Family, a netlink.Attributes) (state.SetName, state.Set) {
 	name := state.SetName(a.Get(unix.NFTA_SET_NAME).String()).On(state.OnNFTables)
 	flags, kind, length := a.Get(unix.NFTA_SET_FLAGS).BigUint32(), a.Get(unix.NFTA_SET_KEY_TYPE).BigUint32(), a.Get(unix.NFTA_SET_KEY_LEN).BigUint32()
 	data := a.Get(unix.NFTA_SET_DATA_TYPE).BigUint32()
+	description, _ := a.Get(unix.NFTA_SET_DESC).Nested()
+	most := description.Get(unix.NFTA_SET_DESC_SIZE).BigUint32()
 	for _, t := range setTypes() {
 		s, _ := shapeOf(f, t)
-		if s.flags() == flags && s.keyType() == kind && s.keyLength() == length && s.data.kind == data {
+		if s.flags() == flags && s.keyType() == kind && s.keyLength() == length && s.data.kind == data && most == 0 {
 			return name, headerOf(f, t)
 		}
 	}
-	return name, state.Set{Type: state.SetType(fmt.Sprintf("type %d, length %d, data %d, flags %#x", kind, length, data, flags)), Family: f, Comment: true}
+	return name, state.Set{Type: state.SetType(fmt.Sprintf("type %d, length %d, data %d, flags %#x, size %d", kind, length, data, flags, most)), Family: f, Comment: true}
 }
 
 // headerOf returns the only header that a set of a type has here.

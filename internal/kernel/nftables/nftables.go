@@ -34,6 +34,7 @@ type Conn struct {
 	table    string
 	families []state.Family
 	known    map[state.SetName]state.Set // headers, as they were read last
+	counts   map[state.SetName]int       // of elements, as the kernel or the last dump says, and with what was written since
 	listed   int                         // elements, last time
 }
 
@@ -43,7 +44,7 @@ func Open(families ...state.Family) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{socket: socket, table: state.NFTable, families: families}, nil
+	return &Conn{socket: socket, table: state.NFTable, families: families, counts: map[state.SetName]int{}}, nil
 }
 
 // Close closes the connection.
@@ -143,7 +144,7 @@ func missing(err error) bool {
 // Try reports whether the kernel takes the rows of s: it makes them in a table of another name that the same
 // transaction removes again.
 func (c *Conn) Try(ctx context.Context, s state.State) error {
-	trial := &Conn{socket: c.socket, table: c.table + "-trial", families: c.families}
+	trial := &Conn{socket: c.socket, table: c.table + "-trial", families: c.families} // has no elements
 	headers := s.Sets
 	err := trial.transactIf(ctx, func() error {
 		for _, f := range c.families {

@@ -3,7 +3,7 @@
 package nftables
 
 import (
-	"strings"
+	"net/netip"
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
@@ -16,51 +16,18 @@ import (
 func open(t testing.TB) *Conn {
 	t.Helper()
 	testkit.Namespace(t)
+	return connect(t)
+}
+
+// connect opens one more connection in the test's namespace.
+func connect(t testing.TB) *Conn {
+	t.Helper()
 	c, err := Open(state.IPv4, state.IPv6)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	testkit.CloseAtEnd(t, c)
 	return c
-}
-
-// baseRows are the rows that every node has, in nftables.
-func baseRows() state.State {
-	c := config.Default()
-	rows := plan.Base(c).State()
-	s := state.New()
-	for n, v := range rows.Sets {
-		f := n.Family()
-		switch n {
-		case state.SetInside.For(f):
-			v.Type = state.MapIPPortToPort
-		case state.SetAllPorts.For(f):
-			v.Type = state.MapIPPortToIP
-		}
-		s.Sets[n.On(state.OnNFTables)] = headerOf(f, v.Type)
-	}
-	for k, v := range rows.Chains {
-		k.Table = k.Table.On(state.OnNFTables)
-		v.Rules = strings.ReplaceAll(v.Rules, "match-set ", "match-set nft:")
-		v.Rules = strings.ReplaceAll(v.Rules, "-m set --match-set nft:KUBE-HEALTH-CHECK-NODE-PORT dst -j RETURN", "-p tcp -m set --match-set nft:KUBE-HEALTH-CHECK-NODE-PORT dst -j RETURN")
-		s.Chains[k] = v
-	}
-	for k, v := range rows.Jumps {
-		k.Table = k.Table.On(state.OnNFTables)
-		s.Jumps[k] = v
-	}
-	return s
-}
-
-func TestTheKernelTakesAllRules(t *testing.T) {
-	c := open(t)
-	if err := c.Try(t.Context(), baseRows()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func (c *Conn) tables() kernel.Tables {
@@ -69,25 +36,96 @@ func (c *Conn) tables() kernel.Tables {
 	return all
 }
 
-func TestWhatIsWrittenIsListed(t *testing.T) {
+// baseRows are the rows that every node has, in nftables.
+func baseRows(c config.Config) state.State {
+	c.Firewall = state.OnNFTables
+	all, rows := plan.Base(c).State(), state.New()
+	rows.Sets, rows.Chains, rows.Jumps = all.Sets, all.Chains, all.Jumps
+	return rows
+}
+
+// configs are those that rules differ by.
+func configs() map[string]config.Config {
+	configs := map[string]config.Config{}
+	add := func(name string, change func(*config.Config)) {
+		c := config.Default()
+		change(&c)
+		configs[name] = c
+	}
+	prefixes := func(list ...string) (p []netip.Prefix) {
+		for _, s := range list {
+			p = append(p, netip.MustParsePrefix(s))
+		}
+		return p
+	}
+	add("default", func(*config.Config) {})
+	add("pods by their networks", func(c *config.Config) {
+		c.LocalDetector = config.LocalDetector{Kind: config.DetectCIDR, CIDRs: prefixes("10.244.0.0/16", "fd00:10:244::/56")}
+	})
+	add("pods by their bridge", func(c *config.Config) {
+		c.LocalDetector = config.LocalDetector{Kind: config.DetectBridge, Interface: "fifteen-letters"}
+	})
+	add("pods by their interfaces", func(c *config.Config) {
+		c.LocalDetector = config.LocalDetector{Kind: config.DetectPrefix, Interface: "veth"}
+	})
+	add("masquerade all, another bit", func(c *config.Config) { c.MasqueradeAll, c.MasqueradeBit = true, 31 })
+	add("ping, service networks, a range of NodePorts", func(c *config.Config) {
+		c.AnswerPing = true
+		c.ServiceCIDRs = prefixes("10.96.0.0/12", "fd00:10:96::/108")
+		c.NodePortRange = config.PortRange{First: 30000, Last: 32767}
+	})
+	add("routes, remote hairpins", func(c *config.Config) { c.VIPBinding, c.RemoteHairpins = config.RouteBinding, true })
+	return configs
+}
+
+func TestTheKernelTakesAllRules(t *testing.T) {
 	c := open(t)
-	want := baseRows()
-	r := c.tables().Apply(t.Context(), state.Diff(state.New(), want))
-	if failures, n := r.Failures(5); n > 0 || r.Drift() > 0 {
-		t.Fatalf("%d failures, drift %d: %v", n, r.Drift(), failures)
-	}
-	have, err := c.tables().List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := testkit.Differ(have, want, 5); err != nil {
-		t.Fatal(err)
-	}
-	r = c.tables().Apply(t.Context(), state.Diff(want, state.New()))
-	if failures, n := r.Failures(5); n > 0 || r.Drift() > 0 {
-		t.Fatalf("%d failures, drift %d: %v", n, r.Drift(), failures)
+	for name, configuration := range configs() {
+		if err := c.Try(t.Context(), baseRows(configuration)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if left := testkit.Tool(t, "nft", "list", "ruleset"); left != "" {
 		t.Errorf("left: %s", left)
 	}
+}
+
+func TestWhatIsWrittenIsListed(t *testing.T) {
+	c, have := open(t), state.New()
+	for name, configuration := range configs() {
+		want := baseRows(configuration)
+		changes(t, c, name, have, want)
+		have = want
+	}
+	changes(t, c, "nothing", have, state.New())
+	if left := testkit.Tool(t, "nft", "list", "ruleset"); left != "" {
+		t.Errorf("left: %s", left)
+	}
+}
+
+// changes makes the rows of a kernel those that are wanted, which has to succeed.
+func changes(t testing.TB, c *Conn, what string, have, want state.State) {
+	t.Helper()
+	r := c.tables().Apply(t.Context(), state.Diff(have, want))
+	if failures, n := r.Failures(5); n > 0 || r.Drift() > 0 {
+		t.Fatalf("%s: %d failures, drift %d: %v", what, n, r.Drift(), failures)
+	}
+	holds(t, c, what, want)
+}
+
+// holds fails the test unless all rows are as wanted.
+func holds(t testing.TB, c *Conn, after string, want state.State) {
+	t.Helper()
+	if err := testkit.Differ(listed(t, c), want, 5); err != nil {
+		t.Fatalf("after %s: %v", after, err)
+	}
+}
+
+func listed(t testing.TB, c *Conn) state.State {
+	t.Helper()
+	rows, err := c.tables().List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }

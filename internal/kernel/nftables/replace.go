@@ -54,7 +54,7 @@ func (c *Conn) replaceSet(ctx context.Context, n state.SetName, want state.Set, 
 	if err != nil {
 		return fmt.Errorf("replacing a set of type %s (%w)", have.Type, err)
 	}
-	headers[n] = want
+	headers[n], c.counts[n] = want, len(work)
 	return nil
 }
 

@@ -20,6 +20,9 @@ import (
 // and passes over all others.
 const textKind = 0x4b
 
+// longestText is what fits into the user data beside kind, length and the final NUL.
+const longestText = unix.NFT_USERDATA_MAXLEN - 3
+
 // hook is where the packets of a base chain come from.
 type hook struct {
 	number   uint32
@@ -203,6 +206,9 @@ func (c *Conn) emptyChain(f state.Family, name string) {
 
 // appendRule adds a rule at the end of a chain.
 func (c *Conn) appendRule(x encoder, chain, text string, r rule.Rule) error {
+	if len(text) > longestText {
+		return fmt.Errorf("rule %q has %d bytes, nftables keeps %d", text, len(text), longestText)
+	}
 	var err error
 	c.ruleRequest(x.family, chain, func(b *netlink.Requests) {
 		x.b = b

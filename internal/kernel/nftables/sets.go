@@ -23,6 +23,7 @@ type sets struct{ c *Conn }
 
 type (
 	setRow    = diff.Row[state.SetName, state.Set]
+	setDelta  = diff.Delta[state.SetName, state.Set]
 	setResult = kernel.Result[state.SetName]
 )
 
@@ -43,6 +44,9 @@ func (c *Conn) headers(ctx context.Context) (map[state.SetName]state.Set, error)
 			if a.Get(unix.NFTA_SET_FLAGS).BigUint32()&unix.NFT_SET_ANONYMOUS == 0 {
 				name, header := parseSet(f, a)
 				rows[name] = header
+				if a.Has(setCount) {
+					c.counts[name] = int(a.Get(setCount).BigUint32())
+				}
 			}
 			return nil
 		}
@@ -51,7 +55,7 @@ func (c *Conn) headers(ctx context.Context) (map[state.SetName]state.Set, error)
 }
 
 // Apply makes the changes of d: sets come together in one transaction, and go in another.
-func (s sets) Apply(ctx context.Context, d diff.Delta[state.SetName, state.Set]) setResult {
+func (s sets) Apply(ctx context.Context, d setDelta) setResult {
 	var r setResult
 	s.c.known = nil
 	s.remove(ctx, d.Remove, &r)
@@ -103,7 +107,7 @@ func failRows(rows []setRow, verb string, err error, r *setResult) {
 }
 
 // set makes sets, and replaces those of another header.
-func (s sets) set(ctx context.Context, d diff.Delta[state.SetName, state.Set], r *setResult) {
+func (s sets) set(ctx context.Context, d setDelta, r *setResult) {
 	rows, expected := d.Add, map[state.SetName]bool{}
 	for _, c := range d.Update {
 		rows = append(slices.Clip(rows), setRow{Key: c.Key, Value: c.New})

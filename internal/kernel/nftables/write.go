@@ -112,18 +112,20 @@ func (w rewriting) makeTables(l layout) {
 	}
 }
 
-// emptied makes a chain, or takes the rules out of one that is there. A base chain with another hook is made anew.
+// emptied takes the rules out of a chain that is there and, unless it leaves, makes one that is missing. One that is no base
+// chain and should be, or the other way round, or has another hook, is made anew.
 func (w rewriting) emptied(f state.Family, name string, h *hook, leaves bool) {
 	have := w.have.chains[chainID{f, name}]
 	if have != nil {
 		w.c.emptyChain(f, name)
 	}
-	if have != nil && h != nil && have.hook != *h {
+	if leaves {
+		return
+	}
+	if have != nil && (have.base != (h != nil) || have.base && have.hook != *h) {
 		w.c.deleteChain(f, name)
 	}
-	if !leaves {
-		w.c.makeChain(f, name, h)
-	}
+	w.c.makeChain(f, name, h)
 }
 
 func (w rewriting) fill(f state.Family, name string, lines []string) error {

@@ -15,10 +15,11 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// A transaction is one sendmsg, and a list of elements one attribute of it, of 65,535 bytes at most.
+// A transaction is one sendmsg. A list of elements is one attribute, of 65,535 bytes at most. The largest element has 380:
+// two IPv6 keys and the longest comment.
 const (
 	rowsOfTransaction = 4096
-	rowsOfRequest     = 256
+	rowsOfRequest     = 160
 )
 
 // writing is the writing of one delta of entries.
@@ -157,7 +158,7 @@ func (x *writing) corrected(work []entryWork, there []bool) []entryWork {
 func (x *writing) halve(ctx context.Context, work []entryWork, err error) {
 	if len(work) == 1 || !ofRows(err) {
 		for _, w := range work {
-			x.fail(w, err)
+			x.fail(w, x.explained(w, err))
 		}
 		return
 	}
@@ -168,12 +169,36 @@ func (x *writing) halve(ctx context.Context, work []entryWork, err error) {
 	}
 }
 
+// explained adds to a refusal what it means. A row that was there would have been found, so another one is in its way.
+func (x *writing) explained(w entryWork, err error) error {
+	if x.shapeOf(w.key.Set).net && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY)) {
+		return fmt.Errorf("its network overlaps that of another entry (%w)", err)
+	}
+	return err
+}
+
 // send makes one transaction: first it removes what is to go or to change, then it adds.
 func (x *writing) send(ctx context.Context, work []entryWork) error {
-	return x.c.transact(ctx, func() {
+	err := x.c.transact(ctx, func() {
 		x.lists(unix.NFT_MSG_DELSETELEM, 0, work, func(w entryWork) bool { return w.remove || w.expected })
 		x.lists(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, work, func(w entryWork) bool { return !w.remove })
 	})
+	if err == nil {
+		x.count(work)
+	}
+	return err
+}
+
+// count counts what has been written.
+func (x *writing) count(work []entryWork) {
+	for _, w := range work {
+		switch {
+		case w.remove:
+			x.c.counts[w.key.Set]--
+		case !w.expected:
+			x.c.counts[w.key.Set]++
+		}
+	}
 }
 
 // lists appends requests with the matching rows, those of one set together.

@@ -22,7 +22,7 @@ import (
 const (
 	maxNameLength    = 31
 	maxCommentLength = 255
-	maxNFTComment    = 253
+	maxNFTComment    = 251
 )
 
 // checkSet also refuses a header that does not fit the entries of the set.
