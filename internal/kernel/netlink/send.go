@@ -153,7 +153,11 @@ func (s *Socket) Transaction(ctx context.Context, b *Requests, subsystem uint16)
 }
 
 func framed(b *Requests, subsystem uint16) *Requests {
-	var whole Requests
+	const frames, header = 2, 4
+	whole := Requests{
+		data:   make([]byte, 0, len(b.data)+frames*(unix.NLMSG_HDRLEN+header)),
+		starts: make([]int, 0, b.Len()+frames),
+	}
 	frame := func(kind uint16) {
 		whole.Begin(kind, 0)
 		whole.Raw(unix.AF_UNSPEC, unix.NFNETLINK_V0, byte(subsystem>>8), byte(subsystem))

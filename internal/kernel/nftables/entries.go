@@ -52,10 +52,9 @@ const dumpAttempts = 5
 
 // addElements reads the elements of a set into rows of several. A set that is gone has none.
 //
-// The kernel marks a dump as interrupted by any change of nftables, of any table. Changes come all the time, so in the
-// end such a dump counts: what it lists is there. And without a mark, a dump lacks elements of a hash table that is just
-// growing. So a dump counts if it has as many as there should be, or as many as the one before it. It may still lack
-// some. That removes nothing: they are added again, found to be there, and listed once more.
+// A dump that others change the set beside lacks elements, and so does one of a hash table that is just growing. The
+// kernel marks neither. So a dump counts if it has as many as there should be, or as many as the one before it. In the
+// end it counts anyway: what it lists is there. What it lacks is added again, found to be there, and listed once more.
 func (c *Conn) addElements(ctx context.Context, n state.SetName, s shape, rows map[state.SetEntry]state.Entry) error {
 	others, before := len(rows), -1
 	for range dumpAttempts {
