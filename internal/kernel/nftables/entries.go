@@ -137,7 +137,7 @@ func (s entries) Apply(ctx context.Context, d entryDelta) entryResult {
 		}
 		return x.result
 	}
-	for work := range chunksOf(d) {
+	for work := range chunksOf(x.remakeSets(ctx, d)) {
 		if work = x.fit(ctx, work); len(work) > 0 {
 			x.write(ctx, work)
 		}

@@ -15,20 +15,29 @@ import (
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
-// replaceSet gives a set another header, in one transaction: nftables can't swap sets, so the rules that look into it
-// are taken out and put back. Elements that the new header can hold stay. headers are those of all sets as they are; the
-// set's gets the new one.
+// replaceSet gives a set another header. Elements that the new one can hold stay. headers are those of all sets as they
+// are; the set's gets the new one.
 func (c *Conn) replaceSet(ctx context.Context, n state.SetName, want state.Set, headers map[state.SetName]state.Set) error {
-	rules, err := c.readRules(ctx)
-	if err != nil {
-		return err
-	}
 	have := headers[n]
 	rows := map[state.SetEntry]state.Entry{}
 	if s, known := shapeOf(n.Family(), have.Type); known {
 		if err := c.addElements(ctx, n, s, rows); err != nil {
 			return err
 		}
+	}
+	if err := c.remakeSet(ctx, n, want, rows, headers); err != nil {
+		return fmt.Errorf("replacing a set of type %s (%w)", have.Type, err)
+	}
+	headers[n] = want
+	return nil
+}
+
+// remakeSet makes a set anew with those of some elements that it can hold, in one transaction: nftables can't swap sets,
+// so the rules that look into it are taken out and put back.
+func (c *Conn) remakeSet(ctx context.Context, n state.SetName, want state.Set, rows map[state.SetEntry]state.Entry, headers map[state.SetName]state.Set) error {
+	rules, err := c.readRules(ctx)
+	if err != nil {
+		return err
 	}
 	after := maps.Clone(headers)
 	after[n] = want
@@ -51,11 +60,10 @@ func (c *Conn) replaceSet(ctx context.Context, n state.SetName, want state.Set, 
 			}
 		}
 	})
-	if err != nil {
-		return fmt.Errorf("replacing a set of type %s (%w)", have.Type, err)
+	if err == nil {
+		c.counts[n] = len(work)
 	}
-	headers[n], c.counts[n] = want, len(work)
-	return nil
+	return err
 }
 
 // kept returns the elements that a set can hold.
