@@ -11,8 +11,8 @@ import (
 )
 
 // To remove an element from a set of networks, the kernel goes through all of them (nft_pipapo_remove). 8,000 of 8,000
-// took it two minutes in user-mode Linux, in which no other program could change nftables. A set can be made anew with 20,000 in one and a
-// half seconds, and removed with all its elements at once.
+// took it two minutes in user-mode Linux, in which no other program could change nftables. There a set is made anew with
+// 20,000 elements in one and a half seconds, and removed with all its elements at once.
 
 // crowd is how many elements are removed from a set of networks one by one.
 const crowd = 64
