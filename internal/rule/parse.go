@@ -16,7 +16,7 @@ import (
 // Parse reads what Text wrote for family f. It fails on everything else, also on another spelling of the same: what is
 // read is what was written.
 func Parse(f state.Family, text string) (Rule, error) {
-	p := parser{family: f, words: split(text)}
+	p := parser{family: f, words: state.Words(text)}
 	for len(p.words) > 0 && p.err == nil {
 		p.part()
 	}
@@ -247,33 +247,4 @@ func (p *parser) number(text string, bits int) uint64 {
 		p.fail("%q is no number", text)
 	}
 	return n
-}
-
-// split cuts a rule into words. In quotes, and only there, a backslash escapes the next byte.
-func split(text string) []string {
-	var words []string
-	var word strings.Builder
-	inWord, quoted := false, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '"':
-			quoted, inWord = !quoted, true
-		case c == '\\' && quoted && i+1 < len(text):
-			i++
-			word.WriteByte(text[i])
-		case c == ' ' && !quoted:
-			if inWord {
-				words = append(words, word.String())
-				word.Reset()
-			}
-			inWord = false
-		default:
-			word.WriteByte(c)
-			inWord = true
-		}
-	}
-	if inWord {
-		words = append(words, word.String())
-	}
-	return words
 }

@@ -84,6 +84,35 @@ func (c Chain) Lines() []string {
 	return strings.Split(c.Rules, "\n")
 }
 
+// Words cuts a rule into words. In quotes, and only there, a backslash escapes the next byte.
+func Words(text string) []string {
+	var words []string
+	var word strings.Builder
+	inWord, quoted := false, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted, inWord = !quoted, true
+		case c == '\\' && quoted && i+1 < len(text):
+			i++
+			word.WriteByte(text[i])
+		case c == ' ' && !quoted:
+			if inWord {
+				words = append(words, word.String())
+				word.Reset()
+			}
+			inWord = false
+		default:
+			word.WriteByte(c)
+			inWord = true
+		}
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words
+}
+
 // JumpKey identifies a jump from a built-in chain, which is shared with others, to a chain of our own.
 type JumpKey struct {
 	Family Family

@@ -30,35 +30,6 @@ type target struct {
 	maps       bool // of SET
 }
 
-// split cuts a rule into words. In quotes, and only there, a backslash escapes the next byte.
-func split(line string) []string {
-	var words []string
-	var word strings.Builder
-	inWord, quoted := false, false
-	for i := 0; i < len(line); i++ {
-		switch c := line[i]; {
-		case c == '"':
-			quoted, inWord = !quoted, true
-		case c == '\\' && quoted && i+1 < len(line):
-			i++
-			word.WriteByte(line[i])
-		case c == ' ' && !quoted:
-			if inWord {
-				words = append(words, word.String())
-				word.Reset()
-			}
-			inWord = false
-		default:
-			word.WriteByte(c)
-			inWord = true
-		}
-	}
-	if inWord {
-		words = append(words, word.String())
-	}
-	return words
-}
-
 // parser reads the words of a rule.
 type parser struct {
 	words  []string
@@ -72,7 +43,7 @@ func parseRule(line string) rule {
 	if strings.HasPrefix(line, "[") {
 		return rule{unknown: []string{"not as kube-ipvs wrote it"}, target: target{name: "?"}}
 	}
-	p := parser{words: split(line)}
+	p := parser{words: state.Words(line)}
 	for len(p.words) > 0 {
 		p.option()
 	}
