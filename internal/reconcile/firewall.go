@@ -25,17 +25,9 @@ func (c *Core) otherFirewall(t state.RuleTable) bool {
 
 // jumpsAlone reports whether no rules of another firewall are there that packets meet too.
 func (c *Core) jumpsAlone(of state.RuleTable) bool {
-	for k := range c.jumps.undesired() {
-		if k.Table.Firewall() != of.Firewall() {
-			return false
-		}
-	}
-	for k := range c.chains.undesired() {
-		if k.Table.Firewall() != of.Firewall() {
-			return false
-		}
-	}
-	return true
+	other := func(t state.RuleTable) bool { return t.Firewall() != of.Firewall() }
+	return !some(c.jumps.undesired(), func(k state.JumpKey) bool { return other(k.Table) }) &&
+		!some(c.chains.undesired(), func(k state.ChainKey) bool { return other(k.Table) })
 }
 
 // jumpMayCome holds jumps back while another firewall serves and Services are still to be written, by this delta or a
@@ -61,10 +53,7 @@ func (c *Core) firewallLets(t state.RuleTable) bool {
 
 // chainsLet reports whether a set may leave: not while chains of its firewall are to leave that may look into it.
 func (c *Core) chainsLet(n state.SetName) bool {
-	for k := range c.chains.undesired() {
-		if k.Table.Firewall() == n.Firewall() && c.otherFirewall(k.Table) {
-			return false
-		}
-	}
-	return true
+	return !some(c.chains.undesired(), func(k state.ChainKey) bool {
+		return k.Table.Firewall() == n.Firewall() && c.otherFirewall(k.Table)
+	})
 }

@@ -139,9 +139,9 @@ func (c *Core) hasEntry(e state.SetEntry) bool {
 	return there
 }
 
-func some(entries iter.Seq[state.SetEntry], is func(state.SetEntry) bool) bool {
-	for e := range entries {
-		if is(e) {
+func some[T any](rows iter.Seq[T], is func(T) bool) bool {
+	for row := range rows {
+		if is(row) {
 			return true
 		}
 	}

@@ -38,17 +38,9 @@ func (w work[K, V]) fail(r *kernel.Result[K], err error) {
 
 func byFamily[K, V comparable](noun string, d diff.Delta[K, V], family func(K) state.Family) map[state.Family][]work[K, V] {
 	all := map[state.Family][]work[K, V]{}
-	add := func(k K, v V, remove, expected bool) {
-		all[family(k)] = append(all[family(k)], work[K, V]{noun, k, v, remove, expected})
-	}
-	for _, row := range d.Remove {
-		add(row.Key, row.Value, true, true)
-	}
-	for _, c := range d.Update {
-		add(c.Key, c.New, false, true)
-	}
-	for _, row := range d.Add {
-		add(row.Key, row.Value, false, false)
+	for w := range kernel.EachWork(d) {
+		f := family(w.Key)
+		all[f] = append(all[f], work[K, V]{noun, w.Key, w.Value, w.Remove, w.Expected})
 	}
 	return all
 }

@@ -164,7 +164,7 @@ func WithTable(t kernel.Tables, c *nftables.Conn) kernel.Tables {
 func (k *Kernel) Ruleset(ctx context.Context) (r state.Ruleset, err error) {
 	r = state.Ruleset{Chains: map[state.ChainKey]state.Chain{}, Bases: map[state.ChainKey]state.Base{}}
 	shown := func(state.Family, string) bool { return false }
-	if k.Rules != nil && (k.old == nil || k.ours.Both || !k.old.Retired()) {
+	if k.Rules != nil && (k.old == nil || !k.old.Retired()) {
 		if r, err = k.Rules.Ruleset(ctx); err != nil {
 			return r, err
 		}

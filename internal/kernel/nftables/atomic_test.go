@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/config"
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 	"github.com/kube-ipvs/kube-ipvs/internal/testkit"
 )
@@ -39,8 +40,8 @@ func TestARefusedTransactionChangesNothing(t *testing.T) {
 			}
 		}
 		x := writing{c: c, headers: want.Sets}
-		x.lists(unix.NFT_MSG_DELSETELEM, 0, slices.Collect(workOf(state.Diff(want, baseRows(config.Default())).Entries)), func(entryWork) bool { return true })
-		return c.writeRules(l, want.Sets)
+		x.lists(unix.NFT_MSG_DELSETELEM, 0, slices.Collect(kernel.EachWork(state.Diff(want, baseRows(config.Default())).Entries)), func(entryWork) bool { return true })
+		return rewriting{c: c, headers: want.Sets}.requests(l)
 	})
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the transaction returned %v, want what a missing chain gives", err)
@@ -202,7 +203,7 @@ func TestManyRowsWithoutRightsOnTheMachine(t *testing.T) {
 	testkit.AddAll(t, c.Entries(), rows)
 	want.Entries = rows
 	holds(t, c, "adding many rows", want)
-	all := slices.Collect(workOf(state.Diff(state.New(), want).Entries))
+	all := slices.Collect(kernel.EachWork(state.Diff(state.New(), want).Entries))
 	if err := (&writing{c: c, headers: want.Sets}).send(context.Background(), all); !errors.Is(err, unix.EMSGSIZE) {
 		t.Errorf("sending all at once returned %v: the test shows nothing", err)
 	}

@@ -28,19 +28,15 @@ type (
 
 // List returns our chains and their rules. A chain of a name that we give to none is no row.
 func (s chains) List(ctx context.Context) (map[state.ChainKey]state.Chain, error) {
-	headers, err := s.c.headers(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("listing sets of nftables: %w", err)
-	}
-	all, err := s.c.readRules(ctx)
+	seen, err := s.c.look(ctx)
 	if err != nil {
 		return nil, err
 	}
 	rows := map[state.ChainKey]state.Chain{}
-	for k, ch := range all.chains {
+	for k, ch := range seen.chains {
 		t, name, ok := parseChainName(k.name)
 		if _, isHook := hookOf(t, name); ok && !ch.base && !isHook {
-			rows[state.ChainKey{Family: k.family, Table: t, Name: name}] = state.ChainOf(ch.lines(headers)...)
+			rows[state.ChainKey{Family: k.family, Table: t, Name: name}] = state.ChainOf(ch.lines(seen.headers)...)
 		}
 	}
 	return rows, nil
@@ -48,17 +44,13 @@ func (s chains) List(ctx context.Context) (map[state.ChainKey]state.Chain, error
 
 // List returns the jumps from base chains to ours.
 func (s jumps) List(ctx context.Context) (map[state.JumpKey]state.Jump, error) {
-	headers, err := s.c.headers(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("listing sets of nftables: %w", err)
-	}
-	all, err := s.c.readRules(ctx)
+	seen, err := s.c.look(ctx)
 	if err != nil {
 		return nil, err
 	}
 	rows := map[state.JumpKey]state.Jump{}
-	for _, ch := range all.chains {
-		for k, text := range all.jumpsOf(ch, headers) {
+	for _, ch := range seen.chains {
+		for k, text := range seen.jumpsOf(ch, seen.headers) {
 			rows[k] = state.Jump{Rule: text}
 		}
 	}
@@ -102,18 +94,9 @@ func target(f state.Family, text string) string {
 	return string(to)
 }
 
-// chainWork and jumpWork are what has to happen to one row.
 type (
-	chainWork struct {
-		key              state.ChainKey
-		value            state.Chain
-		remove, expected bool
-	}
-	jumpWork struct {
-		key              state.JumpKey
-		value            state.Jump
-		remove, expected bool
-	}
+	chainWork = kernel.Work[state.ChainKey, state.Chain]
+	jumpWork  = kernel.Work[state.JumpKey, state.Jump]
 )
 
 // layout is work that is written together.
@@ -122,26 +105,8 @@ type layout struct {
 	jumps  []jumpWork
 }
 
-func layoutOf(d chainDelta, e jumpDelta) (l layout) {
-	for _, r := range d.Remove {
-		l.chains = append(l.chains, chainWork{r.Key, r.Value, true, true})
-	}
-	for _, c := range d.Update {
-		l.chains = append(l.chains, chainWork{c.Key, c.New, false, true})
-	}
-	for _, r := range d.Add {
-		l.chains = append(l.chains, chainWork{r.Key, r.Value, false, false})
-	}
-	for _, r := range e.Remove {
-		l.jumps = append(l.jumps, jumpWork{r.Key, r.Value, true, true})
-	}
-	for _, c := range e.Update {
-		l.jumps = append(l.jumps, jumpWork{c.Key, c.New, false, true})
-	}
-	for _, r := range e.Add {
-		l.jumps = append(l.jumps, jumpWork{r.Key, r.Value, false, false})
-	}
-	return l
+func layoutOf(d chainDelta, e jumpDelta) layout {
+	return layout{slices.Collect(kernel.EachWork(d)), slices.Collect(kernel.EachWork(e))}
 }
 
 // Apply makes the changes of d in one transaction or, if the kernel refuses that, each by itself.
@@ -166,16 +131,13 @@ func (s chains) SetWith(ctx context.Context, d chainDelta, other kernel.Jumps, e
 }
 
 func (c *Conn) apply(ctx context.Context, l layout) (r kernel.Rules) {
-	headers, err := c.headers(ctx)
-	var have tables
-	if err == nil {
-		have, err = c.readRules(ctx)
-	}
+	seen, err := c.look(ctx)
+	c.seen = nil // out of date by what is written now
 	if err != nil {
 		l.fail(&r, err)
 		return r
 	}
-	w := rewriting{c: c, headers: headers, have: have, result: &r}
+	w := rewriting{c: c, headers: seen.headers, have: seen.tables, result: &r}
 	w.settle(&l)
 	w.unpointed(&l)
 	if err := w.write(ctx, l); err != nil {
@@ -186,10 +148,10 @@ func (c *Conn) apply(ctx context.Context, l layout) (r kernel.Rules) {
 
 func (l layout) fail(r *kernel.Rules, err error) {
 	for _, w := range l.chains {
-		r.Chains.Fail(w.key, fmt.Errorf("%s chain %v: %w", verbOf(w.remove), w.key, err))
+		r.Chains.Fail(w.Key, fmt.Errorf("%s chain %v: %w", verbOf(w.Remove), w.Key, err))
 	}
 	for _, w := range l.jumps {
-		r.Jumps.Fail(w.key, fmt.Errorf("%s jump %v: %w", verbOf(w.remove), w.key, err))
+		r.Jumps.Fail(w.Key, fmt.Errorf("%s jump %v: %w", verbOf(w.Remove), w.Key, err))
 	}
 }
 
@@ -211,19 +173,19 @@ type rewriting struct {
 // settle counts what is not as expected, takes out what is gone already, and fails what can't be written.
 func (w rewriting) settle(l *layout) {
 	l.chains = slices.DeleteFunc(l.chains, func(k chainWork) bool {
-		ch := w.have.chains[chainID{k.key.Family, chainName(k.key.Table, k.key.Name)}]
+		ch := w.have.chains[chainID{k.Key.Family, chainName(k.Key.Table, k.Key.Name)}]
 		there := ch != nil && !ch.base
-		if there != k.expected {
+		if there != k.Expected {
 			w.result.Chains.Drift++
 		}
-		return k.remove && !there || w.unfit(layout{chains: []chainWork{k}})
+		return k.Remove && !there || w.unfit(layout{chains: []chainWork{k}})
 	})
 	l.jumps = slices.DeleteFunc(l.jumps, func(k jumpWork) bool {
-		there := w.jumps(k.key)[k.key] != ""
-		if there != k.expected {
+		there := w.jumps(k.Key)[k.Key] != ""
+		if there != k.Expected {
 			w.result.Jumps.Drift++
 		}
-		return k.remove && !there || w.unfit(layout{jumps: []jumpWork{k}})
+		return k.Remove && !there || w.unfit(layout{jumps: []jumpWork{k}})
 	})
 }
 
@@ -231,22 +193,22 @@ func (w rewriting) settle(l *layout) {
 func (w rewriting) unfit(one layout) bool {
 	var err error
 	for _, k := range one.chains {
-		if t := k.key.Table; t.Firewall() != state.OnNFTables || t.Bare() == state.NFTables {
+		if t := k.Key.Table; t.Firewall() != state.OnNFTables || t.Bare() == state.NFTables {
 			err = errors.New("it is not of our table of nftables")
 		}
-		for _, line := range k.value.Lines() {
-			if _, bad := rule.Parse(k.key.Family, line); bad != nil && !k.remove {
+		for _, line := range k.Value.Lines() {
+			if _, bad := rule.Parse(k.Key.Family, line); bad != nil && !k.Remove {
 				err = bad
 			}
 		}
 	}
 	for _, k := range one.jumps {
-		_, known := hookOf(k.key.Table, k.key.From)
+		_, known := hookOf(k.Key.Table, k.Key.From)
 		switch {
-		case k.key.Table.Firewall() != state.OnNFTables || !known:
+		case k.Key.Table.Firewall() != state.OnNFTables || !known:
 			err = errors.New("it begins in no base chain of our table of nftables")
-		case !k.remove && target(k.key.Family, k.value.Rule) != k.key.To:
-			err = fmt.Errorf("its rule %q does not go there", k.value.Rule)
+		case !k.Remove && target(k.Key.Family, k.Value.Rule) != k.Key.To:
+			err = fmt.Errorf("its rule %q does not go there", k.Value.Rule)
 		}
 	}
 	if err != nil {
@@ -267,14 +229,14 @@ func (w rewriting) jumps(k state.JumpKey) map[state.JumpKey]string {
 func (w rewriting) unpointed(l *layout) {
 	leaving := map[chainID]bool{}
 	for _, k := range l.chains {
-		leaving[chainID{k.key.Family, chainName(k.key.Table, k.key.Name)}] = k.remove
+		leaving[chainID{k.Key.Family, chainName(k.Key.Table, k.Key.Name)}] = k.Remove
 	}
 	for again := true; again; {
 		again = false
 		l.chains = slices.DeleteFunc(l.chains, func(k chainWork) bool {
-			id := chainID{k.key.Family, chainName(k.key.Table, k.key.Name)}
+			id := chainID{k.Key.Family, chainName(k.Key.Table, k.Key.Name)}
 			holder := w.holder(id, leaving)
-			if !k.remove || holder == "" {
+			if !k.Remove || holder == "" {
 				return false
 			}
 			layout{chains: []chainWork{k}}.fail(w.result, fmt.Errorf("chain %s still goes to it", holder))

@@ -34,7 +34,7 @@ func (s entries) List(ctx context.Context) (map[state.SetEntry]state.Entry, erro
 		return nil, fmt.Errorf("listing sets of nftables: %w", err)
 	}
 	rows := make(map[state.SetEntry]state.Entry, s.c.listed)
-	for _, n := range sortedKeys(headers) {
+	for _, n := range slices.Sorted(maps.Keys(headers)) {
 		shape, known := shapeOf(n.Family(), headers[n].Type)
 		if !known {
 			continue
@@ -132,7 +132,7 @@ func eachElement(body []byte, take func(netlink.Attributes) error) error {
 func (s entries) Apply(ctx context.Context, d entryDelta) entryResult {
 	x := writing{c: s.c}
 	if err := x.knowHeaders(ctx, d); err != nil {
-		for w := range workOf(d) {
+		for w := range kernel.EachWork(d) {
 			x.fail(w, err)
 		}
 		return x.result
@@ -145,39 +145,13 @@ func (s entries) Apply(ctx context.Context, d entryDelta) entryResult {
 	return x.result
 }
 
-// entryWork is what has to happen to one element.
-type entryWork struct {
-	key      state.SetEntry
-	value    state.Entry
-	remove   bool // it has to be gone
-	expected bool // it should be there
-}
-
-func workOf(d entryDelta) iter.Seq[entryWork] {
-	return func(yield func(entryWork) bool) {
-		for _, r := range d.Remove {
-			if !yield(entryWork{r.Key, r.Value, true, true}) {
-				return
-			}
-		}
-		for _, c := range d.Update {
-			if !yield(entryWork{c.Key, c.New, false, true}) {
-				return
-			}
-		}
-		for _, r := range d.Add {
-			if !yield(entryWork{r.Key, r.Value, false, false}) {
-				return
-			}
-		}
-	}
-}
+type entryWork = kernel.Work[state.SetEntry, state.Entry]
 
 // chunksOf yields the work of one transaction after the other, in memory that the next one takes over.
 func chunksOf(d entryDelta) iter.Seq[[]entryWork] {
 	return func(yield func([]entryWork) bool) {
 		chunk := make([]entryWork, 0, min(d.Len(), rowsOfTransaction))
-		for w := range workOf(d) {
+		for w := range kernel.EachWork(d) {
 			if chunk = append(chunk, w); len(chunk) == cap(chunk) {
 				if !yield(chunk) {
 					return
@@ -199,8 +173,8 @@ func (x *writing) there(ctx context.Context, work []entryWork) ([]bool, error) {
 	var asked []int
 	read := map[state.SetName]bool{}
 	for i, w := range work {
-		n := w.key.Set
-		if s := x.shapeOf(n); !s.net && w.key != stray(n) {
+		n := w.Key.Set
+		if s := x.shapeOf(n); !s.net && w.Key != stray(n) {
 			asked = append(asked, i)
 			continue
 		}
@@ -210,13 +184,13 @@ func (x *writing) there(ctx context.Context, work []entryWork) ([]bool, error) {
 				return nil, err
 			}
 		}
-		_, found[i] = listed[w.key]
+		_, found[i] = listed[w.Key]
 	}
 	refused, failure := x.c.socket.Stream(ctx, &x.c.requests, len(asked), func(i int) {
 		w := work[asked[i]]
-		x.c.beginElements(unix.NFT_MSG_GETSETELEM, 0, w.key.Set)
+		x.c.beginElements(unix.NFT_MSG_GETSETELEM, 0, w.Key.Set)
 		x.c.requests.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
-			x.c.requests.Nest(unix.NFTA_LIST_ELEM, func() { x.shapeOf(w.key.Set).appendKey(&x.c.requests, w.key) })
+			x.c.requests.Nest(unix.NFTA_LIST_ELEM, func() { x.shapeOf(w.Key.Set).appendKey(&x.c.requests, w.Key) })
 		})
 	})
 	for i, at := range asked {
@@ -235,7 +209,7 @@ func (c *Conn) beginElements(kind, flags uint16, n state.SetName) {
 	c.requests.String(unix.NFTA_SET_ELEM_LIST_SET, string(n.Bare()))
 }
 
-// headersOf returns what the sets of some work are.
+// unknownSet reports whether a delta has an entry of a set whose header is not known.
 func unknownSet(known map[state.SetName]state.Set, d entryDelta) bool {
 	var last state.SetName
 	for e := range d.Keys() {

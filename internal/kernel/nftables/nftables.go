@@ -19,6 +19,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +38,9 @@ type Conn struct {
 	known    map[state.SetName]state.Set // headers, as they were read last
 	counts   map[state.SetName]int       // of elements, as the kernel or the last dump says, and with what was written since
 	listed   int                         // elements, last time
+
+	round *kernel.Round // in which seen was read
+	seen  *snapshot     // nil: something has been written since
 }
 
 // Open opens a connection to the current thread's network namespace.
@@ -145,22 +150,16 @@ func missing(err error) bool {
 // transaction removes again.
 func (c *Conn) Try(ctx context.Context, s state.State) error {
 	trial := &Conn{socket: c.socket, table: c.table + "-trial", families: c.families} // has no elements
-	headers := s.Sets
 	err := trial.transactIf(ctx, func() error {
 		for _, f := range c.families {
 			trial.makeTable(f)
 		}
-		for _, n := range sortedKeys(headers) {
-			trial.makeSet(n, headers[n])
+		for _, n := range slices.Sorted(maps.Keys(s.Sets)) {
+			trial.makeSet(n, s.Sets[n])
 		}
-		all := layout{}
-		for k, v := range s.Chains {
-			all.chains = append(all.chains, chainWork{key: k, value: v})
-		}
-		for k, v := range s.Jumps {
-			all.jumps = append(all.jumps, jumpWork{key: k, value: v})
-		}
-		if err := trial.writeRules(all, headers); err != nil {
+		d := state.Diff(state.New(), s)
+		w := rewriting{c: trial, headers: s.Sets}
+		if err := w.requests(layoutOf(d.Chains, d.Jumps)); err != nil {
 			return err
 		}
 		for _, f := range c.families {

@@ -63,7 +63,7 @@ func (x *writing) kept(n state.SetName, rows map[state.SetEntry]state.Entry) (wo
 	s := x.shapeOf(n)
 	for e, v := range rows {
 		if s.check(e, v) == nil {
-			work = append(work, entryWork{key: e, value: v})
+			work = append(work, entryWork{Key: e, Value: v})
 		}
 	}
 	return work

@@ -5,12 +5,12 @@ package nftables
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel"
 	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/rule"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
@@ -70,9 +70,46 @@ type chainID struct {
 	name   string
 }
 
-// has reports whether there are chains of a family.
-func (t tables) has(f state.Family) bool {
-	return slices.ContainsFunc(slices.Collect(maps.Keys(t.chains)), func(k chainID) bool { return k.family == f })
+// snapshot is all that the kernel lists of our tables, but for elements.
+type snapshot struct {
+	headers map[state.SetName]state.Set
+	tables
+}
+
+// has reports whether there are sets or chains of a family.
+func (s snapshot) has(f state.Family) bool {
+	for n := range s.headers {
+		if n.Family() == f {
+			return true
+		}
+	}
+	for k := range s.chains {
+		if k.family == f {
+			return true
+		}
+	}
+	return false
+}
+
+// look reads our tables, unless this round has done so and nothing has been written since.
+func (c *Conn) look(ctx context.Context) (snapshot, error) {
+	round := kernel.RoundOf(ctx)
+	if c.seen != nil && round != nil && round == c.round {
+		return *c.seen, nil
+	}
+	s, err := c.read(ctx)
+	if c.seen = nil; err == nil {
+		c.seen, c.round = &s, round
+	}
+	return s, err
+}
+
+func (c *Conn) read(ctx context.Context) (s snapshot, err error) {
+	if s.headers, err = c.headers(ctx); err != nil {
+		return s, fmt.Errorf("listing sets of nftables: %w", err)
+	}
+	s.tables, err = c.readRules(ctx)
+	return s, err
 }
 
 // readRules reads our chains with their rules.

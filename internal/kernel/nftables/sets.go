@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -57,7 +55,7 @@ func (c *Conn) headers(ctx context.Context) (map[state.SetName]state.Set, error)
 // Apply makes the changes of d: sets come together in one transaction, and go in another.
 func (s sets) Apply(ctx context.Context, d setDelta) setResult {
 	var r setResult
-	s.c.known = nil
+	s.c.known, s.c.seen = nil, nil
 	s.remove(ctx, d.Remove, &r)
 	s.set(ctx, d, &r)
 	return r
@@ -178,19 +176,13 @@ func (s sets) make(ctx context.Context, rows []setRow) error {
 
 // removeEmptyTables removes our tables in which nothing is left. The kernel refuses to remove a table with chains.
 func (c *Conn) removeEmptyTables(ctx context.Context) {
-	headers, err := c.headers(ctx)
-	tables, worse := c.readRules(ctx)
-	if err != nil || worse != nil {
+	seen, err := c.read(ctx)
+	if err != nil {
 		return // an empty table does nothing
 	}
 	for _, f := range c.families {
-		used := slices.ContainsFunc(slices.Collect(maps.Keys(headers)), func(n state.SetName) bool { return n.Family() == f })
-		if !used && !tables.has(f) {
+		if !seen.has(f) {
 			_ = c.transact(ctx, func() { c.deleteTable(f) }) // it is gone, or another program uses it
 		}
 	}
-}
-
-func sortedKeys[V any](m map[state.SetName]V) []state.SetName {
-	return slices.SortedFunc(maps.Keys(m), func(a, b state.SetName) int { return strings.Compare(string(a), string(b)) })
 }

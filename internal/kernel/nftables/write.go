@@ -5,16 +5,11 @@ package nftables
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/rule"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
-
-// writeRules appends what makes chains and jumps where there are none.
-func (c *Conn) writeRules(l layout, headers map[state.SetName]state.Set) error {
-	w := rewriting{c: c, headers: headers}
-	return w.requests(l)
-}
 
 // requests appends what brings chains and jumps to what they should be: first all chains are made and emptied, then
 // filled, then those that go are deleted, when nothing goes to them any more.
@@ -22,14 +17,14 @@ func (w rewriting) requests(l layout) error {
 	bases := w.bases(l.jumps)
 	w.makeTables(l)
 	for _, k := range l.chains {
-		w.emptied(k.key.Family, chainName(k.key.Table, k.key.Name), nil, k.remove)
+		w.emptied(k.Key.Family, chainName(k.Key.Table, k.Key.Name), nil, k.Remove)
 	}
 	for _, b := range bases {
 		w.emptied(b.family, b.name, &b.hook, len(b.lines) == 0)
 	}
 	for _, k := range l.chains {
-		if !k.remove {
-			if err := w.fill(k.key.Family, chainName(k.key.Table, k.key.Name), k.value.Lines()); err != nil {
+		if !k.Remove {
+			if err := w.fill(k.Key.Family, chainName(k.Key.Table, k.Key.Name), k.Value.Lines()); err != nil {
 				return err
 			}
 		}
@@ -43,8 +38,8 @@ func (w rewriting) requests(l layout) error {
 		}
 	}
 	for _, k := range l.chains {
-		if k.remove {
-			w.c.deleteChain(k.key.Family, chainName(k.key.Table, k.key.Name))
+		if k.Remove {
+			w.c.deleteChain(k.Key.Family, chainName(k.Key.Table, k.Key.Name))
 		}
 	}
 	return nil
@@ -63,18 +58,18 @@ func (w rewriting) bases(work []jumpWork) []base {
 	jumps := map[chainID]map[state.JumpKey]string{}
 	hooks := map[chainID]hook{}
 	for _, k := range work {
-		id := chainID{k.key.Family, chainName(k.key.Table, k.key.From)}
+		id := chainID{k.Key.Family, chainName(k.Key.Table, k.Key.From)}
 		if jumps[id] == nil {
 			jumps[id] = map[state.JumpKey]string{}
-			hooks[id], _ = hookOf(k.key.Table, k.key.From)
-			for k, line := range w.jumps(k.key) {
-				jumps[id][k] = firstLine(line)
+			hooks[id], _ = hookOf(k.Key.Table, k.Key.From)
+			for k, line := range w.jumps(k.Key) {
+				jumps[id][k], _, _ = strings.Cut(line, "\n")
 			}
 		}
-		if k.remove {
-			delete(jumps[id], k.key)
+		if k.Remove {
+			delete(jumps[id], k.Key)
 		} else {
-			jumps[id][k.key] = k.value.Rule
+			jumps[id][k.Key] = k.Value.Rule
 		}
 	}
 	var list []base
@@ -88,22 +83,13 @@ func (w rewriting) bases(work []jumpWork) []base {
 	return list
 }
 
-func firstLine(s string) string {
-	for i := range s {
-		if s[i] == '\n' {
-			return s[:i]
-		}
-	}
-	return s
-}
-
 func (w rewriting) makeTables(l layout) {
 	needs := map[state.Family]bool{}
 	for _, k := range l.chains {
-		needs[k.key.Family] = needs[k.key.Family] || !k.remove
+		needs[k.Key.Family] = needs[k.Key.Family] || !k.Remove
 	}
 	for _, k := range l.jumps {
-		needs[k.key.Family] = needs[k.key.Family] || !k.remove
+		needs[k.Key.Family] = needs[k.Key.Family] || !k.Remove
 	}
 	for _, f := range []state.Family{state.IPv4, state.IPv6} {
 		if needs[f] {

@@ -57,20 +57,20 @@ func (x *writing) shapeOf(n state.SetName) *shape {
 // fit returns the rows that the sets can hold. One that is to be removed from a set that is not there is gone.
 func (x *writing) fit(ctx context.Context, work []entryWork) []entryWork {
 	return slices.DeleteFunc(work, func(w entryWork) bool {
-		s := x.shapeOf(w.key.Set)
+		s := x.shapeOf(w.Key.Set)
 		err := error(nil)
-		switch _, there := x.headers[w.key.Set]; {
-		case !there && w.remove:
+		switch _, there := x.headers[w.Key.Set]; {
+		case !there && w.Remove:
 			x.result.Drift++
 			return true
 		case !there:
 			err = fmt.Errorf("the set does not exist (%w)", fs.ErrNotExist)
 		case s == nil:
 			err = errors.New("the set is of a type that is not ours")
-		case w.remove && w.key == stray(w.key.Set):
-			err = x.find(ctx, w.key.Set)
+		case w.Remove && w.Key == stray(w.Key.Set):
+			err = x.find(ctx, w.Key.Set)
 		default:
-			err = s.check(w.key, w.value)
+			err = s.check(w.Key, w.Value)
 		}
 		if err != nil {
 			x.fail(w, err)
@@ -91,12 +91,12 @@ func (x *writing) find(ctx context.Context, n state.SetName) error {
 
 func (x *writing) fail(w entryWork, err error) {
 	verb := "adding"
-	if w.remove {
+	if w.Remove {
 		verb = "removing"
-	} else if w.expected {
+	} else if w.Expected {
 		verb = "changing"
 	}
-	x.result.Fail(w.key, fmt.Errorf("%s set entry %v: %w", verb, w.key, err))
+	x.result.Fail(w.Key, fmt.Errorf("%s set entry %v: %w", verb, w.Key, err))
 }
 
 // write writes rows in one transaction. If that is refused, it asks which rows are there and writes what is right then,
@@ -143,11 +143,11 @@ func (x *writing) correct(ctx context.Context, work []entryWork) ([]entryWork, e
 func (x *writing) corrected(work []entryWork, there []bool) []entryWork {
 	var left []entryWork
 	for i, w := range work {
-		if w.expected != there[i] {
+		if w.Expected != there[i] {
 			x.result.Drift++
 		}
-		w.expected = there[i]
-		if !w.remove || w.expected {
+		w.Expected = there[i]
+		if !w.Remove || w.Expected {
 			left = append(left, w)
 		}
 	}
@@ -171,7 +171,7 @@ func (x *writing) halve(ctx context.Context, work []entryWork, err error) {
 
 // explained adds to a refusal what it means. A row that was there would have been found, so another one is in its way.
 func (x *writing) explained(w entryWork, err error) error {
-	if x.shapeOf(w.key.Set).net && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY)) {
+	if x.shapeOf(w.Key.Set).net && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY)) {
 		return fmt.Errorf("its network overlaps that of another entry (%w)", err)
 	}
 	return err
@@ -180,8 +180,8 @@ func (x *writing) explained(w entryWork, err error) error {
 // send makes one transaction: first it removes what is to go or to change, then it adds.
 func (x *writing) send(ctx context.Context, work []entryWork) error {
 	err := x.c.transact(ctx, func() {
-		x.lists(unix.NFT_MSG_DELSETELEM, 0, work, func(w entryWork) bool { return w.remove || w.expected })
-		x.lists(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, work, func(w entryWork) bool { return !w.remove })
+		x.lists(unix.NFT_MSG_DELSETELEM, 0, work, func(w entryWork) bool { return w.Remove || w.Expected })
+		x.lists(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, work, func(w entryWork) bool { return !w.Remove })
 	})
 	if err == nil {
 		x.count(work)
@@ -193,10 +193,10 @@ func (x *writing) send(ctx context.Context, work []entryWork) error {
 func (x *writing) count(work []entryWork) {
 	for _, w := range work {
 		switch {
-		case w.remove:
-			x.c.counts[w.key.Set]--
-		case !w.expected:
-			x.c.counts[w.key.Set]++
+		case w.Remove:
+			x.c.counts[w.Key.Set]--
+		case !w.Expected:
+			x.c.counts[w.Key.Set]++
 		}
 	}
 }
@@ -204,9 +204,9 @@ func (x *writing) count(work []entryWork) {
 // lists appends requests with the matching rows, those of one set together.
 func (x *writing) lists(kind, flags uint16, work []entryWork, match func(entryWork) bool) {
 	for len(work) > 0 {
-		n := work[0].key.Set
+		n := work[0].Key.Set
 		run := 1
-		for run < len(work) && run < rowsOfRequest && work[run].key.Set == n {
+		for run < len(work) && run < rowsOfRequest && work[run].Key.Set == n {
 			run++
 		}
 		if part := work[:run]; slices.ContainsFunc(part, match) {
@@ -224,12 +224,12 @@ func (x *writing) lists(kind, flags uint16, work []entryWork, match func(entryWo
 }
 
 func (x *writing) append(kind uint16, w entryWork) {
-	b, s := &x.c.requests, x.shapeOf(w.key.Set)
+	b, s := &x.c.requests, x.shapeOf(w.Key.Set)
 	switch {
 	case kind == unix.NFT_MSG_NEWSETELEM:
-		s.appendElement(b, w.key, w.value)
-	case w.key == stray(w.key.Set):
-		for _, name := range x.strays[w.key.Set] {
+		s.appendElement(b, w.Key, w.Value)
+	case w.Key == stray(w.Key.Set):
+		for _, name := range x.strays[w.Key.Set] {
 			b.Nest(unix.NFTA_LIST_ELEM, func() {
 				for _, a := range name {
 					b.Bytes(a.Type, a.Value)
@@ -237,6 +237,6 @@ func (x *writing) append(kind uint16, w entryWork) {
 			})
 		}
 	default:
-		b.Nest(unix.NFTA_LIST_ELEM, func() { s.appendKey(b, w.key) })
+		b.Nest(unix.NFTA_LIST_ELEM, func() { s.appendKey(b, w.Key) })
 	}
 }
