@@ -30,20 +30,31 @@ func Barriers(ctx context.Context) ([]trace.Barrier, error) {
 		if err != nil {
 			return nil, err
 		}
-		return barriers(n.state, n.addresses, rules), nil
+		return barriers(n.state, state.PackReals(n.state.RealServers), n.addresses, rules), nil
 	})
 }
 
-func barriers(s state.State, addresses []netip.Addr, rules state.Ruleset) []trace.Barrier {
-	return trace.Barriers(s, probes(s), trace.Where{Addresses: addresses, Rules: rules}, ourChain)
+// barriers needs no real servers in s: those that count are taken from reals.
+func barriers(s state.State, reals state.Packed, addresses []netip.Addr, rules state.Ruleset) []trace.Barrier {
+	packets := probes(s, reals)
+	s.RealServers = map[state.RealServerKey]state.RealServer{}
+	for _, p := range packets {
+		k := state.VirtualServerKey{Address: p.Destination, Protocol: p.Protocol}
+		for _, r := range reals[k] {
+			s.RealServers[r.Key(k)] = r.Value()
+		}
+	}
+	return trace.Barriers(s, packets, trace.Where{Addresses: addresses, Rules: rules}, ourChain)
 }
 
 // probes returns a packet to one Service of each family and kind, as its set names it. A cluster IP is asked by a pod,
 // everything else by a client outside, with an address reserved for examples.
-func probes(s state.State) []trace.Packet {
-	endpoints := firstEndpoints(s.RealServers)
+func probes(s state.State, reals state.Packed) []trace.Packet {
 	first := map[state.SetName]state.VirtualServerKey{}
-	for k := range endpoints {
+	for k, rs := range reals {
+		if !slices.ContainsFunc(rs, takesNew) {
+			continue
+		}
 		set := setOf(s, k)
 		if least, known := first[set]; set != "" && (!known || k.Compare(least) < 0) {
 			first[set] = k
@@ -52,26 +63,17 @@ func probes(s state.State) []trace.Packet {
 	var packets []trace.Packet
 	for _, set := range slices.Sorted(maps.Keys(first)) {
 		k := first[set]
-		client := endpoints[k]
-		if set.Bare() != state.SetClusterIP.For(k.Family()) {
-			client = clientOutside(k.Family())
+		client := clientOutside(k.Family())
+		if set.Bare() == state.SetClusterIP.For(k.Family()) {
+			client = reals[k][slices.IndexFunc(reals[k], takesNew)].Address().Addr()
 		}
 		packets = append(packets, trace.Packet{Protocol: k.Protocol, Source: netip.AddrPortFrom(client, 0), Destination: k.Address})
 	}
 	return packets
 }
 
-// firstEndpoints returns the least endpoint of each virtual server that takes new connections.
-func firstEndpoints(all map[state.RealServerKey]state.RealServer) map[state.VirtualServerKey]netip.Addr {
-	endpoints := map[state.VirtualServerKey]netip.Addr{}
-	for r, row := range all {
-		a := r.Address.Addr()
-		if least, known := endpoints[r.Server]; row.Weight > 0 && (!known || a.Less(least)) {
-			endpoints[r.Server] = a
-		}
-	}
-	return endpoints
-}
+// takesNew reports whether a real server takes new connections.
+func takesNew(r state.Real) bool { return r.Weight() > 0 }
 
 // setOf returns the first set that proves virtual server k ours; empty if none does.
 func setOf(s state.State, k state.VirtualServerKey) state.SetName {
@@ -98,16 +100,16 @@ type auditReader struct {
 	reported []string
 }
 
-// List reads all tables.
-func (a *auditReader) List(ctx context.Context) (state.State, error) {
-	s, around, err := a.reader.ListAll(ctx)
+// Observe reads all tables.
+func (a *auditReader) Observe(ctx context.Context) (state.State, state.Packed, error) {
+	s, reals, around, err := a.reader.ObserveAround(ctx)
 	if err == nil && around.Err == nil {
-		a.report(barriers(s, around.Addresses, around.Rules))
+		a.report(barriers(s, reals, around.Addresses, around.Rules))
 	}
 	if around.Err != nil {
 		a.log.Warn("could not read the rules of other programs; they may stop packets to Services", zap.Error(around.Err))
 	}
-	return s, err
+	return s, reals, err
 }
 
 // report reports barriers that are new, and those that are gone.

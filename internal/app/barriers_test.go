@@ -42,7 +42,7 @@ func TestOneServiceOfEachKindIsTried(t *testing.T) {
 		add("KUBE-CLUSTER-IP", netip.AddrPortFrom(a, 80).String(), state.SetEntry{Address: a, Protocol: state.TCP, Port: 80})
 	}
 	add("KUBE-NODE-PORT-TCP", "192.0.2.1:30080", state.SetEntry{Port: 30080})
-	got := probes(s)
+	got := probes(s, state.PackReals(s.RealServers))
 	if len(got) != 2 || got[0].String() != "10.244.1.5 -> 10.96.0.1:80/TCP" || got[1].String() != "203.0.113.254 -> 192.0.2.1:30080/TCP" {
 		t.Errorf("tried %v, want a cluster IP from a pod, and a NodePort from outside", got)
 	}

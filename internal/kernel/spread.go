@@ -31,6 +31,11 @@ func (s spread) Apply(ctx context.Context, d diff.Delta[state.RealServerKey, sta
 	return s.Store.Apply(ctx, d)
 }
 
+// ListPacked is the table's.
+func (s spread) ListPacked(ctx context.Context) (state.Packed, error) {
+	return listPacked(ctx, s.Store)
+}
+
 // placed is a row and its place among those of its virtual server.
 type placed struct {
 	place uint64

@@ -108,15 +108,49 @@ func (s absent[K, V]) Apply(_ context.Context, d diff.Delta[K, V]) (r Result[K])
 // List reads all tables, in one Round. A table that can't be read is left nil in the State and named in the error; the
 // others are still returned.
 func (t Tables) List(ctx context.Context) (state.State, error) {
+	return listAll(ctx, t.ListOne)
+}
+
+// listAll lists one table after the other, in one Round.
+func listAll(ctx context.Context, list func(context.Context, state.Table, *state.State) error) (s state.State, err error) {
 	if RoundOf(ctx) == nil {
 		ctx = NewRound(ctx)
 	}
-	var s state.State
-	var err error
 	for table := range state.Tables {
-		err = errors.Join(err, t.ListOne(ctx, table, &s))
+		err = errors.Join(err, list(ctx, table, &s))
 	}
 	return s, err
+}
+
+// Packs is a table of real servers that lists them packed, in a third of the memory of rows.
+type Packs interface {
+	ListPacked(context.Context) (state.Packed, error)
+}
+
+// Observe is List, but for the real servers, which are packed.
+func (t Tables) Observe(ctx context.Context) (state.State, state.Packed, error) {
+	var reals state.Packed
+	s, err := listAll(ctx, func(ctx context.Context, table state.Table, s *state.State) (err error) {
+		if table != state.RealServers {
+			return t.ListOne(ctx, table, s)
+		}
+		if reals, err = listPacked(ctx, t.RealServers); err != nil {
+			err = fmt.Errorf("listing %s: %w", table.Title(), err)
+		}
+		return err
+	})
+	return s, reals, err
+}
+
+func listPacked(ctx context.Context, s Store[state.RealServerKey, state.RealServer]) (state.Packed, error) {
+	if packs, ok := s.(Packs); ok {
+		return packs.ListPacked(ctx)
+	}
+	rows, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return state.PackReals(rows), nil
 }
 
 // ListOne reads one table into s.

@@ -222,10 +222,12 @@ type slow struct {
 	takes  time.Duration
 }
 
-func (s slow) List(context.Context) (state.State, error) {
+func (s slow) Observe(context.Context) (state.State, state.Packed, error) {
 	listed := <-s.listed
 	time.Sleep(s.takes) // of the bubble's clock
-	return listed, nil
+	reals := state.PackReals(listed.RealServers)
+	listed.RealServers = nil
+	return listed, reals, nil
 }
 
 func TestAChangeDoesNotWaitForAnAuditThatGoesOnBeside(t *testing.T) {

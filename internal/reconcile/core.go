@@ -220,8 +220,8 @@ func (w Work) Empty() bool {
 
 // Outcome is the result of a Work, part by part.
 type Outcome struct {
-	Observed    state.State                            // a table that could not be listed is nil
-	Reals       map[state.VirtualServerKey]state.Reals // the real servers, if Observed has none
+	Observed    state.State  // a table that could not be listed is nil
+	Reals       state.Packed // the real servers, if Observed has none
 	ObserveErr  error
 	Results     kernel.Results
 	Flushed     [2]Flushed // IPv4, IPv6

@@ -26,9 +26,10 @@ type ConnectionReader interface {
 	Connections(ctx context.Context, servers []state.VirtualServerKey) (map[state.RealServerKey]state.Connections, error)
 }
 
-// Lister reads all tables, over connections of its own: it may be called while they are written.
+// Lister reads all tables, as kernel.Tables.Observe does, over connections of its own: it may be called while they are
+// written.
 type Lister interface {
-	List(ctx context.Context) (state.State, error)
+	Observe(ctx context.Context) (state.State, state.Packed, error)
 }
 
 // Kernel is all that the loop acts on.
@@ -181,10 +182,7 @@ func (l *Loop) settle(ctx, work context.Context, events <-chan Event, now time.T
 func (l *Loop) listConcurrently(ctx context.Context, w Work, began time.Time) {
 	l.concurrent.Go(func() {
 		a := listing{work: w, began: began}
-		a.outcome.Observed, a.outcome.ObserveErr = l.kernel.Reader.List(ctx)
-		if rows := &a.outcome.Observed.RealServers; *rows != nil {
-			a.outcome.Reals, *rows = state.PackReals(*rows), nil // here, so that changes need not wait for it
-		}
+		a.outcome.Observed, a.outcome.Reals, a.outcome.ObserveErr = l.kernel.Reader.Observe(ctx)
 		l.listed <- a // there is room: no other begins before this one is taken in
 	})
 }
@@ -217,7 +215,7 @@ func (l *Loop) completeStart() {
 // after the rows that would make it anew are gone.
 func (l *Loop) do(ctx context.Context, w Work, began time.Time) (o Outcome, ended time.Time) {
 	if w.Audit {
-		o.Observed, o.ObserveErr = l.kernel.Tables.List(ctx)
+		o.Observed, o.Reals, o.ObserveErr = l.kernel.Tables.Observe(ctx)
 		l.warn("could not read the whole kernel; trying again soon", o.ObserveErr)
 		return o, time.Now()
 	}

@@ -64,5 +64,5 @@ type records struct {
 	delta   state.Delta
 	results kernel.Results
 	listed  state.State
-	reals   map[state.VirtualServerKey]state.Reals // the listed real servers
+	reals   state.Packed // the listed real servers
 }

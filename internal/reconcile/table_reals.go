@@ -27,9 +27,9 @@ type realServerState struct {
 	retryState[state.RealServerKey]
 	pendingWrites[state.RealServerKey]
 	heldBack[state.VirtualServerKey]
-	delta   *realDelta                              // parts of records
-	result  *realResult                             //
-	reals   *map[state.VirtualServerKey]state.Reals //
+	delta   *realDelta    // parts of records
+	result  *realResult   //
+	reals   *state.Packed //
 	desired desired.RealServers
 	book    *drain.Book
 	keeps   func(state.VirtualServerKey) bool // as they are, though they are not desired

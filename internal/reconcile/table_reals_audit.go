@@ -110,8 +110,8 @@ func (l *realServerState) observe(now time.Time) (drift int) {
 
 // compareAll takes rows for what the kernel holds of the virtual servers that are ours, and counts those that are not
 // as the kernel's own answers left them.
-func (l *realServerState) compareAll(rows map[state.VirtualServerKey]state.Reals) (strayed int) {
-	odd := map[state.VirtualServerKey]state.Reals{}
+func (l *realServerState) compareAll(rows state.Packed) (strayed int) {
+	odd := state.Packed{}
 	l.present = 0
 	for k, rs := range rows {
 		if !l.ours(k) {
@@ -137,7 +137,7 @@ func (l *realServerState) compareAll(rows map[state.VirtualServerKey]state.Reals
 }
 
 // changed counts what another program changed: odd are the real servers of all virtual servers that are not as desired.
-func (l *realServerState) changed(odd map[state.VirtualServerKey]state.Reals) int {
+func (l *realServerState) changed(odd state.Packed) int {
 	n := 0
 	count := func(k state.VirtualServerKey, seen state.Reals) {
 		for h, r := range state.Both(l.of(k), seen) {

@@ -57,7 +57,7 @@ func (t Task) Run(ctx context.Context, events ...Event) error {
 func (t Task) do(ctx context.Context, w Work) Outcome {
 	var o Outcome
 	if w.Audit {
-		o.Observed, o.ObserveErr = t.Kernel.Tables.List(ctx)
+		o.Observed, o.Reals, o.ObserveErr = t.Kernel.Tables.Observe(ctx)
 		return o
 	}
 	if w.Delta.Len() > 0 {

@@ -100,13 +100,16 @@ func RealsOf(servers []diff.Row[VirtualServerKey, VirtualServer], rows []diff.Ro
 	return all
 }
 
-// PackReals packs a table of real servers by their virtual servers.
-func PackReals(rows map[RealServerKey]RealServer) map[VirtualServerKey]Reals {
+// Packed is a table of real servers, by their virtual servers.
+type Packed map[VirtualServerKey]Reals
+
+// PackReals packs a table of real servers.
+func PackReals(rows map[RealServerKey]RealServer) Packed {
 	counts := map[VirtualServerKey]int{}
 	for k := range rows {
 		counts[k.Server]++
 	}
-	packed, room := make(map[VirtualServerKey]Reals, len(counts)), make(Reals, len(rows))
+	packed, room := make(Packed, len(counts)), make(Reals, len(rows))
 	for k, n := range counts {
 		packed[k], room = room[:0:n], room[n:]
 	}

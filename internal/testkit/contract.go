@@ -32,6 +32,7 @@ func Contract(t *testing.T, w state.Firewall, open func(testing.TB) kernel.Table
 	t.Run("addresses become routes and addresses again", c.otherMeans)
 	t.Run("ten thousand rows in one delta", c.many)
 	t.Run("all tables up and down again", c.upAndDown)
+	t.Run("what is observed is what is listed", c.observes)
 	t.Run("a cancelled change changes nothing", c.cancelled)
 }
 

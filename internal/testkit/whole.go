@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/kube-ipvs/kube-ipvs/internal/diff"
@@ -31,6 +32,38 @@ func (w firewall) everything() state.State {
 	s.Links, s.Addresses = links(), addressTable().rows
 	s.VirtualServers, s.RealServers = serverRows().VirtualServers, serverRows().RealServers
 	return s
+}
+
+// Unpacked returns the rows of real servers.
+func Unpacked(packed state.Packed) map[state.RealServerKey]state.RealServer {
+	rows := map[state.RealServerKey]state.RealServer{}
+	for k, rs := range packed {
+		for _, r := range rs {
+			rows[r.Key(k)] = r.Value()
+		}
+	}
+	return rows
+}
+
+// observes compares what is observed with what is listed.
+func (c contract) observes(t *testing.T) {
+	b := c.begin(t, c.everything())
+	s, reals, err := b.Observe(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.RealServers != nil {
+		t.Errorf("%d real servers are observed as rows, want them packed", len(s.RealServers))
+	}
+	for k, rs := range reals {
+		if len(rs) == 0 || !slices.IsSortedFunc(rs, state.Real.Compare) {
+			t.Errorf("%v has %v, want at least one real server, sorted", k, rs)
+		}
+	}
+	s.RealServers = Unpacked(reals)
+	if err := Differ(s, b.want, shown); err != nil {
+		t.Error(err)
+	}
 }
 
 func sysctlRows(settings map[state.SysctlName]string) []diff.Row[state.SysctlName, string] {

@@ -57,7 +57,7 @@ func (c *Conn) VirtualServers() kernel.Store[state.VirtualServerKey, state.Virtu
 
 // RealServers returns the table of real servers. Its List does not know the thresholds: they are 0, as in ours.
 func (c *Conn) RealServers() kernel.Store[state.RealServerKey, state.RealServer] {
-	return table[state.RealServerKey, state.RealServer]{
+	return realServers{table[state.RealServerKey, state.RealServer]{
 		conn:   c,
 		noun:   "real server",
 		encode: encodeRealServer,
@@ -65,9 +65,26 @@ func (c *Conn) RealServers() kernel.Store[state.RealServerKey, state.RealServer]
 		absent:  func(v verb, e unix.Errno) bool { return e == unix.ENOENT || v == remove && e == unix.ESRCH },
 		explain: explainRealServer,
 		list: func(ctx context.Context) (map[state.RealServerKey]state.RealServer, error) {
-			return readRealServers(ctx, c, func(r seenRealServer) state.RealServer { return r.server })
+			return realServerRows(ctx, c, func(r seenRealServer) state.RealServer { return r.server })
 		},
+	}}
+}
+
+// realServers is a kernel.Packs.
+type realServers struct {
+	table[state.RealServerKey, state.RealServer]
+}
+
+// ListPacked lists as List does.
+func (t realServers) ListPacked(ctx context.Context) (packed state.Packed, err error) {
+	err = t.conn.readRealServers(ctx, func() keeper {
+		packed = make(state.Packed, t.conn.room.servers)
+		return func(k state.VirtualServerKey, section []listedRealServer) error { return pack(packed, k, section) }
+	})
+	if err != nil {
+		return nil, err
 	}
+	return packed, nil
 }
 
 func (c *Conn) listVirtualServers(ctx context.Context) (map[state.VirtualServerKey]state.VirtualServer, error) {
@@ -122,7 +139,7 @@ func countersOf(v seenVirtualServer) state.Counters { return v.counters }
 // A real server may be missing although it has connections: the kernel does not lock its table for a reader of /proc,
 // so that a row can be missed while virtual servers are removed.
 func (c *Conn) Connections(ctx context.Context) (map[state.RealServerKey]state.Connections, error) {
-	connections, err := readRealServers(ctx, c, connectionsOf)
+	connections, err := realServerRows(ctx, c, connectionsOf)
 	if err != nil {
 		return nil, fmt.Errorf("counting connections: %w", err)
 	}

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kube-ipvs/kube-ipvs/internal/kernel/netlink"
 	"github.com/kube-ipvs/kube-ipvs/internal/state"
 )
 
@@ -34,15 +36,18 @@ const (
 	realServerMark = "  -> "
 )
 
-// listing is a /proc/net/ip_vs that is being read. It keeps of each real server what of returns.
-type listing[V any] struct {
-	of      func(seenRealServer) V
-	rows    map[state.RealServerKey]V
+// listing is a /proc/net/ip_vs that is being read. It passes on the real servers of each virtual server.
+type listing struct {
+	keep    keeper
+	rows    int                                 // that were passed on
 	servers map[state.VirtualServerKey]struct{} // without marks that have no real server: their family is not known
 	server  state.VirtualServerKey              // of the current section; a mark has no address here yet
 	inside  bool                                // a section has started
 	section []listedRealServer
 }
+
+// keeper takes in the real servers of a virtual server, at least one. It does not hold on to the slice.
+type keeper func(state.VirtualServerKey, []listedRealServer) error
 
 type listedRealServer struct {
 	address netip.AddrPort
@@ -51,14 +56,12 @@ type listedRealServer struct {
 
 // parseListing reads the text of /proc/net/ip_vs. It accepts only what the kernel writes: a row that is read wrong is
 // worse than none. The maps get their size from the start, since growing them is most of their cost.
-func parseListing[V any](text io.Reader, room room, of func(seenRealServer) V) (listing[V], error) {
+func parseListing(text io.Reader, servers int, keep keeper) (listing, error) {
 	lines := bufio.NewReader(text)
 	if err := parseHead(lines); err != nil {
-		return listing[V]{}, err
+		return listing{}, err
 	}
-	l := listing[V]{
-		of: of, rows: make(map[state.RealServerKey]V, room.rows), servers: make(map[state.VirtualServerKey]struct{}, room.servers),
-	}
+	l := listing{keep: keep, servers: make(map[state.VirtualServerKey]struct{}, servers)}
 	for number := 4; ; number++ {
 		line, err := lines.ReadString('\n')
 		if errors.Is(err, io.EOF) && line == "" {
@@ -66,13 +69,13 @@ func parseListing[V any](text io.Reader, room room, of func(seenRealServer) V) (
 		}
 		line, ended := strings.CutSuffix(line, "\n")
 		if errors.Is(err, io.EOF) && !ended {
-			return listing[V]{}, fmt.Errorf("listing of IPVS: line %d %.80q has no end", number, line)
+			return listing{}, fmt.Errorf("listing of IPVS: line %d %.80q has no end", number, line)
 		}
 		if err == nil {
 			err = l.line(line)
 		}
 		if err != nil {
-			return listing[V]{}, fmt.Errorf("listing of IPVS: line %d %.80q: %w", number, line, err)
+			return listing{}, fmt.Errorf("listing of IPVS: line %d %.80q: %w", number, line, err)
 		}
 	}
 	err := l.endSection()
@@ -100,7 +103,7 @@ func parseHead(lines *bufio.Reader) error {
 	return nil
 }
 
-func (l *listing[V]) line(line string) error {
+func (l *listing) line(line string) error {
 	if columns, ok := strings.CutPrefix(line, realServerMark); ok {
 		if !l.inside {
 			return errors.New("real server before any virtual server")
@@ -118,8 +121,8 @@ func (l *listing[V]) line(line string) error {
 	return err
 }
 
-// endSection stores the real servers of a virtual server, once all are known.
-func (l *listing[V]) endSection() error {
+// endSection passes on the real servers of a virtual server, once all are known.
+func (l *listing) endSection() error {
 	k := l.server
 	if k.Mark != 0 {
 		k = state.MarkKey(sectionFamily(l.section), k.Mark)
@@ -127,13 +130,53 @@ func (l *listing[V]) endSection() error {
 	if l.inside && (len(l.section) > 0 || k.Mark == 0) {
 		l.servers[k] = struct{}{}
 	}
-	for _, r := range l.section {
-		if err := insert(l.rows, state.RealServerKey{Server: k, Address: r.address}, l.of(r.seen)); err != nil {
-			return err
+	section := l.section
+	l.section = section[:0]
+	return l.keepSection(k, section)
+}
+
+func (l *listing) keepSection(k state.VirtualServerKey, section []listedRealServer) error {
+	if len(section) == 0 {
+		return nil
+	}
+	l.rows += len(section)
+	return l.keep(k, section)
+}
+
+// keepRows takes in a virtual server that was read otherwise.
+func (l *listing) keepRows(k state.VirtualServerKey, rows map[state.RealServerKey]seenRealServer) error {
+	section := make([]listedRealServer, 0, len(rows))
+	for r, seen := range rows {
+		section = append(section, listedRealServer{r.Address, seen})
+	}
+	return l.keepSection(k, section)
+}
+
+// insertRows adds the real servers of a virtual server to a map. It keeps of each what of returns.
+func insertRows[V any](into map[state.RealServerKey]V, of func(seenRealServer) V) keeper {
+	return func(k state.VirtualServerKey, section []listedRealServer) error {
+		for _, r := range section {
+			if err := insert(into, state.RealServerKey{Server: k, Address: r.address}, of(r.seen)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// pack adds the real servers of a virtual server to packed.
+func pack(packed state.Packed, k state.VirtualServerKey, section []listedRealServer) error {
+	rs := make(state.Reals, len(section))
+	for i, r := range section {
+		rs[i] = state.RealOf(r.address, r.seen.server)
+	}
+	slices.SortFunc(rs, state.Real.Compare)
+	for i := range rs[1:] {
+		if rs[i].Compare(rs[i+1]) == 0 {
+			return fmt.Errorf("%v appears twice: %w", rs[i].Key(k), netlink.ErrInterrupted)
 		}
 	}
-	l.section = l.section[:0]
-	return nil
+	return insert(packed, k, rs)
 }
 
 // sectionFamily finds the family of a mark, which the kernel does not write. It is that of its real servers, except

@@ -252,9 +252,10 @@ func BenchmarkParseListing2000x5(b *testing.B) {
 }
 
 func rowsIn(text string) (map[state.RealServerKey]seenRealServer, error) {
-	l, err := parseListing(strings.NewReader(text), room{}, func(r seenRealServer) seenRealServer { return r })
+	rows := map[state.RealServerKey]seenRealServer{}
+	_, err := parseListing(strings.NewReader(text), 0, insertRows(rows, func(r seenRealServer) seenRealServer { return r }))
 	if err != nil {
 		return nil, err
 	}
-	return l.rows, nil
+	return rows, nil
 }

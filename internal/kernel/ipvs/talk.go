@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 
@@ -169,46 +168,62 @@ func insert[K comparable, V any](rows map[K]V, k K, v V) error {
 // But where other network namespaces have virtual servers too, /proc leaves out some of ours at the end of each page:
 // the kernel goes on from a count of ours (ip_vs_info_array) that it made of all (ip_vs_info_seq_next). Those are
 // dumped one by one.
-func readRealServers[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (map[state.RealServerKey]V, error) {
-	l, err := readListing(ctx, c, of)
+//
+// It calls begin for each attempt, and what that returns for the real servers of each virtual server.
+func (c *Conn) readRealServers(ctx context.Context, begin func() keeper) error {
+	l, err := c.readListing(ctx, begin)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	servers, err := c.takeVirtualServers(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for k := range servers {
 		if _, listed := l.servers[k]; listed {
 			continue
 		}
-		rows, err := dumpRealServers(ctx, c, k, of)
+		rows, err := dumpRealServers(ctx, c, k, func(r seenRealServer) seenRealServer { return r })
 		if err != nil && !errors.Is(err, unix.ESRCH) {
-			return nil, err
+			return err
 		}
-		maps.Copy(l.rows, rows)
+		if err := l.keepRows(k, rows); err != nil {
+			return err
+		}
 	}
-	return l.rows, nil
+	return nil
+}
+
+// realServerRows reads all real servers into a map, and keeps of each what of returns.
+func realServerRows[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (rows map[state.RealServerKey]V, err error) {
+	err = c.readRealServers(ctx, func() keeper {
+		rows = make(map[state.RealServerKey]V, c.room.rows)
+		return insertRows(rows, of)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
 }
 
 // readListing reads /proc, again if the listing contradicts itself because it changed. It does not keep the text.
-func readListing[V any](ctx context.Context, c *Conn, of func(seenRealServer) V) (l listing[V], err error) {
+func (c *Conn) readListing(ctx context.Context, begin func() keeper) (l listing, err error) {
 	for range listingAttempts {
 		if err := ctx.Err(); err != nil {
-			return listing[V]{}, err
+			return listing{}, err
 		}
 		if _, err := c.listing.Seek(0, io.SeekStart); err != nil {
-			return listing[V]{}, fmt.Errorf("reading %s: %w", listingPath, err)
+			return listing{}, fmt.Errorf("reading %s: %w", listingPath, err)
 		}
-		if l, err = parseListing(paced{ctx, c.listing}, c.room, of); !errors.Is(err, netlink.ErrInterrupted) {
+		if l, err = parseListing(paced{ctx, c.listing}, c.room.servers, begin()); !errors.Is(err, netlink.ErrInterrupted) {
 			if err == nil {
-				c.room = room{len(l.servers), len(l.rows)}
+				c.room = room{len(l.servers), l.rows}
 			}
 			return l, err
 		}
 		ctx = netlink.Unpaced(ctx)
 	}
-	return listing[V]{}, err
+	return listing{}, err
 }
 
 // paced pauses between the pages of a text.

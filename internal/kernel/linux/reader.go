@@ -63,13 +63,13 @@ func (k *Kernel) connectLike(other *Kernel) error {
 // Close closes the connections.
 func (r *Reader) Close() error { return r.kernel.Close() }
 
-// List reads all tables, as kernel.Tables.List does, at a slow pace.
+// Observe reads all tables, as kernel.Tables.Observe does, at a slow pace.
 //
-// Sysctls and the tools of iptables are those of the thread's namespace. A process with several namespaces calls List
+// Sysctls and the tools of iptables are those of the thread's namespace. A process with several namespaces calls Observe
 // on a goroutine that ends with it: its thread enters the namespace and does not return.
-func (r *Reader) List(ctx context.Context) (state.State, error) {
-	s, _, err := r.ListAll(ctx)
-	return s, err
+func (r *Reader) Observe(ctx context.Context) (state.State, state.Packed, error) {
+	s, reals, _, err := r.ObserveAround(ctx)
+	return s, reals, err
 }
 
 // Around is what else a packet meets on a node, besides the tables.
@@ -79,8 +79,8 @@ type Around struct {
 	Err       error        // what could not be read
 }
 
-// ListAll is List, with what is Around. It reads the rules of iptables once for both.
-func (r *Reader) ListAll(ctx context.Context) (state.State, Around, error) {
+// ObserveAround is Observe, with what is Around. It reads the rules of iptables once for both.
+func (r *Reader) ObserveAround(ctx context.Context) (state.State, state.Packed, Around, error) {
 	runtime.LockOSThread()
 	here, err := os.Readlink(namespacePath)
 	if err == nil && here != r.name {
@@ -89,11 +89,11 @@ func (r *Reader) ListAll(ctx context.Context) (state.State, Around, error) {
 		defer runtime.UnlockOSThread()
 	}
 	if err != nil {
-		return state.State{}, Around{}, fmt.Errorf("entering network namespace %s: %w", r.name, err)
+		return state.State{}, nil, Around{}, fmt.Errorf("entering network namespace %s: %w", r.name, err)
 	}
 	ctx = kernel.NewRound(netlink.Paced(ctx))
-	s, err := r.kernel.Tables().List(ctx)
-	return s, r.kernel.around(ctx), err
+	s, reals, err := r.kernel.Tables().Observe(ctx)
+	return s, reals, r.kernel.around(ctx), err
 }
 
 func (k *Kernel) around(ctx context.Context) (a Around) {

@@ -30,8 +30,10 @@ func elsewhere(t *testing.T, r *linux.Reader) (s state.State) {
 	t.Helper()
 	var err error
 	var over sync.WaitGroup
-	over.Go(func() { s, err = r.List(context.Background()) })
+	var reals state.Packed
+	over.Go(func() { s, reals, err = r.Observe(context.Background()) })
 	over.Wait()
+	s.RealServers = testkit.Unpacked(reals)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +101,8 @@ func TestAListBesideAWriterHasTheUntouchedRows(t *testing.T) {
 	go func() {
 		defer close(stop)
 		for range lists {
-			s, err := r.List(context.Background())
+			s, reals, err := r.Observe(context.Background())
+			s.RealServers = testkit.Unpacked(reals)
 			if err != nil {
 				stopped <- err
 				return
